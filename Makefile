@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# make demo    train a small network, convert it, run it in the interpreter
+# make test    lint, then all tests            (PYTEST_ARGS="-k boards" for some of them)
+# make lint    check style                     make format   mend it
+# make bench   all benchmarks (installs tensorflow too)
+# make clean   remove what was built, and .venv
+# Each makes .venv where there is none. PYTHON=python3.12 chooses the interpreter it is made with.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+LIBRARY := mcuformer/libmcuformer_host.so
+NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
+PROJECT_FILES := setup.cfg setup.py pyproject.toml constraints.txt
+
+.PHONY: demo test lint format bench clean FORCE
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/mcuformer demo
+
+test: lint
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	@if command -v clang-format >/dev/null; then \
+	  find tflm_kernels -name '*.c' -o -name '*.cc' -o -name '*.h' | xargs -r clang-format -i; \
+	else echo "clang-format is not installed: C and C++ left as they are"; fi
+
+bench: $(VENV)/.installed-bench
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/run_all.py
+
+clean:
+	rm -rf $(VENV) build dist mcuformer.egg-info $(LIBRARY)
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Done when pip is there: a failed "python -m venv" can leave an environment without it.
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# One install serves all targets. It runs again when the metadata or a native source changed, or the library is
+# gone.
+$(VENV)/.installed: $(PROJECT_FILES) $(NATIVE_SOURCES) $(if $(wildcard $(LIBRARY)),,FORCE) | $(BIN)/pip
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP_INSTALL) -e '.[dev,bench]'
+	@touch $@

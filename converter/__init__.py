@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Float network -> int8 graph -> memory plan -> .tflite."""

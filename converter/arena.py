@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a graph to its memory plan and the size of the whole arena, head and tail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcuformer.converter import memory_plan
+from mcuformer.converter.graph import Graph
+from mcuformer.converter.memory_plan import Buffer, Problem, Solution, align
+
+# What the 64-bit interpreter of the tflite-micro wheel keeps in the tail, in bytes (measured; a test compares).
+TAIL_BASE = 720
+TAIL_PER_OP = 64
+TAIL_PER_TENSOR = 24
+TAIL_PER_SCRATCH = 8
+
+
+@dataclass(frozen=True)
+class ArenaPlan:
+    """The memory plan of one model. tensors[i] is the graph's tensor of problem.buffers[i]; all sizes in bytes."""
+
+    problem: Problem
+    solution: Solution
+    tensors: tuple[int, ...]
+    tail_bytes: int
+
+    @property
+    def head_bytes(self) -> int:
+        return self.solution.head_bytes
+
+    @property
+    def arena_bytes(self) -> int:
+        """Head and tail, as the interpreter of the tflite-micro wheel reports it."""
+        return self.head_bytes + self.tail_bytes
+
+    def offset_of(self, tensor: int) -> int | None:
+        """Offset of a graph tensor; None for constants."""
+        return dict(zip(self.tensors, self.solution.offsets, strict=True)).get(tensor)
+
+
+def problem_of(graph: Graph) -> tuple[Problem, tuple[int, ...]]:
+    """The planning problem of a graph, and the graph tensor of each of its buffers.
+
+    An output overwrites the first input in the op's OVERWRITES order that is an activation used here for the last time.
+    """
+    first, last = dict.fromkeys(graph.inputs, 0), dict.fromkeys(graph.inputs, 0)
+    for step, op in enumerate(graph.ops, start=1):
+        for i in op.inputs:
+            if i >= 0 and not graph.tensors[i].is_constant:
+                last[i] = step
+        first[op.output] = last[op.output] = step
+    last[graph.output] = len(graph.ops)
+    tensors = tuple(first)
+    index = {tensor: i for i, tensor in enumerate(tensors)}
+    producer = {op.output: (step, op) for step, op in enumerate(graph.ops, start=1)}
+
+    def overwritten(tensor: int) -> int | None:
+        if tensor not in producer:
+            return None
+        step, op = producer[tensor]
+        for position in op.module.OVERWRITES:
+            source = op.inputs[position] if position < len(op.inputs) else -1
+            if source in first and last[source] == step and source != graph.output:
+                return index[source]
+        return None
+
+    buffers = tuple(
+        Buffer(graph.tensors[t].name, graph.tensors[t].bytes, first[t], last[t], overwritten(t)) for t in tensors
+    )
+    scratch = tuple(
+        Buffer(f"{graph.tensors[op.output].name} scratch", size, step, step)
+        for step, op in enumerate(graph.ops, start=1)
+        if (size := graph.scratch_bytes(op))
+    )
+    return Problem(buffers, scratch), tensors
+
+
+def plan_arena(graph: Graph) -> ArenaPlan:
+    """Plans a graph. The plan is validated."""
+    problem, tensors = problem_of(graph)
+    solution = memory_plan.plan(problem)
+    tail = TAIL_BASE + TAIL_PER_OP * len(graph.ops) + TAIL_PER_TENSOR * len(graph.tensors)
+    tail += TAIL_PER_SCRATCH * len(problem.scratch) + sum(align(op.module.OP_DATA_BYTES) for op in graph.ops)
+    return ArenaPlan(problem, solution, tensors, tail)

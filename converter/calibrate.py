@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranges of all activations, measured on calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mcuformer.converter.float_vit import FloatViT
+from mcuformer.converter.quantise import Quantisation, affine, per_channel_power_of_two, symmetric
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import ConfigError, DataError, ModelError
+
+METHODS = ("minmax", "percentile", "mse")
+PERCENTILE = 99.99
+SAMPLE_ROWS = 2048  # tokens kept of every tensor
+MSE_VALUES = 1 << 16
+MSE_SHRINK = np.linspace(0.5, 1.0, 26)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One activation: exact per-channel extremes, and some of its tokens. low, high float [C]; rows float [R, C]."""
+
+    low: np.ndarray
+    high: np.ndarray
+    rows: np.ndarray
+
+    def columns(self, start: int, stop: int) -> Samples:
+        return Samples(self.low[start:stop], self.high[start:stop], self.rows[:, start:stop])
+
+    def affine(self, method: str, floor: float = -np.inf) -> Quantisation:
+        """Per-tensor, with zero point. Values below `floor` need not be told apart."""
+        low, high = self._range(method)
+        return affine(max(low, floor), high)
+
+    def symmetric(self, method: str) -> Quantisation:
+        """Per-tensor, zero point 0."""
+        low, high = self._range(method)
+        return symmetric(max(-low, high))
+
+    def per_channel(self, method: str, most_shift: int) -> Quantisation:
+        """Per-channel power-of-two factors, zero point 0."""
+        largest = np.maximum(np.abs(self.low), np.abs(self.high))
+        if method == "percentile":
+            largest = np.percentile(np.abs(self.rows), PERCENTILE, axis=0)
+        elif method == "mse":
+            largest = self._least_error_per_channel(largest)
+        return per_channel_power_of_two(largest, most_shift)
+
+    def _range(self, method: str) -> tuple[float, float]:
+        if method == "percentile":
+            low, high = np.percentile(self.rows, [100 - PERCENTILE, PERCENTILE])
+            return float(low), float(high)
+        low, high = float(self.low.min()), float(self.high.max())
+        if method == "mse":
+            values = self.rows.reshape(-1)[:: max(1, self.rows.size // MSE_VALUES)].astype(np.float64)
+            errors = []
+            for shrink in MSE_SHRINK:
+                q = affine(low * shrink, high * shrink)
+                errors.append(np.mean((q.dequantise(q.quantise(values)) - values) ** 2))
+            shrink = MSE_SHRINK[int(np.argmin(errors))]
+            low, high = low * shrink, high * shrink
+        return low, high
+
+    def _least_error_per_channel(self, largest: np.ndarray) -> np.ndarray:
+        best, chosen = np.full(len(largest), np.inf), largest
+        for shrink in MSE_SHRINK[::5]:
+            q = symmetric(largest * shrink)
+            error = np.mean((q.dequantise(q.quantise(self.rows)) - self.rows) ** 2, axis=0)
+            chosen = np.where(error < best, largest * shrink, chosen)
+            best = np.minimum(best, error)
+        return chosen
+
+
+def check_images(images: np.ndarray, config: SubnetConfig, what: str = "images") -> np.ndarray:
+    """Returns images as uint8 [n, image_size, image_size, in_channels]; DataError where they are something else."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise DataError(f"{what} have dtype {images.dtype}: give uint8 values, 0 to 255")
+    want = (config.image_size, config.image_size, config.in_channels)
+    if images.ndim != 4 or images.shape[1:] != want:
+        raise DataError(
+            f"{what} have shape {images.shape}: the network takes [n, {want[0]}, {want[1]}, {want[2]}] (NHWC)"
+        )
+    return images
+
+
+def to_float(images: np.ndarray) -> torch.Tensor:
+    """uint8 NHWC -> float32 NCHW in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 127.5 - 1.0
+
+
+def check_weights(net: FloatViT) -> None:
+    """Raises ModelError where a weight is NaN or infinite."""
+    for name, value in net.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            bad = int((~torch.isfinite(value)).sum())
+            raise ModelError(f"weight {name} holds {bad} NaN or infinite values: train the network again")
+
+
+def calibrate(
+    net: FloatViT,
+    images: np.ndarray,
+    *,
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Samples]:
+    """Runs the float network on images (uint8 NHWC) and returns the samples of every tensor by name.
+
+    progress(done, total) counts images. DataError for an empty, constant or wrongly shaped set.
+    """
+    images = check_images(images, net.config, "calibration images")
+    if len(images) == 0:
+        raise DataError("the calibration set is empty: give some tens of typical images")
+    if images.min() == images.max():
+        raise DataError(f"all calibration pixels have the value {images.min()}: give typical images")
+    check_weights(net)
+    generator = np.random.default_rng(seed)
+    lows: dict[str, np.ndarray] = {}
+    highs: dict[str, np.ndarray] = {}
+    kept: dict[str, list[np.ndarray]] = {}
+
+    def record(name: str, value: torch.Tensor) -> None:
+        rows = value.reshape(-1, value.shape[-1])
+        low, high = rows.amin(dim=0).double().numpy(), rows.amax(dim=0).double().numpy()
+        lows[name] = np.minimum(lows[name], low) if name in lows else low
+        highs[name] = np.maximum(highs[name], high) if name in highs else high
+        keep = max(1, -(-SAMPLE_ROWS * len(value) // len(images)))
+        if len(rows) > keep:
+            rows = rows[torch.from_numpy(generator.choice(len(rows), keep, replace=False))]
+        kept.setdefault(name, []).append(rows.numpy().copy())
+
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                net(to_float(images[start : start + batch_size]), record)
+                if progress:
+                    progress(min(start + batch_size, len(images)), len(images))
+    finally:
+        net.train(was_training)
+    samples = {name: Samples(lows[name], highs[name], np.concatenate(kept[name])) for name in kept}
+    for name, sample in samples.items():
+        if not np.isfinite(sample.low).all() or not np.isfinite(sample.high).all():
+            raise ModelError(f"tensor {name} is not finite on the calibration images: the network's weights overflow")
+    return samples
+
+
+def check_method(method: str) -> str:
+    if method not in METHODS:
+        raise ConfigError(f"calibration method {method!r}: must be one of {', '.join(METHODS)}")
+    return method

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The int8 graph: tensors, ops, and its run in integers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mcuformer.converter.ops import OPS
+from mcuformer.converter.quantise import Quantisation
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of the graph. Activations have data None and a leading batch dimension of 1.
+
+    features: how many of the last dimension's values mean something; None: all (attention leaves k and v behind).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    quantisation: Quantisation | None = None
+    data: np.ndarray | None = None
+    features: int | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        return self.data is not None
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op: kind is a key of ops.OPS; inputs hold tensor indices, -1 where an optional one is left out."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    output: int
+    options: object
+
+    @property
+    def module(self):
+        return OPS[self.kind]
+
+    @property
+    def options_dict(self) -> dict[str, int]:
+        return dataclasses.asdict(self.options)
+
+
+@dataclass
+class Graph:
+    """Tensors and ops in order of execution. inputs and output are tensor indices."""
+
+    tensors: list[Tensor] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    output: int = -1
+
+    def add_tensor(self, tensor: Tensor) -> int:
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def add_input(self, name: str, shape: tuple[int, ...], quantisation: Quantisation | None = None) -> int:
+        self.inputs.append(self.add_tensor(Tensor(name, tuple(shape), np.dtype(np.int8), quantisation)))
+        return self.inputs[-1]
+
+    def add_op(
+        self,
+        kind: str,
+        name: str,
+        options,
+        activations: dict[str, int],
+        constants: dict[str, np.ndarray | None],
+        quantisation: Quantisation | None = None,
+        features: int | None = None,
+    ) -> int:
+        """Appends an op whose output is called `name` (constants: `name/...`); returns the output's tensor index."""
+        module = OPS[kind]
+        inputs = []
+        for role in module.INPUTS:
+            if role in activations:
+                inputs.append(activations[role])
+            elif constants.get(role) is not None:
+                data = np.ascontiguousarray(constants[role])
+                inputs.append(self.add_tensor(Tensor(f"{name}/{role}", data.shape, data.dtype, None, data)))
+            else:
+                inputs.append(-1)
+        shape = module.output_shape(options, self._shapes(inputs))
+        index = self.add_tensor(Tensor(name, tuple(shape), np.dtype(np.int8), quantisation, features=features))
+        self.ops.append(Op(kind, tuple(inputs), index, options))
+        return index
+
+    def scratch_bytes(self, op: Op) -> int:
+        """Bytes of scratch the op's kernel asks for."""
+        return op.module.scratch_bytes(op.options, self._shapes(op.inputs))
+
+    def _shapes(self, indices) -> list[tuple[int, ...] | None]:
+        return [self.tensors[i].shape if i >= 0 else None for i in indices]
+
+    def run(self, *inputs: np.ndarray, record: Callable[[str, np.ndarray], None] | None = None) -> np.ndarray:
+        """Runs the integer reference on int8 inputs [batch, ...] -> int8 [batch, ...] (the logits of a model).
+
+        record(name, value) is called with every activation, int8 [batch, ...].
+        """
+        last_use = {i: step for step, op in enumerate(self.ops) for i in op.inputs}
+        values = dict(zip(self.inputs, inputs, strict=True))
+        batch = len(inputs[0])
+        for step, op in enumerate(self.ops):
+            sources = [None if i < 0 else values.get(i, self.tensors[i].data) for i in op.inputs]
+            tensor = self.tensors[op.output]
+            value = op.module.reference(op.options, *sources).reshape(batch, *tensor.shape[1:])
+            values[op.output] = value
+            if record:
+                record(tensor.name, value[..., : tensor.features])
+            for i in op.inputs:
+                if i in values and last_use[i] == step and i != self.output:
+                    del values[i]
+        return values[self.output]

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where every activation lies in the arena: a Problem, a Solution, plan() and an independent validate().
+
+Tensors that overwrite each other share an offset. Scratch buffers are placed by the interpreter at run time, after the
+planned tensors; `place_scratch` reproduces that, so that the whole arena is known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mcuformer.errors import PlanError
+
+ALIGNMENT = 16  # bytes; TFLM's MicroArenaBufferAlignment
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """size bytes, in use from step `first` to step `last`, both included (step 0 fills the input, op i runs at i + 1).
+
+    overwrites: index of the buffer this one stands over, which ends in the step where this one begins.
+    """
+
+    name: str
+    size: int
+    first: int
+    last: int
+    overwrites: int | None = None
+
+    @property
+    def aligned_size(self) -> int:
+        return align(self.size)
+
+
+@dataclass(frozen=True)
+class Problem:
+    buffers: tuple[Buffer, ...]
+    scratch: tuple[Buffer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Offsets in bytes of problem.buffers and problem.scratch; head_bytes: all that lies below the arena's tail."""
+
+    offsets: tuple[int, ...]
+    scratch_offsets: tuple[int, ...]
+    head_bytes: int
+
+
+def align(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _meet(a: Buffer, b: Buffer) -> bool:
+    return a.first <= b.last and b.first <= a.last
+
+
+def place_scratch(problem: Problem, offsets: Sequence[int]) -> tuple[int, ...]:
+    """Offsets TFLM's greedy planner gives the scratch buffers: largest first, each in the first gap that is free
+    during its step. Among equal sizes the last requested comes first."""
+    placed = sorted(
+        ((offset, buffer) for offset, buffer in zip(offsets, problem.buffers, strict=True)),
+        key=lambda item: item[0],
+    )
+    order = sorted(reversed(range(len(problem.scratch))), key=lambda i: -problem.scratch[i].aligned_size)
+    result = [0] * len(problem.scratch)
+    for i in order:
+        wanted, offset = problem.scratch[i], 0
+        for other_offset, other in placed:
+            if not _meet(wanted, other):
+                continue
+            if other_offset - offset >= wanted.aligned_size:
+                break
+            offset = max(offset, other_offset + other.aligned_size)
+        result[i] = offset
+        at = next((j for j, (other_offset, _) in enumerate(placed) if other_offset > offset), len(placed))
+        placed.insert(at, (offset, wanted))
+    return tuple(result)
+
+
+def _groups(problem: Problem) -> list[list[int]]:
+    """Buffers that share an offset, in order of their first member."""
+    root = list(range(len(problem.buffers)))
+    for i, buffer in enumerate(problem.buffers):
+        if buffer.overwrites is not None:
+            root[i] = root[buffer.overwrites]
+    groups: dict[int, list[int]] = {}
+    for i, r in enumerate(root):
+        groups.setdefault(r, []).append(i)
+    return list(groups.values())
+
+
+def _lowest_offset(problem: Problem, group: list[int], offsets: dict[int, int]) -> int:
+    """The lowest offset at which no member of the group meets a placed buffer in time and space."""
+    forbidden = []  # open intervals of offsets
+    for i in group:
+        for j, offset in offsets.items():
+            if _meet(problem.buffers[i], problem.buffers[j]):
+                start = offset - problem.buffers[i].aligned_size
+                forbidden.append((start, offset + problem.buffers[j].aligned_size))
+    result = 0
+    for start, end in sorted(forbidden):
+        if start < result < end or (start < 0 < end and result == 0):
+            result = max(result, end)
+    return result
+
+
+def plan(problem: Problem) -> Solution:
+    """The best of a few greedy orders (largest, longest, first in time), scratch included. Validated."""
+    groups = _groups(problem)
+
+    def size(group):
+        return max(problem.buffers[i].aligned_size for i in group)
+
+    def span(group):
+        return max(problem.buffers[i].last for i in group) - min(problem.buffers[i].first for i in group)
+
+    orders = (
+        lambda g: (-size(g), -span(g)),
+        lambda g: (-span(g), -size(g)),
+        lambda g: (-size(g) * (span(g) + 1),),
+        lambda g: (min(problem.buffers[i].first for i in g), -size(g)),
+    )
+    best = None
+    for order in orders:
+        offsets: dict[int, int] = {}
+        for group in sorted(groups, key=order):
+            offset = _lowest_offset(problem, group, offsets)
+            offsets.update(dict.fromkeys(group, offset))
+        solution = _solution(problem, [offsets[i] for i in range(len(problem.buffers))])
+        if best is None or solution.head_bytes < best.head_bytes:
+            best = solution
+    validate(problem, best)
+    return best
+
+
+def _solution(problem: Problem, offsets: Sequence[int]) -> Solution:
+    scratch_offsets = place_scratch(problem, offsets)
+    ends = [o + b.aligned_size for o, b in zip(offsets, problem.buffers, strict=True)]
+    ends += [o + b.aligned_size for o, b in zip(scratch_offsets, problem.scratch, strict=True)]
+    return Solution(tuple(offsets), scratch_offsets, max(ends, default=0))
+
+
+def validate(problem: Problem, solution: Solution) -> None:
+    """Checks a solution step by step against every pair of live buffers, knowing nothing of how it was made.
+
+    Raises PlanError with the first violation. The one overlap allowed: a buffer and the one it overwrites, at the same
+    offset, in the step that reads the old and writes the new.
+    """
+    if len(solution.offsets) != len(problem.buffers) or len(solution.scratch_offsets) != len(problem.scratch):
+        raise PlanError("the plan has another number of buffers than the problem")
+    everything = [*zip(problem.buffers, solution.offsets, strict=True)]
+    everything += [*zip(problem.scratch, solution.scratch_offsets, strict=True)]
+    for buffer, offset in everything:
+        if offset < 0 or offset % ALIGNMENT:
+            raise PlanError(f"{buffer.name}: offset {offset} is not a positive multiple of {ALIGNMENT}")
+        if offset + buffer.size > solution.head_bytes:
+            raise PlanError(
+                f"{buffer.name}: bytes {offset} to {offset + buffer.size} reach past the arena's head of "
+                f"{solution.head_bytes} bytes"
+            )
+    last_step = max((buffer.last for buffer, _ in everything), default=-1)
+    for step in range(last_step + 1):
+        live = [(i, b, o) for i, (b, o) in enumerate(everything) if b.first <= step <= b.last]
+        for a, (i, x, x_offset) in enumerate(live):
+            for j, y, y_offset in live[a + 1 :]:
+                if x_offset >= y_offset + y.size or y_offset >= x_offset + x.size:
+                    continue
+                overwrites = (y.overwrites == i and x.last == step == y.first) or (
+                    x.overwrites == j and y.last == step == x.first
+                )
+                if not (overwrites and x_offset == y_offset):
+                    raise PlanError(
+                        f"{x.name} (bytes {x_offset} to {x_offset + x.size}) and {y.name} (bytes {y_offset} to "
+                        f"{y_offset + y.size}) overlap in step {step}"
+                    )

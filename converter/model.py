@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""convert(): a float network and calibration images -> Model, the int8 network with its memory plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mcuformer.boards import get_board
+from mcuformer.converter import tflite_file
+from mcuformer.converter.arena import ArenaPlan, plan_arena
+from mcuformer.converter.calibrate import calibrate, check_images
+from mcuformer.converter.float_vit import FloatViT
+from mcuformer.converter.graph import Graph
+from mcuformer.converter.lower import QuantisationOptions, lower
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import ConfigError, PlanError
+from mcuformer.files import write_bytes
+
+SCHEDULES = ("overwrite",)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An int8 network: graph, memory plan, and what is known of it. Made by convert()."""
+
+    graph: Graph
+    plan: ArenaPlan
+    config: SubnetConfig
+    schedule: str
+    board: str | None
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def content(self) -> bytes:
+        """The .tflite file's bytes, written, read back and compared."""
+        content = tflite_file.write(self.graph, self.offsets, self.info)
+        stored = tflite_file.read(content)
+        if difference := tflite_file.same(self.graph, stored.graph):
+            raise AssertionError(f"the written model does not read back the same: {difference}")
+        if list(stored.offsets) != self.offsets:
+            raise AssertionError("the written memory plan does not read back the same")
+        return content
+
+    @property
+    def offsets(self) -> list[int]:
+        """Offset in the arena of every graph tensor, -1 for constants."""
+        offsets = dict(zip(self.plan.tensors, self.plan.solution.offsets, strict=True))
+        return [offsets.get(i, -1) for i in range(len(self.graph.tensors))]
+
+    @property
+    def info(self) -> dict:
+        return {
+            "config": self.config.to_dict(),
+            "schedule": self.schedule,
+            "board": self.board,
+            "class_names": list(self.class_names),
+            "head_bytes": self.plan.head_bytes,
+            "arena_bytes": self.plan.arena_bytes,
+        }
+
+    @property
+    def model_bytes(self) -> int:
+        """Size of the .tflite file."""
+        return len(self.content)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the .tflite file, whole or not at all."""
+        write_bytes(path, self.content)
+
+    def reference(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """The integer reference's logits. images uint8 [n, H, W, C] -> float32 [n, classes]; exact, numpy integers."""
+        images = check_images(images, self.config)
+        parts = [self.graph.run(to_int8(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
+        logits = np.concatenate(parts) if parts else np.zeros((0, self.config.num_classes), np.int8)
+        return self.graph.tensors[self.graph.output].quantisation.dequantise(logits).astype(np.float32)
+
+
+def to_int8(images: np.ndarray) -> np.ndarray:
+    """uint8 pixels -> the int8 values the model takes: uint8 - 128."""
+    return (images ^ np.uint8(128)).view(np.int8)
+
+
+def convert(
+    net: FloatViT,
+    calibration: np.ndarray,
+    *,
+    schedule: str = "overwrite",
+    board: str | None = None,
+    quantisation: QuantisationOptions | None = None,
+    class_names: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Model:
+    """Converts a float network to int8.
+
+    calibration   uint8 NHWC images, some tens to hundreds, as the network will see them
+    schedule      "overwrite": op by op, tokens overwriting themselves
+    board         a board's name: PlanError where arena or model do not fit its budget; None: no limit
+    quantisation  how to quantise; the default is what measured best
+    progress      called with (images done, images in all) while calibrating
+    """
+    if schedule not in SCHEDULES:
+        raise ConfigError(f"schedule = {schedule!r}: must be one of {', '.join(SCHEDULES)}")
+    limits = None if board is None else get_board(board)
+    config = net.config
+    names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))
+    if len(names) != config.num_classes:
+        raise ConfigError(f"class_names has {len(names)} names for num_classes = {config.num_classes}")
+    samples = calibrate(net, calibration, progress=progress)
+    graph = lower(net, samples, quantisation or QuantisationOptions())
+    model = Model(graph, plan_arena(graph), config, schedule, board, names)
+    if limits is not None:
+        check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)
+    return model
+
+
+def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None) -> None:
+    """Raises PlanError where the arena or the model file is over the budget, both in bytes."""
+    if model.plan.arena_bytes > sram_budget:
+        raise PlanError(
+            f"the arena of {model.plan.arena_bytes:,} bytes is over the {sram_budget:,} bytes that {board} has for it: "
+            "use fewer tokens, a smaller embed_dim or mlp_ratio, or a larger board"
+        )
+    if flash_budget is not None and model.model_bytes > flash_budget:
+        raise PlanError(
+            f"the model of {model.model_bytes:,} bytes is over the {flash_budget:,} bytes of flash that {board} has for "
+            "it: use a smaller embed_dim, depth or rank_ratio, or a larger board"
+        )

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Affine int8 quantisation: real = scale * (q - zero_point)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SMALLEST_SCALE = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Quantisation:
+    """scale: a float, or float64 [channels] for the last axis; zero_point: int in [-128, 127]."""
+
+    scale: float | np.ndarray
+    zero_point: int = 0
+
+    def quantise(self, real: np.ndarray) -> np.ndarray:
+        """Rounded to nearest and saturated, int8."""
+        return np.clip(np.rint(np.asarray(real, np.float64) / self.scale) + self.zero_point, -128, 127).astype(np.int8)
+
+    def dequantise(self, q: np.ndarray) -> np.ndarray:
+        """float64, same shape."""
+        return (np.asarray(q, np.float64) - self.zero_point) * self.scale
+
+    @property
+    def per_channel(self) -> bool:
+        return np.ndim(self.scale) > 0
+
+    def at_least(self, scale: float | np.ndarray) -> Quantisation:
+        """This quantisation, all scales widened by one factor so that none is below `scale`."""
+        factor = np.max(np.asarray(scale) / self.scale)
+        return self if factor <= 1 else Quantisation(self.scale * factor, self.zero_point)
+
+    def power_of_two_factors(self, most: int) -> tuple[float, np.ndarray]:
+        """base float and shift int [channels] (or [1]) with scale = base * 2^shift, 0 <= shift <= most."""
+        scale = np.atleast_1d(np.asarray(self.scale, np.float64))
+        base = float(scale.min())
+        shift = np.rint(np.log2(scale / base)).astype(np.int64)
+        if not np.allclose(scale, base * 2.0**shift, rtol=1e-9) or shift.max() > most:
+            raise ValueError(f"scales are not powers of two apart, or more than 2^{most}")
+        return base, shift
+
+
+def symmetric(largest: float | np.ndarray) -> Quantisation:
+    """Zero point 0, +-largest at +-127."""
+    scale = np.maximum(np.asarray(largest, np.float64) / 127.0, SMALLEST_SCALE)
+    return Quantisation(scale if scale.ndim else float(scale), 0)
+
+
+def affine(low: float, high: float) -> Quantisation:
+    """[low, high], widened to hold 0, over all 256 values; 0 is exact."""
+    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    scale = max((high - low) / 255.0, SMALLEST_SCALE)
+    return Quantisation(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+
+
+def per_channel_power_of_two(largest: np.ndarray, most: int) -> Quantisation:
+    """Symmetric scales base * 2^shift[c], each holding its channel's largest magnitude (PTF of FQ-ViT).
+
+    The base is the one, within an octave, whose total rounding noise (the sum of squared scales) is smallest.
+    """
+    need = np.maximum(np.asarray(largest, np.float64) / 127.0, SMALLEST_SCALE)
+    best = None
+    for base in need.max() / 2.0**most * 2.0 ** np.linspace(0, 1, 16, endpoint=False):
+        shift = np.clip(np.ceil(np.log2(need / base) - 1e-9), 0, most)
+        scale = base * 2.0**shift
+        if np.any(scale < need * (1 - 1e-9)):
+            continue
+        noise = np.sum(scale**2)
+        if best is None or noise < best[0]:
+            best = (noise, scale)
+    return Quantisation(best[1], 0)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where quantisation loses accuracy: the error of every activation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mcuformer.converter.calibrate import check_images, to_float
+from mcuformer.converter.float_vit import FloatViT
+from mcuformer.converter.model import Model, to_int8
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """Errors of one activation, as root mean square of the error over that of the tensor.
+
+    added  what rounding and saturating this tensor alone costs: its float values quantised and back
+    total  what the int8 network holds against the float network: all errors up to here
+    clipped  share of float values outside the int8 range
+    """
+
+    name: str
+    added: float
+    total: float
+    clipped: float
+
+
+def error_report(model: Model, net: FloatViT, images: np.ndarray) -> list[TensorError]:
+    """Runs the float network and the integer reference on images (uint8 NHWC; a few suffice); one row a tensor."""
+    images = check_images(images, net.config)
+    floats: dict[str, np.ndarray] = {}
+    net.eval()
+    with torch.inference_mode():
+        net(to_float(images), lambda name, value: floats.__setitem__(name, value.double().numpy()))
+    integers: dict[str, np.ndarray] = {}
+    model.graph.run(to_int8(images), record=integers.__setitem__)
+    rows = []
+    for op in model.graph.ops:
+        tensor = model.graph.tensors[op.output]
+        real = floats[tensor.name]
+        quantisation = tensor.quantisation
+        if quantisation.per_channel and tensor.features is not None:
+            quantisation = type(quantisation)(quantisation.scale[: tensor.features], quantisation.zero_point)
+        size = np.sqrt(np.mean(real**2)) or 1.0
+
+        def error(q, real=real, quantisation=quantisation, size=size):
+            return float(np.sqrt(np.mean((quantisation.dequantise(q).reshape(real.shape) - real) ** 2)) / size)
+
+        steps = real / quantisation.scale + quantisation.zero_point
+        clipped = float(np.mean((steps < -128.5) | (steps > 127.5)))
+        rows.append(TensorError(tensor.name, error(quantisation.quantise(real)), error(integers[tensor.name]), clipped))
+    return rows

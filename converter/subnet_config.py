@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SubnetConfig: the dimensions of one Vision Transformer, the contract between search, converter and kernels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mcuformer.errors import ConfigError
+
+MAX_TOKENS = 512  # IntAttention sums 512 * 32767 * 128 < 2^31
+MAX_EMBED_DIM = 4096  # IntLayerNorm
+MAX_FEATURES = 16384  # InPlaceFC
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """The dimensions of one transformer layer, all integers."""
+
+    num_heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    rank: int | None  # of both MLP matrices; None: dense
+
+    @property
+    def q_dim(self) -> int:
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_dim(self) -> int:
+        return self.kv_heads * self.head_dim
+
+    @property
+    def qkv_dim(self) -> int:
+        return self.q_dim + 2 * self.kv_dim
+
+
+@dataclass(frozen=True)
+class SubnetConfig:
+    """A pre-norm Vision Transformer without class token (design: docs/architecture.md).
+
+    `num_heads`, `kv_heads`, `head_dim`, `mlp_ratio` and `rank_ratio` are scalars or one value per layer.
+
+    image_size   pixels, height = width; what patches do not cover is cropped
+    in_channels  1 for grey, 3 for RGB
+    patch_size   pixels; with stem="conv" a power of two, made by log2(patch_size) convolutions of stride 2
+    embed_dim    width d of the residual stream
+    depth        number of layers
+    num_heads    query heads; num_heads * head_dim need not equal embed_dim
+    head_dim     channels of a head; left out: embed_dim / num_heads
+    kv_heads     key/value heads, a divisor of num_heads; left out: num_heads
+    mlp_ratio    hidden width of the MLP = round(mlp_ratio * embed_dim)
+    rank_ratio   both MLP matrices as two factors of rank round(rank_ratio * embed_dim); None: dense
+    num_classes  outputs of the head
+    stem         "patch" (one convolution, kernel = stride = patch_size) or "conv" (3x3 convolutions, stride 2)
+    stem_channels  outputs of all stem convolutions but the last; left out: embed_dim halved per step back, at least 8
+    """
+
+    image_size: int = 96
+    in_channels: int = 3
+    patch_size: int = 16
+    embed_dim: int = 96
+    depth: int = 6
+    num_heads: int | tuple[int, ...] = 3
+    head_dim: int | tuple[int, ...] | None = None
+    kv_heads: int | tuple[int, ...] | None = None
+    mlp_ratio: float | tuple[float, ...] = 4.0
+    rank_ratio: float | tuple[float | None, ...] | None = None
+    num_classes: int = 10
+    stem: str = "patch"
+    stem_channels: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        for field in ("num_heads", "head_dim", "kv_heads", "mlp_ratio", "rank_ratio", "stem_channels"):
+            value = getattr(self, field)
+            if isinstance(value, list):
+                object.__setattr__(self, field, tuple(value))
+        limits = {
+            "image_size": 4096, "in_channels": 64, "patch_size": 256, "embed_dim": MAX_EMBED_DIM, "depth": 64,
+            "num_classes": MAX_FEATURES,
+        }  # fmt: skip
+        for field, most in limits.items():
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise ConfigError(f"{field} = {value!r}: must be an integer from 1 to {most}")
+        if self.patch_size > self.image_size:
+            raise ConfigError(
+                f"patch_size = {self.patch_size} is larger than image_size = {self.image_size}: use a smaller patch"
+            )
+        if self.stem not in ("patch", "conv"):
+            raise ConfigError(f'stem = {self.stem!r}: must be "patch" or "conv"')
+        if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
+            raise ConfigError(
+                f"patch_size = {self.patch_size} with stem = 'conv': must be a power of two, at least 2, since every "
+                "stem convolution halves the image"
+            )
+        self._check_stem_channels()
+        if self.tokens > MAX_TOKENS:
+            raise ConfigError(
+                f"image_size = {self.image_size} with patch_size = {self.patch_size} makes {self.tokens} tokens, more "
+                f"than {MAX_TOKENS}: use a larger patch or a smaller image"
+            )
+        _ = self.layers  # checks every per-layer value
+
+    def _check_stem_channels(self):
+        if self.stem_channels is None:
+            return
+        steps = self.patch_size.bit_length() - 1
+        if self.stem != "conv":
+            raise ConfigError("stem_channels is given but stem = 'patch': leave it out, or use stem = 'conv'")
+        if len(self.stem_channels) != steps - 1 or not all(
+            isinstance(c, int) and 1 <= c <= 1024 for c in self.stem_channels
+        ):
+            raise ConfigError(
+                f"stem_channels = {self.stem_channels!r}: patch_size = {self.patch_size} needs {steps - 1} integers "
+                "from 1 to 1024 (the last convolution makes embed_dim channels)"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Tokens along one side of the image."""
+        if self.stem == "patch":
+            return self.image_size // self.patch_size
+        side = self.image_size
+        for _ in self.conv_channels:
+            side = (side + 1) // 2
+        return side
+
+    @property
+    def tokens(self) -> int:
+        return self.grid * self.grid
+
+    @property
+    def conv_channels(self) -> tuple[int, ...]:
+        """Output channels of every stem convolution; empty for a patch embedding."""
+        if self.stem == "patch":
+            return ()
+        steps = self.patch_size.bit_length() - 1
+        inner = self.stem_channels or tuple(max(8, self.embed_dim >> (steps - 1 - i)) for i in range(steps - 1))
+        return (*inner, self.embed_dim)
+
+    @property
+    def layers(self) -> tuple[LayerConfig, ...]:
+        """The integer dimensions of every layer."""
+        num_heads = self._per_layer("num_heads")
+        head_dim = self._per_layer("head_dim")
+        kv_heads = self._per_layer("kv_heads")
+        mlp_ratio = self._per_layer("mlp_ratio")
+        rank_ratio = self._per_layer("rank_ratio")
+        return tuple(
+            self._layer(i, *values)
+            for i, values in enumerate(zip(num_heads, head_dim, kv_heads, mlp_ratio, rank_ratio, strict=True))
+        )
+
+    def _per_layer(self, field: str) -> Sequence:
+        value = getattr(self, field)
+        if not isinstance(value, tuple):
+            return (value,) * self.depth
+        if len(value) != self.depth:
+            raise ConfigError(
+                f"{field} has {len(value)} values for depth = {self.depth}: give one value, or one a layer"
+            )
+        return value
+
+    def _layer(self, i, num_heads, head_dim, kv_heads, mlp_ratio, rank_ratio) -> LayerConfig:
+        def positive_int(name, value):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name} = {value!r} in layer {i}: must be a positive integer")
+
+        positive_int("num_heads", num_heads)
+        if head_dim is None:
+            if self.embed_dim % num_heads:
+                raise ConfigError(
+                    f"embed_dim = {self.embed_dim} is not divisible by num_heads = {num_heads} in layer {i}: "
+                    "change one of them, or give head_dim"
+                )
+            head_dim = self.embed_dim // num_heads
+        positive_int("head_dim", head_dim)
+        kv_heads = num_heads if kv_heads is None else kv_heads
+        positive_int("kv_heads", kv_heads)
+        if num_heads % kv_heads:
+            raise ConfigError(f"kv_heads = {kv_heads} does not divide num_heads = {num_heads} in layer {i}")
+        if head_dim > 1024 or num_heads * head_dim > MAX_FEATURES:
+            raise ConfigError(f"head_dim = {head_dim} with {num_heads} heads in layer {i}: too wide (head_dim <= 1024)")
+        if not isinstance(mlp_ratio, int | float) or not 0 < mlp_ratio <= 64:
+            raise ConfigError(f"mlp_ratio = {mlp_ratio!r} in layer {i}: must be a number in (0, 64]")
+        mlp_dim = round(mlp_ratio * self.embed_dim)
+        if not 1 <= mlp_dim <= MAX_FEATURES:
+            raise ConfigError(
+                f"mlp_ratio = {mlp_ratio} gives a hidden width of {mlp_dim} in layer {i}: 1 to {MAX_FEATURES}"
+            )
+        rank = None
+        if rank_ratio is not None:
+            if not isinstance(rank_ratio, int | float) or not 0 < rank_ratio <= 1:
+                raise ConfigError(f"rank_ratio = {rank_ratio!r} in layer {i}: must be a number in (0, 1], or None")
+            rank = max(1, min(round(rank_ratio * self.embed_dim), mlp_dim))
+        return LayerConfig(num_heads, kv_heads, head_dim, mlp_dim, rank)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image, as lowered (a rank above break-even runs dense)."""
+        n, d, side, inputs, total = self.tokens, self.embed_dim, self.image_size, self.in_channels, 0
+        if self.stem == "patch":
+            total += n * d * self.patch_size**2 * inputs
+        for channels in self.conv_channels:
+            side = (side + 1) // 2
+            total += side * side * channels * 9 * inputs
+            inputs = channels
+        for layer in self.layers:
+            total += n * d * (layer.qkv_dim + layer.q_dim) + 2 * n * n * layer.q_dim
+            total += 2 * n * min(d * layer.mlp_dim, (layer.rank or layer.mlp_dim) * (d + layer.mlp_dim))
+        return total + d * self.num_classes
+
+    def to_dict(self) -> dict:
+        """Plain values (for JSON and subnet.pt)."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> SubnetConfig:
+        known = {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(values, dict):
+            raise ConfigError(f"a config must be a mapping of field to value, not {type(values).__name__}")
+        if unknown := sorted(set(values) - known):
+            raise ConfigError(f"unknown config field {unknown[0]!r}: known are {', '.join(sorted(known))}")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict())

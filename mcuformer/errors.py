@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors a user can cause.
+
+Each message is one line that names the thing (file, option, tensor), its value, and what to do about it. The
+command line prints the message alone; anything that is not a McuformerError is a bug and keeps its traceback.
+"""
+
+
+class McuformerError(ValueError):
+    """Base of every error that the user's input can cause."""
+
+
+class DataError(McuformerError):
+    """Images or labels are missing, damaged or of the wrong form."""
+
+
+class ConfigError(McuformerError):
+    """An option, a board name or a network description makes no sense."""
+
+
+class ModelError(McuformerError):
+    """A saved network or a .tflite model is damaged, foreign or holds unusable values."""
+
+
+class PlanError(McuformerError):
+    """A model does not fit its memory, or a memory plan is not valid."""
+
+
+class ToolchainError(McuformerError):
+    """A compiler, a library or the interpreter is missing or of an unknown version."""

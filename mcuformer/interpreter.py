@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The official tflite-micro interpreter on the host, with the project's kernels."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mcuformer import kernel_library
+from mcuformer.converter import tflite_file
+from mcuformer.converter.graph import Graph
+from mcuformer.converter.ops import OPS
+from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
+
+# While it prepares a model the interpreter keeps lists of tensors in the arena's head, for a moment.
+PREPARE_BYTES = 16384
+PREPARE_BYTES_PER_TENSOR = 128
+
+
+def _runtime():
+    try:
+        from tflite_micro.python.tflite_micro import runtime
+    except ImportError as error:
+        raise ToolchainError(f"tflite-micro cannot be imported ({error}): pip install tflite-micro") from error
+    return runtime
+
+
+class _Captured:
+    """Collects what C code prints to stderr, at file descriptor level."""
+
+    def __enter__(self):
+        sys.stderr.flush()
+        self._saved = os.dup(2)
+        self._file = tempfile.TemporaryFile()
+        os.dup2(self._file.fileno(), 2)
+        return self
+
+    def __exit__(self, *_):
+        os.dup2(self._saved, 2)
+        os.close(self._saved)
+        self._file.seek(0)
+        self.text = self._file.read().decode(errors="replace")
+        self._file.close()
+
+
+class _Session:
+    """One interpreter of the wheel around a model's bytes."""
+
+    def __init__(self, content: bytes, graph: Graph, arena_bytes: int, keep_all: bool = False):
+        runtime = _runtime()
+        kernel_library.load()
+        kernel_library.clear_log()
+        config = runtime.InterpreterConfig
+        with _Captured() as captured:
+            try:
+                self._interpreter = runtime.Interpreter.from_bytes(
+                    content,
+                    custom_op_registerers=[kernel_library.REGISTERER],
+                    arena_size=arena_bytes,
+                    intrepreter_config=config.kPreserveAllTensors if keep_all else config.kAllocationRecording,
+                )
+                error = None
+            except Exception as raised:  # the wheel raises several kinds
+                error = raised
+        if error is not None:
+            raise ModelError(_reason(error, captured.text)) from error
+        self._graph = graph
+
+    def invoke(self, *inputs: np.ndarray) -> np.ndarray:
+        """int8 inputs with batch dimension 1 -> the int8 output; also keeps the seconds the call took."""
+        for i, value in enumerate(inputs):
+            self._interpreter.set_input(value, i)
+        start = time.perf_counter()
+        try:
+            self._interpreter.invoke()
+        except Exception as error:
+            raise ModelError(_reason(error, "")) from error
+        self.seconds = time.perf_counter() - start
+        return self._interpreter.get_output(0)
+
+    def tensor(self, index: int) -> np.ndarray:
+        return np.array(self._interpreter.GetTensor(index, 0).tensor_data)
+
+    def allocations(self) -> dict[str, int]:
+        """Bytes of "total", "head" and "tail" as the interpreter's recording allocator counts them."""
+        with _Captured() as captured:
+            self._interpreter.print_allocations()
+        found = dict(re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", captured.text))
+        if set(found) != {"total", "head", "tail"}:
+            raise ToolchainError(
+                f"this tflite-micro prints its allocations in an unknown form: {captured.text[:200]!r}"
+            )
+        return {name: int(size) for name, size in found.items()}
+
+
+def _reason(error: Exception, printed: str) -> str:
+    own = kernel_library.last_error() or kernel_library.last_log()
+    said = own or " ".join(printed.split()) or str(error)
+    return f"the interpreter refused the model: {said}"
+
+
+class Interpreter:
+    """Runs a converted model: images in, logits out.
+
+    Interpreter(model): a path, the bytes of a .tflite file, or what convert() returned. A damaged or foreign file
+    raises ModelError before the interpreter sees it. arena_bytes: size of the arena; left out, as large as needed;
+    PlanError where it is too small.
+    """
+
+    def __init__(self, model, arena_bytes: int | None = None):
+        name, content = _content_of(model)
+        stored = tflite_file.read(content, name)
+        self.graph = stored.graph
+        self.info = stored.info
+        self._content = content
+        preparing = PREPARE_BYTES + PREPARE_BYTES_PER_TENSOR * len(self.graph.tensors)
+        needed = int(self.info["arena_bytes"])
+        if arena_bytes is None:
+            arena_bytes = needed + preparing
+        elif arena_bytes < needed:
+            raise PlanError(f"arena_bytes = {arena_bytes} is too small: {name} needs {needed} bytes")
+        self._arena_bytes = arena_bytes
+        self._preparing = preparing
+        self._session = _Session(content, self.graph, arena_bytes)
+        self.invoke_ms: float | None = None
+
+    @property
+    def arena_used_bytes(self) -> int:
+        """The whole arena in use, head and tail, as the interpreter counts it."""
+        return self.allocations["total"]
+
+    @property
+    def allocations(self) -> dict[str, int]:
+        """Bytes of the arena: "total", "head" (activations, scratch) and "tail" (what the interpreter keeps)."""
+        return self._session.allocations()
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.info["class_names"]
+
+    def __call__(self, images: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """uint8 [n, H, W, C] (or one image) -> float32 logits [n, classes]; afterwards invoke_ms is the median."""
+        images = self._check(images)
+        logits = np.empty((len(images), self.graph.tensors[self.graph.output].shape[-1]), np.int8)
+        seconds = []
+        for i, image in enumerate(images):
+            logits[i] = self._session.invoke((image ^ np.uint8(128)).view(np.int8)[None])[0]
+            seconds.append(self._session.seconds)
+            if progress:
+                progress(i + 1, len(images))
+        if seconds:
+            self.invoke_ms = float(np.median(seconds) * 1e3)
+        return self.graph.tensors[self.graph.output].quantisation.dequantise(logits).astype(np.float32)
+
+    def layer_outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Every activation of one image (uint8 [H, W, C]) by name, dequantised, without batch dimension.
+
+        Runs a copy of the model without memory plan, in which no tensor overwrites another.
+        """
+        images = self._check(image)
+        if len(images) != 1:
+            raise DataError(f"layer_outputs takes one image, not {len(images)}")
+        content = tflite_file.write(self.graph, [], self.info, with_plan=False)
+        activations = sum(tensor.bytes + 16 for tensor in self.graph.tensors if not tensor.is_constant)
+        session = _Session(content, self.graph, self._arena_bytes + self._preparing + activations, keep_all=True)
+        session.invoke((images[0] ^ np.uint8(128)).view(np.int8)[None])
+        outputs = {}
+        for op in self.graph.ops:
+            tensor = self.graph.tensors[op.output]
+            value = session.tensor(op.output).reshape(tensor.shape[1:])[..., : tensor.features]
+            quantisation = tensor.quantisation
+            scale = quantisation.scale[: tensor.features] if quantisation.per_channel else quantisation.scale
+            outputs[tensor.name] = ((value.astype(np.float64) - quantisation.zero_point) * scale).astype(np.float32)
+        return outputs
+
+    def _check(self, images: np.ndarray) -> np.ndarray:
+        images = np.asarray(images)
+        want = self.graph.tensors[self.graph.inputs[0]].shape[1:]
+        if images.dtype != np.uint8:
+            raise DataError(f"images have dtype {images.dtype}: give uint8 values, 0 to 255")
+        if images.shape == want:
+            images = images[None]
+        if images.ndim != 4 or images.shape[1:] != want:
+            raise DataError(
+                f"images have shape {images.shape}: the model takes [n, {want[0]}, {want[1]}, {want[2]}] (NHWC)"
+            )
+        return images
+
+
+def _content_of(model) -> tuple[str, bytes]:
+    if isinstance(model, bytes | bytearray | memoryview):
+        return "model", bytes(model)
+    if isinstance(model, str | os.PathLike):
+        path = Path(model)
+        try:
+            return str(path), path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    if hasattr(model, "content"):
+        return "model", model.content
+    raise ConfigError(f"a model is a path, bytes or what convert() returned, not {type(model).__name__}")
+
+
+def run_op(
+    name: str,
+    inputs: dict[str, np.ndarray],
+    constants: dict[str, np.ndarray] | None = None,
+    options: dict | None = None,
+) -> np.ndarray:
+    """Runs one custom op alone in the real interpreter.
+
+    name: such as "IntLayerNorm". inputs: its activations by name, int8 with a leading batch dimension of 1, such as
+    {"input": x}; constants: its constant tensors by name; options: its integers by name (see docs of the ops, or
+    mcuformer.converter.ops). Returns the int8 output. ModelError with the kernel's words where it refuses.
+    """
+    if name not in OPS:
+        raise ConfigError(f"op {name!r}: must be one of {', '.join(OPS)}")
+    module = OPS[name]
+    for given in (*inputs, *(constants or {})):
+        if given not in module.INPUTS:
+            raise ConfigError(f"{name} has no input {given!r}: it has {', '.join(module.INPUTS)}")
+    try:
+        parsed = module.Options(**(options or {}))
+    except TypeError as error:
+        raise ConfigError(f"options of {name}: {error}") from error
+    graph = Graph()
+    indices = {}
+    for role, value in inputs.items():
+        value = np.asarray(value)
+        if value.dtype != np.int8:
+            raise DataError(f"input {role!r} of {name} has dtype {value.dtype}: activations are int8")
+        indices[role] = graph.add_input(role, value.shape)
+    try:
+        graph.output = graph.add_op(name, "output", parsed, indices, dict(constants or {}))
+    except (TypeError, ValueError, IndexError) as error:
+        raise ConfigError(f"{name}: the shapes of its inputs do not make sense ({error})") from error
+    content = tflite_file.write(graph, [], {}, with_plan=False)
+    activations = sum(2 * t.bytes + 1024 for t in graph.tensors) + (1 << 20)
+    session = _Session(content, graph, activations)
+    return session.invoke(*(np.ascontiguousarray(value) for value in inputs.values()))

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * DecomposedPatchEmbed: the convolution with kernel = stride = patch_size that makes tokens of an image, decomposed
+ * into 4x4 receptive fields accumulated in a small int32 buffer for four tokens (MCUFormer, patch embedding
+ * decomposition). Bias and position table are folded in:
+ *
+ *   acc[n, o] = bias[o] + sum_field sum_i weights[field, o, i] * patch[n, field, i] + position_scale[o] * position[n, o]
+ *   output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
+ *
+ * Pixels past the last whole patch are not read. */
+#ifndef MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
+#define MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
+
+#include "mcuf_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MCUF_FIELD_SIZE 4 /* pixels, both ways */
+
+typedef struct {
+  int32_t image_height, image_width; /* pixels, patch_size .. 4096 */
+  int32_t channels;                  /* 1 .. 64 */
+  int32_t patch_size;                /* pixels, 1 .. 256 */
+  int32_t embed_dim;                 /* d, 1 .. MCUF_MAX_FEATURES */
+  int32_t zero_point;                /* of the output, -128 .. 127 */
+  /* int8 [fields, d, 4 * 4 * channels], fields = ceil(patch_size / 4)^2 row by row; 0 past the patch's edge */
+  const int8_t* weights;
+  const int32_t* bias;           /* [d] */
+  const int32_t* multiplier;     /* [d] */
+  const int8_t* position;        /* [tokens, d], or NULL */
+  const int16_t* position_scale; /* [d], NULL with position */
+} mcuf_decomposed_patch_embed_params;
+
+/* Everything the kernel trusts about params. */
+MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* params);
+
+/* Bytes of scratch, 4-byte aligned: accumulators of four tokens, one 4x4 field of each, one row of tokens. */
+MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels,
+                                                              int32_t patch_size, int32_t embed_dim);
+
+/* image [height, width, channels], output [tokens, d]. output may equal image: tokens then stand over consumed image
+ * rows; where a row of tokens is larger than its image rows, rows go from the last to the first. No other overlap. */
+MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* params,
+                                                    const int8_t* image, int8_t* output, void* scratch);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MCUF_DECOMPOSED_PATCH_EMBED_S8_H_ */

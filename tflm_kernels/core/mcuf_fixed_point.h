@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The fixed-point arithmetic of all kernels: one rounding mode, one saturation, one definition of each.
+ * The numpy reference (converter/ops/fixed_point.py) defines the same functions. */
+#ifndef MCUF_FIXED_POINT_H_
+#define MCUF_FIXED_POINT_H_
+
+#include <stdbool.h>
+
+#include "mcuf_types.h"
+
+/* Saturates to [-128, 127]. Every narrowing to int8 goes through here. */
+static inline int8_t mcuf_sat8(int32_t value) {
+  return (int8_t)(value < -128 ? -128 : value > 127 ? 127 : value);
+}
+
+/* High word of a 64-bit product, rounded half up: (a * b + 2^31) >> 32. One SMMULR on Arm. |result| <= 2^30. */
+static inline int32_t mcuf_mulhi_round(int32_t a, int32_t b) {
+  return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
+}
+
+/* Accumulator -> int8: sat8(zero_point + acc * scale), multiplier = round(scale * 2^32), scale < 0.5.
+ * One SMMLAR and one SSAT on Arm. */
+static inline int8_t mcuf_requantise(int32_t acc, int32_t multiplier, int32_t zero_point) {
+  return mcuf_sat8(zero_point + mcuf_mulhi_round(acc, multiplier));
+}
+
+/* Number of leading zero bits; 32 for 0. */
+static inline int32_t mcuf_clz32(uint32_t value) {
+#if defined(__GNUC__)
+  return value == 0 ? 32 : __builtin_clz(value);
+#else
+  int32_t n = 0;
+  if (value == 0) return 32;
+  while (!(value & 0x80000000u)) {
+    value <<= 1;
+    ++n;
+  }
+  return n;
+#endif
+}
+
+/* True where [a, a + a_bytes) and [b, b + b_bytes) share a byte. */
+static inline bool mcuf_overlap(const void* a, size_t a_bytes, const void* b, size_t b_bytes) {
+  const uintptr_t a0 = (uintptr_t)a, b0 = (uintptr_t)b;
+  return a0 < b0 + b_bytes && b0 < a0 + a_bytes;
+}
+
+/* Checks the constants of a requantisation: |bias| <= MCUF_MAX_BIAS, multiplier >= 0. */
+static inline mcuf_status mcuf_check_requantisation(const int32_t* bias, const int32_t* multiplier, int32_t channels) {
+  if (bias == NULL || multiplier == NULL) return MCUF_ERROR_NULL;
+  for (int32_t c = 0; c < channels; ++c) {
+    if (bias[c] > MCUF_MAX_BIAS || bias[c] < -MCUF_MAX_BIAS || multiplier[c] < 0) return MCUF_ERROR_VALUE;
+  }
+  return MCUF_OK;
+}
+
+#endif /* MCUF_FIXED_POINT_H_ */

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * InPlaceFC: a fully connected layer on each token, with optional GELU (a table) and residual, int8.
+ *
+ *   acc[t, o] = bias[o] + sum_i weights[o, i] * input[t, i]  (+ residual_scale[o] * residual[t, o])
+ *   q         = sat8(zero_point + (acc * multiplier[o] + 2^31 >> 32))
+ *   output    = gelu_table ? gelu_table[q + 128] : q
+ *
+ * The input zero point is folded into the bias. Token overwriting (MCUFormer, section on token overwriting): output
+ * may equal input (same start): where rows shrink, tokens go from the first to the last, where they grow from the last
+ * to the first, and a block of four tokens is copied to scratch before its outputs are written. */
+#ifndef MCUF_IN_PLACE_FC_S8_H_
+#define MCUF_IN_PLACE_FC_S8_H_
+
+#include "mcuf_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+  int32_t tokens;                /* 1 .. MCUF_MAX_TOKENS */
+  int32_t in_features;           /* 1 .. MCUF_MAX_FEATURES */
+  int32_t in_stride;             /* bytes from one input token to the next, >= in_features; the rest is not read */
+  int32_t out_features;          /* 1 .. MCUF_MAX_FEATURES; output tokens are dense */
+  int32_t zero_point;            /* of the requantised value (before the table), -128 .. 127 */
+  const int8_t* weights;         /* [out_features, in_features] */
+  const int32_t* bias;           /* [out_features], |bias| <= MCUF_MAX_BIAS */
+  const int32_t* multiplier;     /* [out_features], round(scale * 2^32), >= 0 */
+  const int8_t* gelu_table;      /* [256] indexed by value + 128, or NULL */
+  const int16_t* residual_scale; /* [out_features], or NULL where there is no residual */
+} mcuf_in_place_fc_params;
+
+/* Everything the kernel trusts about params. has_residual: a residual tensor will be given. */
+MCUF_API mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* params, int32_t has_residual);
+
+/* Bytes of scratch, 2-byte aligned: four tokens as int16. */
+MCUF_API int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features);
+
+/* input [tokens, in_stride]; residual [tokens, out_features] or NULL; output [tokens, out_features].
+ * output may equal input, and may equal residual; any other overlap is MCUF_ERROR_OVERLAP. */
+MCUF_API mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* params, const int8_t* input,
+                                         const int8_t* residual, int8_t* output, void* scratch);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MCUF_IN_PLACE_FC_S8_H_ */

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * IntAttention: multi-head attention on int8 q, k, v of every token, without a tokens x tokens tensor.
+ *
+ * A row holds [q heads | k heads | v heads]; query head i uses key/value head i * kv_heads / num_heads. Zero points of
+ * q, k and v are 0. Per head, for one query row:
+ *   s[j] = sum_c q[c] * max(k[j, c], -127)
+ *   e[j] = table[min(mulhi_round(max(s) - s[j], score_multiplier), last)]   exp(-i / 64) in 15 bits
+ *   out[c] = sat8(zero_point + sum_j e[j] * v[j, c] / sum_j e[j] * (v_scale / out_scale))
+ * with one clz-normalised division a row; nothing is normalised to int8 probabilities in between. */
+#ifndef MCUF_INT_ATTENTION_S8_H_
+#define MCUF_INT_ATTENTION_S8_H_
+
+#include "mcuf_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MCUF_ATTENTION_MAX_TOKENS 512 /* 512 * 32767 * 128 < 2^31 */
+#define MCUF_ATTENTION_MAX_HEAD_DIM 1024
+#define MCUF_ATTENTION_HEAD_PARAMS 3 /* int32 a head, see head_params */
+
+typedef struct {
+  int32_t tokens;     /* 1 .. MCUF_ATTENTION_MAX_TOKENS */
+  int32_t num_heads;  /* >= 1 */
+  int32_t kv_heads;   /* >= 1, divides num_heads */
+  int32_t head_dim;   /* 1 .. MCUF_ATTENTION_MAX_HEAD_DIM */
+  int32_t in_stride;  /* bytes from token to token, >= (num_heads + 2 * kv_heads) * head_dim */
+  int32_t out_stride; /* bytes from token to token, >= num_heads * head_dim; equal to in_stride to write over q */
+  int32_t zero_point; /* of the output, -128 .. 127 */
+  /* [num_heads, 3]:
+   *   score_multiplier  round(q_scale * k_scale / sqrt(head_dim) * 64 * 2^32), >= 0
+   *   out_multiplier    mantissa of v_scale / out_scale, 2^30 .. 2^31 - 1
+   *   out_exponent      v_scale / out_scale = out_multiplier * 2^(out_exponent - 31), -8 .. 12 */
+  const int32_t* head_params;
+} mcuf_int_attention_params;
+
+/* Everything the kernel trusts about params. */
+MCUF_API mcuf_status mcuf_int_attention_s8_check(const mcuf_int_attention_params* params);
+
+/* Bytes of scratch, 4-byte aligned. */
+MCUF_API int32_t mcuf_int_attention_s8_scratch_bytes(int32_t tokens, int32_t head_dim);
+
+/* input [tokens, in_stride], output [tokens, out_stride] (the first num_heads * head_dim of a row are written).
+ * output may equal input where the strides are equal: head outputs then stand where q stood, k and v are kept. */
+MCUF_API mcuf_status mcuf_int_attention_s8(const mcuf_int_attention_params* params, const int8_t* input,
+                                           int8_t* output, void* scratch);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MCUF_INT_ATTENTION_S8_H_ */

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * IntLayerNorm: layer normalisation of each token in integers, int8 -> int8.
+ *
+ *   x[c]  = (input[c] - zero_point) << shift[c]                per-channel power-of-two factors (PTF)
+ *   V     = d * sum x^2 - (sum x)^2 + epsilon                   d^2 times the variance, 64 bit
+ *   t[c]  = (d * x[c] - sum x) / sqrt(V)                        normalised value with 10 fraction bits
+ *   out   = sat8((t[c] * gamma[c] + beta[c]) >> 16)
+ *
+ * sqrt(V): V is shifted by an even number of bits into [2^30, 2^32), and three Heron steps r = (r + V / r) / 2 give
+ * its root (MCUFormer, fixed-point iteration of the square root). Within 1 LSB of the rounded float64 result. */
+#ifndef MCUF_INT_LAYER_NORM_S8_H_
+#define MCUF_INT_LAYER_NORM_S8_H_
+
+#include "mcuf_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MCUF_LAYER_NORM_MAX_FEATURES 4096
+#define MCUF_LAYER_NORM_MAX_SHIFT 7
+#define MCUF_LAYER_NORM_FRACTION_BITS 10 /* of the normalised value t */
+
+typedef struct {
+  int32_t tokens;       /* 1 .. MCUF_MAX_TOKENS */
+  int32_t features;     /* d, 1 .. MCUF_LAYER_NORM_MAX_FEATURES */
+  int32_t zero_point;   /* of the input, -128 .. 127 */
+  int64_t epsilon;      /* d^2 * eps / scale^2, 0 .. 2^60 */
+  const int16_t* gamma; /* [d], round(gamma / out_scale * 2^6) */
+  const int32_t* beta;  /* [d], (beta / out_scale + out_zero_point) * 2^16 + 2^15, rounded */
+  const uint8_t* shift; /* [d], 0 .. MCUF_LAYER_NORM_MAX_SHIFT, or NULL for all 0 */
+} mcuf_int_layer_norm_params;
+
+/* Everything the kernel trusts about params, so also that no accumulator can overflow. */
+MCUF_API mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_params* params);
+
+/* input, output: [tokens, features]. output may equal input; no other overlap. Needs no scratch. */
+MCUF_API mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* params, const int8_t* input,
+                                            int8_t* output);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MCUF_INT_LAYER_NORM_S8_H_ */

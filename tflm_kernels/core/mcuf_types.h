@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Types shared by every kernel of the int8 core. C99; no heap, no floats, no globals. */
+#ifndef MCUF_TYPES_H_
+#define MCUF_TYPES_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Symbols of the core are visible where the core is built as a shared library, so that tests can call them. */
+#if defined(__GNUC__)
+#define MCUF_API __attribute__((visibility("default")))
+#else
+#define MCUF_API
+#endif
+
+typedef enum {
+  MCUF_OK = 0,
+  MCUF_ERROR_NULL = 1,    /* a pointer that must not be NULL is NULL */
+  MCUF_ERROR_SIZE = 2,    /* a size is out of its legal range, or sizes contradict each other */
+  MCUF_ERROR_VALUE = 3,   /* a constant (bias, multiplier, scale, shift ...) is out of its legal range */
+  MCUF_ERROR_OVERLAP = 4, /* buffers overlap in a way the kernel does not allow */
+} mcuf_status;
+
+/* Limits that every op shares. They keep every int32 accumulator below 2^31; see the op headers. */
+#define MCUF_MAX_FEATURES 16384 /* channels of a token, inputs of one output */
+#define MCUF_MAX_TOKENS 16384   /* tokens of one tensor (IntAttention: 512) */
+#define MCUF_MAX_BIAS (1 << 30) /* |bias| */
+
+/* One line of English for a status, for messages. Never NULL. */
+MCUF_API const char* mcuf_status_text(mcuf_status status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MCUF_TYPES_H_ */

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The binary interface of the TensorFlow Lite Micro inside the tflite-micro wheel (x86-64 and other LP64
+// Linux). The wheel ships no headers, so the few structures that a kernel touches are declared here by their
+// layout; host_plugin.cc checks each assumption before it relies on it.
+#ifndef MCUF_HOST_ABI_H_
+#define MCUF_HOST_ABI_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mcuformer {
+namespace host {
+
+enum Status : int { kStatusOk = 0, kStatusError = 1 };
+
+// TfLiteType
+enum Type : int { kTypeFloat32 = 1, kTypeInt32 = 2, kTypeUInt8 = 3, kTypeInt16 = 7, kTypeInt8 = 9 };
+
+// TfLiteIntArray. `data` has `size` elements.
+struct IntArray {
+  int size;
+  int data[1];
+};
+
+// TfLiteEvalTensor
+struct EvalTensor {
+  void* data;
+  IntArray* dims;
+  Type type;
+};
+
+// TfLiteNode
+struct Node {
+  IntArray* inputs;
+  IntArray* outputs;
+  IntArray* intermediates;
+  void* user_data;
+  void* builtin_data;
+  const void* custom_initial_data;
+  int custom_initial_data_size;
+};
+
+// TfLiteContext. Its layout changed often; only impl_, a pointer to the MicroInterpreterContext, is used.
+struct Context;
+
+// TFLMRegistration
+struct Registration {
+  void* (*init)(Context* context, const char* buffer, size_t length);
+  void (*free)(Context* context, void* buffer);
+  Status (*prepare)(Context* context, Node* node);
+  Status (*invoke)(Context* context, Node* node);
+  void (*reset)(Context* context, void* buffer);
+  int32_t builtin_code;
+  const char* custom_name;
+};
+
+constexpr int32_t kBuiltinCustom = 32;       // BuiltinOperator_CUSTOM
+constexpr unsigned kResolverCapacity = 200;  // PythonOpsResolver = MicroMutableOpResolver<200>
+
+// tflite::PythonOpsResolver. The first two virtual functions are FindOp(BuiltinOperator) and FindOp(const
+// char*).
+struct PythonOpsResolver {
+  void** vtable;
+  Registration registrations[kResolverCapacity];
+  unsigned registrations_length;
+  int builtin_codes[kResolverCapacity];
+  void* builtin_parsers[kResolverCapacity];
+  unsigned builtin_count;
+};
+
+static_assert(sizeof(void*) == 8, "the host library is for 64-bit machines");
+static_assert(sizeof(EvalTensor) == 24, "TfLiteEvalTensor");
+static_assert(sizeof(Node) == 56, "TfLiteNode");
+static_assert(sizeof(Registration) == 56, "TFLMRegistration");
+static_assert(sizeof(PythonOpsResolver) == 13624, "tflite::PythonOpsResolver");
+
+// What kernels call, bound to the wheel's own functions by host_plugin.cc.
+EvalTensor* GetEvalTensor(const Context* context, int tensor);
+void* AllocatePersistent(Context* context, size_t bytes);
+Status RequestScratch(Context* context, size_t bytes, int* index);
+void* GetScratch(Context* context, int index);
+
+// Prints one line as the wheel does (to stderr) and keeps it for mcuf_host_last_log().
+void Log(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
+// True where the node and its tensors look as declared above, so that a wheel of another layout gives an
+// error.
+bool LayoutIsKnown(const Context* context, const Node* node);
+
+}  // namespace host
+}  // namespace mcuformer
+
+#endif  // MCUF_HOST_ABI_H_

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// mcuformer.DecomposedPatchEmbed: image -> tokens; see core/mcuf_decomposed_patch_embed_s8.h.
+//   inputs   image [1,H,W,C] int8; weights [fields,d,16*C] int8; bias [d] int32; multiplier [d] int32;
+//            position [1,N,d] int8 or none; position_scale [d] int16, none without position
+//   output   [1,N,d], N = floor(H / patch_size) * floor(W / patch_size); may stand over the image
+//   options  patch_size, zero_point
+#include "../core/mcuf_decomposed_patch_embed_s8.h"
+#include "../mcuformer_ops.h"
+#include "kernel_check.h"
+
+namespace mcuformer {
+namespace {
+
+enum { kImage, kWeights, kBias, kMultiplier, kPosition, kPositionScale, kInputs };
+
+struct OpData {
+  int scratch;
+  int16_t patch_size;
+  int8_t zero_point;
+};
+
+mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* node, const OpData& data) {
+  const EvalTensor* image = Input(context, node, kImage);
+  mcuf_decomposed_patch_embed_params params;
+  params.image_height = Dim(image, 1);
+  params.image_width = Dim(image, 2);
+  params.channels = Dim(image, 3);
+  params.patch_size = data.patch_size;
+  params.embed_dim = Dim(Output(context, node, 0), -1);
+  params.zero_point = data.zero_point;
+  params.weights = Data<int8_t>(Input(context, node, kWeights));
+  params.bias = Data<int32_t>(Input(context, node, kBias));
+  params.multiplier = Data<int32_t>(Input(context, node, kMultiplier));
+  params.position = Data<int8_t>(Input(context, node, kPosition));
+  params.position_scale = Data<int16_t>(Input(context, node, kPositionScale));
+  return params;
+}
+
+Status Prepare(Context* context, Node* node) {
+  PrepareCheck check(context, node, kDecomposedPatchEmbedName, kMultiplier + 1, kInputs);
+  OpData* data = check.OpData<OpData>();
+  const EvalTensor* image = check.Activation(kImage, "image");
+  const EvalTensor* output = check.OutputActivation();
+  const int64_t patch_size = check.Option("patch_size", 1, 256);
+  data->patch_size = static_cast<int16_t>(patch_size);
+  data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
+  const int64_t height = Dim(image, 1), width = Dim(image, 2), channels = Dim(image, 3);
+  check.SingleBatch(image, "image", 4);
+  check.Require(height >= patch_size && width >= patch_size, "the image is smaller than patch_size");
+  const int64_t fields = (patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
+  const int64_t tokens = (height / patch_size) * (width / patch_size), d = Dim(output, -1);
+  check.ShapeIs(output, "output", Shape(1, tokens, d));
+  check.Constant(kWeights, "weights", kInt8,
+                 Shape(fields * fields, d, MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels));
+  check.Constant(kBias, "bias", kInt32, Shape(d));
+  check.Constant(kMultiplier, "multiplier", kInt32, Shape(d));
+  check.OptionalConstant(kPosition, "position", kInt8, Shape(1, tokens, d));
+  check.OptionalConstant(kPositionScale, "position_scale", kInt16, Shape(d));
+  check.Require(check.Has(kPosition) == check.Has(kPositionScale), "position and position_scale go together");
+  if (!check.ok()) return kError;
+  const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
+  check.Core(mcuf_decomposed_patch_embed_s8_check(&params), "bias from -2^30 to 2^30, multiplier from 0");
+  if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
+  check.Scratch(mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels,
+                                                             params.patch_size, params.embed_dim),
+                &data->scratch);
+  return check.status();
+}
+
+Status Eval(Context* context, Node* node) {
+  const OpData& data = *static_cast<const OpData*>(node->user_data);
+  const mcuf_decomposed_patch_embed_params params = Params(context, node, data);
+  return EvalStatus(context, kDecomposedPatchEmbedName,
+                    mcuf_decomposed_patch_embed_s8(&params, Data<int8_t>(Input(context, node, kImage)),
+                                                   MutableData<int8_t>(Output(context, node, 0)),
+                                                   GetScratch(context, data.scratch)));
+}
+
+}  // namespace
+
+Registration Register_DECOMPOSED_PATCH_EMBED() { return MakeRegistration(InitOpData<OpData>, Prepare, Eval); }
+
+}  // namespace mcuformer

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// mcuformer.InPlaceFC: a fully connected layer on each token; see core/mcuf_in_place_fc_s8.h.
+//   inputs   x [1,N,S] or [N,S] int8, its first `in` channels are read; weights [out,in] int8; bias [out]
+//   int32;
+//            multiplier [out] int32; gelu_table [256] int8 or none; residual [..,out] int8 or none;
+//            residual_scale [out] int16, none without residual
+//   output   as x with `out` channels, may stand over x, or over residual
+//   options  zero_point
+#include "../core/mcuf_in_place_fc_s8.h"
+#include "../mcuformer_ops.h"
+#include "kernel_check.h"
+
+namespace mcuformer {
+namespace {
+
+enum { kX, kWeights, kBias, kMultiplier, kGeluTable, kResidual, kResidualScale, kInputs };
+
+struct OpData {
+  int scratch;
+  int8_t zero_point;
+};
+
+mcuf_in_place_fc_params Params(const Context* context, const Node* node, const OpData& data) {
+  const EvalTensor* x = Input(context, node, kX);
+  const EvalTensor* weights = Input(context, node, kWeights);
+  mcuf_in_place_fc_params params;
+  params.tokens = Tokens(x);
+  params.in_features = Dim(weights, 1);
+  params.in_stride = Dim(x, -1);
+  params.out_features = Dim(weights, 0);
+  params.zero_point = data.zero_point;
+  params.weights = Data<int8_t>(weights);
+  params.bias = Data<int32_t>(Input(context, node, kBias));
+  params.multiplier = Data<int32_t>(Input(context, node, kMultiplier));
+  params.gelu_table = Data<int8_t>(Input(context, node, kGeluTable));
+  params.residual_scale = Data<int16_t>(Input(context, node, kResidualScale));
+  return params;
+}
+
+Status Prepare(Context* context, Node* node) {
+  PrepareCheck check(context, node, kInPlaceFcName, kMultiplier + 1, kInputs);
+  OpData* data = check.OpData<OpData>();
+  const EvalTensor* x = check.Activation(kX, "x");
+  const EvalTensor* output = check.OutputActivation();
+  const int64_t out = Dim(output, -1), in = check.InputDim(kWeights, 1);
+  check.SameTokens(output, "output", x);
+  check.Constant(kWeights, "weights", kInt8, Shape(out, in));
+  check.Constant(kBias, "bias", kInt32, Shape(out));
+  check.Constant(kMultiplier, "multiplier", kInt32, Shape(out));
+  check.OptionalConstant(kGeluTable, "gelu_table", kInt8, Shape(256));
+  check.OptionalConstant(kResidualScale, "residual_scale", kInt16, Shape(out));
+  const bool has_residual = check.Has(kResidual);
+  if (has_residual) check.SameShape(check.Activation(kResidual, "residual"), "residual", output);
+  check.Require(has_residual == check.Has(kResidualScale), "residual and residual_scale go together");
+  data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
+  if (!check.ok()) return kError;
+  const mcuf_in_place_fc_params params = Params(context, node, *data);
+  check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), "bias from -2^30 to 2^30, multiplier from 0");
+  check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features), &data->scratch);
+  return check.status();
+}
+
+Status Eval(Context* context, Node* node) {
+  const OpData& data = *static_cast<const OpData*>(node->user_data);
+  const mcuf_in_place_fc_params params = Params(context, node, data);
+  return EvalStatus(
+      context, kInPlaceFcName,
+      mcuf_in_place_fc_s8(&params, Data<int8_t>(Input(context, node, kX)),
+                          Data<int8_t>(Input(context, node, kResidual)),
+                          MutableData<int8_t>(Output(context, node, 0)), GetScratch(context, data.scratch)));
+}
+
+}  // namespace
+
+Registration Register_IN_PLACE_FC() { return MakeRegistration(InitOpData<OpData>, Prepare, Eval); }
+
+}  // namespace mcuformer

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the Prepare functions share: checks that log one line which names the op, the tensor or option and the
+// value.
+#ifndef MCUF_KERNELS_KERNEL_CHECK_H_
+#define MCUF_KERNELS_KERNEL_CHECK_H_
+
+#include "../core/mcuf_types.h"
+#include "../tflm_compat.h"
+
+namespace mcuformer {
+
+constexpr int kMaxRank = 4;
+
+// A wanted shape. 64 bit, so that products of options and dimensions can be wanted without overflow.
+struct Shape {
+  explicit Shape(int64_t a) : rank(1), size{a} {}
+  Shape(int64_t a, int64_t b) : rank(2), size{a, b} {}
+  Shape(int64_t a, int64_t b, int64_t c) : rank(3), size{a, b, c} {}
+  Shape(int64_t a, int64_t b, int64_t c, int64_t d) : rank(4), size{a, b, c, d} {}
+  explicit Shape(const EvalTensor* tensor);
+
+  int rank;
+  int64_t size[kMaxRank];
+};
+
+// Dimension `index` of a tensor, from the end where negative (-1: the last); 0 where there is no such
+// dimension.
+int32_t Dim(const EvalTensor* tensor, int index);
+
+// Tokens of a tensor: the product of all dimensions but the last; INT32_MAX where it is larger.
+int32_t Tokens(const EvalTensor* tensor);
+
+// Elements of a tensor; INT32_MAX where there are more.
+int32_t Elements(const EvalTensor* tensor);
+
+// The checks of one Prepare, to be called in a row. The first that fails is logged, later ones then do
+// nothing; so sizes and options are to be used without care, and data of tensors only while ok().
+class PrepareCheck {
+ public:
+  // Checks the number of inputs, and that there is one output.
+  PrepareCheck(Context* context, Node* node, const char* op, int min_inputs, int max_inputs);
+
+  bool ok() const { return ok_; }
+  Status status() const { return ok_ ? kOk : kError; }
+
+  // What Init allocated; zeros to write to where it could not.
+  template <typename T>
+  T* OpData() {
+    static_assert(sizeof(T) <= kOpDataBytes, "op data counts against the arena");
+    static_assert(sizeof(T) <= sizeof(spare_), "spare_ stands in for op data");
+    Require(node_->user_data != nullptr, "the arena is too small for the op's data");
+    return static_cast<T*>(ok_ ? node_->user_data : static_cast<void*>(spare_));
+  }
+
+  // An int8 tensor of 1 to 4 dimensions that are all at least 1.
+  const EvalTensor* Activation(int input, const char* name);
+  const EvalTensor* OutputActivation();
+
+  // Where ok(): whether the node has this input, and a dimension of it (0 where not).
+  bool Has(int input) const { return ok_ && Input(context_, node_, input) != nullptr; }
+  int32_t InputDim(int input, int index) const { return ok_ ? Dim(Input(context_, node_, input), index) : 0; }
+
+  void SingleBatch(const EvalTensor* tensor, const char* name,
+                   int rank);  // `rank` dimensions, the first of them 1
+  void ShapeIs(const EvalTensor* tensor, const char* name, const Shape& wanted);
+  void SameShape(const EvalTensor* tensor, const char* name, const EvalTensor* wanted);
+  void SameTokens(const EvalTensor* tensor, const char* name,
+                  const EvalTensor* wanted);  // the last may differ
+
+  // A constant of the model. Optional: also right where it is missing.
+  void Constant(int input, const char* name, Type type, const Shape& wanted);
+  void OptionalConstant(int input, const char* name, Type type, const Shape& wanted);
+
+  // An integer option; `min` after a failure.
+  int64_t Option(const char* key, int64_t min, int64_t max);
+
+  void Require(bool condition, const char* message);
+
+  // What the core says of the parameters; `limits` tells in a few words what constants it takes.
+  void Core(mcuf_status status, const char* limits);
+
+  void Scratch(int32_t bytes, int* index);
+
+ private:
+  static constexpr size_t kOpDataBytes = 16;
+
+  bool Readable(const EvalTensor* tensor, const char* name, Type type);
+
+  Context* context_;
+  Node* node_;
+  const char* op_;
+  bool ok_;
+  int64_t spare_[2];
+};
+
+// Init of an op with op data of type T. The data is filled in Prepare.
+template <typename T>
+void* InitOpData(Context* context, const char*, size_t) {
+  return AllocatePersistent(context, sizeof(T));
+}
+
+// The end of an Eval: an error of the core is logged.
+Status EvalStatus(Context* context, const char* op, mcuf_status status);
+
+}  // namespace mcuformer
+
+#endif  // MCUF_KERNELS_KERNEL_CHECK_H_

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// mcuformer.StemConv: 3x3 convolution with stride 2; see core/mcuf_stem_conv_s8.h.
+//   inputs   x [1,H,W,C] int8; weights [O,3,3,C] int8; bias [O] int32; multiplier [O] int32;
+//            position [1,N,O] int8 or none; position_scale [O] int16, none without position
+//   output   [1,ceil(H/2),ceil(W/2),O], or the same as tokens, [1,N,O]
+//   options  zero_point, pad_value, act_min
+#include "../core/mcuf_stem_conv_s8.h"
+#include "../mcuformer_ops.h"
+#include "kernel_check.h"
+
+namespace mcuformer {
+namespace {
+
+enum { kX, kWeights, kBias, kMultiplier, kPosition, kPositionScale, kInputs };
+
+struct OpData {
+  int scratch;
+  int8_t zero_point;
+  int8_t pad_value;
+  int8_t act_min;
+};
+
+mcuf_stem_conv_params Params(const Context* context, const Node* node, const OpData& data) {
+  const EvalTensor* x = Input(context, node, kX);
+  mcuf_stem_conv_params params;
+  params.height = Dim(x, 1);
+  params.width = Dim(x, 2);
+  params.in_channels = Dim(x, 3);
+  params.out_channels = Dim(Output(context, node, 0), -1);
+  params.pad_value = data.pad_value;
+  params.zero_point = data.zero_point;
+  params.act_min = data.act_min;
+  params.weights = Data<int8_t>(Input(context, node, kWeights));
+  params.bias = Data<int32_t>(Input(context, node, kBias));
+  params.multiplier = Data<int32_t>(Input(context, node, kMultiplier));
+  params.position = Data<int8_t>(Input(context, node, kPosition));
+  params.position_scale = Data<int16_t>(Input(context, node, kPositionScale));
+  return params;
+}
+
+Status Prepare(Context* context, Node* node) {
+  PrepareCheck check(context, node, kStemConvName, kMultiplier + 1, kInputs);
+  OpData* data = check.OpData<OpData>();
+  const EvalTensor* x = check.Activation(kX, "x");
+  const EvalTensor* output = check.OutputActivation();
+  const int64_t height = Dim(x, 1), width = Dim(x, 2), channels = Dim(x, 3), out = Dim(output, -1);
+  const int64_t out_height = (height + 1) / 2, out_width = (width + 1) / 2;
+  check.SingleBatch(x, "x", 4);
+  if (Dim(output, 3) != 0) {
+    check.ShapeIs(output, "output", Shape(1, out_height, out_width, out));
+  } else {
+    check.ShapeIs(output, "output", Shape(1, out_height * out_width, out));
+  }
+  check.Constant(kWeights, "weights", kInt8, Shape(out, 3, 3, channels));
+  check.Constant(kBias, "bias", kInt32, Shape(out));
+  check.Constant(kMultiplier, "multiplier", kInt32, Shape(out));
+  check.OptionalConstant(kPosition, "position", kInt8, Shape(1, out_height * out_width, out));
+  check.OptionalConstant(kPositionScale, "position_scale", kInt16, Shape(out));
+  check.Require(check.Has(kPosition) == check.Has(kPositionScale), "position and position_scale go together");
+  data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
+  data->pad_value = static_cast<int8_t>(check.Option("pad_value", -128, 127));
+  data->act_min = static_cast<int8_t>(check.Option("act_min", -128, 127));
+  if (!check.ok()) return kError;
+  const mcuf_stem_conv_params params = Params(context, node, *data);
+  check.Core(mcuf_stem_conv_s8_check(&params), "bias from -2^30 to 2^30, multiplier from 0");
+  if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
+  check.Scratch(mcuf_stem_conv_s8_scratch_bytes(params.in_channels), &data->scratch);
+  return check.status();
+}
+
+Status Eval(Context* context, Node* node) {
+  const OpData& data = *static_cast<const OpData*>(node->user_data);
+  const mcuf_stem_conv_params params = Params(context, node, data);
+  return EvalStatus(
+      context, kStemConvName,
+      mcuf_stem_conv_s8(&params, Data<int8_t>(Input(context, node, kX)),
+                        MutableData<int8_t>(Output(context, node, 0)), GetScratch(context, data.scratch)));
+}
+
+}  // namespace
+
+Registration Register_STEM_CONV() { return MakeRegistration(InitOpData<OpData>, Prepare, Eval); }
+
+}  // namespace mcuformer

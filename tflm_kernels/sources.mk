@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+# The one list of sources, relative to this folder. setup.py and the exporters read it too: keep to plain lists.
+
+# The int8 arithmetic: C99, nothing else needed.
+MCUF_CORE_SRCS = \
+  core/mcuf_decomposed_patch_embed_s8.c \
+  core/mcuf_in_place_fc_s8.c \
+  core/mcuf_int_attention_s8.c \
+  core/mcuf_int_gelu_s8.c \
+  core/mcuf_int_layer_norm_s8.c \
+  core/mcuf_status.c \
+  core/mcuf_stem_conv_s8.c \
+  core/mcuf_token_mean_s8.c
+
+# The TensorFlow Lite Micro ops around it: C++11.
+MCUF_TFLM_SRCS = \
+  flexbuffer_options.cc \
+  kernels/decomposed_patch_embed.cc \
+  kernels/in_place_fc.cc \
+  kernels/int_attention.cc \
+  kernels/int_gelu.cc \
+  kernels/int_layer_norm.cc \
+  kernels/kernel_check.cc \
+  kernels/stem_conv.cc \
+  kernels/token_mean.cc
+
+# The library that Python loads: the ops again, for the interpreter of the tflite-micro wheel.
+MCUF_HOST_SRCS = $(MCUF_TFLM_SRCS) \
+  host_plugin.cc

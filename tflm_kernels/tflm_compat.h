@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one vocabulary that the kernels use for TensorFlow Lite Micro (TFLM), and the only file that knows its
+// versions:
+//
+//   2021-09 to 2023-05   TfLiteRegistration; before 2022-01 the context is a table of functions, then a
+//   MicroContext 2023-05 to 2026-09   TFLMRegistration, types in the global namespace since 2026-10 all of it
+//   in tflite::micro MCUF_HOST_PLUGIN     no TFLM headers: the layout of the tflite-micro wheel (host_abi.h)
+//
+// Kernels need no temporary tensors. Type, dimensions and the data of constants are known in Prepare; a
+// tensor whose data is there by then is a constant.
+#ifndef MCUF_TFLM_COMPAT_H_
+#define MCUF_TFLM_COMPAT_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(MCUF_HOST_PLUGIN)
+
+#include "host_abi.h"
+
+namespace mcuformer {
+namespace compat {
+
+using Context = host::Context;
+using Node = host::Node;
+using Registration = host::Registration;
+using EvalTensor = host::EvalTensor;
+using IntArray = host::IntArray;
+using Type = host::Type;
+using Status = host::Status;
+
+constexpr Status kOk = host::kStatusOk;
+constexpr Status kError = host::kStatusError;
+constexpr Type kInt8 = host::kTypeInt8;
+constexpr Type kUInt8 = host::kTypeUInt8;
+constexpr Type kInt16 = host::kTypeInt16;
+constexpr Type kInt32 = host::kTypeInt32;
+
+using host::AllocatePersistent;
+using host::GetEvalTensor;
+using host::GetScratch;
+using host::LayoutIsKnown;
+using host::RequestScratch;
+
+inline void* TensorData(const EvalTensor* tensor) { return tensor->data; }
+
+}  // namespace compat
+}  // namespace mcuformer
+
+// One line of printf style. Use %d (with int) and %s only: small targets print no more.
+#define MCUF_LOG(context, ...) ((void)(context), mcuformer::host::Log(__VA_ARGS__))
+
+#else  // TFLM's own headers
+
+#include "tensorflow/lite/c/common.h"
+
+// Where kernels log.
+#if __has_include("tensorflow/lite/micro/micro_log.h")
+#include "tensorflow/lite/micro/micro_log.h"
+#else
+#include "tensorflow/lite/micro/micro_error_reporter.h"
+#endif
+
+// Where kernels get tensors and memory: a MicroContext, or functions of the TfLiteContext before there was
+// one.
+#if __has_include("tensorflow/lite/micro/micro_context.h")
+#define MCUF_TFLM_HAS_MICRO_CONTEXT 1
+#include "tensorflow/lite/micro/micro_context.h"
+#else
+#define MCUF_TFLM_HAS_MICRO_CONTEXT 0
+#endif
+
+// How ops are registered.
+#if __has_include("tensorflow/lite/micro/micro_common.h")
+#define MCUF_TFLM_HAS_REGISTER_OP 1
+#include "tensorflow/lite/micro/kernels/kernel_util.h"
+#else
+#define MCUF_TFLM_HAS_REGISTER_OP 0
+#endif
+
+namespace tflite {
+namespace micro {}
+}  // namespace tflite
+
+namespace mcuformer {
+namespace compat {
+
+// TFLM's names are global, in tflite or in tflite::micro, depending on the version.
+using namespace ::tflite;         // NOLINT
+using namespace ::tflite::micro;  // NOLINT
+
+using Context = TfLiteContext;
+using Node = TfLiteNode;
+using EvalTensor = TfLiteEvalTensor;
+using IntArray = TfLiteIntArray;
+using Type = TfLiteType;
+using Status = TfLiteStatus;
+
+#if MCUF_TFLM_HAS_REGISTER_OP
+// What TFLM's own kernels register: TFLMRegistration, and for a while in 2023-05 still TfLiteRegistration.
+using Registration = decltype(RegisterOp(nullptr, nullptr, nullptr));
+#else
+using Registration = TfLiteRegistration;
+#endif
+
+constexpr Status kOk = kTfLiteOk;
+constexpr Status kError = kTfLiteError;
+constexpr Type kInt8 = kTfLiteInt8;
+constexpr Type kUInt8 = kTfLiteUInt8;
+constexpr Type kInt16 = kTfLiteInt16;
+constexpr Type kInt32 = kTfLiteInt32;
+
+#if MCUF_TFLM_HAS_MICRO_CONTEXT
+inline EvalTensor* GetEvalTensor(const Context* context, int tensor) {
+  return GetMicroContext(context)->GetEvalTensor(tensor);
+}
+inline void* AllocatePersistent(Context* context, size_t bytes) {
+  return GetMicroContext(context)->AllocatePersistentBuffer(bytes);
+}
+inline Status RequestScratch(Context* context, size_t bytes, int* index) {
+  return GetMicroContext(context)->RequestScratchBufferInArena(bytes, index);
+}
+inline void* GetScratch(Context* context, int index) {
+  return GetMicroContext(context)->GetScratchBuffer(index);
+}
+#else
+inline EvalTensor* GetEvalTensor(const Context* context, int tensor) {
+  return context->GetEvalTensor(context, tensor);
+}
+inline void* AllocatePersistent(Context* context, size_t bytes) {
+  return context->AllocatePersistentBuffer(context, bytes);
+}
+inline Status RequestScratch(Context* context, size_t bytes, int* index) {
+  return context->RequestScratchBufferInArena(context, bytes, index);
+}
+inline void* GetScratch(Context* context, int index) { return context->GetScratchBuffer(context, index); }
+#endif
+
+// The compiler has seen the layout.
+inline bool LayoutIsKnown(const Context*, const Node*) { return true; }
+
+inline void* TensorData(const EvalTensor* tensor) { return tensor->data.data; }
+
+}  // namespace compat
+}  // namespace mcuformer
+
+// One line of printf style. Use %d (with int) and %s only: small targets print no more.
+#define MCUF_LOG(context, ...) ((void)(context), MicroPrintf(__VA_ARGS__))
+
+#endif  // MCUF_HOST_PLUGIN
+
+namespace mcuformer {
+
+using compat::AllocatePersistent;  // Init and Prepare; lives as long as the interpreter; nullptr where the
+                                   // arena ends
+using compat::Context;
+using compat::EvalTensor;
+using compat::GetScratch;  // Eval only
+using compat::IntArray;
+using compat::kError;
+using compat::kInt16;
+using compat::kInt32;
+using compat::kInt8;
+using compat::kOk;
+using compat::kUInt8;
+using compat::LayoutIsKnown;
+using compat::Node;
+using compat::Registration;
+using compat::RequestScratch;  // Prepare only; the index is for GetScratch
+using compat::Status;
+using compat::Type;
+
+inline int InputCount(const Node* node) { return node->inputs == nullptr ? 0 : node->inputs->size; }
+inline int OutputCount(const Node* node) { return node->outputs == nullptr ? 0 : node->outputs->size; }
+
+// Tensor `index` of a list of a node; nullptr where the list is shorter, or has -1 (no tensor) there.
+inline EvalTensor* TensorAt(const Context* context, const IntArray* tensors, int index) {
+  if (tensors == nullptr || index < 0 || index >= tensors->size || tensors->data[index] < 0) return nullptr;
+  return compat::GetEvalTensor(context, tensors->data[index]);
+}
+
+inline const EvalTensor* Input(const Context* context, const Node* node, int index) {
+  return TensorAt(context, node->inputs, index);
+}
+
+inline EvalTensor* Output(const Context* context, const Node* node, int index) {
+  return TensorAt(context, node->outputs, index);
+}
+
+// Data of a tensor; nullptr without a tensor.
+template <typename T>
+const T* Data(const EvalTensor* tensor) {
+  return tensor == nullptr ? nullptr : static_cast<const T*>(compat::TensorData(tensor));
+}
+
+template <typename T>
+T* MutableData(EvalTensor* tensor) {
+  return tensor == nullptr ? nullptr : static_cast<T*>(compat::TensorData(tensor));
+}
+
+// A custom op without state between runs.
+inline Registration MakeRegistration(void* (*init)(Context*, const char*, size_t),
+                                     Status (*prepare)(Context*, Node*), Status (*eval)(Context*, Node*)) {
+  Registration registration = {};
+  registration.init = init;
+  registration.prepare = prepare;
+  registration.invoke = eval;
+  return registration;
+}
+
+}  // namespace mcuformer
+
+#endif  // MCUF_TFLM_COMPAT_H_

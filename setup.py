@@ -21,7 +21,7 @@ LIBRARY = "mcuformer.libmcuformer_host"
 KERNELS = Path("tflm_kernels")
 COMMON_FLAGS = ["-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 C_FLAGS = ["-std=c99"]
-CXX_FLAGS = ["-std=c++17", "-fno-exceptions", "-fno-rtti"]
+CXX_FLAGS = ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-DMCUF_HOST_PLUGIN"]
 
 
 def fail(message: str) -> None:

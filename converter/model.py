@@ -127,6 +127,6 @@ def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | N
         )
     if flash_budget is not None and model.model_bytes > flash_budget:
         raise PlanError(
-            f"the model of {model.model_bytes:,} bytes is over the {flash_budget:,} bytes of flash that {board} has for "
-            "it: use a smaller embed_dim, depth or rank_ratio, or a larger board"
+            f"the model of {model.model_bytes:,} bytes is over the {flash_budget:,} bytes of flash that {board} has: "
+            "use a smaller embed_dim, depth or rank_ratio, or a larger board"
         )

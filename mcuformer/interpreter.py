@@ -86,7 +86,7 @@ class _Session:
         return self._interpreter.get_output(0)
 
     def tensor(self, index: int) -> np.ndarray:
-        return np.array(self._interpreter.GetTensor(index, 0).tensor_data)
+        return np.array(self._interpreter.GetTensor(index, 0)["tensor_data"])
 
     def allocations(self) -> dict[str, int]:
         """Bytes of "total", "head" and "tail" as the interpreter's recording allocator counts them."""

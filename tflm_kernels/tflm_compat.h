@@ -49,7 +49,11 @@ inline void* TensorData(const EvalTensor* tensor) { return tensor->data; }
 }  // namespace mcuformer
 
 // One line of printf style. Use %d (with int) and %s only: small targets print no more.
-#define MCUF_LOG(context, ...) ((void)(context), mcuformer::host::Log(__VA_ARGS__))
+#define MCUF_LOG(context, ...)         \
+  do {                                 \
+    (void)(context);                   \
+    mcuformer::host::Log(__VA_ARGS__); \
+  } while (false)
 
 #else  // TFLM's own headers
 
@@ -121,13 +125,9 @@ inline void* AllocatePersistent(Context* context, size_t bytes) {
 inline Status RequestScratch(Context* context, size_t bytes, int* index) {
   return GetMicroContext(context)->RequestScratchBufferInArena(bytes, index);
 }
-inline void* GetScratch(Context* context, int index) {
-  return GetMicroContext(context)->GetScratchBuffer(index);
-}
+inline void* GetScratch(Context* context, int index) { return GetMicroContext(context)->GetScratchBuffer(index); }
 #else
-inline EvalTensor* GetEvalTensor(const Context* context, int tensor) {
-  return context->GetEvalTensor(context, tensor);
-}
+inline EvalTensor* GetEvalTensor(const Context* context, int tensor) { return context->GetEvalTensor(context, tensor); }
 inline void* AllocatePersistent(Context* context, size_t bytes) {
   return context->AllocatePersistentBuffer(context, bytes);
 }
@@ -146,7 +146,11 @@ inline void* TensorData(const EvalTensor* tensor) { return tensor->data.data; }
 }  // namespace mcuformer
 
 // One line of printf style. Use %d (with int) and %s only: small targets print no more.
-#define MCUF_LOG(context, ...) ((void)(context), MicroPrintf(__VA_ARGS__))
+#define MCUF_LOG(context, ...) \
+  do {                         \
+    (void)(context);           \
+    MicroPrintf(__VA_ARGS__);  \
+  } while (false)
 
 #endif  // MCUF_HOST_PLUGIN
 
@@ -200,8 +204,8 @@ T* MutableData(EvalTensor* tensor) {
 }
 
 // A custom op without state between runs.
-inline Registration MakeRegistration(void* (*init)(Context*, const char*, size_t),
-                                     Status (*prepare)(Context*, Node*), Status (*eval)(Context*, Node*)) {
+inline Registration MakeRegistration(void* (*init)(Context*, const char*, size_t), Status (*prepare)(Context*, Node*),
+                                     Status (*eval)(Context*, Node*)) {
   Registration registration = {};
   registration.init = init;
   registration.prepare = prepare;

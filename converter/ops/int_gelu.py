@@ -13,7 +13,7 @@ from mcuformer.converter.quantise import Quantisation
 NAME = "IntGeLU"
 INPUTS = ("input", "table")
 OVERWRITES = (0,)
-OP_DATA_BYTES = 16
+OP_DATA_BYTES = 0
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 

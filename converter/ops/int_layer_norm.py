@@ -13,7 +13,7 @@ from mcuformer.converter.quantise import Quantisation
 NAME = "IntLayerNorm"
 INPUTS = ("input", "gamma", "beta", "shift")
 OVERWRITES = (0,)
-OP_DATA_BYTES = 32
+OP_DATA_BYTES = 16
 
 FRACTION_BITS = 10  # of the normalised value
 OUTPUT_BITS = 16  # fraction of normal * gamma + beta

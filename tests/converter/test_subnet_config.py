@@ -9,15 +9,9 @@ from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 from mcuformer.errors import ConfigError
 
 # The three networks that the benchmarks use.
-A = SubnetConfig(
-    image_size=96, patch_size=16, embed_dim=96, depth=6, num_heads=3, mlp_ratio=4.0, num_classes=10
-)
-B = SubnetConfig(
-    image_size=224, patch_size=16, embed_dim=192, depth=12, num_heads=3, mlp_ratio=4.0, num_classes=1000
-)
-C = SubnetConfig(
-    image_size=224, patch_size=32, embed_dim=192, depth=12, num_heads=3, mlp_ratio=4.0, num_classes=1000
-)
+A = SubnetConfig(image_size=96, patch_size=16, embed_dim=96, depth=6, num_heads=3, mlp_ratio=4.0, num_classes=10)
+B = SubnetConfig(image_size=224, patch_size=16, embed_dim=192, depth=12, num_heads=3, mlp_ratio=4.0, num_classes=1000)
+C = SubnetConfig(image_size=224, patch_size=32, embed_dim=192, depth=12, num_heads=3, mlp_ratio=4.0, num_classes=1000)
 
 
 def vit_macs(tokens: int, patch_inputs: int, d: int, depth: int, classes: int) -> int:
@@ -79,17 +73,13 @@ def test_macs_count_what_is_run():
 
 
 def test_conv_stem():
-    config = SubnetConfig(
-        image_size=32, in_channels=1, patch_size=8, embed_dim=64, depth=2, num_heads=2, stem="conv"
-    )
+    config = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=64, depth=2, num_heads=2, stem="conv")
     assert config.conv_channels == (16, 32, 64)
     assert (config.grid, config.tokens) == (4, 16)
     plain = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=64, depth=2, num_heads=2)
     stem = 9 * (16 * 16 * 1 * 16 + 8 * 8 * 16 * 32 + 4 * 4 * 32 * 64)
     assert config.macs - plain.macs == stem - 16 * 64 * 64
-    given = SubnetConfig(
-        image_size=32, patch_size=8, embed_dim=64, num_heads=2, stem="conv", stem_channels=(24, 40)
-    )
+    given = SubnetConfig(image_size=32, patch_size=8, embed_dim=64, num_heads=2, stem="conv", stem_channels=(24, 40))
     assert given.conv_channels == (24, 40, 64)
     assert SubnetConfig(image_size=33, patch_size=8, stem="conv").grid == 5  # padded, 33 -> 17 -> 9 -> 5
 

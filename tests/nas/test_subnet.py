@@ -52,9 +52,7 @@ def test_forward_gives_one_row_of_logits_an_image(config):
         assert seen[f"layers.{i}.fc1"] == (3, config.tokens, layer.mlp_dim)
         assert (f"layers.{i}.fc1.rank" in seen) == (layer.rank is not None)
         if layer.rank is not None:
-            assert (
-                seen[f"layers.{i}.fc1.rank"] == seen[f"layers.{i}.fc2.rank"] == (3, config.tokens, layer.rank)
-            )
+            assert seen[f"layers.{i}.fc1.rank"] == seen[f"layers.{i}.fc2.rank"] == (3, config.tokens, layer.rank)
 
 
 @each_config

@@ -9,11 +9,13 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from mcuformer.boards import get_board
 from mcuformer.converter.subnet_config import SubnetConfig
-from mcuformer.data import Dataset
+from mcuformer.data import Dataset, load
 from mcuformer.errors import ConfigError, DataError, ModelError
 from mcuformer.nas import TrainOptions, build_subnet, train
-from mcuformer.nas.train import augment, evaluate, to_input
+from mcuformer.nas.demo_recipe import DEMO_CONFIG
+from mcuformer.nas.train import augment, check_fit, evaluate, to_input
 
 CONFIG = SubnetConfig(
     image_size=8,
@@ -37,9 +39,7 @@ def digits(start: int, stop: int, split: str = "train") -> Dataset:
 
 
 def same_weights(a, b) -> bool:
-    return all(
-        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
-    )
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 class Interrupted(Exception):
@@ -108,9 +108,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, config, ema_deca
 
 def test_progress_counts_steps_and_epochs():
     states = []
-    train(
-        build_subnet(CONFIG), digits(0, 200), dataclasses.replace(OPTIONS, epochs=2), progress=states.append
-    )
+    train(build_subnet(CONFIG), digits(0, 200), dataclasses.replace(OPTIONS, epochs=2), progress=states.append)
     assert [(s.epoch, s.step) for s in states] == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
     assert all((s.epochs, s.steps) == (2, 3) and s.images_per_second > 0 for s in states)
     assert states[0].seconds_left > 0 and states[-1].seconds_left == 0
@@ -202,12 +200,12 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     train(build_subnet(CONFIG), images, options, checkpoint=path)
     before = path.read_bytes()
     cases = [
-        (CONFIG, dataclasses.replace(options, learning_rate=1e-3), images, "options learning_rate = 0.002 instead of 0.001"),
+        (CONFIG, dataclasses.replace(options, seed=5), images, "options seed = 0 instead of 5"),
         (CONFIG, dataclasses.replace(options, epochs=3), images, "options epochs = 1 instead of 3"),
         (dataclasses.replace(CONFIG, embed_dim=16), options, images, "config embed_dim = 32 instead of 16"),
         (CONFIG, options, digits(0, 129), "data images = "),
         (CONFIG, options, digits(1, 129), "data labels_crc32 = "),
-    ]  # fmt: skip
+    ]
     for config, other, data, expected in cases:
         with pytest.raises(ConfigError, match="belongs to another training") as caught:
             train(build_subnet(config), data, other, checkpoint=path)
@@ -256,3 +254,12 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, content):
 def test_options_that_make_no_sense_are_named(wrong):
     with pytest.raises(ConfigError, match=f"^{next(iter(wrong))} = .*: must be a"):
         TrainOptions(**wrong)
+
+
+def test_the_demo_fits_its_images_and_its_board():
+    net = build_subnet(DEMO_CONFIG)
+    check_fit(net, load("fashion-mnist", "test", limit=10))
+    board = get_board("nano33ble")
+    assert sum(p.numel() for p in net.parameters()) < board.flash_budget / 2  # one byte a weight
+    widest = max(layer.qkv_dim for layer in DEMO_CONFIG.layers)
+    assert DEMO_CONFIG.tokens * (DEMO_CONFIG.embed_dim + widest) < board.sram_budget / 4

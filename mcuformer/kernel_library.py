@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled kernels: libmcuformer_host.so, built from tflm_kernels/ when the package is installed.
+
+It holds the int8 core and registers the custom ops in the interpreter of the tflite-micro wheel:
+
+    kernel_library.load()
+    runtime.Interpreter.from_bytes(model, custom_op_registerers=[kernel_library.REGISTERER])
+
+The `*_scratch_bytes` functions are those that the kernels call themselves, so a memory plan cannot disagree.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+from mcuformer.errors import ToolchainError
+
+REGISTERER = "RegisterMcuformerOps"
+LIBRARY = Path(__file__).with_name("libmcuformer_host.so")
+
+# Scratch getters of the core and their number of int32 arguments.
+_SCRATCH_GETTERS = {
+    "mcuf_decomposed_patch_embed_s8_scratch_bytes": 4,
+    "mcuf_in_place_fc_s8_scratch_bytes": 1,
+    "mcuf_int_attention_s8_scratch_bytes": 2,
+    "mcuf_stem_conv_s8_scratch_bytes": 1,
+}
+
+
+@functools.cache
+def load() -> ctypes.CDLL:
+    """The library, loaded once and visible to the interpreter, which looks REGISTERER up by name.
+
+    Raises ToolchainError where the library is missing or cannot be loaded.
+    """
+    if not LIBRARY.is_file():
+        raise ToolchainError(
+            f"the compiled kernels are missing ({LIBRARY}); install gcc and g++, then run `pip install -e .` in the "
+            "project's folder"
+        )
+    try:
+        library = ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL)
+        for name, arguments in _SCRATCH_GETTERS.items():
+            function = getattr(library, name)
+            function.argtypes = [ctypes.c_int32] * arguments
+            function.restype = ctypes.c_int32
+        for name in ("mcuf_host_last_error", "mcuf_host_last_log"):
+            getattr(library, name).restype = ctypes.c_char_p
+        library.mcuf_host_clear_log.restype = None
+        getattr(library, REGISTERER).argtypes = [ctypes.c_void_p]
+        getattr(library, REGISTERER).restype = ctypes.c_bool
+    except (OSError, AttributeError) as error:
+        raise ToolchainError(
+            f"the compiled kernels cannot be used ({error}); build them again: run `pip install -e .` in the "
+            "project's folder"
+        ) from error
+    return library
+
+
+def last_error() -> str:
+    """Why the ops could not be registered the last time in this thread; empty where they could."""
+    return load().mcuf_host_last_error().decode(errors="replace")
+
+
+def last_log() -> str:
+    """The last line an op logged in this thread since clear_log(), such as why it refused a model; empty if none."""
+    return load().mcuf_host_last_log().decode(errors="replace")
+
+
+def clear_log() -> None:
+    """Forgets last_log()."""
+    load().mcuf_host_clear_log()
+
+
+def decomposed_patch_embed_scratch_bytes(image_width: int, channels: int, patch_size: int, embed_dim: int) -> int:
+    """Scratch of one DecomposedPatchEmbed op, in bytes."""
+    return load().mcuf_decomposed_patch_embed_s8_scratch_bytes(image_width, channels, patch_size, embed_dim)
+
+
+def stem_conv_scratch_bytes(in_channels: int) -> int:
+    """Scratch of one StemConv op, in bytes."""
+    return load().mcuf_stem_conv_s8_scratch_bytes(in_channels)
+
+
+def in_place_fc_scratch_bytes(in_features: int) -> int:
+    """Scratch of one InPlaceFC op, in bytes."""
+    return load().mcuf_in_place_fc_s8_scratch_bytes(in_features)
+
+
+def int_attention_scratch_bytes(tokens: int, head_dim: int) -> int:
+    """Scratch of one IntAttention op, in bytes."""
+    return load().mcuf_int_attention_s8_scratch_bytes(tokens, head_dim)

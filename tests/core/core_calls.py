@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls the C core through ctypes: one function an op, numpy in, numpy out.
+
+`alias` names what the output stands over: None (a buffer of its own) or an input's name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from mcuformer import kernel_library
+
+OK, NULL, SIZE, VALUE, OVERLAP = range(5)
+GUARD = 64  # bytes after every buffer that must stay as they are
+
+
+def _struct(name: str, *fields: str) -> type[ctypes.Structure]:
+    """Fields: "name" is int32, "name:q" int64, "*name" a pointer."""
+    types = []
+    for field in fields:
+        if field.startswith("*"):
+            types.append((field[1:], ctypes.c_void_p))
+        elif field.endswith(":q"):
+            types.append((field[:-2], ctypes.c_int64))
+        else:
+            types.append((field, ctypes.c_int32))
+    return type(name, (ctypes.Structure,), {"_fields_": types})
+
+
+FcParams = _struct(
+    "FcParams", "tokens", "in_features", "in_stride", "out_features", "zero_point", "*weights", "*bias", "*multiplier",
+    "*gelu_table", "*residual_scale",
+)  # fmt: skip
+LayerNormParams = _struct(
+    "LayerNormParams", "tokens", "features", "zero_point", "epsilon:q", "*gamma", "*beta", "*shift"
+)
+AttentionParams = _struct(
+    "AttentionParams", "tokens", "num_heads", "kv_heads", "head_dim", "in_stride", "out_stride", "zero_point",
+    "*head_params",
+)  # fmt: skip
+TokenMeanParams = _struct("TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier")
+PatchEmbedParams = _struct(
+    "PatchEmbedParams", "image_height", "image_width", "channels", "patch_size", "embed_dim", "zero_point", "*weights",
+    "*bias", "*multiplier", "*position", "*position_scale",
+)  # fmt: skip
+StemConvParams = _struct(
+    "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
+    "*weights", "*bias", "*multiplier", "*position", "*position_scale",
+)  # fmt: skip
+
+
+def pointer(array: np.ndarray | None) -> int | None:
+    return None if array is None else array.ctypes.data
+
+
+def filled(struct: type[ctypes.Structure], keep: list, **values) -> ctypes.Structure:
+    """A params struct; arrays are made contiguous and kept alive in `keep`."""
+    params = struct()
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            value = np.ascontiguousarray(value)
+            keep.append(value)
+            value = pointer(value)
+        setattr(params, name, value)
+    return params
+
+
+class Buffer:
+    """int8 memory of at least `size` bytes followed by guard bytes."""
+
+    def __init__(self, size: int, content: np.ndarray | None = None):
+        self.size = size
+        self.memory = np.full(size + GUARD, 0x5A, np.int8)
+        if content is not None:
+            self.memory[: content.size] = content.reshape(-1)
+
+    @property
+    def address(self) -> int:
+        return self.memory.ctypes.data
+
+    def values(self, shape: tuple[int, ...]) -> np.ndarray:
+        return self.memory[: int(np.prod(shape))].reshape(shape).copy()
+
+    def check(self):
+        assert (self.memory[self.size :] == 0x5A).all(), "wrote past the end of a buffer"
+
+
+def call(function: str, params, *buffers: Buffer | None, scratch_bytes: int | None = None) -> int:
+    """Checks params with the op's _check (where it has one), runs it, checks all guards; returns the status."""
+    library = kernel_library.load()
+    scratch = None if scratch_bytes is None else Buffer(scratch_bytes)
+    addresses = [ctypes.c_void_p(b.address if b else None) for b in buffers]
+    if scratch is not None:
+        addresses.append(ctypes.c_void_p(scratch.address))
+    status = getattr(library, function)(ctypes.byref(params), *addresses)
+    for buffer in (*buffers, scratch):
+        if buffer is not None:
+            buffer.check()
+    return status
+
+
+def check(function: str, params, *more: int) -> int:
+    return getattr(kernel_library.load(), function + "_check")(ctypes.byref(params), *more)
+
+
+def place(inputs: dict[str, np.ndarray], out_bytes: int, alias: str | None) -> tuple[dict[str, Buffer], Buffer]:
+    """Buffers of the inputs and of the output, which is the aliased input's, made large enough for both."""
+    buffers = {
+        name: Buffer(max(value.size, out_bytes if name == alias else 0), value) for name, value in inputs.items()
+    }
+    return buffers, buffers[alias] if alias else Buffer(out_bytes)
+
+
+def in_place_fc(x, weights, bias, multiplier, zero_point, gelu_table=None, residual=None, residual_scale=None,
+                alias=None):  # fmt: skip
+    tokens, stride = x.shape
+    out, features = weights.shape
+    keep: list = []
+    params = filled(
+        FcParams, keep, tokens=tokens, in_features=features, in_stride=stride, out_features=out, zero_point=zero_point,
+        weights=weights, bias=bias, multiplier=multiplier, gelu_table=gelu_table, residual_scale=residual_scale,
+    )  # fmt: skip
+    assert check("mcuf_in_place_fc_s8", params, residual is not None) == OK
+    inputs = {"input": x} if residual is None else {"input": x, "residual": residual}
+    buffers, output = place(inputs, tokens * out, alias)
+    scratch = kernel_library.in_place_fc_scratch_bytes(features)
+    status = call("mcuf_in_place_fc_s8", params, buffers["input"], buffers.get("residual"), output,
+                  scratch_bytes=scratch)  # fmt: skip
+    assert status == OK
+    return output.values((tokens, out))
+
+
+def int_gelu(table, x, alias=None):
+    buffers, output = place({"input": x}, x.size, alias)
+    library = kernel_library.load()
+    status = library.mcuf_int_gelu_s8(
+        ctypes.c_void_p(pointer(table)), ctypes.c_void_p(buffers["input"].address), ctypes.c_void_p(output.address),
+        x.size,
+    )  # fmt: skip
+    output.check()
+    assert status == OK
+    return output.values(x.shape)
+
+
+def int_layer_norm(x, gamma, beta, shift, zero_point, epsilon, alias=None):
+    keep: list = []
+    params = filled(
+        LayerNormParams, keep, tokens=len(x), features=x.shape[1], zero_point=zero_point, epsilon=epsilon, gamma=gamma,
+        beta=beta, shift=shift,
+    )  # fmt: skip
+    assert check("mcuf_int_layer_norm_s8", params) == OK
+    buffers, output = place({"input": x}, x.size, alias)
+    assert call("mcuf_int_layer_norm_s8", params, buffers["input"], output) == OK
+    return output.values(x.shape)
+
+
+def int_attention(qkv, head_params, kv_heads, head_dim, zero_point, dense=False, alias=None):
+    tokens, stride = qkv.shape
+    heads = len(head_params)
+    out_stride = heads * head_dim if dense else stride
+    keep: list = []
+    params = filled(
+        AttentionParams, keep, tokens=tokens, num_heads=heads, kv_heads=kv_heads, head_dim=head_dim, in_stride=stride,
+        out_stride=out_stride, zero_point=zero_point, head_params=head_params,
+    )  # fmt: skip
+    assert check("mcuf_int_attention_s8", params) == OK
+    buffers, output = place({"input": qkv}, tokens * out_stride, alias)
+    scratch = kernel_library.int_attention_scratch_bytes(tokens, head_dim)
+    assert call("mcuf_int_attention_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
+    return output.values((tokens, out_stride))[:, : heads * head_dim]
+
+
+def token_mean(x, in_zero_point, zero_point, multiplier, alias=None):
+    params = filled(
+        TokenMeanParams, [], tokens=len(x), features=x.shape[1], in_zero_point=in_zero_point, zero_point=zero_point,
+        multiplier=multiplier,
+    )  # fmt: skip
+    assert check("mcuf_token_mean_s8", params) == OK
+    buffers, output = place({"input": x}, x.shape[1], alias)
+    assert call("mcuf_token_mean_s8", params, buffers["input"], output) == OK
+    return output.values(x.shape[1:])
+
+
+def decomposed_patch_embed(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
+                           alias=None):  # fmt: skip
+    height, width, channels = image.shape
+    d = len(bias)
+    tokens = (height // patch_size) * (width // patch_size)
+    keep: list = []
+    params = filled(
+        PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_size=patch_size,
+        embed_dim=d, zero_point=zero_point, weights=weights, bias=bias, multiplier=multiplier, position=position,
+        position_scale=position_scale,
+    )  # fmt: skip
+    assert check("mcuf_decomposed_patch_embed_s8", params) == OK
+    buffers, output = place({"input": image}, tokens * d, alias)
+    scratch = kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, patch_size, d)
+    assert call("mcuf_decomposed_patch_embed_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
+    return output.values((tokens, d))
+
+
+def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, position=None, position_scale=None):
+    height, width, channels = x.shape
+    keep: list = []
+    params = filled(
+        StemConvParams, keep, height=height, width=width, in_channels=channels, out_channels=len(weights),
+        pad_value=pad_value, zero_point=zero_point, act_min=act_min, weights=weights, bias=bias, multiplier=multiplier,
+        position=position, position_scale=position_scale,
+    )  # fmt: skip
+    assert check("mcuf_stem_conv_s8", params) == OK
+    pixels = ((height + 1) // 2) * ((width + 1) // 2)
+    buffers, output = place({"input": x}, pixels * len(weights), None)
+    scratch = kernel_library.stem_conv_scratch_bytes(channels)
+    assert call("mcuf_stem_conv_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
+    return output.values((pixels, len(weights)))

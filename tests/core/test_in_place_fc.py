@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+import core_calls
+import numpy as np
+import pytest
+import random_values as rv
+
+from mcuformer.converter.ops import in_place_fc
+from mcuformer.converter.quantise import Quantisation
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_core_equals_reference(seed):
+    rng = np.random.default_rng(seed)
+    tokens, features, out = (int(rng.choice(c)) for c in (rv.TOKENS, rv.WIDTHS, rv.WIDTHS))
+    stride = features + int(rng.choice([0, 0, 5]))
+    x, weights = rv.int8(rng, tokens, stride), rv.weights(rng, out, features)
+    bias, multiplier = rv.requantisation(rng, out, features)
+    table = rv.int8(rng, 256) if rng.random() < 0.3 else None
+    residual = rv.int8(rng, tokens, out) if rng.random() < 0.5 else None
+    factor = None if residual is None else rng.integers(0, 32768, out).astype(np.int16)
+    zero_point = rv.zero_point(rng)
+    want = in_place_fc.reference(
+        in_place_fc.Options(zero_point), x[None], weights, bias, multiplier, table,
+        None if residual is None else residual[None], factor,
+    )[0]  # fmt: skip
+    for alias in (None, "input", "residual") if residual is not None else (None, "input"):
+        got = core_calls.in_place_fc(x, weights, bias, multiplier, zero_point, table, residual, factor, alias)
+        np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}")
+
+
+def test_overlap_that_is_not_overwriting_is_refused():
+    weights, bias, multiplier = np.ones((4, 8), np.int8), np.zeros(4, np.int32), np.ones(4, np.int32)
+    keep: list = []
+    params = core_calls.filled(
+        core_calls.FcParams, keep, tokens=3, in_features=8, in_stride=8, out_features=4, zero_point=0, weights=weights,
+        bias=bias, multiplier=multiplier, gelu_table=None, residual_scale=None,
+    )  # fmt: skip
+    memory = core_calls.Buffer(64)
+    inside = core_calls.Buffer(8)
+    inside.memory = memory.memory[8:]
+    inside.size = 56
+    status = core_calls.call("mcuf_in_place_fc_s8", params, memory, None, inside, scratch_bytes=64)
+    assert status == core_calls.OVERLAP
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"tokens": 0}, core_calls.SIZE),
+        ({"tokens": 16385}, core_calls.SIZE),
+        ({"in_features": 0}, core_calls.SIZE),
+        ({"in_stride": 7}, core_calls.SIZE),
+        ({"out_features": -1}, core_calls.SIZE),
+        ({"zero_point": 128}, core_calls.VALUE),
+        ({"weights": None}, core_calls.NULL),
+        ({"bias": None}, core_calls.NULL),
+        ({"bias": np.full(4, (1 << 30) + 1, np.int32)}, core_calls.VALUE),
+        ({"multiplier": np.full(4, -1, np.int32)}, core_calls.VALUE),
+    ],
+)
+def test_check_refuses(change, status):
+    values = dict(
+        tokens=3, in_features=8, in_stride=8, out_features=4, zero_point=0, weights=np.ones((4, 8), np.int8),
+        bias=np.zeros(4, np.int32), multiplier=np.ones(4, np.int32), gelu_table=None, residual_scale=None,
+    )  # fmt: skip
+    keep: list = []
+    params = core_calls.filled(core_calls.FcParams, keep, **(values | change))
+    assert core_calls.check("mcuf_in_place_fc_s8", params, 0) == status
+
+
+def test_residual_enters_exactly():
+    """With k = residual_scale, s_x / k = s_in * s_w: x * k in the accumulator is x itself, whatever the weights."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        weight = rng.normal(size=(24, 32)) * rng.uniform(0.01, 1)
+        source, residual = Quantisation(rng.uniform(0.01, 0.1)), Quantisation(rng.uniform(0.01, 0.1, 24))
+        _, acc_scale, factor = in_place_fc.quantise_weights(weight, source, residual)
+        np.testing.assert_allclose(factor * acc_scale, residual.scale, rtol=1e-12)
+
+
+def test_lowered_layer_is_close_to_float():
+    rng = np.random.default_rng(1)
+    weight, bias, x = rng.normal(size=(40, 50)), rng.normal(size=40), rng.normal(size=(1, 60, 50))
+    source = Quantisation(np.abs(x).max() / 120, 3)
+    real = source.dequantise(source.quantise(x)) @ weight.T + bias
+    options, constants, target = in_place_fc.lower(weight, bias, source, Quantisation(np.abs(real).max() / 127, -4))
+    got = in_place_fc.reference(
+        options, source.quantise(x), *(constants[name] for name in ("weights", "bias", "multiplier"))
+    )
+    error = target.dequantise(got) - np.clip(real, *target.dequantise(np.array([-128, 127])))
+    assert np.abs(error).max() < 1.5 * target.scale

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mcuformer.converter.float_vit import FloatViT
-from mcuformer.converter.quantise import Quantisation, affine, per_channel_power_of_two, symmetric
+from mcuformer.converter.quantise import Quantisation, affine, per_channel, symmetric
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, DataError, ModelError
 
@@ -42,14 +42,14 @@ class Samples:
         low, high = self._range(method)
         return symmetric(max(-low, high))
 
-    def per_channel(self, method: str, most_shift: int) -> Quantisation:
-        """Per-channel power-of-two factors, zero point 0."""
+    def per_channel(self, method: str, most: int) -> Quantisation:
+        """A scale a channel, integer multiples (up to `most`) of one; zero point 0."""
         largest = np.maximum(np.abs(self.low), np.abs(self.high))
         if method == "percentile":
             largest = np.percentile(np.abs(self.rows), PERCENTILE, axis=0)
         elif method == "mse":
             largest = self._least_error_per_channel(largest)
-        return per_channel_power_of_two(largest, most_shift)
+        return per_channel(largest, most)
 
     def _range(self, method: str) -> tuple[float, float]:
         if method == "percentile":

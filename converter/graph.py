@@ -13,11 +13,17 @@ from mcuformer.converter.ops import OPS
 from mcuformer.converter.quantise import Quantisation
 
 
+def to_int8(images: np.ndarray) -> np.ndarray:
+    """uint8 pixels -> the int8 values a model takes: uint8 - 128."""
+    return (np.ascontiguousarray(images) ^ np.uint8(128)).view(np.int8)
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One tensor of the graph. Activations have data None and a leading batch dimension of 1.
 
     features: how many of the last dimension's values mean something; None: all (attention leaves k and v behind).
+    quantisation: of those; None for constants.
     """
 
     name: str
@@ -30,6 +36,10 @@ class Tensor:
     @property
     def is_constant(self) -> bool:
         return self.data is not None
+
+    def dequantise(self, value: np.ndarray) -> np.ndarray:
+        """int8 [..., last dimension] -> float64, only the features that mean something."""
+        return self.quantisation.dequantise(value[..., : self.features])
 
     @property
     def bytes(self) -> int:
@@ -123,3 +133,13 @@ class Graph:
                 if i in values and last_use[i] == step and i != self.output:
                     del values[i]
         return values[self.output]
+
+    def logits(self, output: np.ndarray) -> np.ndarray:
+        """int8 outputs of the graph -> float32 logits."""
+        return self.tensors[self.output].quantisation.dequantise(output).astype(np.float32)
+
+    def reference(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """The integer reference's logits. images uint8 [n, H, W, C] -> float32 [n, classes]."""
+        classes = self.tensors[self.output].shape[-1]
+        parts = [self.run(to_int8(images[i : i + batch_size])) for i in range(0, len(images), batch_size)]
+        return self.logits(np.concatenate(parts) if parts else np.zeros((0, classes), np.int8))

@@ -34,7 +34,7 @@ class QuantisationOptions:
 
     method     ranges of activations: "minmax", "percentile" or "mse"
     gelu       "erf" (exact) or "sigmoid" (the paper's x * sigmoid(1.702 x))
-    residual   the residual stream's scales: "per-channel" (power-of-two factors) or "per-tensor"
+    residual   the residual stream's scales: "per-channel" (integer factors of one scale) or "per-tensor"
     fuse_gelu  GELU inside InPlaceFC; False keeps IntGeLU as an op of its own
     """
 
@@ -86,7 +86,7 @@ class Lowering:
     def stream_quantisation(self, name: str) -> Quantisation:
         if self.options.residual == "per-tensor":
             return self.affine(name)
-        return self.samples[name].per_channel(self.options.method, int_layer_norm.MAX_SHIFT)
+        return self.samples[name].per_channel(self.options.method, int_layer_norm.MAX_FACTOR)
 
     def quantisation(self, index: int) -> Quantisation:
         return self.graph.tensors[index].quantisation

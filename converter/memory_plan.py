@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mcuformer.errors import PlanError
 
 ALIGNMENT = 16  # bytes; TFLM's MicroArenaBufferAlignment
+IMPROVEMENTS = 30  # rounds, at most
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _lowest_offset(problem: Problem, group: list[int], offsets: dict[int, int]) 
 
 
 def plan(problem: Problem) -> Solution:
-    """The best of a few greedy orders (largest, longest, first in time), scratch included. Validated."""
+    """The best of a few greedy orders (largest, longest, first in time), improved, scratch included. Validated."""
     groups = _groups(problem)
 
     def size(group):
@@ -122,17 +123,32 @@ def plan(problem: Problem) -> Solution:
         lambda g: (-size(g) * (span(g) + 1),),
         lambda g: (min(problem.buffers[i].first for i in g), -size(g)),
     )
-    best = None
-    for order in orders:
-        offsets: dict[int, int] = {}
-        for group in sorted(groups, key=order):
-            offset = _lowest_offset(problem, group, offsets)
-            offsets.update(dict.fromkeys(group, offset))
-        solution = _solution(problem, [offsets[i] for i in range(len(problem.buffers))])
+    best, best_order = None, None
+    for key in orders:
+        order = sorted(groups, key=key)
+        solution = _place(problem, order)
         if best is None or solution.head_bytes < best.head_bytes:
-            best = solution
+            best, best_order = solution, order
+    # What ends highest is placed first the next time, as long as that helps.
+    for _ in range(IMPROVEMENTS):
+        ends = [o + b.aligned_size for o, b in zip(best.offsets, problem.buffers, strict=True)]
+        highest = ends.index(max(ends)) if ends else None
+        order = sorted(best_order, key=lambda group: highest not in group)
+        solution = _place(problem, order)
+        if solution.head_bytes >= best.head_bytes:
+            break
+        best, best_order = solution, order
     validate(problem, best)
     return best
+
+
+def _place(problem: Problem, order: list[list[int]]) -> Solution:
+    """Each group in turn at the lowest offset that is free, then the scratch."""
+    offsets: dict[int, int] = {}
+    for group in order:
+        offset = _lowest_offset(problem, group, offsets)
+        offsets.update(dict.fromkeys(group, offset))
+    return _solution(problem, [offsets[i] for i in range(len(problem.buffers))])
 
 
 def _solution(problem: Problem, offsets: Sequence[int]) -> Solution:

@@ -34,14 +34,17 @@ class Quantisation:
         factor = np.max(np.asarray(scale) / self.scale)
         return self if factor <= 1 else Quantisation(self.scale * factor, self.zero_point)
 
-    def power_of_two_factors(self, most: int) -> tuple[float, np.ndarray]:
-        """base float and shift int [channels] (or [1]) with scale = base * 2^shift, 0 <= shift <= most."""
+    def integer_factors(self, most: int) -> tuple[float, np.ndarray]:
+        """base float and factor int [channels] (or [1]) with scale = base * factor, 1 <= factor <= most."""
         scale = np.atleast_1d(np.asarray(self.scale, np.float64))
-        base = float(scale.min())
-        shift = np.rint(np.log2(scale / base)).astype(np.int64)
-        if not np.allclose(scale, base * 2.0**shift, rtol=1e-9) or shift.max() > most:
-            raise ValueError(f"scales are not powers of two apart, or more than 2^{most}")
-        return base, shift
+        for smallest in range(1, most + 1):
+            base = float(scale.min()) / smallest
+            factor = np.rint(scale / base).astype(np.int64)
+            if factor.max() > most:
+                break
+            if np.allclose(scale, base * factor, rtol=1e-9):
+                return base, factor
+        raise ValueError(f"scales are not integer multiples, up to {most}, of one")
 
 
 def symmetric(largest: float | np.ndarray) -> Quantisation:
@@ -57,19 +60,12 @@ def affine(low: float, high: float) -> Quantisation:
     return Quantisation(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
 
 
-def per_channel_power_of_two(largest: np.ndarray, most: int) -> Quantisation:
-    """Symmetric scales base * 2^shift[c], each holding its channel's largest magnitude (PTF of FQ-ViT).
+def per_channel(largest: np.ndarray, most: int) -> Quantisation:
+    """Symmetric scales base * factor[c] with integer factors 1 .. most, each holding its channel's largest magnitude.
 
-    The base is the one, within an octave, whose total rounding noise (the sum of squared scales) is smallest.
+    FQ-ViT's power-of-two factors with finer steps: LayerNorm multiplies where it would shift, at the same cost, and a
+    channel no longer wastes up to one bit.
     """
     need = np.maximum(np.asarray(largest, np.float64) / 127.0, SMALLEST_SCALE)
-    best = None
-    for base in need.max() / 2.0**most * 2.0 ** np.linspace(0, 1, 16, endpoint=False):
-        shift = np.clip(np.ceil(np.log2(need / base) - 1e-9), 0, most)
-        scale = base * 2.0**shift
-        if np.any(scale < need * (1 - 1e-9)):
-            continue
-        noise = np.sum(scale**2)
-        if best is None or noise < best[0]:
-            best = (noise, scale)
-    return Quantisation(best[1], 0)
+    base = need.max() / most
+    return Quantisation(base * np.clip(np.ceil(need / base - 1e-9), 1, most), 0)

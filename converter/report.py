@@ -10,7 +10,8 @@ import torch
 
 from mcuformer.converter.calibrate import check_images, to_float
 from mcuformer.converter.float_vit import FloatViT
-from mcuformer.converter.model import Model, to_int8
+from mcuformer.converter.graph import to_int8
+from mcuformer.converter.model import Model
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,6 @@ def error_report(model: Model, net: FloatViT, images: np.ndarray) -> list[Tensor
         tensor = model.graph.tensors[op.output]
         real = floats[tensor.name]
         quantisation = tensor.quantisation
-        if quantisation.per_channel and tensor.features is not None:
-            quantisation = type(quantisation)(quantisation.scale[: tensor.features], quantisation.zero_point)
         size = np.sqrt(np.mean(real**2)) or 1.0
 
         def error(q, real=real, quantisation=quantisation, size=size):
@@ -51,5 +50,6 @@ def error_report(model: Model, net: FloatViT, images: np.ndarray) -> list[Tensor
 
         steps = real / quantisation.scale + quantisation.zero_point
         clipped = float(np.mean((steps < -128.5) | (steps > 127.5)))
-        rows.append(TensorError(tensor.name, error(quantisation.quantise(real)), error(integers[tensor.name]), clipped))
+        total = error(integers[tensor.name])
+        rows.append(TensorError(tensor.name, error(quantisation.quantise(real)), total, clipped))
     return rows

@@ -15,7 +15,8 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter import tflite_file
-from mcuformer.converter.graph import Graph
+from mcuformer.converter.graph import Graph, to_int8
+from mcuformer.converter.memory_plan import align
 from mcuformer.converter.ops import OPS
 from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
 
@@ -123,7 +124,7 @@ class Interpreter:
         preparing = PREPARE_BYTES + PREPARE_BYTES_PER_TENSOR * len(self.graph.tensors)
         needed = int(self.info["arena_bytes"])
         if arena_bytes is None:
-            arena_bytes = needed + preparing
+            arena_bytes = align(needed + preparing)
         elif arena_bytes < needed:
             raise PlanError(f"arena_bytes = {arena_bytes} is too small: {name} needs {needed} bytes")
         self._arena_bytes = arena_bytes
@@ -142,6 +143,11 @@ class Interpreter:
         return self._session.allocations()
 
     @property
+    def image_size(self) -> int:
+        """Height and width of the images it takes, in pixels."""
+        return self.graph.tensors[self.graph.inputs[0]].shape[1]
+
+    @property
     def class_names(self) -> list[str]:
         return self.info["class_names"]
 
@@ -151,13 +157,17 @@ class Interpreter:
         logits = np.empty((len(images), self.graph.tensors[self.graph.output].shape[-1]), np.int8)
         seconds = []
         for i, image in enumerate(images):
-            logits[i] = self._session.invoke((image ^ np.uint8(128)).view(np.int8)[None])[0]
+            logits[i] = self._session.invoke(to_int8(image)[None])[0]
             seconds.append(self._session.seconds)
             if progress:
                 progress(i + 1, len(images))
         if seconds:
             self.invoke_ms = float(np.median(seconds) * 1e3)
-        return self.graph.tensors[self.graph.output].quantisation.dequantise(logits).astype(np.float32)
+        return self.graph.logits(logits)
+
+    def reference(self, images: np.ndarray) -> np.ndarray:
+        """What __call__ must return, computed by the integer reference in numpy."""
+        return self.graph.reference(self._check(images))
 
     def layer_outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Every activation of one image (uint8 [H, W, C]) by name, dequantised, without batch dimension.
@@ -168,16 +178,15 @@ class Interpreter:
         if len(images) != 1:
             raise DataError(f"layer_outputs takes one image, not {len(images)}")
         content = tflite_file.write(self.graph, [], self.info, with_plan=False)
-        activations = sum(tensor.bytes + 16 for tensor in self.graph.tensors if not tensor.is_constant)
-        session = _Session(content, self.graph, self._arena_bytes + self._preparing + activations, keep_all=True)
-        session.invoke((images[0] ^ np.uint8(128)).view(np.int8)[None])
+        separate = sum(tensor.bytes + 16 for tensor in self.graph.tensors if not tensor.is_constant)
+        separate += sum(self.graph.scratch_bytes(op) + 16 for op in self.graph.ops)
+        session = _Session(content, self.graph, self._arena_bytes + self._preparing + separate, keep_all=True)
+        session.invoke(to_int8(images))
         outputs = {}
         for op in self.graph.ops:
             tensor = self.graph.tensors[op.output]
-            value = session.tensor(op.output).reshape(tensor.shape[1:])[..., : tensor.features]
-            quantisation = tensor.quantisation
-            scale = quantisation.scale[: tensor.features] if quantisation.per_channel else quantisation.scale
-            outputs[tensor.name] = ((value.astype(np.float64) - quantisation.zero_point) * scale).astype(np.float32)
+            value = session.tensor(op.output).reshape(tensor.shape[1:])
+            outputs[tensor.name] = tensor.dequantise(value).astype(np.float32)
         return outputs
 
     def _check(self, images: np.ndarray) -> np.ndarray:

@@ -14,8 +14,7 @@ class Reader {
 
   // True where `width` is one of the format's, and [position, position + width) lies in the buffer.
   bool Holds(size_t position, uint64_t width) const {
-    return (width == 1 || width == 2 || width == 4 || width == 8) && position <= length_ &&
-           width <= length_ - position;
+    return (width == 1 || width == 2 || width == 4 || width == 8) && position <= length_ && width <= length_ - position;
   }
 
   // A little-endian unsigned number.

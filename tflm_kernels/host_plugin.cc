@@ -59,8 +59,7 @@ bool SafeRead(const void* address, void* target, size_t bytes) {
 }
 
 bool SafeReadPointer(const void* address, const void** pointer) {
-  return reinterpret_cast<uintptr_t>(address) % sizeof(void*) == 0 &&
-         SafeRead(address, pointer, sizeof(*pointer));
+  return reinterpret_cast<uintptr_t>(address) % sizeof(void*) == 0 && SafeRead(address, pointer, sizeof(*pointer));
 }
 
 // The wheel's own functions. They are called by name, so nothing depends on the order of its virtual
@@ -103,9 +102,7 @@ void BindMember(const Symbols& symbols, const char* member, Function* function) 
 }
 
 // Where the vtable of a class starts for its objects: behind the offset to top and the type information.
-void* const* VtableStart(void* symbol) {
-  return symbol == nullptr ? nullptr : static_cast<void* const*>(symbol) + 2;
-}
+void* const* VtableStart(void* symbol) { return symbol == nullptr ? nullptr : static_cast<void* const*>(symbol) + 2; }
 
 // Checks that `vtable` is that of the wheel's PythonOpsResolver, and binds the wheel's functions.
 bool Bind(const void* vtable) {
@@ -115,8 +112,7 @@ bool Bind(const void* vtable) {
   }
   void* library = dlopen(info.dli_fname, RTLD_NOLOAD | RTLD_LAZY);
   if (library == nullptr) {
-    return Fail("the object given is no resolver of the tflite-micro interpreter, but comes from %s",
-                info.dli_fname);
+    return Fail("the object given is no resolver of the tflite-micro interpreter, but comes from %s", info.dli_fname);
   }
   // The handle is not closed: the wheel stays loaded as long as its functions are bound.
   void* const* const resolver_vtable = VtableStart(dlsym(library, "_ZTVN6tflite17PythonOpsResolverE"));
@@ -131,15 +127,13 @@ bool Bind(const void* vtable) {
   BindMember(symbols, "16GetScratchBufferEi", &found.get_scratch);
   BindMember(symbols, "13GetEvalTensorEi", &found.get_eval_tensor);
   found.print = reinterpret_cast<void (*)(const char*, ...)>(dlsym(library, "_Z11MicroPrintfPKcz"));
-  if (found.context_vtable == nullptr || found.allocate_persistent == nullptr ||
-      found.request_scratch == nullptr || found.get_scratch == nullptr || found.get_eval_tensor == nullptr ||
-      found.print == nullptr) {
+  if (found.context_vtable == nullptr || found.allocate_persistent == nullptr || found.request_scratch == nullptr ||
+      found.get_scratch == nullptr || found.get_eval_tensor == nullptr || found.print == nullptr) {
     return Fail("this version of tflite-micro lacks a function that the ops need (%s)", info.dli_fname);
   }
   // FindOp is called through the vtable: its first two entries must be the two FindOp of a resolver for 200
   // ops.
-  void* const find_builtin =
-      symbols.Get("_ZNK", "22MicroMutableOpResolverILj200EE6FindOpENS_15BuiltinOperatorE");
+  void* const find_builtin = symbols.Get("_ZNK", "22MicroMutableOpResolverILj200EE6FindOpENS_15BuiltinOperatorE");
   void* const find_custom = symbols.Get("_ZNK", "22MicroMutableOpResolverILj200EE6FindOpEPKc");
   if (find_builtin == nullptr || find_custom == nullptr || resolver_vtable[0] != find_builtin ||
       resolver_vtable[1] != find_custom) {
@@ -172,8 +166,8 @@ bool IsShortString(const char* text) {
 // there.
 bool CheckRegistrations(const PythonOpsResolver* resolver) {
   const unsigned length = resolver->registrations_length;
-  bool known = length > 0 && length <= kResolverCapacity && resolver->builtin_count > 0 &&
-               resolver->builtin_count <= length;
+  bool known =
+      length > 0 && length <= kResolverCapacity && resolver->builtin_count > 0 && resolver->builtin_count <= length;
   for (unsigned i = 0; known && i < length; ++i) {
     const Registration& op = resolver->registrations[i];
     known = op.builtin_code != kBuiltinCustom || IsShortString(op.custom_name);
@@ -249,8 +243,7 @@ void* MicroContextOf(const Context* context) {
   if (wheel.impl_offset < 0) {
     for (int offset : {0, 16, 24}) {
       const void *impl, *vtable;
-      if (SafeReadPointer(bytes + offset, &impl) && SafeReadPointer(impl, &vtable) &&
-          vtable == wheel.context_vtable) {
+      if (SafeReadPointer(bytes + offset, &impl) && SafeReadPointer(impl, &vtable) && vtable == wheel.context_vtable) {
         wheel.impl_offset = offset;
         break;
       }
@@ -274,8 +267,7 @@ bool TensorsLookRight(void* micro_context, const IntArray* tensors) {
     if (tensors->data[i] < 0) continue;
     const EvalTensor* tensor = wheel.get_eval_tensor(micro_context, tensors->data[i]);
     EvalTensor copy;
-    if (!SafeRead(tensor, &copy, sizeof(copy)) || copy.type < 0 || copy.type > 64 ||
-        !IsIntArray(copy.dims, 16)) {
+    if (!SafeRead(tensor, &copy, sizeof(copy)) || copy.type < 0 || copy.type > 64 || !IsIntArray(copy.dims, 16)) {
       return false;
     }
   }

@@ -32,6 +32,7 @@ using Status = host::Status;
 
 constexpr Status kOk = host::kStatusOk;
 constexpr Status kError = host::kStatusError;
+constexpr Type kFloat32 = host::kTypeFloat32;
 constexpr Type kInt8 = host::kTypeInt8;
 constexpr Type kUInt8 = host::kTypeUInt8;
 constexpr Type kInt16 = host::kTypeInt16;
@@ -110,6 +111,7 @@ using Registration = TfLiteRegistration;
 
 constexpr Status kOk = kTfLiteOk;
 constexpr Status kError = kTfLiteError;
+constexpr Type kFloat32 = kTfLiteFloat32;
 constexpr Type kInt8 = kTfLiteInt8;
 constexpr Type kUInt8 = kTfLiteUInt8;
 constexpr Type kInt16 = kTfLiteInt16;
@@ -142,15 +144,22 @@ inline bool LayoutIsKnown(const Context*, const Node*) { return true; }
 
 inline void* TensorData(const EvalTensor* tensor) { return tensor->data.data; }
 
+template <typename... Arguments>
+void Ignore(Arguments&&...) {}
+
 }  // namespace compat
 }  // namespace mcuformer
 
 // One line of printf style. Use %d (with int) and %s only: small targets print no more.
+#if defined(TF_LITE_STRIP_ERROR_STRINGS)
+#define MCUF_LOG(...) mcuformer::compat::Ignore(__VA_ARGS__)
+#else
 #define MCUF_LOG(context, ...) \
   do {                         \
     (void)(context);           \
     MicroPrintf(__VA_ARGS__);  \
   } while (false)
+#endif
 
 #endif  // MCUF_HOST_PLUGIN
 
@@ -163,6 +172,7 @@ using compat::EvalTensor;
 using compat::GetScratch;  // Eval only
 using compat::IntArray;
 using compat::kError;
+using compat::kFloat32;
 using compat::kInt16;
 using compat::kInt32;
 using compat::kInt8;

@@ -11,13 +11,13 @@ from mcuformer.converter.ops.fixed_point import mulhi_round, sat8
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "IntLayerNorm"
-INPUTS = ("input", "gamma", "beta", "shift")
+INPUTS = ("input", "gamma", "beta", "factor")
 OVERWRITES = (0,)
 OP_DATA_BYTES = 16
 
 FRACTION_BITS = 10  # of the normalised value
 OUTPUT_BITS = 16  # fraction of normal * gamma + beta
-MAX_SHIFT = 7
+MAX_FACTOR = 127  # keeps (q - zero_point) * factor inside int16
 HERON_STEPS = 3
 
 
@@ -32,7 +32,7 @@ def lower(
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:
     """Options, constants, and the target widened where gamma / scale would overflow.
 
-    gamma, beta: float [d]. source may have per-channel scales that are powers of two apart.
+    gamma, beta: float [d]. source may have per-channel scales that are integer multiples of one.
     """
     d = len(gamma)
     gain_bits = OUTPUT_BITS - FRACTION_BITS
@@ -41,12 +41,12 @@ def lower(
     largest = min(32767.0, (2**31 - 2**28) / (root << FRACTION_BITS)) / 2**gain_bits
     target = target.at_least(np.max(np.abs(gamma)) / largest)
     scaled_beta = (beta / target.scale + target.zero_point) * 2**OUTPUT_BITS + 2 ** (OUTPUT_BITS - 1)
-    base, shift = source.power_of_two_factors(MAX_SHIFT)
+    base, factor = source.integer_factors(MAX_FACTOR)
     options = Options(source.zero_point, int(min(round(d * d * epsilon / base**2), 1 << 60)))
     constants = {
         "gamma": np.rint(gamma / target.scale * 2**gain_bits).astype(np.int16),
         "beta": np.clip(np.rint(scaled_beta), -(2**28), 2**28).astype(np.int32),
-        "shift": shift.astype(np.uint8) if shift.any() else None,
+        "factor": factor.astype(np.uint8) if (factor > 1).any() else None,
     }
     return options, constants, target
 
@@ -61,13 +61,13 @@ def _bit_length(value: np.ndarray) -> np.ndarray:
 
 
 def reference(
-    options: Options, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, shift: np.ndarray | None = None
+    options: Options, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, factor: np.ndarray | None = None
 ) -> np.ndarray:
-    """x int8 [batch, tokens, d], gamma int16 [d], beta int32 [d], shift uint8 [d] or None -> int8 like x."""
+    """x int8 [batch, tokens, d], gamma int16 [d], beta int32 [d], factor uint8 [d] or None -> int8 like x."""
     d = x.shape[-1]
     x = x.astype(np.int64) - options.zero_point
-    if shift is not None:
-        x = x << shift.astype(np.int64)
+    if factor is not None:
+        x = x * factor.astype(np.int64)
     total = x.sum(axis=-1, keepdims=True)
     variance = d * (x * x).sum(axis=-1, keepdims=True) - total * total + options.epsilon
     variance = np.maximum(variance, 1)

@@ -34,7 +34,7 @@ FcParams = _struct(
     "*gelu_table", "*residual_scale",
 )  # fmt: skip
 LayerNormParams = _struct(
-    "LayerNormParams", "tokens", "features", "zero_point", "epsilon:q", "*gamma", "*beta", "*shift"
+    "LayerNormParams", "tokens", "features", "zero_point", "epsilon:q", "*gamma", "*beta", "*factor"
 )
 AttentionParams = _struct(
     "AttentionParams", "tokens", "num_heads", "kv_heads", "head_dim", "in_stride", "out_stride", "zero_point",
@@ -144,11 +144,11 @@ def int_gelu(table, x, alias=None):
     return output.values(x.shape)
 
 
-def int_layer_norm(x, gamma, beta, shift, zero_point, epsilon, alias=None):
+def int_layer_norm(x, gamma, beta, factor, zero_point, epsilon, alias=None):
     keep: list = []
     params = filled(
         LayerNormParams, keep, tokens=len(x), features=x.shape[1], zero_point=zero_point, epsilon=epsilon, gamma=gamma,
-        beta=beta, shift=shift,
+        beta=beta, factor=factor,
     )  # fmt: skip
     assert check("mcuf_int_layer_norm_s8", params) == OK
     buffers, output = place({"input": x}, x.size, alias)

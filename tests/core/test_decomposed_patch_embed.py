@@ -11,7 +11,11 @@ from mcuformer.converter.ops import decomposed_patch_embed
 def test_core_equals_reference(seed):
     """Patches of any size, not only multiples of 4; image rows smaller and larger than rows of tokens."""
     rng = np.random.default_rng(seed)
-    size, channels, d = int(rng.choice([1, 2, 3, 4, 5, 7, 8, 14, 16])), int(rng.choice([1, 3])), int(rng.choice(rv.WIDTHS))
+    size, channels, d = (
+        int(rng.choice([1, 2, 3, 4, 5, 7, 8, 14, 16])),
+        int(rng.choice([1, 3])),
+        int(rng.choice(rv.WIDTHS)),
+    )
     rows, columns = (int(rng.integers(1, 10)) for _ in range(2))
     image = rv.int8(rng, rows * size + int(rng.integers(size)), columns * size + int(rng.integers(size)), channels)
     weights = decomposed_patch_embed.split_fields(rv.weights(rng, d, size, size, channels))

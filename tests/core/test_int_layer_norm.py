@@ -9,8 +9,8 @@ from mcuformer.converter.quantise import Quantisation
 
 
 def lowered(rng, d, per_channel):
-    shift = rng.integers(0, 8, d) if per_channel else np.zeros(d, int)
-    source = Quantisation(10 ** rng.uniform(-3, 0) * 2.0**shift, rv.zero_point(rng))
+    factor = rng.integers(1, 128, d) if per_channel else np.ones(d, int)
+    source = Quantisation(10 ** rng.uniform(-3, 0) * factor, rv.zero_point(rng))
     gamma, beta = rng.normal(1, 0.3, d), rng.normal(0, 0.3, d)
     target = Quantisation(10 ** rng.uniform(-2, -0.5), int(rng.integers(-20, 20)))
     return gamma, beta, source, *int_layer_norm.lower(gamma, beta, 1e-6, source, target)
@@ -25,7 +25,7 @@ def test_core_equals_reference(seed):
     want = int_layer_norm.reference(options, x[None], **constants)[0]
     for alias in (None, "input"):
         got = core_calls.int_layer_norm(
-            x, constants["gamma"], constants["beta"], constants["shift"], options.zero_point, options.epsilon, alias
+            x, constants["gamma"], constants["beta"], constants["factor"], options.zero_point, options.epsilon, alias
         )
         np.testing.assert_array_equal(got, want)
 
@@ -57,13 +57,14 @@ def test_within_one_step_of_float64(seed):
 
 def test_check_refuses_what_would_overflow():
     d = 64
-    values = dict(tokens=1, features=d, zero_point=0, epsilon=1, beta=np.zeros(d, np.int32), shift=None)
+    values = dict(tokens=1, features=d, zero_point=0, epsilon=1, beta=np.zeros(d, np.int32), factor=None)
     for change, status in (
         ({}, core_calls.OK),
         ({"features": 4097}, core_calls.SIZE),
         ({"epsilon": -1}, core_calls.VALUE),
         ({"beta": np.full(d, 2**31 - 1, np.int32)}, core_calls.VALUE),
-        ({"shift": np.full(d, 8, np.uint8)}, core_calls.VALUE),
+        ({"factor": np.full(d, 128, np.uint8)}, core_calls.VALUE),
+        ({"factor": np.zeros(d, np.uint8)}, core_calls.VALUE),
         ({"beta": None}, core_calls.NULL),
     ):
         keep: list = []

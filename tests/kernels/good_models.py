@@ -56,7 +56,7 @@ def int_layer_norm() -> Model:
             "x": Activation((1, 4, 8)),
             "gamma": np.full(8, 64 * 40, np.int16),
             "beta": _int32(8, value=1 << 15),
-            "shift": None,
+            "factor": None,
         },
         Activation((1, 4, 8)),
         {"zero_point": 0, "epsilon": 1 << 40},

@@ -21,7 +21,7 @@ mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_params* p) {
     const int64_t gamma = p->gamma[c] < 0 ? -(int64_t)p->gamma[c] : p->gamma[c];
     const int64_t beta = p->beta[c] < 0 ? -(int64_t)p->beta[c] : p->beta[c];
     if (((root + 1) << MCUF_LAYER_NORM_FRACTION_BITS) * gamma + beta > INT32_MAX) return MCUF_ERROR_VALUE;
-    if (p->shift != NULL && p->shift[c] > MCUF_LAYER_NORM_MAX_SHIFT) return MCUF_ERROR_VALUE;
+    if (p->factor != NULL && (p->factor[c] < 1 || p->factor[c] > MCUF_LAYER_NORM_MAX_FACTOR)) return MCUF_ERROR_VALUE;
   }
   return MCUF_OK;
 }
@@ -66,7 +66,7 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
     int32_t sum = 0;
     int64_t squares = 0;
     for (int32_t c = 0; c < d; ++c) {
-      const int32_t x = (input[c] - p->zero_point) * (1 << (p->shift != NULL ? p->shift[c] : 0));
+      const int32_t x = (input[c] - p->zero_point) * (p->factor != NULL ? p->factor[c] : 1);
       sum += x;
       squares += (int64_t)x * x;
     }
@@ -74,7 +74,7 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
     if (variance == 0) variance = 1; /* all differences are 0 then */
     const normalisation n = normalise(d, sum, variance);
     for (int32_t c = 0; c < d; ++c) {
-      const int32_t x = (input[c] - p->zero_point) * (1 << (p->shift != NULL ? p->shift[c] : 0));
+      const int32_t x = (input[c] - p->zero_point) * (p->factor != NULL ? p->factor[c] : 1);
       const int32_t difference = (int32_t)(n.scale * (uint32_t)x - n.offset);
       const int32_t normal = mcuf_mulhi_round(difference, n.multiplier);
       output[c] = mcuf_sat8((normal * p->gamma[c] + p->beta[c]) >> 16);

@@ -2,7 +2,7 @@
  *
  * IntLayerNorm: layer normalisation of each token in integers, int8 -> int8.
  *
- *   x[c]  = (input[c] - zero_point) << shift[c]                per-channel power-of-two factors (PTF)
+ *   x[c]  = (input[c] - zero_point) * factor[c]                 per-channel scales, as integer factors of one
  *   V     = d * sum x^2 - (sum x)^2 + epsilon                   d^2 times the variance, 64 bit
  *   t[c]  = (d * x[c] - sum x) / sqrt(V)                        normalised value with 10 fraction bits
  *   out   = sat8((t[c] * gamma[c] + beta[c]) >> 16)
@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 #define MCUF_LAYER_NORM_MAX_FEATURES 4096
-#define MCUF_LAYER_NORM_MAX_SHIFT 7
+#define MCUF_LAYER_NORM_MAX_FACTOR 127 /* so that x fits int16 */
 #define MCUF_LAYER_NORM_FRACTION_BITS 10 /* of the normalised value t */
 
 typedef struct {
@@ -29,7 +29,7 @@ typedef struct {
   int64_t epsilon;      /* d^2 * eps / scale^2, 0 .. 2^60 */
   const int16_t* gamma; /* [d], round(gamma / out_scale * 2^6) */
   const int32_t* beta;  /* [d], (beta / out_scale + out_zero_point) * 2^16 + 2^15, rounded */
-  const uint8_t* shift; /* [d], 0 .. MCUF_LAYER_NORM_MAX_SHIFT, or NULL for all 0 */
+  const uint8_t* factor; /* [d], 1 .. MCUF_LAYER_NORM_MAX_FACTOR, or NULL for all 1 */
 } mcuf_int_layer_norm_params;
 
 /* Everything the kernel trusts about params, so also that no accumulator can overflow. */

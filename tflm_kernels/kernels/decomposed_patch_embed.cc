@@ -51,8 +51,7 @@ Status Prepare(Context* context, Node* node) {
   const int64_t fields = (patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
   const int64_t tokens = (height / patch_size) * (width / patch_size), d = Dim(output, -1);
   check.ShapeIs(output, "output", Shape(1, tokens, d));
-  check.Constant(kWeights, "weights", kInt8,
-                 Shape(fields * fields, d, MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels));
+  check.Constant(kWeights, "weights", kInt8, Shape(fields * fields, d, MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels));
   check.Constant(kBias, "bias", kInt32, Shape(d));
   check.Constant(kMultiplier, "multiplier", kInt32, Shape(d));
   check.OptionalConstant(kPosition, "position", kInt8, Shape(1, tokens, d));
@@ -62,8 +61,8 @@ Status Prepare(Context* context, Node* node) {
   const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
   check.Core(mcuf_decomposed_patch_embed_s8_check(&params), "bias from -2^30 to 2^30, multiplier from 0");
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
-  check.Scratch(mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels,
-                                                             params.patch_size, params.embed_dim),
+  check.Scratch(mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
+                                                             params.embed_dim),
                 &data->scratch);
   return check.status();
 }
@@ -71,10 +70,10 @@ Status Prepare(Context* context, Node* node) {
 Status Eval(Context* context, Node* node) {
   const OpData& data = *static_cast<const OpData*>(node->user_data);
   const mcuf_decomposed_patch_embed_params params = Params(context, node, data);
-  return EvalStatus(context, kDecomposedPatchEmbedName,
-                    mcuf_decomposed_patch_embed_s8(&params, Data<int8_t>(Input(context, node, kImage)),
-                                                   MutableData<int8_t>(Output(context, node, 0)),
-                                                   GetScratch(context, data.scratch)));
+  return EvalStatus(
+      context, kDecomposedPatchEmbedName,
+      mcuf_decomposed_patch_embed_s8(&params, Data<int8_t>(Input(context, node, kImage)),
+                                     MutableData<int8_t>(Output(context, node, 0)), GetScratch(context, data.scratch)));
 }
 
 }  // namespace

@@ -64,11 +64,10 @@ Status Prepare(Context* context, Node* node) {
 Status Eval(Context* context, Node* node) {
   const OpData& data = *static_cast<const OpData*>(node->user_data);
   const mcuf_in_place_fc_params params = Params(context, node, data);
-  return EvalStatus(
-      context, kInPlaceFcName,
-      mcuf_in_place_fc_s8(&params, Data<int8_t>(Input(context, node, kX)),
-                          Data<int8_t>(Input(context, node, kResidual)),
-                          MutableData<int8_t>(Output(context, node, 0)), GetScratch(context, data.scratch)));
+  return EvalStatus(context, kInPlaceFcName,
+                    mcuf_in_place_fc_s8(
+                        &params, Data<int8_t>(Input(context, node, kX)), Data<int8_t>(Input(context, node, kResidual)),
+                        MutableData<int8_t>(Output(context, node, 0)), GetScratch(context, data.scratch)));
 }
 
 }  // namespace

@@ -61,10 +61,10 @@ Status Prepare(Context* context, Node* node) {
 Status Eval(Context* context, Node* node) {
   const OpData& data = *static_cast<const OpData*>(node->user_data);
   const mcuf_int_attention_params params = Params(context, node, data);
-  return EvalStatus(context, kIntAttentionName,
-                    mcuf_int_attention_s8(&params, Data<int8_t>(Input(context, node, kQkv)),
-                                          MutableData<int8_t>(Output(context, node, 0)),
-                                          GetScratch(context, data.scratch)));
+  return EvalStatus(
+      context, kIntAttentionName,
+      mcuf_int_attention_s8(&params, Data<int8_t>(Input(context, node, kQkv)),
+                            MutableData<int8_t>(Output(context, node, 0)), GetScratch(context, data.scratch)));
 }
 
 }  // namespace

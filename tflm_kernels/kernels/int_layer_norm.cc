@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.IntLayerNorm: layer normalisation of each token; see core/mcuf_int_layer_norm_s8.h.
-//   inputs   x [1,N,d] or [N,d] int8; gamma [d] int16; beta [d] int32; shift [d] uint8 or none
+//   inputs   x [1,N,d] or [N,d] int8; gamma [d] int16; beta [d] int32; factor [d] uint8 or none
 //   output   as x, may stand over it
 //   options  zero_point, epsilon (64 bit)
 #include "../core/mcuf_int_layer_norm_s8.h"
@@ -11,7 +11,7 @@
 namespace mcuformer {
 namespace {
 
-enum { kX, kGamma, kBeta, kShift, kInputs };
+enum { kX, kGamma, kBeta, kFactor, kInputs };
 
 struct OpData {
   int64_t epsilon;
@@ -27,7 +27,7 @@ mcuf_int_layer_norm_params Params(const Context* context, const Node* node, cons
   params.epsilon = data.epsilon;
   params.gamma = Data<int16_t>(Input(context, node, kGamma));
   params.beta = Data<int32_t>(Input(context, node, kBeta));
-  params.shift = Data<uint8_t>(Input(context, node, kShift));
+  params.factor = Data<uint8_t>(Input(context, node, kFactor));
   return params;
 }
 
@@ -39,19 +39,18 @@ Status Prepare(Context* context, Node* node) {
   check.SameShape(check.OutputActivation(), "output", x);
   check.Constant(kGamma, "gamma", kInt16, Shape(d));
   check.Constant(kBeta, "beta", kInt32, Shape(d));
-  check.OptionalConstant(kShift, "shift", kUInt8, Shape(d));
+  check.OptionalConstant(kFactor, "factor", kUInt8, Shape(d));
   data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
   data->epsilon = check.Option("epsilon", 0, static_cast<int64_t>(1) << 60);
   if (!check.ok()) return kError;
   const mcuf_int_layer_norm_params params = Params(context, node, *data);
   check.Core(mcuf_int_layer_norm_s8_check(&params),
-             "2^10 * (sqrt(d) + 1) * |gamma| + |beta| below 2^31, shift from 0 to 7");
+             "2^10 * (sqrt(d) + 1) * |gamma| + |beta| below 2^31, factor from 1 to 127");
   return check.status();
 }
 
 Status Eval(Context* context, Node* node) {
-  const mcuf_int_layer_norm_params params =
-      Params(context, node, *static_cast<const OpData*>(node->user_data));
+  const mcuf_int_layer_norm_params params = Params(context, node, *static_cast<const OpData*>(node->user_data));
   return EvalStatus(context, kIntLayerNormName,
                     mcuf_int_layer_norm_s8(&params, Data<int8_t>(Input(context, node, kX)),
                                            MutableData<int8_t>(Output(context, node, 0))));

@@ -15,9 +15,7 @@ int32_t Product(const EvalTensor* tensor, int count) {
   return static_cast<int32_t>(product);
 }
 
-int Rank(const EvalTensor* tensor) {
-  return tensor == nullptr || tensor->dims == nullptr ? 0 : tensor->dims->size;
-}
+int Rank(const EvalTensor* tensor) { return tensor == nullptr || tensor->dims == nullptr ? 0 : tensor->dims->size; }
 
 // A number or a shape such as "[1,49,96]" as text: small targets print neither lists nor 64-bit numbers.
 class Text {
@@ -64,6 +62,8 @@ const char* TypeName(Type type) {
       return "int16";
     case kInt32:
       return "int32";
+    case kFloat32:
+      return "float32";
     default:
       return "another type";
   }
@@ -190,16 +190,16 @@ int64_t PrepareCheck::Option(const char* key, int64_t min, int64_t max) {
   if (!ok_) return min;
   int64_t value = 0;
   const int length = node_->custom_initial_data_size;
-  ok_ = ReadInt(static_cast<const uint8_t*>(node_->custom_initial_data),
-                static_cast<size_t>(length < 0 ? 0 : length), key, &value);
+  ok_ = ReadInt(static_cast<const uint8_t*>(node_->custom_initial_data), static_cast<size_t>(length < 0 ? 0 : length),
+                key, &value);
   if (!ok_) {
     MCUF_LOG(context_, "%s: option '%s' is missing or no integer", op_, key);
     return min;
   }
   ok_ = value >= min && value <= max;
   if (!ok_) {
-    MCUF_LOG(context_, "%s: option '%s' is %s, needs %s to %s", op_, key, Text(value).c_str(),
-             Text(min).c_str(), Text(max).c_str());
+    MCUF_LOG(context_, "%s: option '%s' is %s, needs %s to %s", op_, key, Text(value).c_str(), Text(min).c_str(),
+             Text(max).c_str());
     return min;
   }
   return value;

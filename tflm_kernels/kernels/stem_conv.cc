@@ -74,8 +74,8 @@ Status Eval(Context* context, Node* node) {
   const mcuf_stem_conv_params params = Params(context, node, data);
   return EvalStatus(
       context, kStemConvName,
-      mcuf_stem_conv_s8(&params, Data<int8_t>(Input(context, node, kX)),
-                        MutableData<int8_t>(Output(context, node, 0)), GetScratch(context, data.scratch)));
+      mcuf_stem_conv_s8(&params, Data<int8_t>(Input(context, node, kX)), MutableData<int8_t>(Output(context, node, 0)),
+                        GetScratch(context, data.scratch)));
 }
 
 }  // namespace

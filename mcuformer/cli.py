@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: mcuformer demo | train | convert | run | inspect | boards."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mcuformer.errors import ConfigError, McuformerError, ModelError
+from mcuformer.files import write_bytes
+
+app = typer.Typer(
+    help="Vision Transformers on microcontrollers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+progress_out = Console(stderr=True)
+
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        help='"fashion-mnist" (shipped), "fashion-mnist-full", or a path: folder of images by class, idx files, CIFAR '
+        "pickles, .npz."
+    ),
+]
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit status 2."""
+    try:
+        app()
+    except McuformerError as error:
+        progress_out.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        progress_out.print("stopped", style="bold red")
+        sys.exit(130)
+
+
+def _write_json(path: Path | None, result: dict) -> None:
+    if path is not None:
+        write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
+
+
+@contextmanager
+def _bar(label: str):
+    """Yields update(done, total, note="") that draws a progress bar on stderr."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=progress_out, refresh_per_second=4) as bar:
+        task = bar.add_task(label, total=None, note="")
+        yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
+
+
+def _image_size(spec: str, image_size: int) -> int | None:
+    """The size images are brought to: only folders of photographs need it."""
+    return image_size if Path(spec).is_dir() else None
+
+
+def _load(spec: str, split: str, image_size: int | None, limit: int | None = None):
+    from mcuformer.data import load
+
+    return load(spec, split, image_size=image_size, limit=limit)
+
+
+def _top1(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
+@app.command()
+def boards(json_file: JsonOption = None) -> None:
+    """List the boards, and what their firmware leaves for a model."""
+    from mcuformer.boards import BOARDS
+
+    table = Table("board", "MCU", "core", "SRAM", "for the arena", "flash", "for the model")
+    rows = []
+    for board in BOARDS.values():
+        flash = "-" if board.flash_bytes is None else f"{board.flash_bytes:,}"
+        budget = "-" if board.flash_budget is None else f"{board.flash_budget:,}"
+        clock = "" if board.clock_mhz is None else f" {board.clock_mhz} MHz"
+        table.add_row(
+            board.name, board.mcu, board.core + clock, f"{board.sram_bytes:,}", f"{board.sram_budget:,}", flash, budget
+        )
+        rows.append(
+            {
+                "name": board.name, "mcu": board.mcu, "core": board.core, "sram_bytes": board.sram_bytes,
+                "sram_budget": board.sram_budget, "flash_bytes": board.flash_bytes, "flash_budget": board.flash_budget,
+            }
+        )  # fmt: skip
+    out.print(table)
+    out.print("All sizes in bytes; the budgets leave out what the firmware keeps (estimates, see mcuformer/boards.py).")
+    _write_json(json_file, {"boards": rows})
+
+
+@app.command()
+def train(
+    data: DataOption = "fashion-mnist",
+    config: Annotated[
+        Path | None, typer.Option(help="JSON file of SubnetConfig fields; left out: the demo's network.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="One field of the config, such as --set depth=4. Repeatable.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
+    output: Annotated[Path, typer.Option("--out", "-o", help="The subnet: weights and config.")] = Path("subnet.pt"),
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="State after every epoch; training goes on from it where it exists.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Train one network; prints its top-1 on the test images."""
+    from mcuformer.converter.subnet_config import SubnetConfig
+    from mcuformer.nas import demo_recipe, save_subnet
+
+    values = demo_recipe.DEMO_CONFIG.to_dict() if config is None else _read_json(config)
+    for pair in setting or []:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {pair!r}: write it as field=value, such as --set depth=4")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    subnet_config = SubnetConfig.from_dict(values)
+    size = _image_size(data, subnet_config.image_size)
+    training, test = _load(data, "train", size, limit), _load(data, "test", size)
+    options = _train_options(seed, epochs)
+    net, result = _train(subnet_config, training, test, options, seed, checkpoint)
+    save_subnet(net, output, {"class_names": list(test.class_names), "data": data, "float_top1": result.top1})
+    out.print(f"float top-1 {100 * result.top1:.2f} % on {len(test)} test images, trained {result.seconds:.0f} s")
+    out.print(f"wrote {output}")
+    _write_json(
+        json_file,
+        {
+            "float_top1": result.top1, "seconds": result.seconds, "losses": list(result.losses), "subnet": str(output),
+            "config": subnet_config.to_dict(),
+        },
+    )  # fmt: skip
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error})") from error
+
+
+def _train_options(seed: int, epochs: int | None):
+    from mcuformer.nas.demo_recipe import DEMO_OPTIONS
+
+    return dataclasses.replace(DEMO_OPTIONS, seed=seed, epochs=DEMO_OPTIONS.epochs if epochs is None else epochs)
+
+
+def _train(config, training, test, options, seed: int, checkpoint: Path | None):
+    from mcuformer.nas import build_subnet, train
+
+    net = build_subnet(config, seed)
+    with _bar("training") as update:
+
+        def show(p):
+            note = f"epoch {p.epoch}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_second:.0f} img/s"
+            update((p.epoch - 1) * p.steps + p.step, p.epochs * p.steps, note)
+
+        result = train(net, training, options, validation=test, progress=show, checkpoint=checkpoint)
+    return net, result
+
+
+@app.command()
+def convert(
+    subnet: Annotated[Path, typer.Argument(help="subnet.pt, from `mcuformer train`.")],
+    data: DataOption = "fashion-mnist",
+    images: Annotated[int, typer.Option(help="Training images to calibrate with.")] = 256,
+    board: Annotated[str | None, typer.Option(help="Check the budget of this board (see `mcuformer boards`).")] = None,
+    schedule: Annotated[str, typer.Option(help='"overwrite": op by op, tokens overwriting themselves.')] = "overwrite",
+    method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
+    gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
+    residual: Annotated[str | None, typer.Option(help="Residual stream: per-channel or per-tensor.")] = None,
+    report: Annotated[bool, typer.Option(help="Print the error every tensor adds.")] = False,
+    output: Annotated[Path, typer.Option("--out", "-o", help="The model.")] = Path("model.tflite"),
+    json_file: JsonOption = None,
+) -> None:
+    """Convert a subnet to an int8 .tflite."""
+    import torch
+
+    from mcuformer.converter.lower import QuantisationOptions
+    from mcuformer.converter.report import error_report
+    from mcuformer.nas import load_subnet
+
+    given = {"method": method, "gelu": gelu, "residual": residual}
+    options = QuantisationOptions(**{name: value for name, value in given.items() if value is not None})
+    net = load_subnet(subnet)
+    notes = torch.load(subnet, map_location="cpu", weights_only=True)["notes"]
+    calibration = _load(data, "train", _image_size(data, net.config.image_size), images)
+    start = time.perf_counter()
+    model = _convert(net, calibration.images, schedule, board, options, notes.get("class_names"))
+    seconds = time.perf_counter() - start
+    model.save(output)
+    rows = error_report(model, net, calibration.images[:8]) if report else []
+    if rows:
+        table = Table("tensor", "added %", "total %", "clipped %")
+        for row in rows:
+            table.add_row(row.name, *(f"{100 * v:.3f}" for v in (row.added, row.total, row.clipped)))
+        out.print(table)
+    _print_sizes(model.plan.arena_bytes, model.plan.head_bytes, model.model_bytes)
+    out.print(f"wrote {output} ({seconds:.1f} s)")
+    _write_json(
+        json_file,
+        {
+            "model": str(output), "arena_bytes": model.plan.arena_bytes, "head_bytes": model.plan.head_bytes,
+            "model_bytes": model.model_bytes, "board": board, "schedule": schedule, "seconds": seconds,
+            "report": [vars(row) for row in rows],
+        },
+    )  # fmt: skip
+
+
+def _convert(net, images, schedule, board, options, class_names):
+    from mcuformer.converter.model import convert
+
+    with _bar("calibrating") as update:
+        return convert(
+            net, images, schedule=schedule, board=board, quantisation=options, class_names=class_names, progress=update
+        )
+
+
+def _print_sizes(arena: int, head: int, model: int) -> None:
+    out.print(f"arena {arena:,} bytes (head {head:,}, tail {arena - head:,}), model {model:,} bytes")
+
+
+@app.command()
+def run(
+    model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
+    data: DataOption = "fashion-mnist",
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="Run only this many images.")] = None,
+    reference: Annotated[bool, typer.Option(help="Also compare every logit with the integer reference.")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Run a model in the official tflite-micro interpreter; prints its top-1."""
+    from mcuformer.interpreter import Interpreter
+
+    interpreter = Interpreter(model)
+    dataset = _load(data, split, _image_size(data, interpreter.image_size), limit)
+    logits = _run(interpreter, dataset.images)
+    top1 = _top1(logits, dataset.labels)
+    used = interpreter.allocations
+    out.print(
+        f"top-1 {100 * top1:.2f} % on {len(dataset)} images, {interpreter.invoke_ms:.2f} ms an image on this machine, "
+        f"arena {used['total']:,} bytes (head {used['head']:,}, tail {used['tail']:,})"
+    )
+    result = {
+        "top1": top1, "images": len(dataset), "invoke_ms": interpreter.invoke_ms, "arena_bytes": used["total"],
+        "head_bytes": used["head"],
+    }  # fmt: skip
+    if reference:
+        same = bool(np.array_equal(interpreter.reference(dataset.images), logits))
+        out.print("every logit equals the integer reference" if same else "logits differ from the integer reference")
+        result["exact"] = same
+    _write_json(json_file, result)
+    if reference and not same:
+        raise ModelError(f"{model}: the kernels and the integer reference disagree; please report this with the model")
+
+
+def _run(interpreter, images) -> np.ndarray:
+    with _bar("running") as update:
+        return interpreter(images, progress=lambda done, total: done % 16 and done < total or update(done, total))
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
+    plot: Annotated[Path | None, typer.Option(help="Write the picture of the memory plan here (PNG).")] = None,
+    tensors: Annotated[bool, typer.Option(help="List every tensor, constants too.")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Show a model's ops, tensors, offsets and memory plan."""
+    from mcuformer.converter.arena import plan_arena
+    from mcuformer.converter.tflite_file import read
+
+    content = _read_bytes(model)
+    stored = read(content, str(model))
+    graph, plan = stored.graph, plan_arena(stored.graph)
+    config = stored.info["config"]
+    out.print(
+        f"{model}: {len(content):,} bytes, {len(graph.ops)} ops, {len(graph.tensors)} tensors, schedule "
+        f"{stored.info['schedule']}"
+    )
+    out.print(", ".join(f"{name} {value}" for name, value in config.items() if value is not None))
+    scratch = dict(zip((b.first for b in plan.problem.scratch), plan.problem.scratch, strict=True))
+    table = Table("#", "op", "output", "shape", "offset", "bytes", "overwrites", "scratch", "constants")
+    rows = []
+    buffer_of = dict(zip(plan.tensors, plan.problem.buffers, strict=True))
+    for step, op in enumerate(graph.ops, start=1):
+        tensor = graph.tensors[op.output]
+        over = buffer_of[op.output].overwrites
+        row = {
+            "op": op.kind, "output": tensor.name, "shape": list(tensor.shape), "offset": stored.offsets[op.output],
+            "bytes": tensor.bytes, "overwrites": None if over is None else plan.problem.buffers[over].name,
+            "scratch_bytes": scratch[step].size if step in scratch else 0,
+            "constant_bytes": sum(graph.tensors[i].bytes for i in op.inputs if i >= 0 and graph.tensors[i].is_constant),
+        }  # fmt: skip
+        rows.append(row)
+        table.add_row(
+            str(step), op.kind, tensor.name, "x".join(map(str, tensor.shape[1:])), f"{row['offset']:,}",
+            f"{tensor.bytes:,}", row["overwrites"] or "", f"{row['scratch_bytes']:,}", f"{row['constant_bytes']:,}",
+        )  # fmt: skip
+    out.print(table)
+    if tensors:
+        listing = Table("tensor", "type", "shape", "bytes", "offset", "zero point", "scale")
+        for tensor, offset in zip(graph.tensors, stored.offsets, strict=True):
+            q = tensor.quantisation
+            scale = (
+                "" if q is None else f"{np.min(q.scale):.4g}" + (f" .. {np.max(q.scale):.4g}" if q.per_channel else "")
+            )
+            listing.add_row(
+                tensor.name, tensor.dtype.name, "x".join(map(str, tensor.shape)), f"{tensor.bytes:,}",
+                "flash" if tensor.is_constant else f"{offset:,}", "" if q is None else str(q.zero_point), scale,
+            )  # fmt: skip
+        out.print(listing)
+    _print_sizes(plan.arena_bytes, plan.head_bytes, len(content))
+    if plot is not None:
+        from mcuformer.plots import plot_memory_plan
+
+        plot_memory_plan(plan, plot, model.name)
+        out.print(f"wrote {plot}")
+    _write_json(
+        json_file,
+        {
+            "model_bytes": len(content), "arena_bytes": plan.arena_bytes, "head_bytes": plan.head_bytes, "ops": rows,
+            "config": config, "schedule": stored.info["schedule"],
+        },
+    )  # fmt: skip
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("mcuformer-demo"),
+    board: Annotated[str, typer.Option(help="The board to convert for.")] = "nano33ble",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images; left out: the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    json_file: JsonOption = None,
+) -> None:
+    """The whole way on real images: train, convert, run in the interpreter."""
+    from mcuformer.boards import get_board
+    from mcuformer.converter.lower import QuantisationOptions
+    from mcuformer.interpreter import Interpreter
+    from mcuformer.nas import demo_recipe, save_subnet
+    from mcuformer.plots import plot_memory_plan
+    from mcuformer.stock import stock_arena_bytes
+
+    start = time.perf_counter()
+    target = get_board(board)
+    training, test = _load("fashion-mnist", "train", None), _load("fashion-mnist", "test", None)
+    config = demo_recipe.DEMO_CONFIG
+    out.print(
+        f"Fashion-MNIST, {len(training):,} training and {len(test):,} test images; {config.tokens} tokens of width "
+        f"{config.embed_dim}, {config.depth} layers, {config.macs / 1e6:.1f} M MACs"
+    )
+    net, result = _train(config, training, test, _train_options(seed, epochs), seed, None)
+    files = {name: output / name for name in ("subnet.pt", "model.tflite", "memory_plan.png")}
+    save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": result.top1})
+    model = _convert(net, training.images[:256], "overwrite", board, QuantisationOptions(), test.class_names)
+    model.save(files["model.tflite"])
+    plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
+    interpreter = Interpreter(files["model.tflite"])
+    logits = _run(interpreter, test.images)
+    exact = bool(np.array_equal(logits, model.reference(test.images)))
+    top1, used, stock = _top1(logits, test.labels), interpreter.arena_used_bytes, stock_arena_bytes(config)
+    seconds = time.perf_counter() - start
+    table = Table(show_header=False)
+    table.add_row("float top-1", f"{100 * result.top1:.2f} %")
+    table.add_row("int8 top-1", f"{100 * top1:.2f} %, in the tflite-micro interpreter, {len(test):,} test images")
+    table.add_row("kernels against reference", "every logit equal" if exact else "LOGITS DIFFER")
+    table.add_row("arena", f"{used:,} bytes of the {target.sram_budget:,} that {board} has for it")
+    flash = "no limit" if target.flash_budget is None else f"of the {target.flash_budget:,} that {board} has for it"
+    table.add_row("model", f"{model.model_bytes:,} bytes {flash}")
+    table.add_row("same shape with stock tools", f"about {stock:,} bytes of arena ({stock / used:.1f} times)")
+    table.add_row("time", f"{seconds:.0f} s; {interpreter.invoke_ms:.2f} ms an image on this machine")
+    out.print(table)
+    for path in files.values():
+        out.print(f"wrote {path}")
+    _write_json(
+        json_file,
+        {
+            "float_top1": result.top1, "int8_top1": top1, "exact": exact, "arena_bytes": used,
+            "model_bytes": model.model_bytes, "stock_arena_bytes": stock, "board": board, "seconds": seconds,
+            "files": {name: str(path) for name, path in files.items()},
+        },
+    )  # fmt: skip
+    if not exact:
+        raise ModelError("the kernels and the integer reference disagree; please report this with the files above")

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared by all tests: small networks, images, converted models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mcuformer import SubnetConfig, convert
+from mcuformer.nas import build_subnet
+
+torch.set_num_threads(1)
+
+TINY = SubnetConfig(
+    image_size=16, in_channels=1, patch_size=4, embed_dim=24, depth=2, num_heads=2, head_dim=10, num_classes=5
+)
+
+
+def structured_images(config: SubnetConfig, count: int, seed: int = 0) -> np.ndarray:
+    """uint8 [count, H, W, C]: a few soft blobs on a ground of random colour, with noise."""
+    rng = np.random.default_rng(seed)
+    size, channels = config.image_size, config.in_channels
+    y, x = np.mgrid[0:size, 0:size] / size
+    images = np.ones((count, size, size, channels)) * rng.uniform(0.1, 0.9, (count, 1, 1, channels))
+    for image in images:
+        for _ in range(6):
+            centre_x, centre_y, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.05, 0.3)
+            mask = np.exp(-((((x - centre_x) ** 2 + (y - centre_y) ** 2) / radius**2) ** 2))[..., None]
+            image += mask * (rng.uniform(0, 1, channels) - image)
+    images += rng.normal(0, 0.03, images.shape)
+    return np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8)
+
+
+def lively_subnet(config: SubnetConfig, seed: int):
+    """A random network whose layers all matter: weights large enough, norms and biases not at their start values."""
+    net = build_subnet(config, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            if value.dim() < 2:
+                value.add_(0.2 * torch.randn(value.shape, generator=generator))
+            elif "position" not in name:
+                value.normal_(0, value[0].numel() ** -0.5, generator=generator)
+            else:
+                value.normal_(0, 0.3, generator=generator)
+        for name, value in net.named_buffers():
+            if name.endswith("running_mean"):
+                value.normal_(0, 0.3, generator=generator)
+            elif name.endswith("running_var"):
+                value.uniform_(0.5, 2.0, generator=generator)
+    return net.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_net():
+    return lively_subnet(TINY, seed=3)
+
+
+@pytest.fixture(scope="session")
+def tiny_images():
+    return structured_images(TINY, 32, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_net, tiny_images):
+    return convert(tiny_net, tiny_images[:16])

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, lively_subnet, structured_images
+
+from mcuformer import QuantisationOptions, SubnetConfig, convert
+from mcuformer.converter.calibrate import calibrate, to_float
+from mcuformer.converter.report import error_report
+from mcuformer.errors import ConfigError, DataError, ModelError, PlanError
+from mcuformer.nas import build_subnet
+
+
+def kinds(model) -> list[str]:
+    return [op.kind for op in model.graph.ops]
+
+
+def test_ops_of_a_layer(tiny_model):
+    layer = ["IntLayerNorm", "InPlaceFC", "IntAttention", "InPlaceFC", "IntLayerNorm", "InPlaceFC", "InPlaceFC"]
+    assert kinds(tiny_model) == ["DecomposedPatchEmbed", *layer, *layer, "IntLayerNorm", "TokenMean", "InPlaceFC"]
+
+
+def test_gelu_as_an_op_of_its_own(tiny_net, tiny_images, tiny_model):
+    model = convert(tiny_net, tiny_images[:16], quantisation=QuantisationOptions(fuse_gelu=False))
+    assert kinds(model).count("IntGeLU") == TINY.depth
+    np.testing.assert_array_equal(model.reference(tiny_images), tiny_model.reference(tiny_images))
+
+
+@pytest.mark.parametrize(("rank_ratio", "factors"), [(0.25, True), (0.79, True), (0.81, False), (1.0, False)])
+def test_low_rank_falls_back_to_dense_above_break_even(rank_ratio, factors):
+    """mlp_ratio 4: two factors of rank r * d cost less than the dense matrix only below r = 0.8."""
+    config = dataclasses.replace(TINY, embed_dim=100, rank_ratio=rank_ratio, head_dim=8)
+    model = convert(lively_subnet(config, 0), structured_images(config, 4))
+    assert kinds(model).count("InPlaceFC") == config.depth * (6 if factors else 4) + 1
+    macs = sum(
+        model.graph.tensors[op.inputs[1]].data.size * (config.tokens if op.output != model.graph.output else 1)
+        for op in model.graph.ops
+        if op.kind == "InPlaceFC"
+    )
+    attention = sum(2 * config.tokens**2 * layer.q_dim for layer in config.layers)
+    embedding = config.tokens * config.embed_dim * config.patch_size**2 * config.in_channels
+    assert macs + attention + embedding == config.macs
+
+
+@pytest.mark.parametrize("stem", ["patch", "conv"])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+def test_int8_follows_the_float_network(stem, method):
+    config = dataclasses.replace(TINY, stem=stem, num_classes=20)
+    net, images = lively_subnet(config, 1), structured_images(config, 64)
+    model = convert(net, images[:48], quantisation=QuantisationOptions(method=method))
+    with torch.inference_mode():
+        real = net(to_float(images)).numpy()
+    got = model.reference(images)
+    cosine = (real * got).sum(1) / np.linalg.norm(real, axis=1) / np.linalg.norm(got, axis=1)
+    assert cosine.min() > 0.98 and cosine.mean() > 0.995
+
+
+def test_the_residual_stream_gains_from_a_scale_a_channel():
+    """Channels of very different size: per-tensor int8 loses the small ones."""
+    net, images = lively_subnet(TINY, 2), structured_images(TINY, 64)
+    with torch.no_grad():
+        net.stem.weight[:3] *= 40
+    with torch.inference_mode():
+        real = net(to_float(images)).numpy()
+
+    def error(residual):
+        got = convert(net, images[:48], quantisation=QuantisationOptions(residual=residual)).reference(images)
+        return np.sqrt(np.mean((got - real) ** 2))
+
+    assert error("per-channel") < 0.5 * error("per-tensor")
+
+
+def test_report_names_every_tensor_and_finds_a_bad_one(tiny_net, tiny_images, tiny_model):
+    rows = {row.name: row for row in error_report(tiny_model, tiny_net, tiny_images[:4])}
+    assert list(rows) == [tiny_model.graph.tensors[op.output].name for op in tiny_model.graph.ops]
+    assert all(0 < row.added < 0.05 and 0 < row.total < 0.5 for row in rows.values())
+    ops = tiny_model.graph.ops
+    broken = dataclasses.replace(
+        ops[1].options, zero_point=ops[1].options.zero_point + 40 if ops[1].options.zero_point < 60 else 0
+    )
+    graph = dataclasses.replace(tiny_model.graph, ops=[*ops[:1], dataclasses.replace(ops[1], options=broken), *ops[2:]])
+    worse = error_report(dataclasses.replace(tiny_model, graph=graph), tiny_net, tiny_images[:4])
+    assert worse[1].total > 3 * rows["layers.0.norm1"].total
+
+
+def test_calibration_shows_progress(tiny_net, tiny_images):
+    seen = []
+    calibrate(tiny_net, tiny_images, batch_size=10, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(10, 32), (20, 32), (30, 32), (32, 32)]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((0, 16, 16, 1), np.uint8), "calibration set is empty"),
+        (np.full((4, 16, 16, 1), 7, np.uint8), "all calibration pixels have the value 7"),
+        (np.zeros((4, 16, 16, 1), np.float32), "dtype float32"),
+        (np.zeros((4, 16, 16, 3), np.uint8), r"\[n, 16, 16, 1\]"),
+        (np.zeros((16, 16, 1), np.uint8), "shape"),
+    ],
+)
+def test_bad_calibration(tiny_net, images, message):
+    with pytest.raises(DataError, match=message):
+        convert(tiny_net, images)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(tiny_images, value):
+    net = build_subnet(TINY)
+    with torch.no_grad():
+        net.layers[1].mlp.fc1.weight[3, 4] = value
+    with pytest.raises(ModelError, match=r"layers\.1\.mlp\.fc1\.weight holds 1 NaN or infinite"):
+        convert(net, tiny_images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "stream"}, "schedule = 'stream'"),
+        ({"board": "nano"}, "nano33ble"),
+        ({"class_names": ["a"]}, "class_names has 1 names for num_classes = 5"),
+    ],
+)
+def test_bad_options(tiny_net, tiny_images, options, message):
+    with pytest.raises(ConfigError, match=message):
+        convert(tiny_net, tiny_images, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"method": "max"}, "max"), ({"gelu": "tanh"}, "tanh"), ({"residual": "int4"}, "int4")],
+)
+def test_bad_quantisation_options(options, message):
+    with pytest.raises(ConfigError, match=message):
+        QuantisationOptions(**options)
+
+
+def test_a_network_too_large_for_the_board():
+    config = SubnetConfig(image_size=224, embed_dim=192, depth=1, num_classes=10)
+    with pytest.raises(PlanError, match=r"arena of \d+,\d+ bytes is over the \d+,\d+ bytes that nano33ble"):
+        convert(build_subnet(config), structured_images(config, 1), board="nano33ble")
+    config = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=192, depth=3)
+    with pytest.raises(PlanError, match="model of .* bytes of flash that nano33ble"):
+        convert(build_subnet(config), structured_images(config, 1), board="nano33ble")
+
+
+def test_saving_is_whole_or_not_at_all(tiny_model, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"before")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="cannot be written"):
+        tiny_model.save(tmp_path / "folder")
+    tiny_model.save(path)
+    assert path.read_bytes() == tiny_model.content
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "model.tflite"]
+
+
+def test_one_network_of_any_odd_size_is_quick_to_convert():
+    config = SubnetConfig(image_size=30, in_channels=3, patch_size=7, embed_dim=51, depth=3, num_heads=3, kv_heads=1)
+    net, images = build_subnet(config), structured_images(config, 8)
+    start = time.perf_counter()
+    assert convert(net, images).model_bytes > 0
+    assert time.perf_counter() - start < 10

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
+
+from mcuformer.converter import tflite_file
+from mcuformer.errors import ModelError
+
+
+def test_read_gives_back_what_was_written(tiny_model):
+    stored = tflite_file.read(tiny_model.content)
+    assert tflite_file.same(tiny_model.graph, stored.graph) is None
+    assert list(stored.offsets) == tiny_model.offsets
+    assert stored.info["arena_bytes"] == tiny_model.plan.arena_bytes
+
+
+def test_writing_is_deterministic(tiny_model):
+    assert tflite_file.write(tiny_model.graph, tiny_model.offsets, tiny_model.info) == tiny_model.content
+
+
+def test_every_constant_is_aligned_to_16(tiny_model):
+    model = schema.Model.GetRootAs(tiny_model.content)
+    checked = 0
+    for i in range(model.BuffersLength()):
+        buffer = model.Buffers(i)
+        if buffer.DataLength():
+            data = buffer.DataAsNumpy()
+            start = data.__array_interface__["data"][0] - np.frombuffer(tiny_model.content, np.uint8).ctypes.data
+            assert start % 16 == 0, f"buffer {i} starts at {start}"
+            checked += 1
+    assert checked > 50
+    assert len(tiny_model.content) % 16 == 0
+
+
+def test_stock_readers_see_a_plain_model(tiny_model):
+    """By the schema alone: custom ops by name, weights inside, the plan's metadata, FlexBuffers options."""
+    model = schema.ModelT.InitFromPackedBuf(tiny_model.content, 0)
+    names = {code.customCode.decode() for code in model.operatorCodes}
+    assert names == {
+        "mcuformer.DecomposedPatchEmbed", "mcuformer.IntLayerNorm", "mcuformer.InPlaceFC", "mcuformer.IntAttention",
+        "mcuformer.TokenMean",
+    }  # fmt: skip
+    assert all(code.builtinCode == schema.BuiltinOperator.CUSTOM for code in model.operatorCodes)
+    (plan,) = [m for m in model.metadata if m.name == b"OfflineMemoryAllocation"]
+    numbers = np.frombuffer(bytes(model.buffers[plan.buffer].data), "<i4")
+    assert numbers[:3].tolist() == [1, 0, len(model.subgraphs[0].tensors)]
+    assert numbers[3:].tolist() == tiny_model.offsets
+    for tensor in model.subgraphs[0].tensors:
+        buffer = model.buffers[tensor.buffer]
+        assert not buffer.offset, "weights must lie inside the flatbuffer"
+
+
+def test_no_constant_is_planned_and_every_activation_is(tiny_model):
+    for tensor, offset in zip(tiny_model.graph.tensors, tiny_model.offsets, strict=True):
+        assert (offset == -1) == tensor.is_constant, tensor.name
+
+
+def test_single_bit_flips_are_found(tiny_model):
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        damaged = bytearray(tiny_model.content)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        with pytest.raises(ModelError):
+            tflite_file.read(bytes(damaged))
+
+
+def test_a_newer_format_is_named(tiny_model, monkeypatch):
+    monkeypatch.setattr(tflite_file, "FORMAT", "mcuformer.model/9")
+    newer = tflite_file.write(tiny_model.graph, tiny_model.offsets, tiny_model.info)
+    monkeypatch.undo()
+    with pytest.raises(ModelError, match="mcuformer.model/9"):
+        tflite_file.read(newer)
+
+
+def test_tensorflows_analyzer_reads_it(tiny_model, tmp_path, capfd):
+    tensorflow = pytest.importorskip("tensorflow", reason="needs the bench extra (tensorflow)")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_model.content)
+    tensorflow.lite.experimental.Analyzer.analyze(model_path=str(path))
+    assert "mcuformer.InPlaceFC" in capfd.readouterr().out

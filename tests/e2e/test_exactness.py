@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""200 random networks: the interpreter's logits equal the integer reference bit for bit, its arena the plan's."""
+
+import numpy as np
+import pytest
+from conftest import lively_subnet, structured_images
+
+from mcuformer import Interpreter, QuantisationOptions, SubnetConfig, convert
+
+CONFIGS, GROUP = 200, 10
+
+
+def random_config(rng: np.random.Generator) -> SubnetConfig:
+    """Tokens 1 to 200, widths 8 to 200, 1 to 4 heads, shared key/value heads, dense and low rank, both stems."""
+    depth = int(rng.integers(1, 4))
+    channels = int(rng.choice([1, 3]))
+    conv = rng.random() < 0.2
+    if conv:
+        patch, size = int(rng.choice([2, 4, 8])), int(rng.integers(8, 34))
+    else:
+        grid, patch = int(rng.integers(1, 15)), int(rng.choice([1, 2, 3, 4, 5, 7, 8]))
+        size = grid * patch + int(rng.integers(patch))
+    heads = [int(rng.integers(1, 5)) for _ in range(depth)]
+    divisors = [[d for d in range(1, h + 1) if h % d == 0] for h in heads]
+    return SubnetConfig(
+        image_size=size,
+        in_channels=channels,
+        patch_size=patch,
+        embed_dim=int(rng.integers(8, 201)),
+        depth=depth,
+        num_heads=tuple(heads),
+        head_dim=int(rng.integers(1, 49)),
+        kv_heads=tuple(int(rng.choice(d)) for d in divisors),
+        mlp_ratio=tuple(float(rng.uniform(0.5, 4)) for _ in range(depth)),
+        rank_ratio=None if rng.random() < 0.5 else tuple(float(rng.uniform(0.05, 1)) for _ in range(depth)),
+        num_classes=int(rng.integers(2, 30)),
+        stem="conv" if conv else "patch",
+    )
+
+
+@pytest.mark.parametrize("group", range(CONFIGS // GROUP))
+def test_interpreter_equals_reference(group):
+    for seed in range(group * GROUP, (group + 1) * GROUP):
+        rng = np.random.default_rng(seed)
+        config = random_config(rng)
+        images = structured_images(config, 4, seed)
+        images[3] = rng.integers(0, 2, images[3].shape) * 255  # far from what it was calibrated with
+        options = QuantisationOptions(
+            method=str(rng.choice(["minmax", "percentile", "mse"])),
+            residual=str(rng.choice(["per-channel", "per-channel", "per-tensor"])),
+            gelu=str(rng.choice(["erf", "sigmoid"])),
+            fuse_gelu=bool(rng.random() < 0.8),
+        )
+        model = convert(lively_subnet(config, seed), images[:3], quantisation=options)
+        interpreter = Interpreter(model)
+        np.testing.assert_array_equal(interpreter(images), model.reference(images), err_msg=f"seed {seed}: {config}")
+        np.testing.assert_array_equal(interpreter(images), model.reference(images), err_msg=f"seed {seed}, again")
+        used = interpreter.allocations
+        assert used["head"] == model.plan.head_bytes, f"seed {seed}: {config}"
+        assert used["tail"] == model.plan.tail_bytes, f"seed {seed}: {config}"

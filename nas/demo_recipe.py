@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network of `mcuformer demo`, and how it is trained on the 10,000 images in the package."""
+"""The network of `mcuformer demo`, and how it is trained on the 10,000 images in the package.
+
+Chosen on 2,000 images held out of the 10,000, 75 to 100 s of processor time each: this network and one of width 96 and
+two layers reached 90 % top-1, patches of 8 pixels instead of the convolutions 87 %, patches of 4 pixels 82 %.
+Twice the time, as below, adds half a percent.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,12 @@ DEMO_CONFIG = SubnetConfig(
     image_size=32,
     in_channels=1,
     stem="conv",
+    stem_channels=(32, 48),
     patch_size=8,
-    embed_dim=96,
-    depth=2,
-    num_heads=3,
+    embed_dim=64,
+    depth=3,
+    num_heads=2,
     mlp_ratio=2.0,
     num_classes=10,
 )
-DEMO_OPTIONS = TrainOptions(epochs=24)
+DEMO_OPTIONS = TrainOptions(epochs=36)

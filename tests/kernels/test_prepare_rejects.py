@@ -214,6 +214,7 @@ CASES = {
         wrong_type("residual_scale", "int32", "int16"),
         (setting("residual_scale", np.zeros(8, np.int16)), "'residual_scale' has shape [8], needs [7]"),
         (both(setting("residual", None), setting("residual_scale", None)), None),
+        (both(setting("x", Activation((5, 12))), setting("residual", Activation((5, 7))), output((5, 7))), None),
         *requantisation_cases(7),
         *option_cases("zero_point", -128, 127),
         (all_options(None), "option 'zero_point' is missing"),

@@ -15,6 +15,12 @@ TAIL_PER_OP = 64
 TAIL_PER_TENSOR = 24
 TAIL_PER_SCRATCH = 8
 
+# While it prepares a model, the interpreter keeps its lists for planning where the head will be.
+PLANNING_BASE = 256
+PLANNING_PER_TENSOR = 32  # of every tensor and scratch buffer
+PLANNING_PER_BUFFER = 40  # of those that are planned
+PLANNING_PER_SCRATCH = 16  # of every request for scratch
+
 
 @dataclass(frozen=True)
 class ArenaPlan:
@@ -24,6 +30,7 @@ class ArenaPlan:
     solution: Solution
     tensors: tuple[int, ...]
     tail_bytes: int
+    planning_bytes: int
 
     @property
     def head_bytes(self) -> int:
@@ -34,9 +41,10 @@ class ArenaPlan:
         """Head and tail, as the interpreter of the tflite-micro wheel reports it."""
         return self.head_bytes + self.tail_bytes
 
-    def offset_of(self, tensor: int) -> int | None:
-        """Offset of a graph tensor; None for constants."""
-        return dict(zip(self.tensors, self.solution.offsets, strict=True)).get(tensor)
+    @property
+    def needed_bytes(self) -> int:
+        """The arena to give the interpreter: arena_bytes, or more where its planning takes more than the head."""
+        return self.tail_bytes + align(max(self.head_bytes, self.planning_bytes))
 
 
 def problem_of(graph: Graph) -> tuple[Problem, tuple[int, ...]]:
@@ -83,4 +91,7 @@ def plan_arena(graph: Graph) -> ArenaPlan:
     # The op data between them is aligned to 16 bytes each, so the two tables of odd length leave 8 bytes unused.
     tail = TAIL_BASE + TAIL_PER_OP * len(graph.ops) + align(TAIL_PER_TENSOR * len(graph.tensors))
     tail += align(TAIL_PER_SCRATCH * (len(problem.scratch) + 1)) + sum(align(op.module.OP_DATA_BYTES) for op in graph.ops)
-    return ArenaPlan(problem, solution, tensors, tail)
+    planning = PLANNING_BASE + PLANNING_PER_TENSOR * (len(graph.tensors) + len(problem.scratch))
+    planning += PLANNING_PER_BUFFER * (len(problem.buffers) + len(problem.scratch))
+    planning += PLANNING_PER_SCRATCH * len(problem.scratch)
+    return ArenaPlan(problem, solution, tensors, tail, planning)

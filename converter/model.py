@@ -61,6 +61,7 @@ class Model:
             "class_names": list(self.class_names),
             "head_bytes": self.plan.head_bytes,
             "arena_bytes": self.plan.arena_bytes,
+            "needed_bytes": self.plan.needed_bytes,
         }
 
     @property

@@ -16,14 +16,8 @@ import numpy as np
 from mcuformer import kernel_library
 from mcuformer.converter import tflite_file
 from mcuformer.converter.graph import Graph, to_int8
-from mcuformer.converter.memory_plan import align
 from mcuformer.converter.ops import OPS
 from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
-
-# While it prepares a model the interpreter keeps lists of tensors in the arena's head, for a moment.
-PREPARE_BYTES = 16384
-PREPARE_BYTES_PER_TENSOR = 128
-
 
 def _runtime():
     try:
@@ -121,14 +115,11 @@ class Interpreter:
         self.graph = stored.graph
         self.info = stored.info
         self._content = content
-        preparing = PREPARE_BYTES + PREPARE_BYTES_PER_TENSOR * len(self.graph.tensors)
-        needed = int(self.info["arena_bytes"])
+        needed = int(self.info["needed_bytes"])
         if arena_bytes is None:
-            arena_bytes = align(needed + preparing)
+            arena_bytes = needed
         elif arena_bytes < needed:
             raise PlanError(f"arena_bytes = {arena_bytes} is too small: {name} needs {needed} bytes")
-        self._arena_bytes = arena_bytes
-        self._preparing = preparing
         self._session = _Session(content, self.graph, arena_bytes)
         self.invoke_ms: float | None = None
 
@@ -178,9 +169,11 @@ class Interpreter:
         if len(images) != 1:
             raise DataError(f"layer_outputs takes one image, not {len(images)}")
         content = tflite_file.write(self.graph, [], self.info, with_plan=False)
+        # Every tensor and scratch buffer by itself, and a full tensor struct of each in the tail.
         separate = sum(tensor.bytes + 16 for tensor in self.graph.tensors if not tensor.is_constant)
         separate += sum(self.graph.scratch_bytes(op) + 16 for op in self.graph.ops)
-        session = _Session(content, self.graph, self._arena_bytes + self._preparing + separate, keep_all=True)
+        separate += 192 * len(self.graph.tensors)
+        session = _Session(content, self.graph, int(self.info["needed_bytes"]) + separate, keep_all=True)
         session.invoke(to_int8(images))
         outputs = {}
         for op in self.graph.ops:

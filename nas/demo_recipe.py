@@ -23,4 +23,4 @@ DEMO_CONFIG = SubnetConfig(
     mlp_ratio=2.0,
     num_classes=10,
 )
-DEMO_OPTIONS = TrainOptions(epochs=36)
+DEMO_OPTIONS = TrainOptions(epochs=32)

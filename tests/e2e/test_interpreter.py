@@ -65,11 +65,12 @@ def test_wrong_images(tiny_model, images, message):
         Interpreter(tiny_model)(images)
 
 
-def test_arena_too_small(tiny_model):
-    need = tiny_model.plan.arena_bytes
+def test_arena_too_small(tiny_model, tiny_images):
+    need = tiny_model.plan.needed_bytes
     for size in (0, 100, 456, need - 1):
         with pytest.raises(PlanError, match=f"needs {need} bytes"):
             Interpreter(tiny_model, arena_bytes=size)
+    np.testing.assert_array_equal(Interpreter(tiny_model, need)(tiny_images), tiny_model.reference(tiny_images))
 
 
 def test_not_a_model(tmp_path):

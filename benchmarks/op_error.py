@@ -130,15 +130,17 @@ def kernels_equal() -> dict[str, bool]:
     table_constant = {"table": int_gelu.table(affine(-4, 8), affine(-0.17, 8))}
     attention_options, qkv, head_params, _ = attention_case(rng, 1, 196, 64, 1.0)
     cases = [
-        (int_layer_norm, {"input": x}, constants, options),
-        (int_gelu, {"input": x}, table_constant, int_gelu.Options()),
-        (int_attention, {"qkv": qkv}, {"head_params": head_params}, attention_options),
+        (int_layer_norm, {"input": x}, constants, options, None),
+        (int_gelu, {"input": x}, table_constant, int_gelu.Options(), None),
+        # The output is as wide as q, k and v; only what stands where q stood means something.
+        (int_attention, {"qkv": qkv}, {"head_params": head_params}, attention_options, attention_options.head_dim),
     ]
     equal = {}
-    for module, inputs, values, op_options in cases:
+    for module, inputs, values, op_options, features in cases:
         given = {name: value for name, value in values.items() if value is not None}
         got = run_op(module.NAME, inputs, given, vars(op_options))
-        equal[module.NAME] = bool(np.array_equal(got, module.reference(op_options, *inputs.values(), **given)))
+        want = module.reference(op_options, *inputs.values(), **given)
+        equal[module.NAME] = bool(np.array_equal(got[..., :features], want[..., :features]))
     return equal
 
 

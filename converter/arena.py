@@ -90,7 +90,8 @@ def plan_arena(graph: Graph) -> ArenaPlan:
     solution = memory_plan.plan(problem)
     # The op data between them is aligned to 16 bytes each, so the two tables of odd length leave 8 bytes unused.
     tail = TAIL_BASE + TAIL_PER_OP * len(graph.ops) + align(TAIL_PER_TENSOR * len(graph.tensors))
-    tail += align(TAIL_PER_SCRATCH * (len(problem.scratch) + 1)) + sum(align(op.module.OP_DATA_BYTES) for op in graph.ops)
+    tail += align(TAIL_PER_SCRATCH * (len(problem.scratch) + 1))
+    tail += sum(align(op.module.OP_DATA_BYTES) for op in graph.ops)
     planning = PLANNING_BASE + PLANNING_PER_TENSOR * (len(graph.tensors) + len(problem.scratch))
     planning += PLANNING_PER_BUFFER * (len(problem.buffers) + len(problem.scratch))
     planning += PLANNING_PER_SCRATCH * len(problem.scratch)

@@ -13,6 +13,11 @@ from mcuformer.errors import ConfigError
 MAX_TOKENS = 512  # IntAttention sums 512 * 32767 * 128 < 2^31
 MAX_EMBED_DIM = 4096  # IntLayerNorm
 MAX_FEATURES = 16384  # InPlaceFC
+MAX_STEM_CHANNELS = 1024  # StemConv
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class SubnetConfig:
 
     `num_heads`, `kv_heads`, `head_dim`, `mlp_ratio` and `rank_ratio` are scalars or one value per layer.
 
-    image_size   pixels, height = width; what patches do not cover is cropped
+    image_size   pixels, height = width; what patches do not cover is cropped (a convolution stem pads instead)
     in_channels  1 for grey, 3 for RGB
     patch_size   pixels; with stem="conv" a power of two, made by log2(patch_size) convolutions of stride 2
     embed_dim    width d of the residual stream
@@ -111,12 +116,13 @@ class SubnetConfig:
         steps = self.patch_size.bit_length() - 1
         if self.stem != "conv":
             raise ConfigError("stem_channels is given but stem = 'patch': leave it out, or use stem = 'conv'")
-        if len(self.stem_channels) != steps - 1 or not all(
-            isinstance(c, int) and 1 <= c <= 1024 for c in self.stem_channels
+        if not isinstance(self.stem_channels, tuple) or not (
+            len(self.stem_channels) == steps - 1
+            and all(type(c) is int and 1 <= c <= MAX_STEM_CHANNELS for c in self.stem_channels)
         ):
             raise ConfigError(
                 f"stem_channels = {self.stem_channels!r}: patch_size = {self.patch_size} needs {steps - 1} integers "
-                "from 1 to 1024 (the last convolution makes embed_dim channels)"
+                f"from 1 to {MAX_STEM_CHANNELS} (the last convolution makes embed_dim channels)"
             )
 
     @property
@@ -182,10 +188,12 @@ class SubnetConfig:
         kv_heads = num_heads if kv_heads is None else kv_heads
         positive_int("kv_heads", kv_heads)
         if num_heads % kv_heads:
-            raise ConfigError(f"kv_heads = {kv_heads} does not divide num_heads = {num_heads} in layer {i}")
+            raise ConfigError(
+                f"kv_heads = {kv_heads} does not divide num_heads = {num_heads} in layer {i}: use a divisor"
+            )
         if head_dim > 1024 or num_heads * head_dim > MAX_FEATURES:
             raise ConfigError(f"head_dim = {head_dim} with {num_heads} heads in layer {i}: too wide (head_dim <= 1024)")
-        if not isinstance(mlp_ratio, int | float) or not 0 < mlp_ratio <= 64:
+        if not _is_number(mlp_ratio) or not 0 < mlp_ratio <= 64:
             raise ConfigError(f"mlp_ratio = {mlp_ratio!r} in layer {i}: must be a number in (0, 64]")
         mlp_dim = round(mlp_ratio * self.embed_dim)
         if not 1 <= mlp_dim <= MAX_FEATURES:
@@ -194,7 +202,7 @@ class SubnetConfig:
             )
         rank = None
         if rank_ratio is not None:
-            if not isinstance(rank_ratio, int | float) or not 0 < rank_ratio <= 1:
+            if not _is_number(rank_ratio) or not 0 < rank_ratio <= 1:
                 raise ConfigError(f"rank_ratio = {rank_ratio!r} in layer {i}: must be a number in (0, 1], or None")
             rank = max(1, min(round(rank_ratio * self.embed_dim), mlp_dim))
         return LayerConfig(num_heads, kv_heads, head_dim, mlp_dim, rank)
@@ -223,7 +231,7 @@ class SubnetConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(values, dict):
             raise ConfigError(f"a config must be a mapping of field to value, not {type(values).__name__}")
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(map(str, set(values) - known)):
             raise ConfigError(f"unknown config field {unknown[0]!r}: known are {', '.join(sorted(known))}")
         return cls(**values)
 

@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty())
 progress_out = Console(stderr=True)
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
@@ -400,7 +400,12 @@ def demo(
     table.add_row("arena", f"{used:,} bytes of the {target.sram_budget:,} that {board} has for it")
     flash = "no limit" if target.flash_budget is None else f"of the {target.flash_budget:,} that {board} has for it"
     table.add_row("model", f"{model.model_bytes:,} bytes {flash}")
-    table.add_row("same shape with stock tools", f"about {stock:,} bytes of arena ({stock / used:.1f} times)")
+    lean = stock_arena_bytes(config, route="lean_per_tensor")
+    table.add_row(
+        "same shape with stock tools",
+        f"by formula {stock:,} bytes of arena ({stock / used:.1f} times), arranged by hand {lean:,} "
+        f"({lean / used:.1f} times)",
+    )
     table.add_row("time", f"{seconds:.0f} s; {interpreter.invoke_ms:.2f} ms an image on this machine")
     out.print(table)
     for path in files.values():

@@ -19,6 +19,7 @@ from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.ops import OPS
 from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
 
+
 def _runtime():
     try:
         from tflite_micro.python.tflite_micro import runtime

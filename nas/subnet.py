@@ -10,7 +10,7 @@ import torch
 
 from mcuformer.converter.float_vit import FloatViT, initialise
 from mcuformer.converter.subnet_config import SubnetConfig
-from mcuformer.errors import ModelError
+from mcuformer.errors import ConfigError, ModelError
 from mcuformer.files import write_whole
 
 FORMAT = "mcuformer.subnet/1"
@@ -44,7 +44,10 @@ def load_subnet(path: str | os.PathLike) -> FloatViT:
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path}: not an MCUFormer subnet (format {FORMAT!r} not found)")
-    net = FloatViT(SubnetConfig.from_dict(content.get("config")))
+    try:
+        net = FloatViT(SubnetConfig.from_dict(content.get("config")))
+    except (ConfigError, TypeError) as error:
+        raise ModelError(f"{path}: its config is not valid: {error}") from error
     try:
         net.load_state_dict(content["state"])
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:

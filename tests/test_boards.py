@@ -54,7 +54,5 @@ def test_unknown_board_names_all_boards():
 
 @pytest.mark.parametrize("reserved", [-1, 256 * 1024 + 1])
 def test_reserving_more_than_there_is_or_less_than_nothing_is_an_error(reserved):
-    with pytest.raises(
-        ConfigError, match=r"nano33ble: reserved SRAM of -?\d+ bytes is outside .* give a value"
-    ):
+    with pytest.raises(ConfigError, match=r"nano33ble: reserved SRAM of -?\d+ bytes is outside .* give a value"):
         dataclasses.replace(get_board("nano33ble"), reserved_sram_bytes=reserved)

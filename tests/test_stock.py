@@ -72,9 +72,7 @@ def test_head_is_exact_without_a_gap(name, route):
 @pytest.mark.parametrize("route", ROUTES)
 def test_arena_is_head_and_tail(route):
     config = network("A")
-    assert stock_arena_bytes(config, route) == stock_head_bytes(config, route) + stock_tail_bytes(
-        config, route
-    )
+    assert stock_arena_bytes(config, route) == stock_head_bytes(config, route) + stock_tail_bytes(config, route)
 
 
 def test_one_value_per_layer_equals_one_number():

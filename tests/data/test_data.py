@@ -31,9 +31,7 @@ def write_idx_folder(folder, suffix=".gz", counts=(("train", 12), ("t10k", 6)), 
     pack = gzip.compress if suffix == ".gz" else bytes
     for seed, (name, n) in enumerate(counts):
         labels = (np.arange(n) % classes).astype(np.uint8)
-        (folder / f"{name}-images-idx3-ubyte{suffix}").write_bytes(
-            pack(idx_bytes(random_images(n, 5, 5, seed=seed)))
-        )
+        (folder / f"{name}-images-idx3-ubyte{suffix}").write_bytes(pack(idx_bytes(random_images(n, 5, 5, seed=seed))))
         (folder / f"{name}-labels-idx1-ubyte{suffix}").write_bytes(pack(idx_bytes(labels)))
     return folder
 
@@ -78,9 +76,7 @@ def assert_clear_error(path, *parts, **options):
 # ---- the sets by name ----
 
 
-@pytest.mark.parametrize(
-    ("split", "n"), [("train", 10_000), ("test", 2_000), ("val", 2_000), ("all", 12_000)]
-)
+@pytest.mark.parametrize(("split", "n"), [("train", 10_000), ("test", 2_000), ("val", 2_000), ("all", 12_000)])
 def test_shipped_subset(split, n):
     part = load("fashion-mnist", split)
     assert part.images.shape == (n, 32, 32, 1)
@@ -119,9 +115,7 @@ def test_full_set_where_the_environment_says(tmp_path, monkeypatch):
 
 def test_full_set_in_no_folder(tmp_path, monkeypatch):
     monkeypatch.setenv(data.FASHION_MNIST_ENV, str(tmp_path / "gone"))
-    assert_clear_error(
-        "fashion-mnist-full", str(tmp_path / "gone"), "dataset-fashion-mnist", "set MCUFORMER_"
-    )
+    assert_clear_error("fashion-mnist-full", str(tmp_path / "gone"), "dataset-fashion-mnist", "set MCUFORMER_")
 
 
 def test_full_set_in_an_empty_folder(tmp_path, monkeypatch):
@@ -419,9 +413,7 @@ def test_pickle_never_runs_code(tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["builtins.eval", "numpy.load", "numpy._core.multiarray.scalar", "_codecs.decode"]
-)
+@pytest.mark.parametrize("name", ["builtins.eval", "numpy.load", "numpy._core.multiarray.scalar", "_codecs.decode"])
 def test_pickle_with_other_names_is_refused(tmp_path, name):
     module, attribute = name.rsplit(".", 1)
     write_cifar10(tmp_path)

@@ -144,7 +144,7 @@ def change(path, **parts):
 @pytest.mark.parametrize("config", [{"embed_dim": 0}, {"unknown": 1}, None, "A"])
 def test_a_config_that_makes_no_sense_is_refused(saved, config):
     change(saved, config=config)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ModelError) as caught:
         load_subnet(saved)
     assert "\n" not in str(caught.value)
 

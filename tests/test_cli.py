@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user calls it: separate processes, exit status, one line for a mistake."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import TINY, structured_images
+
+from mcuformer.nas import save_subnet
+
+
+def mcuformer(*arguments, status: int = 0) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "from mcuformer.cli import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def mistake(*arguments) -> str:
+    """The one line, after a progress bar perhaps, that a user's mistake gives."""
+    lines = mcuformer(*arguments, status=2).stderr.splitlines()
+    assert lines[-1].startswith("error: ") and sum("error" in line.lower() for line in lines) == 1
+    return lines[-1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, tiny_net):
+    """A subnet, a data set of its size, and the model the command line makes of them."""
+    folder = tmp_path_factory.mktemp("cli")
+    save_subnet(tiny_net, folder / "subnet.pt", {"class_names": list("abcde")})
+    images = structured_images(TINY, 60)
+    labels = np.arange(60) % TINY.num_classes
+    np.savez(folder / "data.npz", x_train=images[:40], y_train=labels[:40], x_test=images[40:], y_test=labels[40:])
+    mcuformer(
+        "convert", folder / "subnet.pt", "--data", folder / "data.npz", "--board", "nano33ble", "--report", "-o",
+        folder / "model.tflite", "--json", folder / "convert.json",
+    )  # fmt: skip
+    return folder
+
+
+def test_convert_writes_model_and_json(files):
+    result = json.loads((files / "convert.json").read_text())
+    assert result["model_bytes"] == (files / "model.tflite").stat().st_size
+    assert result["board"] == "nano33ble" and result["arena_bytes"] > result["head_bytes"] > 0
+    assert {row["name"] for row in result["report"]} >= {"embed", "layers.1.fc2", "head"}
+
+
+def test_run_compares_with_the_reference(files):
+    done = mcuformer(
+        "run", files / "model.tflite", "--data", files / "data.npz", "--reference", "--json", files / "run.json"
+    )
+    result = json.loads((files / "run.json").read_text())
+    assert result["exact"] is True and result["images"] == 20 and 0 <= result["top1"] <= 1
+    assert "every logit equals the integer reference" in done.stdout
+    assert result["arena_bytes"] == json.loads((files / "convert.json").read_text())["arena_bytes"]
+
+
+def test_inspect_lists_ops_and_draws(files):
+    done = mcuformer(
+        "inspect", files / "model.tflite", "--tensors", "--plot", files / "plan.png", "--json", files / "inspect.json"
+    )
+    result = json.loads((files / "inspect.json").read_text())
+    assert [op["op"] for op in result["ops"]][:3] == ["DecomposedPatchEmbed", "IntLayerNorm", "InPlaceFC"]
+    assert result["ops"][0]["overwrites"] == "image"
+    assert "layers.1.attention" in done.stdout and "layers.0.qkv/weights" in done.stdout
+    assert (files / "plan.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_is_resumable_and_feeds_convert(files, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(TINY.to_dict()))
+    arguments = ("train", "--data", files / "data.npz", "--config", config, "--set", "depth=1", "--epochs", 1)
+    arguments += ("--checkpoint", tmp_path / "state.pt", "-o", tmp_path / "s.pt", "--json", tmp_path / "train.json")
+    mcuformer(*arguments)
+    first = json.loads((tmp_path / "train.json").read_text())
+    assert first["config"]["depth"] == 1 and len(first["losses"]) == 1
+    mcuformer(*arguments)
+    assert json.loads((tmp_path / "train.json").read_text())["losses"] == first["losses"]
+    mcuformer("convert", tmp_path / "s.pt", "--data", files / "data.npz", "-o", tmp_path / "m.tflite")
+
+
+def test_boards(tmp_path):
+    done = mcuformer("boards", "--json", tmp_path / "boards.json")
+    names = [board["name"] for board in json.loads((tmp_path / "boards.json").read_text())["boards"]]
+    assert "nano33ble" in names and all(name in done.stdout for name in names)
+
+
+def test_demo_of_one_epoch(tmp_path):
+    """All of the demo but the length of its training: real images, real interpreter, every figure in the JSON."""
+    mcuformer("demo", "--epochs", 1, "-o", tmp_path / "demo", "--json", tmp_path / "demo.json")
+    result = json.loads((tmp_path / "demo.json").read_text())
+    keys = {"float_top1", "int8_top1", "arena_bytes", "model_bytes", "stock_arena_bytes", "board", "seconds"}
+    assert keys <= set(result) and result["exact"] is True
+    assert result["float_top1"] > 0.4
+    assert abs(result["float_top1"] - result["int8_top1"]) <= 0.01
+    assert result["arena_bytes"] < result["stock_arena_bytes"]
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
+        "memory_plan.png", "model.tflite", "subnet.pt",
+    ]  # fmt: skip
+
+
+def test_mistakes_are_one_line(files, tmp_path):
+    model, data = files / "model.tflite", files / "data.npz"
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(model.read_bytes()[:-100])
+    assert "no such file" in mistake("convert", tmp_path / "none.pt")
+    assert "not a readable subnet.pt" in mistake("convert", data)
+    assert "nano33ble" in mistake("convert", files / "subnet.pt", "--data", data, "--board", "uno")
+    assert "schedule" in mistake("convert", files / "subnet.pt", "--data", data, "--schedule", "fast")
+    assert "damaged" in mistake("run", damaged, "--data", data)
+    assert "cannot be read" in mistake("inspect", tmp_path)
+    assert "depth" in mistake("train", "--set", "depth=0")
+    assert "field=value" in mistake("train", "--set", "depth")
+    assert "unknown config field 'dept'" in mistake("train", "--set", "dept=3")
+    assert "embed_dim = 64 is not divisible by num_heads = 5" in mistake("train", "--set", "num_heads=5")
+    assert "not JSON" in mistake("train", "--config", data)
+    assert "cannot be written" in mistake("inspect", model, "--plot", files)
+    assert not (tmp_path / "subnet.pt").exists()
+
+
+def test_images_of_another_size_are_named(files):
+    assert "shape" in mistake("run", files / "model.tflite", "--data", "fashion-mnist", "--limit", 2)

@@ -120,7 +120,9 @@ def measure(name: str, with_stock: bool) -> list[dict]:
     ]  # fmt: skip
     weights = random_weights(NETWORKS[name], 0)
     for route, (runner, size) in stock.items():
-        expected = np.stack([stock_network.float_logits(NETWORKS[name], weights, x) for x in stock_network.to_float(test)])
+        expected = np.stack(
+            [stock_network.float_logits(NETWORKS[name], weights, x) for x in stock_network.to_float(test)]
+        )
         stock_row = row(f"stock {route}", runner.arena(), size, theirs[route][1], theirs[route][0], expected)
         for ratio, key in (("arena_ratio", "arena_bytes"), ("ms_ratio", "ms_median")):
             stock_row[ratio] = stock_row[key] / rows[0][key]
@@ -131,24 +133,25 @@ def measure(name: str, with_stock: bool) -> list[dict]:
 def requirements(rows: list[dict]) -> list[dict]:
     """What the project promises of these networks, each with what was measured."""
     found = []
+
+    def check(text, measured, holds):
+        found.append(table.requirement(text, measured, holds))
+
     for row in (row for row in rows if row["tool"] == "mcuformer"):
         name, arena, cosine = row["network"], row["arena_bytes"], row["cosine_min"]
-        most, after = CONVERT_SECONDS.get(name), row["convert_seconds_after_calibration"]
-        found += [
-            table.requirement(f"{name}: arena at most {ARENA_BYTES[name]:,} bytes", f"{arena:,}", arena <= ARENA_BYTES[name]),
-            table.requirement(f"{name}: least cosine at least {LEAST_COSINE}", f"{cosine:.5f}", cosine >= LEAST_COSINE),
-            table.requirement(f"{name}: every logit equals the integer reference", None, row["exact"]),
-        ]  # fmt: skip
-        if most:
-            text = f"{name}: converted in at most {most:.0f} s after calibration"
-            found.append(table.requirement(text, f"{after:.1f} s", after <= most))
+        check(f"{name}: arena at most {ARENA_BYTES[name]:,} bytes", f"{arena:,}", arena <= ARENA_BYTES[name])
+        check(f"{name}: least cosine at least {LEAST_COSINE}", f"{cosine:.5f}", cosine >= LEAST_COSINE)
+        check(f"{name}: every logit equals the integer reference", None, row["exact"])
+        if name in CONVERT_SECONDS:
+            most, after = CONVERT_SECONDS[name], row["convert_seconds_after_calibration"]
+            check(f"{name}: converted in at most {most:.0f} s after calibration", f"{after:.1f} s", after <= most)
         if name in LEAST_SPEED_UP:
             text = f"{name}: at most 1/{LEAST_SPEED_UP[name]:.0f} of the time of the fastest stock route"
             ratios = [r["ms_ratio"] for r in rows if r["network"] == name and "ms_ratio" in r]
             if ratios:
-                found.append(table.requirement(text, f"1/{min(ratios):.1f}", min(ratios) >= LEAST_SPEED_UP[name]))
+                check(text, f"1/{min(ratios):.1f}", min(ratios) >= LEAST_SPEED_UP[name])
             else:
-                found.append(table.requirement(text, None, None))
+                check(text, None, None)
     return found
 
 
@@ -188,9 +191,9 @@ def main() -> int:
             rows += [{"network": name, "tool": f"stock {route}: not measured"} for route in STOCK_ROUTES]
     table.show(COLUMNS, [_cells(row) for row in rows])
     print(
-        f"\nBytes and milliseconds; {CALIBRATION_IMAGES} images to calibrate, {TEST_IMAGES} to test.\nexact: every logit equals the integer "
-        "reference. convert s: all of convert() and writing the file;\ncalibrated: the part of it after calibration. "
-        "arena x, ms x: stock / ours (median time)."
+        f"\nBytes and milliseconds; {CALIBRATION_IMAGES} images to calibrate, {TEST_IMAGES} to test.\n"
+        "exact: every logit equals the integer reference. convert s: all of convert() and writing the file;\n"
+        "calibrated: the part of it after calibration. arena x, ms x: stock / ours (median time)."
     )
     if missing:
         print(f"Stock networks are not measured: {missing}")

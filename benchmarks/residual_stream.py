@@ -10,6 +10,7 @@ Streams, each with every calibration method (minmax, percentile, mse):
     power of two        per channel, powers of two (1 to 64) of one scale, as FQ-ViT has before LayerNorm; each holds
                         its channel's range. Not in the converter: the integer factors below, rounded up
     integer             per channel, integer multiples (1 to 127) of one scale: "per-channel", the default
+    integer + 10 %      the same with scales a tenth larger, for images whose values pass those of the calibration
     simulated 8, 16 bit a simulation in float, no int8 arithmetic: weights and all activations of the int8 network
                         are rounded to the very scales it has, the stream to 8 bits ("integer") or to 16 bits
                         (per-tensor). The 8-bit one shows how near to the real network the simulation comes
@@ -39,9 +40,19 @@ from mcuformer.nas.demo_recipe import DEMO_CONFIG, DEMO_OPTIONS
 
 CALIBRATION_IMAGES = 256  # as the demo takes
 LARGEST_POWER = 6
+MARGIN = 1.1
+OUTLIERS = 20.0
 MOST_POINTS_LOST = 0.5
 STREAM = ("embed", ".proj", ".fc2")  # how the names of the stream's tensors end
 DEFAULT = ("integer", QuantisationOptions().method)
+
+
+class MarginLowering(Lowering):
+    """Stream scales a tenth larger than calibrated."""
+
+    def stream_quantisation(self, name: str) -> Quantisation:
+        q = super().stream_quantisation(name)
+        return Quantisation(q.scale * MARGIN, q.zero_point)
 
 
 class PowerOfTwoLowering(Lowering):
@@ -58,6 +69,7 @@ STREAMS = {
     "per-tensor": (Lowering, "per-tensor"),
     "power of two": (PowerOfTwoLowering, "per-channel"),
     "integer": (Lowering, "per-channel"),
+    "integer + 10 %": (MarginLowering, "per-channel"),
 }
 
 
@@ -81,12 +93,15 @@ def round_weights(net: FloatViT, quantisations: dict[str, Quantisation]) -> Floa
                 weight = module.weight.double().numpy().reshape(len(module.weight), -1)
                 # Heads have scales of their own, which enter the matrix behind them.
                 scale = quantisations[name.removesuffix(".proj")].scale if name.endswith("attention.proj") else 1.0
-                module.weight.copy_((rounded(weight * scale, 1) / scale).reshape(module.weight.shape))
+                weight = rounded(weight * scale, 1) / torch.as_tensor(scale)
+                module.weight.copy_(weight.reshape(module.weight.shape))
         net.position.copy_(rounded(net.position.double().numpy(), 1))
     return net
 
 
-def simulated_logits(net: FloatViT, samples: dict[str, Samples], bits: int, method: str, images: np.ndarray) -> np.ndarray:
+def simulated_logits(
+    net: FloatViT, samples: dict[str, Samples], bits: int, method: str, images: np.ndarray
+) -> np.ndarray:
     """Logits of the float network with all tensors of the int8 network rounded, the stream to `bits`."""
     residual = "per-channel" if bits == 8 else "per-tensor"
     graph = Lowering(net, samples, QuantisationOptions(method, residual=residual, fuse_gelu=False)).run()
@@ -136,24 +151,38 @@ def measure_trained(subnet: Path | None) -> tuple[float, list[dict]]:
 
     rows = [row(s, m, int8_logits(net, samples, s, m, test.images)) for s in STREAMS for m in METHODS]
     for bits in (8, 16):
-        rows += [
-            row(f"simulated {bits} bit", m, simulated_logits(net, samples, bits, m, test.images)) for m in METHODS
-        ]
+        rows += [row(f"simulated {bits} bit", m, simulated_logits(net, samples, bits, m, test.images)) for m in METHODS]
     return float((expected.argmax(axis=1) == test.labels).mean()), rows
 
 
-def measure_random(name: str) -> list[dict]:
+def with_outliers(net: FloatViT) -> FloatViT:
+    """The network with two channels of the stream 20 times as large, and as much smaller behind each LayerNorm."""
+    weights = net.state_dict()
+    for name, value in weights.items():
+        if name.startswith("stem.") or ".attention.proj." in name or ".mlp.fc2." in name:
+            value[:2] *= OUTLIERS
+        elif name == "position":
+            value[..., :2] *= OUTLIERS
+        elif "norm" in name:
+            value[:2] /= OUTLIERS
+    net.load_state_dict(weights)
+    return net
+
+
+def measure_random(name: str, outliers: bool) -> list[dict]:
     """Rows of one of the networks A, B, C."""
     net, (calibration, test) = networks.float_network(name), networks.images_of(name)
+    if outliers:
+        net = with_outliers(net)
     samples = calibrate(net, calibration)
     expected = networks.float_logits(net, test)
-    return [
-        {
-            "network": name, "stream": stream,
-            **{m: logit_error(int8_logits(net, samples, stream, m, test), expected) for m in METHODS},
-        }
-        for stream in STREAMS
-    ]  # fmt: skip
+
+    def row(stream, logits_of):
+        errors = {m: logit_error(logits_of(m), expected) for m in METHODS}
+        return {"network": f"{name}, outliers" if outliers else name, "stream": stream, **errors}
+
+    rows = [row(stream, lambda m, s=stream: int8_logits(net, samples, s, m, test)) for stream in STREAMS]
+    return [*rows, row("simulated 16 bit", lambda m: simulated_logits(net, samples, 16, m, test))]
 
 
 def main() -> int:
@@ -174,8 +203,12 @@ def main() -> int:
     )  # fmt: skip
     print("simulated: in float, see above; points: top-1 less that of float, one image is 0.05")
 
-    random_rows = [row for name in networks.NAMES for row in measure_random(name)]
-    print("\nNetworks with random weights: logit error in %")
+    cases = [*((name, False) for name in networks.NAMES), ("A", True)]
+    random_rows = [row for case in cases for row in measure_random(*case)]
+    print(
+        f"\nNetworks with random weights, {networks.CALIBRATION_IMAGES} calibration images: logit error in %; outliers: "
+        f"two channels of the\nstream {OUTLIERS:.0f} times as large, as large trained transformers have them"
+    )
     table.show(
         ["network", "stream", *METHODS],
         [[r["network"], r["stream"], *(f"{100 * r[m]:.2f}" for m in METHODS)] for r in random_rows],

@@ -18,10 +18,10 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def show(columns: list[str], rows: list[list]) -> None:
-    """Prints a table: text to the left, everything else to the right; None as a dash."""
+    """Prints a table: columns with letters in them to the left, numbers to the right; None as a dash."""
     cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    left = [all(isinstance(row[i], str) and not row[i][:1].isdigit() for row in rows) for i in range(len(columns))]
+    left = [any(c.isalpha() for c in "".join(column)) for column in zip(*cells, strict=True)]
     for line in [columns, *cells]:
         padded = [f"{c:<{w}}" if text else f"{c:>{w}}" for c, w, text in zip(line, widths, left, strict=True)]
         print("  ".join(padded).rstrip(), flush=True)
@@ -38,7 +38,7 @@ def finish(result: dict, requirements: list[dict], path: Path | None) -> int:
     words = {True: "holds", False: "DOES NOT HOLD", None: "not measured"}
     show(
         ["requirement", "measured", "result"],
-        [[r["requirement"], f" {r['measured'] or '-'}", words[r["holds"]]] for r in requirements],
+        [[r["requirement"], r["measured"], words[r["holds"]]] for r in requirements],
     )
     if path is not None:
         content = json.dumps({**result, "requirements": requirements}, indent=1) + "\n"

@@ -45,7 +45,7 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class SubnetConfig:
-    """A pre-norm Vision Transformer without class token (design: docs/architecture.md).
+    """A pre-norm Vision Transformer without class token (README.md, "How it works").
 
     `num_heads`, `kv_heads`, `head_dim`, `mlp_ratio` and `rank_ratio` are scalars or one value per layer.
 

@@ -220,7 +220,7 @@ def run_op(
     """Runs one custom op alone in the real interpreter.
 
     name: such as "IntLayerNorm". inputs: its activations by name, int8 with a leading batch dimension of 1, such as
-    {"input": x}; constants: its constant tensors by name; options: its integers by name (see docs of the ops, or
+    {"input": x}; constants: its constant tensors by name; options: its integers by name (see
     mcuformer.converter.ops). Returns the int8 output. ModelError with the kernel's words where it refuses.
     """
     if name not in OPS:

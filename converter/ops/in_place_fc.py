@@ -30,7 +30,7 @@ def quantise_weights(
     """weights int8 [out, in], accumulator scale float [out], residual_scale int16 [out] or None.
 
     Without residual: symmetric, per output channel, in [-127, 127]. With it, the weight scale is chosen so that the
-    residual enters the accumulator by an integer factor, exactly (the weight scale is free; see docs).
+    residual enters the accumulator by an integer factor, exactly (the weight scale is free).
     """
     effective = weight * source.scale  # per input step; scales of single inputs go into the weights
     acc_scale = np.maximum(np.abs(effective).max(axis=1), SMALLEST_SCALE) / 127.0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mcuformer.converter.subnet_config import SubnetConfig
-from mcuformer.errors import ConfigError, ModelError
+from mcuformer.errors import ModelError
 from mcuformer.nas import build_subnet, load_subnet, save_subnet
 
 SMALL = dict(image_size=16, in_channels=2, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=5)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs all benchmarks and writes benchmarks/RESULTS.md: every table with its command, date, machine and versions.
+
+    make bench                                 # installs the `bench` extra (tensorflow), then runs this
+    python benchmarks/run_all.py op_error      # only some; RESULTS.md is left alone
+
+RESULTS.md is written at the end, whole or not at all. Exit status 1 where a benchmark failed or a requirement does
+not hold; the table says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from mcuformer.files import write_bytes
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "RESULTS.md"
+TITLES = {
+    "networks": "Networks A, B, C against stock tools",
+    "op_error": "Errors of single ops",
+    "residual_stream": "The residual stream",
+    "stock_network": "All stock routes",
+}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
+PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu")
+LAST_LINES = 5  # of the error output of a benchmark that failed
+
+
+def machine() -> str:
+    """CPU model, cores and system."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
+def versions() -> str:
+    found = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{package} not installed")
+    return ", ".join(found)
+
+
+def run(name: str) -> tuple[str, bool]:
+    """(section of RESULTS.md, whether all went well). What the benchmark prints is shown as well."""
+    print(f"== {name}", file=sys.stderr, flush=True)
+    start = datetime.datetime.now()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(HERE / f"{name}.py")],
+        env={**os.environ, **ONE_THREAD, "OMP_WAIT_POLICY": "PASSIVE"}, capture_output=True, text=True,
+    )  # fmt: skip
+    seconds = (datetime.datetime.now() - start).total_seconds()
+    shown = done.stdout.rstrip()
+    if done.returncode not in (0, 1) or "Traceback" in done.stderr:  # 1 alone: a requirement does not hold
+        words = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
+        shown = f"{shown}\nexit status {done.returncode}\n{words}".strip()
+    print(shown, flush=True)
+    section = (
+        f"## {TITLES[name]}\n\n`python benchmarks/{name}.py`, {start:%Y-%m-%d %H:%M}, {seconds:.0f} s\n\n"
+        f"```\n{shown}\n```\n"
+    )
+    return section, done.returncode == 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(TITLES)} (default: all)")
+    names = parser.parse_args().benchmarks or list(TITLES)
+    if unknown := [name for name in names if name not in TITLES]:
+        parser.error(f"unknown benchmark {unknown[0]!r}: use some of {', '.join(TITLES)}")
+    sections, good = zip(*map(run, names), strict=True)
+    if set(names) == set(TITLES):
+        text = (
+            "# Results\n\nWritten by `make bench` (`benchmarks/run_all.py`), one thread each, one after the other.\n"
+            "What a table means stands at the top of its benchmark.\n\n"
+            f"- machine: {machine()}\n- versions: {versions()}\n\n"
+        )
+        write_bytes(RESULTS, (text + "\n".join(sections)).encode())
+        print(f"wrote {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
+    return int(not all(good))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -109,7 +109,7 @@ class Graph:
 
     def scratch_bytes(self, op: Op) -> int:
         """Bytes of scratch the op's kernel asks for."""
-        return op.module.scratch_bytes(op.options, self._shapes(op.inputs))
+        return op.module.scratch_bytes(op.options, [self.tensors[i] if i >= 0 else None for i in op.inputs])
 
     def _shapes(self, indices) -> list[tuple[int, ...] | None]:
         return [self.tensors[i].shape if i >= 0 else None for i in indices]

@@ -17,11 +17,12 @@ from mcuformer.converter.calibrate import calibrate, check_images
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import QuantisationOptions, lower
+from mcuformer.converter.stream import streamed
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.files import write_bytes
 
-SCHEDULES = ("overwrite",)
+SCHEDULES = ("overwrite", "streamed")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def convert(
     """Converts a float network to int8.
 
     calibration   uint8 NHWC images, some tens to hundreds, as the network will see them
-    schedule      "overwrite": op by op, tokens overwriting themselves
+    schedule      "overwrite": op by op, tokens overwriting themselves; "streamed": every half-layer in place on the
+                  residual stream, a block of tokens at a time: the same logits from a smaller arena
     board         a board's name: PlanError where arena or model do not fit its budget; None: no limit
     quantisation  how to quantise; the default is what measured best
     progress      called with (images done, images in all) while calibrating
@@ -104,7 +106,12 @@ def convert(
     if len(names) != config.num_classes:
         raise ConfigError(f"class_names has {len(names)} names for num_classes = {config.num_classes}")
     samples = calibrate(net, calibration, progress=progress)
-    graph = lower(net, samples, quantisation or QuantisationOptions())
+    quantisation = quantisation or QuantisationOptions()
+    if schedule == "streamed" and not quantisation.fuse_gelu:
+        raise ConfigError('fuse_gelu = False with schedule = "streamed": GELU is inside StreamedMLP; use "overwrite"')
+    graph = lower(net, samples, quantisation)
+    if schedule == "streamed":
+        graph = streamed(graph)
     model = Model(graph, plan_arena(graph), config, schedule, board, names)
     if limits is not None:
         check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)

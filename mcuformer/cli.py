@@ -191,7 +191,9 @@ def convert(
     data: DataOption = "fashion-mnist",
     images: Annotated[int, typer.Option(help="Training images to calibrate with.")] = 256,
     board: Annotated[str | None, typer.Option(help="Check the budget of this board (see `mcuformer boards`).")] = None,
-    schedule: Annotated[str, typer.Option(help='"overwrite": op by op, tokens overwriting themselves.')] = "overwrite",
+    schedule: Annotated[
+        str, typer.Option(help="overwrite (op by op) or streamed (half-layers in place).")
+    ] = "streamed",
     method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
     gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
     residual: Annotated[str | None, typer.Option(help="Residual stream: per-channel or per-tensor.")] = None,
@@ -385,7 +387,7 @@ def demo(
     net, result = _train(config, training, test, _train_options(seed, epochs), seed, None)
     files = {name: output / name for name in ("subnet.pt", "model.tflite", "memory_plan.png")}
     save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": result.top1})
-    model = _convert(net, training.images[:256], "overwrite", board, QuantisationOptions(), test.class_names)
+    model = _convert(net, training.images[:256], "streamed", board, QuantisationOptions(), test.class_names)
     model.save(files["model.tflite"])
     plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
     interpreter = Interpreter(files["model.tflite"])

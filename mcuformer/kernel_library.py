@@ -26,6 +26,8 @@ _SCRATCH_GETTERS = {
     "mcuf_in_place_fc_s8_scratch_bytes": 1,
     "mcuf_int_attention_s8_scratch_bytes": 2,
     "mcuf_stem_conv_s8_scratch_bytes": 1,
+    "mcuf_streamed_attention_s8_scratch_bytes": 7,
+    "mcuf_streamed_mlp_s8_scratch_bytes": 2,
 }
 
 
@@ -92,3 +94,17 @@ def in_place_fc_scratch_bytes(in_features: int) -> int:
 def int_attention_scratch_bytes(tokens: int, head_dim: int) -> int:
     """Scratch of one IntAttention op, in bytes."""
     return load().mcuf_int_attention_s8_scratch_bytes(tokens, head_dim)
+
+
+def streamed_attention_scratch_bytes(
+    tokens: int, block: int, embed_dim: int, num_heads: int, kv_heads: int, kv_heads_at_once: int, head_dim: int
+) -> int:
+    """Scratch of one StreamedAttention op, in bytes."""
+    return load().mcuf_streamed_attention_s8_scratch_bytes(
+        tokens, block, embed_dim, num_heads, kv_heads, kv_heads_at_once, head_dim
+    )
+
+
+def streamed_mlp_scratch_bytes(block: int, widest: int) -> int:
+    """Scratch of one StreamedMLP op, in bytes. widest: the most channels a token has inside it."""
+    return load().mcuf_streamed_mlp_s8_scratch_bytes(block, widest)

@@ -15,6 +15,8 @@ constexpr char kIntAttentionName[] = "mcuformer.IntAttention";
 constexpr char kIntGeluName[] = "mcuformer.IntGeLU";
 constexpr char kIntLayerNormName[] = "mcuformer.IntLayerNorm";
 constexpr char kStemConvName[] = "mcuformer.StemConv";
+constexpr char kStreamedAttentionName[] = "mcuformer.StreamedAttention";
+constexpr char kStreamedMlpName[] = "mcuformer.StreamedMLP";
 constexpr char kTokenMeanName[] = "mcuformer.TokenMean";
 
 Registration Register_DECOMPOSED_PATCH_EMBED();
@@ -23,6 +25,8 @@ Registration Register_INT_ATTENTION();
 Registration Register_INT_GELU();
 Registration Register_INT_LAYER_NORM();
 Registration Register_STEM_CONV();
+Registration Register_STREAMED_ATTENTION();
+Registration Register_STREAMED_MLP();
 Registration Register_TOKEN_MEAN();
 
 }  // namespace mcuformer

@@ -24,6 +24,8 @@ constexpr OpEntry kOps[] = {
     {kIntGeluName, Register_INT_GELU},
     {kIntLayerNormName, Register_INT_LAYER_NORM},
     {kStemConvName, Register_STEM_CONV},
+    {kStreamedAttentionName, Register_STREAMED_ATTENTION},
+    {kStreamedMlpName, Register_STREAMED_MLP},
     {kTokenMeanName, Register_TOKEN_MEAN},
 };
 

@@ -10,6 +10,8 @@ MCUF_CORE_SRCS = \
   core/mcuf_int_layer_norm_s8.c \
   core/mcuf_status.c \
   core/mcuf_stem_conv_s8.c \
+  core/mcuf_streamed_attention_s8.c \
+  core/mcuf_streamed_mlp_s8.c \
   core/mcuf_token_mean_s8.c
 
 # The TensorFlow Lite Micro ops around it: C++11.
@@ -21,7 +23,10 @@ MCUF_TFLM_SRCS = \
   kernels/int_gelu.cc \
   kernels/int_layer_norm.cc \
   kernels/kernel_check.cc \
+  kernels/params_blob.cc \
   kernels/stem_conv.cc \
+  kernels/streamed_attention.cc \
+  kernels/streamed_mlp.cc \
   kernels/token_mean.cc
 
 # The library that Python loads: the ops again, for the interpreter of the tflite-micro wheel.

@@ -96,8 +96,9 @@ def reference(
     return requantise(acc, multiplier, options.zero_point)
 
 
-def scratch_bytes(options: Options, shapes) -> int:
-    (_, _, width, channels), (_, d, _) = shapes[:2]
+def scratch_bytes(options: Options, tensors) -> int:
+    _, _, width, channels = tensors[0].shape
+    d = tensors[1].shape[1]
     return kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, options.patch_size, d)
 
 

@@ -90,8 +90,8 @@ def reference(
     return out if gelu_table is None else gelu_table[out.astype(np.int64) + 128]
 
 
-def scratch_bytes(options: Options, shapes) -> int:
-    return kernel_library.in_place_fc_scratch_bytes(shapes[1][1])
+def scratch_bytes(options: Options, tensors) -> int:
+    return kernel_library.in_place_fc_scratch_bytes(tensors[1].shape[1])
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

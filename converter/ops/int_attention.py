@@ -74,8 +74,8 @@ def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.
     return out
 
 
-def scratch_bytes(options: Options, shapes) -> int:
-    return kernel_library.int_attention_scratch_bytes(shapes[0][1], options.head_dim)
+def scratch_bytes(options: Options, tensors) -> int:
+    return kernel_library.int_attention_scratch_bytes(tensors[0].shape[1], options.head_dim)
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

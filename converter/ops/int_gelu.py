@@ -46,7 +46,7 @@ def reference(options: Options, x: np.ndarray, table: np.ndarray) -> np.ndarray:
     return table[x.astype(np.int64) + 128]
 
 
-def scratch_bytes(options: Options, shapes) -> int:
+def scratch_bytes(options: Options, tensors) -> int:
     return 0
 
 

@@ -86,7 +86,7 @@ def reference(
     return sat8((t * gamma.astype(np.int64) + beta.astype(np.int64)) >> OUTPUT_BITS)
 
 
-def scratch_bytes(options: Options, shapes) -> int:
+def scratch_bytes(options: Options, tensors) -> int:
     return 0
 
 

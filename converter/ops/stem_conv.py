@@ -72,8 +72,8 @@ def reference(
     return np.maximum(q, np.int8(options.act_min))
 
 
-def scratch_bytes(options: Options, shapes) -> int:
-    return kernel_library.stem_conv_scratch_bytes(shapes[0][3])
+def scratch_bytes(options: Options, tensors) -> int:
+    return kernel_library.stem_conv_scratch_bytes(tensors[0].shape[3])
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

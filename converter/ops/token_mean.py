@@ -38,7 +38,7 @@ def reference(options: Options, x: np.ndarray) -> np.ndarray:
     return requantise(total << SUM_SHIFT, options.multiplier, options.zero_point)
 
 
-def scratch_bytes(options: Options, shapes) -> int:
+def scratch_bytes(options: Options, tensors) -> int:
     return 0
 
 

@@ -73,6 +73,19 @@ def test_the_residual_stream_gains_from_a_scale_a_channel():
     assert error("per-channel") < 0.5 * error("per-tensor")
 
 
+def test_streamed_layers(tiny_net, tiny_images, tiny_model):
+    model = convert(tiny_net, tiny_images[:16], schedule="streamed")
+    layer = ["StreamedAttention", "StreamedMLP"]
+    assert kinds(model) == ["DecomposedPatchEmbed", *layer, *layer, "IntLayerNorm", "TokenMean", "InPlaceFC"]
+    np.testing.assert_array_equal(model.reference(tiny_images), tiny_model.reference(tiny_images))
+    assert model.plan.arena_bytes < 0.8 * tiny_model.plan.arena_bytes
+
+
+def test_streamed_needs_its_gelu_fused(tiny_net, tiny_images):
+    with pytest.raises(ConfigError, match="fuse_gelu = False"):
+        convert(tiny_net, tiny_images, schedule="streamed", quantisation=QuantisationOptions(fuse_gelu=False))
+
+
 def test_report_names_every_tensor_and_finds_a_bad_one(tiny_net, tiny_images, tiny_model):
     rows = {row.name: row for row in error_report(tiny_model, tiny_net, tiny_images[:4])}
     assert list(rows) == [tiny_model.graph.tensors[op.output].name for op in tiny_model.graph.ops]
@@ -119,7 +132,7 @@ def test_weights_that_are_no_numbers(tiny_images, value):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"schedule": "stream"}, "schedule = 'stream'"),
+        ({"schedule": "stream"}, "schedule = 'stream': must be one of overwrite, streamed"),
         ({"board": "nano"}, "nano33ble"),
         ({"class_names": ["a"]}, "class_names has 1 names for num_classes = 5"),
     ],

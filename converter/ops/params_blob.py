@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The constants of a Streamed op in one uint8 tensor: tflm_kernels/kernels/params_blob.h reads it.
+
+int32 words [count, offset, size, offset, size ...], then the sections, each at a multiple of 16 bytes; little-endian.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+ALIGNMENT = 16
+
+
+def pack(sections: list[np.ndarray | None]) -> np.ndarray:
+    """uint8 [bytes]. None: an empty section."""
+    contents = [b"" if s is None else np.ascontiguousarray(s, s.dtype.newbyteorder("<")).tobytes() for s in sections]
+    words, at = [len(contents)], _align(4 + 8 * len(contents))
+    for content in contents:
+        words += [at, len(content)]
+        at += _align(len(content))
+    blob = bytearray(at)
+    blob[: 4 * len(words)] = np.array(words, "<i4").tobytes()
+    for i, content in enumerate(contents):
+        blob[words[1 + 2 * i] : words[1 + 2 * i] + len(content)] = content
+    return np.frombuffer(bytes(blob), np.uint8)
+
+
+def unpack(blob: np.ndarray) -> list[bytes]:
+    """The sections' bytes. ValueError where they do not lie inside the blob."""
+    content = blob.tobytes()
+    count = int(np.frombuffer(content[:4], "<i4")[0])
+    table = np.frombuffer(content[4 : 4 + 8 * count], "<i4").reshape(count, 2).tolist()
+    if any(offset < 0 or size < 0 or offset + size > len(content) for offset, size in table):
+        raise ValueError("a section lies outside the params")
+    return [content[offset : offset + size] for offset, size in table]
+
+
+def array(section: bytes, dtype: str) -> np.ndarray | None:
+    """The section as a vector; None where it is empty."""
+    return np.frombuffer(section, np.dtype(dtype).newbyteorder("<")).astype(dtype) if section else None
+
+
+def fully_connected(sections: list[bytes], at: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """weights [out, in], bias and multiplier [out] of the three sections from `at`."""
+    bias = array(sections[at + 1], "int32")
+    return array(sections[at], "int8").reshape(len(bias), -1), bias, array(sections[at + 2], "int32")
+
+
+def split_int64(value: int) -> tuple[int, int]:
+    """Low and high word of an int64, as signed int32."""
+    low, high = np.frombuffer(np.int64(value).tobytes(), "<i4")
+    return int(low), int(high)
+
+
+def join_int64(low: int, high: int) -> int:
+    return (int(high) << 32) | (int(low) & 0xFFFFFFFF)
+
+
+def _align(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""StreamedAttention: LayerNorm, q, k, v, attention, projection, residual: in place on the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcuformer import kernel_library
+from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, params_blob
+
+NAME = "StreamedAttention"
+INPUTS = ("stream", "params")
+OVERWRITES = (0,)
+OP_DATA_BYTES = 16
+
+SCALARS, NORM, HEAD_PARAMS, RESIDUAL_SCALE, QKV, PROJ = 0, 1, 4, 5, 6, 9  # sections
+
+
+@dataclass(frozen=True)
+class Options:
+    """None: everything is in the params, since options would be read anew in every call."""
+
+
+def params(
+    block: int, kv_heads_at_once: int, norm: tuple, qkv: tuple, attention: tuple, proj: tuple, residual_scale
+) -> np.ndarray:
+    """The params tensor. norm: (options, gamma, beta, factor); attention: (options, head_params); qkv, proj: (options,
+    weights, bias, multiplier)."""
+    norm_options, *norm_constants = norm
+    attention_options, head_params = attention
+    epsilon = params_blob.split_int64(norm_options.epsilon)
+    scalars = [
+        block, attention_options.kv_heads, kv_heads_at_once, attention_options.head_dim, attention_options.zero_point,
+        norm_options.zero_point, *epsilon, qkv[0].zero_point, proj[0].zero_point,
+    ]  # fmt: skip
+    sections = [np.array(scalars, np.int32), *norm_constants, head_params, residual_scale, *qkv[1:], *proj[1:]]
+    return params_blob.pack(sections)
+
+
+def reference(options: Options, stream: np.ndarray, params: np.ndarray) -> np.ndarray:
+    """stream int8 [batch, tokens, d] -> int8 of the same shape."""
+    sections = params_blob.unpack(params)
+    scalars = params_blob.array(sections[SCALARS], "int32").tolist()
+    _, kv_heads, _, head_dim, attention_zero, norm_zero, low, high, qkv_zero, proj_zero = scalars
+    x = int_layer_norm.reference(
+        int_layer_norm.Options(norm_zero, params_blob.join_int64(low, high)),
+        stream,
+        params_blob.array(sections[NORM], "int16"),
+        params_blob.array(sections[NORM + 1], "int32"),
+        params_blob.array(sections[NORM + 2], "uint8"),
+    )
+    qkv = in_place_fc.reference(in_place_fc.Options(qkv_zero), x, *params_blob.fully_connected(sections, QKV))
+    head_params = params_blob.array(sections[HEAD_PARAMS], "int32").reshape(-1, 3)
+    x = int_attention.reference(int_attention.Options(kv_heads, head_dim, attention_zero), qkv, head_params)
+    return in_place_fc.reference(
+        in_place_fc.Options(proj_zero),
+        x,
+        *params_blob.fully_connected(sections, PROJ),
+        None,
+        stream,
+        params_blob.array(sections[RESIDUAL_SCALE], "int16"),
+    )
+
+
+def scratch_bytes(options: Options, tensors) -> int:
+    _, tokens, d = tensors[0].shape
+    sections = params_blob.unpack(tensors[1].data)
+    block, kv_heads, at_once, head_dim, *_ = params_blob.array(sections[SCALARS], "int32").tolist()
+    heads = len(sections[HEAD_PARAMS]) // 12
+    return kernel_library.streamed_attention_scratch_bytes(tokens, block, d, heads, kv_heads, at_once, head_dim)
+
+
+def output_shape(options: Options, shapes) -> tuple[int, ...]:
+    return shapes[0]

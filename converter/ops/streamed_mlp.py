@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""StreamedMLP: LayerNorm, fully connected layers with GELU, residual: in place on the stream, some tokens at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcuformer import kernel_library
+from mcuformer.converter.ops import in_place_fc, int_layer_norm, params_blob
+
+NAME = "StreamedMLP"
+INPUTS = ("stream", "params")
+OVERWRITES = (0,)
+OP_DATA_BYTES = 16
+
+SCALARS, NORM, GELU_TABLE, RESIDUAL_SCALE, FIRST_FC = 0, 1, 4, 5, 6  # sections
+FIRST_ZERO_POINT = 5  # scalars before the zero points
+
+
+@dataclass(frozen=True)
+class Options:
+    """None: everything is in the params, since options would be read anew in every call."""
+
+
+def params(block: int, norm: tuple, fcs: list[tuple], gelu_layer: int, gelu_table, residual_scale) -> np.ndarray:
+    """The params tensor. norm: (options, gamma, beta, factor); fcs: (options, weights, bias, multiplier) each."""
+    norm_options, *norm_constants = norm
+    epsilon = params_blob.split_int64(norm_options.epsilon)
+    scalars = [block, norm_options.zero_point, *epsilon, gelu_layer, *(options.zero_point for options, *_ in fcs)]
+    constants = [array for _, *arrays in fcs for array in arrays]
+    return params_blob.pack([np.array(scalars, np.int32), *norm_constants, gelu_table, residual_scale, *constants])
+
+
+def reference(options: Options, stream: np.ndarray, params: np.ndarray) -> np.ndarray:
+    """stream int8 [batch, tokens, d] -> int8 of the same shape."""
+    sections = params_blob.unpack(params)
+    scalars = params_blob.array(sections[SCALARS], "int32").tolist()
+    _, zero_point, low, high, gelu_layer, *zero_points = scalars
+    x = int_layer_norm.reference(
+        int_layer_norm.Options(zero_point, params_blob.join_int64(low, high)),
+        stream,
+        params_blob.array(sections[NORM], "int16"),
+        params_blob.array(sections[NORM + 1], "int32"),
+        params_blob.array(sections[NORM + 2], "uint8"),
+    )
+    for i, zero_point in enumerate(zero_points):
+        table = params_blob.array(sections[GELU_TABLE], "int8") if i == gelu_layer else None
+        last = i == len(zero_points) - 1
+        x = in_place_fc.reference(
+            in_place_fc.Options(zero_point),
+            x,
+            *params_blob.fully_connected(sections, FIRST_FC + 3 * i),
+            table,
+            stream if last else None,
+            params_blob.array(sections[RESIDUAL_SCALE], "int16") if last else None,
+        )
+    return x
+
+
+def scratch_bytes(options: Options, tensors) -> int:
+    sections = params_blob.unpack(tensors[1].data)
+    block, *_ = params_blob.array(sections[SCALARS], "int32").tolist()
+    count = len(sections[SCALARS]) // 4 - FIRST_ZERO_POINT
+    inner = [len(sections[FIRST_FC + 3 * i + 1]) // 4 for i in range(count - 1)]
+    return kernel_library.streamed_mlp_scratch_bytes(block, max(tensors[0].shape[-1], *inner))
+
+
+def output_shape(options: Options, shapes) -> tuple[int, ...]:
+    return shapes[0]

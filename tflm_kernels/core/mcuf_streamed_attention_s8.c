@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mcuf_streamed_attention_s8.h"
+
+#include <string.h>
+
+#include "mcuf_attention_rows.h"
+#include "mcuf_fixed_point.h"
+
+mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* p) {
+  const int64_t q_width = (int64_t)p->num_heads * p->head_dim, kv_width = (int64_t)p->kv_heads * p->head_dim;
+  if (q_width + 2 * kv_width != p->qkv.out_features || q_width != p->proj.in_features ||
+      p->qkv.in_features != p->norm.features || p->proj.out_features != p->norm.features || p->block < 1 ||
+      p->block > MCUF_MAX_TOKENS || p->kv_heads_at_once < 1 || p->kv_heads_at_once > p->kv_heads ||
+      p->kv_heads % p->kv_heads_at_once != 0) {
+    return MCUF_ERROR_SIZE;
+  }
+  mcuf_int_layer_norm_params norm = p->norm;
+  mcuf_in_place_fc_params qkv = p->qkv, proj = p->proj;
+  norm.tokens = qkv.tokens = proj.tokens = p->tokens;
+  qkv.in_stride = qkv.in_features;
+  proj.in_stride = proj.in_features;
+  const mcuf_int_attention_params attention = {
+      p->tokens,          p->num_heads,  p->kv_heads,   p->head_dim, p->qkv.out_features, p->qkv.out_features,
+      p->zero_point, p->head_params,
+  };
+  mcuf_status status = mcuf_int_attention_s8_check(&attention);
+  if (status == MCUF_OK) status = mcuf_int_layer_norm_s8_check(&norm);
+  if (status == MCUF_OK) status = mcuf_in_place_fc_s8_check(&qkv, 0);
+  if (status == MCUF_OK) status = mcuf_in_place_fc_s8_check(&proj, 1);
+  return status;
+}
+
+/* Sizes of the parts of scratch, in bytes and in their order there. One pass handles kv_heads_at_once key/value heads
+ * and the query heads that use them. */
+typedef struct {
+  int32_t pass_width;  /* channels of one pass's queries */
+  int32_t kept_width;  /* channels of the outputs that wait for the last pass */
+  int32_t work;        /* of a fully connected layer or of four attention rows */
+  int32_t keys;        /* int8 [kv_heads_at_once, tokens, head_dim]; values as many: [.., head_dim, tokens] */
+  int32_t kept;        /* int8 [tokens, kept_width] */
+  int32_t normal;      /* int8 [block, d] */
+  int32_t queries;     /* int8 [block, pass_width], or keys or values of a block */
+  int32_t outputs;     /* int8 [block, num_heads * head_dim]; none where the queries are all of it */
+} attention_parts;
+
+static attention_parts parts_of(int32_t tokens, int32_t block, int32_t d, int32_t num_heads, int32_t kv_heads,
+                                int32_t kv_heads_at_once, int32_t head_dim) {
+  attention_parts a;
+  const int32_t q_width = num_heads * head_dim;
+  a.pass_width = num_heads / kv_heads * kv_heads_at_once * head_dim;
+  a.kept_width = q_width - a.pass_width;
+  a.work = mcuf_in_place_fc_s8_scratch_bytes(d > q_width ? d : q_width);
+  const int32_t rows = mcuf_attention_rows_scratch_bytes(tokens, head_dim);
+  if (rows > a.work) a.work = rows;
+  a.keys = kv_heads_at_once * head_dim * tokens;
+  a.kept = tokens * a.kept_width;
+  a.normal = block * d;
+  a.queries = block * a.pass_width;
+  a.outputs = a.kept_width > 0 ? block * q_width : 0;
+  return a;
+}
+
+int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t block, int32_t d, int32_t num_heads,
+                                                 int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim) {
+  const attention_parts a = parts_of(tokens, block, d, num_heads, kv_heads, kv_heads_at_once, head_dim);
+  return a.work + 2 * a.keys + a.kept + a.normal + a.queries + a.outputs;
+}
+
+/* What one call works with; the pointers are the parts of scratch. */
+typedef struct {
+  const mcuf_streamed_attention_params* p;
+  attention_parts size;
+  int8_t *work, *keys, *values, *kept, *normal, *queries, *outputs;
+} attention_state;
+
+/* Rows [row, row + count) of the qkv layer, on the normalised tokens of a block. */
+static mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count, int32_t tokens, int8_t* output) {
+  mcuf_in_place_fc_params fc = s->p->qkv;
+  fc.tokens = tokens;
+  fc.in_stride = fc.in_features;
+  fc.out_features = count;
+  fc.weights += (ptrdiff_t)row * fc.in_features;
+  fc.bias += row;
+  fc.multiplier += row;
+  return mcuf_in_place_fc_s8(&fc, s->normal, NULL, output, s->work);
+}
+
+static mcuf_status normalise_block(const attention_state* s, const int8_t* block, int32_t count) {
+  mcuf_int_layer_norm_params norm = s->p->norm;
+  norm.tokens = count;
+  return mcuf_int_layer_norm_s8(&norm, block, s->normal);
+}
+
+/* Keys and values of key/value heads [head, head + kv_heads_at_once), for the tokens [first, first + count). */
+static mcuf_status make_keys(const attention_state* s, int32_t head, int32_t first, int32_t count) {
+  const mcuf_streamed_attention_params* p = s->p;
+  const int32_t dim = p->head_dim;
+  const int32_t k_row = (p->num_heads + head) * dim, v_row = k_row + p->kv_heads * dim;
+  for (int32_t i = 0; i < p->kv_heads_at_once; ++i) {
+    int8_t* keys = s->keys + ((ptrdiff_t)i * p->tokens + first) * dim;
+    mcuf_status status = qkv_rows(s, k_row + i * dim, dim, count, keys);
+    if (status == MCUF_OK) status = qkv_rows(s, v_row + i * dim, dim, count, s->queries);
+    if (status != MCUF_OK) return status;
+    int8_t* values = s->values + (ptrdiff_t)i * dim * p->tokens + first;
+    for (int32_t t = 0; t < count; ++t) {
+      for (int32_t c = 0; c < dim; ++c) values[(ptrdiff_t)c * p->tokens + t] = s->queries[(ptrdiff_t)t * dim + c];
+    }
+  }
+  return MCUF_OK;
+}
+
+/* Attention of the query heads of one pass for count tokens of s->queries; head: the first of them. */
+static void attend(const attention_state* s, int32_t head, int32_t count, int8_t* output, int32_t out_stride) {
+  const mcuf_streamed_attention_params* p = s->p;
+  const int32_t dim = p->head_dim, group = p->num_heads / p->kv_heads;
+  const mcuf_attention_rows_shape shape = {p->tokens, dim, dim, out_stride, p->zero_point};
+  const mcuf_attention_rows_scratch rows = mcuf_attention_rows_place(s->work, p->tokens);
+  for (int32_t h = 0; h < group * p->kv_heads_at_once; ++h) {
+    const ptrdiff_t kv = (ptrdiff_t)(h / group) * dim * p->tokens;
+    for (int32_t t = 0; t < count; t += MCUF_TOKEN_BLOCK) {
+      const int32_t left = count - t;
+      mcuf_attention_rows(&shape, p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * (head + h),
+                          s->queries + (ptrdiff_t)t * s->size.pass_width + (ptrdiff_t)h * dim, s->size.pass_width,
+                          s->keys + kv, s->values + kv, left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, &rows,
+                          output + (ptrdiff_t)t * out_stride + (ptrdiff_t)h * dim);
+    }
+  }
+}
+
+/* Projection of a block whose attention outputs lie in rows, and residual, onto the stream. */
+static mcuf_status project(const attention_state* s, const int8_t* rows, int32_t count, int8_t* block) {
+  mcuf_in_place_fc_params fc = s->p->proj;
+  fc.tokens = count;
+  fc.in_stride = fc.in_features;
+  return mcuf_in_place_fc_s8(&fc, rows, block, block, s->work);
+}
+
+/* The last pass of a block: its outputs behind those that waited, then the projection. */
+static mcuf_status finish_block(const attention_state* s, int32_t head, int32_t first, int32_t count, int8_t* block) {
+  const int32_t q_width = s->p->num_heads * s->p->head_dim, kept = s->size.kept_width;
+  if (kept == 0) {
+    attend(s, head, count, s->queries, s->size.pass_width);
+    return project(s, s->queries, count, block);
+  }
+  attend(s, head, count, s->outputs + kept, q_width);
+  for (int32_t t = 0; t < count; ++t) {
+    memcpy(s->outputs + (ptrdiff_t)t * q_width, s->kept + (ptrdiff_t)(first + t) * kept, (size_t)kept);
+  }
+  return project(s, s->outputs, count, block);
+}
+
+mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, int8_t* stream, void* scratch) {
+  const int32_t d = p->norm.features, group = p->num_heads / p->kv_heads;
+  attention_state s;
+  s.p = p;
+  s.size = parts_of(p->tokens, p->block, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim);
+  s.work = (int8_t*)scratch;
+  s.keys = s.work + s.size.work;
+  s.values = s.keys + s.size.keys;
+  s.kept = s.values + s.size.keys;
+  s.normal = s.kept + s.size.kept;
+  s.queries = s.normal + s.size.normal;
+  s.outputs = s.queries + s.size.queries;
+  for (int32_t kv = 0; kv < p->kv_heads; kv += p->kv_heads_at_once) {
+    const bool last = kv + p->kv_heads_at_once == p->kv_heads;
+    const int32_t head = kv * group, column = head * p->head_dim;
+    for (int32_t pass = 0; pass < 2; ++pass) { /* keys and values of all tokens, then queries */
+      for (int32_t first = 0; first < p->tokens; first += p->block) {
+        const int32_t left = p->tokens - first;
+        const int32_t count = left < p->block ? left : p->block;
+        int8_t* block = stream + (ptrdiff_t)first * d;
+        mcuf_status status = normalise_block(&s, block, count);
+        if (status == MCUF_OK && pass == 0) {
+          status = make_keys(&s, kv, first, count);
+        } else if (status == MCUF_OK) {
+          status = qkv_rows(&s, column, s.size.pass_width, count, s.queries);
+          if (status == MCUF_OK && last) {
+            status = finish_block(&s, head, first, count, block);
+          } else if (status == MCUF_OK) {
+            attend(&s, head, count, s.kept + (ptrdiff_t)first * s.size.kept_width + column, s.size.kept_width);
+          }
+        }
+        if (status != MCUF_OK) return status;
+      }
+    }
+  }
+  return MCUF_OK;
+}

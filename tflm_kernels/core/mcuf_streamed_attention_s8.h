@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * StreamedAttention: the attention half of a layer in place on the residual stream:
+ *
+ *   stream[t] = proj(attention(qkv(layer_norm(stream))))[t] + stream[t]
+ *
+ * Keys and values are made first, kv_heads_at_once heads at a time; then queries, attention and projection run on a
+ * block of tokens. Where not all heads fit at once, the outputs of earlier ones wait in [tokens, their width]; those of
+ * the last heads never do. LayerNorm is computed again in every pass. The same arithmetic, bit for bit, as IntLayerNorm,
+ * InPlaceFC, IntAttention and InPlaceFC one after the other. */
+#ifndef MCUF_STREAMED_ATTENTION_S8_H_
+#define MCUF_STREAMED_ATTENTION_S8_H_
+
+#include "mcuf_in_place_fc_s8.h"
+#include "mcuf_int_attention_s8.h"
+#include "mcuf_int_layer_norm_s8.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+  int32_t tokens;                  /* 1 .. MCUF_ATTENTION_MAX_TOKENS */
+  int32_t block;                   /* tokens at a time, 1 .. MCUF_MAX_TOKENS; multiples of 4 are fastest */
+  int32_t num_heads, kv_heads;     /* as of IntAttention */
+  int32_t kv_heads_at_once;        /* divides kv_heads; kv_heads: all keys and values are kept */
+  int32_t head_dim;                /* 1 .. MCUF_ATTENTION_MAX_HEAD_DIM */
+  int32_t zero_point;              /* of the attention's output */
+  const int32_t* head_params;      /* [num_heads, 3], as of IntAttention */
+  mcuf_int_layer_norm_params norm; /* its tokens are not read */
+  mcuf_in_place_fc_params qkv;     /* outputs [q heads | k heads | v heads]; tokens and in_stride are not read */
+  mcuf_in_place_fc_params proj;    /* has a residual; tokens and in_stride are not read */
+} mcuf_streamed_attention_params;
+
+/* Everything the kernel trusts about params. */
+MCUF_API mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* params);
+
+/* Bytes of scratch, 4-byte aligned. d: width of the stream. */
+MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t block, int32_t d, int32_t num_heads,
+                                                          int32_t kv_heads, int32_t kv_heads_at_once,
+                                                          int32_t head_dim);
+
+/* stream [tokens, d], overwritten. */
+MCUF_API mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* params, int8_t* stream,
+                                                void* scratch);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MCUF_STREAMED_ATTENTION_S8_H_ */

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "params_blob.h"
+
+namespace mcuformer {
+
+mcuf_int_layer_norm_params ParamsBlob::LayerNorm(int section, int32_t zero_point, int32_t epsilon_low,
+                                                 int32_t epsilon_high) const {
+  const int32_t d = Count<int32_t>(section + 1), factors = Count<uint8_t>(section + 2);
+  mcuf_int_layer_norm_params params;
+  params.tokens = 1;
+  params.features = Count<int16_t>(section) == d && (factors == d || factors == 0) ? d : 0;
+  params.zero_point = zero_point;
+  params.epsilon =
+      static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(epsilon_high)) << 32 | static_cast<uint32_t>(epsilon_low));
+  params.gamma = Data<int16_t>(section);
+  params.beta = Data<int32_t>(section + 1);
+  params.factor = Data<uint8_t>(section + 2);
+  return params;
+}
+
+mcuf_in_place_fc_params ParamsBlob::FullyConnected(int section, int32_t zero_point) const {
+  const int32_t weights = Count<int8_t>(section), out = Count<int32_t>(section + 1);
+  const bool fits = out > 0 && weights % out == 0 && Count<int32_t>(section + 2) == out;
+  mcuf_in_place_fc_params params;
+  params.tokens = 1;
+  params.in_features = params.in_stride = fits ? weights / out : 0;
+  params.out_features = out;
+  params.zero_point = zero_point;
+  params.weights = Data<int8_t>(section);
+  params.bias = Data<int32_t>(section + 1);
+  params.multiplier = Data<int32_t>(section + 2);
+  params.gelu_table = nullptr;
+  params.residual_scale = nullptr;
+  return params;
+}
+
+}  // namespace mcuformer

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The constants of a Streamed op in one uint8 tensor, since every tensor costs arena: int32 words [count, offset, size,
+// offset, size ...], then the sections, each at a multiple of 16 bytes. converter/ops/params_blob.py writes it.
+#ifndef MCUF_KERNELS_PARAMS_BLOB_H_
+#define MCUF_KERNELS_PARAMS_BLOB_H_
+
+#include "../core/mcuf_in_place_fc_s8.h"
+#include "../core/mcuf_int_layer_norm_s8.h"
+#include "kernel_check.h"
+
+namespace mcuformer {
+
+class ParamsBlob {
+ public:
+  static constexpr int kMaxSections = 24;
+
+  ParamsBlob(const uint8_t* data, int32_t bytes) : data_(data), bytes_(bytes) {}
+
+  // Whether the table and all sections lie inside the tensor, at multiples of 16, and there are `count` or more.
+  bool IsWhole(int count) const {
+    if (data_ == nullptr || bytes_ < 4 || (reinterpret_cast<uintptr_t>(data_) & 3) != 0) return false;
+    const int32_t n = Word(0);
+    if (n < count || n > kMaxSections || 4 + 8 * n > bytes_) return false;
+    for (int32_t i = 0; i < n; ++i) {
+      const int32_t offset = Word(1 + 2 * i), size = Word(2 + 2 * i);
+      if (offset < 0 || size < 0 || offset % 16 != 0 || offset > bytes_ || size > bytes_ - offset) return false;
+    }
+    return true;
+  }
+
+  // Elements and data of a section; nullptr where it is empty.
+  template <typename T>
+  int32_t Count(int section) const {
+    return Word(2 + 2 * section) / static_cast<int32_t>(sizeof(T));
+  }
+  template <typename T>
+  const T* Data(int section) const {
+    return Count<T>(section) == 0 ? nullptr : reinterpret_cast<const T*>(data_ + Word(1 + 2 * section));
+  }
+
+  // Sections [gamma, beta, factor] from `section`; sizes that contradict each other make features 0.
+  mcuf_int_layer_norm_params LayerNorm(int section, int32_t zero_point, int32_t epsilon_low, int32_t epsilon_high) const;
+
+  // Sections [weights, bias, multiplier] from `section`; sizes that contradict each other make in_features 0.
+  mcuf_in_place_fc_params FullyConnected(int section, int32_t zero_point) const;
+
+ private:
+  int32_t Word(int index) const { return reinterpret_cast<const int32_t*>(data_)[index]; }
+
+  const uint8_t* data_;
+  int32_t bytes_;
+};
+
+}  // namespace mcuformer
+
+#endif  // MCUF_KERNELS_PARAMS_BLOB_H_

@@ -206,8 +206,8 @@ def main() -> int:
     cases = [*((name, False) for name in networks.NAMES), ("A", True)]
     random_rows = [row for case in cases for row in measure_random(*case)]
     print(
-        f"\nNetworks with random weights, {networks.CALIBRATION_IMAGES} calibration images: logit error in %; outliers: "
-        f"two channels of the\nstream {OUTLIERS:.0f} times as large, as large trained transformers have them"
+        f"\nNetworks with random weights, {networks.CALIBRATION_IMAGES} calibration images: logit error in %\n"
+        f"outliers: two channels of the stream {OUTLIERS:.0f} times as large, as large trained transformers have them"
     )
     table.show(
         ["network", "stream", *METHODS],

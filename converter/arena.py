@@ -9,11 +9,13 @@ from mcuformer.converter import memory_plan
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory_plan import Buffer, Problem, Solution, align
 
-# What the 64-bit interpreter of the tflite-micro wheel keeps in the tail, in bytes (measured; a test compares).
-TAIL_BASE = 688
+# What the 64-bit interpreter of the tflite-micro wheel keeps in the tail, in bytes (measured; tests compare).
+TAIL_BASE = 488  # the allocators and the graph
 TAIL_PER_OP = 64
 TAIL_PER_TENSOR = 24
 TAIL_PER_SCRATCH = 8
+TAIL_PER_POINTER = 8  # to an input, to the output
+TAIL_PER_PORT = 96  # of an input, of the output: tensor and quantisation
 
 # While it prepares a model, the interpreter keeps its lists for planning where the head will be.
 PLANNING_BASE = 256
@@ -46,20 +48,31 @@ class ArenaPlan:
         """The arena to give the interpreter: arena_bytes, or more where its planning takes more than the head."""
         return self.tail_bytes + align(max(self.head_bytes, self.planning_bytes))
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a model file says of its arena."""
+        return {"head_bytes": self.head_bytes, "arena_bytes": self.arena_bytes, "needed_bytes": self.needed_bytes}
+
+    def tensor_offsets(self, graph: Graph) -> list[int]:
+        """Offset in the arena of every graph tensor, -1 for constants."""
+        offsets = dict(zip(self.tensors, self.solution.offsets, strict=True))
+        return [offsets.get(i, -1) for i in range(len(graph.tensors))]
+
 
 def problem_of(graph: Graph) -> tuple[Problem, tuple[int, ...]]:
-    """The planning problem of a graph, and the graph tensor of each of its buffers.
+    """The planning problem of a graph, and the graph tensor of each of its buffers, in ascending order.
 
     An output overwrites the first input in the op's OVERWRITES order that is an activation used here for the last time.
     """
-    first, last = dict.fromkeys(graph.inputs, 0), dict.fromkeys(graph.inputs, 0)
+    inputs = [i for i in graph.inputs if not graph.tensors[i].external]
+    first, last = dict.fromkeys(inputs, 0), dict.fromkeys(inputs, 0)
     for step, op in enumerate(graph.ops, start=1):
         for i in op.inputs:
-            if i >= 0 and not graph.tensors[i].is_constant:
+            if i in first:
                 last[i] = step
         first[op.output] = last[op.output] = step
     last[graph.output] = len(graph.ops)
-    tensors = tuple(first)
+    tensors = tuple(sorted(first))
     index = {tensor: i for i, tensor in enumerate(tensors)}
     producer = {op.output: (step, op) for step, op in enumerate(graph.ops, start=1)}
 
@@ -88,11 +101,23 @@ def plan_arena(graph: Graph) -> ArenaPlan:
     """Plans a graph. The plan is validated."""
     problem, tensors = problem_of(graph)
     solution = memory_plan.plan(problem)
-    # The op data between them is aligned to 16 bytes each, so the two tables of odd length leave 8 bytes unused.
-    tail = TAIL_BASE + TAIL_PER_OP * len(graph.ops) + align(TAIL_PER_TENSOR * len(graph.tensors))
-    tail += align(TAIL_PER_SCRATCH * (len(problem.scratch) + 1))
-    tail += sum(align(op.module.OP_DATA_BYTES) for op in graph.ops)
-    planning = PLANNING_BASE + PLANNING_PER_TENSOR * (len(graph.tensors) + len(problem.scratch))
+    stored = sum(not tensor.external for tensor in graph.tensors)
+    planning = PLANNING_BASE + PLANNING_PER_TENSOR * (stored + len(problem.scratch))
     planning += PLANNING_PER_BUFFER * (len(problem.buffers) + len(problem.scratch))
     planning += PLANNING_PER_SCRATCH * len(problem.scratch)
+    inputs = len(graph.inputs) - (len(graph.tensors) - stored)
+    tail = tail_bytes([op.module.OP_DATA_BYTES for op in graph.ops], stored, len(problem.scratch), inputs)
     return ArenaPlan(problem, solution, tensors, tail, planning)
+
+
+def tail_bytes(op_data: list[int], tensors: int, scratch: int, inputs: int) -> int:
+    """The tail of the 64-bit interpreter. Op data and lists of pointers start at multiples of 16 bytes from its top.
+
+    op_data: bytes of every op, 0 for none; tensors: all in the file; scratch: buffers; inputs: 0 or 1, with 1 output.
+    """
+    tail = TAIL_BASE + TAIL_PER_OP * len(op_data) + TAIL_PER_TENSOR * tensors
+    for size in op_data:
+        tail = align(tail + size) if size else tail
+    tail += TAIL_PER_SCRATCH * scratch
+    tail = align(tail + TAIL_PER_POINTER * inputs) + TAIL_PER_PORT * inputs
+    return align(tail + TAIL_PER_POINTER) + TAIL_PER_PORT

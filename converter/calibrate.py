@@ -57,7 +57,9 @@ class Samples:
             return float(low), float(high)
         low, high = float(self.low.min()), float(self.high.max())
         if method == "mse":
-            values = self.rows.reshape(-1)[:: max(1, self.rows.size // MSE_VALUES)].astype(np.float64)
+            values = self.rows.reshape(-1).astype(np.float64)
+            if len(values) > MSE_VALUES:
+                values = np.random.default_rng(0).choice(values, MSE_VALUES, replace=False)
             errors = []
             for shrink in MSE_SHRINK:
                 q = affine(low * shrink, high * shrink)

@@ -24,6 +24,7 @@ class Tensor:
 
     features: how many of the last dimension's values mean something; None: all (attention leaves k and v behind).
     quantisation: of those; None for constants.
+    external: never in the arena nor in the file: the image that comes in strips.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Tensor:
     quantisation: Quantisation | None = None
     data: np.ndarray | None = None
     features: int | None = None
+    external: bool = False
 
     @property
     def is_constant(self) -> bool:
@@ -61,12 +63,17 @@ class Op:
 
     @property
     def options_dict(self) -> dict[str, int]:
-        return dataclasses.asdict(self.options)
+        """Those that differ from their defaults."""
+        return {
+            f.name: value
+            for f in dataclasses.fields(self.options)
+            if (value := getattr(self.options, f.name)) != f.default
+        }
 
 
 @dataclass
 class Graph:
-    """Tensors and ops in order of execution. inputs and output are tensor indices."""
+    """Tensors and ops in order of execution. inputs and output are tensor indices. External tensors come last."""
 
     tensors: list[Tensor] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)

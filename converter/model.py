@@ -18,6 +18,7 @@ from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import QuantisationOptions, lower
 from mcuformer.converter.stream import streamed
+from mcuformer.converter.strips import in_strips
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.files import write_bytes
@@ -50,8 +51,7 @@ class Model:
     @property
     def offsets(self) -> list[int]:
         """Offset in the arena of every graph tensor, -1 for constants."""
-        offsets = dict(zip(self.plan.tensors, self.plan.solution.offsets, strict=True))
-        return [offsets.get(i, -1) for i in range(len(self.graph.tensors))]
+        return self.plan.tensor_offsets(self.graph)
 
     @property
     def info(self) -> dict:
@@ -60,9 +60,7 @@ class Model:
             "schedule": self.schedule,
             "board": self.board,
             "class_names": list(self.class_names),
-            "head_bytes": self.plan.head_bytes,
-            "arena_bytes": self.plan.arena_bytes,
-            "needed_bytes": self.plan.needed_bytes,
+            **self.plan.sizes,
         }
 
     @property
@@ -85,6 +83,7 @@ def convert(
     *,
     schedule: str = "overwrite",
     board: str | None = None,
+    strips: bool = False,
     quantisation: QuantisationOptions | None = None,
     class_names: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -95,6 +94,7 @@ def convert(
     schedule      "overwrite": op by op, tokens overwriting themselves; "streamed": every half-layer in place on the
                   residual stream, a block of tokens at a time: the same logits from a smaller arena
     board         a board's name: PlanError where arena or model do not fit its budget; None: no limit
+    strips        the image comes a few rows at a time through a callback and is never whole in the arena
     quantisation  how to quantise; the default is what measured best
     progress      called with (images done, images in all) while calibrating
     """
@@ -112,6 +112,8 @@ def convert(
     graph = lower(net, samples, quantisation)
     if schedule == "streamed":
         graph = streamed(graph)
+    if strips:
+        graph = in_strips(graph)
     model = Model(graph, plan_arena(graph), config, schedule, board, names)
     if limits is not None:
         check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)

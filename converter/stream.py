@@ -3,39 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mcuformer import kernel_library
-from mcuformer.converter.arena import plan_arena
-from mcuformer.converter.graph import Graph, Op, Tensor
-from mcuformer.converter.memory_plan import align
+from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import streamed_attention, streamed_mlp
-
-Choice = Callable[[Tensor, Op], int]
-"""(stream, the layer's IntAttention) -> key/value heads handled at once, a divisor of its kv_heads."""
-
-
-def streamed(graph: Graph) -> Graph:
-    """The same network from a graph of schedule "overwrite"; its logits are equal bit for bit.
-
-    Keys and values are made for as many heads at once as the arena's head allows: it is planned with one head at a
-    time, which is the smallest, and layers then take more where that does not make it larger.
-    """
-    smallest = plan_arena(_streamed(graph, lambda stream, attention: 1)).head_bytes
-
-    def most_that_fits(stream: Tensor, attention: Op) -> int:
-        _, tokens, d = stream.shape
-        kv_heads, head_dim = attention.options.kv_heads, attention.options.head_dim
-        heads = graph.tensors[attention.inputs[1]].shape[0]
-        for at_once in _divisors(kv_heads, descending=True):
-            scratch = kernel_library.streamed_attention_scratch_bytes(
-                tokens, block_of(tokens), d, heads, kv_heads, at_once, head_dim
-            )
-            if align(stream.bytes) + align(scratch) <= smallest:
-                return at_once
-        return 1
-
-    return _streamed(graph, most_that_fits)
 
 
 def block_of(tokens: int) -> int:
@@ -43,8 +13,15 @@ def block_of(tokens: int) -> int:
     return min(4, tokens)
 
 
-def _divisors(n: int, descending: bool = False) -> list[int]:
-    return sorted((d for d in range(1, n + 1) if n % d == 0), reverse=descending)
+def kv_heads_at_once(tokens: int, d: int, num_heads: int, kv_heads: int, head_dim: int) -> int:
+    """Key/value heads to make at a time: the number with the least scratch, the larger of equals (fewer passes)."""
+    divisors = [n for n in range(kv_heads, 0, -1) if kv_heads % n == 0]
+    return min(
+        divisors,
+        key=lambda n: kernel_library.streamed_attention_scratch_bytes(
+            tokens, block_of(tokens), d, num_heads, kv_heads, n, head_dim
+        ),
+    )
 
 
 def half_layers(graph: Graph) -> list[tuple[int, int]]:
@@ -61,7 +38,8 @@ def half_layers(graph: Graph) -> list[tuple[int, int]]:
     return found
 
 
-def _streamed(graph: Graph, choice: Choice) -> Graph:
+def streamed(graph: Graph) -> Graph:
+    """The same network from a graph of schedule "overwrite"; its logits are equal bit for bit."""
     result = Graph()
     moved: dict[int, int] = {}  # tensor of graph -> tensor of result
 
@@ -85,7 +63,7 @@ def _streamed(graph: Graph, choice: Choice) -> Graph:
         ops = graph.ops[at : ends[at] + 1]
         output = graph.tensors[ops[-1].output]
         if any(o.kind == "IntAttention" for o in ops):
-            kind, module, params = "StreamedAttention", streamed_attention, _attention_params(graph, ops, choice)
+            kind, module, params = "StreamedAttention", streamed_attention, _attention_params(graph, ops)
         else:
             kind, module, params = "StreamedMLP", streamed_mlp, _mlp_params(graph, ops)
         activations = {"stream": take(ops[0].inputs[0])}
@@ -108,14 +86,14 @@ def _fully_connected(graph: Graph, op: Op) -> tuple:
     return op.options, *_constants(graph, op, range(1, 4))
 
 
-def _attention_params(graph: Graph, ops: list[Op], choice: Choice):
+def _attention_params(graph: Graph, ops: list[Op]):
     norm, qkv, attention, proj = ops
-    stream = graph.tensors[norm.inputs[0]]
+    _, tokens, d = graph.tensors[norm.inputs[0]].shape
     (head_params,) = _constants(graph, attention, range(1, 2))
     (residual_scale,) = _constants(graph, proj, range(6, 7))
     return streamed_attention.params(
-        block_of(stream.shape[1]),
-        choice(stream, attention),
+        block_of(tokens),
+        kv_heads_at_once(tokens, d, len(head_params), attention.options.kv_heads, attention.options.head_dim),
         _norm(graph, norm),
         _fully_connected(graph, qkv),
         (attention.options, head_params),

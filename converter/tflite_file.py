@@ -9,6 +9,7 @@ Metadata of the file:
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import struct
@@ -53,6 +54,8 @@ def _schema():
 def write(graph: Graph, offsets: list[int], info: dict, with_plan: bool = True) -> bytes:
     """The file's bytes. offsets: one a tensor, -1 for constants. Without plan the runtime places all tensors."""
     s = _schema()
+    stored = [tensor for tensor in graph.tensors if not tensor.external]
+    info = {**info, "external": [[t.name, list(t.shape)] for t in graph.tensors if t.external]}
 
     class AlignedBuffer(s.BufferT):
         """A buffer whose data starts at a multiple of ALIGNMENT in the file."""
@@ -83,9 +86,9 @@ def write(graph: Graph, offsets: list[int], info: dict, with_plan: bool = True) 
     model.description = "MCUFormer"
     subgraph = s.SubGraphT()
     subgraph.name = "main"
-    subgraph.inputs, subgraph.outputs = list(graph.inputs), [graph.output]
+    subgraph.inputs, subgraph.outputs = [i for i in graph.inputs if i < len(stored)], [graph.output]
     subgraph.tensors = []
-    for tensor in graph.tensors:
+    for tensor in stored:
         t = s.TensorT()
         t.name, t.shape = tensor.name, list(tensor.shape)
         t.type = getattr(s.TensorType, tensor.dtype.name.upper())
@@ -106,7 +109,7 @@ def write(graph: Graph, offsets: list[int], info: dict, with_plan: bool = True) 
     for op in graph.ops:
         o = s.OperatorT()
         o.opcodeIndex = kinds.index(op.kind)
-        o.inputs, o.outputs = list(op.inputs), [op.output]
+        o.inputs, o.outputs = [i if i < len(stored) else -1 for i in op.inputs], [op.output]
         if op.options_dict:
             o.customOptions = list(flatbuffers.flexbuffers.Dumps(op.options_dict))
             o.customOptionsFormat = s.CustomOptionsFormat.FLEXBUFFERS
@@ -121,7 +124,7 @@ def write(graph: Graph, offsets: list[int], info: dict, with_plan: bool = True) 
         model.metadata.append(entry)
 
     if with_plan:
-        add_metadata(PLAN_METADATA, struct.pack(f"<3i{len(offsets)}i", 1, 0, len(offsets), *offsets))
+        add_metadata(PLAN_METADATA, struct.pack(f"<3i{len(stored)}i", 1, 0, len(stored), *offsets[: len(stored)]))
     add_metadata(MODEL_METADATA, _pack_info(graph, info))
     add_metadata(CHECKSUM_METADATA, CHECKSUM_MAGIC + bytes(DIGEST_BYTES))
     model.buffers = buffers
@@ -189,12 +192,20 @@ def _parse(content: bytes) -> ModelFile:
         values = flatbuffers.flexbuffers.Loads(bytearray(bytes(o.customOptions))) if o.customOptions is not None else {}
         options = OPS[kind].Options(**values)
         graph.ops.append(Op(kind, tuple(int(i) for i in o.inputs), int(o.outputs[0]), options))
-    offsets = tuple([-1] * len(graph.tensors))
+    stored = len(graph.tensors)
+    offsets = tuple([-1] * stored)
     if PLAN_METADATA in metadata:
         numbers = np.frombuffer(metadata[PLAN_METADATA], "<i4")
         offsets = tuple(int(n) for n in numbers[3:])
-        if len(offsets) != len(graph.tensors):
-            raise ValueError(f"plan of {len(offsets)} tensors for {len(graph.tensors)}")
+        if len(offsets) != stored:
+            raise ValueError(f"plan of {len(offsets)} tensors for {stored}")
+    for tensor_name, shape in info.pop("external"):
+        scale, zero_point, _ = _unpack_scale(scales[tensor_name])
+        tensor = Tensor(tensor_name, tuple(shape), np.dtype(np.int8), Quantisation(scale, zero_point), external=True)
+        graph.inputs.append(graph.add_tensor(tensor))
+        first = graph.ops[0]
+        graph.ops[0] = dataclasses.replace(first, inputs=(graph.inputs[-1], *first.inputs[1:]))
+        offsets += (-1,)
     return ModelFile(graph, offsets, info)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
@@ -15,8 +16,10 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter import tflite_file
+from mcuformer.converter.arena import plan_arena
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.ops import OPS
+from mcuformer.converter.strips import in_strips, takes_strips
 from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
 
 
@@ -71,13 +74,20 @@ class _Session:
 
     def invoke(self, *inputs: np.ndarray) -> np.ndarray:
         """int8 inputs with batch dimension 1 -> the int8 output; also keeps the seconds the call took."""
-        for i, value in enumerate(inputs):
-            self._interpreter.set_input(value, i)
+        source = None
+        for i, (tensor, value) in enumerate(zip(self._graph.inputs, inputs, strict=True)):
+            if self._graph.tensors[tensor].external:
+                source = _rows_of(value[0])
+            else:
+                self._interpreter.set_input(value, i)
+        kernel_library.set_image_source(source)
         start = time.perf_counter()
         try:
             self._interpreter.invoke()
         except Exception as error:
             raise ModelError(_reason(error, "")) from error
+        finally:
+            kernel_library.set_image_source(None)
         self.seconds = time.perf_counter() - start
         return self._interpreter.get_output(0)
 
@@ -96,6 +106,18 @@ class _Session:
         return {name: int(size) for name, size in found.items()}
 
 
+def _rows_of(image: np.ndarray):
+    """The callback that brings rows of an int8 image [H, W, C]."""
+    image = np.ascontiguousarray(image)
+
+    def rows(_user, first: int, count: int, target: int) -> int:
+        strip = image[first : first + count]
+        ctypes.memmove(target, strip.ctypes.data, strip.nbytes)
+        return len(strip)
+
+    return kernel_library.IMAGE_ROWS(rows)
+
+
 def _reason(error: Exception, printed: str) -> str:
     own = kernel_library.last_error() or kernel_library.last_log()
     said = own or " ".join(printed.split()) or str(error)
@@ -107,12 +129,16 @@ class Interpreter:
 
     Interpreter(model): a path, the bytes of a .tflite file, or what convert() returned. A damaged or foreign file
     raises ModelError before the interpreter sees it. arena_bytes: size of the arena; left out, as large as needed;
-    PlanError where it is too small.
+    PlanError where it is too small. strips: the image is handed over a few rows at a time, through the callback that a
+    camera would serve; the arena holds no image. (A model converted with strips is always run so.)
     """
 
-    def __init__(self, model, arena_bytes: int | None = None):
+    def __init__(self, model, arena_bytes: int | None = None, strips: bool = False):
         name, content = _content_of(model)
         stored = tflite_file.read(content, name)
+        if strips and not takes_strips(stored.graph):
+            content = _with_strips(stored)
+            stored = tflite_file.read(content, name)
         self.graph = stored.graph
         self.info = stored.info
         self._content = content
@@ -170,10 +196,10 @@ class Interpreter:
         if len(images) != 1:
             raise DataError(f"layer_outputs takes one image, not {len(images)}")
         content = tflite_file.write(self.graph, [], self.info, with_plan=False)
-        # Every tensor and scratch buffer by itself, and a full tensor struct of each in the tail.
+        # Every tensor and scratch buffer by itself, a full tensor struct of each in the tail, and room for gaps.
         separate = sum(tensor.bytes + 16 for tensor in self.graph.tensors if not tensor.is_constant)
         separate += sum(self.graph.scratch_bytes(op) + 16 for op in self.graph.ops)
-        separate += 192 * len(self.graph.tensors)
+        separate = separate * 3 // 2 + 192 * len(self.graph.tensors) + (1 << 16)
         session = _Session(content, self.graph, int(self.info["needed_bytes"]) + separate, keep_all=True)
         session.invoke(to_int8(images))
         outputs = {}
@@ -195,6 +221,12 @@ class Interpreter:
                 f"images have shape {images.shape}: the model takes [n, {want[0]}, {want[1]}, {want[2]}] (NHWC)"
             )
         return images
+
+
+def _with_strips(stored: tflite_file.ModelFile) -> bytes:
+    graph = in_strips(stored.graph)
+    plan = plan_arena(graph)
+    return tflite_file.write(graph, plan.tensor_offsets(graph), {**stored.info, **plan.sizes})
 
 
 def _content_of(model) -> tuple[str, bytes]:

@@ -23,6 +23,7 @@ LIBRARY = Path(__file__).with_name("libmcuformer_host.so")
 # Scratch getters of the core and their number of int32 arguments.
 _SCRATCH_GETTERS = {
     "mcuf_decomposed_patch_embed_s8_scratch_bytes": 4,
+    "mcuf_decomposed_patch_embed_strips_s8_scratch_bytes": 5,
     "mcuf_in_place_fc_s8_scratch_bytes": 1,
     "mcuf_int_attention_s8_scratch_bytes": 2,
     "mcuf_stem_conv_s8_scratch_bytes": 1,
@@ -51,6 +52,8 @@ def load() -> ctypes.CDLL:
         for name in ("mcuf_host_last_error", "mcuf_host_last_log"):
             getattr(library, name).restype = ctypes.c_char_p
         library.mcuf_host_clear_log.restype = None
+        library.mcuf_host_set_image_source.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        library.mcuf_host_set_image_source.restype = None
         getattr(library, REGISTERER).argtypes = [ctypes.c_void_p]
         getattr(library, REGISTERER).restype = ctypes.c_bool
     except (OSError, AttributeError) as error:
@@ -84,6 +87,24 @@ def decomposed_patch_embed_scratch_bytes(image_width: int, channels: int, patch_
 def stem_conv_scratch_bytes(in_channels: int) -> int:
     """Scratch of one StemConv op, in bytes."""
     return load().mcuf_stem_conv_s8_scratch_bytes(in_channels)
+
+
+def decomposed_patch_embed_strips_scratch_bytes(
+    image_width: int, channels: int, patch_size: int, embed_dim: int, strip_rows: int
+) -> int:
+    """Scratch of one DecomposedPatchEmbed op whose image comes in strips, in bytes."""
+    return load().mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(
+        image_width, channels, patch_size, embed_dim, strip_rows
+    )
+
+
+IMAGE_ROWS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
+"""mcuf_image_rows_fn: (user, first_row, row_count, rows) -> rows brought."""
+
+
+def set_image_source(rows) -> None:
+    """Where the ops of this process get image rows from: an IMAGE_ROWS, which the caller keeps alive; None: nowhere."""
+    load().mcuf_host_set_image_source(ctypes.cast(rows, ctypes.c_void_p) if rows else None, None)
 
 
 def in_place_fc_scratch_bytes(in_features: int) -> int:

@@ -64,9 +64,9 @@ def test_inspect_lists_ops_and_draws(files):
         "inspect", files / "model.tflite", "--tensors", "--plot", files / "plan.png", "--json", files / "inspect.json"
     )
     result = json.loads((files / "inspect.json").read_text())
-    assert [op["op"] for op in result["ops"]][:3] == ["DecomposedPatchEmbed", "IntLayerNorm", "InPlaceFC"]
+    assert [op["op"] for op in result["ops"]][:3] == ["DecomposedPatchEmbed", "StreamedAttention", "StreamedMLP"]
     assert result["ops"][0]["overwrites"] == "image"
-    assert "layers.1.attention" in done.stdout and "layers.0.qkv/weights" in done.stdout
+    assert "layers.1.fc2" in done.stdout and "layers.0.proj/params" in done.stdout
     assert (files / "plan.png").read_bytes().startswith(b"\x89PNG")
 
 

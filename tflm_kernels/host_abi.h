@@ -75,11 +75,38 @@ static_assert(sizeof(Node) == 56, "TfLiteNode");
 static_assert(sizeof(Registration) == 56, "TFLMRegistration");
 static_assert(sizeof(PythonOpsResolver) == 13624, "tflite::PythonOpsResolver");
 
+// TfLiteTensor, as MicroInterpreter::input and ::output give it.
+struct Tensor {
+  unsigned char quantization[24];
+  void* data;
+  IntArray* dims;
+  size_t bytes;
+  Type type;
+};
+static_assert(offsetof(Tensor, bytes) == 40 && sizeof(Tensor) == 56, "the start of TfLiteTensor");
+
+class ErrorReporter;
+
+// tflite::micro::MicroMemoryPlanner: its virtual functions in their order. host_planner_run.cc checks it.
+class MicroMemoryPlanner {
+ public:
+  virtual ~MicroMemoryPlanner() {}
+  virtual Status AddBuffer(int size, int first_time_used, int last_time_used) = 0;
+  virtual Status AddBuffer(int size, int first_time_used, int last_time_used, int offline_offset) = 0;
+  virtual size_t GetMaximumMemorySize() = 0;
+  virtual int GetBufferCount() = 0;
+  virtual Status GetOffsetForBuffer(int buffer_index, int* offset) = 0;
+  virtual Status Init(unsigned char* scratch_buffer, int scratch_buffer_size) = 0;
+  virtual bool preserves_all_tensors() const = 0;
+  virtual void PrintMemoryPlan() {}
+};
+
 // What kernels call, bound to the wheel's own functions by host_plugin.cc.
 EvalTensor* GetEvalTensor(const Context* context, int tensor);
 void* AllocatePersistent(Context* context, size_t bytes);
 Status RequestScratch(Context* context, size_t bytes, int* index);
 void* GetScratch(Context* context, int index);
+void* ExternalContext(Context* context);  // set by mcuf_host_set_image_source
 
 // Prints one line as the wheel does (to stderr) and keeps it for mcuf_host_last_log().
 void Log(const char* format, ...) __attribute__((format(printf, 1, 2)));

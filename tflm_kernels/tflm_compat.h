@@ -29,6 +29,8 @@ using EvalTensor = host::EvalTensor;
 using IntArray = host::IntArray;
 using Type = host::Type;
 using Status = host::Status;
+using ErrorReporter = host::ErrorReporter;
+using host::MicroMemoryPlanner;
 
 constexpr Status kOk = host::kStatusOk;
 constexpr Status kError = host::kStatusError;
@@ -39,6 +41,7 @@ constexpr Type kInt16 = host::kTypeInt16;
 constexpr Type kInt32 = host::kTypeInt32;
 
 using host::AllocatePersistent;
+using host::ExternalContext;
 using host::GetEvalTensor;
 using host::GetScratch;
 using host::LayoutIsKnown;
@@ -76,6 +79,11 @@ inline void* TensorData(const EvalTensor* tensor) { return tensor->data; }
 #define MCUF_TFLM_HAS_MICRO_CONTEXT 0
 #endif
 
+// Planners of the arena.
+#if __has_include("tensorflow/lite/micro/memory_planner/micro_memory_planner.h")
+#include "tensorflow/lite/micro/memory_planner/micro_memory_planner.h"
+#endif
+
 // How ops are registered.
 #if __has_include("tensorflow/lite/micro/micro_common.h")
 #define MCUF_TFLM_HAS_REGISTER_OP 1
@@ -85,6 +93,7 @@ inline void* TensorData(const EvalTensor* tensor) { return tensor->data; }
 #endif
 
 namespace tflite {
+class ErrorReporter;  // what planners were given to log to, until 2022-09
 namespace micro {}
 }  // namespace tflite
 
@@ -101,6 +110,7 @@ using EvalTensor = TfLiteEvalTensor;
 using IntArray = TfLiteIntArray;
 using Type = TfLiteType;
 using Status = TfLiteStatus;
+using ErrorReporter = ::tflite::ErrorReporter;
 
 #if MCUF_TFLM_HAS_REGISTER_OP
 // What TFLM's own kernels register: TFLMRegistration, and for a while in 2023-05 still TfLiteRegistration.
@@ -128,6 +138,7 @@ inline Status RequestScratch(Context* context, size_t bytes, int* index) {
   return GetMicroContext(context)->RequestScratchBufferInArena(bytes, index);
 }
 inline void* GetScratch(Context* context, int index) { return GetMicroContext(context)->GetScratchBuffer(index); }
+inline void* ExternalContext(Context* context) { return GetMicroContext(context)->external_context(); }
 #else
 inline EvalTensor* GetEvalTensor(const Context* context, int tensor) { return context->GetEvalTensor(context, tensor); }
 inline void* AllocatePersistent(Context* context, size_t bytes) {
@@ -137,6 +148,7 @@ inline Status RequestScratch(Context* context, size_t bytes, int* index) {
   return context->RequestScratchBufferInArena(context, bytes, index);
 }
 inline void* GetScratch(Context* context, int index) { return context->GetScratchBuffer(context, index); }
+inline void* ExternalContext(Context*) { return nullptr; }
 #endif
 
 // The compiler has seen the layout.
@@ -169,6 +181,7 @@ using compat::AllocatePersistent;  // Init and Prepare; lives as long as the int
                                    // arena ends
 using compat::Context;
 using compat::EvalTensor;
+using compat::ExternalContext;  // Eval only; what SetMicroExternalContext was given, nullptr without
 using compat::GetScratch;  // Eval only
 using compat::IntArray;
 using compat::kError;

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,11 @@ FIELD = 4  # pixels, both ways
 class Options:
     patch_size: int
     zero_point: int  # of the output
+    # Where the image comes in strips:
+    strip_rows: int = 0  # brought at a time, patch_size or FIELD; 0: the image is a tensor
+    image_height: int = 0
+    image_width: int = 0
+    channels: int = 0
 
 
 def fold_position(position: np.ndarray, acc_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,9 +102,28 @@ def reference(
 
 
 def scratch_bytes(options: Options, tensors) -> int:
-    _, _, width, channels = tensors[0].shape
     d = tensors[1].shape[1]
+    if options.strip_rows:
+        return strip_scratch_bytes(options.image_width, options.channels, options.patch_size, d, options.strip_rows)
+    _, _, width, channels = tensors[0].shape
     return kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, options.patch_size, d)
+
+
+def strip_scratch_bytes(image_width: int, channels: int, patch_size: int, embed_dim: int, strip_rows: int) -> int:
+    return kernel_library.decomposed_patch_embed_strips_scratch_bytes(
+        image_width, channels, patch_size, embed_dim, strip_rows
+    )
+
+
+def in_strips(options: Options, image_shape: tuple[int, ...], embed_dim: int) -> Options:
+    """Options for an image in strips, of as many rows at a time as take the least scratch."""
+    _, height, width, channels = image_shape
+    size = options.patch_size
+    rows = min(
+        (size, FIELD) if size > FIELD else (size,),
+        key=lambda rows: strip_scratch_bytes(width, channels, size, embed_dim, rows),
+    )
+    return replace(options, strip_rows=rows, image_height=height, image_width=width, channels=channels)
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation
 NAME = "InPlaceFC"
 INPUTS = ("input", "weights", "bias", "multiplier", "gelu_table", "residual", "residual_scale")
 OVERWRITES = (5, 0)  # the residual stream first, else the input tokens
-OP_DATA_BYTES = 16
+OP_DATA_BYTES = 8
 
 MAX_RESIDUAL_SCALE = 32767
 

@@ -13,7 +13,7 @@ from mcuformer.converter.ops.fixed_point import exact_matmul, mulhi_round, multi
 NAME = "IntAttention"
 INPUTS = ("qkv", "head_params")
 OVERWRITES = (0,)
-OP_DATA_BYTES = 16
+OP_DATA_BYTES = 12
 
 STEPS_PER_NAT = 64
 K_FLOOR = -127  # packed kernels cannot hold -128, so none reads it

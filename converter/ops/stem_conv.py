@@ -15,7 +15,7 @@ from mcuformer.converter.quantise import Quantisation
 NAME = "StemConv"
 INPUTS = ("input", "weights", "bias", "multiplier", "position", "position_scale")
 OVERWRITES = ()
-OP_DATA_BYTES = 16
+OP_DATA_BYTES = 8
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, 
 NAME = "StreamedAttention"
 INPUTS = ("stream", "params")
 OVERWRITES = (0,)
-OP_DATA_BYTES = 16
+OP_DATA_BYTES = 4
 
 SCALARS, NORM, HEAD_PARAMS, RESIDUAL_SCALE, QKV, PROJ = 0, 1, 4, 5, 6, 9  # sections
 

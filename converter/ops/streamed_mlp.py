@@ -13,7 +13,7 @@ from mcuformer.converter.ops import in_place_fc, int_layer_norm, params_blob
 NAME = "StreamedMLP"
 INPUTS = ("stream", "params")
 OVERWRITES = (0,)
-OP_DATA_BYTES = 16
+OP_DATA_BYTES = 4
 
 SCALARS, NORM, GELU_TABLE, RESIDUAL_SCALE, FIRST_FC = 0, 1, 4, 5, 6  # sections
 FIRST_ZERO_POINT = 5  # scalars before the zero points

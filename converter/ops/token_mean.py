@@ -13,7 +13,7 @@ from mcuformer.converter.quantise import Quantisation
 NAME = "TokenMean"
 INPUTS = ("input",)
 OVERWRITES = (0,)
-OP_DATA_BYTES = 16
+OP_DATA_BYTES = 8
 
 SUM_SHIFT = 7
 

@@ -215,3 +215,39 @@ def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, posi
     scratch = kernel_library.stem_conv_scratch_bytes(channels)
     assert call("mcuf_stem_conv_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
     return output.values((pixels, len(weights)))
+
+
+def decomposed_patch_embed_strips(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
+                                  strip_rows):  # fmt: skip
+    """The same with the image through a callback; also checks that every row comes once, in order."""
+    height, width, channels = image.shape
+    d = len(bias)
+    tokens = (height // patch_size) * (width // patch_size)
+    keep: list = []
+    params = filled(
+        PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_size=patch_size,
+        embed_dim=d, zero_point=zero_point, weights=weights, bias=bias, multiplier=multiplier, position=position,
+        position_scale=position_scale,
+    )  # fmt: skip
+    assert check("mcuf_decomposed_patch_embed_s8", params) == OK
+    asked: list[int] = []
+
+    def rows(_user, first, count, target):
+        strip = np.ascontiguousarray(image[first : first + count])
+        asked.extend(range(first, first + count))
+        ctypes.memmove(target, strip.ctypes.data, strip.nbytes)
+        return count
+
+    output = Buffer(tokens * d)
+    scratch = Buffer(
+        kernel_library.decomposed_patch_embed_strips_scratch_bytes(width, channels, patch_size, d, strip_rows)
+    )
+    status = kernel_library.load().mcuf_decomposed_patch_embed_strips_s8(
+        ctypes.byref(params), strip_rows, kernel_library.IMAGE_ROWS(rows), None, ctypes.c_void_p(output.address),
+        ctypes.c_void_p(scratch.address),
+    )  # fmt: skip
+    output.check()
+    scratch.check()
+    assert status == OK
+    assert asked == list(range(height // patch_size * patch_size))
+    return output.values((tokens, d))

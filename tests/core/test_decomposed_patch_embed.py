@@ -32,6 +32,12 @@ def test_core_equals_reference(seed):
         )
         np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}")
 
+    for strip_rows in {size, decomposed_patch_embed.FIELD}:
+        got = core_calls.decomposed_patch_embed_strips(
+            image, size, zero_point, weights, bias, multiplier, position, factor, strip_rows
+        )
+        np.testing.assert_array_equal(got, want, err_msg=f"strips of {strip_rows} rows")
+
 
 @pytest.mark.parametrize(("size", "channels", "d"), [(16, 3, 24), (4, 1, 64), (5, 2, 9)])
 def test_reference_is_the_convolution(size, channels, d):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""200 random networks: the interpreter's logits equal the integer reference bit for bit, its arena the plan's, and both
-schedules give the same logits."""
+"""200 random networks: the interpreter's logits equal the integer reference bit for bit, its arena the plan's; both
+schedules give the same logits, and so does an image in strips."""
 
 import numpy as np
 import pytest
@@ -61,6 +61,10 @@ def test_interpreter_equals_reference(group):
             np.testing.assert_array_equal(streamed.reference(images), want, err_msg=f"seed {seed}: {config}")
             check(streamed, images, want, f"seed {seed}, streamed: {config}")
             assert streamed.plan.arena_bytes < model.plan.arena_bytes or config.tokens < 9
+        if config.stem == "patch":
+            schedule = "streamed" if options.fuse_gelu else "overwrite"
+            strips = convert(net, images[:3], quantisation=options, schedule=schedule, strips=True)
+            check(strips, images, want, f"seed {seed}, strips: {config}")
 
 
 def check(model, images, want, case):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import TINY, lively_subnet, structured_images
 
-from mcuformer import Interpreter, McuformerError, QuantisationOptions, SubnetConfig, convert, run_op
+from mcuformer import Interpreter, McuformerError, QuantisationOptions, SubnetConfig, convert, kernel_library, run_op
 from mcuformer.converter import tflite_file
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.ops import int_layer_norm
@@ -24,6 +24,49 @@ def test_path_bytes_and_model_give_the_same(tiny_model, tiny_images, tmp_path):
     assert interpreter.arena_used_bytes == tiny_model.plan.arena_bytes
     np.testing.assert_array_equal(interpreter.reference(tiny_images), want)
     np.testing.assert_array_equal(interpreter(tiny_images[0]), want[:1])
+
+
+@pytest.mark.parametrize("schedule", ["overwrite", "streamed"])
+def test_strips(tiny_net, tiny_images, schedule):
+    """Converted with strips, or handed over in strips: the same logits, no image in the arena."""
+    whole = convert(tiny_net, tiny_images[:16], schedule=schedule)
+    strips = convert(tiny_net, tiny_images[:16], schedule=schedule, strips=True)
+    want = whole.reference(tiny_images)
+    np.testing.assert_array_equal(strips.reference(tiny_images), want)
+    for interpreter in (Interpreter(strips), Interpreter(strips, strips=True), Interpreter(whole, strips=True)):
+        np.testing.assert_array_equal(interpreter(tiny_images), want)
+        assert interpreter.arena_used_bytes == strips.plan.arena_bytes
+    names = [tensor.name for tensor in strips.graph.tensors if not tensor.is_constant]
+    outputs = Interpreter(strips).layer_outputs(tiny_images[0])
+    assert set(outputs) == set(names) - {"image"}
+    np.testing.assert_array_equal(outputs["head"], want[0])
+
+
+def test_strips_need_a_patch_embedding():
+    config = SubnetConfig(image_size=16, in_channels=1, patch_size=4, embed_dim=16, depth=1, num_heads=2, stem="conv")
+    images = structured_images(config, 4)
+    with pytest.raises(ConfigError, match="keeps its whole image"):
+        convert(lively_subnet(config, 0), images, strips=True)
+    with pytest.raises(ConfigError, match="keeps its whole image"):
+        Interpreter(convert(lively_subnet(config, 0), images), strips=True)
+
+
+@pytest.mark.parametrize("given", [-1, 0, 3])
+def test_a_source_that_fails_or_gives_too_few_rows(tiny_net, tiny_images, given, monkeypatch):
+    interpreter = Interpreter(convert(tiny_net, tiny_images, schedule="streamed", strips=True))
+    source = kernel_library.IMAGE_ROWS(lambda user, first, count, rows: given)
+    monkeypatch.setattr("mcuformer.interpreter._rows_of", lambda image: source)
+    with pytest.raises(ModelError, match="source of the image"):
+        interpreter(tiny_images[:1])
+    monkeypatch.undo()
+    assert interpreter(tiny_images[:1]).shape == (1, 5)
+
+
+def test_no_source_at_all(tiny_net, tiny_images, monkeypatch):
+    interpreter = Interpreter(convert(tiny_net, tiny_images, schedule="streamed", strips=True))
+    monkeypatch.setattr("mcuformer.interpreter._rows_of", lambda image: None)
+    with pytest.raises(ModelError, match="no source of image rows"):
+        interpreter(tiny_images[:1])
 
 
 def test_progress_counts_every_image(tiny_model, tiny_images):

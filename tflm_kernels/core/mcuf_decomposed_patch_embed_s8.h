@@ -45,6 +45,22 @@ MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_widt
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* params,
                                                     const int8_t* image, int8_t* output, void* scratch);
 
+/* Brings rows [first_row, first_row + row_count) of the image to rows, int8 [row_count, width, channels] (uint8 - 128).
+ * Called with rising first_row, each row once. Returns the number of rows brought; anything but row_count is a failure. */
+typedef int32_t (*mcuf_image_rows_fn)(void* user, int32_t first_row, int32_t row_count, int8_t* rows);
+
+/* Bytes of scratch with an image that comes in strips, 4-byte aligned. strip_rows: rows brought at a time, patch_size
+ * or MCUF_FIELD_SIZE; the smaller needs accumulators for a whole row of tokens. */
+MCUF_API int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels,
+                                                                     int32_t patch_size, int32_t embed_dim,
+                                                                     int32_t strip_rows);
+
+/* The same from an image that is never whole in memory. strip_rows as above; rows that no patch covers are not asked
+ * for. output [tokens, d] overlaps nothing. MCUF_ERROR_SOURCE where rows_fn fails. */
+MCUF_API mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_embed_params* params,
+                                                           int32_t strip_rows, mcuf_image_rows_fn rows_fn, void* user,
+                                                           int8_t* output, void* scratch);
+
 #ifdef __cplusplus
 }
 #endif

@@ -13,6 +13,8 @@ const char* mcuf_status_text(mcuf_status status) {
       return "a constant is out of its legal range";
     case MCUF_ERROR_OVERLAP:
       return "tensors overlap in memory in a way this op does not allow";
+    case MCUF_ERROR_SOURCE:
+      return "the source of the image or of the weights failed, or gave too little";
   }
   return "unknown status";
 }

@@ -24,6 +24,7 @@ typedef enum {
   MCUF_ERROR_SIZE = 2,    /* a size is out of its legal range, or sizes contradict each other */
   MCUF_ERROR_VALUE = 3,   /* a constant (bias, multiplier, scale, shift ...) is out of its legal range */
   MCUF_ERROR_OVERLAP = 4, /* buffers overlap in a way the kernel does not allow */
+  MCUF_ERROR_SOURCE = 5,  /* a callback that brings an image or weights failed */
 } mcuf_status;
 
 /* Limits that every op shares. They keep every int32 accumulator below 2^31; see the op headers. */

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.DecomposedPatchEmbed: image -> tokens; see core/mcuf_decomposed_patch_embed_s8.h.
-//   inputs   image [1,H,W,C] int8; weights [fields,d,16*C] int8; bias [d] int32; multiplier [d] int32;
+//   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C] int8; bias [d] int32; multiplier [d] int32;
 //            position [1,N,d] int8 or none; position_scale [d] int16, none without position
 //   output   [1,N,d], N = floor(H / patch_size) * floor(W / patch_size); may stand over the image
-//   options  patch_size, zero_point
+//   options  patch_size, zero_point; without image also strip_rows (patch_size or 4), image_height, image_width, channels
 #include "../core/mcuf_decomposed_patch_embed_s8.h"
+#include "../external_context.h"
 #include "../mcuformer_ops.h"
 #include "kernel_check.h"
 
@@ -18,14 +19,17 @@ struct OpData {
   int scratch;
   int16_t patch_size;
   int8_t zero_point;
+  uint8_t channels;
+  int16_t strip_rows;  // 0: the image is a tensor
+  int16_t image_height;
+  int16_t image_width;
 };
 
 mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* node, const OpData& data) {
-  const EvalTensor* image = Input(context, node, kImage);
   mcuf_decomposed_patch_embed_params params;
-  params.image_height = Dim(image, 1);
-  params.image_width = Dim(image, 2);
-  params.channels = Dim(image, 3);
+  params.image_height = data.image_height;
+  params.image_width = data.image_width;
+  params.channels = data.channels;
   params.patch_size = data.patch_size;
   params.embed_dim = Dim(Output(context, node, 0), -1);
   params.zero_point = data.zero_point;
@@ -40,13 +44,31 @@ mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* no
 Status Prepare(Context* context, Node* node) {
   PrepareCheck check(context, node, kDecomposedPatchEmbedName, kMultiplier + 1, kInputs);
   OpData* data = check.OpData<OpData>();
-  const EvalTensor* image = check.Activation(kImage, "image");
+  const bool strips = check.ok() && !check.Has(kImage);
   const EvalTensor* output = check.OutputActivation();
   const int64_t patch_size = check.Option("patch_size", 1, 256);
   data->patch_size = static_cast<int16_t>(patch_size);
   data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
-  const int64_t height = Dim(image, 1), width = Dim(image, 2), channels = Dim(image, 3);
-  check.SingleBatch(image, "image", 4);
+  int64_t height, width, channels;
+  if (strips) {
+    height = check.Option("image_height", 1, 4096);
+    width = check.Option("image_width", 1, 4096);
+    channels = check.Option("channels", 1, 64);
+    const int64_t strip_rows = check.Option("strip_rows", 1, 256);
+    check.Require(strip_rows == patch_size || strip_rows == MCUF_FIELD_SIZE, "strip_rows must be patch_size or 4");
+    data->strip_rows = static_cast<int16_t>(strip_rows);
+  } else {
+    const EvalTensor* image = check.Activation(kImage, "image");
+    check.SingleBatch(image, "image", 4);
+    height = Dim(image, 1);
+    width = Dim(image, 2);
+    channels = Dim(image, 3);
+    check.Require(height <= 4096 && width <= 4096 && channels <= 64, "the image is too large");
+    data->strip_rows = 0;
+  }
+  data->image_height = static_cast<int16_t>(height);
+  data->image_width = static_cast<int16_t>(width);
+  data->channels = static_cast<uint8_t>(channels);
   check.Require(height >= patch_size && width >= patch_size, "the image is smaller than patch_size");
   const int64_t fields = (patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
   const int64_t tokens = (height / patch_size) * (width / patch_size), d = Dim(output, -1);
@@ -61,8 +83,11 @@ Status Prepare(Context* context, Node* node) {
   const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
   check.Core(mcuf_decomposed_patch_embed_s8_check(&params), "bias from -2^30 to 2^30, multiplier from 0");
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
-  check.Scratch(mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
-                                                             params.embed_dim),
+  check.Scratch(strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(params.image_width, params.channels,
+                                                                             params.patch_size, params.embed_dim,
+                                                                             data->strip_rows)
+                       : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels,
+                                                                      params.patch_size, params.embed_dim),
                 &data->scratch);
   return check.status();
 }
@@ -70,10 +95,21 @@ Status Prepare(Context* context, Node* node) {
 Status Eval(Context* context, Node* node) {
   const OpData& data = *static_cast<const OpData*>(node->user_data);
   const mcuf_decomposed_patch_embed_params params = Params(context, node, data);
-  return EvalStatus(
-      context, kDecomposedPatchEmbedName,
-      mcuf_decomposed_patch_embed_s8(&params, Data<int8_t>(Input(context, node, kImage)),
-                                     MutableData<int8_t>(Output(context, node, 0)), GetScratch(context, data.scratch)));
+  int8_t* output = MutableData<int8_t>(Output(context, node, 0));
+  void* scratch = GetScratch(context, data.scratch);
+  if (data.strip_rows == 0) {
+    const int8_t* image = Data<int8_t>(Input(context, node, kImage));
+    return EvalStatus(context, kDecomposedPatchEmbedName,
+                      mcuf_decomposed_patch_embed_s8(&params, image, output, scratch));
+  }
+  const auto* sources = static_cast<const mcuf_external_context*>(ExternalContext(context));
+  if (sources == nullptr || sources->magic != MCUF_EXTERNAL_CONTEXT_MAGIC || sources->image_rows == nullptr) {
+    MCUF_LOG(context, "%s: no source of image rows: set an mcuf_external_context", kDecomposedPatchEmbedName);
+    return kError;
+  }
+  return EvalStatus(context, kDecomposedPatchEmbedName,
+                    mcuf_decomposed_patch_embed_strips_s8(&params, data.strip_rows, sources->image_rows,
+                                                          sources->image_user, output, scratch));
 }
 
 }  // namespace

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Streamed ops alone in the real interpreter: the params of a real layer, whole and damaged."""
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+from mcuformer import convert, run_op
+from mcuformer.converter.ops import OPS, params_blob
+from mcuformer.errors import McuformerError, ModelError
+
+KINDS = ("StreamedAttention", "StreamedMLP")
+
+
+@pytest.fixture(scope="module")
+def layers(tiny_net, tiny_images):
+    """params of the first op of each kind."""
+    graph = convert(tiny_net, tiny_images, schedule="streamed").graph
+    first = {op.kind: op for op in reversed(graph.ops)}
+    return {kind: graph.tensors[first[kind].inputs[1]].data for kind in KINDS}
+
+
+def stream(tokens=TINY.tokens, d=TINY.embed_dim):
+    return np.random.default_rng(tokens).integers(-128, 128, (1, tokens, d)).astype(np.int8)
+
+
+def run(kind, params, x=None):
+    return run_op(kind, {"stream": stream() if x is None else x}, {"params": params})
+
+
+def changed(params, section, at=None, value=None, dtype="int32", size=None):
+    """params with one value of a section changed, or the section cut to `size` bytes."""
+    sections = params_blob.unpack(params)
+    values = params_blob.array(sections[section], dtype).copy()
+    if size is not None:
+        values = np.frombuffer(values.tobytes()[:size], np.uint8)
+    else:
+        values[at] = value
+    arrays = [np.frombuffer(s, np.uint8) if s else None for s in sections]
+    arrays[section] = values
+    return params_blob.pack(arrays)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tokens", [1, 3, 4, 5, 16, 37])
+def test_equals_reference(layers, kind, tokens):
+    x = stream(tokens)
+    want = OPS[kind].reference(OPS[kind].Options(), x, layers[kind])
+    np.testing.assert_array_equal(run(kind, layers[kind], x), want)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_block_gives_the_same(layers, kind):
+    want = run(kind, layers[kind])
+    for block in (1, 2, 3, 5, 8, 100):
+        np.testing.assert_array_equal(run(kind, changed(layers[kind], 0, 0, block)), want, err_msg=f"block {block}")
+
+
+def test_any_number_of_heads_at_once_gives_the_same(layers):
+    want = run("StreamedAttention", layers["StreamedAttention"])
+    for at_once in (1, 2):
+        np.testing.assert_array_equal(
+            run("StreamedAttention", changed(layers["StreamedAttention"], 0, 2, at_once)), want
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("StreamedMLP", dict(section=0, at=0, value=0), "size"),
+        ("StreamedMLP", dict(section=0, at=1, value=200), "legal range"),
+        ("StreamedMLP", dict(section=0, size=16), "not whole"),
+        ("StreamedMLP", dict(section=1, size=4, dtype="int16"), "d entries"),
+        ("StreamedMLP", dict(section=3, size=5, dtype="uint8"), "d entries"),
+        ("StreamedMLP", dict(section=4, size=255, dtype="int8"), "gelu_table"),
+        ("StreamedMLP", dict(section=5, size=2, dtype="int16"), "residual_scale"),
+        ("StreamedMLP", dict(section=6, size=7, dtype="int8"), "size"),
+        ("StreamedMLP", dict(section=8, at=0, value=-1), "legal range"),
+        ("StreamedMLP", dict(section=7, at=0, value=(1 << 30) + 1), "legal range"),
+        ("StreamedAttention", dict(section=0, at=1, value=3), "size"),
+        ("StreamedAttention", dict(section=0, at=2, value=0), "size"),
+        ("StreamedAttention", dict(section=0, at=3, value=11), "size"),
+        ("StreamedAttention", dict(section=0, size=36), "not whole"),
+        ("StreamedAttention", dict(section=4, at=1, value=1), "legal range"),
+        ("StreamedAttention", dict(section=4, size=12), "size"),
+        ("StreamedAttention", dict(section=5, size=2, dtype="int16"), "residual_scale"),
+        ("StreamedAttention", dict(section=11, at=0, value=-1), "legal range"),
+    ],
+)
+def test_damaged_params_are_refused(layers, kind, change, message):
+    """In Prepare, before anything runs."""
+    graph_op = dict(section=change.pop("section"), **change)
+    params = changed(layers[kind], **graph_op)
+    with pytest.raises(McuformerError, match=message):
+        run_unplanned(kind, params)
+
+
+def run_unplanned(kind, params):
+    """run_op with scratch computed from whole params, so that only the kernel judges the damaged ones."""
+    module = OPS[kind]
+    original = module.scratch_bytes
+    module.scratch_bytes = lambda options, tensors: 1 << 16
+    try:
+        return run(kind, params)
+    finally:
+        module.scratch_bytes = original
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sections_outside_the_tensor_are_refused(layers, kind):
+    for word, value in ((0, 25), (0, -1), (1, 8), (1, 1 << 30), (2, 1 << 30), (3, -16)):
+        params = layers[kind].copy()
+        params[4 * word : 4 * word + 4] = np.frombuffer(np.int32(value).tobytes(), np.uint8)
+        with pytest.raises(ModelError, match="not whole"):
+            run_unplanned(kind, params)
+    with pytest.raises(ModelError, match="not whole"):
+        run_unplanned(kind, layers[kind][:-16])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_of_another_width_is_refused(layers, kind):
+    with pytest.raises(ModelError, match="differ in their channels"):
+        run(kind, layers[kind], stream(d=TINY.embed_dim + 1))

@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 TITLES = {
     "networks": "Networks A, B, C against stock tools",
+    "memory": "The arena of every schedule",
     "op_error": "Errors of single ops",
     "residual_stream": "The residual stream",
     "stock_network": "All stock routes",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mcuformer.errors import PlanError
 
 ALIGNMENT = 16  # bytes; TFLM's MicroArenaBufferAlignment
-IMPROVEMENTS = 30  # rounds, at most
+ROUNDS = 8  # placements tried of each order
 
 
 @dataclass(frozen=True)
@@ -80,36 +80,55 @@ def place_scratch(problem: Problem, offsets: Sequence[int]) -> tuple[int, ...]:
     return tuple(result)
 
 
+def lower_bound(problem: Problem) -> int:
+    """The most bytes in use in one step, where what overwrites counts once, with the larger. No plan is smaller."""
+    everything = (*problem.buffers, *problem.scratch)
+    groups = [[everything[i] for i in group] for group in _groups(Problem(everything))]
+    spans = [(min(b.first for b in group), max(b.last for b in group), group) for group in groups]
+    bound = 0
+    for step in {buffer.first for buffer in everything}:
+        alive = (group for first, last, group in spans if first <= step <= last)
+        bound = max(
+            bound, sum(max((b.aligned_size for b in group if b.first <= step <= b.last), default=0) for group in alive)
+        )
+    return bound
+
+
 def _groups(problem: Problem) -> list[list[int]]:
-    """Buffers that share an offset, in order of their first member."""
-    root = list(range(len(problem.buffers)))
-    for i, buffer in enumerate(problem.buffers):
-        if buffer.overwrites is not None:
-            root[i] = root[buffer.overwrites]
+    """Buffers that share an offset, by the index of the one that overwrites nothing."""
     groups: dict[int, list[int]] = {}
-    for i, r in enumerate(root):
-        groups.setdefault(r, []).append(i)
-    return list(groups.values())
+    for i, buffer in enumerate(problem.buffers):
+        root = i
+        while buffer.overwrites is not None:
+            root = buffer.overwrites
+            buffer = problem.buffers[root]
+        groups.setdefault(root, []).append(i)
+    return [groups[root] for root in sorted(groups)]
 
 
 def _lowest_offset(problem: Problem, group: list[int], offsets: dict[int, int]) -> int:
     """The lowest offset at which no member of the group meets a placed buffer in time and space."""
-    forbidden = []  # open intervals of offsets
-    for i in group:
-        for j, offset in offsets.items():
-            if _meet(problem.buffers[i], problem.buffers[j]):
-                start = offset - problem.buffers[i].aligned_size
-                forbidden.append((start, offset + problem.buffers[j].aligned_size))
-    result = 0
-    for start, end in sorted(forbidden):
-        if start < result < end or (start < 0 < end and result == 0):
-            result = max(result, end)
+    around = [
+        (offset, offset + problem.buffers[j].aligned_size, problem.buffers[i].aligned_size)
+        for i in group
+        for j, offset in offsets.items()
+        if _meet(problem.buffers[i], problem.buffers[j])
+    ]
+    result, tried = 0, -1
+    while tried != result:
+        tried = result
+        for start, end, size in around:
+            if result < end and start < result + size:
+                result = end
     return result
 
 
 def plan(problem: Problem) -> Solution:
-    """The best of a few greedy orders (largest, longest, first in time), improved, scratch included. Validated."""
-    groups = _groups(problem)
+    """The best of a few greedy orders, each improved, scratch included. Validated.
+
+    tflm_kernels/buffer_placement.cc is the same, for the device.
+    """
+    groups, bound = _groups(problem), lower_bound(problem)
 
     def size(group):
         return max(problem.buffers[i].aligned_size for i in group)
@@ -123,21 +142,21 @@ def plan(problem: Problem) -> Solution:
         lambda g: (-size(g) * (span(g) + 1),),
         lambda g: (min(problem.buffers[i].first for i in g), -size(g)),
     )
-    best, best_order = None, None
+    best = None
     for key in orders:
         order = sorted(groups, key=key)
-        solution = _place(problem, order)
-        if best is None or solution.head_bytes < best.head_bytes:
-            best, best_order = solution, order
-    # What ends highest is placed first the next time, as long as that helps.
-    for _ in range(IMPROVEMENTS):
-        ends = [o + b.aligned_size for o, b in zip(best.offsets, problem.buffers, strict=True)]
-        highest = ends.index(max(ends)) if ends else None
-        order = sorted(best_order, key=lambda group: highest not in group)
-        solution = _place(problem, order)
-        if solution.head_bytes >= best.head_bytes:
+        for _ in range(ROUNDS):
+            solution = _place(problem, order)
+            if best is None or solution.head_bytes < best.head_bytes:
+                best = solution
+            # What ends highest is placed first the next time.
+            ends = [o + b.aligned_size for o, b in zip(solution.offsets, problem.buffers, strict=True)]
+            if best.head_bytes == bound or not ends or ends.index(max(ends)) in order[0]:
+                break
+            highest = ends.index(max(ends))
+            order.sort(key=lambda group: highest not in group)
+        if best.head_bytes == bound:
             break
-        best, best_order = solution, order
     validate(problem, best)
     return best
 

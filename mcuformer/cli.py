@@ -194,6 +194,7 @@ def convert(
     schedule: Annotated[
         str, typer.Option(help="overwrite (op by op) or streamed (half-layers in place).")
     ] = "streamed",
+    strips: Annotated[bool, typer.Option(help="The image comes a few rows at a time; the arena holds none.")] = False,
     method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
     gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
     residual: Annotated[str | None, typer.Option(help="Residual stream: per-channel or per-tensor.")] = None,
@@ -214,7 +215,7 @@ def convert(
     notes = torch.load(subnet, map_location="cpu", weights_only=True)["notes"]
     calibration = _load(data, "train", _image_size(data, net.config.image_size), images)
     start = time.perf_counter()
-    model = _convert(net, calibration.images, schedule, board, options, notes.get("class_names"))
+    model = _convert(net, calibration.images, schedule, board, options, strips, notes.get("class_names"))
     seconds = time.perf_counter() - start
     model.save(output)
     rows = error_report(model, net, calibration.images[:8]) if report else []
@@ -229,18 +230,26 @@ def convert(
         json_file,
         {
             "model": str(output), "arena_bytes": model.plan.arena_bytes, "head_bytes": model.plan.head_bytes,
-            "model_bytes": model.model_bytes, "board": board, "schedule": schedule, "seconds": seconds,
+            "model_bytes": model.model_bytes, "board": board, "schedule": schedule, "strips": strips,
+            "seconds": seconds,
             "report": [vars(row) for row in rows],
         },
     )  # fmt: skip
 
 
-def _convert(net, images, schedule, board, options, class_names):
+def _convert(net, images, schedule, board, options, strips, class_names):
     from mcuformer.converter.model import convert
 
     with _bar("calibrating") as update:
         return convert(
-            net, images, schedule=schedule, board=board, quantisation=options, class_names=class_names, progress=update
+            net,
+            images,
+            schedule=schedule,
+            board=board,
+            quantisation=options,
+            strips=strips,
+            class_names=class_names,
+            progress=update,
         )
 
 
@@ -292,10 +301,13 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
     plot: Annotated[Path | None, typer.Option(help="Write the picture of the memory plan here (PNG).")] = None,
     tensors: Annotated[bool, typer.Option(help="List every tensor, constants too.")] = False,
+    sizes: Annotated[bool, typer.Option(help="Memory of every part: the paper's rule, ours, stock tools.")] = False,
     json_file: JsonOption = None,
 ) -> None:
     """Show a model's ops, tensors, offsets and memory plan."""
     from mcuformer.converter.arena import plan_arena
+    from mcuformer.converter.sizing import sizes as part_sizes
+    from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.converter.tflite_file import read
 
     content = _read_bytes(model)
@@ -338,6 +350,12 @@ def inspect(
                 "flash" if tensor.is_constant else f"{offset:,}", "" if q is None else str(q.zero_point), scale,
             )  # fmt: skip
         out.print(listing)
+    parts = part_sizes(SubnetConfig.from_dict(config), plan)
+    if sizes:
+        listing = Table("part", "paper's rule M, weights counted", "ours", "stock tools")
+        for part in parts:
+            listing.add_row(part.name, *(f"{value:,}" for value in (part.paper, part.ours, part.stock)))
+        out.print(listing)
     _print_sizes(plan.arena_bytes, plan.head_bytes, len(content))
     if plot is not None:
         from mcuformer.plots import plot_memory_plan
@@ -348,7 +366,7 @@ def inspect(
         json_file,
         {
             "model_bytes": len(content), "arena_bytes": plan.arena_bytes, "head_bytes": plan.head_bytes, "ops": rows,
-            "config": config, "schedule": stored.info["schedule"],
+            "config": config, "schedule": stored.info["schedule"], "parts": [vars(part) for part in parts],
         },
     )  # fmt: skip
 
@@ -387,7 +405,7 @@ def demo(
     net, result = _train(config, training, test, _train_options(seed, epochs), seed, None)
     files = {name: output / name for name in ("subnet.pt", "model.tflite", "memory_plan.png")}
     save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": result.top1})
-    model = _convert(net, training.images[:256], "streamed", board, QuantisationOptions(), test.class_names)
+    model = _convert(net, training.images[:256], "streamed", board, QuantisationOptions(), False, test.class_names)
     model.save(files["model.tflite"])
     plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
     interpreter = Interpreter(files["model.tflite"])

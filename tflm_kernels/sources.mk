@@ -16,6 +16,7 @@ MCUF_CORE_SRCS = \
 
 # The TensorFlow Lite Micro ops around it: C++11.
 MCUF_TFLM_SRCS = \
+  buffer_placement.cc \
   flexbuffer_options.cc \
   kernels/decomposed_patch_embed.cc \
   kernels/in_place_fc.cc \
@@ -27,8 +28,10 @@ MCUF_TFLM_SRCS = \
   kernels/stem_conv.cc \
   kernels/streamed_attention.cc \
   kernels/streamed_mlp.cc \
-  kernels/token_mean.cc
+  kernels/token_mean.cc \
+  token_overwrite_planner.cc
 
 # The library that Python loads: the ops again, for the interpreter of the tflite-micro wheel.
 MCUF_HOST_SRCS = $(MCUF_TFLM_SRCS) \
+  host_planner_run.cc \
   host_plugin.cc

@@ -1,23 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-import itertools
-
 import numpy as np
 import pytest
+from planner_cases import random_problem
 
 from mcuformer.converter.memory_plan import Buffer, Problem, Solution, plan, validate
 from mcuformer.errors import PlanError
-
-
-def random_problem(rng: np.random.Generator, count: int) -> Problem:
-    buffers = []
-    for i in range(count):
-        first = int(rng.integers(0, 10))
-        size, last = int(rng.integers(1, 500)), first + int(rng.integers(1, 5))
-        candidates = [j for j, b in enumerate(buffers) if b.last == first and all(o.overwrites != j for o in buffers)]
-        over = int(rng.choice(candidates)) if candidates and rng.random() < 0.6 else None
-        buffers.append(Buffer(f"t{i}", size, first, last, over))
-    scratch = [Buffer(f"s{i}", int(rng.integers(1, 200)), step, step) for i, step in enumerate(rng.integers(0, 12, 3))]
-    return Problem(tuple(buffers), tuple(scratch))
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -78,21 +65,3 @@ def test_validate_knows_what_may_overwrite():
     ):
         with pytest.raises(PlanError, match="overlap"):
             validate(Problem((a, other)), Solution(offsets, (), 96))
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_close_to_the_optimum_on_small_cases(seed):
-    """Against every order of placement of up to 5 groups: never more than a quarter above the best."""
-    from mcuformer.converter import memory_plan
-
-    rng = np.random.default_rng(seed)
-    problem = Problem(random_problem(rng, 6).buffers)
-    groups = memory_plan._groups(problem)
-    best = None
-    for order in itertools.permutations(groups):
-        offsets = {}
-        for group in order:
-            offsets.update(dict.fromkeys(group, memory_plan._lowest_offset(problem, group, offsets)))
-        head = max(offsets[i] + b.aligned_size for i, b in enumerate(problem.buffers))
-        best = head if best is None else min(best, head)
-    assert plan(problem).head_bytes <= 1.25 * best

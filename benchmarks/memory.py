@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arena of every schedule, as the interpreter counts it, head and tail.
+
+    python benchmarks/memory.py --json memory.json A B C
+
+overwrite: op by op; streamed: half-layers in place on the residual stream; strips: streamed, and the image comes a
+few rows at a time. All three give the same logits (checked here). B1 is B with kv_heads=1; S is DeiT-Small's shape.
+Random weights (seed 0); the arena does not depend on them. It counts no firmware, stack or camera.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import stock_network
+import table
+import torch
+
+from mcuformer import Interpreter, SubnetConfig, convert
+from mcuformer.converter.arena import plan_arena
+from mcuformer.converter.sizing import sizes
+from mcuformer.nas import build_subnet
+from mcuformer.stock import stock_arena_bytes
+
+B = SubnetConfig(**dataclasses.asdict(stock_network.NETWORKS["B"]))
+CONFIGS = {
+    "A": SubnetConfig(**dataclasses.asdict(stock_network.NETWORKS["A"])),
+    "B": B,
+    "C": SubnetConfig(**dataclasses.asdict(stock_network.NETWORKS["C"])),
+    "B1": dataclasses.replace(B, kv_heads=1),
+    "S": dataclasses.replace(B, embed_dim=384, num_heads=6),
+}
+SCHEDULES = {"overwrite": {}, "streamed": {"schedule": "streamed"}, "strips": {"schedule": "streamed", "strips": True}}
+MOST = {
+    "overwrite": {"A": 40_000, "B": 214_000, "C": 174_000},
+    "streamed": {"A": 36_000, "B": 168_000, "C": 167_000, "B1": 168_000, "S": 185_000},
+    "strips": {"A": 17_000, "B": 106_000, "C": 44_000, "B1": 81_000, "S": 185_000},
+}
+MOST_TAIL, MOST_TIME, MOST_PLANNING_MS = 10_000, 1.15, 50
+RUNS = 7
+
+
+def measure(name: str) -> list[dict]:
+    """One row a schedule; the schedules run in turn, so that a busy machine slows all alike."""
+    config = CONFIGS[name]
+    net, images = build_subnet(config), stock_network.structured_images(config, 4, 1)
+    models = {schedule: convert(net, images, **options) for schedule, options in SCHEDULES.items()}
+    interpreters = {schedule: Interpreter(model) for schedule, model in models.items()}
+    times = {schedule: [] for schedule in SCHEDULES}
+    want = models["overwrite"].reference(images[:1])
+    for _ in range(RUNS):
+        for schedule, interpreter in interpreters.items():
+            if not np.array_equal(interpreter(images[:1]), want):
+                raise AssertionError(f"{name}: the logits of {schedule} differ")
+            times[schedule].append(interpreter.invoke_ms)
+    rows = []
+    for schedule, model in models.items():
+        start = time.perf_counter()
+        plan_arena(model.graph)
+        rows.append(
+            {
+                "network": name, "schedule": schedule, **interpreters[schedule].allocations,
+                "predicted": model.plan.arena_bytes, "ms": float(np.median(times[schedule])),
+                "planning_ms": 1e3 * (time.perf_counter() - start),
+                "paper": max(part.paper for part in sizes(config, model.plan) if part.name != "head"),
+                "stock_keras": stock_arena_bytes(config), "stock_lean": stock_arena_bytes(config, "lean_per_tensor"),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def requirements(rows: list[dict]) -> list[dict]:
+    found = []
+    by_name = {(row["network"], row["schedule"]): row for row in rows}
+    for (name, schedule), row in by_name.items():
+        what = f"{name} {schedule}"
+        if most := MOST[schedule].get(name):
+            found.append(table.requirement(f"{what}: at most {most:,}", f"{row['total']:,}", row["total"] <= most))
+        found.append(table.requirement(f"{what}: as predicted", None, row["total"] == row["predicted"]))
+    if ("B", "streamed") in by_name:
+        row, other = by_name["B", "streamed"], by_name["B", "overwrite"]
+        ratio = row["ms"] / other["ms"]
+        found += [
+            table.requirement(f"B: tail at most {MOST_TAIL:,}", f"{row['tail']:,}", row["tail"] <= MOST_TAIL),
+            table.requirement(f"B: streamed / overwrite at most {MOST_TIME}", f"{ratio:.2f}", ratio <= MOST_TIME),
+            table.requirement(
+                f"B: planned in at most {MOST_PLANNING_MS} ms", f"{row['planning_ms']:.1f} ms",
+                row["planning_ms"] <= MOST_PLANNING_MS,
+            ),
+        ]  # fmt: skip
+    return found
+
+
+def main() -> int:
+    parser = table.parser(__doc__)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"of {', '.join(CONFIGS)} (default: all)")
+    arguments = parser.parse_args()
+    names = arguments.networks or list(CONFIGS)
+    if unknown := [name for name in names if name not in CONFIGS]:
+        parser.error(f"unknown network {unknown[0]!r}: use some of {', '.join(CONFIGS)}")
+    torch.set_num_threads(1)
+    rows = [row for name in names for row in measure(name)]
+    columns = ["net", "schedule", "arena", "head", "tail", "ms", "planning ms", "paper's M", "stock keras", "by hand"]
+    cells = [
+        [
+            row["network"], row["schedule"], f"{row['total']:,}", f"{row['head']:,}", f"{row['tail']:,}",
+            f"{row['ms']:.2f}", f"{row['planning_ms']:.1f}", f"{row['paper']:,}", f"{row['stock_keras']:,}",
+            f"{row['stock_lean']:,}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    table.show(columns, cells)
+    print(
+        "\nBytes, and median milliseconds on this machine. paper's M: its sizing rule, weights counted. stock: by formula."
+    )
+    return table.finish({"rows": rows}, requirements(rows), arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "buffer_placement.h"
+
+namespace mcuformer {
+namespace {
+
+constexpr int kOrders = 4;  // ways to sort, see Before
+constexpr int kRounds = 8;  // placements tried of each
+
+int32_t Larger(int32_t a, int32_t b) { return a > b ? a : b; }
+
+int32_t End(const PlannedBuffer& buffer) { return buffer.offset + buffer.size; }
+
+bool MeetInTime(const PlannedBuffer& a, const PlannedBuffer& b) { return a.first <= b.last && b.first <= a.last; }
+
+bool MeetInSpace(int32_t offset, int32_t size, const PlannedBuffer& other) {
+  return offset < End(other) && other.offset < offset + size;
+}
+
+class Placer {
+ public:
+  Placer(PlannedBuffer* buffers, int tensors, int count) : buffers_(buffers), tensors_(tensors), count_(count) {}
+
+  Placement CheckFixed(int* culprit) const {
+    int64_t total = 0;
+    int32_t highest = 0;
+    for (int i = 0; i < count_; ++i) {
+      *culprit = i;
+      const PlannedBuffer& a = buffers_[i];
+      total += a.size;
+      if (!a.fixed) continue;
+      if (a.offset < 0 || a.offset % kBufferAlignment != 0) return Placement::kBadOffset;
+      if (a.offset > INT32_MAX - a.size) return Placement::kTooLarge;
+      highest = Larger(highest, End(a));
+      for (int j = 0; j < i; ++j) {
+        const PlannedBuffer& b = buffers_[j];
+        if (!b.fixed || !MeetInTime(a, b) || !MeetInSpace(a.offset, a.size, b)) continue;
+        const bool linked = a.overwrites == j || b.overwrites == i;
+        if (!linked || a.offset != b.offset) return Placement::kOverlap;
+      }
+    }
+    return total + highest > INT32_MAX ? Placement::kTooLarge : Placement::kDone;
+  }
+
+  // From links to groups: overwrites becomes the group's first buffer, its root.
+  Placement MakeGroups(int* culprit) {
+    for (int i = 0; i < count_; ++i) {
+      *culprit = i;
+      if (buffers_[i].overwrites != kNoBuffer && !LinkIsGood(i)) return Placement::kBadLink;
+    }
+    for (int i = 0; i < count_; ++i) {
+      PlannedBuffer& a = buffers_[i];
+      if (a.overwrites == kNoBuffer || a.fixed || buffers_[a.overwrites].fixed) a.overwrites = static_cast<int16_t>(i);
+      a.group_size = a.group_last = 0;
+    }
+    for (int i = 0; i < count_; ++i) {
+      PlannedBuffer& a = buffers_[i];
+      // Ends: each link leads to an earlier step.
+      while (buffers_[a.overwrites].overwrites != a.overwrites) a.overwrites = buffers_[a.overwrites].overwrites;
+      PlannedBuffer& root = buffers_[a.overwrites];
+      root.group_size = Larger(root.group_size, a.size);
+      root.group_last = Larger(root.group_last, a.last);
+    }
+    return Placement::kDone;
+  }
+
+  // The best of a few greedy orders; what ends highest is placed first the next time.
+  int32_t Run() {
+    const int32_t bound = LowerBound();
+    int32_t best = -1;
+    for (int by = 0; by < kOrders; ++by) {
+      const int groups = Sort(by);
+      for (int round = 0; round < kRounds; ++round) {
+        const int32_t head = PlaceAll(groups);
+        if (best < 0 || head < best) {
+          best = head;
+          for (int i = 0; i < count_; ++i) buffers_[i].best_offset = buffers_[i].offset;
+        }
+        if (best == bound || !HighestToFront(groups)) break;
+      }
+      if (best == bound) break;
+    }
+    for (int i = 0; i < count_; ++i) buffers_[i].offset = buffers_[i].best_offset;
+    return best;
+  }
+
+ private:
+  bool LinkIsGood(int i) const {
+    const int over = buffers_[i].overwrites;
+    if (i >= tensors_ || over < 0 || over >= tensors_ || buffers_[over].last != buffers_[i].first) return false;
+    // What overwrites something must outlast the step that reads it, or three would be there at once.
+    if (buffers_[over].overwrites != kNoBuffer && buffers_[over].first >= buffers_[over].last) return false;
+    for (int j = 0; j < i; ++j) {
+      if (buffers_[j].overwrites == over) return false;
+    }
+    return true;
+  }
+
+  bool IsRoot(int i) const { return buffers_[i].overwrites == i && !buffers_[i].fixed; }
+
+  // The most bytes in use in one step; no plan is smaller.
+  int32_t LowerBound() const {
+    int32_t bound = 0;
+    for (int at = 0; at < count_; ++at) {
+      int32_t sum = 0;
+      for (int i = 0; i < count_; ++i) {
+        // A group counts once, with the larger of the two that meet where one overwrites the other.
+        if (IsRoot(i)) sum += LargestAlive(i, buffers_[at].first);
+      }
+      bound = Larger(bound, sum);
+    }
+    return bound;
+  }
+
+  // Of the group's buffers in use in this step, the largest one's size; 0 without any.
+  int32_t LargestAlive(int root, int32_t step) const {
+    int32_t largest = 0;
+    if (buffers_[root].first > step || buffers_[root].group_last < step) return largest;
+    for (int i = 0; i < count_; ++i) {
+      const PlannedBuffer& a = buffers_[i];
+      if (a.overwrites == root && a.first <= step && a.last >= step) largest = Larger(largest, a.size);
+    }
+    return largest;
+  }
+
+  // True where group a is placed before group b.
+  bool Before(int by, int16_t a_root, int16_t b_root) const {
+    const PlannedBuffer& a = buffers_[a_root];
+    const PlannedBuffer& b = buffers_[b_root];
+    const int64_t a_size = a.group_size, b_size = b.group_size;
+    const int64_t a_span = a.group_last - a.first, b_span = b.group_last - b.first;
+    switch (by) {
+      case 0:  // largest, then longest
+        return a_size != b_size ? a_size > b_size : a_span > b_span;
+      case 1:  // longest, then largest
+        return a_span != b_span ? a_span > b_span : a_size > b_size;
+      case 2:  // size by time
+        return a_size * (a_span + 1) > b_size * (b_span + 1);
+      default:  // first in time, then largest
+        return a.first != b.first ? a.first < b.first : a_size > b_size;
+    }
+  }
+
+  // Fills `order` with the groups of tensors, sorted; returns their number. Equals stay in the order of their roots.
+  int Sort(int by) {
+    int groups = 0;
+    for (int i = 0; i < tensors_; ++i) {
+      if (!IsRoot(i)) continue;
+      int at = groups++;
+      for (; at > 0 && Before(by, static_cast<int16_t>(i), buffers_[at - 1].order); --at) {
+        buffers_[at].order = buffers_[at - 1].order;
+      }
+      buffers_[at].order = static_cast<int16_t>(i);
+    }
+    return groups;
+  }
+
+  // False where that group is there already.
+  bool HighestToFront(int groups) {
+    int highest = -1;
+    for (int i = 0; i < tensors_; ++i) {
+      if (!buffers_[i].fixed && (highest < 0 || End(buffers_[i]) > End(buffers_[highest]))) highest = i;
+    }
+    if (highest < 0 || buffers_[0].order == buffers_[highest].overwrites) return false;
+    const int16_t root = buffers_[highest].overwrites;
+    int at = 0;
+    while (buffers_[at].order != root && at < groups - 1) ++at;
+    for (; at > 0; --at) buffers_[at].order = buffers_[at - 1].order;
+    buffers_[0].order = root;
+    return true;
+  }
+
+  // Each group in turn at the lowest offset that is free, then the scratch. Returns where the highest ends.
+  int32_t PlaceAll(int groups) {
+    for (int i = 0; i < count_; ++i) buffers_[i].placed = buffers_[i].fixed;
+    for (int i = 0; i < groups; ++i) PlaceGroup(buffers_[i].order);
+    for (int left = tensors_; left < count_; ++left) {
+      int next = -1;
+      for (int i = tensors_; i < count_; ++i) {
+        if (!buffers_[i].placed && (next < 0 || buffers_[i].size >= buffers_[next].size)) next = i;
+      }
+      if (next >= 0) PlaceGroup(next);
+    }
+    int32_t head = 0;
+    for (int i = 0; i < count_; ++i) head = Larger(head, End(buffers_[i]));
+    return head;
+  }
+
+  void PlaceGroup(int root) {
+    int32_t offset = 0;
+    for (int32_t tried = -1; tried != offset;) {
+      tried = offset;
+      for (int i = 0; i < count_; ++i) {
+        if (buffers_[i].overwrites == root && !buffers_[i].fixed) offset = Above(buffers_[i], offset);
+      }
+    }
+    for (int i = 0; i < count_; ++i) {
+      if (buffers_[i].overwrites != root || buffers_[i].fixed) continue;
+      buffers_[i].offset = offset;
+      buffers_[i].placed = true;
+    }
+  }
+
+  // `offset`, or what it must at least be with this buffer there: above each placed one that it would meet.
+  int32_t Above(const PlannedBuffer& a, int32_t offset) const {
+    for (int i = 0; i < count_; ++i) {
+      const PlannedBuffer& b = buffers_[i];
+      if (b.placed && MeetInTime(a, b) && MeetInSpace(offset, a.size, b)) offset = End(b);
+    }
+    return offset;
+  }
+
+  PlannedBuffer* buffers_;
+  int tensors_;
+  int count_;
+};
+
+}  // namespace
+
+Placement PlaceBuffers(PlannedBuffer* buffers, int tensors, int count, int32_t* head_bytes, int* culprit) {
+  Placer placer(buffers, tensors, count);
+  Placement result = placer.CheckFixed(culprit);
+  if (result == Placement::kDone) result = placer.MakeGroups(culprit);
+  if (result == Placement::kDone) *head_bytes = placer.Run();
+  return result;
+}
+
+}  // namespace mcuformer

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Runs a model in the interpreter of the tflite-micro wheel with the planner for firmware, which the wheel's Python
+// interface does not offer: the wheel's own MicroInterpreter and MicroAllocator around a TokenOverwritePlanner. Every
+// function is found by name. What is assumed of their layout is checked; an assumption that no check can reach may
+// still crash, so Python runs this in a process of its own (mcuformer/planner_run.py).
+//
+// Below that, what tests call: the planner and the placement by themselves, and the table of what ops may overwrite.
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "overwritable_inputs.h"
+#include "token_overwrite_planner.h"
+
+#define MCUF_EXPORT extern "C" __attribute__((visibility("default")))
+
+MCUF_EXPORT bool RegisterMcuformerOps(void* resolver);
+MCUF_EXPORT const char* mcuf_host_last_error();
+MCUF_EXPORT const char* mcuf_host_last_log();
+MCUF_EXPORT void mcuf_host_clear_log();
+
+namespace mcuformer {
+namespace host {
+namespace {
+
+// The wheel's functions.
+struct Runtime {
+  void (*construct_resolver)(void* resolver);
+  void* (*create_allocator)(uint8_t* arena, size_t bytes, MicroMemoryPlanner* planner);
+  size_t (*used_bytes)(const void* allocator);
+  void (*construct)(void* interpreter, const void* model, const void* resolver, void* allocator, void* variables,
+                    void* profiler);
+  void (*destroy)(void* interpreter);
+  Status (*allocate_tensors)(void* interpreter);
+  Status (*invoke)(void* interpreter);
+  Tensor* (*input)(void* interpreter, size_t index);
+  Tensor* (*output)(void* interpreter, size_t index);
+};
+
+// Binds all functions; otherwise the name of the first that is missing.
+const char* Bind(void* library, Runtime* runtime) {
+  const struct {
+    void* function;
+    const char* name;
+  } symbols[] = {
+      {&runtime->construct_resolver, "_ZN6tflite17PythonOpsResolverC1Ev"},
+      {&runtime->create_allocator, "_ZN6tflite5micro14MicroAllocator6CreateEPhmPNS0_18MicroMemoryPlannerE"},
+      {&runtime->used_bytes, "_ZNK6tflite5micro14MicroAllocator10used_bytesEv"},
+      {&runtime->construct,
+       "_ZN6tflite5micro16MicroInterpreterC1EPKNS_5ModelERKNS0_15MicroOpResolverEPNS0_14MicroAllocatorEPNS0_"
+       "22MicroResourceVariablesEPNS0_22MicroProfilerInterfaceE"},
+      {&runtime->destroy, "_ZN6tflite5micro16MicroInterpreterD1Ev"},
+      {&runtime->allocate_tensors, "_ZN6tflite5micro16MicroInterpreter15AllocateTensorsEv"},
+      {&runtime->invoke, "_ZN6tflite5micro16MicroInterpreter6InvokeEv"},
+      {&runtime->input, "_ZN6tflite5micro16MicroInterpreter5inputEm"},
+      {&runtime->output, "_ZN6tflite5micro16MicroInterpreter6outputEm"},
+  };
+  for (const auto& symbol : symbols) {
+    void* address = dlsym(library, symbol.name);
+    if (address == nullptr) return symbol.name;
+    memcpy(symbol.function, &address, sizeof(address));
+  }
+  return nullptr;
+}
+
+// The virtual functions of the wheel's own planner stand in the order that host_abi.h declares.
+bool PlannerLayoutIsKnown(void* library) {
+  static const char* const kNames[] = {
+      "_ZN6tflite5micro19GreedyMemoryPlannerD1Ev",
+      "_ZN6tflite5micro19GreedyMemoryPlannerD0Ev",
+      "_ZN6tflite5micro19GreedyMemoryPlanner9AddBufferEiii",
+      "_ZN6tflite5micro19GreedyMemoryPlanner9AddBufferEiiii",
+      "_ZN6tflite5micro19GreedyMemoryPlanner20GetMaximumMemorySizeEv",
+      "_ZN6tflite5micro19GreedyMemoryPlanner14GetBufferCountEv",
+      "_ZN6tflite5micro19GreedyMemoryPlanner18GetOffsetForBufferEiPi",
+      "_ZN6tflite5micro19GreedyMemoryPlanner4InitEPhi",
+      "_ZNK6tflite5micro19GreedyMemoryPlanner21preserves_all_tensorsEv",
+      "_ZN6tflite5micro19GreedyMemoryPlanner15PrintMemoryPlanEv",
+  };
+  void* const* vtable = static_cast<void* const*>(dlsym(library, "_ZTVN6tflite5micro19GreedyMemoryPlannerE"));
+  if (vtable == nullptr) return false;
+  vtable += 2;  // behind the offset to top and the type information
+  for (const char* name : kNames) {
+    void* const function = dlsym(library, name);
+    if (function == nullptr || *vtable++ != function) return false;
+  }
+  return true;
+}
+
+// Storage for one of the wheel's objects, several times as large as it is known to be; the second half must stay
+// untouched.
+class Storage {
+ public:
+  explicit Storage(size_t bytes) : bytes_(bytes), data_(static_cast<uint8_t*>(aligned_alloc(64, bytes))) {
+    if (data_ != nullptr) memset(data_, kUntouched, bytes_);
+  }
+  ~Storage() { free(data_); }
+  void* get() { return data_; }
+  bool HeldOut() const {
+    for (size_t i = bytes_ / 2; i < bytes_; ++i) {
+      if (data_[i] != kUntouched) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr uint8_t kUntouched = 0xA5;
+  size_t bytes_;
+  uint8_t* data_;
+};
+
+constexpr size_t kResolverBytes = 65536, kInterpreterBytes = 16384;
+
+// The tensor's data; nullptr where it does not have `bytes` bytes inside the arena.
+void* DataInArena(const Tensor* tensor, size_t bytes, const uint8_t* arena, size_t arena_bytes) {
+  if (tensor == nullptr || tensor->bytes != bytes) return nullptr;
+  const uintptr_t data = reinterpret_cast<uintptr_t>(tensor->data), start = reinterpret_cast<uintptr_t>(arena);
+  return data >= start && bytes <= arena_bytes && data - start <= arena_bytes - bytes ? tensor->data : nullptr;
+}
+
+}  // namespace
+}  // namespace host
+}  // namespace mcuformer
+
+// One run of a model; filled in by the caller down to `runs`.
+struct mcuf_host_planner_run {
+  const char* runtime;   // path of the wheel's library, which is loaded already
+  const uint8_t* model;  // aligned to 16 bytes
+  size_t model_bytes;
+  uint8_t* arena;  // aligned to 16 bytes
+  size_t arena_bytes;
+  const int8_t* inputs;  // runs * input_bytes
+  size_t input_bytes;
+  int8_t* outputs;  // runs * output_bytes
+  size_t output_bytes;
+  size_t runs;
+  size_t total;  // out: used_bytes() of the allocator, head and tail
+  size_t head;   // out: the planner's
+  char message[512];
+};
+
+// True where all runs are done; otherwise the reason is in `message`.
+MCUF_EXPORT bool mcuf_host_run_with_planner(mcuf_host_planner_run* run) {
+  using namespace mcuformer;
+  using namespace mcuformer::host;
+  const auto fail = [run](const char* what, const char* more = "") {
+    snprintf(run->message, sizeof(run->message), "%s%s", what, more);
+    return false;
+  };
+  mcuf_host_clear_log();
+  void* library = dlopen(run->runtime, RTLD_NOLOAD | RTLD_LAZY);
+  if (library == nullptr) return fail("the tflite-micro interpreter is not loaded");
+  Runtime runtime;
+  if (const char* missing = Bind(library, &runtime)) return fail("this version of tflite-micro lacks ", missing);
+  if (!PlannerLayoutIsKnown(library)) return fail("this version of tflite-micro has planners of unknown layout");
+
+  Storage resolver(kResolverBytes), interpreter(kInterpreterBytes);
+  if (resolver.get() == nullptr || interpreter.get() == nullptr) return fail("out of memory");
+  runtime.construct_resolver(resolver.get());
+  if (!resolver.HeldOut()) return fail("this version of tflite-micro has a resolver of unknown size");
+  if (!RegisterMcuformerOps(resolver.get())) return fail(mcuf_host_last_error());
+
+  TokenOverwritePlanner planner(run->model, run->model_bytes);
+  void* allocator = runtime.create_allocator(run->arena, run->arena_bytes, &planner);
+  if (allocator == nullptr) return fail("the arena is too small for its allocator");
+  uint32_t root;
+  memcpy(&root, run->model, sizeof(root));
+  runtime.construct(interpreter.get(), run->model + root, resolver.get(), allocator, nullptr, nullptr);
+  if (!interpreter.HeldOut()) return fail("this version of tflite-micro has an interpreter of unknown size");
+
+  bool ok = runtime.allocate_tensors(interpreter.get()) == kStatusOk;
+  if (!ok) fail("the interpreter refused the model: ", mcuf_host_last_log());
+  for (size_t i = 0; ok && i < run->runs; ++i) {
+    void* in = DataInArena(runtime.input(interpreter.get(), 0), run->input_bytes, run->arena, run->arena_bytes);
+    void* out = DataInArena(runtime.output(interpreter.get(), 0), run->output_bytes, run->arena, run->arena_bytes);
+    ok = in != nullptr && out != nullptr;
+    if (!ok) {
+      fail("the interpreter's input and output are not what the model says");
+      break;
+    }
+    memcpy(in, run->inputs + i * run->input_bytes, run->input_bytes);
+    ok = runtime.invoke(interpreter.get()) == kStatusOk;
+    if (!ok) fail("the interpreter failed: ", mcuf_host_last_log());
+    if (ok) memcpy(run->outputs + i * run->output_bytes, out, run->output_bytes);
+  }
+  run->total = runtime.used_bytes(allocator);
+  run->head = planner.GetMaximumMemorySize();
+  runtime.destroy(interpreter.get());
+  dlclose(library);
+  return ok;
+}
+
+// Row `index` of kOverwritableInputs: the op's name, nullptr past the end, and its input at place `place`, or -1.
+MCUF_EXPORT const char* mcuf_host_overwriting_op(int index) {
+  const int count = sizeof(mcuformer::kOverwritableInputs) / sizeof(mcuformer::kOverwritableInputs[0]);
+  return index >= 0 && index < count ? mcuformer::kOverwritableInputs[index].op : nullptr;
+}
+MCUF_EXPORT int mcuf_host_overwritable_input(int index, int place) {
+  return place < mcuformer::kMaxOverwritable ? mcuformer::kOverwritableInputs[index].inputs[place] : -1;
+}
+
+// PlaceBuffers on arrays of `count`, the first `tensors` of which are tensors; fixed: an offset, or -1. Writes offsets;
+// returns the head's bytes, or minus the Placement.
+MCUF_EXPORT int mcuf_host_place_buffers(int tensors, int count, const int* size, const int* first, const int* last,
+                                        const int* overwrites, const int* fixed, int* offsets) {
+  using namespace mcuformer;
+  auto* buffers = static_cast<PlannedBuffer*>(calloc(static_cast<size_t>(count) + 1, sizeof(PlannedBuffer)));
+  if (buffers == nullptr) return INT32_MIN;
+  for (int i = 0; i < count; ++i) {
+    buffers[i].size = size[i];
+    buffers[i].first = first[i];
+    buffers[i].last = last[i];
+    buffers[i].overwrites = static_cast<int16_t>(overwrites[i]);
+    buffers[i].fixed = fixed[i] != -1;
+    buffers[i].offset = fixed[i];
+  }
+  int32_t head = 0;
+  int culprit;
+  const Placement result = PlaceBuffers(buffers, tensors, count, &head, &culprit);
+  for (int i = 0; i < count; ++i) offsets[i] = buffers[i].offset;
+  free(buffers);
+  return result == Placement::kDone ? head : -static_cast<int>(result);
+}
+
+// What TFLM asks of a TokenOverwritePlanner, in its order; workspace: for Init. Writes offsets; returns the head's
+// bytes, or -1 and a log line.
+MCUF_EXPORT int mcuf_host_plan_model(const void* model, size_t model_bytes, unsigned char* workspace,
+                                     int workspace_bytes, int count, const int* size, const int* first, const int* last,
+                                     const int* fixed, int* offsets) {
+  using namespace mcuformer;
+  mcuf_host_clear_log();
+  TokenOverwritePlanner planner(model, model_bytes);
+  if (planner.Init(workspace, workspace_bytes) != kOk) return -1;
+  for (int i = 0; i < count; ++i) {
+    const Status status = fixed[i] == -1 ? planner.AddBuffer(size[i], first[i], last[i])
+                                         : planner.AddBuffer(size[i], first[i], last[i], fixed[i]);
+    if (status != kOk) return -1;
+  }
+  for (int i = 0; i < planner.GetBufferCount(); ++i) {
+    if (planner.GetOffsetForBuffer(i, &offsets[i]) != kOk) return -1;
+  }
+  return static_cast<int>(planner.GetMaximumMemorySize());
+}

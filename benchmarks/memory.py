@@ -117,7 +117,7 @@ def main() -> int:
     ]  # fmt: skip
     table.show(columns, cells)
     print(
-        "\nBytes, and median milliseconds on this machine. paper's M: its sizing rule, weights counted. stock: by formula."
+        "\nBytes, and median milliseconds on this machine. paper's M counts the weights; stock is by formula."
     )
     return table.finish({"rows": rows}, requirements(rows), arguments.json)
 

@@ -172,7 +172,7 @@ class Lowering:
         k = head_scales(qkv_samples, dims.q_dim, dims.kv_heads)
         v = head_scales(qkv_samples, dims.q_dim + dims.kv_dim, dims.kv_heads)
         kv_of = np.arange(dims.num_heads) * dims.kv_heads // dims.num_heads
-        # Scores coarser than half a step of the softmax table cannot be told: saturate q and k alike instead.
+        # Where scores are too coarse even for the largest shift, q and k saturate alike.
         most = int_attention.largest_score_step(dim)
         for g in range(dims.kv_heads):
             excess = np.max(q[kv_of == g]) * k[g] / most

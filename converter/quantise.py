@@ -42,7 +42,7 @@ class Quantisation:
             factor = np.rint(scale / base).astype(np.int64)
             if factor.max() > most:
                 break
-            if np.allclose(scale, base * factor, rtol=1e-9):
+            if np.allclose(scale, base * factor, rtol=1e-9, atol=0):
                 return base, factor
         raise ValueError(f"scales are not integer multiples, up to {most}, of one")
 

@@ -12,8 +12,10 @@ from mcuformer.errors import ConfigError
 
 MAX_TOKENS = 512  # IntAttention sums 512 * 32767 * 128 < 2^31
 MAX_EMBED_DIM = 4096  # IntLayerNorm
+MAX_HEAD_DIM = 1024  # IntAttention
 MAX_FEATURES = 16384  # InPlaceFC
 MAX_STEM_CHANNELS = 1024  # StemConv
+MAX_PATCH_INPUTS = 65000  # DecomposedPatchEmbed
 
 
 def _is_number(value) -> bool:
@@ -102,6 +104,12 @@ class SubnetConfig:
                 f"patch_size = {self.patch_size} with stem = 'conv': must be a power of two, at least 2, since every "
                 "stem convolution halves the image"
             )
+        inputs = self.patch_size**2 * self.in_channels
+        if self.stem == "patch" and inputs > MAX_PATCH_INPUTS:
+            raise ConfigError(
+                f"patch_size = {self.patch_size} with in_channels = {self.in_channels} is a patch of {inputs} inputs: "
+                f"more than {MAX_PATCH_INPUTS}, use a smaller patch"
+            )
         self._check_stem_channels()
         if self.tokens > MAX_TOKENS:
             raise ConfigError(
@@ -145,7 +153,9 @@ class SubnetConfig:
         if self.stem == "patch":
             return ()
         steps = self.patch_size.bit_length() - 1
-        inner = self.stem_channels or tuple(max(8, self.embed_dim >> (steps - 1 - i)) for i in range(steps - 1))
+        inner = self.stem_channels or tuple(
+            min(max(8, self.embed_dim >> (steps - 1 - i)), MAX_STEM_CHANNELS) for i in range(steps - 1)
+        )
         return (*inner, self.embed_dim)
 
     @property
@@ -191,8 +201,11 @@ class SubnetConfig:
             raise ConfigError(
                 f"kv_heads = {kv_heads} does not divide num_heads = {num_heads} in layer {i}: use a divisor"
             )
-        if head_dim > 1024 or num_heads * head_dim > MAX_FEATURES:
-            raise ConfigError(f"head_dim = {head_dim} with {num_heads} heads in layer {i}: too wide (head_dim <= 1024)")
+        if head_dim > MAX_HEAD_DIM or (num_heads + 2 * kv_heads) * head_dim > MAX_FEATURES:
+            raise ConfigError(
+                f"head_dim = {head_dim} with {num_heads} heads and {kv_heads} key/value heads in layer {i}: too wide, "
+                f"at most {MAX_HEAD_DIM} a head, {MAX_FEATURES} for q, k and v together"
+            )
         if not _is_number(mlp_ratio) or not 0 < mlp_ratio <= 64:
             raise ConfigError(f"mlp_ratio = {mlp_ratio!r} in layer {i}: must be a number in (0, 64]")
         mlp_dim = round(mlp_ratio * self.embed_dim)

@@ -222,7 +222,7 @@ def same(a: Graph, b: Graph) -> str | None:
             return f"quantisation of tensor {x.name}"
         if x.quantisation is not None and (
             x.quantisation.zero_point != y.quantisation.zero_point
-            or not np.allclose(x.quantisation.scale, y.quantisation.scale, rtol=1e-6)
+            or not np.allclose(x.quantisation.scale, y.quantisation.scale, rtol=1e-6, atol=0)
         ):
             return f"quantisation of tensor {x.name}"
     for x, y in zip(a.ops, b.ops, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -46,9 +47,18 @@ def main() -> None:
     except McuformerError as error:
         progress_out.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        progress_out.print("stopped", style="bold red")
-        sys.exit(130)
+
+
+def _check_outputs(*paths: Path | None) -> None:
+    """Refuses, before any work, outputs that could not be written after it."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ConfigError(f"{path}: a folder; give the name of a file to write")
+        parent = next(p for p in path.absolute().parents if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise ConfigError(f"{path}: cannot be written ({parent} is not a writable folder); choose another place")
 
 
 def _write_json(path: Path | None, result: dict) -> None:
@@ -130,6 +140,7 @@ def train(
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.nas import demo_recipe, save_subnet
 
+    _check_outputs(output, json_file, checkpoint)
     values = demo_recipe.DEMO_CONFIG.to_dict() if config is None else _read_json(config)
     for pair in setting or []:
         name, separator, text = pair.partition("=")
@@ -158,11 +169,14 @@ def train(
 
 def _read_json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: holds a {type(values).__name__}, not a mapping of config fields to values")
+    return values
 
 
 def _train_options(seed: int, epochs: int | None):
@@ -203,19 +217,19 @@ def convert(
     json_file: JsonOption = None,
 ) -> None:
     """Convert a subnet to an int8 .tflite."""
-    import torch
-
     from mcuformer.converter.lower import QuantisationOptions
     from mcuformer.converter.report import error_report
     from mcuformer.nas import load_subnet
 
+    _check_outputs(output, json_file)
     given = {"method": method, "gelu": gelu, "residual": residual}
     options = QuantisationOptions(**{name: value for name, value in given.items() if value is not None})
     net = load_subnet(subnet)
-    notes = torch.load(subnet, map_location="cpu", weights_only=True)["notes"]
+    if images < 1:
+        raise ConfigError(f"--images {images}: calibrate with at least 1 image; some hundred are better")
     calibration = _load(data, "train", _image_size(data, net.config.image_size), images)
     start = time.perf_counter()
-    model = _convert(net, calibration.images, schedule, board, options, strips, notes.get("class_names"))
+    model = _convert(net, calibration.images, schedule, board, options, strips, net.notes.get("class_names"))
     seconds = time.perf_counter() - start
     model.save(output)
     rows = error_report(model, net, calibration.images[:8]) if report else []
@@ -269,8 +283,14 @@ def run(
     """Run a model in the official tflite-micro interpreter; prints its top-1."""
     from mcuformer.interpreter import Interpreter
 
+    _check_outputs(json_file)
     interpreter = Interpreter(model)
     dataset = _load(data, split, _image_size(data, interpreter.image_size), limit)
+    if len(dataset.class_names) != len(interpreter.class_names):
+        raise ConfigError(
+            f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "
+            "give the data it was trained for"
+        )
     logits = _run(interpreter, dataset.images)
     top1 = _top1(logits, dataset.labels)
     used = interpreter.allocations
@@ -310,6 +330,7 @@ def inspect(
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.converter.tflite_file import read
 
+    _check_outputs(plot, json_file)
     content = _read_bytes(model)
     stored = read(content, str(model))
     graph, plan = stored.graph, plan_arena(stored.graph)
@@ -395,6 +416,8 @@ def demo(
     from mcuformer.stock import stock_arena_bytes
 
     start = time.perf_counter()
+    files = {name: output / name for name in ("subnet.pt", "model.tflite", "memory_plan.png")}
+    _check_outputs(*files.values(), json_file)
     target = get_board(board)
     training, test = _load("fashion-mnist", "train", None), _load("fashion-mnist", "test", None)
     config = demo_recipe.DEMO_CONFIG
@@ -403,7 +426,6 @@ def demo(
         f"{config.embed_dim}, {config.depth} layers, {config.macs / 1e6:.1f} M MACs"
     )
     net, result = _train(config, training, test, _train_options(seed, epochs), seed, None)
-    files = {name: output / name for name in ("subnet.pt", "model.tflite", "memory_plan.png")}
     save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": result.top1})
     model = _convert(net, training.images[:256], "streamed", board, QuantisationOptions(), False, test.class_names)
     model.save(files["model.tflite"])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 import re
 import sys
@@ -21,6 +22,8 @@ from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.ops import OPS
 from mcuformer.converter.strips import in_strips, takes_strips
 from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
+
+MOST_ARENA_BYTES = 1 << 31  # a mistake rather than a wish
 
 
 def _runtime():
@@ -145,6 +148,8 @@ class Interpreter:
         needed = int(self.info["needed_bytes"])
         if arena_bytes is None:
             arena_bytes = needed
+        elif isinstance(arena_bytes, bool) or not isinstance(arena_bytes, int) or arena_bytes > MOST_ARENA_BYTES:
+            raise ConfigError(f"arena_bytes = {arena_bytes!r}: must be a whole number, at most {MOST_ARENA_BYTES}")
         elif arena_bytes < needed:
             raise PlanError(f"arena_bytes = {arena_bytes} is too small: {name} needs {needed} bytes")
         self._session = _Session(content, self.graph, arena_bytes)
@@ -236,8 +241,8 @@ def _content_of(model) -> tuple[str, bytes]:
         path = Path(model)
         try:
             return str(path), path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
     if hasattr(model, "content"):
         return "model", model.content
     raise ConfigError(f"a model is a path, bytes or what convert() returned, not {type(model).__name__}")
@@ -262,9 +267,12 @@ def run_op(
         if given not in module.INPUTS:
             raise ConfigError(f"{name} has no input {given!r}: it has {', '.join(module.INPUTS)}")
     try:
-        parsed = module.Options(**(options or {}))
+        parsed = module.Options(**{key: operator.index(value) for key, value in (options or {}).items()})
     except TypeError as error:
         raise ConfigError(f"options of {name}: {error}") from error
+    for key, value in (options or {}).items():
+        if not -(1 << 63) <= value < 1 << 63:
+            raise ConfigError(f"option {key} = {value} of {name}: does not fit 64 bits")
     graph = Graph()
     indices = {}
     for role, value in inputs.items():
@@ -274,8 +282,8 @@ def run_op(
         indices[role] = graph.add_input(role, value.shape)
     try:
         graph.output = graph.add_op(name, "output", parsed, indices, dict(constants or {}))
-    except (TypeError, ValueError, IndexError) as error:
-        raise ConfigError(f"{name}: the shapes of its inputs do not make sense ({error})") from error
+    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise ConfigError(f"{name}: its inputs or options do not make sense, or one is missing ({error})") from error
     content = tflite_file.write(graph, [], {}, with_plan=False)
     activations = sum(2 * t.bytes + 1024 for t in graph.tensors) + (1 << 20)
     session = _Session(content, graph, activations)

@@ -32,8 +32,13 @@ def save_subnet(net: FloatViT, path: str | os.PathLike, notes: dict | None = Non
 
 
 def load_subnet(path: str | os.PathLike) -> FloatViT:
-    """Reads a `subnet.pt` without unpickling code. Raises ModelError where it is not one."""
+    """Reads a `subnet.pt` without unpickling code; what was kept with it is in `.notes`.
+
+    Raises ModelError where it is not one.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise ModelError(f"{path}: a folder, not a subnet.pt")
     if not path.is_file():
         raise ModelError(f"{path}: no such file; train one with `mcuformer train`")
     try:
@@ -53,4 +58,11 @@ def load_subnet(path: str | os.PathLike) -> FloatViT:
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
         first_line = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"{path}: weights do not fit the config: {first_line}") from error
+    notes = content.get("notes", {})
+    if not isinstance(notes, dict):
+        raise ModelError(f"{path}: its notes are a {type(notes).__name__}, not a mapping; save it again")
+    names = notes.get("class_names")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ModelError(f"{path}: class_names in its notes is not a list of names; save it again")
+    net.notes = notes
     return net.eval()

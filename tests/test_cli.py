@@ -118,9 +118,20 @@ def test_mistakes_are_one_line(files, tmp_path):
     assert "unknown config field 'dept'" in mistake("train", "--set", "dept=3")
     assert "embed_dim = 64 is not divisible by num_heads = 5" in mistake("train", "--set", "num_heads=5")
     assert "not JSON" in mistake("train", "--config", data)
-    assert "cannot be written" in mistake("inspect", model, "--plot", files)
+    assert "a folder" in mistake("inspect", model, "--plot", files)
+    assert "a folder" in mistake("train", "-o", files)
+    assert "a folder" in mistake("convert", files)
+    assert "not a writable folder" in mistake("demo", "-o", model)
+    assert "--images 0" in mistake("convert", files / "subnet.pt", "--data", data, "--images", 0)
+    (tmp_path / "list.json").write_text("[1]")
+    assert "holds a list" in mistake("train", "--config", tmp_path / "list.json", "--set", "depth=1")
+    images, labels = np.zeros((10, 16, 16, 1), np.uint8), np.arange(10)
+    np.savez(tmp_path / "more.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    assert "classes" in mistake("run", model, "--data", tmp_path / "more.npz")
     assert not (tmp_path / "subnet.pt").exists()
 
 
-def test_images_of_another_size_are_named(files):
-    assert "shape" in mistake("run", files / "model.tflite", "--data", "fashion-mnist", "--limit", 2)
+def test_images_of_another_size_are_named(files, tmp_path):
+    images, labels = np.zeros((5, 8, 8, 1), np.uint8), np.arange(5)
+    np.savez(tmp_path / "small.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    assert "shape (5, 8, 8, 1)" in mistake("run", files / "model.tflite", "--data", tmp_path / "small.npz")

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one vocabulary that the kernels use for TensorFlow Lite Micro (TFLM), and the only file that knows its
-// versions:
+// The one vocabulary that the kernels use for TensorFlow Lite Micro (TFLM), and the only file that knows its versions:
 //
-//   2021-09 to 2023-05   TfLiteRegistration; before 2022-01 the context is a table of functions, then a
-//   MicroContext 2023-05 to 2026-09   TFLMRegistration, types in the global namespace since 2026-10 all of it
-//   in tflite::micro MCUF_HOST_PLUGIN     no TFLM headers: the layout of the tflite-micro wheel (host_abi.h)
+// - 2021-09 to 2023-05: TfLiteRegistration. Before 2022-01 the context is a table of functions, then a MicroContext.
+// - 2023-05 to 2026-09: TFLMRegistration, types in the global namespace.
+// - since 2026-10: all of it in tflite::micro.
+// - MCUF_HOST_PLUGIN: no TFLM headers, but the layout of the tflite-micro wheel (host_abi.h).
 //
-// Kernels need no temporary tensors. Type, dimensions and the data of constants are known in Prepare; a
-// tensor whose data is there by then is a constant.
+// Kernels need no temporary tensors. Type, dimensions and the data of constants are known in Prepare; a tensor whose
+// data is there by then is a constant.
 #ifndef MCUF_TFLM_COMPAT_H_
 #define MCUF_TFLM_COMPAT_H_
 

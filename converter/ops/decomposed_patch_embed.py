@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops.fixed_point import exact_matmul, multiplier_of, requantise, round_bias
+from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
+from mcuformer.converter.ops.weights import lower_convolution
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "DecomposedPatchEmbed"
@@ -30,17 +31,6 @@ class Options:
     channels: int = 0
 
 
-def fold_position(position: np.ndarray, acc_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """position float [tokens, d] -> int8 [1, tokens, d] and int16 factor [d] with position ~ int8 * factor * acc_scale.
-
-    The table's scale is free per channel, so it is an integer multiple of the accumulator's.
-    """
-    largest = np.abs(position).max(axis=0)
-    factor = np.clip(np.ceil(largest / (127 * acc_scale)), 1, 32767)
-    table = np.clip(np.rint(position / (factor * acc_scale)), -127, 127).astype(np.int8)
-    return table[None], factor.astype(np.int16)
-
-
 def split_fields(weight: np.ndarray) -> np.ndarray:
     """[d, P, P, C] -> [fields, d, 16 * C], row by row of fields, zeros past the patch's edge."""
     d, size, _, channels = weight.shape
@@ -54,28 +44,14 @@ def split_fields(weight: np.ndarray) -> np.ndarray:
 def lower(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray, source_scale: float, source_zero: float,
     target: Quantisation,
-) -> tuple[Options, dict[str, np.ndarray], Quantisation]:  # fmt: skip
+) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
     """Options, constants, and the target widened where its scale is too fine.
 
-    weight float [d, P, P, C], position float [tokens, d]. The image's real zero point may be a fraction (-0.5 for
-    uint8 images in [-1, 1]); it only enters the bias.
+    weight float [d, P, P, C], position float [tokens, d].
     """
-    d, size = weight.shape[:2]
-    flat = weight.reshape(d, -1)
-    largest = np.maximum(np.abs(flat).max(axis=1), np.finfo(np.float32).tiny)
-    acc_scale = source_scale * largest / 127.0
-    quantised = np.clip(np.rint(flat / (largest / 127.0)[:, None]), -127, 127).astype(np.int8)
-    target = target.at_least(2.001 * acc_scale)
-    folded = bias / acc_scale - source_zero * quantised.astype(np.float64).sum(axis=1)
-    table, factor = fold_position(position, acc_scale)
-    constants = {
-        "weights": split_fields(quantised.reshape(weight.shape)),
-        "bias": round_bias(folded),
-        "multiplier": multiplier_of(acc_scale / target.scale),
-        "position": table,
-        "position_scale": factor,
-    }
-    return Options(size, target.zero_point), constants, target
+    constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target)
+    constants["weights"] = split_fields(constants["weights"])
+    return Options(weight.shape[1], target.zero_point), constants, target
 
 
 def reference(

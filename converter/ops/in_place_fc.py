@@ -9,7 +9,8 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops.fixed_point import exact_matmul, multiplier_of, requantise, round_bias
-from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation
+from mcuformer.converter.ops.weights import accumulator_scale, quantise_rows
+from mcuformer.converter.quantise import Quantisation
 
 NAME = "InPlaceFC"
 INPUTS = ("input", "weights", "bias", "multiplier", "gelu_table", "residual", "residual_scale")
@@ -25,7 +26,11 @@ class Options:
 
 
 def quantise_weights(
-    weight: np.ndarray, source: Quantisation, residual: Quantisation | None
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    source: Quantisation,
+    target: Quantisation,
+    residual: Quantisation | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """weights int8 [out, in], accumulator scale float [out], residual_scale int16 [out] or None.
 
@@ -33,16 +38,15 @@ def quantise_weights(
     residual enters the accumulator by an integer factor, exactly (the weight scale is free).
     """
     effective = weight * source.scale  # per input step; scales of single inputs go into the weights
-    acc_scale = np.maximum(np.abs(effective).max(axis=1), SMALLEST_SCALE) / 127.0
+    acc_scale = accumulator_scale(effective, target, bias)
     factor = None
     if residual is not None:
         residual_step = np.broadcast_to(residual.scale, acc_scale.shape)
         factor = np.minimum(np.floor(residual_step / acc_scale), MAX_RESIDUAL_SCALE)
-        # A factor below 1: the residual is finer than one step of the accumulator, so rounding it is below the noise.
+        # A factor below 1: the residual is finer than one step of the accumulator, and is rounded to whole ones.
         acc_scale = np.where(factor >= 1, residual_step / np.maximum(factor, 1), acc_scale)
         factor = np.where(factor >= 1, factor, np.rint(residual_step / acc_scale)).astype(np.int16)
-    quantised = np.clip(np.rint(effective / acc_scale[:, None]), -127, 127).astype(np.int8)
-    return quantised, acc_scale, factor
+    return quantise_rows(effective, acc_scale), acc_scale, factor
 
 
 def lower(
@@ -56,7 +60,7 @@ def lower(
 
     weight float [out, in], bias float [out] or None. target: of the requantised value; residual: of the stream.
     """
-    weights, acc_scale, factor = quantise_weights(weight, source, residual)
+    weights, acc_scale, factor = quantise_weights(weight, bias, source, target, residual)
     target = target.at_least(2.001 * acc_scale)
     folded = -source.zero_point * weights.astype(np.float64).sum(axis=1)
     if bias is not None:

@@ -36,22 +36,28 @@ class Options:
     zero_point: int  # of the output; q, k and v have zero point 0
 
 
+def largest_score_shift(head_dim: int) -> int:
+    """The most that score differences, below head_dim * 2^15, can be shifted within int32."""
+    return 15 - (head_dim - 1).bit_length()
+
+
 def largest_score_step(head_dim: int) -> float:
-    """The largest q_scale * k_scale whose score multiplier is below 2^31."""
-    return 0.499 * np.sqrt(head_dim) / STEPS_PER_NAT
+    """The largest q_scale * k_scale that score_multiplier and score_shift can express."""
+    return 0.499 * np.sqrt(head_dim) / STEPS_PER_NAT * 2.0 ** largest_score_shift(head_dim)
 
 
 def lower_head(q_scale: float, k_scale: float, v_scale: float, out_scale: float, head_dim: int) -> np.ndarray:
-    """int32 [3] of one query head: score_multiplier, out_multiplier, out_exponent (see the C header)."""
-    score = multiplier_of(q_scale * k_scale / np.sqrt(head_dim) * STEPS_PER_NAT)
+    """int32 [4] of one query head: score_multiplier, out_multiplier, out_exponent, score_shift (see the C header)."""
+    step = q_scale * k_scale / np.sqrt(head_dim) * STEPS_PER_NAT
+    shift = max(0, int(np.ceil(np.log2(step / 0.4999))))
     mantissa, exponent = np.frexp(v_scale / out_scale)
     exponent = int(np.clip(exponent, MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT))
     mantissa = np.clip(np.rint(v_scale / out_scale * 2.0 ** (31 - exponent)), 2**30, 2**31 - 1)
-    return np.array([score, mantissa, exponent], np.int64).astype(np.int32)
+    return np.array([multiplier_of(step / 2.0**shift), mantissa, exponent, shift], np.int64).astype(np.int32)
 
 
 def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.ndarray:
-    """qkv int8 [batch, tokens, S], head_params int32 [heads, 3] -> int8 like qkv, head outputs where q stood."""
+    """qkv int8 [batch, tokens, S], head_params int32 [heads, 4] -> int8 like qkv, head outputs where q stood."""
     heads, dim, kv = len(head_params), options.head_dim, options.kv_heads
     out = qkv.copy()
     for h in range(heads):
@@ -60,9 +66,9 @@ def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.
         q = qkv[..., h * dim : (h + 1) * dim]
         k = np.maximum(qkv[..., k_at : k_at + dim], K_FLOOR)
         v = qkv[..., v_at : v_at + dim]
-        score_multiplier, out_multiplier, out_exponent = (int(value) for value in head_params[h])
+        score_multiplier, out_multiplier, out_exponent, score_shift = (int(value) for value in head_params[h])
         scores = exact_matmul(q, np.swapaxes(k, -1, -2))
-        index = mulhi_round(scores.max(axis=-1, keepdims=True) - scores, score_multiplier)
+        index = mulhi_round((scores.max(axis=-1, keepdims=True) - scores) << score_shift, score_multiplier)
         e = SOFTMAX_TABLE[np.minimum(index, len(SOFTMAX_TABLE) - 1)].astype(np.int64)
         total = e.sum(axis=-1, keepdims=True)
         zeros = 32 - np.ceil(np.log2(total + 0.5)).astype(np.int64)  # leading zeros of a 32-bit word

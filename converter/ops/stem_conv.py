@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops.decomposed_patch_embed import fold_position
-from mcuformer.converter.ops.fixed_point import exact_matmul, multiplier_of, requantise, round_bias
+from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
+from mcuformer.converter.ops.weights import lower_convolution
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "StemConv"
@@ -30,20 +30,7 @@ def lower(
     target: Quantisation, relu: bool,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
     """Options, constants, and the target widened where its scale is too fine. weight float [out, 3, 3, in]."""
-    out = len(weight)
-    flat = weight.reshape(out, -1)
-    largest = np.maximum(np.abs(flat).max(axis=1), np.finfo(np.float32).tiny)
-    acc_scale = source_scale * largest / 127.0
-    quantised = np.clip(np.rint(flat / (largest / 127.0)[:, None]), -127, 127).astype(np.int8)
-    target = target.at_least(2.001 * acc_scale)
-    table, factor = (None, None) if position is None else fold_position(position, acc_scale)
-    constants = {
-        "weights": quantised.reshape(weight.shape),
-        "bias": round_bias(bias / acc_scale - source_zero * quantised.astype(np.float64).sum(axis=1)),
-        "multiplier": multiplier_of(acc_scale / target.scale),
-        "position": table,
-        "position_scale": factor,
-    }
+    constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target)
     pad = int(np.clip(np.ceil(source_zero), -128, 127))
     return Options(target.zero_point, pad, target.zero_point if relu else -128), constants, target
 

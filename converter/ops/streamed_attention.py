@@ -52,7 +52,7 @@ def reference(options: Options, stream: np.ndarray, params: np.ndarray) -> np.nd
         params_blob.array(sections[NORM + 2], "uint8"),
     )
     qkv = in_place_fc.reference(in_place_fc.Options(qkv_zero), x, *params_blob.fully_connected(sections, QKV))
-    head_params = params_blob.array(sections[HEAD_PARAMS], "int32").reshape(-1, 3)
+    head_params = params_blob.array(sections[HEAD_PARAMS], "int32").reshape(-1, 4)
     x = int_attention.reference(int_attention.Options(kv_heads, head_dim, attention_zero), qkv, head_params)
     return in_place_fc.reference(
         in_place_fc.Options(proj_zero),
@@ -68,7 +68,7 @@ def scratch_bytes(options: Options, tensors) -> int:
     _, tokens, d = tensors[0].shape
     sections = params_blob.unpack(tensors[1].data)
     block, kv_heads, at_once, head_dim, *_ = params_blob.array(sections[SCALARS], "int32").tolist()
-    heads = len(sections[HEAD_PARAMS]) // 12
+    heads = len(sections[HEAD_PARAMS]) // 16
     return kernel_library.streamed_attention_scratch_bytes(tokens, block, d, heads, kv_heads, at_once, head_dim)
 
 

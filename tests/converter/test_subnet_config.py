@@ -120,7 +120,7 @@ def test_json_round_trip():
         ({"num_heads": 0}, "num_heads = 0 in layer 0: must be a positive integer"),
         ({"num_heads": 3.0}, "num_heads = 3.0 in layer 0: must be a positive integer"),
         ({"head_dim": 0}, "head_dim = 0 in layer 0"),
-        ({"head_dim": 2000}, "head_dim = 2000 with 3 heads in layer 0: too wide"),
+        ({"head_dim": 2000}, "head_dim = 2000 with 3 heads and 3 key/value heads in layer 0: too wide"),
         ({"kv_heads": 2}, "kv_heads = 2 does not divide num_heads = 3 in layer 0"),
         ({"mlp_ratio": 0}, "mlp_ratio = 0 in layer 0"),
         ({"mlp_ratio": "4"}, "mlp_ratio = '4' in layer 0"),

@@ -12,7 +12,7 @@ from mcuformer.converter.quantise import Quantisation
 def test_core_equals_reference(seed):
     rng = np.random.default_rng(seed)
     tokens, features, out = (int(rng.choice(c)) for c in (rv.TOKENS, rv.WIDTHS, rv.WIDTHS))
-    stride = features + int(rng.choice([0, 0, 5]))
+    stride = features + int(rng.choice([0, 0, 5, 200]))  # 200: outputs wider than the input's use, not than its row
     x, weights = rv.int8(rng, tokens, stride), rv.weights(rng, out, features)
     bias, multiplier = rv.requantisation(rng, out, features)
     table = rv.int8(rng, 256) if rng.random() < 0.3 else None
@@ -39,8 +39,9 @@ def test_overlap_that_is_not_overwriting_is_refused():
     inside = core_calls.Buffer(8)
     inside.memory = memory.memory[8:]
     inside.size = 56
-    status = core_calls.call("mcuf_in_place_fc_s8", params, memory, None, inside, scratch_bytes=64)
-    assert status == core_calls.OVERLAP
+    for first, residual, output in ((memory, None, inside), (core_calls.Buffer(64), memory, inside)):
+        status = core_calls.call("mcuf_in_place_fc_s8", params, first, residual, output, scratch_bytes=64)
+        assert status == core_calls.OVERLAP
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_residual_enters_exactly():
     for _ in range(20):
         weight = rng.normal(size=(24, 32)) * rng.uniform(0.01, 1)
         source, residual = Quantisation(rng.uniform(0.01, 0.1)), Quantisation(rng.uniform(0.01, 0.1, 24))
-        _, acc_scale, factor = in_place_fc.quantise_weights(weight, source, residual)
+        _, acc_scale, factor = in_place_fc.quantise_weights(weight, None, source, Quantisation(0.5), residual)
         np.testing.assert_allclose(factor * acc_scale, residual.scale, rtol=1e-12)
 
 

@@ -48,7 +48,7 @@ def test_extremes_do_not_overflow():
 
 
 @pytest.mark.parametrize("tokens", [5, 49, 196, 500])
-@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("spread", [0.3, 1.0, 3.0, 30.0])
 def test_within_one_step_of_float64(tokens, spread):
     """Against float64 attention of the same int8 q, k, v: 99.9 % of the outputs within 1 LSB."""
     rng = np.random.default_rng(tokens)
@@ -86,15 +86,18 @@ def test_the_table_in_c_is_the_generators():
         ({"out_stride": 31}, core_calls.SIZE),
         ({"zero_point": -129}, core_calls.VALUE),
         ({"head_params": None}, core_calls.NULL),
-        ({"head_params": np.array([[-1, 1 << 30, 0]] * 2, np.int32)}, core_calls.VALUE),
-        ({"head_params": np.array([[1, 1, 0]] * 2, np.int32)}, core_calls.VALUE),
-        ({"head_params": np.array([[1, 1 << 30, 13]] * 2, np.int32)}, core_calls.VALUE),
+        ({"head_params": np.array([[-1, 1 << 30, 0, 0]] * 2, np.int32)}, core_calls.VALUE),
+        ({"head_params": np.array([[1, 1, 0, 0]] * 2, np.int32)}, core_calls.VALUE),
+        ({"head_params": np.array([[1, 1 << 30, 13, 0]] * 2, np.int32)}, core_calls.VALUE),
+        ({"head_params": np.array([[1, 1 << 30, -9, 0]] * 2, np.int32)}, core_calls.VALUE),
+        ({"head_params": np.array([[1, 1 << 30, 0, -1]] * 2, np.int32)}, core_calls.VALUE),
+        ({"head_params": np.array([[1, 1 << 30, 0, 12]] * 2, np.int32)}, core_calls.VALUE),
     ],
 )
 def test_check_refuses(change, status):
     values = dict(
         tokens=4, num_heads=2, kv_heads=2, head_dim=16, in_stride=96, out_stride=96, zero_point=0,
-        head_params=np.array([[1, 1 << 30, 0]] * 2, np.int32),
+        head_params=np.array([[1, 1 << 30, 0, 0]] * 2, np.int32),
     )  # fmt: skip
     keep: list = []
     params = core_calls.filled(core_calls.AttentionParams, keep, **(values | change))

@@ -116,6 +116,12 @@ def test_arena_too_small(tiny_model, tiny_images):
     np.testing.assert_array_equal(Interpreter(tiny_model, need)(tiny_images), tiny_model.reference(tiny_images))
 
 
+@pytest.mark.parametrize("size", [1e5, float("nan"), "100000", True, 1 << 40])
+def test_arena_of_no_size(tiny_model, size):
+    with pytest.raises(ConfigError, match="arena_bytes = "):
+        Interpreter(tiny_model, arena_bytes=size)
+
+
 def test_not_a_model(tmp_path):
     with pytest.raises(ConfigError, match="not int"):
         Interpreter(3)
@@ -159,7 +165,8 @@ def test_run_op_equals_reference():
     rng = np.random.default_rng(0)
     x = rng.integers(-128, 128, (1, 7, 33)).astype(np.int8)
     gamma, beta = rng.integers(-3000, 3000, 33).astype(np.int16), rng.integers(-(1 << 20), 1 << 20, 33).astype(np.int32)
-    got = run_op("IntLayerNorm", {"input": x}, {"gamma": gamma, "beta": beta}, {"zero_point": 3, "epsilon": 10})
+    options = {"zero_point": np.int64(3), "epsilon": 10}
+    got = run_op("IntLayerNorm", {"input": x}, {"gamma": gamma, "beta": beta}, options)
     want = int_layer_norm.reference(int_layer_norm.Options(3, 10), x, gamma, beta)
     np.testing.assert_array_equal(got, want)
 
@@ -186,6 +193,27 @@ def test_run_op_with_residual():
         (("IntGeLU", {"input": np.zeros((1, 4), np.float32)}), DataError, "activations are int8"),
         (("IntLayerNorm", {"input": np.zeros((1, 4, 8), np.int8)}, {}, {"zero": 1}), ConfigError, "options of"),
         (("IntGeLU", {"input": np.zeros((1, 4), np.int8)}), ModelError, "table"),
+        (("IntGeLU", {}, {"table": np.zeros(256, np.int8)}), ConfigError, "missing"),
+        (
+            (
+                "TokenMean",
+                {"input": np.zeros((1, 4, 8), np.int8)},
+                {},
+                dict(in_zero_point=0.5, zero_point=0, multiplier=1),
+            ),
+            ConfigError,
+            "options of",
+        ),
+        (
+            (
+                "TokenMean",
+                {"input": np.zeros((1, 4, 8), np.int8)},
+                {},
+                dict(in_zero_point=0, zero_point=0, multiplier=2**70),
+            ),
+            ConfigError,
+            "64 bits",
+        ),
         (
             (
                 "IntLayerNorm",

@@ -91,7 +91,7 @@ def int_gelu() -> Model:
 def int_attention() -> Model:
     return Model(
         "mcuformer.IntAttention",
-        {"qkv": Activation((1, 6, 16)), "head_params": np.array([[SCALE, 1 << 30, 1]] * 2, np.int32)},
+        {"qkv": Activation((1, 6, 16)), "head_params": np.array([[SCALE, 1 << 30, 1, 0]] * 2, np.int32)},
         Activation((1, 6, 16)),
         {"kv_heads": 1, "head_dim": 4, "zero_point": 0},
     )

@@ -82,7 +82,7 @@ def test_any_number_of_heads_at_once_gives_the_same(layers):
         ("StreamedAttention", dict(section=0, at=3, value=11), "size"),
         ("StreamedAttention", dict(section=0, size=36), "not whole"),
         ("StreamedAttention", dict(section=4, at=1, value=1), "legal range"),
-        ("StreamedAttention", dict(section=4, size=12), "size"),
+        ("StreamedAttention", dict(section=4, size=16), "size"),
         ("StreamedAttention", dict(section=5, size=2, dtype="int16"), "residual_scale"),
         ("StreamedAttention", dict(section=11, at=0, value=-1), "legal range"),
     ],

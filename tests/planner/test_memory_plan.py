@@ -54,6 +54,27 @@ def test_validate_names_the_violation(offsets, head, message):
         validate(problem, Solution(offsets, (), head))
 
 
+@pytest.mark.parametrize(
+    ("scratch_offset", "message"), [(0, "a .* and s .* overlap in step 1"), (160, "past"), (8, "16")]
+)
+def test_validate_checks_scratch(scratch_offset, message):
+    problem = Problem((Buffer("a", 100, 0, 1),), (Buffer("s", 32, 1, 1),))
+    validate(problem, Solution((0,), (112,), 144))
+    with pytest.raises(PlanError, match=message):
+        validate(problem, Solution((0,), (scratch_offset,), 144))
+
+
+def test_a_plan_is_validated_before_it_is_given(monkeypatch):
+    from mcuformer.converter import memory_plan
+
+    def refuse(problem, solution):
+        raise PlanError("seen")
+
+    monkeypatch.setattr(memory_plan, "validate", refuse)
+    with pytest.raises(PlanError, match="seen"):
+        plan(Problem((Buffer("a", 64, 0, 1),)))
+
+
 def test_validate_knows_what_may_overwrite():
     """The same offsets are right with the permission, and wrong without it, too late, or at another offset."""
     a = Buffer("a", 64, 0, 1)

@@ -53,12 +53,13 @@ static inline void mcuf_score_rows(const mcuf_attention_rows_shape* p, const int
 }
 
 /* Softmax numerators of one row; returns their sum, 32767 .. 512 * 32767. */
-static inline uint32_t mcuf_exponentiate_row(const int32_t* scores, int32_t tokens, int32_t score_multiplier, int16_t* e) {
+static inline uint32_t mcuf_exponentiate_row(const int32_t* scores, int32_t tokens, const int32_t* head, int16_t* e) {
+  const int32_t multiplier = head[0], factor = 1 << head[3];
   int32_t max = scores[0];
   for (int32_t j = 1; j < tokens; ++j) max = scores[j] > max ? scores[j] : max;
   uint32_t sum = 0;
   for (int32_t j = 0; j < tokens; ++j) {
-    const int32_t index = mcuf_mulhi_round(max - scores[j], score_multiplier);
+    const int32_t index = mcuf_mulhi_round((max - scores[j]) * factor, multiplier);
     e[j] = mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST];
     sum += (uint32_t)e[j];
   }
@@ -85,7 +86,8 @@ static inline void mcuf_attend_rows(const mcuf_attention_rows_shape* p, const in
   mcuf_row_scale scale[MCUF_TOKEN_BLOCK];
   for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) {
     int16_t* e = s->e + (ptrdiff_t)t * p->tokens;
-    scale[t] = mcuf_scale_of_row(mcuf_exponentiate_row(s->scores + (ptrdiff_t)t * p->tokens, p->tokens, head[0], e), head);
+    const uint32_t sum = mcuf_exponentiate_row(s->scores + (ptrdiff_t)t * p->tokens, p->tokens, head, e);
+    scale[t] = mcuf_scale_of_row(sum, head);
   }
   for (int32_t c = 0; c < p->head_dim; c += 2) {
     const int32_t pair = c + 1 < p->head_dim ? 2 : 1;
@@ -103,7 +105,7 @@ static inline void mcuf_attend_rows(const mcuf_attention_rows_shape* p, const in
 }
 
 /* count (1 .. 4) query rows of one head. q: rows of head_dim values, q_stride apart; output may equal q.
- * k: keys, k_stride apart; v_transposed: int8 [head_dim, tokens]; head: its 3 head_params. */
+ * k: keys, k_stride apart; v_transposed: int8 [head_dim, tokens]; head: its 4 head_params. */
 static inline void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* q,
                                        int32_t q_stride, const int8_t* k, const int8_t* v_transposed, int32_t count,
                                        const mcuf_attention_rows_scratch* s, int8_t* output) {

@@ -13,7 +13,7 @@ mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_emb
   if (p->patch_size < 1 || p->patch_size > 256 || p->image_height < p->patch_size || p->image_height > 4096 ||
       p->image_width < p->patch_size || p->image_width > 4096 || p->channels < 1 || p->channels > 64 ||
       p->embed_dim < 1 || p->embed_dim > MCUF_MAX_FEATURES ||
-      p->patch_size * p->patch_size * p->channels > 4 * MCUF_MAX_FEATURES ||
+      p->patch_size * p->patch_size * p->channels > MCUF_MAX_PATCH_INPUTS ||
       (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS) {
     return MCUF_ERROR_SIZE;
   }

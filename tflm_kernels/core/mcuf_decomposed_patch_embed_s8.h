@@ -17,12 +17,13 @@
 extern "C" {
 #endif
 
-#define MCUF_FIELD_SIZE 4 /* pixels, both ways */
+#define MCUF_FIELD_SIZE 4           /* pixels, both ways */
+#define MCUF_MAX_PATCH_INPUTS 65000 /* 65000 * 128 * 128 + MCUF_MAX_BIAS + 32767 * 128 < 2^31 */
 
 typedef struct {
   int32_t image_height, image_width; /* pixels, patch_size .. 4096 */
   int32_t channels;                  /* 1 .. 64 */
-  int32_t patch_size;                /* pixels, 1 .. 256 */
+  int32_t patch_size;                /* pixels, 1 .. 256; patch_size^2 * channels <= MCUF_MAX_PATCH_INPUTS */
   int32_t embed_dim;                 /* d, 1 .. MCUF_MAX_FEATURES */
   int32_t zero_point;                /* of the output, -128 .. 127 */
   /* int8 [fields, d, 4 * 4 * channels], fields = ceil(patch_size / 4)^2 row by row; 0 past the patch's edge */

@@ -19,7 +19,10 @@ mcuf_status mcuf_int_attention_s8_check(const mcuf_int_attention_params* p) {
   if (p->zero_point < -128 || p->zero_point > 127) return MCUF_ERROR_VALUE;
   for (int32_t h = 0; h < p->num_heads; ++h) {
     const int32_t* head = p->head_params + MCUF_ATTENTION_HEAD_PARAMS * h;
-    if (head[0] < 0 || head[1] < (1 << 30) || head[2] < -8 || head[2] > 12) return MCUF_ERROR_VALUE;
+    if (head[0] < 0 || head[1] < (1 << 30) || head[2] < -8 || head[2] > 12 || head[3] < 0 || head[3] > 15 ||
+        (int64_t)p->head_dim << (15 + head[3]) > INT32_MAX) {
+      return MCUF_ERROR_VALUE;
+    }
   }
   return MCUF_OK;
 }

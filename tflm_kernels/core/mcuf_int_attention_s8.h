@@ -5,7 +5,7 @@
  * A row holds [q heads | k heads | v heads]; query head i uses key/value head i * kv_heads / num_heads. Zero points of
  * q, k and v are 0. Per head, for one query row:
  *   s[j] = sum_c q[c] * max(k[j, c], -127)
- *   e[j] = table[min(mulhi_round(max(s) - s[j], score_multiplier), last)]   exp(-i / 64) in 15 bits
+ *   e[j] = table[min(mulhi_round((max(s) - s[j]) << score_shift, score_multiplier), last)]   exp(-i / 64) in 15 bits
  *   out[c] = sat8(zero_point + sum_j e[j] * v[j, c] / sum_j e[j] * (v_scale / out_scale))
  * with one clz-normalised division a row; nothing is normalised to int8 probabilities in between. */
 #ifndef MCUF_INT_ATTENTION_S8_H_
@@ -19,7 +19,7 @@ extern "C" {
 
 #define MCUF_ATTENTION_MAX_TOKENS 512 /* 512 * 32767 * 128 < 2^31 */
 #define MCUF_ATTENTION_MAX_HEAD_DIM 1024
-#define MCUF_ATTENTION_HEAD_PARAMS 3 /* int32 a head, see head_params */
+#define MCUF_ATTENTION_HEAD_PARAMS 4 /* int32 a head, see head_params */
 
 typedef struct {
   int32_t tokens;     /* 1 .. MCUF_ATTENTION_MAX_TOKENS */
@@ -29,10 +29,11 @@ typedef struct {
   int32_t in_stride;  /* bytes from token to token, >= (num_heads + 2 * kv_heads) * head_dim */
   int32_t out_stride; /* bytes from token to token, >= num_heads * head_dim; equal to in_stride to write over q */
   int32_t zero_point; /* of the output, -128 .. 127 */
-  /* [num_heads, 3]:
-   *   score_multiplier  round(q_scale * k_scale / sqrt(head_dim) * 64 * 2^32), >= 0
+  /* [num_heads, 4]:
+   *   score_multiplier  round(q_scale * k_scale / sqrt(head_dim) * 64 * 2^(32 - score_shift)), >= 0
    *   out_multiplier    mantissa of v_scale / out_scale, 2^30 .. 2^31 - 1
-   *   out_exponent      v_scale / out_scale = out_multiplier * 2^(out_exponent - 31), -8 .. 12 */
+   *   out_exponent      v_scale / out_scale = out_multiplier * 2^(out_exponent - 31), -8 .. 12
+   *   score_shift       0 .., head_dim * 2^(15 + score_shift) < 2^31 */
   const int32_t* head_params;
 } mcuf_int_attention_params;
 

@@ -26,7 +26,7 @@ typedef struct {
   int32_t kv_heads_at_once;        /* divides kv_heads; kv_heads: all keys and values are kept */
   int32_t head_dim;                /* 1 .. MCUF_ATTENTION_MAX_HEAD_DIM */
   int32_t zero_point;              /* of the attention's output */
-  const int32_t* head_params;      /* [num_heads, 3], as of IntAttention */
+  const int32_t* head_params;      /* [num_heads, 4], as of IntAttention */
   mcuf_int_layer_norm_params norm; /* its tokens are not read */
   mcuf_in_place_fc_params qkv;     /* outputs [q heads | k heads | v heads]; tokens and in_stride are not read */
   mcuf_in_place_fc_params proj;    /* has a residual; tokens and in_stride are not read */

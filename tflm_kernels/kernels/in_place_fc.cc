@@ -57,6 +57,7 @@ Status Prepare(Context* context, Node* node) {
   if (!check.ok()) return kError;
   const mcuf_in_place_fc_params params = Params(context, node, *data);
   check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), "bias from -2^30 to 2^30, multiplier from 0");
+  if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
   check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features), &data->scratch);
   return check.status();
 }

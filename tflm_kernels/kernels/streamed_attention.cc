@@ -5,7 +5,7 @@
 //   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h)
 //              0 int32 block, kv_heads, kv_heads_at_once, head_dim, attention zero point, norm zero point, epsilon low and
 //                high word, qkv zero point, proj zero point
-//              1 gamma [d] int16, 2 beta [d] int32, 3 factor [d] uint8 or none, 4 head_params [heads,3] int32,
+//              1 gamma [d] int16, 2 beta [d] int32, 3 factor [d] uint8 or none, 4 head_params [heads,4] int32,
 //              5 residual_scale [d] int16, 6 .. 8 weights, bias, multiplier of qkv, 9 .. 11 of proj
 //   output   as stream, stands over it
 #include "../core/mcuf_streamed_attention_s8.h"

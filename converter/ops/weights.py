@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights, bias and position table -> integers: what several ops lower alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mcuformer.converter.ops.fixed_point import MAX_BIAS, multiplier_of, round_bias
+from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation
+
+MAX_POSITION_SCALE = 32767
+FINEST_STEP = 2.0**-20  # of an output step: a finer accumulator gains nothing
+
+
+def accumulator_scale(
+    effective: np.ndarray, target: Quantisation, bias: np.ndarray | None, position: np.ndarray | None = None
+) -> np.ndarray:
+    """float [out]: what one step of the int32 accumulator is worth in each output channel.
+
+    effective: float [out, in], weights per input step; its largest value gets 127. Where a channel has hardly any
+    weights, the scale is that by which its bias, its position table and its multiplier still fit their integers.
+    """
+    scale = np.maximum(np.abs(effective).max(axis=1) / 127.0, SMALLEST_SCALE)
+    scale = np.maximum(scale, np.asarray(target.scale) * FINEST_STEP)
+    if bias is not None:
+        scale = np.maximum(scale, np.abs(bias) / (MAX_BIAS / 2))
+    if position is not None:
+        scale = np.maximum(scale, np.abs(position).max(axis=0) / (127 * MAX_POSITION_SCALE))
+    return scale
+
+
+def quantise_rows(effective: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """int8 [out, in] in [-127, 127]."""
+    return np.clip(np.rint(effective / scale[:, None]), -127, 127).astype(np.int8)
+
+
+def fold_position(position: np.ndarray, acc_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """position float [tokens, d] -> int8 [1, tokens, d] and int16 factor [d], position ~ int8 * factor * acc_scale.
+
+    The table's scale is free per channel, so it is an integer multiple of the accumulator's.
+    """
+    largest = np.abs(position).max(axis=0)
+    factor = np.clip(np.ceil(largest / (127 * acc_scale)), 1, MAX_POSITION_SCALE)
+    table = np.clip(np.rint(position / (factor * acc_scale)), -127, 127).astype(np.int8)
+    return table[None], factor.astype(np.int16)
+
+
+def lower_convolution(
+    weight: np.ndarray, bias: np.ndarray, position: np.ndarray | None, source_scale: float, source_zero: float,
+    target: Quantisation,
+) -> tuple[dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
+    """Constants, and the target widened where its scale is too fine. weight float [out, ...].
+
+    The image's real zero point may be a fraction (-0.5 for uint8 images in [-1, 1]); it only enters the bias.
+    """
+    effective = weight.reshape(len(weight), -1) * source_scale
+    acc_scale = accumulator_scale(effective, target, bias, position)
+    quantised = quantise_rows(effective, acc_scale)
+    target = target.at_least(2.001 * acc_scale)
+    table, factor = (None, None) if position is None else fold_position(position, acc_scale)
+    constants = {
+        "weights": quantised.reshape(weight.shape),
+        "bias": round_bias(bias / acc_scale - source_zero * quantised.astype(np.float64).sum(axis=1)),
+        "multiplier": multiplier_of(acc_scale / target.scale),
+        "position": table,
+        "position_scale": factor,
+    }
+    return constants, target

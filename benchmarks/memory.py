@@ -116,9 +116,7 @@ def main() -> int:
         for row in rows
     ]  # fmt: skip
     table.show(columns, cells)
-    print(
-        "\nBytes, and median milliseconds on this machine. paper's M counts the weights; stock is by formula."
-    )
+    print("\nBytes, and median milliseconds on this machine. paper's M counts the weights; stock is by formula.")
     return table.finish({"rows": rows}, requirements(rows), arguments.json)
 
 

@@ -7,6 +7,7 @@ import pytest
 from conftest import lively_subnet, structured_images
 
 from mcuformer import Interpreter, QuantisationOptions, SubnetConfig, convert
+from mcuformer.converter import feasibility
 
 CONFIGS, GROUP = 200, 10
 
@@ -71,6 +72,10 @@ def check(model, images, want, case):
     interpreter = Interpreter(model)
     for _ in range(2):  # the second time on a used arena
         np.testing.assert_array_equal(interpreter(images), want, err_msg=case)
+    kinds, names = {op.kind for op in model.graph.ops}, {tensor.name for tensor in model.graph.tensors}
+    if "IntGeLU" not in kinds and "norm/factor" in names:  # quantised as by default
+        strips = model.graph.tensors[model.graph.inputs[0]].external
+        assert feasibility.arena_bytes(model.config, model.schedule, strips) == model.plan.arena_bytes, case
     used = interpreter.allocations
     assert used["head"] == model.plan.head_bytes, case
     assert used["tail"] == model.plan.tail_bytes, case

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search's question: how much arena would this config take? Answered from the dimensions alone.
+
+The answer equals that of the full plan (tests and benchmarks/feasibility.py compare): where every tensor stands over
+another one or over nothing, the head is the most that is in use in one step. Only a convolution stem needs the planner.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from mcuformer import kernel_library
+from mcuformer.converter import memory_plan
+from mcuformer.converter.arena import tail_bytes
+from mcuformer.converter.memory_plan import Buffer, Problem, align
+from mcuformer.converter.ops import (
+    decomposed_patch_embed,
+    in_place_fc,
+    int_attention,
+    int_layer_norm,
+    stem_conv,
+    streamed_attention,
+    streamed_mlp,
+    token_mean,
+)
+from mcuformer.converter.stream import block_of, kv_heads_at_once
+from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
+from mcuformer.errors import ConfigError
+
+FC, NORM = in_place_fc.OP_DATA_BYTES, int_layer_norm.OP_DATA_BYTES
+
+
+class _Tally:
+    """Ops, tensors and scratch buffers of a file, and the most in use in one step."""
+
+    def __init__(self, tensors: int):
+        self.op_data: list[int] = []
+        self.tensors, self.scratch, self.head = tensors, 0, 0
+
+    def op(self, data: int, tensors: int, live: int, scratch: int = 0) -> None:
+        """tensors: constants and output; live: bytes of activations in the op's step, each rounded up."""
+        self.op_data.append(data)
+        self.tensors += tensors
+        self.scratch += scratch > 0
+        self.head = max(self.head, live + align(scratch))
+
+
+def arena_bytes(config: SubnetConfig, schedule: str = "streamed", strips: bool = False) -> int:
+    """The arena, head and tail, that convert(..., schedule=schedule, strips=strips) would plan for the config."""
+    if schedule not in ("overwrite", "streamed"):
+        raise ConfigError(f"schedule = {schedule!r}: must be one of overwrite, streamed")
+    if strips and config.stem == "conv":
+        raise ConfigError('strips need a patch embedding: this network has stem = "conv", which keeps its whole image')
+    n, d = config.tokens, config.embed_dim
+    stream = align(n * d)
+    tally = _Tally(tensors=0 if strips else 1)
+    if config.stem == "patch":
+        _patch_embed(tally, config, strips)
+    else:
+        _conv_stem(tally, config)
+    for layer in config.layers:
+        if schedule == "streamed":
+            attention, mlp = _streamed_scratch(n, d, layer)
+            tally.op(streamed_attention.OP_DATA_BYTES, 2, stream, attention)
+            tally.op(streamed_mlp.OP_DATA_BYTES, 2, stream, mlp)
+        else:
+            _layer(tally, n, d, layer)
+    tally.op(NORM, 4, stream)
+    tally.op(token_mean.OP_DATA_BYTES, 1, stream)
+    tally.op(FC, 4, align(max(d, config.num_classes)), kernel_library.in_place_fc_scratch_bytes(d))
+    tail = tail_bytes(tally.op_data, tally.tensors, tally.scratch, inputs=0 if strips else 1)
+    return tally.head + tail
+
+
+def fits(config: SubnetConfig, sram_bytes: int, schedule: str = "streamed", strips: bool = False) -> bool:
+    """Whether the arena of the config is at most sram_bytes."""
+    return arena_bytes(config, schedule, strips) <= sram_bytes
+
+
+def _patch_embed(tally: _Tally, config: SubnetConfig, strips: bool) -> None:
+    size, channels, d = config.image_size, config.in_channels, config.embed_dim
+    tokens = align(config.tokens * d)
+    if strips:
+        options = decomposed_patch_embed.Options(config.patch_size, 0)
+        rows = decomposed_patch_embed.in_strips(options, (1, size, size, channels), d).strip_rows
+        live = tokens
+        scratch = decomposed_patch_embed.strip_scratch_bytes(size, channels, config.patch_size, d, rows)
+    else:
+        live = max(align(size * size * channels), tokens)
+        scratch = kernel_library.decomposed_patch_embed_scratch_bytes(size, channels, config.patch_size, d)
+    tally.op(decomposed_patch_embed.OP_DATA_BYTES, 6, live, scratch)
+
+
+def _conv_stem(tally: _Tally, config: SubnetConfig) -> None:
+    channels = config.conv_channels
+    for i in range(len(channels)):
+        tally.op(stem_conv.OP_DATA_BYTES, 6 if i + 1 == len(channels) else 4, 0)
+        tally.scratch += 1
+    tally.head = max(tally.head, _conv_stem_head(config.image_size, config.in_channels, channels))
+
+
+@functools.lru_cache(maxsize=4096)
+def _conv_stem_head(image_size: int, in_channels: int, channels: tuple[int, ...]) -> int:
+    buffers = [Buffer("image", image_size**2 * in_channels, 0, 1)]
+    scratch = []
+    side, inputs = image_size, in_channels
+    for step, outputs in enumerate(channels, start=1):
+        side = (side + 1) // 2
+        buffers.append(Buffer(f"stem {step}", side * side * outputs, step, step + 1))
+        scratch.append(Buffer(f"scratch {step}", kernel_library.stem_conv_scratch_bytes(inputs), step, step))
+        inputs = outputs
+    return memory_plan.plan(Problem(tuple(buffers), tuple(scratch))).head_bytes
+
+
+def _factors(d: int, layer: LayerConfig) -> bool:
+    """Whether the MLP's matrices run as two factors."""
+    return layer.rank is not None and layer.rank * (d + layer.mlp_dim) < d * layer.mlp_dim
+
+
+@functools.lru_cache(maxsize=65536)
+def _streamed_scratch(n: int, d: int, layer: LayerConfig) -> tuple[int, int]:
+    """Scratch of StreamedAttention and StreamedMLP."""
+    at_once = kv_heads_at_once(n, d, layer.num_heads, layer.kv_heads, layer.head_dim)
+    attention = kernel_library.streamed_attention_scratch_bytes(
+        n, block_of(n), d, layer.num_heads, layer.kv_heads, at_once, layer.head_dim
+    )
+    widest = max(d, layer.mlp_dim, layer.rank if _factors(d, layer) else 0)
+    return attention, kernel_library.streamed_mlp_scratch_bytes(block_of(n), widest)
+
+
+def _layer(tally: _Tally, n: int, d: int, layer: LayerConfig) -> None:
+    """The ops of schedule "overwrite": each branch stands above the stream and overwrites itself."""
+    stream, scratch = align(n * d), kernel_library.in_place_fc_scratch_bytes
+
+    def fully_connected(tensors: int, inputs: int, outputs: int, stride: int | None = None) -> None:
+        tally.op(FC, tensors, stream + align(n * max(stride or inputs, outputs)), scratch(inputs))
+
+    tally.op(NORM, 4, 2 * stream)
+    fully_connected(4, d, layer.qkv_dim)
+    attention = kernel_library.int_attention_scratch_bytes(n, layer.head_dim)
+    tally.op(int_attention.OP_DATA_BYTES, 2, stream + align(n * layer.qkv_dim), attention)
+    tally.op(FC, 5, stream + align(n * layer.qkv_dim), scratch(layer.q_dim))
+    tally.op(NORM, 4, 2 * stream)
+    rank = layer.rank if _factors(d, layer) else None
+    if rank is not None:
+        fully_connected(4, d, rank)
+    fully_connected(5, rank or d, layer.mlp_dim)
+    if rank is not None:
+        fully_connected(4, layer.mlp_dim, rank)
+    tally.op(FC, 5, stream + align(n * (rank or layer.mlp_dim)), scratch(rank or layer.mlp_dim))

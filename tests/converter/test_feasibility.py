@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quick answer against the full plan. tests/e2e/test_exactness.py compares it on 200 more networks."""
+
+import dataclasses
+import time
+
+import pytest
+from conftest import TINY, lively_subnet, structured_images
+
+from mcuformer import SubnetConfig, convert
+from mcuformer.converter import feasibility
+from mcuformer.errors import ConfigError
+
+B = SubnetConfig(image_size=224, embed_dim=192, depth=12, num_classes=1000)
+
+
+@pytest.mark.parametrize("schedule", ["overwrite", "streamed"])
+@pytest.mark.parametrize("strips", [False, True])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        dict(image_size=17, patch_size=3, embed_dim=31),
+        dict(patch_size=16),
+        dict(rank_ratio=0.2, mlp_ratio=(3.0, 0.5)),
+        dict(num_heads=4, kv_heads=(1, 2)),
+        dict(stem="conv"),
+        dict(stem="conv", patch_size=8, image_size=21, stem_channels=(40, 9)),
+        dict(num_classes=900),
+    ],
+)
+def test_equals_the_full_plan(fields, schedule, strips):
+    config = dataclasses.replace(TINY, **fields)
+    if strips and config.stem == "conv":
+        with pytest.raises(ConfigError, match="whole image"):
+            feasibility.arena_bytes(config, schedule, strips)
+        return
+    model = convert(lively_subnet(config, 0), structured_images(config, 2), schedule=schedule, strips=strips)
+    assert feasibility.arena_bytes(config, schedule, strips) == model.plan.arena_bytes
+    assert feasibility.fits(config, model.plan.arena_bytes, schedule, strips)
+    assert not feasibility.fits(config, model.plan.arena_bytes - 1, schedule, strips)
+
+
+def test_known_networks():
+    """What the interpreter reports for network B (benchmarks/memory.py)."""
+    assert feasibility.arena_bytes(B) == 161_376
+    assert feasibility.arena_bytes(B, strips=True) == 99_376
+    assert feasibility.arena_bytes(B, "overwrite") == 211_296
+
+
+def test_it_is_quick():
+    """Far below the millisecond, also for configs never seen."""
+    configs = [dataclasses.replace(B, embed_dim=96 + 3 * i, head_dim=32) for i in range(50)]
+    start = time.perf_counter()
+    for config in configs:
+        feasibility.arena_bytes(config)
+    assert (time.perf_counter() - start) / len(configs) < 0.002
+
+
+def test_an_unknown_schedule():
+    with pytest.raises(ConfigError, match="schedule = 'stream'"):
+        feasibility.arena_bytes(TINY, "stream")

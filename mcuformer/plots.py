@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 from mcuformer.converter.arena import ArenaPlan
+from mcuformer.converter.memory_plan import Problem, Solution
 from mcuformer.files import write_whole
 
 STREAM, BRANCH, IMAGE, SCRATCH = "#3b6ea5", "#e0a030", "#7a9e5f", "#bbbbbb"
@@ -16,43 +17,61 @@ LETTER_WIDTH, LETTER_HEIGHT = 0.075, 0.14  # of a label, inches
 def plot_memory_plan(plan: ArenaPlan, path: str | os.PathLike, title: str) -> None:
     """Writes a PNG: time (ops) across, address (bytes) up. One rectangle a tensor; tensors that overwrite each other
     stand at one address and share a colour."""
+    label = f"{title}: head {plan.head_bytes:,} + tail {plan.tail_bytes:,} = {plan.arena_bytes:,} bytes"
+    plot_plans([(label, plan.problem, plan.solution)], path)
+
+
+def plot_plans(plans: list[tuple[str, Problem, Solution]], path: str | os.PathLike) -> None:
+    """Writes a PNG with a panel for each (title, problem, solution), side by side, all to one scale of addresses."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.patches import Patch
 
-    buffers, offsets = plan.problem.buffers, plan.solution.offsets
-    steps = max(buffer.last for buffer in buffers) + 1
-    stream = _stream_members(plan)
-    inches = min(18.0, 6 + steps * 0.3)
-    figure, axes = plt.subplots(figsize=(inches, HEIGHT), layout="constrained")
-    for i, (buffer, offset) in enumerate(zip(buffers, offsets, strict=True)):
-        colour = IMAGE if buffer.first == 0 else STREAM if i in stream else BRANCH
-        # A tensor that is overwritten ends where its successor begins.
-        last = buffer.last if any(other.overwrites == i for other in buffers) else buffer.last + 1
-        width = max(last - buffer.first, 0.5)
-        axes.bar(buffer.first, buffer.size, width, offset, align="edge", color=colour, edgecolor="white", linewidth=0.6)
-        _label(axes, buffer.name.removeprefix("layers."), buffer.first + width / 2, offset + buffer.size / 2,
-               width / steps * inches, buffer.size / plan.head_bytes * HEIGHT)  # fmt: skip
-    for buffer, offset in zip(plan.problem.scratch, plan.solution.scratch_offsets, strict=True):
-        axes.bar(buffer.first, buffer.size, 1, offset, align="edge", color=SCRATCH, hatch="///", edgecolor="white")
-    axes.axhline(plan.head_bytes, color="black", linewidth=0.8, linestyle="--")
-    axes.set_xlim(0, steps)
-    axes.set_ylim(0, plan.head_bytes * 1.1)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    axes.set_xlabel("op (order of execution; 0 is the filled input)")
-    axes.set_ylabel("address in the arena, bytes")
-    axes.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
-    axes.set_title(f"{title}: head {plan.head_bytes:,} + tail {plan.tail_bytes:,} = {plan.arena_bytes:,} bytes")
+    inches = [min(18.0, 6 + _steps(problem) * 0.3) if len(plans) == 1 else 8.0 for _, problem, _ in plans]
+    figure, panels = plt.subplots(
+        1, len(plans), figsize=(sum(inches), HEIGHT), layout="constrained", sharey=True, squeeze=False
+    )
+    top = max(solution.head_bytes for _, _, solution in plans)
+    for axes, (title, problem, solution), width in zip(panels[0], plans, inches, strict=True):
+        _draw(axes, problem, solution, top, width)
+        axes.set_title(title)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axes.set_xlabel("op (order of execution; 0 is the filled input)")
+    panels[0][0].set_ylim(0, top * 1.1)
+    panels[0][0].set_ylabel("address in the arena, bytes")
+    panels[0][0].yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
     legend = {"image": IMAGE, "residual stream": STREAM, "inside a layer": BRANCH}
     handles = [Patch(color=colour, label=label) for label, colour in legend.items()]
     handles.append(Patch(facecolor=SCRATCH, hatch="///", edgecolor="white", label="scratch"))
-    axes.legend(handles=handles, loc="upper right", ncols=4, fontsize=8)
+    panels[0][-1].legend(handles=handles, loc="upper right", ncols=4, fontsize=8)
     try:
-        write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))
+        write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130 if len(plans) == 1 else 80))
     finally:
         plt.close(figure)
+
+
+def _steps(problem: Problem) -> int:
+    return max(buffer.last for buffer in problem.buffers) + 1
+
+
+def _draw(axes, problem: Problem, solution: Solution, top: int, inches: float) -> None:
+    """Draws one plan; top: the highest address of the picture; inches: the panel's width."""
+    steps, stream = _steps(problem), _stream_members(problem)
+    overwritten = {buffer.overwrites for buffer in problem.buffers}
+    for i, (buffer, offset) in enumerate(zip(problem.buffers, solution.offsets, strict=True)):
+        colour = IMAGE if buffer.first == 0 else STREAM if i in stream else BRANCH
+        # A tensor that is overwritten ends where its successor begins.
+        last = buffer.last if i in overwritten else buffer.last + 1
+        width = max(last - buffer.first, 0.5)
+        axes.bar(buffer.first, buffer.size, width, offset, align="edge", color=colour, edgecolor="white", linewidth=0.6)
+        _label(axes, buffer.name.removeprefix("layers."), buffer.first + width / 2, offset + buffer.size / 2,
+               width / steps * inches, buffer.size / top * HEIGHT)  # fmt: skip
+    for buffer, offset in zip(problem.scratch, solution.scratch_offsets, strict=True):
+        axes.bar(buffer.first, buffer.size, 1, offset, align="edge", color=SCRATCH, hatch="///", edgecolor="white")
+    axes.axhline(solution.head_bytes, color="black", linewidth=0.8, linestyle="--")
+    axes.set_xlim(0, steps)
 
 
 def _label(axes, text: str, x: float, y: float, width: float, height: float) -> None:
@@ -64,15 +83,10 @@ def _label(axes, text: str, x: float, y: float, width: float, height: float) -> 
             return
 
 
-def _stream_members(plan: ArenaPlan) -> set[int]:
-    """Buffers that stand, one after the other, where the image stood."""
-    members = {0}
-    for i, buffer in enumerate(plan.problem.buffers):
-        if buffer.overwrites in members:
-            members.add(i)
-    if len(members) == 1:  # a convolution stem: the stream starts at the last stem convolution
-        start = next((i for i, b in enumerate(plan.problem.buffers) if b.name == "embed"), None)
-        for i, buffer in enumerate(plan.problem.buffers):
-            if i == start or buffer.overwrites in members - {0}:
-                members.add(i)
+def _stream_members(problem: Problem) -> set[int]:
+    """Buffers that stand, one after the other, where the patch embedding's output stands."""
+    buffers = problem.buffers
+    members = {i for i, buffer in enumerate(buffers) if buffer.name == "embed"}
+    while grown := {i for i, b in enumerate(buffers) if i not in members and b.overwrites in members}:
+        members |= grown
     return members

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arena a model needs on a 32-bit microcontroller, in bytes: head and tail, with what planning takes for a moment.
+
+The head is the host's: kernels ask for the same scratch, and buffers begin at multiples of 16 bytes there too. The tail
+holds structures of pointers, which are half as large. Sizes below are those of Cortex-M; where versions of TFLM from
+2021-09 on differ, the largest. They were read from its headers, and the sums measured on a Cortex-M4 (see the test).
+"""
+
+from __future__ import annotations
+
+from mcuformer.converter.arena import ArenaPlan
+from mcuformer.converter.graph import Graph
+from mcuformer.converter.memory_plan import align
+
+# The tail. Arena allocator 40, greedy planner 44, MicroAllocator 40, allocator of builtin data 8, graph 8. (Versions
+# with 4 more in one have 4 less in another: 124 in 2021-09, 140 in 2022-06, 132 from 2023 on, 136 with compression.)
+BASE = 140
+PER_OP = 32  # NodeAndRegistration: node 28, pointer to the registration
+PER_TENSOR = 12  # TfLiteEvalTensor: data, dimensions, type
+PER_SCRATCH = 4  # ScratchBufferHandle
+PER_POINTER = 4  # to an input, to the output
+PER_PORT = 52  # of an input, of the output: TfLiteTensor 32, its quantisation 12, the zero point as a list 8
+
+# Only while the model is prepared, at the bottom of the arena.
+REQUEST = 12  # ScratchBufferRequest
+SPARE_REQUESTS = 12  # for those that the next op may make
+LIST_BASE = 4  # where the subgraph's tensors begin
+PER_BUFFER = 24  # AllocationInfo of every tensor and scratch buffer
+PER_PLANNED_BUFFER = 40  # in the planner's lists: activations and scratch
+OLD_REQUEST = 8  # ScratchBufferRequest until 2022-03
+
+
+def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
+    """Bytes of arena that surely suffice on a Cortex-M, for an arena aligned to 16 bytes; at most 5 % above the least.
+
+    With ops, tensors (all in the file), scratch and planned buffers counted, and |x| = x rounded up to 16:
+
+        tail      140 + 32 * ops + 12 * tensors, then |tail + op data| for every op that keeps any, then 4 * scratch
+        whole     |tail + 4 * inputs| + 52 * inputs, then |... + 4| + 52 for the output
+
+    is what the interpreter takes from the top, `tail` before the head is planned and the rest after it. The arena is the
+    largest of
+
+        |head + whole|                                             what arena_used_bytes() reports, rounded up
+        |tail| + ||12 * (scratch + 12) + 4 + 24 * (tensors + scratch)| + 40 * planned|     while the head is planned
+        |tail| + |8 * (scratch + 12)| + head                       TFLM until 2022-03, which looks whether the head fits
+                                                                   before it gives up the list of requests
+
+    For the interpreter's own greedy planner, which is in the tail; TokenOverwritePlanner needs no more: its 40 bytes a
+    buffer are the same, and its state is not in the arena.
+    """
+    op_data = [op.module.OP_DATA_BYTES for op in graph.ops]
+    tensors = sum(not tensor.external for tensor in graph.tensors)
+    inputs = sum(not graph.tensors[i].external for i in graph.inputs)
+    scratch = len(plan.problem.scratch)
+
+    tail = BASE + PER_OP * len(op_data) + PER_TENSOR * tensors
+    for size in op_data:
+        tail = align(tail + size) if size else tail
+    tail += PER_SCRATCH * scratch
+    whole = tail
+    for ports in (inputs, 1):
+        whole = align(whole + PER_POINTER * ports) + PER_PORT * ports
+
+    lists = REQUEST * (scratch + SPARE_REQUESTS) + LIST_BASE + PER_BUFFER * (tensors + scratch)
+    planner = PER_PLANNED_BUFFER * (len(plan.problem.buffers) + scratch)
+    return max(
+        align(plan.head_bytes + whole),
+        align(tail) + align(align(lists) + planner),
+        align(tail) + align(OLD_REQUEST * (scratch + SPARE_REQUESTS)) + plan.head_bytes,
+    )

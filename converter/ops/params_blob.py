@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mcuformer.converter.ops import int_layer_norm
+
 ALIGNMENT = 16
 
 
@@ -44,6 +46,17 @@ def fully_connected(sections: list[bytes], at: int) -> tuple[np.ndarray, np.ndar
     """weights [out, in], bias and multiplier [out] of the three sections from `at`."""
     bias = array(sections[at + 1], "int32")
     return array(sections[at], "int8").reshape(len(bias), -1), bias, array(sections[at + 2], "int32")
+
+
+def layer_norm(sections: list[bytes], at: int, x: np.ndarray, zero_point: int, low: int, high: int) -> np.ndarray:
+    """IntLayerNorm of x with gamma, beta and factor of the three sections from `at`; low, high: words of epsilon."""
+    return int_layer_norm.reference(
+        int_layer_norm.Options(zero_point, join_int64(low, high)),
+        x,
+        array(sections[at], "int16"),
+        array(sections[at + 1], "int32"),
+        array(sections[at + 2], "uint8"),
+    )
 
 
 def split_int64(value: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, params_blob
+from mcuformer.converter.ops import in_place_fc, int_attention, params_blob
 
 NAME = "StreamedAttention"
 INPUTS = ("stream", "params")
@@ -44,13 +44,7 @@ def reference(options: Options, stream: np.ndarray, params: np.ndarray) -> np.nd
     sections = params_blob.unpack(params)
     scalars = params_blob.array(sections[SCALARS], "int32").tolist()
     _, kv_heads, _, head_dim, attention_zero, norm_zero, low, high, qkv_zero, proj_zero = scalars
-    x = int_layer_norm.reference(
-        int_layer_norm.Options(norm_zero, params_blob.join_int64(low, high)),
-        stream,
-        params_blob.array(sections[NORM], "int16"),
-        params_blob.array(sections[NORM + 1], "int32"),
-        params_blob.array(sections[NORM + 2], "uint8"),
-    )
+    x = params_blob.layer_norm(sections, NORM, stream, norm_zero, low, high)
     qkv = in_place_fc.reference(in_place_fc.Options(qkv_zero), x, *params_blob.fully_connected(sections, QKV))
     head_params = params_blob.array(sections[HEAD_PARAMS], "int32").reshape(-1, 4)
     x = int_attention.reference(int_attention.Options(kv_heads, head_dim, attention_zero), qkv, head_params)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import in_place_fc, int_layer_norm, params_blob
+from mcuformer.converter.ops import in_place_fc, params_blob
 
 NAME = "StreamedMLP"
 INPUTS = ("stream", "params")
@@ -38,13 +38,7 @@ def reference(options: Options, stream: np.ndarray, params: np.ndarray) -> np.nd
     sections = params_blob.unpack(params)
     scalars = params_blob.array(sections[SCALARS], "int32").tolist()
     _, zero_point, low, high, gelu_layer, *zero_points = scalars
-    x = int_layer_norm.reference(
-        int_layer_norm.Options(zero_point, params_blob.join_int64(low, high)),
-        stream,
-        params_blob.array(sections[NORM], "int16"),
-        params_blob.array(sections[NORM + 1], "int32"),
-        params_blob.array(sections[NORM + 2], "uint8"),
-    )
+    x = params_blob.layer_norm(sections, NORM, stream, zero_point, low, high)
     for i, zero_point in enumerate(zero_points):
         table = params_blob.array(sections[GELU_TABLE], "int8") if i == gelu_layer else None
         last = i == len(zero_points) - 1

@@ -183,22 +183,28 @@ def token_mean(x, in_zero_point, zero_point, multiplier, alias=None):
     return output.values(x.shape[1:])
 
 
-def decomposed_patch_embed(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
-                           alias=None):  # fmt: skip
+def _patch_embed_params(keep, image, patch_size, zero_point, weights, bias, multiplier, position, position_scale):
+    """Checked params and the number of tokens."""
     height, width, channels = image.shape
-    d = len(bias)
-    tokens = (height // patch_size) * (width // patch_size)
-    keep: list = []
     params = filled(
         PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_size=patch_size,
-        embed_dim=d, zero_point=zero_point, weights=weights, bias=bias, multiplier=multiplier, position=position,
-        position_scale=position_scale,
+        embed_dim=len(bias), zero_point=zero_point, weights=weights, bias=bias, multiplier=multiplier,
+        position=position, position_scale=position_scale,
     )  # fmt: skip
     assert check("mcuf_decomposed_patch_embed_s8", params) == OK
-    buffers, output = place({"input": image}, tokens * d, alias)
-    scratch = kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, patch_size, d)
+    return params, (height // patch_size) * (width // patch_size)
+
+
+def decomposed_patch_embed(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
+                           alias=None):  # fmt: skip
+    keep: list = []
+    constants = (weights, bias, multiplier, position, position_scale)
+    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants)
+    _, width, channels = image.shape
+    buffers, output = place({"input": image}, tokens * len(bias), alias)
+    scratch = kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, patch_size, len(bias))
     assert call("mcuf_decomposed_patch_embed_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
-    return output.values((tokens, d))
+    return output.values((tokens, len(bias)))
 
 
 def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, position=None, position_scale=None):
@@ -220,16 +226,11 @@ def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, posi
 def decomposed_patch_embed_strips(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
                                   strip_rows):  # fmt: skip
     """The same with the image through a callback; also checks that every row comes once, in order."""
+    keep: list = []
+    constants = (weights, bias, multiplier, position, position_scale)
+    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants)
     height, width, channels = image.shape
     d = len(bias)
-    tokens = (height // patch_size) * (width // patch_size)
-    keep: list = []
-    params = filled(
-        PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_size=patch_size,
-        embed_dim=d, zero_point=zero_point, weights=weights, bias=bias, multiplier=multiplier, position=position,
-        position_scale=position_scale,
-    )  # fmt: skip
-    assert check("mcuf_decomposed_patch_embed_s8", params) == OK
     asked: list[int] = []
 
     def rows(_user, first, count, target):

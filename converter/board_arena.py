@@ -12,14 +12,13 @@ from mcuformer.converter.arena import ArenaPlan
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory_plan import align
 
-# The tail. Arena allocator 40, greedy planner 44, MicroAllocator 40, allocator of builtin data 8, graph 8. (Versions
-# with 4 more in one have 4 less in another: 124 in 2021-09, 140 in 2022-06, 132 from 2023 on, 136 with compression.)
-BASE = 140
+# The tail.
+BASE = 140  # allocators 40, 40 and 8, greedy planner 44, graph 8, as in 2022-04; less before, 132 to 136 since
 PER_OP = 32  # NodeAndRegistration: node 28, pointer to the registration
 PER_TENSOR = 12  # TfLiteEvalTensor: data, dimensions, type
 PER_SCRATCH = 4  # ScratchBufferHandle
 PER_POINTER = 4  # to an input, to the output
-PER_PORT = 52  # of an input, of the output: TfLiteTensor 32, its quantisation 12, the zero point as a list 8
+PER_PORT = 60  # of an input, of the output: TfLiteTensor 40 (32 with short enums), quantisation 12, its zero point 8
 
 # Only while the model is prepared, at the bottom of the arena.
 REQUEST = 12  # ScratchBufferRequest
@@ -36,13 +35,14 @@ def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
     With ops, tensors (all in the file), scratch and planned buffers counted, and |x| = x rounded up to 16:
 
         tail      140 + 32 * ops + 12 * tensors, then |tail + op data| for every op that keeps any, then 4 * scratch
-        whole     |tail + 4 * inputs| + 52 * inputs, then |... + 4| + 52 for the output
+        whole     |tail + 4 * inputs| + 60 * inputs, then |... + 4| + 60 for the output
 
-    is what the interpreter takes from the top, `tail` before the head is planned and the rest after it. The arena is the
-    largest of
+    is what the interpreter takes from the top, `tail` before the head is planned and the rest after it. The arena is
+    the largest of
 
         |head + whole|                                             what arena_used_bytes() reports, rounded up
-        |tail| + ||12 * (scratch + 12) + 4 + 24 * (tensors + scratch)| + 40 * planned|     while the head is planned
+        |tail| + ||12 * (scratch + 12) + 4 + 24 * (tensors + scratch)| + 40 * planned|
+                                                                   while the head is planned
         |tail| + |8 * (scratch + 12)| + head                       TFLM until 2022-03, which looks whether the head fits
                                                                    before it gives up the list of requests
 

@@ -10,9 +10,10 @@ from functools import cached_property
 
 import numpy as np
 
-from mcuformer.boards import get_board
+from mcuformer.boards import Board, get_board
 from mcuformer.converter import tflite_file
 from mcuformer.converter.arena import ArenaPlan, plan_arena
+from mcuformer.converter.board_arena import board_arena_bytes
 from mcuformer.converter.calibrate import calibrate, check_images
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
@@ -76,6 +77,15 @@ class Model:
         """The integer reference's logits. images uint8 [n, H, W, C] -> float32 [n, classes]; exact, numpy integers."""
         return self.graph.reference(check_images(images, self.config))
 
+    def arena_bytes(self, board: str | Board) -> int:
+        """Bytes of arena that surely suffice on a board, where the runtime's structures are of 32 bits.
+
+        Less than plan.arena_bytes, which is what the host's interpreter takes; all boards of the table are alike.
+        """
+        if not isinstance(board, Board):
+            get_board(board)  # ConfigError where there is none of that name
+        return board_arena_bytes(self.graph, self.plan)
+
 
 def convert(
     net: FloatViT,
@@ -122,10 +132,10 @@ def convert(
 
 def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None) -> None:
     """Raises PlanError where the arena or the model file is over the budget, both in bytes."""
-    if model.plan.arena_bytes > sram_budget:
+    if (arena := model.arena_bytes(board)) > sram_budget:
         raise PlanError(
-            f"the arena of {model.plan.arena_bytes:,} bytes is over the {sram_budget:,} bytes that {board} has for it: "
-            "use fewer tokens, a smaller embed_dim or mlp_ratio, or a larger board"
+            f"the arena of {arena:,} bytes is over the {sram_budget:,} bytes that {board} has for it: "
+            'use schedule="streamed", strips, fewer tokens, a smaller embed_dim or mlp_ratio, or a larger board'
         )
     if flash_budget is not None and model.model_bytes > flash_budget:
         raise PlanError(

@@ -439,7 +439,10 @@ def demo(
     table.add_row("float top-1", f"{100 * result.top1:.2f} %")
     table.add_row("int8 top-1", f"{100 * top1:.2f} %, in the tflite-micro interpreter, {len(test):,} test images")
     table.add_row("kernels against reference", "every logit equal" if exact else "LOGITS DIFFER")
-    table.add_row("arena", f"{used:,} bytes of the {target.sram_budget:,} that {board} has for it")
+    table.add_row(
+        "arena",
+        f"{model.arena_bytes(board):,} bytes of the {target.sram_budget:,} that {board} has for it; {used:,} here",
+    )
     flash = "no limit" if target.flash_budget is None else f"of the {target.flash_budget:,} that {board} has for it"
     table.add_row("model", f"{model.model_bytes:,} bytes {flash}")
     lean = stock_arena_bytes(config, route="lean_per_tensor")
@@ -456,6 +459,7 @@ def demo(
         json_file,
         {
             "float_top1": result.top1, "int8_top1": top1, "exact": exact, "arena_bytes": used,
+            "board_arena_bytes": model.arena_bytes(board),
             "model_bytes": model.model_bytes, "stock_arena_bytes": stock, "board": board, "seconds": seconds,
             "files": {name: str(path) for name, path in files.items()},
         },

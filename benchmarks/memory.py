@@ -36,7 +36,11 @@ CONFIGS = {
     "B1": dataclasses.replace(B, kv_heads=1),
     "S": dataclasses.replace(B, embed_dim=384, num_heads=6),
 }
-SCHEDULES = {"overwrite": {}, "streamed": {"schedule": "streamed"}, "strips": {"schedule": "streamed", "strips": True}}
+SCHEDULES = {
+    "overwrite": {"schedule": "overwrite"},
+    "streamed": {"schedule": "streamed"},
+    "strips": {"schedule": "streamed", "strips": True},
+}
 MOST = {
     "overwrite": {"A": 40_000, "B": 214_000, "C": 174_000},
     "streamed": {"A": 36_000, "B": 168_000, "C": 167_000, "B1": 168_000, "S": 185_000},

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The search's question: how much arena would this config take? Answered from the dimensions alone.
 
-The answer equals that of the full plan (tests and benchmarks/feasibility.py compare): where every tensor stands over
-another one or over nothing, the head is the most that is in use in one step. Only a convolution stem needs the planner.
+The answer equals that of the full plan (tests compare): where every tensor stands over another one or over nothing, the
+head is the most in use in one step. Only a convolution stem needs the planner. A norm has a factor tensor unless
+there is but one channel.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mcuformer.converter.ops import (
     token_mean,
 )
 from mcuformer.converter.stream import block_of, kv_heads_at_once
+from mcuformer.converter.strips import check_takes_strips
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 from mcuformer.errors import ConfigError
 
@@ -46,11 +48,15 @@ class _Tally:
 
 
 def arena_bytes(config: SubnetConfig, schedule: str = "streamed", strips: bool = False) -> int:
-    """The arena, head and tail, that convert(..., schedule=schedule, strips=strips) would plan for the config."""
+    """The arena, head and tail, of convert(..., schedule=schedule, strips=strips), in the host's 64-bit interpreter.
+
+    Of the default quantisation; with residual="per-tensor" the plan is some tens of bytes a layer smaller. A 32-bit
+    board mostly takes less: model.arena_bytes(board).
+    """
     if schedule not in ("overwrite", "streamed"):
         raise ConfigError(f"schedule = {schedule!r}: must be one of overwrite, streamed")
-    if strips and config.stem == "conv":
-        raise ConfigError('strips need a patch embedding: this network has stem = "conv", which keeps its whole image')
+    if strips:
+        check_takes_strips(config)
     n, d = config.tokens, config.embed_dim
     stream = align(n * d)
     tally = _Tally(tensors=0 if strips else 1)
@@ -65,7 +71,7 @@ def arena_bytes(config: SubnetConfig, schedule: str = "streamed", strips: bool =
             tally.op(streamed_mlp.OP_DATA_BYTES, 2, stream, mlp)
         else:
             _layer(tally, n, d, layer)
-    tally.op(NORM, 4, stream)
+    tally.op(NORM, 4 - (d == 1), stream)
     tally.op(token_mean.OP_DATA_BYTES, 1, stream)
     tally.op(FC, 4, align(max(d, config.num_classes)), kernel_library.in_place_fc_scratch_bytes(d))
     tail = tail_bytes(tally.op_data, tally.tensors, tally.scratch, inputs=0 if strips else 1)
@@ -73,7 +79,7 @@ def arena_bytes(config: SubnetConfig, schedule: str = "streamed", strips: bool =
 
 
 def fits(config: SubnetConfig, sram_bytes: int, schedule: str = "streamed", strips: bool = False) -> bool:
-    """Whether the arena of the config is at most sram_bytes."""
+    """Whether the arena of the config, as arena_bytes has it, is at most sram_bytes."""
     return arena_bytes(config, schedule, strips) <= sram_bytes
 
 
@@ -135,12 +141,12 @@ def _layer(tally: _Tally, n: int, d: int, layer: LayerConfig) -> None:
     def fully_connected(tensors: int, inputs: int, outputs: int, stride: int | None = None) -> None:
         tally.op(FC, tensors, stream + align(n * max(stride or inputs, outputs)), scratch(inputs))
 
-    tally.op(NORM, 4, 2 * stream)
+    tally.op(NORM, 4 - (d == 1), 2 * stream)
     fully_connected(4, d, layer.qkv_dim)
     attention = kernel_library.int_attention_scratch_bytes(n, layer.head_dim)
     tally.op(int_attention.OP_DATA_BYTES, 2, stream + align(n * layer.qkv_dim), attention)
     tally.op(FC, 5, stream + align(n * layer.qkv_dim), scratch(layer.q_dim))
-    tally.op(NORM, 4, 2 * stream)
+    tally.op(NORM, 4 - (d == 1), 2 * stream)
     rank = layer.rank if _factors(d, layer) else None
     if rank is not None:
         fully_connected(4, d, rank)

@@ -19,7 +19,7 @@ from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import QuantisationOptions, lower
 from mcuformer.converter.stream import streamed
-from mcuformer.converter.strips import in_strips
+from mcuformer.converter.strips import check_takes_strips, in_strips
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.files import write_bytes
@@ -80,7 +80,7 @@ class Model:
     def arena_bytes(self, board: str | Board) -> int:
         """Bytes of arena that surely suffice on a board, where the runtime's structures are of 32 bits.
 
-        Less than plan.arena_bytes, which is what the host's interpreter takes; all boards of the table are alike.
+        Mostly less than plan.arena_bytes, which the host's interpreter takes; all boards of the table are alike.
         """
         if not isinstance(board, Board):
             get_board(board)  # ConfigError where there is none of that name
@@ -91,7 +91,7 @@ def convert(
     net: FloatViT,
     calibration: np.ndarray,
     *,
-    schedule: str = "overwrite",
+    schedule: str = "streamed",
     board: str | None = None,
     strips: bool = False,
     quantisation: QuantisationOptions | None = None,
@@ -115,10 +115,12 @@ def convert(
     names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))
     if len(names) != config.num_classes:
         raise ConfigError(f"class_names has {len(names)} names for num_classes = {config.num_classes}")
-    samples = calibrate(net, calibration, progress=progress)
     quantisation = quantisation or QuantisationOptions()
     if schedule == "streamed" and not quantisation.fuse_gelu:
         raise ConfigError('fuse_gelu = False with schedule = "streamed": GELU is inside StreamedMLP; use "overwrite"')
+    if strips:
+        check_takes_strips(config)
+    samples = calibrate(net, calibration, progress=progress)
     graph = lower(net, samples, quantisation)
     if schedule == "streamed":
         graph = streamed(graph)

@@ -7,11 +7,18 @@ import dataclasses
 
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import decomposed_patch_embed
+from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
 
 def takes_strips(graph: Graph) -> bool:
     return graph.tensors[graph.inputs[0]].external
+
+
+def check_takes_strips(config: SubnetConfig) -> None:
+    """ConfigError where a network cannot take its image in strips."""
+    if config.stem == "conv":
+        raise ConfigError('strips need a patch embedding: this network has stem = "conv", which keeps its whole image')
 
 
 def in_strips(graph: Graph) -> Graph:

@@ -239,6 +239,8 @@ def convert(
             table.add_row(row.name, *(f"{100 * v:.3f}" for v in (row.added, row.total, row.clipped)))
         out.print(table)
     _print_sizes(model.plan.arena_bytes, model.plan.head_bytes, model.model_bytes)
+    if board is not None:
+        out.print(f"arena on {board}: {model.arena_bytes(board):,} bytes")
     out.print(f"wrote {output} ({seconds:.1f} s)")
     _write_json(
         json_file,
@@ -366,9 +368,10 @@ def inspect(
             scale = (
                 "" if q is None else f"{np.min(q.scale):.4g}" + (f" .. {np.max(q.scale):.4g}" if q.per_channel else "")
             )
+            place = "flash" if tensor.is_constant else "strips" if tensor.external else f"{offset:,}"
             listing.add_row(
                 tensor.name, tensor.dtype.name, "x".join(map(str, tensor.shape)), f"{tensor.bytes:,}",
-                "flash" if tensor.is_constant else f"{offset:,}", "" if q is None else str(q.zero_point), scale,
+                place, "" if q is None else str(q.zero_point), scale,
             )  # fmt: skip
         out.print(listing)
     parts = part_sizes(SubnetConfig.from_dict(config), plan)

@@ -64,4 +64,4 @@ def tiny_images():
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_net, tiny_images):
-    return convert(tiny_net, tiny_images[:16])
+    return convert(tiny_net, tiny_images[:16], schedule="overwrite")

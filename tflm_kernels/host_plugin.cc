@@ -26,7 +26,7 @@ namespace {
 constexpr size_t kMessageBytes = 512;
 thread_local char last_error[kMessageBytes];
 thread_local char last_log[kMessageBytes];
-mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, nullptr, nullptr};
+thread_local mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, nullptr, nullptr};
 
 bool Fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 bool Fail(const char* format, ...) {
@@ -328,13 +328,13 @@ MCUF_EXPORT bool RegisterMcuformerOps(void* resolver) { return mcuformer::host::
 // Why the last RegisterMcuformerOps of this thread gave false; empty after one that gave true.
 MCUF_EXPORT const char* mcuf_host_last_error() { return mcuformer::host::last_error; }
 
-// The last line that an op logged in this thread, empty if none since mcuf_host_clear_log().
-// Where the ops of this process get image rows from: the wheel cannot set an external context.
+// Where the ops of this thread get image rows from: the wheel cannot set an external context.
 MCUF_EXPORT void mcuf_host_set_image_source(mcuf_image_rows_fn rows, void* user) {
   mcuformer::host::sources.image_rows = rows;
   mcuformer::host::sources.image_user = user;
 }
 
+// The last line that an op logged in this thread, empty if none since mcuf_host_clear_log().
 MCUF_EXPORT const char* mcuf_host_last_log() { return mcuformer::host::last_log; }
 MCUF_EXPORT void mcuf_host_clear_log() { mcuformer::host::last_log[0] = '\0'; }
 

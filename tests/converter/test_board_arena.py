@@ -39,7 +39,9 @@ NETWORKS = {
 
 
 def converted(config, **options):
-    return convert(lively_subnet(config, 3), structured_images(config, 2, seed=1), **options)
+    return convert(
+        lively_subnet(config, 3), structured_images(config, 2, seed=1), **{"schedule": "overwrite", **options}
+    )
 
 
 @pytest.mark.parametrize("name", MEASURED)

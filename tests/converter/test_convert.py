@@ -24,7 +24,7 @@ def test_ops_of_a_layer(tiny_model):
 
 
 def test_gelu_as_an_op_of_its_own(tiny_net, tiny_images, tiny_model):
-    model = convert(tiny_net, tiny_images[:16], quantisation=QuantisationOptions(fuse_gelu=False))
+    model = convert(tiny_net, tiny_images[:16], schedule="overwrite", quantisation=QuantisationOptions(fuse_gelu=False))
     assert kinds(model).count("IntGeLU") == TINY.depth
     np.testing.assert_array_equal(model.reference(tiny_images), tiny_model.reference(tiny_images))
 
@@ -33,7 +33,7 @@ def test_gelu_as_an_op_of_its_own(tiny_net, tiny_images, tiny_model):
 def test_low_rank_falls_back_to_dense_above_break_even(rank_ratio, factors):
     """mlp_ratio 4: two factors of rank r * d cost less than the dense matrix only below r = 0.8."""
     config = dataclasses.replace(TINY, embed_dim=100, rank_ratio=rank_ratio, head_dim=8)
-    model = convert(lively_subnet(config, 0), structured_images(config, 4))
+    model = convert(lively_subnet(config, 0), structured_images(config, 4), schedule="overwrite")
     assert kinds(model).count("InPlaceFC") == config.depth * (6 if factors else 4) + 1
     macs = sum(
         model.graph.tensors[op.inputs[1]].data.size * (config.tokens if op.output != model.graph.output else 1)
@@ -154,7 +154,7 @@ def test_bad_quantisation_options(options, message):
 def test_a_network_too_large_for_the_board():
     config = SubnetConfig(image_size=224, embed_dim=192, depth=1, mlp_ratio=5.0, num_classes=10)
     with pytest.raises(PlanError, match=r"arena of \d+,\d+ bytes is over the \d+,\d+ bytes that nano33ble"):
-        convert(build_subnet(config), structured_images(config, 1), board="nano33ble")
+        convert(build_subnet(config), structured_images(config, 1), board="nano33ble", schedule="overwrite")
     config = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=192, depth=3)
     with pytest.raises(PlanError, match="model of .* bytes of flash that nano33ble"):
         convert(build_subnet(config), structured_images(config, 1), board="nano33ble")

@@ -83,7 +83,8 @@ def test_layer_outputs_are_the_references(stem, fuse_gelu):
         stem=stem,
     )  # fmt: skip
     images = structured_images(config, 8)
-    model = convert(lively_subnet(config, 5), images, quantisation=QuantisationOptions(fuse_gelu=fuse_gelu))
+    options = QuantisationOptions(fuse_gelu=fuse_gelu)
+    model = convert(lively_subnet(config, 5), images, schedule="overwrite", quantisation=options)
     outputs = Interpreter(model).layer_outputs(images[0])
     integers = {}
     model.graph.run(to_int8(images[:1]), record=integers.__setitem__)

@@ -25,7 +25,7 @@ typedef struct {
   int16_t* q;
 } mcuf_attention_rows_scratch;
 
-/* Bytes, a multiple of 4 where head_dim is even, else of 2. */
+/* Bytes, a multiple of 8. */
 static inline int32_t mcuf_attention_rows_scratch_bytes(int32_t tokens, int32_t head_dim) {
   return MCUF_TOKEN_BLOCK * (tokens * 6 + head_dim * 2);
 }

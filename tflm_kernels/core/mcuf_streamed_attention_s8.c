@@ -7,6 +7,10 @@
 #include "mcuf_fixed_point.h"
 
 mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* p) {
+  if (p->head_dim < 1 || p->head_dim > MCUF_ATTENTION_MAX_HEAD_DIM || p->num_heads < 1 ||
+      p->num_heads > MCUF_MAX_FEATURES || p->kv_heads < 1 || p->kv_heads > p->num_heads) {
+    return MCUF_ERROR_SIZE;
+  }
   const int64_t q_width = (int64_t)p->num_heads * p->head_dim, kv_width = (int64_t)p->kv_heads * p->head_dim;
   if (q_width + 2 * kv_width != p->qkv.out_features || q_width != p->proj.in_features ||
       p->qkv.in_features != p->norm.features || p->proj.out_features != p->norm.features || p->block < 1 ||

@@ -74,6 +74,7 @@ Status Prepare(Context* context, Node* node) {
                 "params are not whole: the model is damaged");
   if (!check.ok()) return kError;
   const mcuf_streamed_attention_params params = Params(context, node, blob);
+  check.Require(params.norm.features > 0, "gamma, beta and factor differ in length");
   check.Require(blob.Count<int16_t>(kResidualScale) == params.norm.features, "residual_scale must have d entries");
   check.Require(Dim(stream, -1) == params.norm.features, "stream and params differ in their channels");
   check.Core(mcuf_streamed_attention_s8_check(&params), "see IntLayerNorm, InPlaceFC and IntAttention");

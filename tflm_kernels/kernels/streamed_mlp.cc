@@ -63,8 +63,10 @@ Status Prepare(Context* context, Node* node) {
   check.Require(IsWhole(blob), "params are not whole: the model is damaged");
   if (!check.ok()) return kError;
   const mcuf_streamed_mlp_params params = Params(context, node, blob);
-  check.Require(blob.Data<int8_t>(kGeluTable) == nullptr || blob.Count<int8_t>(kGeluTable) == 256,
-                "gelu_table must have 256 entries");
+  const int32_t gelu_layer = blob.Data<int32_t>(kScalars)[kGeluLayer];
+  check.Require(gelu_layer >= -1 && gelu_layer < params.fc_count, "no such layer to have the GELU");
+  check.Require(blob.Count<int8_t>(kGeluTable) == (gelu_layer >= 0 ? 256 : 0), "gelu_table must have 256 entries");
+  check.Require(params.norm.features > 0, "gamma, beta and factor differ in length");
   check.Require(blob.Count<int16_t>(kResidualScale) == params.norm.features, "residual_scale must have d entries");
   check.Require(Dim(stream, -1) == params.norm.features, "stream and params differ in their channels");
   check.Core(mcuf_streamed_mlp_s8_check(&params), "see IntLayerNorm and InPlaceFC; every layer takes what the last gives");

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Streamed ops alone in the real interpreter: the params of a real layer, whole and damaged."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import TINY
 
 from mcuformer import convert, run_op
+from mcuformer.converter import tflite_file
+from mcuformer.converter.graph import Graph
 from mcuformer.converter.ops import OPS, params_blob
 from mcuformer.errors import McuformerError, ModelError
+from mcuformer.interpreter import _Session
 
 KINDS = ("StreamedAttention", "StreamedMLP")
 
@@ -117,3 +122,22 @@ def test_sections_outside_the_tensor_are_refused(layers, kind):
 def test_a_stream_of_another_width_is_refused(layers, kind):
     with pytest.raises(ModelError, match="differ in their channels"):
         run(kind, layers[kind], stream(d=TINY.embed_dim + 1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_output_of_another_shape_is_refused(layers, kind):
+    graph = Graph()
+    x = stream()
+    index = graph.add_op(
+        kind, "output", OPS[kind].Options(), {"stream": graph.add_input("stream", x.shape)}, {"params": layers[kind]}
+    )
+    graph.output = index
+    graph.tensors[index] = dataclasses.replace(graph.tensors[index], shape=(1, TINY.tokens - 1, TINY.embed_dim))
+    content = tflite_file.write(graph, [], {}, with_plan=False)
+    with pytest.raises(ModelError, match="'output' has shape"):
+        _Session(content, graph, 1 << 20)
+
+
+def test_attention_takes_one_image(layers):
+    with pytest.raises(ModelError, match="batch of 1"):
+        run("StreamedAttention", layers["StreamedAttention"], np.concatenate([stream(), stream()]))

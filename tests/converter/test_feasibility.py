@@ -49,12 +49,15 @@ def test_known_networks():
 
 
 def test_it_is_quick():
-    """Far below the millisecond, also for configs never seen."""
-    configs = [dataclasses.replace(B, embed_dim=96 + 3 * i, head_dim=32) for i in range(50)]
-    start = time.perf_counter()
-    for config in configs:
-        feasibility.arena_bytes(config)
-    assert (time.perf_counter() - start) / len(configs) < 0.002
+    """Below a millisecond for configs never seen: the best of three sets, since other work may disturb one."""
+    seconds = []
+    for first in (96, 97, 98):
+        configs = [dataclasses.replace(B, embed_dim=first + 3 * i, head_dim=32) for i in range(50)]
+        start = time.perf_counter()
+        for config in configs:
+            feasibility.arena_bytes(config)
+        seconds.append((time.perf_counter() - start) / len(configs))
+    assert min(seconds) < 0.001
 
 
 def test_an_unknown_schedule():

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.InPlaceFC: a fully connected layer on each token; see core/mcuf_in_place_fc_s8.h.
-//   inputs   x [1,N,S] or [N,S] int8, its first `in` channels are read; weights [out,in] int8; bias [out]
-//   int32;
-//            multiplier [out] int32; gelu_table [256] int8 or none; residual [..,out] int8 or none;
+//   inputs   x [1,N,S] or [N,S] int8, its first `in` channels are read; weights [out,in] int8;
+//            bias [out] int32; multiplier [out] int32; gelu_table [256] int8 or none; residual [..,out] int8 or none;
 //            residual_scale [out] int16, none without residual
 //   output   as x with `out` channels, may stand over x, or over residual
 //   options  zero_point

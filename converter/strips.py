@@ -10,6 +10,8 @@ from mcuformer.converter.ops import decomposed_patch_embed
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
+NEEDS_PATCHES = 'strips need a patch embedding: this network has stem = "conv", which keeps its whole image'
+
 
 def takes_strips(graph: Graph) -> bool:
     return graph.tensors[graph.inputs[0]].external
@@ -18,7 +20,7 @@ def takes_strips(graph: Graph) -> bool:
 def check_takes_strips(config: SubnetConfig) -> None:
     """ConfigError where a network cannot take its image in strips."""
     if config.stem == "conv":
-        raise ConfigError('strips need a patch embedding: this network has stem = "conv", which keeps its whole image')
+        raise ConfigError(NEEDS_PATCHES)
 
 
 def in_strips(graph: Graph) -> Graph:
@@ -27,7 +29,7 @@ def in_strips(graph: Graph) -> Graph:
         return graph
     first = graph.ops[0]
     if first.kind != "DecomposedPatchEmbed":
-        raise ConfigError('strips need a patch embedding: this network has stem = "conv", which keeps its whole image')
+        raise ConfigError(NEEDS_PATCHES)
     (image,) = graph.inputs
     # External tensors come last: the image moves there, and all others one place up.
     order = [i for i in range(len(graph.tensors)) if i != image] + [image]

@@ -105,7 +105,7 @@ def plan_arena(graph: Graph) -> ArenaPlan:
     planning = PLANNING_BASE + PLANNING_PER_TENSOR * (stored + len(problem.scratch))
     planning += PLANNING_PER_BUFFER * (len(problem.buffers) + len(problem.scratch))
     planning += PLANNING_PER_SCRATCH * len(problem.scratch)
-    inputs = len(graph.inputs) - (len(graph.tensors) - stored)
+    inputs = sum(not graph.tensors[i].external for i in graph.inputs)
     tail = tail_bytes([op.module.OP_DATA_BYTES for op in graph.ops], stored, len(problem.scratch), inputs)
     return ArenaPlan(problem, solution, tensors, tail, planning)
 

@@ -123,6 +123,11 @@ def _factors(d: int, layer: LayerConfig) -> bool:
     return layer.rank is not None and layer.rank * (d + layer.mlp_dim) < d * layer.mlp_dim
 
 
+def _mlp_inputs(d: int, layer: LayerConfig) -> tuple[int, ...]:
+    """What each fully connected layer of the MLP takes."""
+    return (d, layer.rank, layer.mlp_dim, layer.rank) if _factors(d, layer) else (d, layer.mlp_dim)
+
+
 @functools.lru_cache(maxsize=65536)
 def _streamed_scratch(n: int, d: int, layer: LayerConfig) -> tuple[int, int]:
     """Scratch of StreamedAttention and StreamedMLP."""
@@ -130,8 +135,7 @@ def _streamed_scratch(n: int, d: int, layer: LayerConfig) -> tuple[int, int]:
     attention = kernel_library.streamed_attention_scratch_bytes(
         n, block_of(n), d, layer.num_heads, layer.kv_heads, at_once, layer.head_dim
     )
-    widest = max(d, layer.mlp_dim, layer.rank if _factors(d, layer) else 0)
-    return attention, kernel_library.streamed_mlp_scratch_bytes(block_of(n), widest)
+    return attention, kernel_library.streamed_mlp_scratch_bytes(block_of(n), _mlp_inputs(d, layer))
 
 
 def _layer(tally: _Tally, n: int, d: int, layer: LayerConfig) -> None:

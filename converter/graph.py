@@ -24,7 +24,7 @@ class Tensor:
 
     features: how many of the last dimension's values mean something; None: all (attention leaves k and v behind).
     quantisation: of those; None for constants.
-    external: never in the arena nor in the file: the image that comes in strips.
+    external: never in the arena nor in the model file: the image that comes in strips; staged weights.
     """
 
     name: str

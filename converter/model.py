@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from mcuformer.converter.calibrate import calibrate, check_images
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import QuantisationOptions, lower
+from mcuformer.converter.scratch_fit import fill_arena, fit_scratch
+from mcuformer.converter.staging import is_staged, staged, weights_content, weights_info
 from mcuformer.converter.stream import streamed
 from mcuformer.converter.strips import check_takes_strips, in_strips
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -25,6 +28,7 @@ from mcuformer.errors import ConfigError, PlanError
 from mcuformer.files import write_bytes
 
 SCHEDULES = ("overwrite", "streamed")
+WEIGHTS = ("xip", "staged")
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,14 @@ class Model:
             "schedule": self.schedule,
             "board": self.board,
             "class_names": list(self.class_names),
+            "weights": weights_info(self.weights_content) if is_staged(self.graph) else None,
             **self.plan.sizes,
         }
+
+    @cached_property
+    def weights_content(self) -> bytes:
+        """The weights file's bytes; none where weights are in the model."""
+        return weights_content(self.graph)
 
     @property
     def model_bytes(self) -> int:
@@ -70,7 +80,9 @@ class Model:
         return len(self.content)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the .tflite file, whole or not at all."""
+        """Writes the .tflite file, whole or not at all; with staged weights first theirs, weights_path(path)."""
+        if is_staged(self.graph):
+            write_bytes(weights_path(path), self.weights_content)
         write_bytes(path, self.content)
 
     def reference(self, images: np.ndarray) -> np.ndarray:
@@ -94,6 +106,8 @@ def convert(
     schedule: str = "streamed",
     board: str | None = None,
     strips: bool = False,
+    weights: str = "xip",
+    scratch: int | None = None,
     quantisation: QuantisationOptions | None = None,
     class_names: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -105,11 +119,20 @@ def convert(
                   residual stream, a block of tokens at a time: the same logits from a smaller arena
     board         a board's name: PlanError where arena or model do not fit its budget; None: no limit
     strips        the image comes a few rows at a time through a callback and is never whole in the arena
+    weights       "xip": read in place from flash; "staged": in a file of their own (see Model.save), brought tile by tile
+                  through a callback: for flash that is not mapped
+    scratch       the most bytes of scratch that one op may take: PlanError where that is too little. Left out: what is
+                  quickest; with staged weights what reads least, in the arena that the board has or, without a board, in
+                  the smallest there is
     quantisation  how to quantise; the default is what measured best
     progress      called with (images done, images in all) while calibrating
     """
     if schedule not in SCHEDULES:
         raise ConfigError(f"schedule = {schedule!r}: must be one of {', '.join(SCHEDULES)}")
+    if weights not in WEIGHTS:
+        raise ConfigError(f"weights = {weights!r}: must be one of {', '.join(WEIGHTS)}")
+    if scratch is not None and (isinstance(scratch, bool) or not isinstance(scratch, int) or scratch < 0):
+        raise ConfigError(f"scratch = {scratch!r}: must be a whole number of bytes")
     limits = None if board is None else get_board(board)
     config = net.config
     names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))
@@ -126,10 +149,25 @@ def convert(
         graph = streamed(graph)
     if strips:
         graph = in_strips(graph)
+    if weights == "staged":
+        graph = staged(graph)
+    if scratch is not None:
+        graph = fit_scratch(graph, scratch)
+    elif weights == "staged":
+        least = board_arena_bytes(graph, plan_arena(graph))
+        graph = fill_arena(graph, 0 if limits is None else max(0, limits.sram_budget - least))
     model = Model(graph, plan_arena(graph), config, schedule, board, names)
     if limits is not None:
         check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)
     return model
+
+
+def weights_path(path: str | os.PathLike) -> Path:
+    """Where the staged weights of the model at path are: beside it, ".weights" for its suffix. ConfigError if the same."""
+    path = Path(path)
+    if path.suffix == ".weights":
+        raise ConfigError(f"{path}: a model with staged weights cannot have their suffix; call it model.tflite")
+    return path.with_suffix(".weights")
 
 
 def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None) -> None:

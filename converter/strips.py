@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from mcuformer.converter.graph import Graph, Op
+from mcuformer.converter.graph import Graph
 from mcuformer.converter.ops import decomposed_patch_embed
+from mcuformer.converter.staging import externals_last
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
@@ -31,13 +32,9 @@ def in_strips(graph: Graph) -> Graph:
     if first.kind != "DecomposedPatchEmbed":
         raise ConfigError(NEEDS_PATCHES)
     (image,) = graph.inputs
-    # External tensors come last: the image moves there, and all others one place up.
-    order = [i for i in range(len(graph.tensors)) if i != image] + [image]
-    place = {old: new for new, old in enumerate(order)} | {-1: -1}
-    tensors = [graph.tensors[i] for i in order]
-    tensors[-1] = dataclasses.replace(tensors[-1], external=True)
-    ops = [Op(op.kind, tuple(place[i] for i in op.inputs), place[op.output], op.options) for op in graph.ops]
-    d = graph.tensors[first.output].shape[-1]
-    options = decomposed_patch_embed.in_strips(first.options, graph.tensors[image].shape, d)
-    ops[0] = dataclasses.replace(ops[0], options=options)
-    return Graph(tensors, ops, [place[image]], place[graph.output])
+    tensors = list(graph.tensors)
+    tensors[image] = dataclasses.replace(tensors[image], external=True)
+    d = tensors[first.output].shape[-1]
+    options = decomposed_patch_embed.in_strips(first.options, tensors[image].shape, d)
+    ops = [dataclasses.replace(first, options=options), *graph.ops[1:]]
+    return externals_last(Graph(tensors, ops, [image], graph.output))

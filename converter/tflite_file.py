@@ -55,7 +55,7 @@ def write(graph: Graph, offsets: list[int], info: dict, with_plan: bool = True) 
     """The file's bytes. offsets: one a tensor, -1 for constants. Without plan the runtime places all tensors."""
     s = _schema()
     stored = [tensor for tensor in graph.tensors if not tensor.external]
-    info = {**info, "external": [[t.name, list(t.shape)] for t in graph.tensors if t.external]}
+    info = {**info, "external": [_external_entry(graph, i) for i in range(len(stored), len(graph.tensors))]}
 
     class AlignedBuffer(s.BufferT):
         """A buffer whose data starts at a multiple of ALIGNMENT in the file."""
@@ -110,6 +110,8 @@ def write(graph: Graph, offsets: list[int], info: dict, with_plan: bool = True) 
         o = s.OperatorT()
         o.opcodeIndex = kinds.index(op.kind)
         o.inputs, o.outputs = [i if i < len(stored) else -1 for i in op.inputs], [op.output]
+        while o.inputs[-1] == -1:
+            o.inputs.pop()
         if op.options_dict:
             o.customOptions = list(flatbuffers.flexbuffers.Dumps(op.options_dict))
             o.customOptionsFormat = s.CustomOptionsFormat.FLEXBUFFERS
@@ -191,7 +193,9 @@ def _parse(content: bytes) -> ModelFile:
         kind = code.removeprefix(PREFIX)
         values = flatbuffers.flexbuffers.Loads(bytearray(bytes(o.customOptions))) if o.customOptions is not None else {}
         options = OPS[kind].Options(**values)
-        graph.ops.append(Op(kind, tuple(int(i) for i in o.inputs), int(o.outputs[0]), options))
+        inputs = [int(i) for i in o.inputs]
+        inputs += [-1] * (len(OPS[kind].INPUTS) - len(inputs))
+        graph.ops.append(Op(kind, tuple(inputs), int(o.outputs[0]), options))
     stored = len(graph.tensors)
     offsets = tuple([-1] * stored)
     if PLAN_METADATA in metadata:
@@ -199,24 +203,30 @@ def _parse(content: bytes) -> ModelFile:
         offsets = tuple(int(n) for n in numbers[3:])
         if len(offsets) != stored:
             raise ValueError(f"plan of {len(offsets)} tensors for {stored}")
-    for tensor_name, shape in info.pop("external"):
-        scale, zero_point, _ = _unpack_scale(scales[tensor_name])
-        tensor = Tensor(tensor_name, tuple(shape), np.dtype(np.int8), Quantisation(scale, zero_point), external=True)
-        graph.inputs.append(graph.add_tensor(tensor))
-        first = graph.ops[0]
-        graph.ops[0] = dataclasses.replace(first, inputs=(graph.inputs[-1], *first.inputs[1:]))
+    for tensor_name, shape, step, position in info.pop("external"):
+        image = tensor_name in scales
+        quantisation = Quantisation(*_unpack_scale(scales[tensor_name])[:2]) if image else None
+        tensor = Tensor(tensor_name, tuple(shape), np.dtype(np.int8), quantisation, external=True)
+        index = graph.add_tensor(tensor)
+        if image:
+            graph.inputs.append(index)
+        inputs = list(graph.ops[step].inputs)
+        inputs[position] = index
+        graph.ops[step] = dataclasses.replace(graph.ops[step], inputs=tuple(inputs))
         offsets += (-1,)
     return ModelFile(graph, offsets, info)
 
 
 def same(a: Graph, b: Graph) -> str | None:
-    """None where two graphs are equal; else what differs first."""
+    """None where two graphs are equal, but for data that is in no file; else what differs first."""
     if (a.inputs, a.output, len(a.tensors), len(a.ops)) != (b.inputs, b.output, len(b.tensors), len(b.ops)):
         return "number of tensors or ops"
     for x, y in zip(a.tensors, b.tensors, strict=True):
         if (x.name, x.shape, x.dtype, x.features) != (y.name, y.shape, y.dtype, y.features):
             return f"tensor {x.name}"
-        if x.is_constant != y.is_constant or (x.is_constant and not np.array_equal(x.data, y.data)):
+        if x.external != y.external:
+            return f"place of tensor {x.name}"
+        if not x.external and (x.is_constant != y.is_constant or x.is_constant and not np.array_equal(x.data, y.data)):
             return f"data of tensor {x.name}"
         if (x.quantisation is None) != (y.quantisation is None):
             return f"quantisation of tensor {x.name}"
@@ -229,6 +239,14 @@ def same(a: Graph, b: Graph) -> str | None:
         if (x.kind, x.inputs, x.output, x.options) != (y.kind, y.inputs, y.output, y.options):
             return f"op that makes {a.tensors[x.output].name}"
     return None
+
+
+def _external_entry(graph: Graph, tensor: int) -> list:
+    """Name, shape, op and input of a tensor that is not in the file: an image in strips, or staged weights."""
+    for step, op in enumerate(graph.ops):
+        if tensor in op.inputs:
+            return [graph.tensors[tensor].name, list(graph.tensors[tensor].shape), step, op.inputs.index(tensor)]
+    raise ValueError(f"no op takes {graph.tensors[tensor].name}")
 
 
 def _little_endian(data: np.ndarray) -> bytes:

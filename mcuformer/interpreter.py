@@ -20,6 +20,8 @@ from mcuformer.converter import tflite_file
 from mcuformer.converter.arena import plan_arena
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.ops import OPS
+from mcuformer.converter.model import weights_path
+from mcuformer.converter.staging import is_staged, with_weights
 from mcuformer.converter.strips import in_strips, takes_strips
 from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
 
@@ -55,7 +57,7 @@ class _Captured:
 class _Session:
     """One interpreter of the wheel around a model's bytes."""
 
-    def __init__(self, content: bytes, graph: Graph, arena_bytes: int, keep_all: bool = False):
+    def __init__(self, content: bytes, graph: Graph, arena_bytes: int, keep_all: bool = False, weights: bytes = b""):
         runtime = _runtime()
         kernel_library.load()
         kernel_library.clear_log()
@@ -74,9 +76,11 @@ class _Session:
         if error is not None:
             raise ModelError(_reason(error, captured.text)) from error
         self._graph = graph
+        self._weights = weights
+        self.weights_read = (0, 0)
 
     def invoke(self, *inputs: np.ndarray) -> np.ndarray:
-        """int8 inputs with batch dimension 1 -> the int8 output; also keeps the seconds the call took."""
+        """int8 inputs with batch dimension 1 -> the int8 output; keeps the seconds and the (bytes, reads) of staged weights."""
         source = None
         for i, (tensor, value) in enumerate(zip(self._graph.inputs, inputs, strict=True)):
             if self._graph.tensors[tensor].external:
@@ -84,6 +88,9 @@ class _Session:
             else:
                 self._interpreter.set_input(value, i)
         kernel_library.set_image_source(source)
+        read = []
+        weights = _weights_from(self._weights, read) if self._weights else None
+        kernel_library.set_weight_source(weights)
         start = time.perf_counter()
         try:
             self._interpreter.invoke()
@@ -91,6 +98,8 @@ class _Session:
             raise ModelError(_reason(error, "")) from error
         finally:
             kernel_library.set_image_source(None)
+            kernel_library.set_weight_source(None)
+        self.weights_read = (sum(read), len(read))
         self.seconds = time.perf_counter() - start
         return self._interpreter.get_output(0)
 
@@ -121,6 +130,19 @@ def _rows_of(image: np.ndarray):
     return kernel_library.IMAGE_ROWS(rows)
 
 
+def _weights_from(content: bytes, read: list[int]):
+    """The callback that brings staged weights; notes the bytes of every read."""
+    memory = np.frombuffer(content, np.int8)
+
+    def bring(_user, offset: int, count: int, target: int) -> int:
+        piece = memory[offset : offset + count]
+        ctypes.memmove(target, piece.ctypes.data, piece.nbytes)
+        read.append(piece.nbytes)
+        return piece.nbytes
+
+    return kernel_library.WEIGHTS(bring)
+
+
 def _reason(error: Exception, printed: str) -> str:
     own = kernel_library.last_error() or kernel_library.last_log()
     said = own or " ".join(printed.split()) or str(error)
@@ -133,16 +155,20 @@ class Interpreter:
     Interpreter(model): a path, the bytes of a .tflite file, or what convert() returned. A damaged or foreign file
     raises ModelError before the interpreter sees it. arena_bytes: size of the arena; left out, as large as needed;
     PlanError where it is too small. strips: the image is handed over a few rows at a time, through the callback that a
-    camera would serve; the arena holds no image. (A model converted with strips is always run so.)
+    camera would serve; the arena holds no image. (A model converted with strips is always run so.) weights: path or bytes
+    of the weights file of a model with staged weights; left out, the file beside the model.
     """
 
-    def __init__(self, model, arena_bytes: int | None = None, strips: bool = False):
+    def __init__(self, model, arena_bytes: int | None = None, strips: bool = False, weights=None):
         name, content = _content_of(model)
         stored = tflite_file.read(content, name)
+        self.weights = weights_of(model, stored, weights, name)
         if strips and not takes_strips(stored.graph):
             content = _with_strips(stored)
             stored = tflite_file.read(content, name)
         self.graph = stored.graph
+        if self.weights:
+            self.graph = with_weights(self.graph, stored.info["weights"], self.weights, name)
         self.info = stored.info
         self._content = content
         needed = int(self.info["needed_bytes"])
@@ -152,7 +178,7 @@ class Interpreter:
             raise ConfigError(f"arena_bytes = {arena_bytes!r}: must be a whole number, at most {MOST_ARENA_BYTES}")
         elif arena_bytes < needed:
             raise PlanError(f"arena_bytes = {arena_bytes} is too small: {name} needs {needed} bytes")
-        self._session = _Session(content, self.graph, arena_bytes)
+        self._session = _Session(content, self.graph, arena_bytes, weights=self.weights)
         self.invoke_ms: float | None = None
 
     @property
@@ -164,6 +190,11 @@ class Interpreter:
     def allocations(self) -> dict[str, int]:
         """Bytes of the arena: "total", "head" (activations, scratch) and "tail" (what the interpreter keeps)."""
         return self._session.allocations()
+
+    @property
+    def weights_read(self) -> tuple[int, int]:
+        """Bytes and reads of staged weights in the last image's run; (0, 0) where weights are in the model."""
+        return self._session.weights_read
 
     @property
     def image_size(self) -> int:
@@ -205,7 +236,8 @@ class Interpreter:
         separate = sum(tensor.bytes + 16 for tensor in self.graph.tensors if not tensor.is_constant)
         separate += sum(self.graph.scratch_bytes(op) + 16 for op in self.graph.ops)
         separate = separate * 3 // 2 + 192 * len(self.graph.tensors) + (1 << 16)
-        session = _Session(content, self.graph, int(self.info["needed_bytes"]) + separate, keep_all=True)
+        arena_bytes = int(self.info["needed_bytes"]) + separate
+        session = _Session(content, self.graph, arena_bytes, keep_all=True, weights=self.weights)
         session.invoke(to_int8(images))
         outputs = {}
         for op in self.graph.ops:
@@ -232,6 +264,28 @@ def _with_strips(stored: tflite_file.ModelFile) -> bytes:
     graph = in_strips(stored.graph)
     plan = plan_arena(graph)
     return tflite_file.write(graph, plan.tensor_offsets(graph), {**stored.info, **plan.sizes})
+
+
+def weights_of(model, stored: tflite_file.ModelFile, weights, name: str) -> bytes:
+    """The bytes of a model's weights file, none where its weights are in the model; ModelError where there is no file."""
+    if not is_staged(stored.graph):
+        if weights is not None:
+            raise ConfigError(f"{name}: has its weights in the model and takes no weights file")
+        return b""
+    if isinstance(weights, bytes | bytearray | memoryview):
+        return bytes(weights)
+    if weights is None and hasattr(model, "weights_content"):
+        return model.weights_content
+    if weights is None and not isinstance(model, str | os.PathLike):
+        raise ModelError(f"{name}: its weights are staged: give the weights file, weights=...")
+    path = weights_path(model) if weights is None else Path(weights)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{name}: takes its weights from {path}, which cannot be read ({error.strerror}): keep the two files together, "
+            "or name the weights file"
+        ) from error
 
 
 def _content_of(model) -> tuple[str, bytes]:
@@ -284,7 +338,7 @@ def run_op(
         graph.output = graph.add_op(name, "output", parsed, indices, dict(constants or {}))
     except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ConfigError(f"{name}: its inputs or options do not make sense, or one is missing ({error})") from error
-    content = tflite_file.write(graph, [], {}, with_plan=False)
+    content = tflite_file.write(graph, [], {"weights": None}, with_plan=False)
     activations = sum(2 * t.bytes + 1024 for t in graph.tensors) + (1 << 20)
     session = _Session(content, graph, activations)
     return session.invoke(*(np.ascontiguousarray(value) for value in inputs.values()))

@@ -22,13 +22,13 @@ LIBRARY = Path(__file__).with_name("libmcuformer_host.so")
 
 # Scratch getters of the core and their number of int32 arguments.
 _SCRATCH_GETTERS = {
-    "mcuf_decomposed_patch_embed_s8_scratch_bytes": 4,
-    "mcuf_decomposed_patch_embed_strips_s8_scratch_bytes": 5,
-    "mcuf_in_place_fc_s8_scratch_bytes": 1,
+    "mcuf_decomposed_patch_embed_s8_scratch_bytes": 6,
+    "mcuf_decomposed_patch_embed_strips_s8_scratch_bytes": 7,
+    "mcuf_in_place_fc_s8_scratch_bytes": 3,
     "mcuf_int_attention_s8_scratch_bytes": 2,
     "mcuf_stem_conv_s8_scratch_bytes": 1,
-    "mcuf_streamed_attention_s8_scratch_bytes": 7,
-    "mcuf_streamed_mlp_s8_scratch_bytes": 2,
+    "mcuf_streamed_attention_s8_scratch_bytes": 8,
+    "mcuf_streamed_mlp_s8_scratch_bytes": 4,
 }
 
 
@@ -52,8 +52,9 @@ def load() -> ctypes.CDLL:
         for name in ("mcuf_host_last_error", "mcuf_host_last_log"):
             getattr(library, name).restype = ctypes.c_char_p
         library.mcuf_host_clear_log.restype = None
-        library.mcuf_host_set_image_source.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-        library.mcuf_host_set_image_source.restype = None
+        for name in ("mcuf_host_set_image_source", "mcuf_host_set_weight_source"):
+            getattr(library, name).argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+            getattr(library, name).restype = None
         getattr(library, REGISTERER).argtypes = [ctypes.c_void_p]
         getattr(library, REGISTERER).restype = ctypes.c_bool
     except (OSError, AttributeError) as error:
@@ -79,9 +80,13 @@ def clear_log() -> None:
     load().mcuf_host_clear_log()
 
 
-def decomposed_patch_embed_scratch_bytes(image_width: int, channels: int, patch_size: int, embed_dim: int) -> int:
-    """Scratch of one DecomposedPatchEmbed op, in bytes."""
-    return load().mcuf_decomposed_patch_embed_s8_scratch_bytes(image_width, channels, patch_size, embed_dim)
+def decomposed_patch_embed_scratch_bytes(
+    image_width: int, channels: int, patch_size: int, embed_dim: int, blocks: int = 1, tile_bytes: int = 0
+) -> int:
+    """Scratch of one DecomposedPatchEmbed op, in bytes. tile_bytes, here and below: 0 where weights are not staged."""
+    return load().mcuf_decomposed_patch_embed_s8_scratch_bytes(
+        image_width, channels, patch_size, embed_dim, blocks, tile_bytes
+    )
 
 
 def stem_conv_scratch_bytes(in_channels: int) -> int:
@@ -90,11 +95,17 @@ def stem_conv_scratch_bytes(in_channels: int) -> int:
 
 
 def decomposed_patch_embed_strips_scratch_bytes(
-    image_width: int, channels: int, patch_size: int, embed_dim: int, strip_rows: int
+    image_width: int,
+    channels: int,
+    patch_size: int,
+    embed_dim: int,
+    strip_rows: int,
+    blocks: int = 1,
+    tile_bytes: int = 0,
 ) -> int:
     """Scratch of one DecomposedPatchEmbed op whose image comes in strips, in bytes."""
     return load().mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(
-        image_width, channels, patch_size, embed_dim, strip_rows
+        image_width, channels, patch_size, embed_dim, blocks, tile_bytes, strip_rows
     )
 
 
@@ -103,13 +114,22 @@ IMAGE_ROWS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32, c
 
 
 def set_image_source(rows) -> None:
-    """Where the ops of this process get image rows from: an IMAGE_ROWS, which the caller keeps alive; None: nowhere."""
+    """Where the ops of this thread get image rows from: an IMAGE_ROWS, which the caller keeps alive; None: nowhere."""
     load().mcuf_host_set_image_source(ctypes.cast(rows, ctypes.c_void_p) if rows else None, None)
 
 
-def in_place_fc_scratch_bytes(in_features: int) -> int:
-    """Scratch of one InPlaceFC op, in bytes."""
-    return load().mcuf_in_place_fc_s8_scratch_bytes(in_features)
+WEIGHTS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
+"""mcuf_weights_fn: (user, offset, bytes, target) -> bytes brought."""
+
+
+def set_weight_source(read) -> None:
+    """Where the ops of this thread get staged weights from: a WEIGHTS, which the caller keeps alive; None: nowhere."""
+    load().mcuf_host_set_weight_source(ctypes.cast(read, ctypes.c_void_p) if read else None, None)
+
+
+def in_place_fc_scratch_bytes(in_features: int, tile_bytes: int = 0, block: int = 0) -> int:
+    """Scratch of one InPlaceFC op, in bytes. block: tokens that staged weights come once for."""
+    return load().mcuf_in_place_fc_s8_scratch_bytes(in_features, tile_bytes, block)
 
 
 def int_attention_scratch_bytes(tokens: int, head_dim: int) -> int:
@@ -118,14 +138,22 @@ def int_attention_scratch_bytes(tokens: int, head_dim: int) -> int:
 
 
 def streamed_attention_scratch_bytes(
-    tokens: int, block: int, embed_dim: int, num_heads: int, kv_heads: int, kv_heads_at_once: int, head_dim: int
+    tokens: int,
+    block: int,
+    embed_dim: int,
+    num_heads: int,
+    kv_heads: int,
+    kv_heads_at_once: int,
+    head_dim: int,
+    tile_bytes: int = 0,
 ) -> int:
     """Scratch of one StreamedAttention op, in bytes."""
     return load().mcuf_streamed_attention_s8_scratch_bytes(
-        tokens, block, embed_dim, num_heads, kv_heads, kv_heads_at_once, head_dim
+        tokens, block, embed_dim, num_heads, kv_heads, kv_heads_at_once, head_dim, tile_bytes
     )
 
 
-def streamed_mlp_scratch_bytes(block: int, widest: int) -> int:
-    """Scratch of one StreamedMLP op, in bytes. widest: the most channels a token has inside it."""
-    return load().mcuf_streamed_mlp_s8_scratch_bytes(block, widest)
+def streamed_mlp_scratch_bytes(block: int, inputs: tuple[int, ...], tile_bytes: int = 0) -> int:
+    """Scratch of one StreamedMLP op, in bytes. inputs: the channels that each of its layers takes."""
+    even, odd = max(inputs[::2]), max(inputs[1::2], default=0)
+    return load().mcuf_streamed_mlp_s8_scratch_bytes(block, even, odd, tile_bytes)

@@ -18,8 +18,9 @@ import numpy as np
 from mcuformer import kernel_library
 from mcuformer.converter import tflite_file
 from mcuformer.converter.graph import to_int8
+from mcuformer.converter.staging import with_weights
 from mcuformer.converter.strips import takes_strips
-from mcuformer.errors import ConfigError, DataError, ModelError, ToolchainError
+from mcuformer.errors import DataError, ModelError, ToolchainError
 
 _COMMAND = ("-m", "mcuformer.planner_run")
 TIMEOUT_SECONDS = 600
@@ -42,30 +43,36 @@ class _Run(ctypes.Structure):
         ("outputs", ctypes.c_void_p),
         ("output_bytes", ctypes.c_size_t),
         ("runs", ctypes.c_size_t),
+        ("image_row_bytes", ctypes.c_size_t),
+        ("weights", ctypes.c_void_p),
+        ("weights_bytes", ctypes.c_size_t),
         ("total", ctypes.c_size_t),
         ("head", ctypes.c_size_t),
         ("message", ctypes.c_char * 512),
     ]
 
 
-def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bool = False) -> dict:
-    """Runs a model with TokenOverwritePlanner.
+def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bool = False, weights=None) -> dict:
+    """Runs a model with TokenOverwritePlanner. Image rows and staged weights come as on firmware: through callbacks of an
+    mcuf_external_context that the interpreter was given.
 
     model      a path, the bytes of a .tflite file, or what convert() returned
     images     uint8 [n, H, W, C]; None: the model is prepared, but not run
+    weights    the weights file of a model with staged weights, as for Interpreter
     with_plan  keep the model's offline plan, whose offsets the planner then honours; else it places every tensor
 
     Returns {"total", "head", "tail": bytes of the arena; "logits": float32 [n, classes] or None}. The tail is
     LESS_TAIL_BYTES shorter than that of the model's plan. ModelError where the interpreter refuses the model,
     ToolchainError where this tflite-micro is of an unknown layout or crashes.
     """
-    from mcuformer.interpreter import _content_of
+    from mcuformer.interpreter import _content_of, weights_of
 
     name, content = _content_of(model)
     stored = tflite_file.read(content, name)
     graph = stored.graph
-    if len(graph.inputs) != 1 or takes_strips(graph):
-        raise ConfigError(f"{name} does not have one input tensor, which the run with the planner needs")
+    weights = weights_of(model, stored, weights, name)
+    if weights:
+        with_weights(graph, stored.info["weights"], weights, name)
     if not with_plan:
         content = tflite_file.write(graph, [], stored.info, with_plan=False)
     shape = graph.tensors[graph.inputs[0]].shape[1:]
@@ -77,15 +84,18 @@ def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bo
     output = graph.tensors[graph.output]
     # Room for its plan, and for lists as long as those of the wheel's planner.
     arena_bytes = 2 * int(stored.info["needed_bytes"]) + (1 << 16)
-    found = _in_own_process(content, to_int8(images), output.bytes, arena_bytes)
+    row = shape[1] * shape[2] if takes_strips(graph) else 0
+    found = _in_own_process(content, to_int8(images), weights, [output.bytes, arena_bytes, row])
     total, head = int(found["total"]), int(found["head"])
     logits = graph.logits(found["outputs"].reshape(-1, output.shape[-1])) if len(images) else None
     return {"total": total, "head": head, "tail": total - head, "logits": logits}
 
 
-def _in_own_process(content: bytes, inputs: np.ndarray, output_bytes: int, arena_bytes: int) -> dict:
+def _in_own_process(content: bytes, inputs: np.ndarray, weights: bytes, sizes: list[int]) -> dict:
+    """sizes: bytes of the output, of the arena, of an image row where the image comes in strips (else 0)."""
     sent = io.BytesIO()
-    np.savez(sent, content=np.frombuffer(content, np.uint8), inputs=inputs, sizes=[output_bytes, arena_bytes])
+    held = {"content": np.frombuffer(content, np.uint8), "weights": np.frombuffer(weights, np.uint8)}
+    np.savez(sent, **held, inputs=inputs, sizes=sizes)
     try:
         done = subprocess.run(
             [sys.executable, *_COMMAND],
@@ -115,7 +125,8 @@ def _child() -> None:
 
     sent = np.load(io.BytesIO(sys.stdin.buffer.read()))
     content, inputs = _aligned(sent["content"]), np.ascontiguousarray(sent["inputs"])
-    output_bytes, arena_bytes = (int(size) for size in sent["sizes"])
+    output_bytes, arena_bytes, image_row_bytes = (int(size) for size in sent["sizes"])
+    weights = np.ascontiguousarray(sent["weights"])
     outputs = np.zeros((len(inputs), output_bytes), np.int8)
     arena = _aligned(np.zeros(arena_bytes, np.uint8))
     run = _Run(
@@ -129,6 +140,9 @@ def _child() -> None:
         outputs=outputs.ctypes.data,
         output_bytes=output_bytes,
         runs=len(inputs),
+        image_row_bytes=image_row_bytes,
+        weights=weights.ctypes.data if weights.size else None,
+        weights_bytes=weights.size,
     )
     function = kernel_library.load().mcuf_host_run_with_planner
     function.argtypes, function.restype = [ctypes.POINTER(_Run)], ctypes.c_bool

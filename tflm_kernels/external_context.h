@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What firmware hands to the ops through the interpreter's external context, where the arena should hold less than the
-// whole image:
+// whole image, or where weights lie in memory that is not mapped:
 //
-//   static mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, ReadCameraRows, &camera};
+//   static mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, ReadCameraRows, &camera, {ReadFlash, &flash}};
 //   interpreter.SetMicroExternalContext(&sources);
 //
 // The interpreter has one such place, and others (Ethos-U) use it too: the magic number tells this struct from theirs.
@@ -11,6 +11,8 @@
 #define MCUF_EXTERNAL_CONTEXT_H_
 
 #include "core/mcuf_decomposed_patch_embed_s8.h"
+#include "core/mcuf_weight_source.h"
+#include "tflm_compat.h"
 
 #define MCUF_EXTERNAL_CONTEXT_MAGIC 0x4655434Du /* "MCUF" */
 
@@ -18,6 +20,17 @@ typedef struct {
   uint32_t magic;                /* MCUF_EXTERNAL_CONTEXT_MAGIC */
   mcuf_image_rows_fn image_rows; /* brings rows of the image, see mcuf_image_rows_fn */
   void* image_user;              /* handed to image_rows */
+  mcuf_weight_source weights;    /* brings staged weights, see mcuf_weights_fn */
 } mcuf_external_context;
+
+namespace mcuformer {
+
+// What the firmware has set; nullptr where it is something else, or nothing.
+inline const mcuf_external_context* ExternalSources(Context* context) {
+  const auto* sources = static_cast<const mcuf_external_context*>(ExternalContext(context));
+  return sources == nullptr || sources->magic != MCUF_EXTERNAL_CONTEXT_MAGIC ? nullptr : sources;
+}
+
+}  // namespace mcuformer
 
 #endif  // MCUF_EXTERNAL_CONTEXT_H_

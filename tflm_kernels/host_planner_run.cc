@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "external_context.h"
 #include "overwritable_inputs.h"
 #include "token_overwrite_planner.h"
 
@@ -36,6 +37,7 @@ struct Runtime {
   void (*destroy)(void* interpreter);
   Status (*allocate_tensors)(void* interpreter);
   Status (*invoke)(void* interpreter);
+  Status (*set_external_context)(void* interpreter, void* context);
   Tensor* (*input)(void* interpreter, size_t index);
   Tensor* (*output)(void* interpreter, size_t index);
 };
@@ -55,6 +57,7 @@ const char* Bind(void* library, Runtime* runtime) {
       {&runtime->destroy, "_ZN6tflite5micro16MicroInterpreterD1Ev"},
       {&runtime->allocate_tensors, "_ZN6tflite5micro16MicroInterpreter15AllocateTensorsEv"},
       {&runtime->invoke, "_ZN6tflite5micro16MicroInterpreter6InvokeEv"},
+      {&runtime->set_external_context, "_ZN6tflite5micro16MicroInterpreter23SetMicroExternalContextEPv"},
       {&runtime->input, "_ZN6tflite5micro16MicroInterpreter5inputEm"},
       {&runtime->output, "_ZN6tflite5micro16MicroInterpreter6outputEm"},
   };
@@ -121,6 +124,29 @@ void* DataInArena(const Tensor* tensor, size_t bytes, const uint8_t* arena, size
   return data >= start && bytes <= arena_bytes && data - start <= arena_bytes - bytes ? tensor->data : nullptr;
 }
 
+// What a camera and a flash chip would bring, from memory.
+struct Memory {
+  const int8_t* data;
+  size_t bytes;
+  size_t row_bytes;  // of the image
+};
+
+bool Copy(const Memory& memory, int64_t offset, int64_t bytes, int8_t* target) {
+  if (offset < 0 || bytes < 0 || offset + bytes > static_cast<int64_t>(memory.bytes)) return false;
+  memcpy(target, memory.data + offset, static_cast<size_t>(bytes));
+  return true;
+}
+
+int32_t ReadRows(void* user, int32_t first_row, int32_t row_count, int8_t* rows) {
+  const Memory& image = *static_cast<const Memory*>(user);
+  const int64_t row = static_cast<int64_t>(image.row_bytes);
+  return Copy(image, first_row * row, row_count * row, rows) ? row_count : 0;
+}
+
+int32_t ReadWeights(void* user, int32_t offset, int32_t bytes, int8_t* target) {
+  return Copy(*static_cast<const Memory*>(user), offset, bytes, target) ? bytes : 0;
+}
+
 }  // namespace
 }  // namespace host
 }  // namespace mcuformer
@@ -137,6 +163,9 @@ struct mcuf_host_planner_run {
   int8_t* outputs;  // runs * output_bytes
   size_t output_bytes;
   size_t runs;
+  size_t image_row_bytes;  // the image comes in strips, of rows of so many bytes; 0: it is a tensor
+  const int8_t* weights;   // staged ones, or nullptr
+  size_t weights_bytes;
   size_t total;  // out: used_bytes() of the allocator, head and tail
   size_t head;   // out: the planner's
   char message[512];
@@ -173,15 +202,28 @@ MCUF_EXPORT bool mcuf_host_run_with_planner(mcuf_host_planner_run* run) {
 
   bool ok = runtime.allocate_tensors(interpreter.get()) == kStatusOk;
   if (!ok) fail("the interpreter refused the model: ", mcuf_host_last_log());
+  // As firmware does it.
+  const bool strips = run->image_row_bytes > 0;
+  Memory image = {nullptr, run->input_bytes, run->image_row_bytes};
+  Memory weights = {run->weights, run->weights_bytes, 0};
+  mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, ReadRows, &image, {ReadWeights, &weights}};
+  if (ok && (strips || run->weights != nullptr)) {
+    ok = runtime.set_external_context(interpreter.get(), &sources) == kStatusOk;
+    if (!ok) fail("the interpreter did not take the external context");
+  }
   for (size_t i = 0; ok && i < run->runs; ++i) {
-    void* in = DataInArena(runtime.input(interpreter.get(), 0), run->input_bytes, run->arena, run->arena_bytes);
     void* out = DataInArena(runtime.output(interpreter.get(), 0), run->output_bytes, run->arena, run->arena_bytes);
-    ok = in != nullptr && out != nullptr;
+    image.data = run->inputs + i * run->input_bytes;
+    ok = out != nullptr;
+    if (ok && !strips) {
+      void* in = DataInArena(runtime.input(interpreter.get(), 0), run->input_bytes, run->arena, run->arena_bytes);
+      ok = in != nullptr;
+      if (ok) memcpy(in, image.data, run->input_bytes);
+    }
     if (!ok) {
       fail("the interpreter's input and output are not what the model says");
       break;
     }
-    memcpy(in, run->inputs + i * run->input_bytes, run->input_bytes);
     ok = runtime.invoke(interpreter.get()) == kStatusOk;
     if (!ok) fail("the interpreter failed: ", mcuf_host_last_log());
     if (ok) memcpy(run->outputs + i * run->output_bytes, out, run->output_bytes);

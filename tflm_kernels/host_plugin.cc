@@ -26,7 +26,7 @@ namespace {
 constexpr size_t kMessageBytes = 512;
 thread_local char last_error[kMessageBytes];
 thread_local char last_log[kMessageBytes];
-thread_local mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, nullptr, nullptr};
+thread_local mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, nullptr, nullptr, {nullptr, nullptr}};
 
 bool Fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 bool Fail(const char* format, ...) {
@@ -72,6 +72,7 @@ struct Wheel {
   Status (*request_scratch)(void* micro_context, size_t bytes, int* index) = nullptr;
   void* (*get_scratch)(void* micro_context, int index) = nullptr;
   EvalTensor* (*get_eval_tensor)(void* micro_context, int tensor) = nullptr;
+  void* (*external_context)(void* micro_context) = nullptr;
   void (*print)(const char* format, ...) = nullptr;
   int impl_offset = -1;  // of impl_ in TfLiteContext, once known
 };
@@ -128,6 +129,7 @@ bool Bind(const void* vtable) {
   BindMember(symbols, "27RequestScratchBufferInArenaEmPi", &found.request_scratch);
   BindMember(symbols, "16GetScratchBufferEi", &found.get_scratch);
   BindMember(symbols, "13GetEvalTensorEi", &found.get_eval_tensor);
+  BindMember(symbols, "16external_contextEv", &found.external_context);
   found.print = reinterpret_cast<void (*)(const char*, ...)>(dlsym(library, "_Z11MicroPrintfPKcz"));
   if (found.context_vtable == nullptr || found.allocate_persistent == nullptr || found.request_scratch == nullptr ||
       found.get_scratch == nullptr || found.get_eval_tensor == nullptr || found.print == nullptr) {
@@ -293,7 +295,14 @@ Status RequestScratch(Context* context, size_t bytes, int* index) {
   return micro_context == nullptr ? kStatusError : wheel.request_scratch(micro_context, bytes, index);
 }
 
-void* ExternalContext(Context*) { return &sources; }
+// What the interpreter was given, as on firmware; where nothing, what this thread has set through the functions below.
+void* ExternalContext(Context* context) {
+  void* micro_context = MicroContextOf(context);
+  void* given = micro_context == nullptr || wheel.external_context == nullptr
+                    ? nullptr
+                    : wheel.external_context(micro_context);
+  return given == nullptr ? &sources : given;
+}
 
 void* GetScratch(Context* context, int index) {
   void* micro_context = MicroContextOf(context);
@@ -332,6 +341,12 @@ MCUF_EXPORT const char* mcuf_host_last_error() { return mcuformer::host::last_er
 MCUF_EXPORT void mcuf_host_set_image_source(mcuf_image_rows_fn rows, void* user) {
   mcuformer::host::sources.image_rows = rows;
   mcuformer::host::sources.image_user = user;
+}
+
+// Where the ops of this thread get staged weights from.
+MCUF_EXPORT void mcuf_host_set_weight_source(mcuf_weights_fn read, void* user) {
+  mcuformer::host::sources.weights.read = read;
+  mcuformer::host::sources.weights.user = user;
 }
 
 // The last line that an op logged in this thread, empty if none since mcuf_host_clear_log().

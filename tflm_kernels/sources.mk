@@ -25,6 +25,7 @@ MCUF_TFLM_SRCS = \
   kernels/int_layer_norm.cc \
   kernels/kernel_check.cc \
   kernels/params_blob.cc \
+  kernels/staged_weights.cc \
   kernels/stem_conv.cc \
   kernels/streamed_attention.cc \
   kernels/streamed_mlp.cc \

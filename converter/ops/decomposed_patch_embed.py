@@ -29,6 +29,10 @@ class Options:
     image_height: int = 0
     image_width: int = 0
     channels: int = 0
+    # Where weights are staged:
+    tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
+    weights_offset: int = -1  # in the weights file, bytes
+    blocks: int = 0  # of four tokens that they come once for
 
 
 def split_fields(weight: np.ndarray) -> np.ndarray:
@@ -79,16 +83,14 @@ def reference(
 
 def scratch_bytes(options: Options, tensors) -> int:
     d = tensors[1].shape[1]
-    if options.strip_rows:
-        return strip_scratch_bytes(options.image_width, options.channels, options.patch_size, d, options.strip_rows)
     _, _, width, channels = tensors[0].shape
-    return kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, options.patch_size, d)
+    sizes = (max(options.blocks, 1), options.tile_bytes)
+    if options.strip_rows:
+        return strip_scratch_bytes(width, channels, options.patch_size, d, options.strip_rows, *sizes)
+    return kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, options.patch_size, d, *sizes)
 
 
-def strip_scratch_bytes(image_width: int, channels: int, patch_size: int, embed_dim: int, strip_rows: int) -> int:
-    return kernel_library.decomposed_patch_embed_strips_scratch_bytes(
-        image_width, channels, patch_size, embed_dim, strip_rows
-    )
+strip_scratch_bytes = kernel_library.decomposed_patch_embed_strips_scratch_bytes
 
 
 def in_strips(options: Options, image_shape: tuple[int, ...], embed_dim: int) -> Options:
@@ -97,7 +99,9 @@ def in_strips(options: Options, image_shape: tuple[int, ...], embed_dim: int) ->
     size = options.patch_size
     rows = min(
         (size, FIELD) if size > FIELD else (size,),
-        key=lambda rows: strip_scratch_bytes(width, channels, size, embed_dim, rows),
+        key=lambda rows: strip_scratch_bytes(
+            width, channels, size, embed_dim, rows, max(options.blocks, 1), options.tile_bytes
+        ),
     )
     return replace(options, strip_rows=rows, image_height=height, image_width=width, channels=channels)
 

@@ -23,6 +23,11 @@ MAX_RESIDUAL_SCALE = 32767
 @dataclass(frozen=True)
 class Options:
     zero_point: int  # of the requantised value (before the table)
+    # Where weights are staged:
+    in_features: int = 0
+    tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
+    weights_offset: int = -1  # in the weights file, bytes
+    block: int = 0  # tokens that they come once for
 
 
 def quantise_weights(
@@ -95,7 +100,7 @@ def reference(
 
 
 def scratch_bytes(options: Options, tensors) -> int:
-    return kernel_library.in_place_fc_scratch_bytes(tensors[1].shape[1])
+    return kernel_library.in_place_fc_scratch_bytes(tensors[1].shape[1], options.tile_bytes, options.block)
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

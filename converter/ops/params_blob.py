@@ -13,9 +13,9 @@ from mcuformer.converter.ops import int_layer_norm
 ALIGNMENT = 16
 
 
-def pack(sections: list[np.ndarray | None]) -> np.ndarray:
+def pack(sections: list[np.ndarray | bytes | None]) -> np.ndarray:
     """uint8 [bytes]. None: an empty section."""
-    contents = [b"" if s is None else np.ascontiguousarray(s, s.dtype.newbyteorder("<")).tobytes() for s in sections]
+    contents = [_bytes_of(section) for section in sections]
     words, at = [len(contents)], _align(4 + 8 * len(contents))
     for content in contents:
         words += [at, len(content)]
@@ -25,6 +25,12 @@ def pack(sections: list[np.ndarray | None]) -> np.ndarray:
     for i, content in enumerate(contents):
         blob[words[1 + 2 * i] : words[1 + 2 * i] + len(content)] = content
     return np.frombuffer(bytes(blob), np.uint8)
+
+
+def _bytes_of(section: np.ndarray | bytes | None) -> bytes:
+    if section is None or isinstance(section, bytes):
+        return section or b""
+    return np.ascontiguousarray(section, section.dtype.newbyteorder("<")).tobytes()
 
 
 def unpack(blob: np.ndarray) -> list[bytes]:
@@ -46,6 +52,24 @@ def fully_connected(sections: list[bytes], at: int) -> tuple[np.ndarray, np.ndar
     """weights [out, in], bias and multiplier [out] of the three sections from `at`."""
     bias = array(sections[at + 1], "int32")
     return array(sections[at], "int8").reshape(len(bias), -1), bias, array(sections[at + 2], "int32")
+
+
+def take_out(sections: list[bytes], places: list[int]) -> np.ndarray:
+    """Empties sections of weights; returns them one behind the other, each at a multiple of 16 bytes: int8 [bytes]."""
+    out = b""
+    for place in places:
+        out += sections[place] + bytes(-len(sections[place]) % ALIGNMENT)
+        sections[place] = b""
+    return np.frombuffer(out, np.int8)
+
+
+def put_back(sections: list[bytes], places: list[int], sizes: list[int], weights: np.ndarray | None) -> None:
+    """Undoes take_out; nothing where the weights are in their sections, weights None."""
+    at = 0
+    for place, size in zip(places, sizes, strict=True):
+        if weights is not None:
+            sections[place] = weights[at : at + size].tobytes()
+        at += _align(size)
 
 
 def layer_norm(sections: list[bytes], at: int, x: np.ndarray, zero_point: int, low: int, high: int) -> np.ndarray:

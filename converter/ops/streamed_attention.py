@@ -11,11 +11,12 @@ from mcuformer import kernel_library
 from mcuformer.converter.ops import in_place_fc, int_attention, params_blob
 
 NAME = "StreamedAttention"
-INPUTS = ("stream", "params")
+INPUTS = ("stream", "params", "weights")
 OVERWRITES = (0,)
 OP_DATA_BYTES = 4
 
 SCALARS, NORM, HEAD_PARAMS, RESIDUAL_SCALE, QKV, PROJ = 0, 1, 4, 5, 6, 9  # sections
+BLOCK, TILE_BYTES, WEIGHTS_OFFSET = 0, 10, 11  # scalars
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,31 @@ def params(
     epsilon = params_blob.split_int64(norm_options.epsilon)
     scalars = [
         block, attention_options.kv_heads, kv_heads_at_once, attention_options.head_dim, attention_options.zero_point,
-        norm_options.zero_point, *epsilon, qkv[0].zero_point, proj[0].zero_point,
+        norm_options.zero_point, *epsilon, qkv[0].zero_point, proj[0].zero_point, 0, 0,
     ]  # fmt: skip
     sections = [np.array(scalars, np.int32), *norm_constants, head_params, residual_scale, *qkv[1:], *proj[1:]]
     return params_blob.pack(sections)
 
 
-def reference(options: Options, stream: np.ndarray, params: np.ndarray) -> np.ndarray:
-    """stream int8 [batch, tokens, d] -> int8 of the same shape."""
+def layers_of(sections: list[bytes], d: int) -> list[tuple[int, int]]:
+    """(inputs, outputs) of qkv and of the projection."""
+    head_dim = params_blob.array(sections[SCALARS], "int32")[3]
+    return [(d, len(sections[QKV + 1]) // 4), (len(sections[HEAD_PARAMS]) // 16 * int(head_dim), d)]
+
+
+def weight_sections(sections: list[bytes]) -> list[int]:
+    return [QKV, PROJ]
+
+
+def reference(
+    options: Options, stream: np.ndarray, params: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """stream int8 [batch, tokens, d] -> int8 of the same shape. weights int8 [bytes]: staged ones, see take_out."""
     sections = params_blob.unpack(params)
+    sizes = [i * o for i, o in layers_of(sections, stream.shape[-1])]
+    params_blob.put_back(sections, weight_sections(sections), sizes, weights)
     scalars = params_blob.array(sections[SCALARS], "int32").tolist()
-    _, kv_heads, _, head_dim, attention_zero, norm_zero, low, high, qkv_zero, proj_zero = scalars
+    _, kv_heads, _, head_dim, attention_zero, norm_zero, low, high, qkv_zero, proj_zero, _, _ = scalars
     x = params_blob.layer_norm(sections, NORM, stream, norm_zero, low, high)
     qkv = in_place_fc.reference(in_place_fc.Options(qkv_zero), x, *params_blob.fully_connected(sections, QKV))
     head_params = params_blob.array(sections[HEAD_PARAMS], "int32").reshape(-1, 4)
@@ -61,9 +76,12 @@ def reference(options: Options, stream: np.ndarray, params: np.ndarray) -> np.nd
 def scratch_bytes(options: Options, tensors) -> int:
     _, tokens, d = tensors[0].shape
     sections = params_blob.unpack(tensors[1].data)
-    block, kv_heads, at_once, head_dim, *_ = params_blob.array(sections[SCALARS], "int32").tolist()
+    scalars = params_blob.array(sections[SCALARS], "int32").tolist()
+    block, kv_heads, at_once, head_dim, *_ = scalars
     heads = len(sections[HEAD_PARAMS]) // 16
-    return kernel_library.streamed_attention_scratch_bytes(tokens, block, d, heads, kv_heads, at_once, head_dim)
+    return kernel_library.streamed_attention_scratch_bytes(
+        tokens, block, d, heads, kv_heads, at_once, head_dim, scalars[TILE_BYTES]
+    )
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

@@ -11,12 +11,12 @@ from mcuformer import kernel_library
 from mcuformer.converter.ops import in_place_fc, params_blob
 
 NAME = "StreamedMLP"
-INPUTS = ("stream", "params")
+INPUTS = ("stream", "params", "weights")
 OVERWRITES = (0,)
 OP_DATA_BYTES = 4
 
 SCALARS, NORM, GELU_TABLE, RESIDUAL_SCALE, FIRST_FC = 0, 1, 4, 5, 6  # sections
-FIRST_ZERO_POINT = 5  # scalars before the zero points
+BLOCK, TILE_BYTES, WEIGHTS_OFFSET, FIRST_ZERO_POINT = 0, 5, 6, 7  # scalars; zero points come last
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,32 @@ def params(block: int, norm: tuple, fcs: list[tuple], gelu_layer: int, gelu_tabl
     """The params tensor. norm: (options, gamma, beta, factor); fcs: (options, weights, bias, multiplier) each."""
     norm_options, *norm_constants = norm
     epsilon = params_blob.split_int64(norm_options.epsilon)
-    scalars = [block, norm_options.zero_point, *epsilon, gelu_layer, *(options.zero_point for options, *_ in fcs)]
+    zero_points = [options.zero_point for options, *_ in fcs]
+    scalars = [block, norm_options.zero_point, *epsilon, gelu_layer, 0, 0, *zero_points]
     constants = [array for _, *arrays in fcs for array in arrays]
     return params_blob.pack([np.array(scalars, np.int32), *norm_constants, gelu_table, residual_scale, *constants])
 
 
-def reference(options: Options, stream: np.ndarray, params: np.ndarray) -> np.ndarray:
-    """stream int8 [batch, tokens, d] -> int8 of the same shape."""
+def layers_of(sections: list[bytes], d: int) -> list[tuple[int, int]]:
+    """(inputs, outputs) of every fully connected layer."""
+    count = len(sections[SCALARS]) // 4 - FIRST_ZERO_POINT
+    outputs = [len(sections[FIRST_FC + 3 * i + 1]) // 4 for i in range(count)]
+    return list(zip([d, *outputs], outputs, strict=False))
+
+
+def weight_sections(sections: list[bytes]) -> list[int]:
+    return [FIRST_FC + 3 * i for i in range(len(sections[SCALARS]) // 4 - FIRST_ZERO_POINT)]
+
+
+def reference(
+    options: Options, stream: np.ndarray, params: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """stream int8 [batch, tokens, d] -> int8 of the same shape. weights int8 [bytes]: staged ones, see take_out."""
     sections = params_blob.unpack(params)
+    sizes = [i * o for i, o in layers_of(sections, stream.shape[-1])]
+    params_blob.put_back(sections, weight_sections(sections), sizes, weights)
     scalars = params_blob.array(sections[SCALARS], "int32").tolist()
-    _, zero_point, low, high, gelu_layer, *zero_points = scalars
+    _, zero_point, low, high, gelu_layer, _, _, *zero_points = scalars
     x = params_blob.layer_norm(sections, NORM, stream, zero_point, low, high)
     for i, zero_point in enumerate(zero_points):
         table = params_blob.array(sections[GELU_TABLE], "int8") if i == gelu_layer else None
@@ -55,10 +71,9 @@ def reference(options: Options, stream: np.ndarray, params: np.ndarray) -> np.nd
 
 def scratch_bytes(options: Options, tensors) -> int:
     sections = params_blob.unpack(tensors[1].data)
-    block, *_ = params_blob.array(sections[SCALARS], "int32").tolist()
-    count = len(sections[SCALARS]) // 4 - FIRST_ZERO_POINT
-    inner = [len(sections[FIRST_FC + 3 * i + 1]) // 4 for i in range(count - 1)]
-    return kernel_library.streamed_mlp_scratch_bytes(block, max(tensors[0].shape[-1], *inner))
+    scalars = params_blob.array(sections[SCALARS], "int32").tolist()
+    inputs = tuple(i for i, _ in layers_of(sections, tensors[0].shape[-1]))
+    return kernel_library.streamed_mlp_scratch_bytes(scalars[BLOCK], inputs, scalars[TILE_BYTES])
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

@@ -8,13 +8,26 @@
 
 #define FIELD_PIXELS (MCUF_FIELD_SIZE * MCUF_FIELD_SIZE)
 
+/* Fields of a patch, one way. */
+static int32_t side_of(const mcuf_decomposed_patch_embed_params* p) {
+  return (p->patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
+}
+
+/* Weights of one output in one field. */
+static int32_t field_row(const mcuf_decomposed_patch_embed_params* p) { return FIELD_PIXELS * p->channels; }
+
+/* Blocks of four tokens in a row of tokens. */
+static int32_t blocks_in(int32_t columns) { return (columns + MCUF_TOKEN_BLOCK - 1) / MCUF_TOKEN_BLOCK; }
+
 mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* p) {
-  if (p->weights == NULL) return MCUF_ERROR_NULL;
+  if (p->weights == NULL && p->staged.tile_bytes == 0) return MCUF_ERROR_NULL;
   if (p->patch_size < 1 || p->patch_size > 256 || p->image_height < p->patch_size || p->image_height > 4096 ||
       p->image_width < p->patch_size || p->image_width > 4096 || p->channels < 1 || p->channels > 64 ||
       p->embed_dim < 1 || p->embed_dim > MCUF_MAX_FEATURES ||
       p->patch_size * p->patch_size * p->channels > MCUF_MAX_PATCH_INPUTS ||
-      (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS) {
+      (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS ||
+      p->blocks < 1 || p->blocks > blocks_in(p->image_width / p->patch_size) ||
+      !mcuf_staged_weights_fit(&p->staged, field_row(p), side_of(p) * side_of(p) * p->embed_dim)) {
     return MCUF_ERROR_SIZE;
   }
   if (p->zero_point < -128 || p->zero_point > 127) return MCUF_ERROR_VALUE;
@@ -22,13 +35,20 @@ mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_emb
   return mcuf_check_requantisation(p->bias, p->multiplier, p->embed_dim);
 }
 
-/* Scratch: int32 accumulators [d rounded up to even, 4], int16 fields [4, 16 * channels], int8 tokens [columns, d] */
+/* Of four tokens. */
 static int32_t accumulator_count(int32_t embed_dim) { return MCUF_TOKEN_BLOCK * ((embed_dim + 1) / 2 * 2); }
 
+/* The parts that both kernels need: int32 accumulators [blocks, d rounded up to even, 4], int16 fields [4, 16 * channels],
+ * int8 tile */
+static int32_t common_bytes(int32_t channels, int32_t embed_dim, int32_t blocks, int32_t tile_bytes) {
+  return blocks * accumulator_count(embed_dim) * (int32_t)sizeof(int32_t) +
+         MCUF_TOKEN_BLOCK * FIELD_PIXELS * channels * (int32_t)sizeof(int16_t) + tile_bytes;
+}
+
+/* Scratch: the common parts, int8 tokens [columns, d] */
 int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_size,
-                                                     int32_t embed_dim) {
-  return accumulator_count(embed_dim) * (int32_t)sizeof(int32_t) +
-         MCUF_TOKEN_BLOCK * FIELD_PIXELS * channels * (int32_t)sizeof(int16_t) + image_width / patch_size * embed_dim;
+                                                     int32_t embed_dim, int32_t blocks, int32_t tile_bytes) {
+  return common_bytes(channels, embed_dim, blocks, tile_bytes) + image_width / patch_size * embed_dim;
 }
 
 /* One 4x4 field of a patch as int16, zeros past the patch's edge. row: the field's first pixel row, at the patch's first
@@ -47,142 +67,182 @@ static void gather_field(const mcuf_decomposed_patch_embed_params* p, const int8
   }
 }
 
-/* Up to four neighbouring tokens of one row of tokens. */
+/* Work on neighbouring blocks of four tokens of one row of tokens; the last block of a row may have fewer. */
 typedef struct {
-  int32_t first, count; /* columns */
-  int32_t* acc;         /* [d rounded up to even, 4] */
-} token_block;
+  const mcuf_decomposed_patch_embed_params* p;
+  int32_t columns;       /* tokens in a row of tokens */
+  int32_t first, blocks; /* the first token, a multiple of four, and how many blocks from there */
+  int32_t* acc;          /* [blocks, d rounded up to even, 4] */
+  int16_t* fields;       /* [4, 16 * channels] */
+  int8_t* tile;
+} block_run;
 
-static token_block block_at(int32_t first, int32_t columns, int32_t* acc) {
-  const int32_t left = columns - first;
-  const token_block b = {first, left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, acc};
-  return b;
+static int32_t* accumulators(const block_run* r, int32_t block) {
+  return r->acc + (ptrdiff_t)block * accumulator_count(r->p->embed_dim);
 }
 
-static void start_block(const mcuf_decomposed_patch_embed_params* p, const token_block* b) {
-  for (int32_t o = 0; o < p->embed_dim; ++o) {
-    for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) b->acc[MCUF_TOKEN_BLOCK * o + t] = p->bias[o];
-  }
-  if (p->embed_dim % 2 != 0) {
-    memset(b->acc + (ptrdiff_t)MCUF_TOKEN_BLOCK * p->embed_dim, 0, MCUF_TOKEN_BLOCK * sizeof(int32_t));
-  }
+/* Column of a block's first token, and how many tokens it has. */
+static int32_t block_first(const block_run* r, int32_t block) { return r->first + MCUF_TOKEN_BLOCK * block; }
+static int32_t block_count(const block_run* r, int32_t block) {
+  const int32_t left = r->columns - block_first(r, block);
+  return left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK;
 }
 
-/* Adds one row of fields (image rows field_y .. field_y + 3 of the patches) to a block. rows: the first of them. */
-static void add_field_row(const mcuf_decomposed_patch_embed_params* p, const token_block* b, const int8_t* rows,
-                          int32_t field_y, int16_t* fields) {
-  const int32_t d = p->embed_dim, k = FIELD_PIXELS * p->channels;
-  const int32_t side = (p->patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
-  const int8_t* weights = p->weights + (ptrdiff_t)(field_y / MCUF_FIELD_SIZE) * side * d * k;
-  for (int32_t x = 0; x < p->patch_size; x += MCUF_FIELD_SIZE, weights += (ptrdiff_t)d * k) {
-    for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) { /* a short block repeats its last token */
-      const int32_t column = b->first + (t < b->count ? t : b->count - 1);
-      gather_field(p, rows + (ptrdiff_t)column * p->patch_size * p->channels, field_y, x, fields + (ptrdiff_t)t * k);
+static void start_blocks(const block_run* r) {
+  const int32_t d = r->p->embed_dim;
+  for (int32_t b = 0; b < r->blocks; ++b) {
+    int32_t* acc = accumulators(r, b);
+    for (int32_t o = 0; o < d; ++o) {
+      for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) acc[MCUF_TOKEN_BLOCK * o + t] = r->p->bias[o];
     }
-    for (int32_t o = 0; o < d; o += 2) {
+    if (d % 2 != 0) memset(acc + (ptrdiff_t)MCUF_TOKEN_BLOCK * d, 0, MCUF_TOKEN_BLOCK * sizeof(int32_t));
+  }
+}
+
+/* Adds one field of every patch, against the weights of outputs [row, row + row_count). */
+static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, int32_t field_x, const int8_t* weights,
+                      int32_t row, int32_t row_count) {
+  const mcuf_decomposed_patch_embed_params* p = r->p;
+  const int32_t k = field_row(p);
+  for (int32_t b = 0; b < r->blocks; ++b) {
+    const int32_t count = block_count(r, b);
+    if (row == 0 || r->blocks > 1) { /* else they lie there already */
+      for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) { /* a short block repeats its last token */
+        const int32_t column = block_first(r, b) + (t < count ? t : count - 1);
+        gather_field(p, rows + (ptrdiff_t)column * p->patch_size * p->channels, field_y, field_x,
+                     r->fields + (ptrdiff_t)t * k);
+      }
+    }
+    int32_t* acc = accumulators(r, b) + (ptrdiff_t)MCUF_TOKEN_BLOCK * row;
+    for (int32_t o = 0; o < row_count; o += 2) {
       const int8_t* w = weights + (ptrdiff_t)o * k;
-      mcuf_dot_4x2(fields, w, w + (o + 1 < d ? k : 0), k, -128, b->acc + (ptrdiff_t)MCUF_TOKEN_BLOCK * o);
+      mcuf_dot_4x2(r->fields, w, w + (o + 1 < row_count ? k : 0), k, -128, acc + (ptrdiff_t)MCUF_TOKEN_BLOCK * o);
     }
   }
+}
+
+/* Adds one row of fields (image rows field_y .. field_y + 3 of the patches). rows: the first of them. */
+static mcuf_status add_field_row(const block_run* r, const int8_t* rows, int32_t field_y) {
+  const mcuf_decomposed_patch_embed_params* p = r->p;
+  const int32_t d = p->embed_dim, tile_rows = mcuf_tile_rows(&p->staged, field_row(p), d);
+  int32_t field = field_y / MCUF_FIELD_SIZE * side_of(p);
+  for (int32_t x = 0; x < p->patch_size; x += MCUF_FIELD_SIZE, ++field) {
+    for (int32_t row = 0; row < d; row += tile_rows) {
+      const int32_t row_count = d - row < tile_rows ? d - row : tile_rows;
+      const int8_t* weights =
+          mcuf_weight_rows(&p->staged, p->weights, field_row(p), field * d + row, row_count, r->tile);
+      if (weights == NULL) return MCUF_ERROR_SOURCE;
+      add_field(r, rows, field_y, x, weights, row, row_count);
+    }
+  }
+  return MCUF_OK;
 }
 
 /* Position table and requantisation. row: the row of tokens; tokens: int8 [columns, d] of it. */
-static void finish_block(const mcuf_decomposed_patch_embed_params* p, const token_block* b, int32_t row,
-                         int32_t columns, int8_t* tokens) {
-  for (int32_t o = 0; o < p->embed_dim; ++o) {
-    for (int32_t t = 0; t < b->count; ++t) {
-      const ptrdiff_t column = b->first + t;
-      int32_t a = b->acc[MCUF_TOKEN_BLOCK * o + t];
-      if (p->position != NULL) {
-        a += (int32_t)p->position_scale[o] * p->position[((ptrdiff_t)row * columns + column) * p->embed_dim + o];
+static void finish_blocks(const block_run* r, int32_t row, int8_t* tokens) {
+  const mcuf_decomposed_patch_embed_params* p = r->p;
+  for (int32_t b = 0; b < r->blocks; ++b) {
+    const int32_t* acc = accumulators(r, b);
+    for (int32_t o = 0; o < p->embed_dim; ++o) {
+      for (int32_t t = 0; t < block_count(r, b); ++t) {
+        const ptrdiff_t column = block_first(r, b) + t;
+        int32_t a = acc[MCUF_TOKEN_BLOCK * o + t];
+        if (p->position != NULL) {
+          a += (int32_t)p->position_scale[o] * p->position[((ptrdiff_t)row * r->columns + column) * p->embed_dim + o];
+        }
+        tokens[column * p->embed_dim + o] = mcuf_requantise(a, p->multiplier[o], p->zero_point);
       }
-      tokens[column * p->embed_dim + o] = mcuf_requantise(a, p->multiplier[o], p->zero_point);
     }
   }
 }
 
-/* One row of tokens from its patch_size image rows. */
-static void embed_token_row(const mcuf_decomposed_patch_embed_params* p, const int8_t* image_rows, int32_t row,
-                            int32_t columns, int32_t* acc, int16_t* fields, int8_t* tokens) {
-  for (int32_t first = 0; first < columns; first += MCUF_TOKEN_BLOCK) {
-    const token_block b = block_at(first, columns, acc);
-    start_block(p, &b);
+/* One row of tokens from its patch_size image rows, `most` blocks at a time. */
+static mcuf_status embed_token_row(block_run r, int32_t most, const int8_t* image_rows, int32_t row, int8_t* tokens) {
+  const mcuf_decomposed_patch_embed_params* p = r.p;
+  for (r.first = 0; r.first < r.columns; r.first += MCUF_TOKEN_BLOCK * most) {
+    r.blocks = blocks_in(r.columns - r.first);
+    if (r.blocks > most) r.blocks = most;
+    start_blocks(&r);
     for (int32_t y = 0; y < p->patch_size; y += MCUF_FIELD_SIZE) {
-      add_field_row(p, &b, image_rows + (ptrdiff_t)y * p->image_width * p->channels, y, fields);
+      const mcuf_status status = add_field_row(&r, image_rows + (ptrdiff_t)y * p->image_width * p->channels, y);
+      if (status != MCUF_OK) return status;
     }
-    finish_block(p, &b, row, columns, tokens);
+    finish_blocks(&r, row, tokens);
   }
+  return MCUF_OK;
+}
+
+/* The common parts of scratch, with accumulators for `blocks`. */
+static block_run place(const mcuf_decomposed_patch_embed_params* p, int32_t blocks, void* scratch) {
+  block_run r;
+  r.p = p;
+  r.columns = p->image_width / p->patch_size;
+  r.first = 0;
+  r.blocks = blocks;
+  r.acc = (int32_t*)scratch;
+  r.fields = (int16_t*)(r.acc + (ptrdiff_t)blocks * accumulator_count(p->embed_dim));
+  r.tile = (int8_t*)(r.fields + (ptrdiff_t)MCUF_TOKEN_BLOCK * field_row(p));
+  return r;
 }
 
 mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* p, const int8_t* image,
                                            int8_t* output, void* scratch) {
-  const int32_t size = p->patch_size;
-  const int32_t columns = p->image_width / size, rows = p->image_height / size;
+  const int32_t size = p->patch_size, rows = p->image_height / size;
   const int32_t image_row = p->image_width * p->channels; /* bytes */
-  const size_t token_row = (size_t)columns * (size_t)p->embed_dim;
+  const block_run r = place(p, p->blocks, scratch);
+  const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim;
   if (output != image && mcuf_overlap(output, (size_t)rows * token_row, image,
                                       (size_t)p->image_height * (size_t)image_row)) {
     return MCUF_ERROR_OVERLAP;
   }
-  int32_t* acc = (int32_t*)scratch;
-  int16_t* fields = (int16_t*)(acc + accumulator_count(p->embed_dim));
-  int8_t* tokens = (int8_t*)(fields + (ptrdiff_t)MCUF_TOKEN_BLOCK * FIELD_PIXELS * p->channels);
+  int8_t* tokens = r.tile + p->staged.tile_bytes;
   const bool grows = token_row > (size_t)size * (size_t)image_row;
   for (int32_t i = 0; i < rows; ++i) {
     const int32_t row = grows ? rows - 1 - i : i;
-    embed_token_row(p, image + (ptrdiff_t)row * size * image_row, row, columns, acc, fields, tokens);
+    const mcuf_status status = embed_token_row(r, p->blocks, image + (ptrdiff_t)row * size * image_row, row, tokens);
+    if (status != MCUF_OK) return status;
     memcpy(output + (ptrdiff_t)row * (ptrdiff_t)token_row, tokens, token_row);
   }
   return MCUF_OK;
 }
 
-/* Blocks of accumulators: one where a strip holds whole patches, else all of a row of tokens. */
-static int32_t strip_blocks(int32_t columns, int32_t patch_size, int32_t strip_rows) {
-  return strip_rows >= patch_size ? 1 : (columns + MCUF_TOKEN_BLOCK - 1) / MCUF_TOKEN_BLOCK;
+/* Blocks that have accumulators: where a strip is less than whole patches, all of a row of tokens. */
+static int32_t strip_blocks(int32_t columns, int32_t patch_size, int32_t blocks, int32_t strip_rows) {
+  return strip_rows >= patch_size ? blocks : blocks_in(columns);
 }
 
-/* Scratch: int32 accumulators [blocks, d rounded up to even, 4], int16 fields [4, 16 * channels], int8 strip */
+/* Scratch: the common parts, int8 strip */
 int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_size,
-                                                            int32_t embed_dim, int32_t strip_rows) {
-  const int32_t blocks = strip_blocks(image_width / patch_size, patch_size, strip_rows);
+                                                            int32_t embed_dim, int32_t blocks, int32_t tile_bytes,
+                                                            int32_t strip_rows) {
+  const int32_t all = strip_blocks(image_width / patch_size, patch_size, blocks, strip_rows);
   const int32_t rows = strip_rows < patch_size ? strip_rows : patch_size;
-  return blocks * accumulator_count(embed_dim) * (int32_t)sizeof(int32_t) +
-         MCUF_TOKEN_BLOCK * FIELD_PIXELS * channels * (int32_t)sizeof(int16_t) + rows * image_width * channels;
+  return common_bytes(channels, embed_dim, all, tile_bytes) + rows * image_width * channels;
 }
 
 mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_embed_params* p, int32_t strip_rows,
                                                   mcuf_image_rows_fn rows_fn, void* user, int8_t* output,
                                                   void* scratch) {
-  const int32_t size = p->patch_size, per_block = accumulator_count(p->embed_dim);
-  const int32_t columns = p->image_width / size, rows = p->image_height / size;
-  const int32_t blocks = strip_blocks(columns, size, strip_rows);
+  const int32_t size = p->patch_size, rows = p->image_height / size;
+  const block_run r = place(p, strip_blocks(p->image_width / size, size, p->blocks, strip_rows), scratch);
   if (rows_fn == NULL) return MCUF_ERROR_SOURCE;
-  int32_t* acc = (int32_t*)scratch;
-  int16_t* fields = (int16_t*)(acc + (ptrdiff_t)blocks * per_block);
-  int8_t* strip = (int8_t*)(fields + (ptrdiff_t)MCUF_TOKEN_BLOCK * FIELD_PIXELS * p->channels);
+  int8_t* strip = r.tile + p->staged.tile_bytes;
   for (int32_t row = 0; row < rows; ++row) {
-    int8_t* tokens = output + (ptrdiff_t)row * columns * p->embed_dim;
+    int8_t* tokens = output + (ptrdiff_t)row * r.columns * p->embed_dim;
     if (strip_rows >= size) {
       if (rows_fn(user, row * size, size, strip) != size) return MCUF_ERROR_SOURCE;
-      embed_token_row(p, strip, row, columns, acc, fields, tokens);
+      const mcuf_status status = embed_token_row(r, p->blocks, strip, row, tokens);
+      if (status != MCUF_OK) return status;
       continue;
     }
-    for (int32_t i = 0; i < blocks; ++i) {
-      const token_block b = block_at(MCUF_TOKEN_BLOCK * i, columns, acc + (ptrdiff_t)i * per_block);
-      start_block(p, &b);
-    }
+    start_blocks(&r);
     for (int32_t y = 0; y < size; y += MCUF_FIELD_SIZE) {
       const int32_t count = size - y < MCUF_FIELD_SIZE ? size - y : MCUF_FIELD_SIZE;
       if (rows_fn(user, row * size + y, count, strip) != count) return MCUF_ERROR_SOURCE;
-      for (int32_t i = 0; i < blocks; ++i) {
-        const token_block b = block_at(MCUF_TOKEN_BLOCK * i, columns, acc + (ptrdiff_t)i * per_block);
-        add_field_row(p, &b, strip, y, fields);
-      }
+      const mcuf_status status = add_field_row(&r, strip, y);
+      if (status != MCUF_OK) return status;
     }
-    for (int32_t i = 0; i < blocks; ++i) {
-      const token_block b = block_at(MCUF_TOKEN_BLOCK * i, columns, acc + (ptrdiff_t)i * per_block);
-      finish_block(p, &b, row, columns, tokens);
-    }
+    finish_blocks(&r, row, tokens);
   }
   return MCUF_OK;
 }

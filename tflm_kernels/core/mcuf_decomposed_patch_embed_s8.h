@@ -7,11 +7,13 @@
  *   acc[n, o] = bias[o] + sum_field sum_i weights[field, o, i] * patch[n, field, i] + position_scale[o] * position[n, o]
  *   output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
  *
- * Pixels past the last whole patch are not read. */
+ * Pixels past the last whole patch are not read. Staged weights come once for every `blocks` times four tokens of one row
+ * of tokens: each block has its accumulators. */
 #ifndef MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 #define MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 
 #include "mcuf_types.h"
+#include "mcuf_weight_source.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,14 +34,18 @@ typedef struct {
   const int32_t* multiplier;     /* [d] */
   const int8_t* position;        /* [tokens, d], or NULL */
   const int16_t* position_scale; /* [d], NULL with position */
+  mcuf_staged_weights staged;    /* tile_bytes 0: none */
+  int32_t blocks;                /* of four tokens at a time, 1 .. those in a row of tokens; 1 where not staged */
 } mcuf_decomposed_patch_embed_params;
 
 /* Everything the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* params);
 
-/* Bytes of scratch, 4-byte aligned: accumulators of four tokens, one 4x4 field of each, one row of tokens. */
+/* Bytes of scratch, 4-byte aligned: accumulators of `blocks` times four tokens, one 4x4 field of four, a tile of staged
+ * weights (tile_bytes 0: none), one row of tokens. */
 MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels,
-                                                              int32_t patch_size, int32_t embed_dim);
+                                                              int32_t patch_size, int32_t embed_dim, int32_t blocks,
+                                                              int32_t tile_bytes);
 
 /* image [height, width, channels], output [tokens, d]. output may equal image: tokens then stand over consumed image
  * rows; where a row of tokens is larger than its image rows, rows go from the last to the first. No other overlap. */
@@ -51,13 +57,14 @@ MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_
 typedef int32_t (*mcuf_image_rows_fn)(void* user, int32_t first_row, int32_t row_count, int8_t* rows);
 
 /* Bytes of scratch with an image that comes in strips, 4-byte aligned. strip_rows: rows brought at a time, patch_size
- * or MCUF_FIELD_SIZE; the smaller needs accumulators for a whole row of tokens. */
+ * or MCUF_FIELD_SIZE; the smaller needs accumulators for a whole row of tokens, whatever `blocks` says. */
 MCUF_API int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels,
                                                                      int32_t patch_size, int32_t embed_dim,
+                                                                     int32_t blocks, int32_t tile_bytes,
                                                                      int32_t strip_rows);
 
 /* The same from an image that is never whole in memory. strip_rows as above; rows that no patch covers are not asked
- * for. output [tokens, d] overlaps nothing. MCUF_ERROR_SOURCE where rows_fn fails. */
+ * for. output [tokens, d] overlaps nothing. MCUF_ERROR_SOURCE where rows_fn or the source of weights fails. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_embed_params* params,
                                                            int32_t strip_rows, mcuf_image_rows_fn rows_fn, void* user,
                                                            int8_t* output, void* scratch);

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mcuf_in_place_fc_s8.h"
 
+#include <string.h>
+
 #include "mcuf_dot.h"
 #include "mcuf_fixed_point.h"
 
 mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* p, int32_t has_residual) {
-  if (p->weights == NULL) return MCUF_ERROR_NULL;
+  const bool staged = p->staged.tile_bytes != 0;
+  if (p->weights == NULL && !staged) return MCUF_ERROR_NULL;
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->in_features < 1 || p->in_features > MCUF_MAX_FEATURES ||
       p->out_features < 1 || p->out_features > MCUF_MAX_FEATURES || p->in_stride < p->in_features ||
-      p->in_stride > 4 * MCUF_MAX_FEATURES) {
+      p->in_stride > 4 * MCUF_MAX_FEATURES || (staged && (p->block < 1 || p->block > MCUF_MAX_TOKENS)) ||
+      !mcuf_staged_weights_fit(&p->staged, p->in_features, p->out_features)) {
     return MCUF_ERROR_SIZE;
   }
   if (p->zero_point < -128 || p->zero_point > 127) return MCUF_ERROR_VALUE;
@@ -16,19 +20,23 @@ mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* p, int32_t 
   return mcuf_check_requantisation(p->bias, p->multiplier, p->out_features);
 }
 
-int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features) {
-  return MCUF_TOKEN_BLOCK * in_features * (int32_t)sizeof(int16_t);
+/* Scratch: int16 rows [4, in], int8 tile, int8 tokens [block, in] */
+static int32_t rows_bytes(int32_t in_features) { return MCUF_TOKEN_BLOCK * in_features * (int32_t)sizeof(int16_t); }
+
+int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_bytes, int32_t block) {
+  const int32_t copied = tile_bytes > 0 && block > MCUF_TOKEN_BLOCK ? (block * in_features + 3) / 4 * 4 : 0;
+  return rows_bytes(in_features) + tile_bytes + copied;
 }
 
-/* Outputs of tokens [first, first + count), count <= 4, whose inputs lie in scratch. */
-static void finish_block(const mcuf_in_place_fc_params* p, int32_t first, int32_t count, const int16_t* rows,
-                         const int8_t* residual, int8_t* output) {
-  for (int32_t o = 0; o < p->out_features; o += 2) {
-    const int32_t pair = o + 1 < p->out_features ? 2 : 1;
-    const int8_t* weights = p->weights + (ptrdiff_t)o * p->in_features;
+/* Outputs [row, row + row_count) of tokens [first, first + count), count <= 4, whose inputs lie in rows. */
+static void finish_block(const mcuf_in_place_fc_params* p, const int8_t* weights, int32_t row, int32_t row_count,
+                         int32_t first, int32_t count, const int16_t* rows, const int8_t* residual, int8_t* output) {
+  for (int32_t o = row; o < row + row_count; o += 2) {
+    const int32_t pair = o + 1 < row + row_count ? 2 : 1;
     int32_t acc[8];
     for (int32_t i = 0; i < 8; ++i) acc[i] = p->bias[o + (i >= 4 ? pair - 1 : 0)];
     mcuf_dot_4x2(rows, weights, weights + (pair - 1) * p->in_features, p->in_features, -128, acc);
+    weights += 2 * (ptrdiff_t)p->in_features;
     for (int32_t j = 0; j < pair; ++j) {
       for (int32_t t = 0; t < count; ++t) {
         const ptrdiff_t at = (ptrdiff_t)(first + t) * p->out_features + o + j;
@@ -41,6 +49,30 @@ static void finish_block(const mcuf_in_place_fc_params* p, int32_t first, int32_
   }
 }
 
+/* Tokens [first, first + count), whose inputs begin at input and are in_stride apart. With more than four, outputs may
+ * not stand over inputs. */
+static mcuf_status run_block(const mcuf_in_place_fc_params* p, const int8_t* input, int32_t in_stride, int32_t first,
+                             int32_t count, const int8_t* residual, int8_t* output, int16_t* rows, int8_t* tile) {
+  const int32_t tile_rows = mcuf_tile_rows(&p->staged, p->in_features, p->out_features);
+  for (int32_t row = 0; row < p->out_features; row += tile_rows) {
+    const int32_t row_count = p->out_features - row < tile_rows ? p->out_features - row : tile_rows;
+    const int8_t* weights = mcuf_weight_rows(&p->staged, p->weights, p->in_features, row, row_count, tile);
+    if (weights == NULL) return MCUF_ERROR_SOURCE;
+    for (int32_t four = 0; four < count; four += MCUF_TOKEN_BLOCK) {
+      const int32_t used = count - four < MCUF_TOKEN_BLOCK ? count - four : MCUF_TOKEN_BLOCK;
+      if (row == 0 || count > MCUF_TOKEN_BLOCK) {
+        for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) { /* a short block repeats its last token */
+          const int32_t token = four + (t < used ? t : used - 1);
+          mcuf_expand_s16(input + (ptrdiff_t)token * in_stride, p->in_features, -128,
+                          rows + (ptrdiff_t)t * p->in_features);
+        }
+      }
+      finish_block(p, weights, row, row_count, first + four, used, rows, residual, output);
+    }
+  }
+  return MCUF_OK;
+}
+
 mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* input, const int8_t* residual,
                                 int8_t* output, void* scratch) {
   const size_t in_bytes = (size_t)(p->tokens - 1) * (size_t)p->in_stride + (size_t)p->in_features;
@@ -50,17 +82,25 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
     return MCUF_ERROR_OVERLAP;
   }
   int16_t* rows = (int16_t*)scratch;
-  const int32_t blocks = (p->tokens + MCUF_TOKEN_BLOCK - 1) / MCUF_TOKEN_BLOCK;
+  int8_t* tile = (int8_t*)scratch + rows_bytes(p->in_features);
+  int8_t* copy = tile + p->staged.tile_bytes;
+  const int32_t size = p->staged.tile_bytes > 0 ? p->block : MCUF_TOKEN_BLOCK;
+  const int32_t blocks = (p->tokens + size - 1) / size;
   const bool grows = p->out_features > p->in_stride;
   for (int32_t b = 0; b < blocks; ++b) {
-    const int32_t first = MCUF_TOKEN_BLOCK * (grows ? blocks - 1 - b : b);
-    const int32_t left = p->tokens - first;
-    const int32_t count = left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK;
-    for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) { /* a short block repeats its last token */
-      const int32_t token = first + (t < count ? t : count - 1);
-      mcuf_expand_s16(input + (ptrdiff_t)token * p->in_stride, p->in_features, -128, rows + (ptrdiff_t)t * p->in_features);
+    const int32_t first = size * (grows ? blocks - 1 - b : b);
+    const int32_t count = p->tokens - first < size ? p->tokens - first : size;
+    const int8_t* source = input + (ptrdiff_t)first * p->in_stride;
+    int32_t stride = p->in_stride;
+    if (output == input && count > MCUF_TOKEN_BLOCK) {
+      for (int32_t t = 0; t < count; ++t) {
+        memcpy(copy + (ptrdiff_t)t * p->in_features, source + (ptrdiff_t)t * stride, (size_t)p->in_features);
+      }
+      source = copy;
+      stride = p->in_features;
     }
-    finish_block(p, first, count, rows, residual, output);
+    const mcuf_status status = run_block(p, source, stride, first, count, residual, output, rows, tile);
+    if (status != MCUF_OK) return status;
   }
   return MCUF_OK;
 }

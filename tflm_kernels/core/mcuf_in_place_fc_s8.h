@@ -8,11 +8,14 @@
  *
  * The input zero point is folded into the bias. Token overwriting (MCUFormer, section on token overwriting): output
  * may equal input (same start): where rows shrink, tokens go from the first to the last, where they grow from the last
- * to the first, and a block of four tokens is copied to scratch before its outputs are written. */
+ * to the first, and a block of four tokens is copied to scratch before its outputs are written.
+ *
+ * Staged weights come once for every `block` tokens, tile by tile; a larger block saves reading and takes scratch. */
 #ifndef MCUF_IN_PLACE_FC_S8_H_
 #define MCUF_IN_PLACE_FC_S8_H_
 
 #include "mcuf_types.h"
+#include "mcuf_weight_source.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,18 +27,21 @@ typedef struct {
   int32_t in_stride;             /* bytes from one input token to the next, >= in_features; the rest is not read */
   int32_t out_features;          /* 1 .. MCUF_MAX_FEATURES; output tokens are dense */
   int32_t zero_point;            /* of the requantised value (before the table), -128 .. 127 */
-  const int8_t* weights;         /* [out_features, in_features] */
+  const int8_t* weights;         /* [out_features, in_features]; not read where they are staged */
   const int32_t* bias;           /* [out_features], |bias| <= MCUF_MAX_BIAS */
   const int32_t* multiplier;     /* [out_features], round(scale * 2^32), >= 0 */
   const int8_t* gelu_table;      /* [256] indexed by value + 128, or NULL */
   const int16_t* residual_scale; /* [out_features], or NULL where there is no residual */
+  mcuf_staged_weights staged;    /* tile_bytes 0: none */
+  int32_t block;                 /* tokens that weights come once for, 1 .. MCUF_MAX_TOKENS; only where staged */
 } mcuf_in_place_fc_params;
 
 /* Everything the kernel trusts about params. has_residual: a residual tensor will be given. */
 MCUF_API mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* params, int32_t has_residual);
 
-/* Bytes of scratch, 2-byte aligned: four tokens as int16. */
-MCUF_API int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features);
+/* Bytes of scratch, 4-byte aligned: four tokens as int16; where weights are staged (tile_bytes > 0) a tile, and with
+ * blocks of more than four tokens those as int8. */
+MCUF_API int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_bytes, int32_t block);
 
 /* input [tokens, in_stride]; residual [tokens, out_features] or NULL; output [tokens, out_features].
  * output may equal input, and may equal residual; any other overlap is MCUF_ERROR_OVERLAP. */

@@ -15,7 +15,7 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
   if (q_width + 2 * kv_width != p->qkv.out_features || q_width != p->proj.in_features ||
       p->qkv.in_features != p->norm.features || p->proj.out_features != p->norm.features || p->block < 1 ||
       p->block > MCUF_MAX_TOKENS || p->kv_heads_at_once < 1 || p->kv_heads_at_once > p->kv_heads ||
-      p->kv_heads % p->kv_heads_at_once != 0) {
+      p->kv_heads % p->kv_heads_at_once != 0 || p->qkv.staged.tile_bytes != p->proj.staged.tile_bytes) {
     return MCUF_ERROR_SIZE;
   }
   mcuf_int_layer_norm_params norm = p->norm;
@@ -23,6 +23,7 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
   norm.tokens = qkv.tokens = proj.tokens = p->tokens;
   qkv.in_stride = qkv.in_features;
   proj.in_stride = proj.in_features;
+  qkv.block = proj.block = p->block;
   const mcuf_int_attention_params attention = {
       p->tokens,          p->num_heads,  p->kv_heads,   p->head_dim, p->qkv.out_features, p->qkv.out_features,
       p->zero_point, p->head_params,
@@ -48,12 +49,12 @@ typedef struct {
 } attention_parts;
 
 static attention_parts parts_of(int32_t tokens, int32_t block, int32_t d, int32_t num_heads, int32_t kv_heads,
-                                int32_t kv_heads_at_once, int32_t head_dim) {
+                                int32_t kv_heads_at_once, int32_t head_dim, int32_t tile_bytes) {
   attention_parts a;
   const int32_t q_width = num_heads * head_dim;
   a.pass_width = num_heads / kv_heads * kv_heads_at_once * head_dim;
   a.kept_width = q_width - a.pass_width;
-  a.work = mcuf_in_place_fc_s8_scratch_bytes(d > q_width ? d : q_width);
+  a.work = mcuf_in_place_fc_s8_scratch_bytes(d > q_width ? d : q_width, tile_bytes, 0); /* no input is overwritten */
   const int32_t rows = mcuf_attention_rows_scratch_bytes(tokens, head_dim);
   if (rows > a.work) a.work = rows;
   a.keys = kv_heads_at_once * head_dim * tokens;
@@ -65,8 +66,9 @@ static attention_parts parts_of(int32_t tokens, int32_t block, int32_t d, int32_
 }
 
 int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t block, int32_t d, int32_t num_heads,
-                                                 int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim) {
-  const attention_parts a = parts_of(tokens, block, d, num_heads, kv_heads, kv_heads_at_once, head_dim);
+                                                 int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim,
+                                                 int32_t tile_bytes) {
+  const attention_parts a = parts_of(tokens, block, d, num_heads, kv_heads, kv_heads_at_once, head_dim, tile_bytes);
   return a.work + 2 * a.keys + a.kept + a.normal + a.queries + a.outputs;
 }
 
@@ -82,8 +84,13 @@ static mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count
   mcuf_in_place_fc_params fc = s->p->qkv;
   fc.tokens = tokens;
   fc.in_stride = fc.in_features;
+  fc.block = tokens;
   fc.out_features = count;
-  fc.weights += (ptrdiff_t)row * fc.in_features;
+  if (fc.staged.tile_bytes > 0) {
+    fc.staged.offset += row * fc.in_features;
+  } else {
+    fc.weights += (ptrdiff_t)row * fc.in_features;
+  }
   fc.bias += row;
   fc.multiplier += row;
   return mcuf_in_place_fc_s8(&fc, s->normal, NULL, output, s->work);
@@ -134,7 +141,7 @@ static void attend(const attention_state* s, int32_t head, int32_t count, int8_t
 /* Projection of a block whose attention outputs lie in rows, and residual, onto the stream. */
 static mcuf_status project(const attention_state* s, const int8_t* rows, int32_t count, int8_t* block) {
   mcuf_in_place_fc_params fc = s->p->proj;
-  fc.tokens = count;
+  fc.tokens = fc.block = count;
   fc.in_stride = fc.in_features;
   return mcuf_in_place_fc_s8(&fc, rows, block, block, s->work);
 }
@@ -157,7 +164,8 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
   const int32_t d = p->norm.features, group = p->num_heads / p->kv_heads;
   attention_state s;
   s.p = p;
-  s.size = parts_of(p->tokens, p->block, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim);
+  s.size = parts_of(p->tokens, p->block, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim,
+                    p->qkv.staged.tile_bytes);
   s.work = (int8_t*)scratch;
   s.keys = s.work + s.size.work;
   s.values = s.keys + s.size.keys;

@@ -28,17 +28,17 @@ typedef struct {
   int32_t zero_point;              /* of the attention's output */
   const int32_t* head_params;      /* [num_heads, 4], as of IntAttention */
   mcuf_int_layer_norm_params norm; /* its tokens are not read */
-  mcuf_in_place_fc_params qkv;     /* outputs [q heads | k heads | v heads]; tokens and in_stride are not read */
-  mcuf_in_place_fc_params proj;    /* has a residual; tokens and in_stride are not read */
+  mcuf_in_place_fc_params qkv;     /* outputs [q heads | k heads | v heads]; tokens, in_stride, block are not read */
+  mcuf_in_place_fc_params proj;    /* has a residual; the same are not read; staged as qkv is, or not */
 } mcuf_streamed_attention_params;
 
 /* Everything the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* params);
 
-/* Bytes of scratch, 4-byte aligned. d: width of the stream. */
+/* Bytes of scratch, 4-byte aligned. d: width of the stream; tile_bytes: of qkv and proj, 0 where weights are not staged. */
 MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t block, int32_t d, int32_t num_heads,
-                                                          int32_t kv_heads, int32_t kv_heads_at_once,
-                                                          int32_t head_dim);
+                                                          int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim,
+                                                          int32_t tile_bytes);
 
 /* stream [tokens, d], overwritten. */
 MCUF_API mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* params, int8_t* stream,

@@ -14,8 +14,8 @@ mcuf_status mcuf_streamed_mlp_s8_check(const mcuf_streamed_mlp_params* p) {
   int32_t features = p->norm.features;
   for (int32_t i = 0; i < p->fc_count && status == MCUF_OK; ++i) {
     mcuf_in_place_fc_params fc = p->fcs[i];
-    if (fc.in_features != features) return MCUF_ERROR_SIZE;
-    fc.tokens = p->tokens;
+    if (fc.in_features != features || fc.staged.tile_bytes != p->fcs[0].staged.tile_bytes) return MCUF_ERROR_SIZE;
+    fc.tokens = fc.block = p->tokens;
     fc.in_stride = fc.in_features;
     status = mcuf_in_place_fc_s8_check(&fc, i + 1 == p->fc_count);
     features = fc.out_features;
@@ -24,35 +24,55 @@ mcuf_status mcuf_streamed_mlp_s8_check(const mcuf_streamed_mlp_params* p) {
   return status;
 }
 
-int32_t mcuf_streamed_mlp_s8_widest(const mcuf_streamed_mlp_params* p) {
-  int32_t widest = p->norm.features;
-  for (int32_t i = 0; i + 1 < p->fc_count; ++i) {
-    if (p->fcs[i].out_features > widest) widest = p->fcs[i].out_features;
-  }
-  return widest;
+static int32_t most_inputs(const mcuf_streamed_mlp_params* p, int32_t first) {
+  int32_t most = 0;
+  for (int32_t i = first; i < p->fc_count; i += 2) most = p->fcs[i].in_features > most ? p->fcs[i].in_features : most;
+  return most;
 }
 
-/* Scratch: that of the fully connected layers, then int8 tokens [block, widest] */
-int32_t mcuf_streamed_mlp_s8_scratch_bytes(int32_t block, int32_t widest) {
-  return mcuf_in_place_fc_s8_scratch_bytes(widest) + block * widest;
+/* Sizes of the parts of scratch, in bytes and in their order there. */
+typedef struct {
+  int32_t work; /* of the fully connected layers */
+  int32_t even; /* int8 [block, ..], inputs of the layers 0, 2 .. */
+  int32_t odd;  /* of the layers 1, 3 ..: by itself only where weights are staged, else over those */
+} mlp_parts;
+
+static mlp_parts parts_of(int32_t block, int32_t even, int32_t odd, int32_t tile_bytes) {
+  const int32_t widest = even > odd ? even : odd;
+  const mlp_parts parts = {mcuf_in_place_fc_s8_scratch_bytes(widest, tile_bytes, 0),
+                           block * (tile_bytes > 0 ? even : widest), tile_bytes > 0 ? block * odd : 0};
+  return parts;
+}
+
+int32_t mcuf_streamed_mlp_s8_scratch_bytes(int32_t block, int32_t even, int32_t odd, int32_t tile_bytes) {
+  const mlp_parts parts = parts_of(block, even, odd, tile_bytes);
+  return parts.work + parts.even + parts.odd;
+}
+
+int32_t mcuf_streamed_mlp_s8_scratch_bytes_of(const mcuf_streamed_mlp_params* p) {
+  return mcuf_streamed_mlp_s8_scratch_bytes(p->block, most_inputs(p, 0), most_inputs(p, 1),
+                                            p->fcs[0].staged.tile_bytes);
 }
 
 mcuf_status mcuf_streamed_mlp_s8(const mcuf_streamed_mlp_params* p, int8_t* stream, void* scratch) {
   const int32_t d = p->norm.features;
-  int8_t* rows = (int8_t*)scratch + mcuf_in_place_fc_s8_scratch_bytes(mcuf_streamed_mlp_s8_widest(p));
+  const mlp_parts size = parts_of(p->block, most_inputs(p, 0), most_inputs(p, 1), p->fcs[0].staged.tile_bytes);
+  int8_t* const even = (int8_t*)scratch + size.work;
+  int8_t* const odd = size.odd > 0 ? even + size.even : even;
   for (int32_t first = 0; first < p->tokens; first += p->block) {
     const int32_t left = p->tokens - first;
     const int32_t count = left < p->block ? left : p->block;
     int8_t* block = stream + (ptrdiff_t)first * d;
     mcuf_int_layer_norm_params norm = p->norm;
     norm.tokens = count;
-    mcuf_status status = mcuf_int_layer_norm_s8(&norm, block, rows);
+    mcuf_status status = mcuf_int_layer_norm_s8(&norm, block, even);
     for (int32_t i = 0; i < p->fc_count && status == MCUF_OK; ++i) {
       mcuf_in_place_fc_params fc = p->fcs[i];
-      fc.tokens = count;
+      fc.tokens = fc.block = count;
       fc.in_stride = fc.in_features;
       const bool last = i + 1 == p->fc_count;
-      status = mcuf_in_place_fc_s8(&fc, rows, last ? block : NULL, last ? block : rows, scratch);
+      status = mcuf_in_place_fc_s8(&fc, i % 2 == 0 ? even : odd, last ? block : NULL,
+                                   last ? block : i % 2 == 0 ? odd : even, scratch);
     }
     if (status != MCUF_OK) return status;
   }

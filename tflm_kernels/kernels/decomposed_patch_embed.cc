@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.DecomposedPatchEmbed: image -> tokens; see core/mcuf_decomposed_patch_embed_s8.h.
-//   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C] int8; bias [d] int32; multiplier [d] int32;
-//            position [1,N,d] int8 or none; position_scale [d] int16, none without position
+//   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C]
+//            int8 or none; bias [d] int32; multiplier [d] int32; position [1,N,d] int8 or none; position_scale [d] int16,
+//            none without position
 //   output   [1,N,d], N = floor(H / patch_size) * floor(W / patch_size); may stand over the image
-//   options  patch_size, zero_point; without image also strip_rows (patch_size or 4), image_height, image_width, channels
+//   options  patch_size, zero_point; without image also strip_rows (patch_size or 4), image_height, image_width, channels;
+//            without weights these are staged (see staged_weights.h): also tile_bytes, weights_offset, blocks
 #include "../core/mcuf_decomposed_patch_embed_s8.h"
 #include "../external_context.h"
 #include "../mcuformer_ops.h"
 #include "kernel_check.h"
+#include "staged_weights.h"
 
 namespace mcuformer {
 namespace {
@@ -38,6 +41,12 @@ mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* no
   params.multiplier = Data<int32_t>(Input(context, node, kMultiplier));
   params.position = Data<int8_t>(Input(context, node, kPosition));
   params.position_scale = Data<int16_t>(Input(context, node, kPositionScale));
+  params.staged = {};
+  params.blocks = 1;
+  if (params.weights == nullptr) {
+    params.staged = StagedOptions(node);
+    params.blocks = CheckedOption(node, "blocks");
+  }
   return params;
 }
 
@@ -73,7 +82,13 @@ Status Prepare(Context* context, Node* node) {
   const int64_t fields = (patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
   const int64_t tokens = (height / patch_size) * (width / patch_size), d = Dim(output, -1);
   check.ShapeIs(output, "output", Shape(1, tokens, d));
-  check.Constant(kWeights, "weights", kInt8, Shape(fields * fields, d, MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels));
+  if (check.Has(kWeights)) {
+    check.Constant(kWeights, "weights", kInt8,
+                   Shape(fields * fields, d, MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels));
+  } else {
+    check.Option("blocks", 1, MCUF_MAX_TOKENS);
+    CheckStagedOptions(&check);
+  }
   check.Constant(kBias, "bias", kInt32, Shape(d));
   check.Constant(kMultiplier, "multiplier", kInt32, Shape(d));
   check.OptionalConstant(kPosition, "position", kInt8, Shape(1, tokens, d));
@@ -83,18 +98,21 @@ Status Prepare(Context* context, Node* node) {
   const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
   check.Core(mcuf_decomposed_patch_embed_s8_check(&params), "bias from -2^30 to 2^30, multiplier from 0");
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
-  check.Scratch(strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(params.image_width, params.channels,
-                                                                             params.patch_size, params.embed_dim,
-                                                                             data->strip_rows)
-                       : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels,
-                                                                      params.patch_size, params.embed_dim),
-                &data->scratch);
+  const int32_t tile = params.staged.tile_bytes;
+  check.Scratch(
+      strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
+                                                                   params.embed_dim, params.blocks, tile,
+                                                                   data->strip_rows)
+             : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
+                                                            params.embed_dim, params.blocks, tile),
+      &data->scratch);
   return check.status();
 }
 
 Status Eval(Context* context, Node* node) {
   const OpData& data = *static_cast<const OpData*>(node->user_data);
-  const mcuf_decomposed_patch_embed_params params = Params(context, node, data);
+  mcuf_decomposed_patch_embed_params params = Params(context, node, data);
+  if (FindWeightSource(context, kDecomposedPatchEmbedName, params.staged.tile_bytes, &params.staged.source) != kOk) return kError;
   int8_t* output = MutableData<int8_t>(Output(context, node, 0));
   void* scratch = GetScratch(context, data.scratch);
   if (data.strip_rows == 0) {
@@ -102,8 +120,8 @@ Status Eval(Context* context, Node* node) {
     return EvalStatus(context, kDecomposedPatchEmbedName,
                       mcuf_decomposed_patch_embed_s8(&params, image, output, scratch));
   }
-  const auto* sources = static_cast<const mcuf_external_context*>(ExternalContext(context));
-  if (sources == nullptr || sources->magic != MCUF_EXTERNAL_CONTEXT_MAGIC || sources->image_rows == nullptr) {
+  const mcuf_external_context* sources = ExternalSources(context);
+  if (sources == nullptr || sources->image_rows == nullptr) {
     MCUF_LOG(context, "%s: no source of image rows: set an mcuf_external_context", kDecomposedPatchEmbedName);
     return kError;
   }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.InPlaceFC: a fully connected layer on each token; see core/mcuf_in_place_fc_s8.h.
-//   inputs   x [1,N,S] or [N,S] int8, its first `in` channels are read; weights [out,in] int8;
+//   inputs   x [1,N,S] or [N,S] int8, its first `in` channels are read; weights [out,in] int8 or none;
 //            bias [out] int32; multiplier [out] int32; gelu_table [256] int8 or none; residual [..,out] int8 or none;
 //            residual_scale [out] int16, none without residual
 //   output   as x with `out` channels, may stand over x, or over residual
-//   options  zero_point
+//   options  zero_point; without weights these are staged (see staged_weights.h): also in_features, tile_bytes,
+//            weights_offset, block
 #include "../core/mcuf_in_place_fc_s8.h"
 #include "../mcuformer_ops.h"
 #include "kernel_check.h"
+#include "staged_weights.h"
 
 namespace mcuformer {
 namespace {
@@ -25,15 +27,21 @@ mcuf_in_place_fc_params Params(const Context* context, const Node* node, const O
   const EvalTensor* weights = Input(context, node, kWeights);
   mcuf_in_place_fc_params params;
   params.tokens = Tokens(x);
-  params.in_features = Dim(weights, 1);
+  params.in_features = weights == nullptr ? CheckedOption(node, "in_features") : Dim(weights, 1);
   params.in_stride = Dim(x, -1);
-  params.out_features = Dim(weights, 0);
+  params.out_features = Dim(Output(context, node, 0), -1);
   params.zero_point = data.zero_point;
   params.weights = Data<int8_t>(weights);
   params.bias = Data<int32_t>(Input(context, node, kBias));
   params.multiplier = Data<int32_t>(Input(context, node, kMultiplier));
   params.gelu_table = Data<int8_t>(Input(context, node, kGeluTable));
   params.residual_scale = Data<int16_t>(Input(context, node, kResidualScale));
+  params.staged = {};
+  params.block = 0;
+  if (weights == nullptr) {
+    params.staged = StagedOptions(node);
+    params.block = CheckedOption(node, "block");
+  }
   return params;
 }
 
@@ -42,9 +50,15 @@ Status Prepare(Context* context, Node* node) {
   OpData* data = check.OpData<OpData>();
   const EvalTensor* x = check.Activation(kX, "x");
   const EvalTensor* output = check.OutputActivation();
-  const int64_t out = Dim(output, -1), in = check.InputDim(kWeights, 1);
+  const int64_t out = Dim(output, -1);
   check.SameTokens(output, "output", x);
-  check.Constant(kWeights, "weights", kInt8, Shape(out, in));
+  if (check.Has(kWeights)) {
+    check.Constant(kWeights, "weights", kInt8, Shape(out, check.InputDim(kWeights, 1)));
+  } else {
+    check.Option("in_features", 1, MCUF_MAX_FEATURES);
+    check.Option("block", 1, MCUF_MAX_TOKENS);
+    CheckStagedOptions(&check);
+  }
   check.Constant(kBias, "bias", kInt32, Shape(out));
   check.Constant(kMultiplier, "multiplier", kInt32, Shape(out));
   check.OptionalConstant(kGeluTable, "gelu_table", kInt8, Shape(256));
@@ -57,13 +71,15 @@ Status Prepare(Context* context, Node* node) {
   const mcuf_in_place_fc_params params = Params(context, node, *data);
   check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), "bias from -2^30 to 2^30, multiplier from 0");
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
-  check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features), &data->scratch);
+  check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features, params.staged.tile_bytes, params.block),
+                &data->scratch);
   return check.status();
 }
 
 Status Eval(Context* context, Node* node) {
   const OpData& data = *static_cast<const OpData*>(node->user_data);
-  const mcuf_in_place_fc_params params = Params(context, node, data);
+  mcuf_in_place_fc_params params = Params(context, node, data);
+  if (FindWeightSource(context, kInPlaceFcName, params.staged.tile_bytes, &params.staged.source) != kOk) return kError;
   return EvalStatus(context, kInPlaceFcName,
                     mcuf_in_place_fc_s8(
                         &params, Data<int8_t>(Input(context, node, kX)), Data<int8_t>(Input(context, node, kResidual)),

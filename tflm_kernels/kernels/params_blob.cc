@@ -18,19 +18,25 @@ mcuf_int_layer_norm_params ParamsBlob::LayerNorm(int section, int32_t zero_point
   return params;
 }
 
-mcuf_in_place_fc_params ParamsBlob::FullyConnected(int section, int32_t zero_point) const {
-  const int32_t weights = Count<int8_t>(section), out = Count<int32_t>(section + 1);
-  const bool fits = out > 0 && weights % out == 0 && Count<int32_t>(section + 2) == out;
+mcuf_in_place_fc_params ParamsBlob::FullyConnected(int section, int32_t zero_point, int32_t in_features,
+                                                   int32_t tile_bytes, int32_t* offset) const {
+  const int64_t out = Count<int32_t>(section + 1), bytes = out * in_features;
+  const bool staged = tile_bytes != 0;
+  const bool fits = out > 0 && Count<int8_t>(section) == (staged ? 0 : bytes) && Count<int32_t>(section + 2) == out &&
+                    *offset >= 0 && bytes <= INT32_MAX - 15 - int64_t{*offset};
   mcuf_in_place_fc_params params;
   params.tokens = 1;
-  params.in_features = params.in_stride = fits ? weights / out : 0;
-  params.out_features = out;
+  params.in_features = params.in_stride = fits ? in_features : 0;
+  params.out_features = static_cast<int32_t>(out);
   params.zero_point = zero_point;
   params.weights = Data<int8_t>(section);
   params.bias = Data<int32_t>(section + 1);
   params.multiplier = Data<int32_t>(section + 2);
   params.gelu_table = nullptr;
   params.residual_scale = nullptr;
+  params.staged = {nullptr, tile_bytes, *offset};
+  params.block = 0;
+  if (staged && fits) *offset += static_cast<int32_t>((bytes + 15) / 16 * 16);
   return params;
 }
 

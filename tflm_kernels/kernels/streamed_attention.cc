@@ -4,9 +4,10 @@
 // core/mcuf_streamed_attention_s8.h.
 //   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h)
 //              0 int32 block, kv_heads, kv_heads_at_once, head_dim, attention zero point, norm zero point, epsilon low and
-//                high word, qkv zero point, proj zero point
+//                high word, qkv zero point, proj zero point, tile_bytes and weights_offset of staged weights (0: not)
 //              1 gamma [d] int16, 2 beta [d] int32, 3 factor [d] uint8 or none, 4 head_params [heads,4] int32,
-//              5 residual_scale [d] int16, 6 .. 8 weights, bias, multiplier of qkv, 9 .. 11 of proj
+//              5 residual_scale [d] int16, 6 .. 8 weights, bias, multiplier of qkv, 9 .. 11 of proj; staged
+//                weights are empty here and lie one behind the other in the weights file, at multiples of 16 bytes
 //   output   as stream, stands over it
 #include "../core/mcuf_streamed_attention_s8.h"
 
@@ -14,6 +15,7 @@
 
 #include "../mcuformer_ops.h"
 #include "params_blob.h"
+#include "staged_weights.h"
 
 namespace mcuformer {
 namespace {
@@ -31,6 +33,8 @@ enum {
   kEpsilonHigh,
   kQkvZeroPoint,
   kProjZeroPoint,
+  kTileBytes,
+  kWeightsOffset,
   kScalarCount
 };
 
@@ -55,8 +59,12 @@ mcuf_streamed_attention_params Params(const Context* context, const Node* node, 
   params.zero_point = scalars[kAttentionZeroPoint];
   params.head_params = blob.Data<int32_t>(kHeadParams);
   params.norm = blob.LayerNorm(kNorm, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
-  params.qkv = blob.FullyConnected(kQkv, scalars[kQkvZeroPoint]);
-  params.proj = blob.FullyConnected(kProj, scalars[kProjZeroPoint]);
+  const int32_t tile_bytes = scalars[kTileBytes];
+  int32_t offset = scalars[kWeightsOffset];
+  params.qkv = blob.FullyConnected(kQkv, scalars[kQkvZeroPoint], params.norm.features, tile_bytes, &offset);
+  const int64_t q_width = int64_t{params.num_heads} * params.head_dim;
+  const int32_t proj_in = q_width < 0 || q_width > MCUF_MAX_FEATURES ? 0 : static_cast<int32_t>(q_width);
+  params.proj = blob.FullyConnected(kProj, scalars[kProjZeroPoint], proj_in, tile_bytes, &offset);
   params.proj.residual_scale = blob.Data<int16_t>(kResidualScale);
   return params;
 }
@@ -81,7 +89,8 @@ Status Prepare(Context* context, Node* node) {
   if (!check.ok()) return kError;
   check.Scratch(
       mcuf_streamed_attention_s8_scratch_bytes(params.tokens, params.block, params.norm.features, params.num_heads,
-                                               params.kv_heads, params.kv_heads_at_once, params.head_dim),
+                                               params.kv_heads, params.kv_heads_at_once, params.head_dim,
+                                               params.qkv.staged.tile_bytes),
       &data->scratch);
   return check.status();
 }
@@ -90,7 +99,10 @@ Status Eval(Context* context, Node* node) {
   const EvalTensor* stream = Input(context, node, kStream);
   int8_t* output = MutableData<int8_t>(Output(context, node, 0));
   if (output != Data<int8_t>(stream)) memmove(output, Data<int8_t>(stream), static_cast<size_t>(Elements(stream)));
-  const mcuf_streamed_attention_params params = Params(context, node, Blob(context, node));
+  mcuf_streamed_attention_params params = Params(context, node, Blob(context, node));
+  const mcuf_weight_source* source = nullptr;
+  if (FindWeightSource(context, kStreamedAttentionName, params.qkv.staged.tile_bytes, &source) != kOk) return kError;
+  params.qkv.staged.source = params.proj.staged.source = source;
   void* scratch = GetScratch(context, static_cast<const OpData*>(node->user_data)->scratch);
   return EvalStatus(context, kStreamedAttentionName, mcuf_streamed_attention_s8(&params, output, scratch));
 }

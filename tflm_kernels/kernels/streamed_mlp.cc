@@ -2,10 +2,11 @@
 //
 // mcuformer.StreamedMLP: the MLP half of a layer in place on the residual stream; see core/mcuf_streamed_mlp_s8.h.
 //   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h)
-//              0 int32 block, norm zero point, epsilon low and high word, index of the layer with GELU (-1: none), then
-//                the zero point of every fully connected layer
+//              0 int32 block, norm zero point, epsilon low and high word, index of the layer with GELU (-1: none),
+//                tile_bytes and weights_offset of staged weights (0: not staged), then the zero point of every layer
 //              1 gamma [d] int16, 2 beta [d] int32, 3 factor [d] uint8 or none, 4 gelu_table [256] int8,
-//              5 residual_scale [d] int16, then weights, bias, multiplier of every fully connected layer
+//              5 residual_scale [d] int16, then weights, bias, multiplier of every layer; staged
+//                weights are empty here and lie one behind the other in the weights file, at multiples of 16 bytes
 //   output   as stream, stands over it
 #include "../core/mcuf_streamed_mlp_s8.h"
 
@@ -13,13 +14,14 @@
 
 #include "../mcuformer_ops.h"
 #include "params_blob.h"
+#include "staged_weights.h"
 
 namespace mcuformer {
 namespace {
 
 enum { kStream, kParams, kInputs };
 enum { kScalars, kNorm, kGeluTable = kNorm + 3, kResidualScale, kFirstFc };
-enum { kBlock, kNormZeroPoint, kEpsilonLow, kEpsilonHigh, kGeluLayer, kFirstZeroPoint };
+enum { kBlock, kNormZeroPoint, kEpsilonLow, kEpsilonHigh, kGeluLayer, kTileBytes, kWeightsOffset, kFirstZeroPoint };
 
 struct OpData {
   int scratch;
@@ -44,8 +46,11 @@ mcuf_streamed_mlp_params Params(const Context* context, const Node* node, const 
   params.block = scalars[kBlock];
   params.norm = blob.LayerNorm(kNorm, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
   params.fc_count = blob.Count<int32_t>(kScalars) - kFirstZeroPoint;
+  int32_t offset = scalars[kWeightsOffset], features = params.norm.features;
   for (int32_t i = 0; i < params.fc_count; ++i) {
-    params.fcs[i] = blob.FullyConnected(kFirstFc + 3 * i, scalars[kFirstZeroPoint + i]);
+    params.fcs[i] =
+        blob.FullyConnected(kFirstFc + 3 * i, scalars[kFirstZeroPoint + i], features, scalars[kTileBytes], &offset);
+    features = params.fcs[i].out_features;
     if (i == scalars[kGeluLayer]) params.fcs[i].gelu_table = blob.Data<int8_t>(kGeluTable);
   }
   params.fcs[params.fc_count - 1].residual_scale = blob.Data<int16_t>(kResidualScale);
@@ -71,7 +76,7 @@ Status Prepare(Context* context, Node* node) {
   check.Require(Dim(stream, -1) == params.norm.features, "stream and params differ in their channels");
   check.Core(mcuf_streamed_mlp_s8_check(&params), "see IntLayerNorm and InPlaceFC; every layer takes what the last gives");
   if (!check.ok()) return kError;
-  check.Scratch(mcuf_streamed_mlp_s8_scratch_bytes(params.block, mcuf_streamed_mlp_s8_widest(&params)), &data->scratch);
+  check.Scratch(mcuf_streamed_mlp_s8_scratch_bytes_of(&params), &data->scratch);
   return check.status();
 }
 
@@ -79,7 +84,10 @@ Status Eval(Context* context, Node* node) {
   const EvalTensor* stream = Input(context, node, kStream);
   int8_t* output = MutableData<int8_t>(Output(context, node, 0));
   if (output != Data<int8_t>(stream)) memmove(output, Data<int8_t>(stream), static_cast<size_t>(Elements(stream)));
-  const mcuf_streamed_mlp_params params = Params(context, node, Blob(context, node));
+  mcuf_streamed_mlp_params params = Params(context, node, Blob(context, node));
+  const mcuf_weight_source* source = nullptr;
+  if (FindWeightSource(context, kStreamedMlpName, params.fcs[0].staged.tile_bytes, &source) != kOk) return kError;
+  for (int32_t i = 0; i < params.fc_count; ++i) params.fcs[i].staged.source = source;
   void* scratch = GetScratch(context, static_cast<const OpData*>(node->user_data)->scratch);
   return EvalStatus(context, kStreamedMlpName, mcuf_streamed_mlp_s8(&params, output, scratch));
 }

@@ -30,9 +30,22 @@ OLD_REQUEST = 8  # ScratchBufferRequest until 2022-03
 
 
 def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
+    """Bytes of arena that surely suffice on a Cortex-M for a graph and its plan: see arena_of."""
+    return arena_of(
+        plan.head_bytes,
+        op_data=[op.module.OP_DATA_BYTES for op in graph.ops],
+        tensors=sum(not tensor.external for tensor in graph.tensors),
+        inputs=sum(not graph.tensors[i].external for i in graph.inputs),
+        scratch=len(plan.problem.scratch),
+        activations=len(plan.problem.buffers),
+    )
+
+
+def arena_of(head: int, op_data: list[int], tensors: int, inputs: int, scratch: int, activations: int) -> int:
     """Bytes of arena that surely suffice on a Cortex-M, for an arena aligned to 16 bytes; at most 5 % above the least.
 
-    With ops, tensors (all in the file), scratch and planned buffers counted, and |x| = x rounded up to 16:
+    With ops (op_data: bytes of each, 0 for none), tensors (all in the file), scratch buffers and activations counted,
+    planned = scratch + activations, and |x| = x rounded up to 16:
 
         tail      140 + 32 * ops + 12 * tensors, then |tail + op data| for every op that keeps any, then 4 * scratch
         whole     |tail + 4 * inputs| + 60 * inputs, then |... + 4| + 60 for the output
@@ -49,11 +62,6 @@ def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
     For the interpreter's own greedy planner, which is in the tail; TokenOverwritePlanner needs no more: its 40 bytes a
     buffer are the same, and its state is not in the arena.
     """
-    op_data = [op.module.OP_DATA_BYTES for op in graph.ops]
-    tensors = sum(not tensor.external for tensor in graph.tensors)
-    inputs = sum(not graph.tensors[i].external for i in graph.inputs)
-    scratch = len(plan.problem.scratch)
-
     tail = BASE + PER_OP * len(op_data) + PER_TENSOR * tensors
     for size in op_data:
         tail = align(tail + size) if size else tail
@@ -63,9 +71,9 @@ def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
         whole = align(whole + PER_POINTER * ports) + PER_PORT * ports
 
     lists = REQUEST * (scratch + SPARE_REQUESTS) + LIST_BASE + PER_BUFFER * (tensors + scratch)
-    planner = PER_PLANNED_BUFFER * (len(plan.problem.buffers) + scratch)
+    planner = PER_PLANNED_BUFFER * (activations + scratch)
     return max(
-        align(plan.head_bytes + whole),
+        align(head + whole),
         align(tail) + align(align(lists) + planner),
-        align(tail) + align(OLD_REQUEST * (scratch + SPARE_REQUESTS)) + plan.head_bytes,
+        align(tail) + align(OLD_REQUEST * (scratch + SPARE_REQUESTS)) + head,
     )

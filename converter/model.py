@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import QuantisationOptions, lower
 from mcuformer.converter.scratch_fit import fill_arena, fit_scratch
-from mcuformer.converter.staging import is_staged, staged, weights_content, weights_info
+from mcuformer.converter.staging import is_staged, staged, weights_content, weights_info, weights_path
 from mcuformer.converter.stream import streamed
 from mcuformer.converter.strips import check_takes_strips, in_strips
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -119,11 +118,11 @@ def convert(
                   residual stream, a block of tokens at a time: the same logits from a smaller arena
     board         a board's name: PlanError where arena or model do not fit its budget; None: no limit
     strips        the image comes a few rows at a time through a callback and is never whole in the arena
-    weights       "xip": read in place from flash; "staged": in a file of their own (see Model.save), brought tile by tile
-                  through a callback: for flash that is not mapped
+    weights       "xip": read in place from flash; "staged": in a file of their own (see Model.save), brought tile by
+                  tile through a callback: for flash that is not mapped
     scratch       the most bytes of scratch that one op may take: PlanError where that is too little. Left out: what is
-                  quickest; with staged weights what reads least, in the arena that the board has or, without a board, in
-                  the smallest there is
+                  quickest; with staged weights what reads least, in the arena that the board has or, without a board,
+                  in the smallest there is
     quantisation  how to quantise; the default is what measured best
     progress      called with (images done, images in all) while calibrating
     """
@@ -160,14 +159,6 @@ def convert(
     if limits is not None:
         check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)
     return model
-
-
-def weights_path(path: str | os.PathLike) -> Path:
-    """Where the staged weights of the model at path are: beside it, ".weights" for its suffix. ConfigError if the same."""
-    path = Path(path)
-    if path.suffix == ".weights":
-        raise ConfigError(f"{path}: a model with staged weights cannot have their suffix; call it model.tflite")
-    return path.with_suffix(".weights")
 
 
 def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None) -> None:

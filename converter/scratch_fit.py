@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many tokens an op works on at a time, and the tile of its staged weights: what scratch allows.
 
-With weights read in place, blocks of four tokens are best: the kernels compute four at a time, and more take scratch for
-nothing; fewer take less scratch and run slower. Staged weights are read anew for every block of tokens: there, the more
-scratch, the fewer bytes are read.
+With weights read in place, blocks of four tokens are best: the kernels compute four at a time, and more take scratch
+for nothing; fewer take less scratch and run slower. Staged weights are read anew for every block of tokens: there, the
+more scratch, the fewer bytes are read.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from mcuformer.converter import staging
-from mcuformer.converter.arena import ArenaPlan, plan_arena, problem_of
+from mcuformer.converter.arena import plan_arena, problem_of
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.memory_plan import Problem, align
 from mcuformer.errors import PlanError

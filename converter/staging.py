@@ -2,20 +2,22 @@
 """weights="staged": weights leave the model for a file of their own, which is read tile by tile into scratch.
 
 For external flash that is not mapped. Every layer's weights lie in the weights file in the order of the ops, each at a
-multiple of 16 bytes. What is read with every output or but once (bias, multiplier, tables) stays in the model, and so do
-the small weights of a convolution stem.
+multiple of 16 bytes. What is read with every output or but once (bias, multiplier, tables) stays in the model, and so
+do the small weights of a convolution stem.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+from pathlib import Path
 
 import numpy as np
 
 from mcuformer.converter.graph import Graph, Op, Tensor
 from mcuformer.converter.ops import decomposed_patch_embed, params_blob, streamed_attention, streamed_mlp
-from mcuformer.errors import ModelError
+from mcuformer.errors import ConfigError, ModelError
 
 ALIGNMENT = params_blob.ALIGNMENT
 STREAMED = {"StreamedAttention": streamed_attention, "StreamedMLP": streamed_mlp}
@@ -100,8 +102,18 @@ def externals_last(graph: Graph) -> Graph:
     others = [i for i, tensor in enumerate(graph.tensors) if tensor.external and i not in weights]
     order = [i for i, tensor in enumerate(graph.tensors) if not tensor.external] + weights + others
     place = {old: new for new, old in enumerate(order)} | {-1: -1}
-    ops = [dataclasses.replace(op, inputs=tuple(place[i] for i in op.inputs), output=place[op.output]) for op in graph.ops]
+    ops = [
+        dataclasses.replace(op, inputs=tuple(place[i] for i in op.inputs), output=place[op.output]) for op in graph.ops
+    ]
     return Graph([graph.tensors[i] for i in order], ops, [place[i] for i in graph.inputs], place[graph.output])
+
+
+def weights_path(path: str | os.PathLike) -> Path:
+    """Where the staged weights of the model at path are: beside it, with the suffix ".weights"."""
+    path = Path(path)
+    if path.suffix == ".weights":
+        raise ConfigError(f"{path}: a model with staged weights cannot have their suffix; call it model.tflite")
+    return path.with_suffix(".weights")
 
 
 def weights_content(graph: Graph) -> bytes:
@@ -122,8 +134,8 @@ def with_weights(graph: Graph, info: dict, content: bytes, name: str) -> Graph:
     """The graph of a model with the data of its weights file. ModelError where that is another model's, or damaged."""
     if weights_info(content) != info:
         raise ModelError(
-            f"{name}: not the weights of this model, or damaged ({len(content)} bytes for {info['bytes']}): use the file "
-            "that was written with the model"
+            f"{name}: not the weights of this model, or damaged ({len(content)} bytes for {info['bytes']}): use the "
+            "file that was written with the model"
         )
     tensors, at = list(graph.tensors), 0
     for i in _staged_weights(graph):
@@ -136,14 +148,15 @@ def with_weights(graph: Graph, info: dict, content: bytes, name: str) -> Graph:
 
 def traffic(graph: Graph, op: Op) -> tuple[int, int]:
     """Bytes and reads of staged weights in one run of an op."""
-    if op.kind not in WEIGHTS or not graph.tensors[op.inputs[WEIGHTS[op.kind]]].external:
+    weights = op.inputs[WEIGHTS[op.kind]] if op.kind in WEIGHTS else -1
+    if weights < 0 or not graph.tensors[weights].external:
         return 0, 0
     layers = layers_of(graph, op)
     weights = sum(row * rows for row, rows in layers)
     if op.kind == "DecomposedPatchEmbed":
         _, height, width, _ = graph.tensors[op.inputs[0]].shape
         size, options = op.options.patch_size, op.options
-        (row, rows), = layers
+        ((row, rows),) = layers
         fours = -(-(width // size) // 4)
         blocks = fours if 0 < options.strip_rows < size else options.blocks
         times = (height // size) * -(-fours // blocks)

@@ -110,8 +110,6 @@ def write(graph: Graph, offsets: list[int], info: dict, with_plan: bool = True) 
         o = s.OperatorT()
         o.opcodeIndex = kinds.index(op.kind)
         o.inputs, o.outputs = [i if i < len(stored) else -1 for i in op.inputs], [op.output]
-        while o.inputs[-1] == -1:
-            o.inputs.pop()
         if op.options_dict:
             o.customOptions = list(flatbuffers.flexbuffers.Dumps(op.options_dict))
             o.customOptionsFormat = s.CustomOptionsFormat.FLEXBUFFERS
@@ -193,9 +191,7 @@ def _parse(content: bytes) -> ModelFile:
         kind = code.removeprefix(PREFIX)
         values = flatbuffers.flexbuffers.Loads(bytearray(bytes(o.customOptions))) if o.customOptions is not None else {}
         options = OPS[kind].Options(**values)
-        inputs = [int(i) for i in o.inputs]
-        inputs += [-1] * (len(OPS[kind].INPUTS) - len(inputs))
-        graph.ops.append(Op(kind, tuple(inputs), int(o.outputs[0]), options))
+        graph.ops.append(Op(kind, tuple(int(i) for i in o.inputs), int(o.outputs[0]), options))
     stored = len(graph.tensors)
     offsets = tuple([-1] * stored)
     if PLAN_METADATA in metadata:

@@ -209,6 +209,10 @@ def convert(
         str, typer.Option(help="overwrite (op by op) or streamed (half-layers in place).")
     ] = "streamed",
     strips: Annotated[bool, typer.Option(help="The image comes a few rows at a time; the arena holds none.")] = False,
+    weights: Annotated[
+        str, typer.Option(help="xip (read in place from flash) or staged (a file of their own, read tile by tile).")
+    ] = "xip",
+    scratch: Annotated[int | None, typer.Option(help="The most bytes of scratch that one op may take.")] = None,
     method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
     gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
     residual: Annotated[str | None, typer.Option(help="Residual stream: per-channel or per-tensor.")] = None,
@@ -219,6 +223,7 @@ def convert(
     """Convert a subnet to an int8 .tflite."""
     from mcuformer.converter.lower import QuantisationOptions
     from mcuformer.converter.report import error_report
+    from mcuformer.converter.staging import weights_path
     from mcuformer.nas import load_subnet
 
     _check_outputs(output, json_file)
@@ -229,7 +234,8 @@ def convert(
         raise ConfigError(f"--images {images}: calibrate with at least 1 image; some hundred are better")
     calibration = _load(data, "train", _image_size(data, net.config.image_size), images)
     start = time.perf_counter()
-    model = _convert(net, calibration.images, schedule, board, options, strips, net.notes.get("class_names"))
+    choices = {"schedule": schedule, "board": board, "strips": strips, "weights": weights, "scratch": scratch}
+    model = _convert(net, calibration.images, options, net.notes.get("class_names"), **choices)
     seconds = time.perf_counter() - start
     model.save(output)
     rows = error_report(model, net, calibration.images[:8]) if report else []
@@ -242,31 +248,23 @@ def convert(
     if board is not None:
         out.print(f"arena on {board}: {model.arena_bytes(board):,} bytes")
     out.print(f"wrote {output} ({seconds:.1f} s)")
+    if weights == "staged":
+        out.print(f"wrote {weights_path(output)}, {len(model.weights_content):,} bytes of weights to read in tiles")
     _write_json(
         json_file,
         {
             "model": str(output), "arena_bytes": model.plan.arena_bytes, "head_bytes": model.plan.head_bytes,
-            "model_bytes": model.model_bytes, "board": board, "schedule": schedule, "strips": strips,
-            "seconds": seconds,
-            "report": [vars(row) for row in rows],
+            "model_bytes": model.model_bytes, "weights_bytes": len(model.weights_content), **choices,
+            "seconds": seconds, "report": [vars(row) for row in rows],
         },
     )  # fmt: skip
 
 
-def _convert(net, images, schedule, board, options, strips, class_names):
+def _convert(net, images, options, class_names, **choices):
     from mcuformer.converter.model import convert
 
     with _bar("calibrating") as update:
-        return convert(
-            net,
-            images,
-            schedule=schedule,
-            board=board,
-            quantisation=options,
-            strips=strips,
-            class_names=class_names,
-            progress=update,
-        )
+        return convert(net, images, quantisation=options, class_names=class_names, progress=update, **choices)
 
 
 def _print_sizes(arena: int, head: int, model: int) -> None:
@@ -279,6 +277,9 @@ def run(
     data: DataOption = "fashion-mnist",
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     limit: Annotated[int | None, typer.Option(help="Run only this many images.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The file of staged weights; left out, the one beside the model.")
+    ] = None,
     reference: Annotated[bool, typer.Option(help="Also compare every logit with the integer reference.")] = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -286,7 +287,7 @@ def run(
     from mcuformer.interpreter import Interpreter
 
     _check_outputs(json_file)
-    interpreter = Interpreter(model)
+    interpreter = Interpreter(model, weights=weights)
     dataset = _load(data, split, _image_size(data, interpreter.image_size), limit)
     if len(dataset.class_names) != len(interpreter.class_names):
         raise ConfigError(
@@ -300,7 +301,11 @@ def run(
         f"top-1 {100 * top1:.2f} % on {len(dataset)} images, {interpreter.invoke_ms:.2f} ms an image on this machine, "
         f"arena {used['total']:,} bytes (head {used['head']:,}, tail {used['tail']:,})"
     )
+    read, reads = interpreter.weights_read
+    if reads:
+        out.print(f"staged weights: {read:,} bytes an image in {reads:,} reads")
     result = {
+        "weights_read_bytes": read, "weights_reads": reads,
         "top1": top1, "images": len(dataset), "invoke_ms": interpreter.invoke_ms, "arena_bytes": used["total"],
         "head_bytes": used["head"],
     }  # fmt: skip
@@ -327,6 +332,7 @@ def inspect(
     json_file: JsonOption = None,
 ) -> None:
     """Show a model's ops, tensors, offsets and memory plan."""
+    from mcuformer.converter import staging
     from mcuformer.converter.arena import plan_arena
     from mcuformer.converter.sizing import sizes as part_sizes
     from mcuformer.converter.subnet_config import SubnetConfig
@@ -343,7 +349,8 @@ def inspect(
     )
     out.print(", ".join(f"{name} {value}" for name, value in config.items() if value is not None))
     scratch = dict(zip((b.first for b in plan.problem.scratch), plan.problem.scratch, strict=True))
-    table = Table("#", "op", "output", "shape", "offset", "bytes", "overwrites", "scratch", "constants")
+    columns = ["#", "op", "output", "shape", "offset", "bytes", "overwrites", "scratch", "constants"]
+    table = Table(*columns, *(["weights read", "reads"] if staging.is_staged(graph) else []))
     rows = []
     buffer_of = dict(zip(plan.tensors, plan.problem.buffers, strict=True))
     for step, op in enumerate(graph.ops, start=1):
@@ -355,10 +362,12 @@ def inspect(
             "scratch_bytes": scratch[step].size if step in scratch else 0,
             "constant_bytes": sum(graph.tensors[i].bytes for i in op.inputs if i >= 0 and graph.tensors[i].is_constant),
         }  # fmt: skip
+        row["weights_read_bytes"], row["weights_reads"] = staging.traffic(graph, op)
         rows.append(row)
         table.add_row(
             str(step), op.kind, tensor.name, "x".join(map(str, tensor.shape[1:])), f"{row['offset']:,}",
             f"{tensor.bytes:,}", row["overwrites"] or "", f"{row['scratch_bytes']:,}", f"{row['constant_bytes']:,}",
+            *([f"{row['weights_read_bytes']:,}", f"{row['weights_reads']:,}"] if staging.is_staged(graph) else []),
         )  # fmt: skip
     out.print(table)
     if tensors:
@@ -368,7 +377,8 @@ def inspect(
             scale = (
                 "" if q is None else f"{np.min(q.scale):.4g}" + (f" .. {np.max(q.scale):.4g}" if q.per_channel else "")
             )
-            place = "flash" if tensor.is_constant else "strips" if tensor.external else f"{offset:,}"
+            outside = "weights file" if q is None else "strips"
+            place = "flash" if tensor.is_constant else outside if tensor.external else f"{offset:,}"
             listing.add_row(
                 tensor.name, tensor.dtype.name, "x".join(map(str, tensor.shape)), f"{tensor.bytes:,}",
                 place, "" if q is None else str(q.zero_point), scale,
@@ -430,7 +440,7 @@ def demo(
     )
     net, result = _train(config, training, test, _train_options(seed, epochs), seed, None)
     save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": result.top1})
-    model = _convert(net, training.images[:256], "streamed", board, QuantisationOptions(), False, test.class_names)
+    model = _convert(net, training.images[:256], QuantisationOptions(), test.class_names, board=board)
     model.save(files["model.tflite"])
     plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
     interpreter = Interpreter(files["model.tflite"])

@@ -20,8 +20,7 @@ from mcuformer.converter import tflite_file
 from mcuformer.converter.arena import plan_arena
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.ops import OPS
-from mcuformer.converter.model import weights_path
-from mcuformer.converter.staging import is_staged, with_weights
+from mcuformer.converter.staging import is_staged, weights_path, with_weights
 from mcuformer.converter.strips import in_strips, takes_strips
 from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
 
@@ -57,7 +56,9 @@ class _Captured:
 class _Session:
     """One interpreter of the wheel around a model's bytes."""
 
-    def __init__(self, content: bytes, graph: Graph, arena_bytes: int, keep_all: bool = False, weights: bytes = b""):
+    def __init__(
+        self, content: bytes, graph: Graph, arena_bytes: int, keep_all: bool = False, weights: bytes | None = None
+    ):
         runtime = _runtime()
         kernel_library.load()
         kernel_library.clear_log()
@@ -80,7 +81,10 @@ class _Session:
         self.weights_read = (0, 0)
 
     def invoke(self, *inputs: np.ndarray) -> np.ndarray:
-        """int8 inputs with batch dimension 1 -> the int8 output; keeps the seconds and the (bytes, reads) of staged weights."""
+        """int8 inputs with batch dimension 1 -> the int8 output.
+
+        Keeps the seconds the call took, and the (bytes, reads) of staged weights.
+        """
         source = None
         for i, (tensor, value) in enumerate(zip(self._graph.inputs, inputs, strict=True)):
             if self._graph.tensors[tensor].external:
@@ -89,7 +93,7 @@ class _Session:
                 self._interpreter.set_input(value, i)
         kernel_library.set_image_source(source)
         read = []
-        weights = _weights_from(self._weights, read) if self._weights else None
+        weights = None if self._weights is None else _weights_from(self._weights, read)
         kernel_library.set_weight_source(weights)
         start = time.perf_counter()
         try:
@@ -155,8 +159,8 @@ class Interpreter:
     Interpreter(model): a path, the bytes of a .tflite file, or what convert() returned. A damaged or foreign file
     raises ModelError before the interpreter sees it. arena_bytes: size of the arena; left out, as large as needed;
     PlanError where it is too small. strips: the image is handed over a few rows at a time, through the callback that a
-    camera would serve; the arena holds no image. (A model converted with strips is always run so.) weights: path or bytes
-    of the weights file of a model with staged weights; left out, the file beside the model.
+    camera would serve; the arena holds no image. (A model converted with strips is always run so.) weights: path or
+    bytes of the weights file of a model with staged weights; left out, the file beside the model.
     """
 
     def __init__(self, model, arena_bytes: int | None = None, strips: bool = False, weights=None):
@@ -167,7 +171,7 @@ class Interpreter:
             content = _with_strips(stored)
             stored = tflite_file.read(content, name)
         self.graph = stored.graph
-        if self.weights:
+        if self.weights is not None:
             self.graph = with_weights(self.graph, stored.info["weights"], self.weights, name)
         self.info = stored.info
         self._content = content
@@ -266,12 +270,12 @@ def _with_strips(stored: tflite_file.ModelFile) -> bytes:
     return tflite_file.write(graph, plan.tensor_offsets(graph), {**stored.info, **plan.sizes})
 
 
-def weights_of(model, stored: tflite_file.ModelFile, weights, name: str) -> bytes:
-    """The bytes of a model's weights file, none where its weights are in the model; ModelError where there is no file."""
+def weights_of(model, stored: tflite_file.ModelFile, weights, name: str) -> bytes | None:
+    """The bytes of a model's weights file, None where its weights are in the model. ModelError where it is missing."""
     if not is_staged(stored.graph):
         if weights is not None:
             raise ConfigError(f"{name}: has its weights in the model and takes no weights file")
-        return b""
+        return None
     if isinstance(weights, bytes | bytearray | memoryview):
         return bytes(weights)
     if weights is None and hasattr(model, "weights_content"):
@@ -283,8 +287,8 @@ def weights_of(model, stored: tflite_file.ModelFile, weights, name: str) -> byte
         return path.read_bytes()
     except OSError as error:
         raise ModelError(
-            f"{name}: takes its weights from {path}, which cannot be read ({error.strerror}): keep the two files together, "
-            "or name the weights file"
+            f"{name}: takes its weights from {path}, which cannot be read ({error.strerror}): keep the two files "
+            "together, or name the weights file"
         ) from error
 
 

@@ -53,8 +53,8 @@ class _Run(ctypes.Structure):
 
 
 def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bool = False, weights=None) -> dict:
-    """Runs a model with TokenOverwritePlanner. Image rows and staged weights come as on firmware: through callbacks of an
-    mcuf_external_context that the interpreter was given.
+    """Runs a model with TokenOverwritePlanner. Image rows and staged weights come as on firmware: through callbacks of
+    an mcuf_external_context that the interpreter was given.
 
     model      a path, the bytes of a .tflite file, or what convert() returned
     images     uint8 [n, H, W, C]; None: the model is prepared, but not run
@@ -71,7 +71,7 @@ def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bo
     stored = tflite_file.read(content, name)
     graph = stored.graph
     weights = weights_of(model, stored, weights, name)
-    if weights:
+    if weights is not None:
         with_weights(graph, stored.info["weights"], weights, name)
     if not with_plan:
         content = tflite_file.write(graph, [], stored.info, with_plan=False)
@@ -91,10 +91,10 @@ def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bo
     return {"total": total, "head": head, "tail": total - head, "logits": logits}
 
 
-def _in_own_process(content: bytes, inputs: np.ndarray, weights: bytes, sizes: list[int]) -> dict:
+def _in_own_process(content: bytes, inputs: np.ndarray, weights: bytes | None, sizes: list[int]) -> dict:
     """sizes: bytes of the output, of the arena, of an image row where the image comes in strips (else 0)."""
     sent = io.BytesIO()
-    held = {"content": np.frombuffer(content, np.uint8), "weights": np.frombuffer(weights, np.uint8)}
+    held = {"content": np.frombuffer(content, np.uint8), "weights": np.frombuffer(weights or b"", np.uint8)}
     np.savez(sent, **held, inputs=inputs, sizes=sizes)
     try:
         done = subprocess.run(

@@ -83,6 +83,28 @@ def test_train_is_resumable_and_feeds_convert(files, tmp_path):
     mcuformer("convert", tmp_path / "s.pt", "--data", files / "data.npz", "-o", tmp_path / "m.tflite")
 
 
+def test_staged_weights(files, tmp_path):
+    model = tmp_path / "staged.tflite"
+    done = mcuformer(
+        "convert", files / "subnet.pt", "--data", files / "data.npz", "--weights", "staged", "--scratch", 4000, "-o",
+        model, "--json", tmp_path / "convert.json",
+    )  # fmt: skip
+    size = json.loads((tmp_path / "convert.json").read_text())["weights_bytes"]
+    assert (tmp_path / "staged.weights").stat().st_size == size and f"{size:,} bytes of weights" in done.stdout
+    arguments = ("run", model, "--data", files / "data.npz", "--reference", "--json", tmp_path / "run.json")
+    mcuformer(*arguments)
+    result = json.loads((tmp_path / "run.json").read_text())
+    mcuformer("inspect", model, "--tensors", "--json", tmp_path / "inspect.json")
+    ops = json.loads((tmp_path / "inspect.json").read_text())["ops"]
+    assert result["exact"] and result["weights_read_bytes"] == sum(op["weights_read_bytes"] for op in ops) > 0
+    (tmp_path / "staged.weights").rename(tmp_path / "w.bin")
+    assert "keep the two files together" in mistake(*arguments)
+    mcuformer(*arguments, "--weights", tmp_path / "w.bin")
+    assert "cannot do with less than" in mistake(
+        "convert", files / "subnet.pt", "--data", files / "data.npz", "--scratch", 10
+    )
+
+
 def test_boards(tmp_path):
     done = mcuformer("boards", "--json", tmp_path / "boards.json")
     names = [board["name"] for board in json.loads((tmp_path / "boards.json").read_text())["boards"]]

@@ -37,8 +37,15 @@ def test_equals_the_full_plan(fields, schedule, strips):
         return
     model = convert(lively_subnet(config, 0), structured_images(config, 2), schedule=schedule, strips=strips)
     assert feasibility.arena_bytes(config, schedule, strips) == model.plan.arena_bytes
-    assert feasibility.fits(config, model.plan.arena_bytes, schedule, strips)
-    assert not feasibility.fits(config, model.plan.arena_bytes - 1, schedule, strips)
+    on_board = model.arena_bytes("nano33ble")
+    assert feasibility.board_arena_bytes(config, schedule, strips) == on_board
+    assert feasibility.fits(config, on_board, schedule, strips)
+    assert not feasibility.fits(config, on_board - 1, schedule, strips)
+    staged = convert(
+        lively_subnet(config, 0), structured_images(config, 2), schedule=schedule, strips=strips, weights="staged"
+    )
+    assert feasibility.arena_bytes(config, schedule, strips, "staged") == staged.plan.arena_bytes
+    assert feasibility.board_arena_bytes(config, schedule, strips, "staged") == staged.arena_bytes("nano33ble")
 
 
 def test_known_networks():
@@ -60,6 +67,8 @@ def test_it_is_quick():
     assert min(seconds) < 0.001
 
 
-def test_an_unknown_schedule():
+def test_unknown_choices():
     with pytest.raises(ConfigError, match="schedule = 'stream'"):
         feasibility.arena_bytes(TINY, "stream")
+    with pytest.raises(ConfigError, match="weights = 'flash'"):
+        feasibility.fits(TINY, 100_000, weights="flash")

@@ -12,7 +12,7 @@ import numpy as np
 
 from mcuformer import kernel_library
 
-OK, NULL, SIZE, VALUE, OVERLAP = range(5)
+OK, NULL, SIZE, VALUE, OVERLAP, SOURCE = range(6)
 GUARD = 64  # bytes after every buffer that must stay as they are
 
 
@@ -31,7 +31,7 @@ def _struct(name: str, *fields: str) -> type[ctypes.Structure]:
 
 FcParams = _struct(
     "FcParams", "tokens", "in_features", "in_stride", "out_features", "zero_point", "*weights", "*bias", "*multiplier",
-    "*gelu_table", "*residual_scale",
+    "*gelu_table", "*residual_scale", "*source", "tile_bytes", "weights_offset", "block",
 )  # fmt: skip
 LayerNormParams = _struct(
     "LayerNormParams", "tokens", "features", "zero_point", "epsilon:q", "*gamma", "*beta", "*factor"
@@ -43,7 +43,7 @@ AttentionParams = _struct(
 TokenMeanParams = _struct("TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier")
 PatchEmbedParams = _struct(
     "PatchEmbedParams", "image_height", "image_width", "channels", "patch_size", "embed_dim", "zero_point", "*weights",
-    "*bias", "*multiplier", "*position", "*position_scale",
+    "*bias", "*multiplier", "*position", "*position_scale", "*source", "tile_bytes", "weights_offset", "blocks",
 )  # fmt: skip
 StemConvParams = _struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
@@ -113,8 +113,34 @@ def place(inputs: dict[str, np.ndarray], out_bytes: int, alias: str | None) -> t
     return buffers, buffers[alias] if alias else Buffer(out_bytes)
 
 
+class WeightSource(ctypes.Structure):
+    """mcuf_weight_source: staged weights from memory, behind a few bytes that belong to nobody."""
+
+    _fields_ = [("read", kernel_library.WEIGHTS), ("user", ctypes.c_void_p)]
+    OFFSET = 48
+
+    def __init__(self, weights: np.ndarray, fails_after: int = 1 << 30):
+        content = np.concatenate([np.full(self.OFFSET, 77, np.int8), weights.reshape(-1)])
+        self.bytes, self.reads = 0, 0
+
+        def read(_user, offset, count, target):
+            piece = content[offset : offset + count]
+            assert len(piece) == count and offset >= self.OFFSET, "read outside the weights"
+            ctypes.memmove(target, piece.ctypes.data, count)
+            self.bytes, self.reads = self.bytes + count, self.reads + 1
+            return count if self.reads <= fails_after else count - 1
+
+        super().__init__(kernel_library.WEIGHTS(read), None)
+
+    def fields(self, tile_bytes: int) -> dict:
+        """Of a params struct whose weights are staged."""
+        return {"weights": None, "source": ctypes.addressof(self), "tile_bytes": tile_bytes,
+                "weights_offset": self.OFFSET}  # fmt: skip
+
+
 def in_place_fc(x, weights, bias, multiplier, zero_point, gelu_table=None, residual=None, residual_scale=None,
-                alias=None):  # fmt: skip
+                alias=None, staged=None):  # fmt: skip
+    """staged: (tile_bytes, block); the weights then come through a callback, and what it read is checked."""
     tokens, stride = x.shape
     out, features = weights.shape
     keep: list = []
@@ -122,13 +148,19 @@ def in_place_fc(x, weights, bias, multiplier, zero_point, gelu_table=None, resid
         FcParams, keep, tokens=tokens, in_features=features, in_stride=stride, out_features=out, zero_point=zero_point,
         weights=weights, bias=bias, multiplier=multiplier, gelu_table=gelu_table, residual_scale=residual_scale,
     )  # fmt: skip
+    tile, block = staged or (0, 0)
+    source = WeightSource(weights)
+    if staged:
+        for name, value in (source.fields(tile) | {"block": block}).items():
+            setattr(params, name, value)
     assert check("mcuf_in_place_fc_s8", params, residual is not None) == OK
     inputs = {"input": x} if residual is None else {"input": x, "residual": residual}
     buffers, output = place(inputs, tokens * out, alias)
-    scratch = kernel_library.in_place_fc_scratch_bytes(features)
+    scratch = kernel_library.in_place_fc_scratch_bytes(features, tile, block)
     status = call("mcuf_in_place_fc_s8", params, buffers["input"], buffers.get("residual"), output,
                   scratch_bytes=scratch)  # fmt: skip
     assert status == OK
+    assert source.bytes == (-(-tokens // block) * weights.size if staged else 0)
     return output.values((tokens, out))
 
 
@@ -183,26 +215,32 @@ def token_mean(x, in_zero_point, zero_point, multiplier, alias=None):
     return output.values(x.shape[1:])
 
 
-def _patch_embed_params(keep, image, patch_size, zero_point, weights, bias, multiplier, position, position_scale):
-    """Checked params and the number of tokens."""
+def _patch_embed_params(keep, image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
+                        staged):  # fmt: skip
+    """Checked params and the number of tokens. staged: (tile_bytes, blocks) or None."""
     height, width, channels = image.shape
     params = filled(
         PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_size=patch_size,
         embed_dim=len(bias), zero_point=zero_point, weights=weights, bias=bias, multiplier=multiplier,
-        position=position, position_scale=position_scale,
+        position=position, position_scale=position_scale, blocks=1,
     )  # fmt: skip
+    if staged:
+        keep.append(WeightSource(weights))
+        for name, value in (keep[-1].fields(staged[0]) | {"blocks": staged[1]}).items():
+            setattr(params, name, value)
     assert check("mcuf_decomposed_patch_embed_s8", params) == OK
     return params, (height // patch_size) * (width // patch_size)
 
 
 def decomposed_patch_embed(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
-                           alias=None):  # fmt: skip
+                           alias=None, staged=None):  # fmt: skip
     keep: list = []
     constants = (weights, bias, multiplier, position, position_scale)
-    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants)
+    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants, staged)
     _, width, channels = image.shape
+    tile, blocks = staged or (0, 1)
     buffers, output = place({"input": image}, tokens * len(bias), alias)
-    scratch = kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, patch_size, len(bias))
+    scratch = kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, patch_size, len(bias), blocks, tile)
     assert call("mcuf_decomposed_patch_embed_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
     return output.values((tokens, len(bias)))
 
@@ -224,11 +262,12 @@ def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, posi
 
 
 def decomposed_patch_embed_strips(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
-                                  strip_rows):  # fmt: skip
+                                  strip_rows, staged=None):  # fmt: skip
     """The same with the image through a callback; also checks that every row comes once, in order."""
     keep: list = []
     constants = (weights, bias, multiplier, position, position_scale)
-    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants)
+    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants, staged)
+    tile, blocks = staged or (0, 1)
     height, width, channels = image.shape
     d = len(bias)
     asked: list[int] = []
@@ -241,7 +280,9 @@ def decomposed_patch_embed_strips(image, patch_size, zero_point, weights, bias, 
 
     output = Buffer(tokens * d)
     scratch = Buffer(
-        kernel_library.decomposed_patch_embed_strips_scratch_bytes(width, channels, patch_size, d, strip_rows)
+        kernel_library.decomposed_patch_embed_strips_scratch_bytes(
+            width, channels, patch_size, d, strip_rows, blocks, tile
+        )
     )
     status = kernel_library.load().mcuf_decomposed_patch_embed_strips_s8(
         ctypes.byref(params), strip_rows, kernel_library.IMAGE_ROWS(rows), None, ctypes.c_void_p(output.address),

@@ -26,17 +26,27 @@ def test_core_equals_reference(seed):
     want = decomposed_patch_embed.reference(
         decomposed_patch_embed.Options(size, zero_point), image[None], weights, bias, multiplier, position, factor
     )[0]
+    rows_in_tile = min(d * len(weights), int(rng.integers(2, d + 3)))
+    staged = (16 * channels * rows_in_tile, int(rng.integers(1, -(-columns // 4) + 1)))  # tile_bytes, blocks
     for alias in (None, "input"):
         got = core_calls.decomposed_patch_embed(
             image, size, zero_point, weights, bias, multiplier, position, factor, alias
         )
         np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}")
+        got = core_calls.decomposed_patch_embed(
+            image, size, zero_point, weights, bias, multiplier, position, factor, alias, staged
+        )
+        np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}, {staged}")
 
     for strip_rows in {size, decomposed_patch_embed.FIELD}:
         got = core_calls.decomposed_patch_embed_strips(
             image, size, zero_point, weights, bias, multiplier, position, factor, strip_rows
         )
         np.testing.assert_array_equal(got, want, err_msg=f"strips of {strip_rows} rows")
+        got = core_calls.decomposed_patch_embed_strips(
+            image, size, zero_point, weights, bias, multiplier, position, factor, strip_rows, staged
+        )
+        np.testing.assert_array_equal(got, want, err_msg=f"strips of {strip_rows} rows, {staged}")
 
 
 @pytest.mark.parametrize(("size", "channels", "d"), [(16, 3, 24), (4, 1, 64), (5, 2, 9)])
@@ -69,13 +79,19 @@ def test_reference_is_the_convolution(size, channels, d):
         ({"weights": None}, core_calls.NULL),
         ({"position": np.zeros((4, 4), np.int8)}, core_calls.NULL),
         ({"multiplier": np.full(4, -5, np.int32)}, core_calls.VALUE),
+        ({"blocks": 0}, core_calls.SIZE),
+        ({"blocks": 2}, core_calls.SIZE),
+        ({"weights": None, "tile_bytes": 32}, core_calls.OK),
+        ({"weights": None, "tile_bytes": 28}, core_calls.SIZE),
+        ({"weights": None, "tile_bytes": 32, "weights_offset": -1}, core_calls.SIZE),
+        ({"weights": None, "tile_bytes": 32, "weights_offset": (1 << 31) - 64}, core_calls.SIZE),
     ],
 )
 def test_check_refuses(change, status):
     values = dict(
         image_height=8, image_width=8, channels=1, patch_size=4, embed_dim=4, zero_point=0,
         weights=np.zeros((1, 4, 16), np.int8), bias=np.zeros(4, np.int32), multiplier=np.zeros(4, np.int32),
-        position=None, position_scale=None,
+        position=None, position_scale=None, blocks=1,
     )  # fmt: skip
     keep: list = []
     params = core_calls.filled(core_calls.PatchEmbedParams, keep, **(values | change))

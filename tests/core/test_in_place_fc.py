@@ -26,6 +26,12 @@ def test_core_equals_reference(seed):
     for alias in (None, "input", "residual") if residual is not None else (None, "input"):
         got = core_calls.in_place_fc(x, weights, bias, multiplier, zero_point, table, residual, factor, alias)
         np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}")
+        tile = -(-features * min(out, int(rng.integers(2, out + 3))) // 4) * 4
+        block = int(rng.integers(1, tokens + 3))
+        got = core_calls.in_place_fc(
+            x, weights, bias, multiplier, zero_point, table, residual, factor, alias, (tile, block)
+        )
+        np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}, tiles of {tile}, blocks of {block}")
 
 
 def test_overlap_that_is_not_overwriting_is_refused():
@@ -44,6 +50,33 @@ def test_overlap_that_is_not_overwriting_is_refused():
         assert status == core_calls.OVERLAP
 
 
+STAGED = dict(weights=None, tile_bytes=16, weights_offset=0, block=4)
+
+
+def small_params(**change):
+    values = dict(
+        tokens=3, in_features=8, in_stride=8, out_features=4, zero_point=0, weights=np.ones((4, 8), np.int8),
+        bias=np.zeros(4, np.int32), multiplier=np.ones(4, np.int32), gelu_table=None, residual_scale=None,
+    )  # fmt: skip
+    keep: list = []
+    return core_calls.filled(core_calls.FcParams, keep, **(values | change)), keep
+
+
+@pytest.mark.parametrize("fails_after", [0, 1])
+def test_a_source_that_fails_is_an_error(fails_after):
+    source = core_calls.WeightSource(np.ones((4, 8), np.int8), fails_after)
+    params, _keep = small_params(**source.fields(16), block=4)
+    x, out = core_calls.Buffer(24, np.ones((3, 8), np.int8)), core_calls.Buffer(12)
+    status = core_calls.call("mcuf_in_place_fc_s8", params, x, None, out, scratch_bytes=128)
+    assert status == core_calls.SOURCE and source.reads == fails_after + 1
+
+
+def test_staged_without_a_source_is_an_error():
+    params, _keep = small_params(**STAGED)
+    x, out = core_calls.Buffer(24), core_calls.Buffer(12)
+    assert core_calls.call("mcuf_in_place_fc_s8", params, x, None, out, scratch_bytes=128) == core_calls.SOURCE
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -57,15 +90,20 @@ def test_overlap_that_is_not_overwriting_is_refused():
         ({"bias": None}, core_calls.NULL),
         ({"bias": np.full(4, (1 << 30) + 1, np.int32)}, core_calls.VALUE),
         ({"multiplier": np.full(4, -1, np.int32)}, core_calls.VALUE),
+        (STAGED, core_calls.OK),
+        (STAGED | {"tile_bytes": 12}, core_calls.SIZE),
+        (STAGED | {"tile_bytes": 18}, core_calls.SIZE),
+        (STAGED | {"tile_bytes": -16}, core_calls.SIZE),
+        (STAGED | {"tile_bytes": (1 << 20) + 4}, core_calls.SIZE),
+        (STAGED | {"block": 0}, core_calls.SIZE),
+        (STAGED | {"block": 16385}, core_calls.SIZE),
+        (STAGED | {"weights_offset": -1}, core_calls.SIZE),
+        (STAGED | {"weights_offset": (1 << 31) - 32}, core_calls.SIZE),
+        (STAGED | {"weights_offset": (1 << 31) - 33}, core_calls.OK),
     ],
 )
 def test_check_refuses(change, status):
-    values = dict(
-        tokens=3, in_features=8, in_stride=8, out_features=4, zero_point=0, weights=np.ones((4, 8), np.int8),
-        bias=np.zeros(4, np.int32), multiplier=np.ones(4, np.int32), gelu_table=None, residual_scale=None,
-    )  # fmt: skip
-    keep: list = []
-    params = core_calls.filled(core_calls.FcParams, keep, **(values | change))
+    params, _keep = small_params(**change)
     assert core_calls.check("mcuf_in_place_fc_s8", params, 0) == status
 
 

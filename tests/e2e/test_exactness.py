@@ -8,6 +8,8 @@ from conftest import lively_subnet, structured_images
 
 from mcuformer import Interpreter, QuantisationOptions, SubnetConfig, convert
 from mcuformer.converter import feasibility
+from mcuformer.converter.staging import is_staged, traffic
+from mcuformer.converter.strips import takes_strips
 
 CONFIGS, GROUP = 200, 10
 
@@ -66,16 +68,26 @@ def test_interpreter_equals_reference(group):
             schedule = "streamed" if options.fuse_gelu else "overwrite"
             strips = convert(net, images[:3], quantisation=options, schedule=schedule, strips=True)
             check(strips, images, want, f"seed {seed}, strips: {config}")
+        schedule = "streamed" if options.fuse_gelu and seed % 3 else "overwrite"
+        strips = config.stem == "patch" and bool(seed % 2)
+        scratch = None if seed % 5 else 40_000
+        staged = convert(
+            net, images[:3], quantisation=options, schedule=schedule, strips=strips, weights="staged", scratch=scratch
+        )
+        check(staged, images[2:], want[2:], f"seed {seed}, staged: {config}", scratch)
 
 
-def check(model, images, want, case):
+def check(model, images, want, case, scratch=None):
     interpreter = Interpreter(model)
     for _ in range(2):  # the second time on a used arena
         np.testing.assert_array_equal(interpreter(images), want, err_msg=case)
     kinds, names = {op.kind for op in model.graph.ops}, {tensor.name for tensor in model.graph.tensors}
-    if "IntGeLU" not in kinds and "norm/factor" in names:  # quantised as by default
-        strips = model.graph.tensors[model.graph.inputs[0]].external
-        assert feasibility.arena_bytes(model.config, model.schedule, strips) == model.plan.arena_bytes, case
+    if "IntGeLU" not in kinds and "norm/factor" in names and scratch is None:  # quantised as by default
+        strips, weights = takes_strips(model.graph), "staged" if is_staged(model.graph) else "xip"
+        expected = feasibility.arena_bytes(model.config, model.schedule, strips, weights)
+        assert expected == model.plan.arena_bytes, case
+    read = [traffic(model.graph, op) for op in model.graph.ops]
+    assert interpreter.weights_read == tuple(map(sum, zip(*read, strict=True))), case
     used = interpreter.allocations
     assert used["head"] == model.plan.head_bytes, case
     assert used["tail"] == model.plan.tail_bytes, case

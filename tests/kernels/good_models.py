@@ -80,6 +80,20 @@ def in_place_fc() -> Model:
     )
 
 
+def staged_patch_embed() -> Model:
+    model = decomposed_patch_embed()
+    model.inputs["weights"] = None
+    model.options |= {"tile_bytes": 96, "weights_offset": 0, "blocks": 1}
+    return model
+
+
+def staged_fc() -> Model:
+    model = in_place_fc()
+    model.inputs["weights"] = None
+    model.options |= {"in_features": 8, "tile_bytes": 16, "weights_offset": 32, "block": 8}
+    return model
+
+
 def int_gelu() -> Model:
     return Model(
         "mcuformer.IntGeLU",
@@ -114,6 +128,8 @@ ALL = {
         stem_conv,
         int_layer_norm,
         in_place_fc,
+        staged_patch_embed,
+        staged_fc,
         int_gelu,
         int_attention,
         token_mean,

@@ -122,7 +122,7 @@ def position_cases(name, partner, shape):
 CASES = {
     "decomposed_patch_embed": [
         (setting("image", None), "option 'image_height' is missing"),
-        missing("weights"),
+        (setting("weights", None), "tensor 'weights' is missing, and so is option 'tile_bytes'"),
         wrong_type("image", "uint8", "int8"),
         wrong_type("weights", "uint8", "int8"),
         not_constant("weights", (4, 6, 48), "int8"),
@@ -193,7 +193,7 @@ CASES = {
     ],
     "in_place_fc": [
         missing("x"),
-        missing("weights"),
+        (setting("weights", None), "tensor 'weights' is missing, and so is option 'tile_bytes'"),
         wrong_type("x", "int32", "int8"),
         wrong_type("weights", "int16", "int8"),
         not_constant("weights", (7, 8), "int8"),
@@ -220,6 +220,27 @@ CASES = {
         (all_options(b""), "option 'zero_point' is missing"),
         (all_options(b"\xff" * 40), "option 'zero_point' is missing"),
         (all_options(1), "option 'zero_point' is missing"),
+    ],
+    "staged_patch_embed": [
+        (no_option("tile_bytes"), "tensor 'weights' is missing, and so is option 'tile_bytes'"),
+        (option("tile_bytes", 92), "a size is out of range"),
+        (option("tile_bytes", 98), "a size is out of range"),
+        (option("blocks", 2), "a size is out of range"),
+        (option("weights_offset", (1 << 31) - 4 * 6 * 48), "a size is out of range"),
+        (option("weights_offset", (1 << 31) - 4 * 6 * 48 - 1), None),
+        *option_cases("weights_offset", 0, (1 << 31) - 1),
+        *option_cases("blocks", 1, 16384),
+    ],
+    "staged_fc": [
+        (no_option("tile_bytes"), "tensor 'weights' is missing, and so is option 'tile_bytes'"),
+        (option("tile_bytes", -16), "option 'tile_bytes' is -16, needs 4 to 1048576"),
+        (option("tile_bytes", (1 << 20) + 4), "needs 4 to 1048576"),
+        (option("tile_bytes", 12), "a size is out of range"),
+        (option("in_features", 13), "a size is out of range"),
+        (option("weights_offset", (1 << 31) - 56), "a size is out of range"),
+        *option_cases("weights_offset", 0, (1 << 31) - 1),
+        *option_cases("in_features", 1, 16384),
+        *option_cases("block", 1, 16384),
     ],
     "int_gelu": [
         missing("x"),
@@ -289,7 +310,16 @@ def test_changed_model(op, change, words):
         assert word in message
 
 
-@pytest.mark.parametrize("op", good_models.ALL)
+@pytest.mark.parametrize("op", [op for op in good_models.ALL if op.startswith("staged")])
+def test_staged_weights_without_a_source(op):
+    model = good_models.ALL[op]()
+    shapes = [value.shape for value in model.inputs.values() if isinstance(value, Activation)]
+    with pytest.raises(RuntimeError):
+        tiny_model.run(model, *(np.zeros(shape, np.int8) for shape in shapes))
+    assert kernel_library.last_log() == f"{model.op}: no source of weights: set an mcuf_external_context"
+
+
+@pytest.mark.parametrize("op", [op for op in good_models.ALL if not op.startswith("staged")])
 def test_good_model_runs(op):
     model = good_models.ALL[op]()
     shapes = [value.shape for value in model.inputs.values() if isinstance(value, Activation)]

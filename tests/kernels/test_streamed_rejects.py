@@ -86,6 +86,10 @@ def test_any_number_of_heads_at_once_gives_the_same(layers):
         ("StreamedMLP", dict(section=6, size=7, dtype="int8"), "size"),
         ("StreamedMLP", dict(section=8, at=0, value=-1), "legal range"),
         ("StreamedMLP", dict(section=7, at=0, value=(1 << 30) + 1), "legal range"),
+        ("StreamedMLP", dict(section=0, at=5, value=16), "size"),
+        ("StreamedMLP", dict(section=6, size=0, dtype="int8"), "size"),
+        ("StreamedAttention", dict(section=0, at=10, value=16), "size"),
+        ("StreamedAttention", dict(section=6, size=0, dtype="int8"), "size"),
         ("StreamedAttention", dict(section=0, at=0, value=0), "size"),
         ("StreamedAttention", dict(section=0, at=0, value=16385), "size"),
         ("StreamedAttention", dict(section=0, at=5, value=200), "legal range"),
@@ -105,6 +109,34 @@ def test_damaged_params_are_refused(layers, kind, change, message):
     """In Prepare, before anything runs."""
     with pytest.raises(McuformerError, match=message):
         run(kind, changed(layers[kind], **change))
+
+
+@pytest.fixture(scope="module")
+def staged_layers(tiny_net, tiny_images):
+    """params of the first op of each kind, whose weights are staged."""
+    graph = convert(tiny_net, tiny_images, schedule="streamed", weights="staged").graph
+    first = {op.kind: op for op in reversed(graph.ops)}
+    return {kind: graph.tensors[first[kind].inputs[1]].data for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_staged_params_prepare_and_ask_for_a_source(staged_layers, kind):
+    with pytest.raises(ModelError, match="no source of weights"):
+        run(kind, staged_layers[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TILE_BYTES", 0), ("TILE_BYTES", 4), ("TILE_BYTES", -4), ("TILE_BYTES", 1002), ("TILE_BYTES", (1 << 20) + 4),
+        ("WEIGHTS_OFFSET", -1), ("WEIGHTS_OFFSET", (1 << 31) - 400), ("WEIGHTS_OFFSET", (1 << 31) - 1),
+        ("BLOCK", 0), ("BLOCK", 16385),
+    ],
+)  # fmt: skip
+def test_damaged_staged_params_are_refused(staged_layers, kind, name, value):
+    with pytest.raises(ModelError, match="size"):
+        run(kind, changed(staged_layers[kind], 0, getattr(OPS[kind], name), value))
 
 
 @pytest.mark.parametrize("kind", KINDS)

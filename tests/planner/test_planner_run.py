@@ -32,6 +32,17 @@ def test_arena_and_logits_are_as_predicted(name, schedule):
     assert Interpreter(model).allocations["head"] == own["head"]
 
 
+@pytest.mark.parametrize("options", [{"strips": True}, {"weights": "staged"}, {"strips": True, "weights": "staged"}])
+def test_strips_and_staged_weights_come_through_the_external_context(options):
+    """As on firmware: image rows and weights from callbacks that the interpreter itself was given."""
+    images = structured_images(TINY, 4, seed=4)
+    model = convert(lively_subnet(TINY, 2), images, **options)
+    run = arena_with_planner(model, images)
+    np.testing.assert_array_equal(run["logits"], model.reference(images))
+    assert run["head"] == model.plan.head_bytes
+    assert run["total"] == model.plan.arena_bytes - LESS_TAIL_BYTES
+
+
 def test_without_images_nothing_runs(tiny_model):
     run = arena_with_planner(tiny_model)
     assert run["logits"] is None and run["head"] == tiny_model.plan.head_bytes

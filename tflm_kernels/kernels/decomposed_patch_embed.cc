@@ -86,8 +86,8 @@ Status Prepare(Context* context, Node* node) {
     check.Constant(kWeights, "weights", kInt8,
                    Shape(fields * fields, d, MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels));
   } else {
+    CheckStagedOptions(&check, node);
     check.Option("blocks", 1, MCUF_MAX_TOKENS);
-    CheckStagedOptions(&check);
   }
   check.Constant(kBias, "bias", kInt32, Shape(d));
   check.Constant(kMultiplier, "multiplier", kInt32, Shape(d));

@@ -55,9 +55,9 @@ Status Prepare(Context* context, Node* node) {
   if (check.Has(kWeights)) {
     check.Constant(kWeights, "weights", kInt8, Shape(out, check.InputDim(kWeights, 1)));
   } else {
+    CheckStagedOptions(&check, node);
     check.Option("in_features", 1, MCUF_MAX_FEATURES);
     check.Option("block", 1, MCUF_MAX_TOKENS);
-    CheckStagedOptions(&check);
   }
   check.Constant(kBias, "bias", kInt32, Shape(out));
   check.Constant(kMultiplier, "multiplier", kInt32, Shape(out));

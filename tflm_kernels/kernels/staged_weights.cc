@@ -6,16 +6,20 @@
 
 namespace mcuformer {
 
-void CheckStagedOptions(PrepareCheck* check) {
-  check->Option("tile_bytes", 4, MCUF_MAX_TILE_BYTES);
-  check->Option("weights_offset", 0, INT32_MAX);
-}
-
 int32_t CheckedOption(const Node* node, const char* key) {
   int64_t value = 0;
-  ReadInt(static_cast<const uint8_t*>(node->custom_initial_data), static_cast<size_t>(node->custom_initial_data_size), key,
-          &value);
-  return static_cast<int32_t>(value);
+  const int length = node->custom_initial_data_size;
+  const bool found = ReadInt(static_cast<const uint8_t*>(node->custom_initial_data),
+                             static_cast<size_t>(length < 0 ? 0 : length), key, &value);
+  return found ? static_cast<int32_t>(value) : 0;
+}
+
+void CheckStagedOptions(PrepareCheck* check, const Node* node) {
+  if (!check->ok()) return;
+  check->Require(CheckedOption(node, "tile_bytes") != 0,
+                 "tensor 'weights' is missing, and so is option 'tile_bytes' of staged weights");
+  check->Option("tile_bytes", 4, MCUF_MAX_TILE_BYTES);
+  check->Option("weights_offset", 0, INT32_MAX);
 }
 
 mcuf_staged_weights StagedOptions(const Node* node) {

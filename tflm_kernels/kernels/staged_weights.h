@@ -12,7 +12,7 @@
 namespace mcuformer {
 
 // Checks the options tile_bytes and weights_offset of an op whose weights are staged, for StagedOptions.
-void CheckStagedOptions(PrepareCheck* check);
+void CheckStagedOptions(PrepareCheck* check, const Node* node);
 
 // An integer option that Prepare has checked; 0 where it is not there.
 int32_t CheckedOption(const Node* node, const char* key);

@@ -2,7 +2,7 @@
 //
 // mcuformer.StreamedAttention: the attention half of a layer in place on the residual stream; see
 // core/mcuf_streamed_attention_s8.h.
-//   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h)
+//   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h); none
 //              0 int32 block, kv_heads, kv_heads_at_once, head_dim, attention zero point, norm zero point, epsilon low and
 //                high word, qkv zero point, proj zero point, tile_bytes and weights_offset of staged weights (0: not)
 //              1 gamma [d] int16, 2 beta [d] int32, 3 factor [d] uint8 or none, 4 head_params [heads,4] int32,
@@ -20,7 +20,7 @@
 namespace mcuformer {
 namespace {
 
-enum { kStream, kParams, kInputs };
+enum { kStream, kParams, kWeights, kInputs };
 enum { kScalars, kNorm, kHeadParams = kNorm + 3, kResidualScale, kQkv, kProj = kQkv + 3, kSections = kProj + 3 };
 enum {
   kBlock,
@@ -70,11 +70,12 @@ mcuf_streamed_attention_params Params(const Context* context, const Node* node, 
 }
 
 Status Prepare(Context* context, Node* node) {
-  PrepareCheck check(context, node, kStreamedAttentionName, kInputs, kInputs);
+  PrepareCheck check(context, node, kStreamedAttentionName, kWeights, kInputs);
   OpData* data = check.OpData<OpData>();
   const EvalTensor* stream = check.Activation(kStream, "stream");
   check.SingleBatch(stream, "stream", 3);
   check.SameShape(check.OutputActivation(), "output", stream);
+  check.Require(!check.Has(kWeights), "has a weights tensor, but takes weights from its params or from a weights file");
   check.Constant(kParams, "params", kUInt8, Shape(check.InputDim(kParams, 0)));
   if (!check.ok()) return kError;
   const ParamsBlob blob = Blob(context, node);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.StreamedMLP: the MLP half of a layer in place on the residual stream; see core/mcuf_streamed_mlp_s8.h.
-//   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h)
+//   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h); none
 //              0 int32 block, norm zero point, epsilon low and high word, index of the layer with GELU (-1: none),
 //                tile_bytes and weights_offset of staged weights (0: not staged), then the zero point of every layer
 //              1 gamma [d] int16, 2 beta [d] int32, 3 factor [d] uint8 or none, 4 gelu_table [256] int8,
@@ -19,7 +19,7 @@
 namespace mcuformer {
 namespace {
 
-enum { kStream, kParams, kInputs };
+enum { kStream, kParams, kWeights, kInputs };
 enum { kScalars, kNorm, kGeluTable = kNorm + 3, kResidualScale, kFirstFc };
 enum { kBlock, kNormZeroPoint, kEpsilonLow, kEpsilonHigh, kGeluLayer, kTileBytes, kWeightsOffset, kFirstZeroPoint };
 
@@ -58,10 +58,11 @@ mcuf_streamed_mlp_params Params(const Context* context, const Node* node, const 
 }
 
 Status Prepare(Context* context, Node* node) {
-  PrepareCheck check(context, node, kStreamedMlpName, kInputs, kInputs);
+  PrepareCheck check(context, node, kStreamedMlpName, kWeights, kInputs);
   OpData* data = check.OpData<OpData>();
   const EvalTensor* stream = check.Activation(kStream, "stream");
   check.SameShape(check.OutputActivation(), "output", stream);
+  check.Require(!check.Has(kWeights), "has a weights tensor, but takes weights from its params or from a weights file");
   check.Constant(kParams, "params", kUInt8, Shape(check.InputDim(kParams, 0)));
   if (!check.ok()) return kError;
   const ParamsBlob blob = Blob(context, node);

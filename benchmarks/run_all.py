@@ -26,6 +26,7 @@ RESULTS = HERE / "RESULTS.md"
 TITLES = {
     "networks": "Networks A, B, C against stock tools",
     "memory": "The arena of every schedule",
+    "feasibility": "The quick answer against the full plan",
     "op_error": "Errors of single ops",
     "residual_stream": "The residual stream",
     "stock_network": "All stock routes",

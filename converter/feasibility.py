@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The search's question: how much arena would this config take? Answered from the dimensions alone.
 
-The answer equals that of the full plan (tests and benchmarks/feasibility.py compare): where every tensor stands over
-another one or over nothing, the head is the most in use in one step. Only a convolution stem needs the planner. A norm
-has a factor tensor unless there is but one channel.
+The answer equals that of the full plan (tests and benchmarks/feasibility.py compare), whose head is the most in use in
+one step. A norm has a factor tensor unless there is but one channel.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from __future__ import annotations
 import functools
 
 from mcuformer import kernel_library
-from mcuformer.converter import memory_plan
 from mcuformer.converter.arena import tail_bytes
 from mcuformer.converter.board_arena import arena_of
-from mcuformer.converter.memory_plan import Buffer, Problem, align
+from mcuformer.converter.memory_plan import align
 from mcuformer.converter.ops import (
     decomposed_patch_embed,
     in_place_fc,
@@ -125,24 +123,15 @@ def _patch_embed(tally: _Tally, config: SubnetConfig, strips: bool) -> None:
 
 
 def _conv_stem(tally: _Tally, config: SubnetConfig) -> None:
-    channels = config.conv_channels
-    for i in range(len(channels)):
-        tally.op(stem_conv.OP_DATA_BYTES, 6 if i + 1 == len(channels) else 4, 0)
-        tally.scratch += 1
-    tally.head = max(tally.head, _conv_stem_head(config.image_size, config.in_channels, channels))
-
-
-@functools.lru_cache(maxsize=4096)
-def _conv_stem_head(image_size: int, in_channels: int, channels: tuple[int, ...]) -> int:
-    buffers = [Buffer("image", image_size**2 * in_channels, 0, 1)]
-    scratch = []
-    side, inputs = image_size, in_channels
-    for step, outputs in enumerate(channels, start=1):
+    side, inputs = config.image_size, config.in_channels
+    live = align(side * side * inputs)
+    for i, outputs in enumerate(config.conv_channels):
         side = (side + 1) // 2
-        buffers.append(Buffer(f"stem {step}", side * side * outputs, step, step + 1))
-        scratch.append(Buffer(f"scratch {step}", kernel_library.stem_conv_scratch_bytes(inputs), step, step))
-        inputs = outputs
-    return memory_plan.plan(Problem(tuple(buffers), tuple(scratch))).head_bytes
+        output = align(side * side * outputs)
+        constants = 5 if i + 1 == len(config.conv_channels) else 3
+        scratch = kernel_library.stem_conv_scratch_bytes(inputs)
+        tally.op(stem_conv.OP_DATA_BYTES, 1 + constants, live + output, scratch)
+        live, inputs = output, outputs
 
 
 def _factors(d: int, layer: LayerConfig) -> bool:

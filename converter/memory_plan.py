@@ -123,8 +123,23 @@ def _lowest_offset(problem: Problem, group: list[int], offsets: dict[int, int]) 
     return result
 
 
+def _highest_offset(problem: Problem, group: list[int], offsets: dict[int, int], ceiling: int) -> int:
+    """The highest such offset at which the group ends under the ceiling; negative where there is none."""
+    result = ceiling - max(problem.buffers[i].aligned_size for i in group)
+    tried = ceiling
+    while tried != result and result >= 0:
+        tried = result
+        for i in group:
+            a = problem.buffers[i]
+            for j, offset in offsets.items():
+                b = problem.buffers[j]
+                if _meet(a, b) and result < offset + b.aligned_size and offset < result + a.aligned_size:
+                    result = offset - a.aligned_size
+    return result
+
+
 def plan(problem: Problem) -> Solution:
-    """The best of a few greedy orders, each improved, scratch included. Validated.
+    """The best of a few greedy orders, each improved, and of placing from both ends; scratch included. Validated.
 
     tflm_kernels/buffer_placement.cc is the same, for the device.
     """
@@ -157,8 +172,34 @@ def plan(problem: Problem) -> Solution:
             order.sort(key=lambda group: highest not in group)
         if best.head_bytes == bound:
             break
+    if groups and best.head_bytes > bound:
+        best = min(best, _place_from_ends(problem, groups, bound), key=lambda solution: solution.head_bytes)
     validate(problem, best)
     return best
+
+
+def _place_from_ends(problem: Problem, groups: list[list[int]], ceiling: int) -> Solution:
+    """The longest group at the bottom; what comes before it, from the last to the first, at the bottom where that is
+    free, else right under the ceiling; what comes after it as low as it can.
+
+    In the chain of layers before the residual stream, input and output then stand at opposite ends, and scratch has all
+    that lies between.
+    """
+
+    def first(group):
+        return min(problem.buffers[i].first for i in group)
+
+    longest = max(groups, key=lambda g: max(problem.buffers[i].last for i in g) - first(g))
+    before = sorted((g for g in groups if first(g) < first(longest)), key=first, reverse=True)
+    after = sorted((g for g in groups if first(g) >= first(longest) and g is not longest), key=first)
+    offsets: dict[int, int] = {}
+    for group in (longest, *before, *after):
+        offset = _lowest_offset(problem, group, offsets)
+        if offset > 0 and first(group) < first(longest):
+            high = _highest_offset(problem, group, offsets, ceiling)
+            offset = high if high >= 0 else offset
+        offsets.update(dict.fromkeys(group, offset))
+    return _solution(problem, [offsets[i] for i in range(len(problem.buffers))])
 
 
 def _place(problem: Problem, order: list[list[int]]) -> Solution:

@@ -4,8 +4,9 @@
 namespace mcuformer {
 namespace {
 
-constexpr int kOrders = 4;  // ways to sort, see Before
-constexpr int kRounds = 8;  // placements tried of each
+constexpr int kOrders = 4;          // ways to sort, see Before
+constexpr int kRounds = 8;          // placements tried of each
+constexpr int kFromEnds = kOrders;  // the order of PlaceFromEnds
 
 int32_t Larger(int32_t a, int32_t b) { return a > b ? a : b; }
 
@@ -64,27 +65,31 @@ class Placer {
     return Placement::kDone;
   }
 
-  // The best of a few greedy orders; what ends highest is placed first the next time.
+  // The best of a few greedy orders, in which what ends highest is placed first the next time, and of placing from both
+  // ends.
   int32_t Run() {
     const int32_t bound = LowerBound();
     int32_t best = -1;
     for (int by = 0; by < kOrders; ++by) {
       const int groups = Sort(by);
       for (int round = 0; round < kRounds; ++round) {
-        const int32_t head = PlaceAll(groups);
-        if (best < 0 || head < best) {
-          best = head;
-          for (int i = 0; i < count_; ++i) buffers_[i].best_offset = buffers_[i].offset;
-        }
+        KeepBetter(PlaceAll(groups), &best);
         if (best == bound || !HighestToFront(groups)) break;
       }
       if (best == bound) break;
     }
+    if (best > bound) KeepBetter(PlaceFromEnds(bound), &best);
     for (int i = 0; i < count_; ++i) buffers_[i].offset = buffers_[i].best_offset;
     return best;
   }
 
  private:
+  void KeepBetter(int32_t head, int32_t* best) {
+    if (*best >= 0 && head >= *best) return;
+    *best = head;
+    for (int i = 0; i < count_; ++i) buffers_[i].best_offset = buffers_[i].offset;
+  }
+
   bool LinkIsGood(int i) const {
     const int over = buffers_[i].overwrites;
     if (i >= tensors_ || over < 0 || over >= tensors_ || buffers_[over].last != buffers_[i].first) return false;
@@ -136,8 +141,12 @@ class Placer {
         return a_span != b_span ? a_span > b_span : a_size > b_size;
       case 2:  // size by time
         return a_size * (a_span + 1) > b_size * (b_span + 1);
-      default:  // first in time, then largest
+      case 3:  // first in time, then largest
         return a.first != b.first ? a.first < b.first : a_size > b_size;
+      default:  // kFromEnds
+        return FromEndsPlace(a_root) != FromEndsPlace(b_root) ? FromEndsPlace(a_root) < FromEndsPlace(b_root)
+               : IsBefore(a_root)                             ? a.first > b.first
+                                                              : a.first < b.first;
     }
   }
 
@@ -172,21 +181,57 @@ class Placer {
 
   // Each group in turn at the lowest offset that is free, then the scratch. Returns where the highest ends.
   int32_t PlaceAll(int groups) {
+    StartPlacing();
+    for (int i = 0; i < groups; ++i) PlaceGroup(buffers_[i].order, LowestOffset(buffers_[i].order));
+    return PlaceScratch();
+  }
+
+  // The longest group at the bottom; what comes before it, from the last to the first, at the bottom where that is
+  // free, else right under the ceiling; what comes after it as low as it can. In the chain of layers before the
+  // residual stream, input and output then stand at opposite ends, and scratch has all that lies between.
+  int32_t PlaceFromEnds(int32_t ceiling) {
+    int groups = 0;
+    longest_ = -1;
+    for (int i = 0; i < tensors_; ++i) {
+      if (!IsRoot(i)) continue;
+      ++groups;
+      if (longest_ < 0 || Span(i) > Span(longest_)) longest_ = i;
+    }
+    StartPlacing();
+    if (groups > 0) Sort(kFromEnds);
+    for (int i = 0; i < groups; ++i) {
+      const int root = buffers_[i].order;
+      const int32_t low = LowestOffset(root);
+      const int32_t high = low > 0 && IsBefore(root) ? HighestOffset(root, ceiling) : -1;
+      PlaceGroup(root, high >= 0 ? high : low);
+    }
+    return PlaceScratch();
+  }
+
+  int32_t Span(int root) const { return buffers_[root].group_last - buffers_[root].first; }
+
+  bool IsBefore(int root) const { return buffers_[root].first < buffers_[longest_].first; }
+
+  int FromEndsPlace(int root) const { return root == longest_ ? 0 : IsBefore(root) ? 1 : 2; }
+
+  void StartPlacing() {
     for (int i = 0; i < count_; ++i) buffers_[i].placed = buffers_[i].fixed;
-    for (int i = 0; i < groups; ++i) PlaceGroup(buffers_[i].order);
+  }
+
+  int32_t PlaceScratch() {
     for (int left = tensors_; left < count_; ++left) {
       int next = -1;
       for (int i = tensors_; i < count_; ++i) {
         if (!buffers_[i].placed && (next < 0 || buffers_[i].size >= buffers_[next].size)) next = i;
       }
-      if (next >= 0) PlaceGroup(next);
+      if (next >= 0) PlaceGroup(next, LowestOffset(next));
     }
     int32_t head = 0;
     for (int i = 0; i < count_; ++i) head = Larger(head, End(buffers_[i]));
     return head;
   }
 
-  void PlaceGroup(int root) {
+  int32_t LowestOffset(int root) const {
     int32_t offset = 0;
     for (int32_t tried = -1; tried != offset;) {
       tried = offset;
@@ -194,6 +239,22 @@ class Placer {
         if (buffers_[i].overwrites == root && !buffers_[i].fixed) offset = Above(buffers_[i], offset);
       }
     }
+    return offset;
+  }
+
+  // Negative where the group does not fit under the ceiling.
+  int32_t HighestOffset(int root, int32_t ceiling) const {
+    int32_t offset = ceiling - buffers_[root].group_size;
+    for (int32_t tried = ceiling; tried != offset && offset >= 0;) {
+      tried = offset;
+      for (int i = 0; i < count_; ++i) {
+        if (buffers_[i].overwrites == root && !buffers_[i].fixed) offset = Below(buffers_[i], offset);
+      }
+    }
+    return offset;
+  }
+
+  void PlaceGroup(int root, int32_t offset) {
     for (int i = 0; i < count_; ++i) {
       if (buffers_[i].overwrites != root || buffers_[i].fixed) continue;
       buffers_[i].offset = offset;
@@ -210,9 +271,19 @@ class Placer {
     return offset;
   }
 
+  // `offset`, or what it must at most be: below each placed one that it would meet.
+  int32_t Below(const PlannedBuffer& a, int32_t offset) const {
+    for (int i = 0; i < count_; ++i) {
+      const PlannedBuffer& b = buffers_[i];
+      if (b.placed && MeetInTime(a, b) && MeetInSpace(offset, a.size, b)) offset = b.offset - a.size;
+    }
+    return offset;
+  }
+
   PlannedBuffer* buffers_;
   int tensors_;
   int count_;
+  int longest_ = -1;  // the longest group's root, for PlaceFromEnds
 };
 
 }  // namespace

@@ -298,9 +298,8 @@ Status RequestScratch(Context* context, size_t bytes, int* index) {
 // What the interpreter was given, as on firmware; where nothing, what this thread has set through the functions below.
 void* ExternalContext(Context* context) {
   void* micro_context = MicroContextOf(context);
-  void* given = micro_context == nullptr || wheel.external_context == nullptr
-                    ? nullptr
-                    : wheel.external_context(micro_context);
+  void* given =
+      micro_context == nullptr || wheel.external_context == nullptr ? nullptr : wheel.external_context(micro_context);
   return given == nullptr ? &sources : given;
 }
 

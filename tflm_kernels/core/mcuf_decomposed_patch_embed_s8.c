@@ -25,8 +25,8 @@ mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_emb
       p->image_width < p->patch_size || p->image_width > 4096 || p->channels < 1 || p->channels > 64 ||
       p->embed_dim < 1 || p->embed_dim > MCUF_MAX_FEATURES ||
       p->patch_size * p->patch_size * p->channels > MCUF_MAX_PATCH_INPUTS ||
-      (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS ||
-      p->blocks < 1 || p->blocks > blocks_in(p->image_width / p->patch_size) ||
+      (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS || p->blocks < 1 ||
+      p->blocks > blocks_in(p->image_width / p->patch_size) ||
       !mcuf_staged_weights_fit(&p->staged, field_row(p), side_of(p) * side_of(p) * p->embed_dim)) {
     return MCUF_ERROR_SIZE;
   }
@@ -38,8 +38,8 @@ mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_emb
 /* Of four tokens. */
 static int32_t accumulator_count(int32_t embed_dim) { return MCUF_TOKEN_BLOCK * ((embed_dim + 1) / 2 * 2); }
 
-/* The parts that both kernels need: int32 accumulators [blocks, d rounded up to even, 4], int16 fields [4, 16 * channels],
- * int8 tile */
+/* The parts that both kernels need: int32 accumulators [blocks, d rounded up to even, 4], int16 fields [4, 16 *
+ * channels], int8 tile */
 static int32_t common_bytes(int32_t channels, int32_t embed_dim, int32_t blocks, int32_t tile_bytes) {
   return blocks * accumulator_count(embed_dim) * (int32_t)sizeof(int32_t) +
          MCUF_TOKEN_BLOCK * FIELD_PIXELS * channels * (int32_t)sizeof(int16_t) + tile_bytes;
@@ -51,8 +51,8 @@ int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_
   return common_bytes(channels, embed_dim, blocks, tile_bytes) + image_width / patch_size * embed_dim;
 }
 
-/* One 4x4 field of a patch as int16, zeros past the patch's edge. row: the field's first pixel row, at the patch's first
- * column; field_y, field_x: where the field lies in the patch. */
+/* One 4x4 field of a patch as int16, zeros past the patch's edge. row: the field's first pixel row, at the patch's
+ * first column; field_y, field_x: where the field lies in the patch. */
 static void gather_field(const mcuf_decomposed_patch_embed_params* p, const int8_t* row, int32_t field_y,
                          int32_t field_x, int16_t* target) {
   const int32_t left = p->patch_size - field_x;
@@ -106,7 +106,7 @@ static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, i
   const int32_t k = field_row(p);
   for (int32_t b = 0; b < r->blocks; ++b) {
     const int32_t count = block_count(r, b);
-    if (row == 0 || r->blocks > 1) { /* else they lie there already */
+    if (row == 0 || r->blocks > 1) {                   /* else they lie there already */
       for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) { /* a short block repeats its last token */
         const int32_t column = block_first(r, b) + (t < count ? t : count - 1);
         gather_field(p, rows + (ptrdiff_t)column * p->patch_size * p->channels, field_y, field_x,
@@ -191,8 +191,8 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
   const int32_t image_row = p->image_width * p->channels; /* bytes */
   const block_run r = place(p, p->blocks, scratch);
   const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim;
-  if (output != image && mcuf_overlap(output, (size_t)rows * token_row, image,
-                                      (size_t)p->image_height * (size_t)image_row)) {
+  if (output != image &&
+      mcuf_overlap(output, (size_t)rows * token_row, image, (size_t)p->image_height * (size_t)image_row)) {
     return MCUF_ERROR_OVERLAP;
   }
   int8_t* tokens = r.tile + p->staged.tile_bytes;

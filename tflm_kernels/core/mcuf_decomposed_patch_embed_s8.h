@@ -4,11 +4,11 @@
  * into 4x4 receptive fields accumulated in a small int32 buffer for four tokens (MCUFormer, patch embedding
  * decomposition). Bias and position table are folded in:
  *
- *   acc[n, o] = bias[o] + sum_field sum_i weights[field, o, i] * patch[n, field, i] + position_scale[o] * position[n, o]
- *   output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
+ *   acc[n, o] = bias[o] + sum_field sum_i weights[field, o, i] * patch[n, field, i] + position_scale[o] * position[n,
+ * o] output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
  *
- * Pixels past the last whole patch are not read. Staged weights come once for every `blocks` times four tokens of one row
- * of tokens: each block has its accumulators. */
+ * Pixels past the last whole patch are not read. Staged weights come once for every `blocks` times four tokens of one
+ * row of tokens: each block has its accumulators. */
 #ifndef MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 #define MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 
@@ -43,9 +43,8 @@ MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_
 
 /* Bytes of scratch, 4-byte aligned: accumulators of `blocks` times four tokens, one 4x4 field of four, a tile of staged
  * weights (tile_bytes 0: none), one row of tokens. */
-MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels,
-                                                              int32_t patch_size, int32_t embed_dim, int32_t blocks,
-                                                              int32_t tile_bytes);
+MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_size,
+                                                              int32_t embed_dim, int32_t blocks, int32_t tile_bytes);
 
 /* image [height, width, channels], output [tokens, d]. output may equal image: tokens then stand over consumed image
  * rows; where a row of tokens is larger than its image rows, rows go from the last to the first. No other overlap. */
@@ -53,7 +52,8 @@ MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_
                                                     const int8_t* image, int8_t* output, void* scratch);
 
 /* Brings rows [first_row, first_row + row_count) of the image to rows, int8 [row_count, width, channels] (uint8 - 128).
- * Called with rising first_row, each row once. Returns the number of rows brought; anything but row_count is a failure. */
+ * Called with rising first_row, each row once. Returns the number of rows brought; anything but row_count is a failure.
+ */
 typedef int32_t (*mcuf_image_rows_fn)(void* user, int32_t first_row, int32_t row_count, int8_t* rows);
 
 /* Bytes of scratch with an image that comes in strips, 4-byte aligned. strip_rows: rows brought at a time, patch_size

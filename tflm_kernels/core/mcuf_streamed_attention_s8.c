@@ -25,8 +25,8 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
   proj.in_stride = proj.in_features;
   qkv.block = proj.block = p->block;
   const mcuf_int_attention_params attention = {
-      p->tokens,          p->num_heads,  p->kv_heads,   p->head_dim, p->qkv.out_features, p->qkv.out_features,
-      p->zero_point, p->head_params,
+      p->tokens,           p->num_heads,        p->kv_heads,   p->head_dim,
+      p->qkv.out_features, p->qkv.out_features, p->zero_point, p->head_params,
   };
   mcuf_status status = mcuf_int_attention_s8_check(&attention);
   if (status == MCUF_OK) status = mcuf_int_layer_norm_s8_check(&norm);
@@ -38,14 +38,14 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
 /* Sizes of the parts of scratch, in bytes and in their order there. One pass handles kv_heads_at_once key/value heads
  * and the query heads that use them. */
 typedef struct {
-  int32_t pass_width;  /* channels of one pass's queries */
-  int32_t kept_width;  /* channels of the outputs that wait for the last pass */
-  int32_t work;        /* of a fully connected layer or of four attention rows */
-  int32_t keys;        /* int8 [kv_heads_at_once, tokens, head_dim]; values as many: [.., head_dim, tokens] */
-  int32_t kept;        /* int8 [tokens, kept_width] */
-  int32_t normal;      /* int8 [block, d] */
-  int32_t queries;     /* int8 [block, pass_width], or keys or values of a block */
-  int32_t outputs;     /* int8 [block, num_heads * head_dim]; none where the queries are all of it */
+  int32_t pass_width; /* channels of one pass's queries */
+  int32_t kept_width; /* channels of the outputs that wait for the last pass */
+  int32_t work;       /* of a fully connected layer or of four attention rows */
+  int32_t keys;       /* int8 [kv_heads_at_once, tokens, head_dim]; values as many: [.., head_dim, tokens] */
+  int32_t kept;       /* int8 [tokens, kept_width] */
+  int32_t normal;     /* int8 [block, d] */
+  int32_t queries;    /* int8 [block, pass_width], or keys or values of a block */
+  int32_t outputs;    /* int8 [block, num_heads * head_dim]; none where the queries are all of it */
 } attention_parts;
 
 static attention_parts parts_of(int32_t tokens, int32_t block, int32_t d, int32_t num_heads, int32_t kv_heads,

@@ -6,8 +6,8 @@
  *
  * Keys and values are made first, kv_heads_at_once heads at a time; then queries, attention and projection run on a
  * block of tokens. Where not all heads fit at once, the outputs of earlier ones wait in [tokens, their width]; those of
- * the last heads never do. LayerNorm is computed again in every pass. The same arithmetic, bit for bit, as IntLayerNorm,
- * InPlaceFC, IntAttention and InPlaceFC one after the other. */
+ * the last heads never do. LayerNorm is computed again in every pass. The same arithmetic, bit for bit, as
+ * IntLayerNorm, InPlaceFC, IntAttention and InPlaceFC one after the other. */
 #ifndef MCUF_STREAMED_ATTENTION_S8_H_
 #define MCUF_STREAMED_ATTENTION_S8_H_
 
@@ -35,7 +35,8 @@ typedef struct {
 /* Everything the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* params);
 
-/* Bytes of scratch, 4-byte aligned. d: width of the stream; tile_bytes: of qkv and proj, 0 where weights are not staged. */
+/* Bytes of scratch, 4-byte aligned. d: width of the stream; tile_bytes: of qkv and proj, 0 where weights are not
+ * staged. */
 MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t block, int32_t d, int32_t num_heads,
                                                           int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim,
                                                           int32_t tile_bytes);

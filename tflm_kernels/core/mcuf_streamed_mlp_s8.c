@@ -72,7 +72,10 @@ mcuf_status mcuf_streamed_mlp_s8(const mcuf_streamed_mlp_params* p, int8_t* stre
       fc.in_stride = fc.in_features;
       const bool last = i + 1 == p->fc_count;
       status = mcuf_in_place_fc_s8(&fc, i % 2 == 0 ? even : odd, last ? block : NULL,
-                                   last ? block : i % 2 == 0 ? odd : even, scratch);
+                                   last         ? block
+                                   : i % 2 == 0 ? odd
+                                                : even,
+                                   scratch);
     }
     if (status != MCUF_OK) return status;
   }

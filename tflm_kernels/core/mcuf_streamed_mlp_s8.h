@@ -20,18 +20,18 @@ extern "C" {
 #define MCUF_STREAMED_MLP_MAX_FCS 4 /* both matrices as two factors */
 
 typedef struct {
-  int32_t tokens;                    /* 1 .. MCUF_MAX_TOKENS */
-  int32_t block;                     /* tokens at a time, 1 .. MCUF_MAX_TOKENS; multiples of 4 are fastest */
-  mcuf_int_layer_norm_params norm;   /* its tokens are not read */
-  int32_t fc_count;                  /* 1 .. MCUF_STREAMED_MLP_MAX_FCS; tokens, in_stride, block of the layers are not read */
+  int32_t tokens;                  /* 1 .. MCUF_MAX_TOKENS */
+  int32_t block;                   /* tokens at a time, 1 .. MCUF_MAX_TOKENS; multiples of 4 are fastest */
+  mcuf_int_layer_norm_params norm; /* its tokens are not read */
+  int32_t fc_count; /* 1 .. MCUF_STREAMED_MLP_MAX_FCS; tokens, in_stride, block of the layers are not read */
   mcuf_in_place_fc_params fcs[MCUF_STREAMED_MLP_MAX_FCS]; /* the last has a residual; all staged, or none */
 } mcuf_streamed_mlp_params;
 
 /* Everything the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_streamed_mlp_s8_check(const mcuf_streamed_mlp_params* params);
 
-/* Bytes of scratch, 4-byte aligned. even, odd: the most channels that the layers 0, 2 .. and 1, 3 .. take; tile_bytes: 0
- * where weights are not staged. */
+/* Bytes of scratch, 4-byte aligned. even, odd: the most channels that the layers 0, 2 .. and 1, 3 .. take; tile_bytes:
+ * 0 where weights are not staged. */
 MCUF_API int32_t mcuf_streamed_mlp_s8_scratch_bytes(int32_t block, int32_t even, int32_t odd, int32_t tile_bytes);
 
 /* That of params. */

@@ -2,10 +2,11 @@
 //
 // mcuformer.DecomposedPatchEmbed: image -> tokens; see core/mcuf_decomposed_patch_embed_s8.h.
 //   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C]
-//            int8 or none; bias [d] int32; multiplier [d] int32; position [1,N,d] int8 or none; position_scale [d] int16,
-//            none without position
+//            int8 or none; bias [d] int32; multiplier [d] int32; position [1,N,d] int8 or none; position_scale [d]
+//            int16, none without position
 //   output   [1,N,d], N = floor(H / patch_size) * floor(W / patch_size); may stand over the image
-//   options  patch_size, zero_point; without image also strip_rows (patch_size or 4), image_height, image_width, channels;
+//   options  patch_size, zero_point; without image also strip_rows (patch_size or 4), image_height, image_width,
+//   channels;
 //            without weights these are staged (see staged_weights.h): also tile_bytes, weights_offset, blocks
 #include "../core/mcuf_decomposed_patch_embed_s8.h"
 #include "../external_context.h"
@@ -83,8 +84,7 @@ Status Prepare(Context* context, Node* node) {
   const int64_t tokens = (height / patch_size) * (width / patch_size), d = Dim(output, -1);
   check.ShapeIs(output, "output", Shape(1, tokens, d));
   if (check.Has(kWeights)) {
-    check.Constant(kWeights, "weights", kInt8,
-                   Shape(fields * fields, d, MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels));
+    check.Constant(kWeights, "weights", kInt8, Shape(fields * fields, d, MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels));
   } else {
     CheckStagedOptions(&check, node);
     check.Option("blocks", 1, MCUF_MAX_TOKENS);
@@ -100,11 +100,11 @@ Status Prepare(Context* context, Node* node) {
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
   check.Scratch(
-      strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
-                                                                   params.embed_dim, params.blocks, tile,
-                                                                   data->strip_rows)
-             : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
-                                                            params.embed_dim, params.blocks, tile),
+      strips
+          ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
+                                                                params.embed_dim, params.blocks, tile, data->strip_rows)
+          : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
+                                                         params.embed_dim, params.blocks, tile),
       &data->scratch);
   return check.status();
 }
@@ -112,7 +112,8 @@ Status Prepare(Context* context, Node* node) {
 Status Eval(Context* context, Node* node) {
   const OpData& data = *static_cast<const OpData*>(node->user_data);
   mcuf_decomposed_patch_embed_params params = Params(context, node, data);
-  if (FindWeightSource(context, kDecomposedPatchEmbedName, params.staged.tile_bytes, &params.staged.source) != kOk) return kError;
+  if (FindWeightSource(context, kDecomposedPatchEmbedName, params.staged.tile_bytes, &params.staged.source) != kOk)
+    return kError;
   int8_t* output = MutableData<int8_t>(Output(context, node, 0));
   void* scratch = GetScratch(context, data.scratch);
   if (data.strip_rows == 0) {

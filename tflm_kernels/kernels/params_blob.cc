@@ -10,8 +10,8 @@ mcuf_int_layer_norm_params ParamsBlob::LayerNorm(int section, int32_t zero_point
   params.tokens = 1;
   params.features = Count<int16_t>(section) == d && (factors == d || factors == 0) ? d : 0;
   params.zero_point = zero_point;
-  params.epsilon =
-      static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(epsilon_high)) << 32 | static_cast<uint32_t>(epsilon_low));
+  params.epsilon = static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(epsilon_high)) << 32 |
+                                        static_cast<uint32_t>(epsilon_low));
   params.gamma = Data<int16_t>(section);
   params.beta = Data<int32_t>(section + 1);
   params.factor = Data<uint8_t>(section + 2);

@@ -40,11 +40,12 @@ class ParamsBlob {
   }
 
   // Sections [gamma, beta, factor] from `section`; sizes that contradict each other make features 0.
-  mcuf_int_layer_norm_params LayerNorm(int section, int32_t zero_point, int32_t epsilon_low, int32_t epsilon_high) const;
+  mcuf_int_layer_norm_params LayerNorm(int section, int32_t zero_point, int32_t epsilon_low,
+                                       int32_t epsilon_high) const;
 
   // Sections [weights, bias, multiplier] from `section`, for tokens of in_features channels; sizes that contradict each
-  // other make in_features 0. With tile_bytes the weights are staged: their section is empty, they lie at *offset of the
-  // weights file, which then moves on to what comes behind them.
+  // other make in_features 0. With tile_bytes the weights are staged: their section is empty, they lie at *offset of
+  // the weights file, which then moves on to what comes behind them.
   mcuf_in_place_fc_params FullyConnected(int section, int32_t zero_point, int32_t in_features, int32_t tile_bytes,
                                          int32_t* offset) const;
 

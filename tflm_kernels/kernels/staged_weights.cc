@@ -23,7 +23,8 @@ void CheckStagedOptions(PrepareCheck* check, const Node* node) {
 }
 
 mcuf_staged_weights StagedOptions(const Node* node) {
-  const mcuf_staged_weights staged = {nullptr, CheckedOption(node, "tile_bytes"), CheckedOption(node, "weights_offset")};
+  const mcuf_staged_weights staged = {nullptr, CheckedOption(node, "tile_bytes"),
+                                      CheckedOption(node, "weights_offset")};
   return staged;
 }
 

@@ -3,16 +3,16 @@
 // mcuformer.StreamedAttention: the attention half of a layer in place on the residual stream; see
 // core/mcuf_streamed_attention_s8.h.
 //   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h); none
-//              0 int32 block, kv_heads, kv_heads_at_once, head_dim, attention zero point, norm zero point, epsilon low and
+//              0 int32 block, kv_heads, kv_heads_at_once, head_dim, attention zero point, norm zero point, epsilon low
+//              and
 //                high word, qkv zero point, proj zero point, tile_bytes and weights_offset of staged weights (0: not)
 //              1 gamma [d] int16, 2 beta [d] int32, 3 factor [d] uint8 or none, 4 head_params [heads,4] int32,
 //              5 residual_scale [d] int16, 6 .. 8 weights, bias, multiplier of qkv, 9 .. 11 of proj; staged
 //                weights are empty here and lie one behind the other in the weights file, at multiples of 16 bytes
 //   output   as stream, stands over it
-#include "../core/mcuf_streamed_attention_s8.h"
-
 #include <cstring>
 
+#include "../core/mcuf_streamed_attention_s8.h"
 #include "../mcuformer_ops.h"
 #include "params_blob.h"
 #include "staged_weights.h"
@@ -88,11 +88,10 @@ Status Prepare(Context* context, Node* node) {
   check.Require(Dim(stream, -1) == params.norm.features, "stream and params differ in their channels");
   check.Core(mcuf_streamed_attention_s8_check(&params), "see IntLayerNorm, InPlaceFC and IntAttention");
   if (!check.ok()) return kError;
-  check.Scratch(
-      mcuf_streamed_attention_s8_scratch_bytes(params.tokens, params.block, params.norm.features, params.num_heads,
-                                               params.kv_heads, params.kv_heads_at_once, params.head_dim,
-                                               params.qkv.staged.tile_bytes),
-      &data->scratch);
+  check.Scratch(mcuf_streamed_attention_s8_scratch_bytes(params.tokens, params.block, params.norm.features,
+                                                         params.num_heads, params.kv_heads, params.kv_heads_at_once,
+                                                         params.head_dim, params.qkv.staged.tile_bytes),
+                &data->scratch);
   return check.status();
 }
 

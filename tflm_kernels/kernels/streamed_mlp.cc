@@ -8,10 +8,9 @@
 //              5 residual_scale [d] int16, then weights, bias, multiplier of every layer; staged
 //                weights are empty here and lie one behind the other in the weights file, at multiples of 16 bytes
 //   output   as stream, stands over it
-#include "../core/mcuf_streamed_mlp_s8.h"
-
 #include <cstring>
 
+#include "../core/mcuf_streamed_mlp_s8.h"
 #include "../mcuformer_ops.h"
 #include "params_blob.h"
 #include "staged_weights.h"
@@ -75,7 +74,8 @@ Status Prepare(Context* context, Node* node) {
   check.Require(params.norm.features > 0, "gamma, beta and factor differ in length");
   check.Require(blob.Count<int16_t>(kResidualScale) == params.norm.features, "residual_scale must have d entries");
   check.Require(Dim(stream, -1) == params.norm.features, "stream and params differ in their channels");
-  check.Core(mcuf_streamed_mlp_s8_check(&params), "see IntLayerNorm and InPlaceFC; every layer takes what the last gives");
+  check.Core(mcuf_streamed_mlp_s8_check(&params),
+             "see IntLayerNorm and InPlaceFC; every layer takes what the last gives");
   if (!check.ok()) return kError;
   check.Scratch(mcuf_streamed_mlp_s8_scratch_bytes_of(&params), &data->scratch);
   return check.status();

@@ -6,8 +6,8 @@
 overwrite: op by op; streamed: half-layers in place on the residual stream; strips: streamed, and the image comes a
 few rows at a time; staged: strips, and weights come from a file of their own, tile by tile; stm32f746: the same in
 the arena that this board has, which saves reading. All give the same logits (checked here). B1 is B with kv_heads=1; S
-is DeiT-Small's shape. Random weights (seed 0); the arena does not depend on them. It counts no firmware, stack or camera.
-The milliseconds of staged weights hold a callback in Python for every read.
+is DeiT-Small's shape. Random weights (seed 0); the arena does not depend on them. It counts no firmware, stack or
+camera. The milliseconds of staged weights hold a callback in Python for every read.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@if command -v clang-format >/dev/null; then \
-	  find tflm_kernels -name '*.c' -o -name '*.cc' -o -name '*.h' | xargs -r clang-format -i; \
+	  find tflm_kernels firmware -name '*.c' -o -name '*.cc' -o -name '*.h' | xargs -r clang-format -i; \
 	else echo "clang-format is not installed: C and C++ left as they are"; fi
 
 bench: $(VENV)/.installed-bench

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Firmware images for Cortex-M, built with arm-none-eabi-gcc and run in QEMU.
+
+    image = build([*sources.core_sources(), "app.c"], MACHINES["mps2-an386"], folder, include=[sources.core_folder()])
+    print(run(image).text)
+
+An app has a `main` and what firmware/board.h declares: text out, files, a counter of instructions, a painted stack.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mcuformer.errors import ConfigError, PlanError, ToolchainError
+from mcuformer.sources import firmware_folder
+
+KB = 1024
+PACKAGES = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
+COMPILER, SIZE, QEMU = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
+FLAGS = ("-mthumb", "-mfloat-abi=hard", "-O3", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+C_FLAGS = ("-std=gnu99",)  # of the firmware itself; the kernels are C99
+LEAST_MEMORY = 4 * KB  # of RAM and of flash, bytes
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A board of QEMU. core: "m4", "m7" or "m55"; ram_bytes, flash_bytes: the limits where none are given, those of a
+    board with this core; most_*: what the machine has; *_origin: where they begin."""
+
+    name: str
+    core: str
+    cpu_flags: tuple[str, ...]
+    ram_bytes: int
+    flash_bytes: int
+    most_ram_bytes: int
+    most_flash_bytes: int
+    vectors_origin: int = 0
+    flash_origin: int = 0x40
+    ram_origin: int = 0x20000000
+
+
+MACHINES = {
+    machine.name: machine
+    for machine in (
+        Machine(
+            "mps2-an386", "m4", ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16"), 256 * KB, 1024 * KB, 4096 * KB, 4096 * KB
+        ),
+        Machine(
+            "mps2-an500", "m7", ("-mcpu=cortex-m7", "-mfpu=fpv5-d16"), 512 * KB, 2048 * KB, 4096 * KB, 4096 * KB
+        ),
+        Machine(
+            "mps3-an547", "m55", ("-mcpu=cortex-m55",), 4096 * KB, 2048 * KB, 4096 * KB, 2048 * KB,
+            vectors_origin=0x10000000, flash_origin=0x11000000, ram_origin=0x31000000,
+        ),
+    )
+}  # fmt: skip
+
+
+def get_machine(name: str) -> Machine:
+    """The machine called `name`; ConfigError names all where there is none."""
+    if name not in MACHINES:
+        raise ConfigError(f"machine {name!r} is unknown; choose one of {', '.join(MACHINES)}")
+    return MACHINES[name]
+
+
+def missing_tools() -> str | None:
+    """None where compiler and QEMU are installed, else one line that says what to install."""
+    missing = [tool for tool in (COMPILER, QEMU) if shutil.which(tool) is None]
+    if not missing:
+        return None
+    return f"{' and '.join(missing)} not found; on Debian and Ubuntu: apt-get install {PACKAGES}"
+
+
+def require_tools() -> None:
+    """ToolchainError where compiler or QEMU are missing."""
+    if missing := missing_tools():
+        raise ToolchainError(missing)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A linked image. Bytes: code, constants (vectors too) and initial values are in flash; data and stack in RAM."""
+
+    path: Path
+    machine: Machine
+    sections: dict[str, int] = field(repr=False)
+
+    @property
+    def code_bytes(self) -> int:
+        return sum(self.sections.get(name, 0) for name in (".vectors", ".text", ".ARM.exidx"))
+
+    @property
+    def constant_bytes(self) -> int:
+        return self.sections.get(".rodata", 0) + self.sections.get(".data", 0)
+
+    @property
+    def flash_bytes(self) -> int:
+        return self.code_bytes + self.constant_bytes
+
+    @property
+    def static_bytes(self) -> int:
+        """RAM without the stack."""
+        return self.sections.get(".data", 0) + self.sections.get(".bss", 0)
+
+    @property
+    def stack_bytes(self) -> int:
+        """Reserved for the stack."""
+        return self.sections.get(".stack", 0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What an image printed, and the status it ended with."""
+
+    text: str
+    status: int
+
+
+def compile_objects(
+    sources: Iterable[str | os.PathLike],
+    machine: Machine,
+    folder: str | os.PathLike,
+    include: Sequence[str | os.PathLike] = (),
+    flags: Sequence[str] = (),
+) -> list[Path]:
+    """Compiles C and assembly files for a machine's core into `folder`; returns the objects, in order.
+
+    ToolchainError with the compiler's words where one does not compile.
+    """
+    require_tools()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    include_flags = [f"-I{path}" for path in (*include, firmware_folder())]
+
+    def compile_one(job: tuple[int, Path]) -> Path:
+        index, source = job
+        target = folder / f"{index}_{source.name}.o"
+        _call([COMPILER, *machine.cpu_flags, *FLAGS, *WARNINGS, *flags, *include_flags, "-c", source, "-o", target],
+              source)  # fmt: skip
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(compile_one, enumerate(map(Path, sources))))
+
+
+def firmware_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
+    """The objects of startup and board functions, which every image needs."""
+    return compile_objects(sorted(firmware_folder().glob("*.c")), machine, folder, flags=C_FLAGS)
+
+
+def link(
+    objects: Iterable[str | os.PathLike],
+    machine: Machine,
+    target: str | os.PathLike,
+    ram_bytes: int | None = None,
+    flash_bytes: int | None = None,
+    stack_bytes: int = 4 * KB,
+) -> Image:
+    """Links objects to an image. ram_bytes, flash_bytes: hard limits; left out: the machine's.
+
+    PlanError says by how much an image is over a limit.
+    """
+    ram = _limit(machine, "ram_bytes", ram_bytes, machine.ram_bytes, machine.most_ram_bytes)
+    flash = _limit(machine, "flash_bytes", flash_bytes, machine.flash_bytes, machine.most_flash_bytes)
+    if not 256 <= stack_bytes <= ram or stack_bytes % 8:
+        raise ConfigError(f"stack_bytes = {stack_bytes}: must be a multiple of 8 from 256 to {ram}")
+    symbols = {
+        "VECTORS_ORIGIN": machine.vectors_origin, "FLASH_ORIGIN": machine.flash_origin, "FLASH_BYTES": flash,
+        "RAM_ORIGIN": machine.ram_origin, "RAM_BYTES": ram, "STACK_BYTES": stack_bytes,
+    }  # fmt: skip
+    target = Path(target)
+    command = [
+        COMPILER, *machine.cpu_flags, *FLAGS, "-nostartfiles", "-T", firmware_folder() / "link.ld",
+        "-Wl,--gc-sections", "-Wl,--fatal-warnings",
+        *(f"-Wl,--defsym={name}={value}" for name, value in symbols.items()),
+        *objects, "-o", target,
+    ]  # fmt: skip
+    done = _run_tool(command)
+    if done.returncode:
+        over = {name: int(size) for name, size in re.findall(r"region `(\w+)' overflowed by (\d+) bytes", done.stderr)}
+        if over:
+            limits = {"RAM": ram, "FLASH": flash}
+            parts = [f"{size:,} bytes over the {limits[name]:,} of {name}" for name, size in sorted(over.items())]
+            raise PlanError(
+                f"the image does not fit {machine.name}: {' and '.join(parts)}; use a smaller network or larger limits"
+            )
+        raise ToolchainError(f"{target.name} does not link: {_first_line(done.stderr)}")
+    return Image(target, machine, _sections(target))
+
+
+def build(
+    sources: Iterable[str | os.PathLike],
+    machine: Machine,
+    folder: str | os.PathLike,
+    *,
+    include: Sequence[str | os.PathLike] = (),
+    flags: Sequence[str] = (),
+    ram_bytes: int | None = None,
+    flash_bytes: int | None = None,
+    stack_bytes: int = 4 * KB,
+) -> Image:
+    """compile_objects, firmware_objects and link: an image in `folder` from an app's sources."""
+    folder = Path(folder)
+    objects = compile_objects(sources, machine, folder, include, flags)
+    objects += firmware_objects(machine, folder / "firmware")
+    return link(objects, machine, folder / "image.elf", ram_bytes, flash_bytes, stack_bytes)
+
+
+def run(image: Image, folder: str | os.PathLike | None = None, timeout: float = 600) -> Run:
+    """Runs an image. folder: where board_open() finds files; timeout: seconds.
+
+    ToolchainError where it ends in a fault, or not at all.
+    """
+    require_tools()
+    command = [
+        QEMU, "-M", image.machine.name, "-display", "none", "-monitor", "none", "-serial", "null",
+        "-semihosting-config", "enable=on,target=native", "-icount", "shift=6", "-kernel", image.path.resolve(),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=folder,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(f"{image.path.name} did not end within {timeout:.0f} s on {image.machine.name}") from error
+    # QEMU's semihosting writes to its standard error.
+    text = done.stdout + done.stderr
+    if match := re.search(r"^fault: .*", text, flags=re.MULTILINE):
+        raise ToolchainError(f"{image.path.name} on {image.machine.name} ended in a {match[0]}")
+    if "qemu-system-arm:" in text:
+        raise ToolchainError(f"QEMU on {image.machine.name}: {text.strip().splitlines()[-1]}")
+    return Run(text, done.returncode)
+
+
+def _limit(machine: Machine, name: str, value: int | None, default: int, most: int) -> int:
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or not LEAST_MEMORY <= value <= most:
+        raise ConfigError(
+            f"{name} = {value!r}: must be a whole number from {LEAST_MEMORY} to {most}, what {machine.name} has"
+        )
+    return value
+
+
+def _run_tool(command: list) -> subprocess.CompletedProcess:
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, errors="replace")
+
+
+def _call(command: list, subject) -> str:
+    done = _run_tool(command)
+    if done.returncode:
+        raise ToolchainError(f"{subject} does not compile: {_first_line(done.stderr)}")
+    return done.stdout
+
+
+def _first_line(stderr: str) -> str:
+    lines = stderr.strip().splitlines() or ["no message"]
+    return next((line for line in lines if "error" in line or "undefined" in line), lines[-1]).strip()
+
+
+def _sections(path: Path) -> dict[str, int]:
+    lines = _call([SIZE, "-A", "-d", path], path).splitlines()
+    return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 3 and words[1].isdigit()}

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The C and C++ sources that come with the package, and the one list of them, tflm_kernels/sources.mk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mcuformer.errors import ToolchainError
+
+_HERE = Path(__file__).resolve().parent
+
+
+def _folder(checkout: str, installed: str) -> Path:
+    """In a checkout beside the folder of the modules, where the package is installed among them."""
+    for path in (_HERE.parent / checkout, _HERE / installed):
+        if path.is_dir():
+            return path
+    raise ToolchainError(f"the folder {checkout} with the C sources is missing; install the package again")
+
+
+def kernels_folder() -> Path:
+    """tflm_kernels: the int8 core and the ops around it."""
+    return _folder("tflm_kernels", "tflm_kernels")
+
+
+def firmware_folder() -> Path:
+    """firmware: startup, linker script and what an image in QEMU has of a board."""
+    return _folder("firmware", "firmware_sources")
+
+
+def listed(variable: str) -> list[str]:
+    """The files that `variable` lists in sources.mk, relative to tflm_kernels; $(NAME) stands for a list above it."""
+    text = re.sub(r"#.*", "", (kernels_folder() / "sources.mk").read_text(encoding="utf-8").replace("\\\n", " "))
+    lists: dict[str, str] = {}
+    for name, values in re.findall(r"^\s*(\w+)\s*:?=(.*)$", text, flags=re.MULTILINE):
+        lists[name] = re.sub(r"\$\((\w+)\)", lambda match: lists.get(match[1], ""), values)
+    files = lists.get(variable, "").split()
+    if not files:
+        raise ToolchainError(f"sources.mk lists no files in {variable}; install the package again")
+    return files
+
+
+def core_sources() -> list[Path]:
+    """The sources of the int8 core."""
+    return [kernels_folder() / name for name in listed("MCUF_CORE_SRCS")]
+
+
+def core_folder() -> Path:
+    """Where the headers of the int8 core are."""
+    return kernels_folder() / "core"

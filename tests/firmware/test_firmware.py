@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+import re
+
+import pytest
+
+from mcuformer import firmware
+from mcuformer.errors import ConfigError, PlanError, ToolchainError
+from mcuformer.firmware import KB, MACHINES
+
+needs_tools = pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
+every_machine = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+
+APP = """
+#include "board.h"
+#include <string.h>
+
+static volatile unsigned char ram[%d];
+static const unsigned char flash[%d] = {1};
+static int table = 5; /* .data */
+
+__attribute__((noinline)) static int use_stack(int bytes) {
+  volatile unsigned char local[1024];
+  for (int i = 0; i < bytes; ++i) local[i] = 1;
+  return local[0];
+}
+
+int main(void) {
+  uint32_t loop[2];
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t first = board_ticks();
+    __asm__ volatile("mov r0, %%0\\n 1: subs r0, #1\\n bne 1b" ::"r"(i ? 2000 : 1000) : "r0", "cc");
+    loop[i] = board_instructions(first, board_ticks());
+  }
+  board_print("loop "), board_print_number((int32_t)loop[0]);
+  board_print(" "), board_print_number((int32_t)(loop[1] - loop[0]));
+  const uint32_t here = board_stack_here();
+  board_paint_stack();
+  const uint32_t before = board_stack_used();
+  use_stack(1024);
+  board_print("\\nstack "), board_print_number((int32_t)(board_stack_used() - before));
+  board_print(" "), board_print_number((int32_t)(before - here));
+  char text[8];
+  const int file = board_open("words.txt");
+  const int failed = file < 0 || board_seek(file, 6) || board_read(file, text, 5);
+  text[5] = 0;
+  board_print("\\nfile "), board_print(failed ? "failed" : text);
+  board_print("\\nnumber "), board_print_number(-2147483647 - 1);
+  return table - 1 + use_stack(1) + ram[0] + flash[ram[0] + 1];
+}
+"""
+
+
+def app(folder, ram=64, flash=64):
+    path = folder / "app.c"
+    path.write_text(APP % (ram, flash))
+    return path
+
+
+@needs_tools
+@every_machine
+def test_image_counts_instructions_and_stack_and_reads_files(machine, tmp_path):
+    (tmp_path / "words.txt").write_text("hello world")
+    image = firmware.build([app(tmp_path)], machine, tmp_path / "build", ram_bytes=64 * KB, stack_bytes=2 * KB)
+    first, again = firmware.run(image, tmp_path), firmware.run(image, tmp_path)
+    assert first == again and first.status == 5
+    found = dict(line.split(" ", 1) for line in first.text.splitlines())
+    once, more = map(int, found["loop"].split())
+    assert 2001 <= once <= 2006 and abs(more - 2000) <= 1  # two instructions a turn
+    deep, shallow = map(int, found["stack"].split())
+    assert 1024 <= deep <= 1064 and shallow < 64
+    assert found["file"] == "world" and found["number"] == "-2147483648"
+    assert image.stack_bytes == 2 * KB and 64 <= image.static_bytes < 128
+    assert 0 < image.code_bytes < 4 * KB and 64 <= image.constant_bytes < 1 * KB
+
+
+@needs_tools
+@every_machine
+def test_limits_are_hard(machine, tmp_path):
+    sources = [app(tmp_path, 30 * KB, 40 * KB)]
+    image = firmware.build(sources, machine, tmp_path / "a", ram_bytes=64 * KB, flash_bytes=64 * KB)
+    ram = image.static_bytes + image.stack_bytes
+    for short, limits in ((8, {"ram_bytes": ram - 8}), (16, {"flash_bytes": image.flash_bytes - 16})):
+        with pytest.raises(PlanError, match=f"{machine.name}: [0-9]+ bytes over the ") as error:
+            firmware.build(sources, machine, tmp_path / "b", **limits)
+        over = int(re.search(r"([0-9]+) bytes over", str(error.value))[1])
+        assert short <= over <= short + 16  # sections are aligned
+    with pytest.raises(ConfigError, match="ram_bytes = 99999999: must be"):
+        firmware.build(sources, machine, tmp_path / "b", ram_bytes=99999999)
+    with pytest.raises(ConfigError, match="stack_bytes = 3"):
+        firmware.build(sources, machine, tmp_path / "b", stack_bytes=3)
+
+
+@needs_tools
+def test_a_fault_and_an_endless_loop_are_errors(tmp_path):
+    machine = MACHINES["mps2-an386"]
+    (tmp_path / "fault.c").write_text('int main(void) { __asm__ volatile("udf #0"); return 0; }')
+    (tmp_path / "loop.c").write_text('int main(void) { for (;;) __asm__ volatile(""); }')
+    (tmp_path / "broken.c").write_text("int main(void) { return nothing; }")
+    with pytest.raises(ToolchainError, match="ended in a fault: exception"):
+        firmware.run(firmware.build([tmp_path / "fault.c"], machine, tmp_path / "a"))
+    with pytest.raises(ToolchainError, match="did not end within 1 s"):
+        firmware.run(firmware.build([tmp_path / "loop.c"], machine, tmp_path / "b"), timeout=1)
+    with pytest.raises(ToolchainError, match="broken.c does not compile: .*nothing"):
+        firmware.build([tmp_path / "broken.c"], machine, tmp_path / "c")
+
+
+def test_missing_tools_name_the_packages(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        ToolchainError, match="arm-none-eabi-gcc and qemu-system-arm not found.*apt-get install gcc-arm"
+    ):
+        firmware.build([], MACHINES["mps2-an386"], tmp_path)
+    with pytest.raises(ConfigError, match="'mps2' is unknown; choose one of mps2-an386, mps2-an500, mps3-an547"):
+        firmware.get_machine("mps2")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: mcuformer demo | train | convert | run | inspect | boards."""
+"""The command line: mcuformer demo | train | convert | run | inspect | export | boards."""
 
 from __future__ import annotations
 
@@ -276,17 +276,32 @@ def run(
     model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
     data: DataOption = "fashion-mnist",
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="Run only this many images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Run only this many images (with --on: 16 by default).")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="The file of staged weights; left out, the one beside the model.")
     ] = None,
     reference: Annotated[bool, typer.Option(help="Also compare every logit with the integer reference.")] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(help="Also run it as firmware in QEMU: mps2-an386 (M4), mps2-an500 (M7), mps3-an547 (M55)."),
+    ] = None,
+    board: Annotated[str | None, typer.Option(help="As --on, with this board's core, RAM and flash.")] = None,
+    ram_bytes: Annotated[int | None, typer.Option(help="RAM of the firmware.")] = None,
+    flash_bytes: Annotated[int | None, typer.Option(help="Flash of the firmware.")] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Run a model in the official tflite-micro interpreter; prints its top-1."""
+    """Run a model in the official tflite-micro interpreter, or as firmware in QEMU too; prints its top-1."""
+    from mcuformer import cli_firmware, firmware
     from mcuformer.interpreter import Interpreter
 
     _check_outputs(json_file)
+    simulate = on is not None or board is not None
+    if simulate:
+        machine, ram_bytes, flash_bytes = cli_firmware.choose_machine(on, board, ram_bytes, flash_bytes)
+        firmware.require_tools()
+        limit = cli_firmware.IMAGES if limit is None else limit
+    elif ram_bytes is not None or flash_bytes is not None:
+        raise ConfigError("--ram-bytes and --flash-bytes are limits of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights)
     dataset = _load(data, split, _image_size(data, interpreter.image_size), limit)
     if len(dataset.class_names) != len(interpreter.class_names):
@@ -309,13 +324,22 @@ def run(
         "top1": top1, "images": len(dataset), "invoke_ms": interpreter.invoke_ms, "arena_bytes": used["total"],
         "head_bytes": used["head"],
     }  # fmt: skip
+    others = {}
     if reference:
-        same = bool(np.array_equal(interpreter.reference(dataset.images), logits))
-        out.print("every logit equals the integer reference" if same else "logits differ from the integer reference")
-        result["exact"] = same
+        others["the integer reference"] = interpreter.reference(dataset.images)
+    if simulate:
+        summary, others[machine.name] = cli_firmware.run_on(
+            interpreter, dataset.images, machine, ram_bytes, flash_bytes
+        )
+        result.update(summary)
+    wrong = {name: int((other != logits).sum()) for name, other in others.items() if not np.array_equal(other, logits)}
+    for name in others:
+        out.print(f"{wrong[name]} logits differ from {name}" if name in wrong else f"every logit equals {name}")
+    if others:
+        result["exact"] = not wrong
     _write_json(json_file, result)
-    if reference and not same:
-        raise ModelError(f"{model}: the kernels and the integer reference disagree; please report this with the model")
+    if wrong:
+        raise ModelError(f"{model}: the kernels and {' and '.join(wrong)} disagree; please report this with the model")
 
 
 def _run(interpreter, images) -> np.ndarray:
@@ -479,3 +503,6 @@ def demo(
     )  # fmt: skip
     if not exact:
         raise ModelError("the kernels and the integer reference disagree; please report this with the files above")
+
+
+from mcuformer import cli_export  # noqa: E402, F401  its command registers itself

@@ -9,7 +9,12 @@
 #include "mcuf_types.h"
 
 #define MCUF_TOKEN_BLOCK 4
-#define MCUF_DOT_PIECE 128 /* weights expanded at a time: 512 bytes of stack for a pair of rows */
+/* Weights expanded at a time: 4 bytes of stack each for a pair of rows. A microcontroller has 1 KB for a network. */
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#define MCUF_DOT_PIECE 64
+#else
+#define MCUF_DOT_PIECE 128
+#endif
 
 /* Copies count int8 values to int16, those below floor as floor (-128 keeps all). */
 static inline void mcuf_expand_s16(const int8_t* source, int32_t count, int32_t floor, int16_t* target) {

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all exports share: a folder that appears whole, and the sources copied into it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from mcuformer import sources
+from mcuformer.errors import ConfigError
+from mcuformer.files import write_bytes
+
+
+def check_folder(folder: Path, force: bool) -> None:
+    """ConfigError where an export must not go: a file, or without force a folder that holds something."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        raise ConfigError(
+            f"{folder}: not empty; give another folder, or --force to replace the files of an export there"
+        )
+
+
+def write_folder(folder: str | os.PathLike, files: dict[str, str | bytes], force: bool = False) -> Path:
+    """Writes files, by their path in the folder. A new folder appears whole or not at all; with force, files of the
+    same names are replaced one by one and others stay."""
+    folder = Path(folder)
+    check_folder(folder, force)
+    contents = {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
+    if folder.is_dir() and any(folder.iterdir()):
+        for name, content in contents.items():
+            write_bytes(folder / name, content)
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
+    try:
+        for name, content in contents.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(content)
+        temporary.chmod(0o777 & ~_umask())
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def core_files() -> dict[str, str]:
+    """Sources and headers of the int8 core, by their path in an export: core/..."""
+    root = sources.kernels_folder()
+    paths = [*sources.core_sources(), *sorted(sources.core_folder().glob("*.h"))]
+    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def check_name(name: str) -> None:
+    """ConfigError where a name cannot begin names in C, and the names of files."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in ("main", "example", "core"):
+        raise ConfigError(
+            f"name {name!r}: must be at most 41 letters, digits and _, a letter first, not main, example or core"
+        )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

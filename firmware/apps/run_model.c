@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Runs an exported network (model.h) on the images of images.bin and prints, for each of them, its logits, the stack
+ * below the call and the instructions of every op. images.bin: int32 number of images, then the images, int8; those
+ * that come in strips hold only the rows that are asked for. */
+#include "board.h"
+#include "model.h"
+#include "op_done.h"
+
+static uint32_t marks[MODEL_OPS + 1];
+
+void op_done(int32_t index) { marks[index + 1] = board_ticks(); }
+
+static int32_t images;
+
+#ifdef MODEL_STRIP_ROWS
+static int32_t read_rows(void* user, int32_t first_row, int32_t row_count, int8_t* rows) {
+  (void)user, (void)first_row;
+  return board_read(images, rows, (uint32_t)row_count * MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS) == 0 ? row_count : -1;
+}
+#endif
+
+static mcuf_status invoke(int8_t* logits) {
+#ifdef MODEL_STRIP_ROWS
+  op_done(-1);
+  return model_invoke_strips(read_rows, 0, logits);
+#else
+  if (board_read(images, model_image(), MODEL_IMAGE_BYTES) != 0) return MCUF_ERROR_SOURCE;
+  op_done(-1);
+  return model_invoke(model_image(), logits);
+#endif
+}
+
+static void print_hexadecimal(const int8_t* values, int32_t count) {
+  for (int32_t i = 0; i < count; ++i) {
+    const char digits[] = "0123456789abcdef";
+    const char text[3] = {digits[(uint8_t)values[i] >> 4], digits[values[i] & 15], '\0'};
+    board_print(text);
+  }
+}
+
+/* Instructions from one op_done() to the next where nothing lies between them. */
+static uint32_t instructions_of_op_done(void) {
+  op_done(-1);
+  op_done(0);
+  return board_instructions(marks[0], marks[1]);
+}
+
+int main(void) {
+  int32_t count;
+  images = board_open("images.bin");
+  if (images < 0 || board_read(images, &count, sizeof(count)) != 0) return 2;
+  const uint32_t own = instructions_of_op_done();
+  for (int32_t i = 0; i < count; ++i) {
+    int8_t logits[MODEL_CLASSES];
+    const uint32_t above = board_stack_here();
+    board_paint_stack();
+    const mcuf_status status = invoke(logits);
+    const uint32_t used = board_stack_used();
+    if (status != MCUF_OK) return 3;
+    board_print("logits "), print_hexadecimal(logits, MODEL_CLASSES);
+    board_print("\nstack "), board_print_number((int32_t)(used > above ? used - above : 0));
+    board_print("\nops");
+    for (int32_t op = 0; op < MODEL_OPS; ++op) {
+      board_print(" "), board_print_number((int32_t)(board_instructions(marks[op], marks[op + 1]) - own));
+    }
+    board_print("\n");
+  }
+  return 0;
+}

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer run --on: a model as a firmware image in QEMU, compared with the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from mcuformer.boards import Board, get_board
+from mcuformer.cli import _bar, out
+from mcuformer.errors import ConfigError
+from mcuformer.firmware import MACHINES, Machine, get_machine
+
+IMAGES = 16  # that are run where no --limit says otherwise
+
+
+def choose_machine(on: str | None, board: str | None, ram_bytes: int | None, flash_bytes: int | None):
+    """The machine, and the limits of RAM and flash: as given, else the board's, else the machine's."""
+    machine = None if on is None else get_machine(on)
+    if board is not None:
+        limits = get_board(board)
+        fitting = next(m for m in MACHINES.values() if m.core == core_of(limits))
+        if machine is not None and machine is not fitting:
+            raise ConfigError(
+                f"--on {machine.name} has a Cortex-{machine.core.upper()}, board {board} a {limits.core}: "
+                f"use --on {fitting.name}"
+            )
+        machine = fitting
+        ram_bytes = limits.sram_bytes if ram_bytes is None else ram_bytes
+        if flash_bytes is None and limits.flash_bytes is not None:
+            flash_bytes = limits.flash_bytes
+    return machine, ram_bytes or machine.ram_bytes, flash_bytes or machine.flash_bytes
+
+
+def core_of(board: Board) -> str:
+    """ "m4", "m7" or "m55"."""
+    return board.core.lower().removeprefix("cortex-").removesuffix("f")
+
+
+def run_on(
+    interpreter, images: np.ndarray, machine: Machine, ram_bytes: int, flash_bytes: int
+) -> tuple[dict, np.ndarray]:
+    """Builds and runs the image; prints what it takes. Returns the result for JSON, and the float logits."""
+    from mcuformer import firmware_model
+
+    with tempfile.TemporaryDirectory(prefix="mcuformer-firmware-") as folder, _bar("simulating") as update:
+        update(0, len(images), "building")
+        built = firmware_model.build(
+            interpreter.graph, interpreter.class_names, machine, Path(folder), ram_bytes, flash_bytes
+        )
+        result = built.run(images, progress=update)
+    image = built.image
+    listing = Table("op", "output", "MACs", "instructions", "a MAC")
+    for op in result.ops:
+        ratio = f"{op.instructions / op.macs:.2f}" if op.macs else ""
+        listing.add_row(op.op, op.output, f"{op.macs:,}", f"{op.instructions:,}", ratio)
+    out.print(listing)
+    arena = built.exported.arena_bytes
+    out.print(
+        f"{machine.name}, RAM {image.static_bytes + result.stack_bytes:,} of {ram_bytes:,} bytes: static "
+        f"{image.static_bytes:,} (arena {arena:,}), stack {result.stack_bytes:,}"
+    )
+    out.print(
+        f"flash {image.flash_bytes:,} of {flash_bytes:,} bytes: code {image.code_bytes:,}, constants "
+        f"{image.constant_bytes:,} (weights and tables of the network {built.exported.constant_bytes:,})"
+    )
+    out.print(
+        f"{result.instructions:,} instructions an image, {result.instructions / result.macs:.3f} a MAC "
+        "(counted in QEMU: neither cycles nor time)"
+    )
+    summary = {
+        "machine": machine.name, "core": machine.core, "ram_bytes": image.static_bytes + result.stack_bytes,
+        "static_bytes": image.static_bytes, "static_arena_bytes": arena, "stack_bytes": result.stack_bytes,
+        "flash_bytes": image.flash_bytes, "code_bytes": image.code_bytes, "constant_bytes": image.constant_bytes,
+        "ram_limit": ram_bytes, "flash_limit": flash_bytes, "instructions": result.instructions, "macs": result.macs,
+        "instructions_per_mac": result.instructions / result.macs,
+        "per_op": [dataclasses.asdict(op) for op in result.ops],
+    }  # fmt: skip
+    return summary, interpreter.graph.logits(result.logits)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A converted model as a firmware image in QEMU: its logits, RAM, flash and instructions."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mcuformer import firmware, sources
+from mcuformer.converter.export import c_model
+from mcuformer.converter.export.c_model import CModel
+from mcuformer.converter.graph import Graph, to_int8
+from mcuformer.converter.macs import op_macs
+from mcuformer.errors import ModelError, ToolchainError
+from mcuformer.firmware import Image, Machine
+
+APP = Path("apps") / "run_model.c"
+STACK_BYTES = 4096  # reserved: the networks use about a quarter, printing the rest
+MODEL_FLAGS = ("-std=c99", "-pedantic")
+
+
+@dataclass(frozen=True)
+class OpCount:
+    """One op: what it makes, its multiply-accumulates and its instructions, the mean over the images."""
+
+    op: str
+    output: str
+    macs: int
+    instructions: int
+
+
+@dataclass(frozen=True)
+class FirmwareRun:
+    """What an image in QEMU gave. logits: int8 [n, classes]; stack_bytes: the most below the network's function."""
+
+    logits: np.ndarray
+    stack_bytes: int
+    ops: tuple[OpCount, ...]
+
+    @property
+    def instructions(self) -> int:
+        """Of one image, the mean."""
+        return sum(op.instructions for op in self.ops)
+
+    @property
+    def macs(self) -> int:
+        return sum(op.macs for op in self.ops)
+
+
+@dataclass(frozen=True)
+class FirmwareModel:
+    """A network's firmware image."""
+
+    graph: Graph
+    exported: CModel
+    image: Image
+
+    def run(
+        self, images: np.ndarray, timeout: float = 3600, progress: Callable[[int, int], None] | None = None
+    ) -> FirmwareRun:
+        """uint8 images [n, H, W, C], n >= 1, in as many processes of QEMU as there are processors.
+
+        ModelError where a kernel refuses, ToolchainError where the image faults.
+        """
+        parts = np.array_split(np.arange(len(images)), min(len(images), 2 * (os.cpu_count() or 1), 64))
+        done = 0
+
+        def run_part(part: np.ndarray) -> list[dict[str, list[str]]]:
+            nonlocal done
+            results = self._run_part(images[part], timeout)
+            done += len(part)
+            if progress:
+                progress(done, len(images))
+            return results
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            results = [result for part in pool.map(run_part, parts) for result in part]
+        logits = np.array([np.frombuffer(bytes.fromhex(result["logits"][0]), np.int8) for result in results])
+        counts = np.array([[int(word) for word in result["ops"]] for result in results])
+        ops = tuple(
+            OpCount(op.kind, self.graph.tensors[op.output].name, op_macs(self.graph, op), int(round(mean)))
+            for op, mean in zip(self.graph.ops, counts.mean(axis=0), strict=True)
+        )
+        return FirmwareRun(logits, max(int(result["stack"][0]) for result in results), ops)
+
+    def _run_part(self, images: np.ndarray, timeout: float) -> list[dict[str, list[str]]]:
+        options = self.graph.ops[0].options
+        if getattr(options, "strip_rows", 0):  # the rows that patches cover
+            images = images[:, : images.shape[1] // options.patch_size * options.patch_size]
+        with tempfile.TemporaryDirectory(prefix="mcuformer-") as folder:
+            content = struct.pack("<i", len(images)) + to_int8(images).tobytes()
+            (Path(folder) / "images.bin").write_bytes(content)
+            run = firmware.run(self.image, folder, timeout)
+        if run.status:
+            raise ModelError(f"the network on {self.image.machine.name} ended with status {run.status}: {run.text}")
+        lines = [line.split(" ") for line in run.text.splitlines()]
+        if len(lines) != 3 * len(images):
+            raise ToolchainError(f"the image on {self.image.machine.name} printed {run.text[:200]!r}")
+        return [{words[0]: words[1:] for words in lines[i : i + 3]} for i in range(0, len(lines), 3)]
+
+
+def core_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
+    """The objects that every network's image on a machine shares: core, startup, board."""
+    objects = firmware.compile_objects(
+        sources.core_sources(), machine, Path(folder) / "core", include=[sources.core_folder()], flags=MODEL_FLAGS
+    )
+    return objects + firmware.firmware_objects(machine, Path(folder) / "firmware")
+
+
+def build(
+    graph: Graph,
+    class_names: Sequence[str],
+    machine: Machine,
+    folder: str | os.PathLike,
+    ram_bytes: int | None = None,
+    flash_bytes: int | None = None,
+    objects: Sequence[Path] | None = None,
+) -> FirmwareModel:
+    """The firmware image of a graph, in `folder`. objects: core_objects(), where they are there already.
+
+    PlanError where it is over ram_bytes or flash_bytes (left out: the machine's), by how much.
+    """
+    firmware.require_tools()
+    folder = Path(folder)
+    exported = c_model.generate(graph, list(class_names))
+    (folder / "model").mkdir(parents=True, exist_ok=True)
+    for name, text in exported.sources.items():
+        (folder / "model" / name).write_text(text, encoding="utf-8")
+    apps = sources.firmware_folder() / APP.parent
+    include = [folder / "model", sources.core_folder(), apps]
+    hook = ["-include", str(apps / "op_done.h")]
+    files = [folder / "model" / name for name in exported.c_files]
+    compiled = firmware.compile_objects(files, machine, folder / "objects", include, [*MODEL_FLAGS, *hook])
+    compiled += firmware.compile_objects(
+        [sources.firmware_folder() / APP], machine, folder / "app", include, firmware.C_FLAGS
+    )
+    shared = list(objects) if objects is not None else core_objects(machine, folder / "shared")
+    image = firmware.link(
+        [*compiled, *shared], machine, folder / "image.elf", ram_bytes, flash_bytes, stack_bytes=STACK_BYTES
+    )
+    return FirmwareModel(graph, exported, image)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exported C, built with the host's compiler, equals the integer reference bit for bit."""
+
+import functools
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, lively_subnet, structured_images
+
+from mcuformer import QuantisationOptions, SubnetConfig, convert, sources
+from mcuformer.converter import tflite_file
+from mcuformer.converter.export import c_model
+from mcuformer.converter.graph import to_int8
+from mcuformer.errors import ConfigError
+
+FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+CC = shutil.which("cc") or "cc"
+SANITIZE = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+DRIVER = """
+#include <stdio.h>
+#include "model.h"
+#ifdef STRIPS
+static int32_t rows(void* user, int32_t first_row, int32_t row_count, int8_t* target) {
+  (void)first_row;
+  const size_t bytes = (size_t)row_count * MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS;
+  return fread(target, 1, bytes, (FILE*)user) == bytes ? row_count : -1;
+}
+#endif
+int8_t own[MODEL_IMAGE_BYTES];
+int main(void) {
+  int8_t logits[MODEL_CLASSES];
+  for (;;) {
+#ifdef STRIPS
+    if (fread(own, 1, 1, stdin) != 1) return 0;
+    const mcuf_status status = model_invoke_strips(rows, stdin, logits);
+#else
+    int8_t* image = IMAGE;
+    if (fread(image, 1, MODEL_IMAGE_BYTES, stdin) != MODEL_IMAGE_BYTES) return 0;
+    const mcuf_status status = model_invoke(image, logits);
+#endif
+    if (status != MCUF_OK) return (int)status;
+    fwrite(logits, 1, MODEL_CLASSES, stdout);
+  }
+}
+"""
+
+ODD = SubnetConfig(
+    image_size=23, in_channels=3, patch_size=5, embed_dim=37, depth=2, num_heads=(4, 1), kv_heads=(2, 1), head_dim=7,
+    mlp_ratio=(1.3, 3.0), rank_ratio=0.2, num_classes=3,
+)  # fmt: skip
+ONE_TOKEN = SubnetConfig(image_size=6, in_channels=1, patch_size=6, embed_dim=5, depth=1, num_heads=1, num_classes=2)
+CONV = SubnetConfig(image_size=17, in_channels=1, patch_size=4, embed_dim=16, depth=1, num_heads=2, stem="conv")
+LARGE = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=6, num_heads=3, head_dim=32)
+NETWORKS = {"tiny": TINY, "odd": ODD, "one token": ONE_TOKEN, "conv": CONV, "large": LARGE}
+VARIANTS = {
+    "overwrite": ({"schedule": "overwrite"}, "arena", "model_image()"),
+    "streamed": ({"schedule": "streamed"}, "arena", "model_image()"),
+    "elsewhere": ({"schedule": "streamed"}, "arena", "own"),
+    "caller": ({"schedule": "overwrite"}, "caller", "own"),
+    "gelu": ({"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)}, "arena", "model_image()"),
+    "strips": ({"schedule": "streamed", "strips": True}, "arena", ""),
+}  # fmt: skip
+
+
+def stored(model) -> tflite_file.ModelFile:
+    return tflite_file.read(model.content)
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory):
+    """flags -> the objects of the core, compiled once."""
+    root = tmp_path_factory.mktemp("core")
+
+    @functools.cache
+    def objects(flags: tuple) -> list[Path]:
+        folder = root / str(abs(hash(flags)))
+        folder.mkdir()
+        include = f"-I{sources.core_folder()}"
+        subprocess.run([CC, *FLAGS, *flags, include, "-c", *sources.core_sources()], cwd=folder, check=True)
+        return sorted(folder.glob("*.o"))
+
+    return objects
+
+
+def compile_and_run(folder: Path, core, images: np.ndarray, strips: bool, place: str, flags: tuple) -> np.ndarray:
+    """The int8 logits [n, classes] of uint8 images."""
+    (folder / "driver.c").write_text(DRIVER)
+    files = [folder / name for name in ("model.c", "model_data.c", "driver.c")]
+    defines = ["-DSTRIPS"] if strips else [f"-DIMAGE={place}"]
+    include = [f"-I{folder}", f"-I{folder}/core"]
+    subprocess.run([CC, *FLAGS, *flags, *defines, *include, *files, *core(flags), "-o", folder / "driver"], check=True)
+    frames = [to_int8(image).tobytes() for image in images]
+    if strips:  # a byte before each image; rows that no patch covers are not asked for
+        side = images.shape[1] - images.shape[1] % stored_patch(folder)
+        frames = [b"\0" + to_int8(image[:side]).tobytes() for image in images]
+    done = subprocess.run([folder / "driver"], input=b"".join(frames), capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    return np.frombuffer(done.stdout, np.int8).reshape(len(images), -1)
+
+
+def stored_patch(folder: Path) -> int:
+    text = (folder / "model.c").read_text().replace("\n", " ")
+    return int(text.split(".patch_size = ")[1].split(",")[0])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_exported_c_equals_the_reference(network, variant, core, tmp_path):
+    config = NETWORKS[network]
+    options, image, place = VARIANTS[variant]
+    if options.get("strips") and config.stem == "conv":
+        pytest.skip("a convolution stem keeps its whole image")
+    images = structured_images(config, 6, seed=2)
+    model = convert(lively_subnet(config, 5), images[:3], **options)
+    want = model.graph.run(to_int8(images))
+    exported = c_model.export(stored(model), tmp_path, image=image)
+    for flags in (("-O2",),) if network == "large" else (("-O2",), SANITIZE):
+        got = compile_and_run(tmp_path, core, images, bool(options.get("strips")), place, flags)
+        np.testing.assert_array_equal(got, want)
+    assert exported.arena_bytes <= model.plan.head_bytes
+    if image == "arena" and config.num_classes < config.embed_dim:
+        assert exported.arena_bytes == model.plan.head_bytes
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("strips", [False, True])
+def test_make_builds_the_example_with_every_warning_an_error(strips, tiny_net, tiny_images, tmp_path):
+    model = convert(tiny_net, tiny_images, strips=strips, class_names=["plain", 'quoted "\\', "über", "d", "??="])
+    exported = c_model.export(stored(model), tmp_path / "out", name="vit", image="arena" if strips else "caller")
+    assert set(tree(tmp_path / "out")) >= {
+        "vit.c",
+        "vit.h",
+        "vit_data.c",
+        "vit_data.h",
+        "main.c",
+        "Makefile",
+        "README.md",
+    }
+    subprocess.run(["make", "-s", "-C", tmp_path / "out", "CFLAGS=-O1"], check=True)
+    for image in tiny_images[:4]:
+        done = subprocess.run([tmp_path / "out" / "example"], input=image.tobytes(), capture_output=True, check=True)
+        logits = model.reference(image[None])[0]
+        best = int(logits.argmax())
+        assert done.stdout.decode() == f"{model.class_names[best]} (logit {logits[best]:g})\n"
+    assert exported.image_bytes == 0
+    symbols = subprocess.run(["nm", "-u", tmp_path / "out" / "libvit.a"], capture_output=True, text=True, check=True)
+    undefined = {line.split()[1] for line in symbols.stdout.splitlines() if line.startswith("  ")}
+    outside = {name for name in undefined if not name.startswith(("mcuf_", "vit_"))}
+    assert outside <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+def test_cmake_builds_the_example(tiny_model, tiny_images, tmp_path):
+    c_model.export(stored(tiny_model), tmp_path / "out")
+    subprocess.run(["cmake", "-S", tmp_path / "out", "-B", tmp_path / "build"], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", tmp_path / "build"], check=True, capture_output=True)
+    subprocess.run([tmp_path / "build" / "example"], input=tiny_images[0].tobytes(), capture_output=True, check=True)
+
+
+def test_an_image_elsewhere_leaves_it_out_of_the_arena(tiny_model):
+    large = convert(lively_subnet(LARGE, 1), structured_images(LARGE, 2))
+    inside = c_model.generate(large.graph, ["?"] * 10)
+    outside = c_model.generate(large.graph, ["?"] * 10, image="caller")
+    image = LARGE.image_size**2 * LARGE.in_channels
+    assert inside.image_bytes == image and outside.image_bytes == 0
+    assert inside.arena_bytes < outside.arena_bytes + image
+    assert outside.arena_bytes < inside.arena_bytes
+    with pytest.raises(ConfigError, match="image = 'flash': must be one of arena, caller"):
+        c_model.generate(large.graph, ["?"] * 10, image="flash")
+
+
+def test_two_networks_in_one_program(tiny_model, tiny_images, core, tmp_path):
+    other = convert(lively_subnet(ODD, 2), structured_images(ODD, 2))
+    for name, model in (("first", tiny_model), ("second", other)):
+        for file, text in c_model.generate(model.graph, list(model.class_names), name).sources.items():
+            (tmp_path / file).write_text(text)
+    (tmp_path / "main.c").write_text(
+        """#include "first.h"
+        #include "second.h"
+        int main(void) {
+          int8_t a[FIRST_CLASSES], b[SECOND_CLASSES];
+          return first_invoke(first_image(), a) != MCUF_OK || second_invoke(second_image(), b) != MCUF_OK;
+        }"""
+    )
+    include = [f"-I{tmp_path}", f"-I{sources.core_folder()}"]
+    files = [*tmp_path.glob("*.c"), *core(("-O2",))]
+    subprocess.run([CC, *FLAGS, *include, *files, "-o", tmp_path / "both"], check=True)
+    subprocess.run([tmp_path / "both"], check=True)
+
+
+def test_a_folder_that_holds_something_is_kept(tiny_model, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    c_model.export(stored(tiny_model), folder)  # an empty folder is fine
+    first = tree(folder)
+    (folder / "model.c").write_text("mine")
+    (folder / "notes.txt").write_text("mine too")
+    before = tree(folder)
+    with pytest.raises(ConfigError, match="out: not empty; give another folder, or --force"):
+        c_model.export(stored(tiny_model), folder)
+    assert tree(folder) == before
+    c_model.export(stored(tiny_model), folder, force=True)
+    assert tree(folder) == {**first, "notes.txt": b"mine too"}
+    with pytest.raises(ConfigError, match="notes.txt: a file; give a folder"):
+        c_model.export(stored(tiny_model), folder / "notes.txt")
+    for name in ("1st", "a-b", "", "main", "x" * 50):
+        with pytest.raises(ConfigError, match="name .*: must be at most 41"):
+            c_model.export(stored(tiny_model), tmp_path / "other", name=name)
+    assert not (tmp_path / "other").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # no temporary folders

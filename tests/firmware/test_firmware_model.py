@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks as firmware on a simulated Cortex-M4, M7 and M55: every logit, RAM, flash, stack."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from conftest import TINY, lively_subnet, structured_images
+from random_networks import CONFIGS, random_config
+from test_firmware import every_machine, needs_tools
+
+from mcuformer import QuantisationOptions, SubnetConfig, convert, data, firmware_model
+from mcuformer.converter.graph import to_int8
+from mcuformer.errors import PlanError
+from mcuformer.firmware import KB, MACHINES
+from mcuformer.nas import TrainOptions, build_subnet, demo_recipe, train
+
+MOST_STACK = 1024  # bytes below the network's function
+A = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=6, num_heads=3, head_dim=32)
+STRIPS = {"schedule": "streamed", "strips": True}
+SAMPLE = 4  # of the random networks, in every run of the tests
+ALL = os.environ.get("MCUFORMER_TEST_ARM") == "all"  # `make test-arm`
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """machine -> the objects that all its images share, compiled once."""
+    folder, objects = tmp_path_factory.mktemp("shared"), {}
+
+    def get(machine):
+        if machine.name not in objects:
+            objects[machine.name] = firmware_model.core_objects(machine, folder / machine.name)
+        return objects[machine.name]
+
+    return get
+
+
+def check(model, images, machine, shared, folder, case=""):
+    """Builds and runs a model; its logits are the reference's."""
+    names = model.class_names
+    built = firmware_model.build(model.graph, names, machine, folder, objects=shared(machine))
+    run = built.run(images)
+    np.testing.assert_array_equal(run.logits, model.graph.run(to_int8(images)), err_msg=f"{machine.name} {case}")
+    assert 0 < run.stack_bytes <= MOST_STACK, case
+    return built, run
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """The demo's network, trained for a moment on real images, and some test images."""
+    training, test = data.load("fashion-mnist", "train", limit=512), data.load("fashion-mnist", "test", limit=8)
+    net = build_subnet(demo_recipe.DEMO_CONFIG, 0)
+    train(net, training, TrainOptions(epochs=1, seed=0))
+    return convert(net, training.images[:64], board="nano33ble"), test.images
+
+
+@needs_tools
+@every_machine
+def test_a_trained_network(machine, trained, shared, tmp_path):
+    model, images = trained
+    built, run = check(model, images, machine, shared, tmp_path)
+    assert run.macs == demo_recipe.DEMO_CONFIG.macs
+    assert built.image.flash_bytes > built.exported.constant_bytes > 100 * KB
+    assert [op.op for op in run.ops] == [op.kind for op in model.graph.ops]
+    assert all(op.instructions > 0 for op in run.ops)
+
+
+@needs_tools
+@every_machine
+@pytest.mark.parametrize("seed", range(CONFIGS if ALL else SAMPLE))
+def test_random_networks(seed, machine, shared, tmp_path):
+    rng = np.random.default_rng(seed)
+    config = random_config(rng)
+    images = structured_images(config, 2, seed)
+    images[1] = rng.integers(0, 2, images[1].shape) * 255  # far from what it was calibrated with
+    net = lively_subnet(config, seed)
+    variants = [{"schedule": "streamed"}, {"schedule": "overwrite"}]
+    if config.stem == "patch":
+        variants[seed % 2] = {**variants[seed % 2], "strips": True}
+    if seed % 5 == 0:
+        variants.append({"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)})
+    for i, options in enumerate(variants):
+        model = convert(net, images[:1], **options)
+        check(model, images, machine, shared, tmp_path / str(i), f"seed {seed} {options}: {config}")
+
+
+@needs_tools
+def test_network_a_fits_a_cortex_m4_of_256_kb_and_a_larger_one_says_by_how_much_it_does_not(shared, tmp_path):
+    machine = MACHINES["mps2-an386"]
+    assert (machine.ram_bytes, machine.flash_bytes) == (256 * KB, 1024 * KB)
+    images = structured_images(A, 2)
+    model = convert(lively_subnet(A, 3), images)
+    built, run = check(model, images, machine, shared, tmp_path / "a")
+    assert built.image.static_bytes + built.image.stack_bytes <= 256 * KB
+    assert run.macs == A.macs
+    wide = dataclasses.replace(A, embed_dim=192, num_heads=6)
+    large = convert(lively_subnet(wide, 3), structured_images(wide, 2))
+    with pytest.raises(PlanError, match=r"does not fit mps2-an386: [0-9,]+ bytes over the 1,048,576 of FLASH"):
+        firmware_model.build(large.graph, large.class_names, machine, tmp_path / "b", objects=shared(machine))
+    with pytest.raises(PlanError, match=r"[0-9,]+ bytes over the 32,768 of RAM"):
+        firmware_model.build(
+            model.graph, model.class_names, machine, tmp_path / "c", ram_bytes=32 * KB, objects=shared(machine)
+        )
+
+
+@needs_tools
+def test_strips_take_no_memory_for_the_image(shared, tmp_path):
+    config = dataclasses.replace(TINY, image_size=64, patch_size=16)
+    images, machine = structured_images(config, 2), MACHINES["mps2-an386"]
+    net = lively_subnet(config, 1)
+    whole, _ = check(convert(net, images), images, machine, shared, tmp_path / "whole")
+    strips, _ = check(convert(net, images, strips=True), images, machine, shared, tmp_path / "strips")
+    assert whole.image.static_bytes > 64 * 64 > strips.image.static_bytes
+    assert whole.exported.arena_bytes <= whole.image.static_bytes < whole.exported.arena_bytes + 256

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer export, and mcuformer run --on, as a user calls them."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import TINY, structured_images
+from test_cli import mcuformer, mistake
+
+from mcuformer import convert, firmware
+
+needs_tools = pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, tiny_net, tiny_images):
+    folder = tmp_path_factory.mktemp("cli")
+    images, labels = structured_images(TINY, 40), np.arange(40) % TINY.num_classes
+    np.savez(folder / "data.npz", x_train=images, y_train=labels, x_test=images[:6], y_test=labels[:6])
+    convert(tiny_net, tiny_images, class_names=list("abcde")).save(folder / "model.tflite")
+    return folder
+
+
+def test_export_writes_a_folder_and_keeps_one_that_is_there(files):
+    result = files / "export.json"
+    done = mcuformer("export", files / "model.tflite", "--to", "c", "-o", files / "out", "--json", result)
+    assert json.loads(result.read_text())["arena_bytes"] > 0 and "arena" in done.stdout
+    assert (files / "out" / "model.h").is_file() and (files / "out" / "core" / "mcuf_types.h").is_file()
+    again = mistake("export", files / "model.tflite", "--to", "c", "-o", files / "out")
+    assert "not empty" in again and "--force" in again
+    mcuformer("export", files / "model.tflite", "--to", "c", "-o", files / "out", "--force")
+    assert "must be one of c" in mistake("export", files / "model.tflite", "--to", "rust", "-o", files / "other")
+    assert "cannot be read" in mistake("export", files / "none.tflite", "--to", "c", "-o", files / "other")
+    assert "not a .tflite file" in mistake("export", files / "data.npz", "--to", "c", "-o", files / "other")
+    assert not (files / "other").exists()
+
+
+@needs_tools
+def test_run_on_a_machine_prints_what_it_takes(files):
+    arguments = (
+        "run",
+        files / "model.tflite",
+        "--data",
+        files / "data.npz",
+        "--reference",
+        "--json",
+        files / "run.json",
+    )
+    done = mcuformer(*arguments, "--board", "nano33ble")
+    result = json.loads((files / "run.json").read_text())
+    assert result["exact"] is True and result["machine"] == "mps2-an386" and result["images"] == 6
+    assert result["ram_limit"] == 256 * 1024 and result["flash_limit"] == 1024 * 1024
+    assert result["ram_bytes"] == result["static_bytes"] + result["stack_bytes"]
+    assert result["flash_bytes"] == result["code_bytes"] + result["constant_bytes"]
+    assert result["instructions"] == sum(op["instructions"] for op in result["per_op"])
+    assert result["macs"] == TINY.macs
+    assert result["instructions_per_mac"] == result["instructions"] / result["macs"]
+    assert "every logit equals mps2-an386" in done.stdout and "neither cycles nor time" in done.stdout
+    mcuformer(*arguments, "--on", "mps3-an547", "--limit", 1)
+    assert json.loads((files / "run.json").read_text())["core"] == "m55"
+    over = mistake(*arguments, "--on", "mps2-an386", "--flash-bytes", 20000)
+    assert "bytes over the 20,000 of FLASH" in over
+
+
+def test_run_on_explains_what_it_cannot_do(files, monkeypatch, tmp_path):
+    arguments = ("run", files / "model.tflite", "--data", files / "data.npz")
+    assert "machine 'm4' is unknown" in mistake(*arguments, "--on", "m4")
+    assert "use --on mps2-an386" in mistake(*arguments, "--on", "mps3-an547", "--board", "nano33ble")
+    assert "give --on or --board" in mistake(*arguments, "--ram-bytes", 1000)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "apt-get install gcc-arm-none-eabi" in mistake(*arguments, "--on", "mps2-an386")

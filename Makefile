@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo    train a small network, convert it, run it in the interpreter
 # make test    lint, then all tests            (PYTEST_ARGS="-k boards" for some of them)
+# make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (Debian: gcc-arm-none-eabi
+#              libnewlib-arm-none-eabi qemu-system-arm); make test takes some of them
 # make lint    check style                     make format   mend it
 # make bench   all benchmarks (installs tensorflow too)
 # make clean   remove what was built, and .venv
@@ -16,7 +18,7 @@ LIBRARY := mcuformer/libmcuformer_host.so
 NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
 PROJECT_FILES := setup.cfg setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test lint format bench clean FORCE
+.PHONY: demo test test-arm lint format bench clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -24,6 +26,9 @@ demo: $(VENV)/.installed
 
 test: lint
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-arm: $(VENV)/.installed
+	MCUFORMER_TEST_ARM=all OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/firmware
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mcuformer.cli import JsonOption, _check_outputs, _read_bytes, _write_json, app, out
+from mcuformer.cli import JsonOption, _check_outputs, _write_json, app, out
 from mcuformer.errors import ConfigError
 
 KINDS = ("c",)
@@ -35,9 +35,8 @@ def export(
         raise ConfigError(f"--to {to}: must be one of {', '.join(KINDS)}")
     _check_outputs(json_file)
     check_folder(output, force)
-    content = _read_bytes(model)
-    Interpreter(content)  # the kernels look at all parameters, as the exported C does not any more
-    exported = c_model.read_and_export(content, str(model), output, name, image, force)
+    interpreter = Interpreter(model)  # the kernels look at all parameters, as the exported C does not any more
+    exported = c_model.export(interpreter.graph, interpreter.class_names, output, name, image, force)
     place = "image in it" if exported.image_bytes else "image elsewhere"
     out.print(f"arena {exported.arena_bytes:,} bytes ({place}), constants {exported.constant_bytes:,} bytes")
     out.print(f"wrote {output}: {name}.h says how to call it; `make -C {output}` builds an example")

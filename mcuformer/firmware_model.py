@@ -18,6 +18,7 @@ from mcuformer.converter.export import c_model
 from mcuformer.converter.export.c_model import CModel
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.macs import op_macs
+from mcuformer.converter.staging import is_staged, weights_content
 from mcuformer.errors import ModelError, ToolchainError
 from mcuformer.firmware import Image, Machine
 
@@ -97,6 +98,8 @@ class FirmwareModel:
         with tempfile.TemporaryDirectory(prefix="mcuformer-") as folder:
             content = struct.pack("<i", len(images)) + to_int8(images).tobytes()
             (Path(folder) / "images.bin").write_bytes(content)
+            if is_staged(self.graph):
+                (Path(folder) / "weights.bin").write_bytes(weights_content(self.graph))
             run = firmware.run(self.image, folder, timeout)
         if run.status:
             raise ModelError(f"the network on {self.image.machine.name} ended with status {run.status}: {run.text}")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.export.folder import check_name, core_files, write_folder
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory_plan import Problem
+from mcuformer.converter.staging import is_staged, weights_content
 from mcuformer.converter.strips import takes_strips
-from mcuformer.converter.tflite_file import ModelFile
 from mcuformer.errors import ConfigError
 
 IMAGE_PLACES = ("arena", "caller")
@@ -48,27 +48,34 @@ class CModel:
 
 
 def export(
-    model: ModelFile, folder: str | os.PathLike, name: str = "model", image: str = "arena", force: bool = False
+    graph: Graph,
+    class_names: Sequence[str],
+    folder: str | os.PathLike,
+    name: str = "model",
+    image: str = "arena",
+    force: bool = False,
 ) -> CModel:
-    """Writes a model's C, the kernels, an example and its build files to a folder.
+    """Writes a graph's C, the kernels, an example and its build files to a folder.
 
     ConfigError where the folder is not empty and not force.
     """
-    generated = generate(model.graph, model.info["class_names"], name, image)
+    generated = generate(graph, class_names, name, image)
     files = {**generated.sources, **core_files()}
     files["Makefile"] = _makefile(generated, files)
     files["CMakeLists.txt"] = _cmake(generated, files)
-    files["README.md"] = _readme(generated, model.graph)
+    files["README.md"] = _readme(generated, graph)
+    if is_staged(graph):
+        files[f"{name}.weights"] = weights_content(graph)
     write_folder(folder, files, force)
     return generated
 
 
-def generate(graph: Graph, class_names: list[str], name: str = "model", image: str = "arena") -> CModel:
+def generate(graph: Graph, class_names: Sequence[str], name: str = "model", image: str = "arena") -> CModel:
     """The C of a graph. name: what its files and functions begin with; image: "arena" or "caller"."""
     check_name(name)
     if image not in IMAGE_PLACES:
         raise ConfigError(f"image = {image!r}: must be one of {', '.join(IMAGE_PLACES)}")
-    strips = takes_strips(graph)
+    strips, staged = takes_strips(graph), is_staged(graph)
     planned = _Plan(graph, keep_image=image == "arena" and not strips)
     constants: dict[str, np.ndarray] = {}
 
@@ -86,7 +93,7 @@ def generate(graph: Graph, class_names: list[str], name: str = "model", image: s
 
     structs, calls = [], []
     for i, op in enumerate(graph.ops):
-        context = Context(graph, constant, address, f"arena + {planned.scratch.get(i, 0)}")
+        context = Context(graph, constant, address, f"arena + {planned.scratch.get(i, 0)}", "&weight_source")
         call, label = call_of(op, context), graph.tensors[op.output].name
         text = call.text
         if call.params is not None:
@@ -96,7 +103,7 @@ def generate(graph: Graph, class_names: list[str], name: str = "model", image: s
             text = text.replace("&params", f"&{struct_name}")
         line = c_text.wrapped(f"  if ((status = {text}) != MCUF_OK) return status;", "      ")
         calls.append(f"  /* {op.kind} {label} */\n{line}\n  MCUF_OP_DONE({i});")
-    parts = _Parts(name, graph, class_names, planned, strips)
+    parts = _Parts(name, graph, class_names, planned, strips, len(weights_content(graph)) if staged else 0)
     sources = {
         f"{name}.h": _header(parts),
         f"{name}.c": _source(parts, graph, structs, calls),
@@ -137,9 +144,10 @@ class _Parts:
 
     name: str
     graph: Graph
-    class_names: list[str]
+    class_names: Sequence[str]
     plan: _Plan
     strips: bool
+    weights_bytes: int  # of staged weights, 0: none are
 
     @property
     def macro(self) -> str:
@@ -162,6 +170,7 @@ def _header(p: _Parts) -> str:
         f"#define {m}_H_",
         "",
         '#include "mcuf_decomposed_patch_embed_s8.h"' if p.strips else '#include "mcuf_types.h"',
+        *(['#include "mcuf_weight_source.h"'] if p.weights_bytes else []),
         "",
         "#ifdef __cplusplus",
         'extern "C" {',
@@ -182,6 +191,15 @@ def _header(p: _Parts) -> str:
         f"extern const char* const {n}_class_names[{m}_CLASSES];",
         "",
     ]
+    if p.weights_bytes:
+        lines += [
+            f"#define {m}_WEIGHTS_BYTES {p.weights_bytes}",
+            "",
+            f"/* Where staged weights come from: pieces of {n}.weights, which firmware keeps in a flash of its own.",
+            " * To be set before the first call; without it, or where it fails, a call is MCUF_ERROR_SOURCE. */",
+            f"void {n}_set_weights(mcuf_weights_fn read, void* user);",
+            "",
+        ]
     if p.strips:
         rows = p.graph.ops[0].options.strip_rows
         lines += [f"#define {m}_STRIP_ROWS {rows}", ""]
@@ -210,9 +228,18 @@ def _source(p: _Parts, graph: Graph, structs: list[str], calls: list[str]) -> st
     n, m = p.name, p.macro
     kernels = sorted({_kernel_header(op.kind) for op in graph.ops})
     names = ",\n    ".join(map(c_text.string, p.class_names))
-    image = []
+    image, source = [], []
+    if p.weights_bytes:
+        source = ["static mcuf_weight_source weight_source;", ""]
+        image = [
+            f"void {n}_set_weights(mcuf_weights_fn read, void* user) {{",
+            "  weight_source.read = read;",
+            "  weight_source.user = user;",
+            "}",
+            "",
+        ]
     if p.plan.image_offset is not None:
-        image = [f"int8_t* {n}_image(void) {{ return arena + {p.plan.image_offset}; }}", ""]
+        image += [f"int8_t* {n}_image(void) {{ return arena + {p.plan.image_offset}; }}", ""]
     return "\n".join(
         [
             f"/* {GENERATOR} */",
@@ -231,6 +258,7 @@ def _source(p: _Parts, graph: Graph, structs: list[str], calls: list[str]) -> st
             "/* Activations and scratch; which of them overwrite each other the converter has planned and checked. */",
             f"static MCUF_ALIGNED int8_t arena[{m}_ARENA_BYTES];",
             "",
+            *source,
             *structs,
             "",
             *image,
@@ -296,15 +324,27 @@ static int32_t rows_of_stdin(void* user, int32_t first_row, int32_t row_count, i
   for (size_t i = 0; i < {m}_IMAGE_BYTES; ++i) image[i] = (int8_t)((uint8_t)image[i] - 128);
 """
         call = f"{n}_invoke(image, logits)"
+    weights = set_weights = ""
+    if p.weights_bytes:
+        weights = """/* An external flash in a product; here the file. */
+static int32_t weights_of_file(void* user, int32_t offset, int32_t bytes, int8_t* target) {
+  return fseek(user, offset, SEEK_SET) == 0 ? (int32_t)fread(target, 1, (size_t)bytes, user) : 0;
+}
+
+"""
+        set_weights = f"""  FILE* file = fopen("{n}.weights", "rb");
+  if (file == NULL) return 3;
+  {n}_set_weights(weights_of_file, file);
+"""
     return f"""/* Example: the class of one image, raw uint8 pixels on standard input. */
 #include <stdio.h>
 
 #include "{n}.h"
 
-{rows_fn}int main(void) {{
+{weights}{rows_fn}int main(void) {{
   int8_t logits[{m}_CLASSES];
   int best = 0;
-{bring}  if ({call} != MCUF_OK) return 1;
+{set_weights}{bring}  if ({call} != MCUF_OK) return 1;
   for (int i = 1; i < {m}_CLASSES; ++i) best = logits[i] > logits[best] ? i : best;
   printf("%s (logit %g)\\n", {n}_class_names[best], (logits[best] - {m}_LOGIT_ZERO_POINT) * {m}_LOGIT_SCALE);
   return 0;
@@ -378,7 +418,9 @@ def _readme(model: CModel, graph: Graph) -> str:
         )
     else:
         image = "The image is the caller's and is read where it is; the arena has no place for it."
-    pixels = graph.tensors[graph.inputs[0]].bytes
+    pixels, staged = graph.tensors[graph.inputs[0]].bytes, ""
+    if is_staged(graph):
+        staged = f"\n- `{n}.weights`, {len(weights_content(graph)):,} bytes, for a flash of its own: `{n}_set_weights`."
     return f"""# {n}
 
 {GENERATOR}
@@ -386,17 +428,8 @@ def _readme(model: CModel, graph: Graph) -> str:
 `{function}` runs the network on one image; see `{n}.h`. C99; of the C library only `memcpy` and `memset`.
 
 - RAM: {model.arena_bytes:,} bytes, static (the arena). {image}
-- Flash: {model.constant_bytes:,} bytes of constants, and the kernels in `core/`.
+- Flash: {model.constant_bytes:,} bytes of constants, and the kernels in `core/`.{staged}
 
 `make && ./example < image.raw` builds and runs the example ({pixels} raw uint8 pixels); `CMakeLists.txt` has the
 library as a target for a larger project.
 """
-
-
-def read_and_export(
-    content: bytes, source: str, folder: Path, name: str = "model", image: str = "arena", force: bool = False
-) -> CModel:
-    """export() of a .tflite file's bytes; source: its name for messages."""
-    from mcuformer.converter import tflite_file
-
-    return export(tflite_file.read(content, source), folder, name, image, force)

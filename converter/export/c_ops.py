@@ -28,22 +28,28 @@ class Call:
 
 @dataclass(frozen=True)
 class Context:
-    """What an op's C needs to know. constant(name, values) -> name of the C array; address(tensor) -> where it is."""
+    """What an op's C needs to know. constant(name, values) -> name of the C array; address(tensor) -> where it is;
+    source: the mcuf_weight_source of staged weights."""
 
     graph: Graph
     constant: Callable[[str, np.ndarray], str]
     address: Callable[[int], str]
     scratch: str
+    source: str
 
     def shape(self, tensor: int) -> tuple[int, ...]:
         return self.graph.tensors[tensor].shape
 
     def tensor(self, tensor: int) -> str:
-        """The C array of a constant tensor, NULL where there is none."""
-        if tensor < 0:
+        """The C array of a constant tensor, NULL where there is none in the program."""
+        if tensor < 0 or self.graph.tensors[tensor].external:
             return "NULL"
         stored = self.graph.tensors[tensor]
         return self.constant(stored.name, stored.data)
+
+    def staged(self, tile_bytes: int, offset: int) -> dict:
+        """The field of staged weights; none where tile_bytes is 0."""
+        return {"staged": {"source": self.source, "tile_bytes": tile_bytes, "offset": offset}} if tile_bytes else {}
 
 
 def call_of(op: Op, context: Context) -> Call:
@@ -62,7 +68,8 @@ def _decomposed_patch_embed(op: Op, c: Context) -> Call:
         "image_height": height, "image_width": width, "channels": channels, "patch_size": op.options.patch_size,
         "embed_dim": c.shape(op.output)[-1], "zero_point": op.options.zero_point, "weights": c.tensor(weights),
         "bias": c.tensor(bias), "multiplier": c.tensor(multiplier), "position": c.tensor(position),
-        "position_scale": c.tensor(position_scale),
+        "position_scale": c.tensor(position_scale), "blocks": op.options.blocks or 1,
+        **c.staged(op.options.tile_bytes, op.options.weights_offset),
     }  # fmt: skip
     out = c.address(op.output)
     if op.options.strip_rows:
@@ -105,7 +112,8 @@ def _in_place_fc(op: Op, c: Context) -> Call:
         "tokens": _rows(c.shape(source)), "in_features": in_features, "in_stride": c.shape(source)[-1],
         "out_features": out_features, "zero_point": op.options.zero_point, "weights": c.tensor(weights),
         "bias": c.tensor(bias), "multiplier": c.tensor(multiplier), "gelu_table": c.tensor(gelu_table),
-        "residual_scale": c.tensor(residual_scale),
+        "residual_scale": c.tensor(residual_scale), **c.staged(op.options.tile_bytes, op.options.weights_offset),
+        "block": op.options.block,
     }  # fmt: skip
     added = c.address(residual) if residual >= 0 else "NULL"
     text = f"mcuf_in_place_fc_s8(&params, {c.address(source)}, {added}, {c.address(op.output)}, {c.scratch})"
@@ -144,7 +152,9 @@ def _token_mean(op: Op, c: Context) -> Call:
 class _Blob:
     """The sections of a Streamed op's params, each as a C array of its own."""
 
-    def __init__(self, op: Op, c: Context):
+    def __init__(self, op: Op, c: Context, module):
+        self._module = module
+        self._features = c.shape(op.output)[-1]
         tensor = c.graph.tensors[op.inputs[1]]
         self._sections = params_blob.unpack(tensor.data)
         self._name = tensor.name.removesuffix("/params")
@@ -165,14 +175,23 @@ class _Blob:
             "factor": self.constant("factor", section + 2, "uint8"),
         }  # fmt: skip
 
-    def fully_connected(self, name: str, section: int, zero_point: int) -> dict:
-        out = len(self.values(section + 1, "int32"))
-        return {
-            "in_features": len(self.values(section, "int8")) // out, "out_features": out, "zero_point": zero_point,
-            "weights": self.constant(f"{name}/weights", section, "int8"),
-            "bias": self.constant(f"{name}/bias", section + 1, "int32"),
-            "multiplier": self.constant(f"{name}/multiplier", section + 2, "int32"),
-        }  # fmt: skip
+    def fully_connected(self, names: list[str], first: int, zero_points: list[int], staged: tuple[int, int]) -> list:
+        """The layers of an op, whose sections begin at `first`. staged: tile_bytes, and where their weights begin."""
+        tile_bytes, offset = staged
+        fields = []
+        for i, (inputs, outputs) in enumerate(self._module.layers_of(self._sections, self._features)):
+            name, section = names[i], first + 3 * i
+            fields.append(
+                {
+                    "in_features": inputs, "out_features": outputs, "zero_point": zero_points[i],
+                    "weights": self.constant(f"{name}/weights", section, "int8"),
+                    "bias": self.constant(f"{name}/bias", section + 1, "int32"),
+                    "multiplier": self.constant(f"{name}/multiplier", section + 2, "int32"),
+                    **self._context.staged(tile_bytes, offset),
+                }
+            )  # fmt: skip
+            offset += -(-inputs * outputs // params_blob.ALIGNMENT) * params_blob.ALIGNMENT
+        return fields
 
 
 def _streamed(kind: str, fields: dict, op: Op, c: Context) -> Call:
@@ -183,26 +202,29 @@ def _streamed(kind: str, fields: dict, op: Op, c: Context) -> Call:
 
 
 def _streamed_attention(op: Op, c: Context) -> Call:
-    blob, module = _Blob(op, c), streamed_attention
+    module = streamed_attention
+    blob = _Blob(op, c, module)
     scalars = blob.values(module.SCALARS, "int32").tolist()
-    block, kv_heads, at_once, head_dim, zero_point, norm_zero, low, high, qkv_zero, proj_zero = scalars
-    proj = blob.fully_connected("proj", module.PROJ, proj_zero)
+    block, kv_heads, at_once, head_dim, zero_point, norm_zero, low, high, qkv_zero, proj_zero, *staged = scalars
+    qkv, proj = blob.fully_connected(["qkv", "proj"], module.QKV, [qkv_zero, proj_zero], staged)
+    proj["residual_scale"] = blob.constant("residual_scale", module.RESIDUAL_SCALE, "int16")
     fields = {
         "tokens": c.shape(op.output)[1], "block": block,
         "num_heads": len(blob.values(module.HEAD_PARAMS, "int32")) // ATTENTION_WORDS, "kv_heads": kv_heads,
         "kv_heads_at_once": at_once, "head_dim": head_dim, "zero_point": zero_point,
         "head_params": blob.constant("head_params", module.HEAD_PARAMS, "int32"),
-        "norm": blob.norm(module.NORM, norm_zero, low, high),
-        "qkv": blob.fully_connected("qkv", module.QKV, qkv_zero),
-        "proj": {**proj, "residual_scale": blob.constant("residual_scale", module.RESIDUAL_SCALE, "int16")},
+        "norm": blob.norm(module.NORM, norm_zero, low, high), "qkv": qkv, "proj": proj,
     }  # fmt: skip
     return _streamed("streamed_attention", fields, op, c)
 
 
 def _streamed_mlp(op: Op, c: Context) -> Call:
-    blob, module = _Blob(op, c), streamed_mlp
-    block, norm_zero, low, high, gelu_layer, *zero_points = blob.values(module.SCALARS, "int32").tolist()
-    fcs = [blob.fully_connected(f"fc{i}", module.FIRST_FC + 3 * i, zero) for i, zero in enumerate(zero_points)]
+    module = streamed_mlp
+    blob = _Blob(op, c, module)
+    scalars = blob.values(module.SCALARS, "int32").tolist()
+    block, norm_zero, low, high, gelu_layer, *staged = scalars[: module.FIRST_ZERO_POINT]
+    zero_points = scalars[module.FIRST_ZERO_POINT :]
+    fcs = blob.fully_connected([f"fc{i}" for i in range(len(zero_points))], module.FIRST_FC, zero_points, staged)
     if gelu_layer >= 0:
         fcs[gelu_layer]["gelu_table"] = blob.constant("gelu_table", module.GELU_TABLE, "int8")
     fcs[-1]["residual_scale"] = blob.constant("residual_scale", module.RESIDUAL_SCALE, "int16")

@@ -2,7 +2,7 @@
  *
  * Runs an exported network (model.h) on the images of images.bin and prints, for each of them, its logits, the stack
  * below the call and the instructions of every op. images.bin: int32 number of images, then the images, int8; those
- * that come in strips hold only the rows that are asked for. */
+ * that come in strips hold only the rows that are asked for. weights.bin: staged weights. */
 #include "board.h"
 #include "model.h"
 #include "op_done.h"
@@ -17,6 +17,15 @@ static int32_t images;
 static int32_t read_rows(void* user, int32_t first_row, int32_t row_count, int8_t* rows) {
   (void)user, (void)first_row;
   return board_read(images, rows, (uint32_t)row_count * MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS) == 0 ? row_count : -1;
+}
+#endif
+
+#ifdef MODEL_WEIGHTS_BYTES
+static int32_t weights;
+
+static int32_t read_weights(void* user, int32_t offset, int32_t bytes, int8_t* target) {
+  (void)user;
+  return board_seek(weights, (uint32_t)offset) == 0 && board_read(weights, target, (uint32_t)bytes) == 0 ? bytes : -1;
 }
 #endif
 
@@ -50,6 +59,10 @@ int main(void) {
   int32_t count;
   images = board_open("images.bin");
   if (images < 0 || board_read(images, &count, sizeof(count)) != 0) return 2;
+#ifdef MODEL_WEIGHTS_BYTES
+  weights = board_open("weights.bin");
+  model_set_weights(read_weights, 0);
+#endif
   const uint32_t own = instructions_of_op_done();
   for (int32_t i = 0; i < count; ++i) {
     int8_t logits[MODEL_CLASSES];

@@ -14,6 +14,7 @@ from mcuformer import QuantisationOptions, SubnetConfig, convert, sources
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import c_model
 from mcuformer.converter.graph import to_int8
+from mcuformer.converter.staging import is_staged, with_weights
 from mcuformer.errors import ConfigError
 
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
@@ -30,9 +31,17 @@ static int32_t rows(void* user, int32_t first_row, int32_t row_count, int8_t* ta
   return fread(target, 1, bytes, (FILE*)user) == bytes ? row_count : -1;
 }
 #endif
+#ifdef MODEL_WEIGHTS_BYTES
+static int32_t weights(void* user, int32_t offset, int32_t bytes, int8_t* target) {
+  return fseek(user, offset, SEEK_SET) == 0 ? (int32_t)fread(target, 1, (size_t)bytes, user) : -1;
+}
+#endif
 int8_t own[MODEL_IMAGE_BYTES];
 int main(void) {
   int8_t logits[MODEL_CLASSES];
+#ifdef MODEL_WEIGHTS_BYTES
+  model_set_weights(weights, fopen("model.weights", "rb"));
+#endif
   for (;;) {
 #ifdef STRIPS
     if (fread(own, 1, 1, stdin) != 1) return 0;
@@ -63,11 +72,17 @@ VARIANTS = {
     "caller": ({"schedule": "overwrite"}, "caller", "own"),
     "gelu": ({"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)}, "arena", "model_image()"),
     "strips": ({"schedule": "streamed", "strips": True}, "arena", ""),
+    "staged": ({"schedule": "streamed", "weights": "staged"}, "arena", "model_image()"),
+    "staged strips": ({"schedule": "overwrite", "strips": True, "weights": "staged"}, "arena", ""),
 }  # fmt: skip
 
 
-def stored(model) -> tflite_file.ModelFile:
-    return tflite_file.read(model.content)
+def export(model, folder: Path, **options) -> c_model.CModel:
+    """Of the graph that the model's file holds."""
+    graph = tflite_file.read(model.content).graph
+    if is_staged(graph):
+        graph = with_weights(graph, model.info["weights"], model.weights_content, "model")
+    return c_model.export(graph, model.class_names, folder, **options)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +112,7 @@ def compile_and_run(folder: Path, core, images: np.ndarray, strips: bool, place:
     if strips:  # a byte before each image; rows that no patch covers are not asked for
         side = images.shape[1] - images.shape[1] % stored_patch(folder)
         frames = [b"\0" + to_int8(image[:side]).tobytes() for image in images]
-    done = subprocess.run([folder / "driver"], input=b"".join(frames), capture_output=True, timeout=120)
+    done = subprocess.run([folder / "driver"], input=b"".join(frames), capture_output=True, timeout=120, cwd=folder)
     assert done.returncode == 0, done.stderr.decode()
     return np.frombuffer(done.stdout, np.int8).reshape(len(images), -1)
 
@@ -117,7 +132,7 @@ def test_exported_c_equals_the_reference(network, variant, core, tmp_path):
     images = structured_images(config, 6, seed=2)
     model = convert(lively_subnet(config, 5), images[:3], **options)
     want = model.graph.run(to_int8(images))
-    exported = c_model.export(stored(model), tmp_path, image=image)
+    exported = export(model, tmp_path, image=image)
     for flags in (("-O2",),) if network == "large" else (("-O2",), SANITIZE):
         got = compile_and_run(tmp_path, core, images, bool(options.get("strips")), place, flags)
         np.testing.assert_array_equal(got, want)
@@ -133,7 +148,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("strips", [False, True])
 def test_make_builds_the_example_with_every_warning_an_error(strips, tiny_net, tiny_images, tmp_path):
     model = convert(tiny_net, tiny_images, strips=strips, class_names=["plain", 'quoted "\\', "über", "d", "??="])
-    exported = c_model.export(stored(model), tmp_path / "out", name="vit", image="arena" if strips else "caller")
+    exported = export(model, tmp_path / "out", name="vit", image="arena" if strips else "caller")
     assert set(tree(tmp_path / "out")) >= {
         "vit.c",
         "vit.h",
@@ -158,7 +173,7 @@ def test_make_builds_the_example_with_every_warning_an_error(strips, tiny_net, t
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
 def test_cmake_builds_the_example(tiny_model, tiny_images, tmp_path):
-    c_model.export(stored(tiny_model), tmp_path / "out")
+    export(tiny_model, tmp_path / "out")
     subprocess.run(["cmake", "-S", tmp_path / "out", "-B", tmp_path / "build"], check=True, capture_output=True)
     subprocess.run(["cmake", "--build", tmp_path / "build"], check=True, capture_output=True)
     subprocess.run([tmp_path / "build" / "example"], input=tiny_images[0].tobytes(), capture_output=True, check=True)
@@ -198,20 +213,20 @@ def test_two_networks_in_one_program(tiny_model, tiny_images, core, tmp_path):
 def test_a_folder_that_holds_something_is_kept(tiny_model, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
-    c_model.export(stored(tiny_model), folder)  # an empty folder is fine
+    export(tiny_model, folder)  # an empty folder is fine
     first = tree(folder)
     (folder / "model.c").write_text("mine")
     (folder / "notes.txt").write_text("mine too")
     before = tree(folder)
     with pytest.raises(ConfigError, match="out: not empty; give another folder, or --force"):
-        c_model.export(stored(tiny_model), folder)
+        export(tiny_model, folder)
     assert tree(folder) == before
-    c_model.export(stored(tiny_model), folder, force=True)
+    export(tiny_model, folder, force=True)
     assert tree(folder) == {**first, "notes.txt": b"mine too"}
     with pytest.raises(ConfigError, match="notes.txt: a file; give a folder"):
-        c_model.export(stored(tiny_model), folder / "notes.txt")
+        export(tiny_model, folder / "notes.txt")
     for name in ("1st", "a-b", "", "main", "x" * 50):
         with pytest.raises(ConfigError, match="name .*: must be at most 41"):
-            c_model.export(stored(tiny_model), tmp_path / "other", name=name)
+            export(tiny_model, tmp_path / "other", name=name)
     assert not (tmp_path / "other").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # no temporary folders

@@ -80,6 +80,8 @@ def test_random_networks(seed, machine, shared, tmp_path):
         variants[seed % 2] = {**variants[seed % 2], "strips": True}
     if seed % 5 == 0:
         variants.append({"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)})
+    if seed % 3 == 0:
+        variants[seed % 2] = {**variants[seed % 2], "weights": "staged"}
     for i, options in enumerate(variants):
         model = convert(net, images[:1], **options)
         check(model, images, machine, shared, tmp_path / str(i), f"seed {seed} {options}: {config}")

@@ -11,7 +11,7 @@
 #define MCUF_TOKEN_BLOCK 4
 /* Weights expanded at a time: 4 bytes of stack each for a pair of rows. A microcontroller has 1 KB for a network. */
 #if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
-#define MCUF_DOT_PIECE 64
+#define MCUF_DOT_PIECE 48
 #else
 #define MCUF_DOT_PIECE 128
 #endif

@@ -41,6 +41,11 @@ class Board:
             _check_reserve(self.name, "flash", self.reserved_flash_bytes, self.flash_bytes)
 
     @property
+    def short_core(self) -> str:
+        """"m4", "m7" or "m55": the core as the instruction model and the firmware machines name it."""
+        return self.core.removeprefix("Cortex-").removesuffix("F").lower()
+
+    @property
     def sram_budget(self) -> int:
         """Bytes of SRAM left for the tensor arena."""
         return self.sram_bytes - self.reserved_sram_bytes

@@ -353,9 +353,14 @@ def inspect(
     plot: Annotated[Path | None, typer.Option(help="Write the picture of the memory plan here (PNG).")] = None,
     tensors: Annotated[bool, typer.Option(help="List every tensor, constants too.")] = False,
     sizes: Annotated[bool, typer.Option(help="Memory of every part: the paper's rule, ours, stock tools.")] = False,
+    board: Annotated[
+        str | None, typer.Option(help="Multiply-accumulates of every op, and its instructions on this board's core.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Show a model's ops, tensors, offsets and memory plan."""
+    from mcuformer import cli_instructions
+    from mcuformer.boards import get_board
     from mcuformer.converter import staging
     from mcuformer.converter.arena import plan_arena
     from mcuformer.converter.sizing import sizes as part_sizes
@@ -363,6 +368,7 @@ def inspect(
     from mcuformer.converter.tflite_file import read
 
     _check_outputs(plot, json_file)
+    core = None if board is None else get_board(board).short_core
     content = _read_bytes(model)
     stored = read(content, str(model))
     graph, plan = stored.graph, plan_arena(stored.graph)
@@ -414,6 +420,8 @@ def inspect(
         for part in parts:
             listing.add_row(part.name, *(f"{value:,}" for value in (part.paper, part.ours, part.stock)))
         out.print(listing)
+    if core is not None:
+        cli_instructions.add_instructions(graph, core, rows)
     _print_sizes(plan.arena_bytes, plan.head_bytes, len(content))
     if plot is not None:
         from mcuformer.plots import plot_memory_plan

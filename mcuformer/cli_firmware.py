@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from mcuformer.boards import Board, get_board
+from mcuformer.boards import get_board
 from mcuformer.cli import _bar, out
 from mcuformer.errors import ConfigError
 from mcuformer.firmware import MACHINES, Machine, get_machine
@@ -23,7 +23,7 @@ def choose_machine(on: str | None, board: str | None, ram_bytes: int | None, fla
     machine = None if on is None else get_machine(on)
     if board is not None:
         limits = get_board(board)
-        fitting = next(m for m in MACHINES.values() if m.core == core_of(limits))
+        fitting = next(m for m in MACHINES.values() if m.core == limits.short_core)
         if machine is not None and machine is not fitting:
             raise ConfigError(
                 f"--on {machine.name} has a Cortex-{machine.core.upper()}, board {board} a {limits.core}: "
@@ -34,11 +34,6 @@ def choose_machine(on: str | None, board: str | None, ram_bytes: int | None, fla
         if flash_bytes is None and limits.flash_bytes is not None:
             flash_bytes = limits.flash_bytes
     return machine, ram_bytes or machine.ram_bytes, flash_bytes or machine.flash_bytes
-
-
-def core_of(board: Board) -> str:
-    """ "m4", "m7" or "m55"."""
-    return board.core.lower().removeprefix("cortex-").removesuffix("f")
 
 
 def run_on(

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer inspect --board: what every op costs on a core, as the instruction model predicts it."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from mcuformer.cli import out
+from mcuformer.converter.graph import Graph
+from mcuformer.converter.instructions import op_instructions
+from mcuformer.converter.macs import op_macs
+
+
+def add_instructions(graph: Graph, core: str, rows: list[dict]) -> None:
+    """Prints macs and instructions of every op, and adds them to the rows for JSON. core: "m4", "m7" or "m55"."""
+    listing = Table("#", "op", "output", "MACs", "instructions", "a MAC")
+    for step, (op, row) in enumerate(zip(graph.ops, rows, strict=True), start=1):
+        row["macs"], row["instructions"] = op_macs(graph, op), op_instructions(graph, op, core)
+        ratio = f"{row['instructions'] / row['macs']:.2f}" if row["macs"] else ""
+        listing.add_row(str(step), op.kind, row["output"], f"{row['macs']:,}", f"{row['instructions']:,}", ratio)
+    out.print(listing)
+    macs, total = (sum(row[name] for row in rows) for name in ("macs", "instructions"))
+    out.print(
+        f"about {total:,} instructions an image on Cortex-{core.upper()}, {total / macs:.3f} a MAC (by the model "
+        "fitted to counts in QEMU; neither cycles nor time)"
+    )

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The instruction model: from a config as from a graph, quick, and within 5 % of counts in QEMU."""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import lively_subnet, structured_images
+from random_networks import random_config
+
+from mcuformer import SubnetConfig, convert, firmware, firmware_model
+from mcuformer.converter import instructions
+from mcuformer.converter.macs import op_macs
+from mcuformer.errors import ConfigError
+from mcuformer.firmware import MACHINES
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+import fit_instruction_model  # noqa: E402
+
+A = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=6, num_heads=3, head_dim=32)
+NEITHER = SubnetConfig(
+    image_size=50, in_channels=1, patch_size=7, embed_dim=84, depth=2, num_heads=(4, 2), kv_heads=(2, 1), head_dim=20,
+    mlp_ratio=2.5, rank_ratio=0.3, num_classes=12,
+)  # fmt: skip
+CONV = SubnetConfig(
+    image_size=36, in_channels=3, patch_size=4, embed_dim=72, depth=1, num_heads=2, head_dim=24, stem="conv"
+)
+CHECKED = {"A": A, "neither": NEITHER, "conv": CONV}
+
+
+def test_a_config_predicts_what_its_graph_does():
+    import numpy as np
+
+    for seed in range(12):
+        config = random_config(np.random.default_rng(seed))
+        net, images = lively_subnet(config, seed), structured_images(config, 2, seed)
+        for options in ({"schedule": "overwrite"}, {"schedule": "streamed"}):
+            graph = convert(net, images, **options).graph
+            if config.stem == "patch":
+                strips = convert(net, images, strips=True, **options).graph
+                assert [instructions.work_of(strips, op) for op in strips.ops] == [
+                    instructions.work_of(graph, op) for op in graph.ops
+                ]
+            got = instructions.config_work(config, **options)
+            assert got == [instructions.work_of(graph, op) for op in graph.ops], config
+            for core in instructions.CORES:
+                by_op = sum(instructions.op_instructions(graph, op, core) for op in graph.ops)
+                assert abs(instructions.instructions(config, core, **options) - by_op) <= len(graph.ops)
+        assert sum(op_macs(graph, op) for op in graph.ops) == config.macs
+
+
+@pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_within_5_percent_of_networks_it_was_not_fitted_on(machine, tmp_path):
+    objects = firmware_model.core_objects(machine, tmp_path / "core")
+    for name, config in CHECKED.items():
+        images = structured_images(config, 1)
+        for schedule in ("streamed", "overwrite"):
+            model = convert(lively_subnet(config, 1), images, schedule=schedule)
+            built = firmware_model.build(model.graph, model.class_names, machine, tmp_path / name, objects=objects)
+            counted = built.run(images).instructions
+            guess = instructions.instructions(config, machine.core, schedule)
+            assert abs(guess / counted - 1) < 0.05, f"{name} {schedule}: {guess} for {counted}"
+
+
+def test_quick_enough_for_a_search():
+    configs = [
+        dataclasses.replace(A, depth=12, embed_dim=64 + 8 * i, mlp_ratio=tuple(1 + (i + j) / 16 for j in range(12)))
+        for i in range(20)
+    ]
+    start = time.process_time()
+    for config in configs:
+        instructions.instructions(config, "m4")
+    assert (time.process_time() - start) / len(configs) < 0.003  # new layers every time; 1 ms on a free machine
+    start = time.process_time()
+    for config in configs:
+        instructions.instructions(config, "m4")
+    assert (time.process_time() - start) / len(configs) < 0.001
+
+
+def test_more_work_is_more_instructions_and_mistakes_are_named():
+    for core in instructions.CORES:
+        for change in ({"embed_dim": 192}, {"depth": 7}, {"mlp_ratio": 5.0}, {"num_classes": 100}, {"num_heads": 4}):
+            larger = dataclasses.replace(A, **change)
+            assert instructions.instructions(larger, core) > instructions.instructions(A, core)
+    with pytest.raises(ConfigError, match="core 'm3' is unknown; choose one of m4, m7, m55"):
+        instructions.instructions(A, "m3")
+    with pytest.raises(ConfigError, match="schedule = 'none'"):
+        instructions.instructions(A, "m4", "none")
+
+
+def test_the_fit_finds_coefficients_that_made_the_counts():
+    coefficients = {
+        kernel: {name: float(3 + i) for i, name in enumerate(names)} for kernel, names in instructions.KERNELS.items()
+    }
+    samples = []
+    for seed in range(40):
+        for work in instructions.config_work(fit_instruction_model.random_config(seed), "streamed"):
+            counts = fit_instruction_model.summed(work)
+            sample = fit_instruction_model.OpSample("op", counts, 1)
+            made = fit_instruction_model.predicted(sample, coefficients)
+            samples.append(dataclasses.replace(sample, instructions=made))
+    found = fit_instruction_model.fit(samples)
+    worst, _ = fit_instruction_model.report([samples], found)
+    assert worst < 1e-3

@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Fits converter/instruction_coefficients.json to instructions counted in QEMU, and says how good it is.
+
+    python tools/fit_instruction_model.py            # counts generated networks on every core, fits, checks, writes
+    python tools/fit_instruction_model.py --check    # only checks the coefficients in the repository
+
+Networks with an even seed are fitted, those with an odd seed are checked: every whole network within 5 %. Needs
+arm-none-eabi-gcc and qemu-system-arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mcuformer import QuantisationOptions, SubnetConfig, convert, firmware, firmware_model
+from mcuformer.converter import instructions
+from mcuformer.converter.instructions import COEFFICIENTS, CORES, KERNELS
+from mcuformer.firmware import MACHINES
+from mcuformer.nas import build_subnet
+
+FITTED, CHECKED = 60, 30  # networks
+ALLOWED = 0.05  # of a network's instructions
+MOST_MACS = 12_000_000  # of a network, to keep the simulation short
+MOST_FLASH = 1_500_000
+
+
+@dataclass(frozen=True)
+class OpSample:
+    """One op on one core: its kernel calls' counts, summed by kernel, and its instructions."""
+
+    kind: str
+    counts: dict[str, np.ndarray]
+    instructions: int
+
+
+def random_config(seed: int) -> SubnetConfig:
+    """Shapes as a search has them (two in three) and odd ones; both stems; dense and low rank."""
+    rng = np.random.default_rng(seed)
+    while True:
+        conv, odd = rng.random() < 0.25, rng.random() < 0.33
+        depth = int(rng.integers(1, 4))
+        channels = int(rng.choice([1, 3]))
+        if conv:
+            patch, size = int(rng.choice([4, 8])), int(rng.integers(16, 40)) if odd else int(rng.choice([28, 32, 48]))
+        else:
+            patch = int(rng.integers(3, 20)) if odd else int(rng.choice([4, 8, 12, 16]))
+            size = patch * int(rng.integers(2, 15)) + (int(rng.integers(patch)) if odd else 0)
+        heads = [int(rng.integers(1, 7)) for _ in range(depth)]
+        config = SubnetConfig(
+            image_size=size, in_channels=channels, patch_size=patch,
+            embed_dim=int(rng.integers(16, 200)) if odd else int(rng.choice([32, 48, 64, 96, 128, 160, 192])),
+            depth=depth, num_heads=tuple(heads),
+            head_dim=int(rng.integers(5, 65)) if odd else int(rng.choice([16, 32, 64])),
+            kv_heads=tuple(int(rng.choice([k for k in range(1, h + 1) if h % k == 0])) for h in heads),
+            mlp_ratio=tuple(float(rng.choice([0.5, 1, 2, 3, 4])) for _ in range(depth)),
+            rank_ratio=None if rng.random() < 0.6 else float(rng.uniform(0.1, 0.9)),
+            num_classes=int(rng.choice([2, 10, 35, 100, 1000])), stem="conv" if conv else "patch",
+        )  # fmt: skip
+        if config.macs <= MOST_MACS and sum(layer.qkv_dim for layer in config.layers) * config.embed_dim < MOST_FLASH:
+            return config
+
+
+def count(seed: int, folder: Path) -> dict[str, list[OpSample]]:
+    """Every op of one network on every core."""
+    config = random_config(seed)
+    rng = np.random.default_rng(seed)
+    size = (config.image_size, config.image_size, config.in_channels)
+    images = rng.integers(0, 256, (2, *size), dtype=np.uint8)
+    net = build_subnet(config, seed)
+    schedule = ("streamed", "overwrite")[int(rng.random() < 0.4)]
+    options = QuantisationOptions(fuse_gelu=schedule == "streamed" or rng.random() < 0.7)
+    model = convert(net, images, schedule=schedule, quantisation=options)
+    found = {}
+    for machine in MACHINES.values():
+        with tempfile.TemporaryDirectory(prefix="mcuformer-fit-") as work:
+            built = firmware_model.build(
+                model.graph, model.class_names, machine, work, machine.most_ram_bytes, machine.most_flash_bytes,
+                objects=sorted((folder / machine.name).rglob("*.o")),
+            )  # fmt: skip
+            run = built.run(images[:1])
+        found[machine.core] = [
+            OpSample(op.kind, summed(instructions.work_of(model.graph, op)), counted.instructions)
+            for op, counted in zip(model.graph.ops, run.ops, strict=True)
+        ]
+    return found
+
+
+def summed(work: list[instructions.Work]) -> dict[str, np.ndarray]:
+    counts = {}
+    for one in work:
+        counts[one.kernel] = counts.get(one.kernel, 0) + np.array(one.counts, np.float64)
+    return counts
+
+
+def fit(samples: list[OpSample]) -> dict[str, dict[str, float]]:
+    """Coefficients of all kernels together: the least squares of relative errors, none negative."""
+    from scipy.optimize import nnls
+
+    names = [(kernel, name) for kernel, found in KERNELS.items() for name in found]
+    start, at = {}, 0
+    for kernel, found in KERNELS.items():
+        start[kernel], at = at, at + len(found)
+    matrix = np.zeros((len(samples), at))
+    for row, sample in zip(matrix, samples, strict=True):
+        for kernel, counts in sample.counts.items():
+            row[start[kernel] : start[kernel] + len(counts)] += counts
+        row /= sample.instructions
+    scale = np.maximum(np.abs(matrix).max(axis=0), 1e-30)
+    solution, _ = nnls(matrix / scale, np.ones(len(samples)), maxiter=100000)
+    values = defaultdict(dict)
+    for (kernel, name), value in zip(names, solution / scale, strict=True):
+        values[kernel][name] = float(f"{value:.5g}")
+    return dict(values)
+
+
+def predicted(sample: OpSample, coefficients: dict) -> float:
+    return sum(
+        float(counts @ np.array([coefficients[kernel][name] for name in KERNELS[kernel]]))
+        for kernel, counts in sample.counts.items()
+    )
+
+
+def report(networks: list[list[OpSample]], coefficients: dict) -> tuple[float, dict[str, float]]:
+    """The largest relative error of a whole network, and of the ops of a kind the mean of its size."""
+    worst, by_kind = 0.0, defaultdict(list)
+    for network in networks:
+        guess = [predicted(sample, coefficients) for sample in network]
+        worst = max(worst, abs(sum(guess) / sum(sample.instructions for sample in network) - 1))
+        for sample, value in zip(network, guess, strict=True):
+            by_kind[sample.kind].append(abs(value / sample.instructions - 1))
+    return worst, {kind: float(np.mean(errors)) for kind, errors in sorted(by_kind.items())}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="fit nothing; check the coefficients in the repository")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    firmware.require_tools()
+    seeds = [2 * i + 1 for i in range(CHECKED)] + ([] if arguments.check else [2 * i for i in range(FITTED)])
+    with tempfile.TemporaryDirectory(prefix="mcuformer-core-") as folder:
+        for machine in MACHINES.values():
+            firmware_model.core_objects(machine, Path(folder) / machine.name)
+        with ProcessPoolExecutor(arguments.jobs) as pool:
+            networks = dict(zip(seeds, pool.map(count, seeds, [Path(folder)] * len(seeds)), strict=True))
+    if arguments.check:
+        coefficients = json.loads(COEFFICIENTS.read_text())["coefficients"]
+    else:
+        coefficients = {
+            core: fit([sample for seed in seeds if seed % 2 == 0 for sample in networks[seed][core]]) for core in CORES
+        }
+        text = {"generator": "tools/fit_instruction_model.py", "coefficients": coefficients}
+        COEFFICIENTS.write_text(json.dumps(text, indent=1) + "\n")
+        print(f"wrote {COEFFICIENTS.name}")
+    good = True
+    for core in CORES:
+        worst, kinds = report([networks[seed][core] for seed in seeds if seed % 2], coefficients[core])
+        good = good and worst <= ALLOWED
+        print(f"{core}: {CHECKED} networks it was not fitted on, each within {100 * worst:.2f} %; mean error of an op: "
+              + ", ".join(f"{kind} {100 * error:.1f} %" for kind, error in kinds.items()))  # fmt: skip
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -42,7 +42,7 @@ class Board:
 
     @property
     def short_core(self) -> str:
-        """"m4", "m7" or "m55": the core as the instruction model and the firmware machines name it."""
+        """ "m4", "m7" or "m55": the core as the instruction model and the firmware machines name it."""
         return self.core.removeprefix("Cortex-").removesuffix("F").lower()
 
     @property

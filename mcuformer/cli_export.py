@@ -23,6 +23,9 @@ def export(
     image: Annotated[
         str, typer.Option(help="Where the image lies: arena (least RAM in all) or caller (smallest arena).")
     ] = "arena",
+    weights: Annotated[
+        Path | None, typer.Option(help="The file of staged weights; left out, the one beside the model.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the files of an export that is there.")] = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -35,7 +38,7 @@ def export(
         raise ConfigError(f"--to {to}: must be one of {', '.join(KINDS)}")
     _check_outputs(json_file)
     check_folder(output, force)
-    interpreter = Interpreter(model)  # the kernels look at all parameters, as the exported C does not any more
+    interpreter = Interpreter(model, weights=weights)  # here the kernels check what the exported C trusts
     exported = c_model.export(interpreter.graph, interpreter.class_names, output, name, image, force)
     place = "image in it" if exported.image_bytes else "image elsewhere"
     out.print(f"arena {exported.arena_bytes:,} bytes ({place}), constants {exported.constant_bytes:,} bytes")

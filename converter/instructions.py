@@ -179,7 +179,8 @@ def work_of(graph: Graph, op: Op) -> list[Work]:
     if op.kind == "InPlaceFC":
         tokens = int(np.prod(output[:-1]))
         has_gelu, residual = shapes[4] is not None, shapes[5] is not None
-        return [fully_connected(tokens, shapes[1][1], shapes[1][0], has_gelu, residual)]
+        ((inputs, outputs),) = staging.layers_of(graph, op)
+        return [fully_connected(tokens, inputs, outputs, has_gelu, residual)]
     if op.kind == "IntAttention":
         return overwrite_attention(output[1], shapes[1][0], op.options.kv_heads, op.options.head_dim)
     if op.kind == "IntGeLU":

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mcuformer.converter import staging
@@ -18,7 +20,7 @@ def op_macs(graph: Graph, op: Op) -> int:
     if op.kind == "StemConv":
         return int(np.prod(output)) * 9 * shapes[0][3]
     if op.kind == "InPlaceFC":
-        return int(np.prod(output[:-1])) * shapes[1][0] * shapes[1][1]
+        return int(np.prod(output[:-1])) * math.prod(*staging.layers_of(graph, op))
     if op.kind == "IntAttention":
         return 2 * output[1] ** 2 * shapes[1][0] * op.options.head_dim
     if op.kind in staging.STREAMED:

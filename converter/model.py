@@ -18,6 +18,7 @@ from mcuformer.converter.calibrate import calibrate, check_images
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import QuantisationOptions, lower
+from mcuformer.converter.packing import packed, packing_of
 from mcuformer.converter.scratch_fit import fill_arena, fit_scratch
 from mcuformer.converter.staging import is_staged, staged, weights_content, weights_info, weights_path
 from mcuformer.converter.stream import streamed
@@ -116,7 +117,8 @@ def convert(
     calibration   uint8 NHWC images, some tens to hundreds, as the network will see them
     schedule      "overwrite": op by op, tokens overwriting themselves; "streamed": every half-layer in place on the
                   residual stream, a block of tokens at a time: the same logits from a smaller arena
-    board         a board's name: PlanError where arena or model do not fit its budget; None: no limit
+    board         a board's name: PlanError where arena or model do not fit its budget; its core decides how weights
+                  are packed; None: no limit, plain rows
     strips        the image comes a few rows at a time through a callback and is never whole in the arena
     weights       "xip": read in place from flash; "staged": in a file of their own (see Model.save), brought tile by
                   tile through a callback: for flash that is not mapped
@@ -143,7 +145,7 @@ def convert(
     if strips:
         check_takes_strips(config)
     samples = calibrate(net, calibration, progress=progress)
-    graph = lower(net, samples, quantisation)
+    graph = packed(lower(net, samples, quantisation), packing_of(limits))
     if schedule == "streamed":
         graph = streamed(graph)
     if strips:

@@ -79,7 +79,7 @@ def _choices(graph: Graph, op: Op) -> list[_Choice]:
         if op.kind not in staging.STREAMED:
             return [_Choice(0, scratch, {})]
         return [_way(graph, op, {"block": block}) for block in {min(4, tokens), min(2, tokens), 1}]
-    layers = staging.layers_of(graph, op)
+    layers = staging.packed_layers_of(graph, op)
     least = staging.least_tile(layers)
     whole = max(row * rows for row, rows in layers)
     tiles, tile = [], least

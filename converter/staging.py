@@ -17,6 +17,7 @@ import numpy as np
 
 from mcuformer.converter.graph import Graph, Op, Tensor
 from mcuformer.converter.ops import decomposed_patch_embed, params_blob, streamed_attention, streamed_mlp
+from mcuformer.converter.ops.packed_weights import ROWS, row_bytes_and_rows
 from mcuformer.errors import ConfigError, ModelError
 
 ALIGNMENT = params_blob.ALIGNMENT
@@ -34,12 +35,25 @@ def least_tile(layers: list[tuple[int, int]]) -> int:
 
 
 def layers_of(graph: Graph, op: Op) -> list[tuple[int, int]]:
-    """(bytes of a weight row, rows) of the matrices of an op with weights."""
+    """(inputs, outputs) of the matrices of an op with weights; of one field of DecomposedPatchEmbed."""
     if op.kind in STREAMED:
         sections = params_blob.unpack(graph.tensors[op.inputs[1]].data)
         return STREAMED[op.kind].layers_of(sections, graph.tensors[op.inputs[0]].shape[-1])
-    *_, rows, row = graph.tensors[op.inputs[1]].shape
-    return [(row, rows)]
+    shape = graph.tensors[op.inputs[1]].shape
+    inputs = shape[-1] if op.options.packing == ROWS else shape[-2]
+    if op.kind == "InPlaceFC":  # inputs of pairs are rounded up to even
+        inputs = min(inputs, graph.tensors[op.inputs[0]].shape[-1])
+    return [(inputs, len(graph.tensors[op.inputs[2]].data))]
+
+
+def packed_layers_of(graph: Graph, op: Op) -> list[tuple[int, int]]:
+    """(bytes of a weight row, rows) of the same matrices as they lie in memory."""
+    packing = getattr(op.options, "packing", ROWS)
+    if op.kind in STREAMED:
+        module = STREAMED[op.kind]
+        scalars = params_blob.unpack(graph.tensors[op.inputs[1]].data)[module.SCALARS]
+        packing = int(params_blob.array(scalars, "int32")[module.PACKING])
+    return [row_bytes_and_rows(*layer, packing) for layer in layers_of(graph, op)]
 
 
 def staged(graph: Graph) -> Graph:
@@ -49,7 +63,7 @@ def staged(graph: Graph) -> Graph:
         if op.kind not in WEIGHTS:
             ops.append(op)
             continue
-        tile = least_tile(layers_of(graph, op))
+        tile = least_tile(packed_layers_of(graph, op))
         if op.kind in STREAMED:
             module = STREAMED[op.kind]
             params = tensors[op.inputs[1]]
@@ -87,7 +101,7 @@ def resize(graph: Graph, op: Op, **sizes: int) -> Graph:
     else:
         if op.kind == "InPlaceFC":
             tokens = int(np.prod(tensors[op.inputs[0]].shape[:-1]))
-            fixed = {"in_features": tensors[op.inputs[1]].shape[1], "block": op.options.block or min(4, tokens)}
+            fixed = {"in_features": layers_of(graph, op)[0][0], "block": op.options.block or min(4, tokens)}
         else:
             sizes = {"blocks" if name == "block" else name: value for name, value in sizes.items()}
             fixed = {"blocks": op.options.blocks or 1}
@@ -151,7 +165,7 @@ def traffic(graph: Graph, op: Op) -> tuple[int, int]:
     weights = op.inputs[WEIGHTS[op.kind]] if op.kind in WEIGHTS else -1
     if weights < 0 or not graph.tensors[weights].external:
         return 0, 0
-    layers = layers_of(graph, op)
+    layers = packed_layers_of(graph, op)
     weights = sum(row * rows for row, rows in layers)
     if op.kind == "DecomposedPatchEmbed":
         _, height, width, _ = graph.tensors[op.inputs[0]].shape
@@ -173,10 +187,11 @@ def traffic(graph: Graph, op: Op) -> tuple[int, int]:
     if op.kind == "StreamedMLP":
         return times * weights, times * sum(_tiles(*layer, tile) for layer in layers)
     _, kv_heads, at_once, head_dim, *_ = scalars
-    (d, qkv), (q_width, _) = layers
+    _, (q_width, _) = layers_of(graph, op)
+    (qkv_row, _), (proj_row, proj_rows) = layers
     passes = kv_heads // at_once
-    reads = passes * (2 * at_once * _tiles(d, head_dim, tile) + _tiles(d, q_width // passes, tile))
-    return times * weights, times * (reads + _tiles(q_width, d, tile))
+    reads = passes * (2 * at_once * _tiles(qkv_row, head_dim, tile) + _tiles(qkv_row, q_width // passes, tile))
+    return times * weights, times * (reads + _tiles(proj_row, proj_rows, tile))
 
 
 def _tiles(row: int, rows: int, tile: int) -> int:

@@ -3,10 +3,19 @@
 
 # The int8 arithmetic: C99, nothing else needed.
 MCUF_CORE_SRCS = \
+  core/mcuf_attention_rows.c \
+  core/mcuf_attention_rows_dsp.c \
+  core/mcuf_attention_rows_mve.c \
+  core/mcuf_block.c \
+  core/mcuf_block_dsp.S \
+  core/mcuf_block_dsp.c \
+  core/mcuf_block_mve.c \
   core/mcuf_decomposed_patch_embed_s8.c \
+  core/mcuf_dot_mve.S \
   core/mcuf_in_place_fc_s8.c \
   core/mcuf_int_attention_s8.c \
   core/mcuf_int_gelu_s8.c \
+  core/mcuf_int_layer_norm_dsp.S \
   core/mcuf_int_layer_norm_s8.c \
   core/mcuf_status.c \
   core/mcuf_stem_conv_s8.c \

@@ -6,6 +6,7 @@ One function an op: (op, context) -> Call. The context names constants and addre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import numpy as np
 from mcuformer.converter.export.c_text import int64
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import params_blob, streamed_attention, streamed_mlp
+from mcuformer.converter.ops.packed_weights import row_bytes_and_rows
 
 ATTENTION_WORDS = 4  # int32 of head_params a head
 
@@ -66,9 +68,9 @@ def _decomposed_patch_embed(op: Op, c: Context) -> Call:
     _, height, width, channels = c.shape(image)
     fields = {
         "image_height": height, "image_width": width, "channels": channels, "patch_size": op.options.patch_size,
-        "embed_dim": c.shape(op.output)[-1], "zero_point": op.options.zero_point, "weights": c.tensor(weights),
-        "bias": c.tensor(bias), "multiplier": c.tensor(multiplier), "position": c.tensor(position),
-        "position_scale": c.tensor(position_scale), "blocks": op.options.blocks or 1,
+        "embed_dim": c.shape(op.output)[-1], "zero_point": op.options.zero_point, "packing": op.options.packing,
+        "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
+        "position": c.tensor(position), "position_scale": c.tensor(position_scale), "blocks": op.options.blocks or 1,
         **c.staged(op.options.tile_bytes, op.options.weights_offset),
     }  # fmt: skip
     out = c.address(op.output)
@@ -107,10 +109,11 @@ def _int_layer_norm(op: Op, c: Context) -> Call:
 
 def _in_place_fc(op: Op, c: Context) -> Call:
     source, weights, bias, multiplier, gelu_table, residual, residual_scale = op.inputs
-    out_features, in_features = c.shape(weights)
+    stride = c.shape(source)[-1]
     fields = {
-        "tokens": _rows(c.shape(source)), "in_features": in_features, "in_stride": c.shape(source)[-1],
-        "out_features": out_features, "zero_point": op.options.zero_point, "weights": c.tensor(weights),
+        "tokens": _rows(c.shape(source)), "in_features": min(c.shape(weights)[1], stride), "in_stride": stride,
+        "out_features": c.shape(op.output)[-1], "zero_point": op.options.zero_point, "packing": op.options.packing,
+        "weights": c.tensor(weights),
         "bias": c.tensor(bias), "multiplier": c.tensor(multiplier), "gelu_table": c.tensor(gelu_table),
         "residual_scale": c.tensor(residual_scale), **c.staged(op.options.tile_bytes, op.options.weights_offset),
         "block": op.options.block,
@@ -175,22 +178,24 @@ class _Blob:
             "factor": self.constant("factor", section + 2, "uint8"),
         }  # fmt: skip
 
-    def fully_connected(self, names: list[str], first: int, zero_points: list[int], staged: tuple[int, int]) -> list:
-        """The layers of an op, whose sections begin at `first`. staged: tile_bytes, and where their weights begin."""
-        tile_bytes, offset = staged
+    def fully_connected(self, names: list[str], first: int, zero_points: list[int], staged: tuple) -> list:
+        """The layers of an op, whose sections begin at `first`. staged: tile_bytes, where their weights begin, and how
+        these are packed."""
+        tile_bytes, offset, packing = staged
         fields = []
         for i, (inputs, outputs) in enumerate(self._module.layers_of(self._sections, self._features)):
             name, section = names[i], first + 3 * i
             fields.append(
                 {
                     "in_features": inputs, "out_features": outputs, "zero_point": zero_points[i],
-                    "weights": self.constant(f"{name}/weights", section, "int8"),
+                    "packing": packing, "weights": self.constant(f"{name}/weights", section, "int8"),
                     "bias": self.constant(f"{name}/bias", section + 1, "int32"),
                     "multiplier": self.constant(f"{name}/multiplier", section + 2, "int32"),
                     **self._context.staged(tile_bytes, offset),
                 }
             )  # fmt: skip
-            offset += -(-inputs * outputs // params_blob.ALIGNMENT) * params_blob.ALIGNMENT
+            size = math.prod(row_bytes_and_rows(inputs, outputs, packing))
+            offset += -(-size // params_blob.ALIGNMENT) * params_blob.ALIGNMENT
         return fields
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
+from mcuformer.converter.ops.packed_weights import ROWS, unpack
 from mcuformer.converter.ops.weights import lower_convolution
 from mcuformer.converter.quantise import Quantisation
 
@@ -24,6 +25,7 @@ FIELD = 4  # pixels, both ways
 class Options:
     patch_size: int
     zero_point: int  # of the output
+    packing: int = ROWS  # of the weights of each field
     # Where the image comes in strips:
     strip_rows: int = 0  # brought at a time, patch_size or FIELD; 0: the image is a tensor
     image_height: int = 0
@@ -69,7 +71,8 @@ def reference(
 ) -> np.ndarray:
     """image int8 [batch, H, W, C] -> int8 [batch, tokens, d]."""
     batch, height, width, channels = image.shape
-    size, d = options.patch_size, weights.shape[1]
+    size, d = options.patch_size, len(bias)
+    weights = unpack(weights, d, options.packing)
     rows, columns, side = height // size, width // size, -(-size // FIELD)
     patches = image[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
     patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, size, size, channels)
@@ -82,7 +85,7 @@ def reference(
 
 
 def scratch_bytes(options: Options, tensors) -> int:
-    d = tensors[1].shape[1]
+    d = tensors[2].shape[0]
     _, _, width, channels = tensors[0].shape
     sizes = (max(options.blocks, 1), options.tile_bytes)
     if options.strip_rows:
@@ -107,5 +110,5 @@ def in_strips(options: Options, image_shape: tuple[int, ...], embed_dim: int) ->
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:
-    (_, height, width, _), (_, d, _) = shapes[:2]
+    (_, height, width, _), _, (d,) = shapes[:3]
     return (1, (height // options.patch_size) * (width // options.patch_size), d)

@@ -9,6 +9,7 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops.fixed_point import exact_matmul, multiplier_of, requantise, round_bias
+from mcuformer.converter.ops.packed_weights import ROWS, unpack
 from mcuformer.converter.ops.weights import accumulator_scale, quantise_rows
 from mcuformer.converter.quantise import Quantisation
 
@@ -23,6 +24,7 @@ MAX_RESIDUAL_SCALE = 32767
 @dataclass(frozen=True)
 class Options:
     zero_point: int  # of the requantised value (before the table)
+    packing: int = ROWS  # of the weights
     # Where weights are staged:
     in_features: int = 0
     tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
@@ -91,8 +93,10 @@ def reference(
     residual: np.ndarray | None = None,
     residual_scale: np.ndarray | None = None,
 ) -> np.ndarray:
-    """x int8 [..., S >= in], weights int8 [out, in], bias and multiplier int32 [out] -> int8 [..., out]."""
-    acc = exact_matmul(x[..., : weights.shape[1]], weights.T) + bias
+    """x int8 [..., S >= in], weights int8 [out, in] as packed, bias and multiplier int32 [out] -> int8 [..., out]."""
+    weights = unpack(weights, len(bias), options.packing)
+    features = min(weights.shape[1], x.shape[-1])  # pairs are padded to even
+    acc = exact_matmul(x[..., :features], weights[:, :features].T) + bias
     if residual is not None:
         acc = acc + residual.astype(np.int64) * residual_scale
     out = requantise(acc, multiplier, options.zero_point)
@@ -104,4 +108,4 @@ def scratch_bytes(options: Options, tensors) -> int:
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:
-    return (*shapes[0][:-1], shapes[1][0])
+    return (*shapes[0][:-1], shapes[2][0])

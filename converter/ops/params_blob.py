@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mcuformer.converter.ops import int_layer_norm
+from mcuformer.converter.ops.packed_weights import PAIRS
 
 ALIGNMENT = 16
 
@@ -48,10 +49,11 @@ def array(section: bytes, dtype: str) -> np.ndarray | None:
     return np.frombuffer(section, np.dtype(dtype).newbyteorder("<")).astype(dtype) if section else None
 
 
-def fully_connected(sections: list[bytes], at: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """weights [out, in], bias and multiplier [out] of the three sections from `at`."""
+def fully_connected(sections: list[bytes], at: int, packing: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """weights as packed, bias and multiplier [out] of the three sections from `at`."""
     bias = array(sections[at + 1], "int32")
-    return array(sections[at], "int8").reshape(len(bias), -1), bias, array(sections[at + 2], "int32")
+    shape = ((len(bias) + 1) // 2, -1, 2) if packing == PAIRS else (len(bias), -1)
+    return array(sections[at], "int8").reshape(shape), bias, array(sections[at + 2], "int32")
 
 
 def take_out(sections: list[bytes], places: list[int]) -> np.ndarray:

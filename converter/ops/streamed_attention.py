@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops import in_place_fc, int_attention, params_blob
+from mcuformer.converter.ops.packed_weights import row_bytes_and_rows
 
 NAME = "StreamedAttention"
 INPUTS = ("stream", "params", "weights")
@@ -16,7 +18,7 @@ OVERWRITES = (0,)
 OP_DATA_BYTES = 4
 
 SCALARS, NORM, HEAD_PARAMS, RESIDUAL_SCALE, QKV, PROJ = 0, 1, 4, 5, 6, 9  # sections
-BLOCK, TILE_BYTES, WEIGHTS_OFFSET = 0, 10, 11  # scalars
+BLOCK, TILE_BYTES, WEIGHTS_OFFSET, PACKING = 0, 10, 11, 12  # scalars
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ def params(
     scalars = [
         block, attention_options.kv_heads, kv_heads_at_once, attention_options.head_dim, attention_options.zero_point,
         norm_options.zero_point, *epsilon, qkv[0].zero_point, proj[0].zero_point, 0, 0,
+        qkv[0].packing,
     ]  # fmt: skip
     sections = [np.array(scalars, np.int32), *norm_constants, head_params, residual_scale, *qkv[1:], *proj[1:]]
     return params_blob.pack(sections)
@@ -55,18 +58,20 @@ def reference(
 ) -> np.ndarray:
     """stream int8 [batch, tokens, d] -> int8 of the same shape. weights int8 [bytes]: staged ones, see take_out."""
     sections = params_blob.unpack(params)
-    sizes = [i * o for i, o in layers_of(sections, stream.shape[-1])]
-    params_blob.put_back(sections, weight_sections(sections), sizes, weights)
     scalars = params_blob.array(sections[SCALARS], "int32").tolist()
-    _, kv_heads, _, head_dim, attention_zero, norm_zero, low, high, qkv_zero, proj_zero, _, _ = scalars
+    sizes = [math.prod(row_bytes_and_rows(*layer, scalars[PACKING])) for layer in layers_of(sections, stream.shape[-1])]
+    params_blob.put_back(sections, weight_sections(sections), sizes, weights)
+    _, kv_heads, _, head_dim, attention_zero, norm_zero, low, high, qkv_zero, proj_zero, _, _, packing = scalars
     x = params_blob.layer_norm(sections, NORM, stream, norm_zero, low, high)
-    qkv = in_place_fc.reference(in_place_fc.Options(qkv_zero), x, *params_blob.fully_connected(sections, QKV))
+    qkv = in_place_fc.reference(
+        in_place_fc.Options(qkv_zero, packing), x, *params_blob.fully_connected(sections, QKV, packing)
+    )
     head_params = params_blob.array(sections[HEAD_PARAMS], "int32").reshape(-1, 4)
     x = int_attention.reference(int_attention.Options(kv_heads, head_dim, attention_zero), qkv, head_params)
     return in_place_fc.reference(
-        in_place_fc.Options(proj_zero),
+        in_place_fc.Options(proj_zero, packing),
         x,
-        *params_blob.fully_connected(sections, PROJ),
+        *params_blob.fully_connected(sections, PROJ, packing),
         None,
         stream,
         params_blob.array(sections[RESIDUAL_SCALE], "int16"),

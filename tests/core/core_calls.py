@@ -11,6 +11,7 @@ import ctypes
 import numpy as np
 
 from mcuformer import kernel_library
+from mcuformer.converter.ops.packed_weights import ROWS, pack
 
 OK, NULL, SIZE, VALUE, OVERLAP, SOURCE = range(6)
 GUARD = 64  # bytes after every buffer that must stay as they are
@@ -30,8 +31,8 @@ def _struct(name: str, *fields: str) -> type[ctypes.Structure]:
 
 
 FcParams = _struct(
-    "FcParams", "tokens", "in_features", "in_stride", "out_features", "zero_point", "*weights", "*bias", "*multiplier",
-    "*gelu_table", "*residual_scale", "*source", "tile_bytes", "weights_offset", "block",
+    "FcParams", "tokens", "in_features", "in_stride", "out_features", "zero_point", "packing", "*weights", "*bias",
+    "*multiplier", "*gelu_table", "*residual_scale", "*source", "tile_bytes", "weights_offset", "block",
 )  # fmt: skip
 LayerNormParams = _struct(
     "LayerNormParams", "tokens", "features", "zero_point", "epsilon:q", "*gamma", "*beta", "*factor"
@@ -42,8 +43,8 @@ AttentionParams = _struct(
 )  # fmt: skip
 TokenMeanParams = _struct("TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier")
 PatchEmbedParams = _struct(
-    "PatchEmbedParams", "image_height", "image_width", "channels", "patch_size", "embed_dim", "zero_point", "*weights",
-    "*bias", "*multiplier", "*position", "*position_scale", "*source", "tile_bytes", "weights_offset", "blocks",
+    "PatchEmbedParams", "image_height", "image_width", "channels", "patch_size", "embed_dim", "zero_point", "packing",
+    "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source", "tile_bytes", "weights_offset", "blocks",
 )  # fmt: skip
 StemConvParams = _struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
@@ -139,14 +140,17 @@ class WeightSource(ctypes.Structure):
 
 
 def in_place_fc(x, weights, bias, multiplier, zero_point, gelu_table=None, residual=None, residual_scale=None,
-                alias=None, staged=None):  # fmt: skip
-    """staged: (tile_bytes, block); the weights then come through a callback, and what it read is checked."""
+                alias=None, staged=None, packing=ROWS):  # fmt: skip
+    """weights int8 [out, in], packed here. staged: (tile_bytes, block); the weights then come through a callback, and
+    what it read is checked."""
     tokens, stride = x.shape
     out, features = weights.shape
+    weights = pack(weights, packing)
     keep: list = []
     params = filled(
         FcParams, keep, tokens=tokens, in_features=features, in_stride=stride, out_features=out, zero_point=zero_point,
-        weights=weights, bias=bias, multiplier=multiplier, gelu_table=gelu_table, residual_scale=residual_scale,
+        packing=packing, weights=weights, bias=bias, multiplier=multiplier, gelu_table=gelu_table,
+        residual_scale=residual_scale,
     )  # fmt: skip
     tile, block = staged or (0, 0)
     source = WeightSource(weights)
@@ -216,12 +220,13 @@ def token_mean(x, in_zero_point, zero_point, multiplier, alias=None):
 
 
 def _patch_embed_params(keep, image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
-                        staged):  # fmt: skip
-    """Checked params and the number of tokens. staged: (tile_bytes, blocks) or None."""
+                        staged, packing):  # fmt: skip
+    """Checked params and the number of tokens. staged: (tile_bytes, blocks) or None; weights are packed here."""
     height, width, channels = image.shape
+    weights = pack(weights, packing)
     params = filled(
         PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_size=patch_size,
-        embed_dim=len(bias), zero_point=zero_point, weights=weights, bias=bias, multiplier=multiplier,
+        embed_dim=len(bias), zero_point=zero_point, packing=packing, weights=weights, bias=bias, multiplier=multiplier,
         position=position, position_scale=position_scale, blocks=1,
     )  # fmt: skip
     if staged:
@@ -233,10 +238,10 @@ def _patch_embed_params(keep, image, patch_size, zero_point, weights, bias, mult
 
 
 def decomposed_patch_embed(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
-                           alias=None, staged=None):  # fmt: skip
+                           alias=None, staged=None, packing=ROWS):  # fmt: skip
     keep: list = []
     constants = (weights, bias, multiplier, position, position_scale)
-    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants, staged)
+    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants, staged, packing)
     _, width, channels = image.shape
     tile, blocks = staged or (0, 1)
     buffers, output = place({"input": image}, tokens * len(bias), alias)
@@ -262,11 +267,11 @@ def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, posi
 
 
 def decomposed_patch_embed_strips(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
-                                  strip_rows, staged=None):  # fmt: skip
+                                  strip_rows, staged=None, packing=ROWS):  # fmt: skip
     """The same with the image through a callback; also checks that every row comes once, in order."""
     keep: list = []
     constants = (weights, bias, multiplier, position, position_scale)
-    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants, staged)
+    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants, staged, packing)
     tile, blocks = staged or (0, 1)
     height, width, channels = image.shape
     d = len(bias)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
+
 import core_calls
 import numpy as np
 import pytest
 import random_values as rv
 
 from mcuformer.converter.ops import decomposed_patch_embed
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 
 
 @pytest.mark.parametrize("seed", range(120))
@@ -26,27 +29,20 @@ def test_core_equals_reference(seed):
     want = decomposed_patch_embed.reference(
         decomposed_patch_embed.Options(size, zero_point), image[None], weights, bias, multiplier, position, factor
     )[0]
-    rows_in_tile = min(d * len(weights), int(rng.integers(2, d + 3)))
-    staged = (16 * channels * rows_in_tile, int(rng.integers(1, -(-columns // 4) + 1)))  # tile_bytes, blocks
-    for alias in (None, "input"):
-        got = core_calls.decomposed_patch_embed(
-            image, size, zero_point, weights, bias, multiplier, position, factor, alias
-        )
-        np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}")
-        got = core_calls.decomposed_patch_embed(
-            image, size, zero_point, weights, bias, multiplier, position, factor, alias, staged
-        )
-        np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}, {staged}")
+    rows_in_tile = max(2, min(d * len(weights), int(rng.integers(2, d + 3))))
+    tiled = (16 * channels * rows_in_tile, int(rng.integers(1, -(-columns // 4) + 1)))  # tile_bytes, blocks
+    for staged, packing in itertools.product((None, tiled), (ROWS, PAIRS)):
+        for alias in (None, "input"):
+            got = core_calls.decomposed_patch_embed(
+                image, size, zero_point, weights, bias, multiplier, position, factor, alias, staged, packing
+            )
+            np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}, {staged}, packing {packing}")
 
-    for strip_rows in {size, decomposed_patch_embed.FIELD}:
-        got = core_calls.decomposed_patch_embed_strips(
-            image, size, zero_point, weights, bias, multiplier, position, factor, strip_rows
-        )
-        np.testing.assert_array_equal(got, want, err_msg=f"strips of {strip_rows} rows")
-        got = core_calls.decomposed_patch_embed_strips(
-            image, size, zero_point, weights, bias, multiplier, position, factor, strip_rows, staged
-        )
-        np.testing.assert_array_equal(got, want, err_msg=f"strips of {strip_rows} rows, {staged}")
+        for strip_rows in {size, decomposed_patch_embed.FIELD}:
+            got = core_calls.decomposed_patch_embed_strips(
+                image, size, zero_point, weights, bias, multiplier, position, factor, strip_rows, staged, packing
+            )
+            np.testing.assert_array_equal(got, want, err_msg=f"strips of {strip_rows}, {staged}, packing {packing}")
 
 
 @pytest.mark.parametrize(("size", "channels", "d"), [(16, 3, 24), (4, 1, 64), (5, 2, 9)])

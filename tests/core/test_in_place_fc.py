@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
+
 import core_calls
 import numpy as np
 import pytest
 import random_values as rv
 
 from mcuformer.converter.ops import in_place_fc
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack, row_bytes_and_rows, unpack
 from mcuformer.converter.quantise import Quantisation
 
 
@@ -23,15 +26,35 @@ def test_core_equals_reference(seed):
         in_place_fc.Options(zero_point), x[None], weights, bias, multiplier, table,
         None if residual is None else residual[None], factor,
     )[0]  # fmt: skip
-    for alias in (None, "input", "residual") if residual is not None else (None, "input"):
-        got = core_calls.in_place_fc(x, weights, bias, multiplier, zero_point, table, residual, factor, alias)
-        np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}")
-        tile = -(-features * min(out, int(rng.integers(2, out + 3))) // 4) * 4
-        block = int(rng.integers(1, tokens + 3))
-        got = core_calls.in_place_fc(
-            x, weights, bias, multiplier, zero_point, table, residual, factor, alias, (tile, block)
-        )
-        np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}, tiles of {tile}, blocks of {block}")
+    aliases = (None, "input", "residual") if residual is not None else (None, "input")
+    for packing, alias in itertools.product((ROWS, PAIRS), aliases):
+        row, rows = row_bytes_and_rows(features, out, packing)
+        tile = -(-row * min(rows, int(rng.integers(2, rows + 3))) // 4) * 4
+        for staged in (None, (tile, int(rng.integers(1, tokens + 3)))):
+            got = core_calls.in_place_fc(
+                x, weights, bias, multiplier, zero_point, table, residual, factor, alias, staged, packing
+            )
+            np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}, {staged}, packing {packing}")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_packing_is_undone(seed):
+    """pack() and unpack() are inverse, for all weights that occur; padding is zero."""
+    rng = np.random.default_rng(seed)
+    out, features = (int(rng.choice(rv.WIDTHS)) for _ in range(2))
+    weights = rv.weights(rng, 3, out, features)
+    packed = pack(weights, PAIRS)
+    assert packed.shape == (3, (out + 1) // 2, features + features % 2, 2)
+    unpacked = unpack(packed, out, PAIRS)
+    np.testing.assert_array_equal(unpacked[..., :features], weights)
+    assert not unpacked[..., features:].any()
+    x = rv.int8(rng, 1, 4, features)
+    bias, multiplier = rv.requantisation(rng, out, features)
+    options = in_place_fc.Options(3), in_place_fc.Options(3, PAIRS)
+    want, got = (
+        in_place_fc.reference(o, x, w, bias, multiplier) for o, w in zip(options, (weights[0], packed[0]), strict=True)
+    )
+    np.testing.assert_array_equal(got, want)
 
 
 def test_overlap_that_is_not_overwriting_is_refused():

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "mcuf_dot.h"
+#include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
 
 #define FIELD_PIXELS (MCUF_FIELD_SIZE * MCUF_FIELD_SIZE)
@@ -13,7 +13,7 @@ static int32_t side_of(const mcuf_decomposed_patch_embed_params* p) {
   return (p->patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
 }
 
-/* Weights of one output in one field. */
+/* Inputs of a field: an even number, so also the bytes of a row of its weights in every packing. */
 static int32_t field_row(const mcuf_decomposed_patch_embed_params* p) { return FIELD_PIXELS * p->channels; }
 
 /* Blocks of four tokens in a row of tokens. */
@@ -27,22 +27,24 @@ mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_emb
       p->patch_size * p->patch_size * p->channels > MCUF_MAX_PATCH_INPUTS ||
       (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS || p->blocks < 1 ||
       p->blocks > blocks_in(p->image_width / p->patch_size) ||
-      !mcuf_staged_weights_fit(&p->staged, field_row(p), side_of(p) * side_of(p) * p->embed_dim)) {
+      !mcuf_staged_weights_fit(&p->staged, field_row(p),
+                               side_of(p) * side_of(p) * mcuf_packed_rows(p->embed_dim, p->packing))) {
     return MCUF_ERROR_SIZE;
   }
+  if (!mcuf_packing_is_known(p->packing, p->weights)) return MCUF_ERROR_VALUE;
   if (p->zero_point < -128 || p->zero_point > 127) return MCUF_ERROR_VALUE;
   if (p->position != NULL && p->position_scale == NULL) return MCUF_ERROR_NULL;
   return mcuf_check_requantisation(p->bias, p->multiplier, p->embed_dim);
 }
 
 /* Of four tokens. */
-static int32_t accumulator_count(int32_t embed_dim) { return MCUF_TOKEN_BLOCK * ((embed_dim + 1) / 2 * 2); }
+static int32_t accumulator_count(int32_t embed_dim) { return MCUF_TOKEN_BLOCK * mcuf_round_up_even(embed_dim); }
 
-/* The parts that both kernels need: int32 accumulators [blocks, d rounded up to even, 4], int16 fields [4, 16 *
- * channels], int8 tile */
+/* The parts that both kernels need: int32 accumulators [4 * blocks tokens, d rounded up to even], a block of fields,
+ * int8 tile */
 static int32_t common_bytes(int32_t channels, int32_t embed_dim, int32_t blocks, int32_t tile_bytes) {
   return blocks * accumulator_count(embed_dim) * (int32_t)sizeof(int32_t) +
-         MCUF_TOKEN_BLOCK * FIELD_PIXELS * channels * (int32_t)sizeof(int16_t) + tile_bytes;
+         mcuf_block_bytes(FIELD_PIXELS * channels) + tile_bytes;
 }
 
 /* Scratch: the common parts, int8 tokens [columns, d] */
@@ -51,19 +53,19 @@ int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_
   return common_bytes(channels, embed_dim, blocks, tile_bytes) + image_width / patch_size * embed_dim;
 }
 
-/* One 4x4 field of a patch as int16, zeros past the patch's edge. row: the field's first pixel row, at the patch's
- * first column; field_y, field_x: where the field lies in the patch. */
-static void gather_field(const mcuf_decomposed_patch_embed_params* p, const int8_t* row, int32_t field_y,
-                         int32_t field_x, int16_t* target) {
-  const int32_t left = p->patch_size - field_x;
+/* One 4x4 field of `count` neighbouring patches, zeros past the patch's edge. row: the field's first pixel row, at the
+ * first patch's first column; field_y, field_x: where the field lies in the patch. */
+static void gather_fields(const mcuf_decomposed_patch_embed_params* p, int32_t count, const int8_t* row,
+                          int32_t field_y, int32_t field_x, int16_t* fields) {
+  const int32_t left = p->patch_size - field_x, width = MCUF_FIELD_SIZE * p->channels;
   const int32_t run = (left < MCUF_FIELD_SIZE ? left : MCUF_FIELD_SIZE) * p->channels;
-  const int32_t width = MCUF_FIELD_SIZE * p->channels;
-  for (int32_t y = 0; y < MCUF_FIELD_SIZE; ++y, target += width) {
+  for (int32_t y = 0; y < MCUF_FIELD_SIZE; ++y) {
     const int32_t used = field_y + y < p->patch_size ? run : 0;
     if (used > 0) {
-      mcuf_expand_s16(row + ((ptrdiff_t)y * p->image_width + field_x) * p->channels, used, -128, target);
+      const int8_t* pixels = row + ((ptrdiff_t)y * p->image_width + field_x) * p->channels;
+      mcuf_block_fill(fields, field_row(p), count, pixels, p->patch_size * p->channels, y * width, used);
     }
-    memset(target + used, 0, (size_t)(width - used) * sizeof(int16_t));
+    if (used < width) mcuf_block_fill(fields, field_row(p), count, NULL, 0, y * width + used, width - used);
   }
 }
 
@@ -72,30 +74,44 @@ typedef struct {
   const mcuf_decomposed_patch_embed_params* p;
   int32_t columns;       /* tokens in a row of tokens */
   int32_t first, blocks; /* the first token, a multiple of four, and how many blocks from there */
-  int32_t* acc;          /* [blocks, d rounded up to even, 4] */
-  int16_t* fields;       /* [4, 16 * channels] */
+  int32_t* acc;          /* of the first token: see part_at() */
+  int16_t* fields;
   int8_t* tile;
 } block_run;
 
-static int32_t* accumulators(const block_run* r, int32_t block) {
-  return r->acc + (ptrdiff_t)block * accumulator_count(r->p->embed_dim);
+/* Tokens of a run that are computed together: 1, 2 or 4. */
+typedef struct {
+  int32_t at, count; /* the first of them, counted from the run's first */
+  int32_t* acc;      /* [d rounded up to even, count] */
+  int16_t* fields;
+} block_part;
+
+static block_part part_at(const block_run* r, int32_t at) {
+  const int32_t tokens = MCUF_TOKEN_BLOCK * r->blocks, left = r->columns - r->first;
+  block_part part;
+  part.at = at;
+  part.count = mcuf_block_count((tokens < left ? tokens : left) - at);
+  part.acc = r->acc + (ptrdiff_t)at * mcuf_round_up_even(r->p->embed_dim);
+  part.fields = r->fields + (ptrdiff_t)(at % MCUF_TOKEN_BLOCK) * field_row(r->p);
+  return part;
 }
 
-/* Column of a block's first token, and how many tokens it has. */
-static int32_t block_first(const block_run* r, int32_t block) { return r->first + MCUF_TOKEN_BLOCK * block; }
-static int32_t block_count(const block_run* r, int32_t block) {
-  const int32_t left = r->columns - block_first(r, block);
-  return left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK;
+/* The next part; its count is 0 where there is none. */
+static block_part next_part(const block_run* r, const block_part* part) {
+  const int32_t at = part->at + part->count;
+  if (at < MCUF_TOKEN_BLOCK * r->blocks && r->first + at < r->columns) return part_at(r, at);
+  const block_part none = {at, 0, NULL, NULL};
+  return none;
 }
 
 static void start_blocks(const block_run* r) {
   const int32_t d = r->p->embed_dim;
-  for (int32_t b = 0; b < r->blocks; ++b) {
-    int32_t* acc = accumulators(r, b);
+  for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
+    int32_t* acc = part.acc;
     for (int32_t o = 0; o < d; ++o) {
-      for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) acc[MCUF_TOKEN_BLOCK * o + t] = r->p->bias[o];
+      for (int32_t t = 0; t < part.count; ++t) *acc++ = r->p->bias[o];
     }
-    if (d % 2 != 0) memset(acc + (ptrdiff_t)MCUF_TOKEN_BLOCK * d, 0, MCUF_TOKEN_BLOCK * sizeof(int32_t));
+    for (int32_t t = 0; d % 2 != 0 && t < part.count; ++t) *acc++ = 0;
   }
 }
 
@@ -103,36 +119,30 @@ static void start_blocks(const block_run* r) {
 static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, int32_t field_x, const int8_t* weights,
                       int32_t row, int32_t row_count) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
-  const int32_t k = field_row(p);
-  for (int32_t b = 0; b < r->blocks; ++b) {
-    const int32_t count = block_count(r, b);
-    if (row == 0 || r->blocks > 1) {                   /* else they lie there already */
-      for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) { /* a short block repeats its last token */
-        const int32_t column = block_first(r, b) + (t < count ? t : count - 1);
-        gather_field(p, rows + (ptrdiff_t)column * p->patch_size * p->channels, field_y, field_x,
-                     r->fields + (ptrdiff_t)t * k);
-      }
+  for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
+    if (row == 0 || r->blocks > 1) { /* else they lie there already */
+      const int32_t column = r->first + part.at;
+      gather_fields(p, part.count, rows + (ptrdiff_t)column * p->patch_size * p->channels, field_y, field_x,
+                    part.fields);
     }
-    int32_t* acc = accumulators(r, b) + (ptrdiff_t)MCUF_TOKEN_BLOCK * row;
-    for (int32_t o = 0; o < row_count; o += 2) {
-      const int8_t* w = weights + (ptrdiff_t)o * k;
-      mcuf_dot_4x2(r->fields, w, w + (o + 1 < row_count ? k : 0), k, -128, acc + (ptrdiff_t)MCUF_TOKEN_BLOCK * o);
-    }
+    mcuf_block_accumulate(weights, p->packing, row_count, field_row(p), part.fields, part.count,
+                          part.acc + (ptrdiff_t)row * part.count);
   }
 }
 
 /* Adds one row of fields (image rows field_y .. field_y + 3 of the patches). rows: the first of them. */
 static mcuf_status add_field_row(const block_run* r, const int8_t* rows, int32_t field_y) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
-  const int32_t d = p->embed_dim, tile_rows = mcuf_tile_rows(&p->staged, field_row(p), d);
+  const int32_t d = p->embed_dim, packed_rows = mcuf_packed_rows(d, p->packing);
+  const int32_t tile_rows = mcuf_tile_rows(&p->staged, field_row(p), packed_rows);
   int32_t field = field_y / MCUF_FIELD_SIZE * side_of(p);
   for (int32_t x = 0; x < p->patch_size; x += MCUF_FIELD_SIZE, ++field) {
     for (int32_t row = 0; row < d; row += tile_rows) {
-      const int32_t row_count = d - row < tile_rows ? d - row : tile_rows;
+      const int32_t brought = packed_rows - row < tile_rows ? packed_rows - row : tile_rows;
       const int8_t* weights =
-          mcuf_weight_rows(&p->staged, p->weights, field_row(p), field * d + row, row_count, r->tile);
+          mcuf_weight_rows(&p->staged, p->weights, field_row(p), field * packed_rows + row, brought, r->tile);
       if (weights == NULL) return MCUF_ERROR_SOURCE;
-      add_field(r, rows, field_y, x, weights, row, row_count);
+      add_field(r, rows, field_y, x, weights, row, d - row < tile_rows ? d - row : tile_rows);
     }
   }
   return MCUF_OK;
@@ -141,16 +151,16 @@ static mcuf_status add_field_row(const block_run* r, const int8_t* rows, int32_t
 /* Position table and requantisation. row: the row of tokens; tokens: int8 [columns, d] of it. */
 static void finish_blocks(const block_run* r, int32_t row, int8_t* tokens) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
-  for (int32_t b = 0; b < r->blocks; ++b) {
-    const int32_t* acc = accumulators(r, b);
-    for (int32_t o = 0; o < p->embed_dim; ++o) {
-      for (int32_t t = 0; t < block_count(r, b); ++t) {
-        const ptrdiff_t column = block_first(r, b) + t;
-        int32_t a = acc[MCUF_TOKEN_BLOCK * o + t];
-        if (p->position != NULL) {
-          a += (int32_t)p->position_scale[o] * p->position[((ptrdiff_t)row * r->columns + column) * p->embed_dim + o];
-        }
-        tokens[column * p->embed_dim + o] = mcuf_requantise(a, p->multiplier[o], p->zero_point);
+  const int32_t d = p->embed_dim;
+  for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
+    for (int32_t t = 0; t < part.count; ++t) {
+      const ptrdiff_t column = r->first + part.at + t;
+      const int8_t* position = p->position == NULL ? NULL : p->position + ((ptrdiff_t)row * r->columns + column) * d;
+      const int32_t* acc = part.acc + t;
+      int8_t* token = tokens + column * d;
+      for (int32_t o = 0; o < d; ++o, acc += part.count) {
+        const int32_t a = position == NULL ? *acc : *acc + (int32_t)p->position_scale[o] * position[o];
+        token[o] = mcuf_requantise(a, p->multiplier[o], p->zero_point);
       }
     }
   }
@@ -181,7 +191,7 @@ static block_run place(const mcuf_decomposed_patch_embed_params* p, int32_t bloc
   r.blocks = blocks;
   r.acc = (int32_t*)scratch;
   r.fields = (int16_t*)(r.acc + (ptrdiff_t)blocks * accumulator_count(p->embed_dim));
-  r.tile = (int8_t*)(r.fields + (ptrdiff_t)MCUF_TOKEN_BLOCK * field_row(p));
+  r.tile = (int8_t*)r.fields + mcuf_block_bytes(field_row(p));
   return r;
 }
 

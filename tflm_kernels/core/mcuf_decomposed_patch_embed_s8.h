@@ -12,6 +12,7 @@
 #ifndef MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 #define MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 
+#include "mcuf_packing.h"
 #include "mcuf_types.h"
 #include "mcuf_weight_source.h"
 
@@ -28,7 +29,9 @@ typedef struct {
   int32_t patch_size;                /* pixels, 1 .. 256; patch_size^2 * channels <= MCUF_MAX_PATCH_INPUTS */
   int32_t embed_dim;                 /* d, 1 .. MCUF_MAX_FEATURES */
   int32_t zero_point;                /* of the output, -128 .. 127 */
-  /* int8 [fields, d, 4 * 4 * channels], fields = ceil(patch_size / 4)^2 row by row; 0 past the patch's edge */
+  int32_t packing;                   /* of the weights of each field, MCUF_PACKING_* */
+  /* int8 [fields, d, 4 * 4 * channels], fields = ceil(patch_size / 4)^2 row by row; 0 past the patch's edge. In pairs d
+   * is rounded up to even, and the address 4-byte aligned. */
   const int8_t* weights;
   const int32_t* bias;           /* [d] */
   const int32_t* multiplier;     /* [d] */

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "mcuf_target.h"
 #include "mcuf_types.h"
 
 /* Saturates to [-128, 127]. Every narrowing to int8 goes through here. */
@@ -16,7 +17,13 @@ static inline int8_t mcuf_sat8(int32_t value) {
 
 /* High word of a 64-bit product, rounded half up: (a * b + 2^31) >> 32. One SMMULR on Arm. |result| <= 2^30. */
 static inline int32_t mcuf_mulhi_round(int32_t a, int32_t b) {
+#if MCUF_DSP || MCUF_MVE
+  int32_t high;
+  __asm__("smmulr %0, %1, %2" : "=r"(high) : "r"(a), "r"(b));
+  return high;
+#else
   return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
+#endif
 }
 
 /* Accumulator -> int8: sat8(zero_point + acc * scale), multiplier = round(scale * 2^32), scale < 0.5.

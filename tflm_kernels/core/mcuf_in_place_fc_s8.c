@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "mcuf_dot.h"
+#include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
 
 mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* p, int32_t has_residual) {
@@ -12,62 +12,46 @@ mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* p, int32_t 
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->in_features < 1 || p->in_features > MCUF_MAX_FEATURES ||
       p->out_features < 1 || p->out_features > MCUF_MAX_FEATURES || p->in_stride < p->in_features ||
       p->in_stride > 4 * MCUF_MAX_FEATURES || (staged && (p->block < 1 || p->block > MCUF_MAX_TOKENS)) ||
-      !mcuf_staged_weights_fit(&p->staged, p->in_features, p->out_features)) {
+      !mcuf_staged_weights_fit(&p->staged, mcuf_packed_row_bytes(p->in_features, p->packing),
+                               mcuf_packed_rows(p->out_features, p->packing))) {
     return MCUF_ERROR_SIZE;
   }
+  if (!mcuf_packing_is_known(p->packing, p->weights)) return MCUF_ERROR_VALUE;
   if (p->zero_point < -128 || p->zero_point > 127) return MCUF_ERROR_VALUE;
   if (has_residual && p->residual_scale == NULL) return MCUF_ERROR_NULL;
   return mcuf_check_requantisation(p->bias, p->multiplier, p->out_features);
 }
 
-/* Scratch: int16 rows [4, in], int8 tile, int8 tokens [block, in] */
-static int32_t rows_bytes(int32_t in_features) { return MCUF_TOKEN_BLOCK * in_features * (int32_t)sizeof(int16_t); }
-
+/* Scratch: a block of tokens, int8 tile, int8 tokens [block, in] */
 int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_bytes, int32_t block) {
   const int32_t copied = tile_bytes > 0 && block > MCUF_TOKEN_BLOCK ? (block * in_features + 3) / 4 * 4 : 0;
-  return rows_bytes(in_features) + tile_bytes + copied;
-}
-
-/* Outputs [row, row + row_count) of tokens [first, first + count), count <= 4, whose inputs lie in rows. */
-static void finish_block(const mcuf_in_place_fc_params* p, const int8_t* weights, int32_t row, int32_t row_count,
-                         int32_t first, int32_t count, const int16_t* rows, const int8_t* residual, int8_t* output) {
-  for (int32_t o = row; o < row + row_count; o += 2) {
-    const int32_t pair = o + 1 < row + row_count ? 2 : 1;
-    int32_t acc[8];
-    for (int32_t i = 0; i < 8; ++i) acc[i] = p->bias[o + (i >= 4 ? pair - 1 : 0)];
-    mcuf_dot_4x2(rows, weights, weights + (pair - 1) * p->in_features, p->in_features, -128, acc);
-    weights += 2 * (ptrdiff_t)p->in_features;
-    for (int32_t j = 0; j < pair; ++j) {
-      for (int32_t t = 0; t < count; ++t) {
-        const ptrdiff_t at = (ptrdiff_t)(first + t) * p->out_features + o + j;
-        int32_t a = acc[4 * j + t];
-        if (residual != NULL) a += (int32_t)p->residual_scale[o + j] * residual[at];
-        const int8_t q = mcuf_requantise(a, p->multiplier[o + j], p->zero_point);
-        output[at] = p->gelu_table != NULL ? p->gelu_table[q + 128] : q;
-      }
-    }
-  }
+  return mcuf_block_bytes(in_features) + tile_bytes + copied;
 }
 
 /* Tokens [first, first + count), whose inputs begin at input and are in_stride apart. With more than four, outputs may
  * not stand over inputs. */
 static mcuf_status run_block(const mcuf_in_place_fc_params* p, const int8_t* input, int32_t in_stride, int32_t first,
-                             int32_t count, const int8_t* residual, int8_t* output, int16_t* rows, int8_t* tile) {
-  const int32_t tile_rows = mcuf_tile_rows(&p->staged, p->in_features, p->out_features);
+                             int32_t count, const int8_t* residual, int8_t* output, int16_t* block, int8_t* tile) {
+  const int32_t row_bytes = mcuf_packed_row_bytes(p->in_features, p->packing);
+  const int32_t packed_rows = mcuf_packed_rows(p->out_features, p->packing);
+  const int32_t tile_rows = mcuf_tile_rows(&p->staged, row_bytes, packed_rows);
   for (int32_t row = 0; row < p->out_features; row += tile_rows) {
-    const int32_t row_count = p->out_features - row < tile_rows ? p->out_features - row : tile_rows;
-    const int8_t* weights = mcuf_weight_rows(&p->staged, p->weights, p->in_features, row, row_count, tile);
-    if (weights == NULL) return MCUF_ERROR_SOURCE;
+    const int32_t brought = packed_rows - row < tile_rows ? packed_rows - row : tile_rows;
+    const int32_t left = p->out_features - row;
+    mcuf_fc_rows rows = {
+        mcuf_weight_rows(&p->staged, p->weights, row_bytes, row, brought, tile), p->packing, p->in_features,
+        left < tile_rows ? left : tile_rows, p->zero_point, p->bias + row, p->multiplier + row,
+        p->residual_scale == NULL ? NULL : p->residual_scale + row, p->gelu_table,
+    };
+    if (rows.weights == NULL) return MCUF_ERROR_SOURCE;
     for (int32_t four = 0; four < count; four += MCUF_TOKEN_BLOCK) {
       const int32_t used = count - four < MCUF_TOKEN_BLOCK ? count - four : MCUF_TOKEN_BLOCK;
+      const ptrdiff_t at = (ptrdiff_t)(first + four) * p->out_features + row;
       if (row == 0 || count > MCUF_TOKEN_BLOCK) {
-        for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) { /* a short block repeats its last token */
-          const int32_t token = four + (t < used ? t : used - 1);
-          mcuf_expand_s16(input + (ptrdiff_t)token * in_stride, p->in_features, -128,
-                          rows + (ptrdiff_t)t * p->in_features);
-        }
+        mcuf_block_fill(block, p->in_features, used, input + (ptrdiff_t)four * in_stride, in_stride, 0,
+                        p->in_features);
       }
-      finish_block(p, weights, row, row_count, first + four, used, rows, residual, output);
+      mcuf_block_fc(&rows, block, used, residual == NULL ? NULL : residual + at, output + at, p->out_features);
     }
   }
   return MCUF_OK;
@@ -81,8 +65,8 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
   if (residual != NULL && output != residual && mcuf_overlap(output, out_bytes, residual, out_bytes)) {
     return MCUF_ERROR_OVERLAP;
   }
-  int16_t* rows = (int16_t*)scratch;
-  int8_t* tile = (int8_t*)scratch + rows_bytes(p->in_features);
+  int16_t* block = (int16_t*)scratch;
+  int8_t* tile = (int8_t*)scratch + mcuf_block_bytes(p->in_features);
   int8_t* copy = tile + p->staged.tile_bytes;
   const int32_t size = p->staged.tile_bytes > 0 ? p->block : MCUF_TOKEN_BLOCK;
   const int32_t blocks = (p->tokens + size - 1) / size;
@@ -99,7 +83,7 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
       source = copy;
       stride = p->in_features;
     }
-    const mcuf_status status = run_block(p, source, stride, first, count, residual, output, rows, tile);
+    const mcuf_status status = run_block(p, source, stride, first, count, residual, output, block, tile);
     if (status != MCUF_OK) return status;
   }
   return MCUF_OK;

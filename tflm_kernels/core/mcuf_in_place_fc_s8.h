@@ -14,6 +14,7 @@
 #ifndef MCUF_IN_PLACE_FC_S8_H_
 #define MCUF_IN_PLACE_FC_S8_H_
 
+#include "mcuf_packing.h"
 #include "mcuf_types.h"
 #include "mcuf_weight_source.h"
 
@@ -27,7 +28,8 @@ typedef struct {
   int32_t in_stride;             /* bytes from one input token to the next, >= in_features; the rest is not read */
   int32_t out_features;          /* 1 .. MCUF_MAX_FEATURES; output tokens are dense */
   int32_t zero_point;            /* of the requantised value (before the table), -128 .. 127 */
-  const int8_t* weights;         /* [out_features, in_features]; not read where they are staged */
+  int32_t packing;               /* of weights, MCUF_PACKING_* */
+  const int8_t* weights;         /* [out_features, in_features] as packed, pairs 4-byte aligned; not read if staged */
   const int32_t* bias;           /* [out_features], |bias| <= MCUF_MAX_BIAS */
   const int32_t* multiplier;     /* [out_features], round(scale * 2^32), >= 0 */
   const int8_t* gelu_table;      /* [256] indexed by value + 128, or NULL */

@@ -2,6 +2,7 @@
 #include "mcuf_int_attention_s8.h"
 
 #include "mcuf_attention_rows.h"
+#include "mcuf_fixed_point.h"
 
 mcuf_status mcuf_int_attention_s8_check(const mcuf_int_attention_params* p) {
   if (p->head_params == NULL) return MCUF_ERROR_NULL;
@@ -27,9 +28,9 @@ mcuf_status mcuf_int_attention_s8_check(const mcuf_int_attention_params* p) {
   return MCUF_OK;
 }
 
-/* Scratch: that of the rows, then int8 v transposed [head_dim, tokens] */
+/* Scratch: that of the rows, then keys and values of one head. */
 int32_t mcuf_int_attention_s8_scratch_bytes(int32_t tokens, int32_t head_dim) {
-  return mcuf_attention_rows_scratch_bytes(tokens, head_dim) + head_dim * tokens;
+  return mcuf_attention_rows_scratch_bytes(tokens, head_dim) + 2 * mcuf_attention_keys_bytes(tokens, head_dim);
 }
 
 mcuf_status mcuf_int_attention_s8(const mcuf_int_attention_params* p, const int8_t* input, int8_t* output,
@@ -41,27 +42,23 @@ mcuf_status mcuf_int_attention_s8(const mcuf_int_attention_params* p, const int8
                                      last * (size_t)p->in_stride + (size_t)(q_width + 2 * kv_width))) {
     return MCUF_ERROR_OVERLAP;
   }
-  const mcuf_attention_rows_shape shape = {p->tokens, p->head_dim, p->in_stride, p->out_stride, p->zero_point};
-  const mcuf_attention_rows_scratch s = mcuf_attention_rows_place(scratch, p->tokens);
-  int8_t* v_transposed = (int8_t*)(s.q + (ptrdiff_t)MCUF_TOKEN_BLOCK * p->head_dim);
+  const mcuf_attention_rows_shape shape = {p->tokens, p->head_dim, p->out_stride, p->zero_point};
+  int8_t* keys = (int8_t*)scratch + mcuf_attention_rows_scratch_bytes(p->tokens, p->head_dim);
+  int8_t* values = keys + mcuf_attention_keys_bytes(p->tokens, p->head_dim);
   const int32_t group = p->num_heads / p->kv_heads;
   for (int32_t h = 0; h < p->num_heads; ++h) {
-    const int8_t* k = input + q_width + (ptrdiff_t)(h / group) * p->head_dim;
-    const int8_t* v = k + kv_width;
     if (h % group == 0) {
-      for (int32_t j = 0; j < p->tokens; ++j) {
-        for (int32_t c = 0; c < p->head_dim; ++c) {
-          v_transposed[(ptrdiff_t)c * p->tokens + j] = v[(ptrdiff_t)j * p->in_stride + c];
-        }
-      }
+      const int8_t* k = input + q_width + (ptrdiff_t)(h / group) * p->head_dim;
+      mcuf_attention_store_keys(&shape, keys, 0, p->tokens, k, p->in_stride);
+      mcuf_attention_store_values(&shape, values, 0, p->tokens, k + kv_width, p->in_stride);
     }
     const int32_t* head = p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * h;
     for (int32_t first = 0; first < p->tokens; first += MCUF_TOKEN_BLOCK) {
       const int32_t left = p->tokens - first;
       const int8_t* q = input + (ptrdiff_t)first * p->in_stride + (ptrdiff_t)h * p->head_dim;
       int8_t* out = output + (ptrdiff_t)first * p->out_stride + (ptrdiff_t)h * p->head_dim;
-      mcuf_attention_rows(&shape, head, q, p->in_stride, k, v_transposed,
-                          left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, &s, out);
+      mcuf_attention_rows(&shape, head, q, p->in_stride, keys, values,
+                          left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, scratch, out);
     }
   }
   return MCUF_OK;

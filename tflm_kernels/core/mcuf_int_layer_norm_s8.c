@@ -27,10 +27,15 @@ mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_params* p) {
 }
 
 /* Number of significant bits; 0 for 0. */
-static int32_t bit_length(uint64_t value) {
+static inline int32_t bit_length(uint64_t value) {
   const uint32_t high = (uint32_t)(value >> 32);
   return high != 0 ? 64 - mcuf_clz32(high) : 32 - mcuf_clz32((uint32_t)value);
 }
+
+typedef struct {
+  int32_t sum;
+  int64_t squares;
+} moments;
 
 /* How a token is normalised: t[c] = mulhi_round(scale * x[c] - offset, multiplier), with wrapping int32 products. */
 typedef struct {
@@ -38,7 +43,10 @@ typedef struct {
   int32_t multiplier;
 } normalisation;
 
-static normalisation normalise(int32_t features, int32_t sum, uint64_t variance) {
+static inline normalisation normalise(const mcuf_int_layer_norm_params* p, const moments* m) {
+  const int32_t d = p->features;
+  uint64_t variance = (uint64_t)(d * m->squares - (int64_t)m->sum * m->sum) + (uint64_t)p->epsilon;
+  if (variance == 0) variance = 1; /* all differences are 0 then */
   /* variance = normal * 4^half, normal in [2^30, 2^32) */
   const int32_t bits = bit_length(variance);
   const int32_t half = (bits - 31) >> 1;
@@ -52,33 +60,97 @@ static normalisation normalise(int32_t features, int32_t sum, uint64_t variance)
   const int32_t up = half < -4 ? -4 - half : 0;
   const int32_t power = MCUF_LAYER_NORM_FRACTION_BITS - half - up;
   normalisation n;
-  n.scale = (uint32_t)features << up;
-  n.offset = (uint32_t)sum << up;
+  n.scale = (uint32_t)d << up;
+  n.offset = (uint32_t)m->sum << up;
   n.multiplier = (int32_t)(power >= 0 ? inverse << power : inverse >> -power);
   return n;
 }
+
+static moments add_channels(const mcuf_int_layer_norm_params* p, const int8_t* x) {
+  moments m = {0, 0};
+  for (int32_t c = 0; c < p->features; ++c) {
+    const int32_t value = (x[c] - p->zero_point) * (p->factor != NULL ? p->factor[c] : 1);
+    m.sum += value;
+    m.squares += (int64_t)value * value;
+  }
+  return m;
+}
+
+static void write_channels(const mcuf_int_layer_norm_params* p, const normalisation* n, const int8_t* x,
+                           int8_t* output) {
+  for (int32_t c = 0; c < p->features; ++c) {
+    const int32_t value = (x[c] - p->zero_point) * (p->factor != NULL ? p->factor[c] : 1);
+    const int32_t difference = (int32_t)(n->scale * (uint32_t)value - n->offset);
+    const int32_t normal = mcuf_mulhi_round(difference, n->multiplier);
+    output[c] = mcuf_sat8((normal * p->gamma[c] + p->beta[c]) >> 16);
+  }
+}
+
+#if MCUF_DSP
+#define MAX_FACTOR_SCALE 257      /* 257 * 127 < 2^15 */
+#define MAX_DSP_FEATURES 900      /* then |t| <= (sqrt(d) + 1) * 2^10 < 2^15 */
+
+typedef struct {
+  const int8_t* x;
+  int8_t* output;
+  const int16_t* gamma;
+  const int32_t* beta;
+  const uint8_t* factor;
+  uint32_t words_and_scale; /* channels / 4 in the upper half */
+  uint32_t minus_offset;
+  int32_t multiplier;
+} layer_norm_rows;
+
+void mcuf_layer_norm_sums_dsp(const int8_t* x, int32_t words, int32_t* sums);
+void mcuf_layer_norm_factor_sums_dsp(const int8_t* x, const uint8_t* factor, int32_t words, moments* sums);
+void mcuf_layer_norm_rows_dsp(const layer_norm_rows* rows);
+void mcuf_layer_norm_factor_rows_dsp(const layer_norm_rows* rows);
+
+/* A token whose channels are all in words of four, by assembly where its 16-bit products hold. */
+static void norm_words(const mcuf_int_layer_norm_params* p, const int8_t* x, int8_t* output, layer_norm_rows* rows) {
+  const int32_t d = p->features, words = d / 4;
+  moments m;
+  if (p->factor != NULL) {
+    mcuf_layer_norm_factor_sums_dsp(x, p->factor, words, &m);
+  } else { /* sums of the values as they are; the zero point is taken off them */
+    int32_t sums[2];
+    mcuf_layer_norm_sums_dsp(x, words, sums);
+    m.sum = sums[0] - d * p->zero_point;
+    m.squares = sums[1] + p->zero_point * (d * p->zero_point - 2 * sums[0]);
+  }
+  const normalisation n = normalise(p, &m);
+  if (n.scale > (uint32_t)(p->factor == NULL ? 32767 : MAX_FACTOR_SCALE)) {
+    write_channels(p, &n, x, output);
+    return;
+  }
+  rows->x = x;
+  rows->output = output;
+  rows->words_and_scale = (uint32_t)words << 16 | n.scale;
+  rows->minus_offset = 0u - n.offset - n.scale * (uint32_t)p->zero_point;
+  rows->multiplier = n.multiplier;
+  if (p->factor == NULL) {
+    mcuf_layer_norm_rows_dsp(rows);
+  } else {
+    mcuf_layer_norm_factor_rows_dsp(rows);
+  }
+}
+#endif
 
 mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const int8_t* input, int8_t* output) {
   const int32_t d = p->features;
   const size_t bytes = (size_t)p->tokens * (size_t)d;
   if (output != input && mcuf_overlap(output, bytes, input, bytes)) return MCUF_ERROR_OVERLAP;
+#if MCUF_DSP
+  if (d % 4 == 0 && d <= MAX_DSP_FEATURES && (p->factor == NULL || p->zero_point == 0)) {
+    layer_norm_rows rows = {NULL, NULL, p->gamma, p->beta, p->factor, 0, 0, 0};
+    for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) norm_words(p, input, output, &rows);
+    return MCUF_OK;
+  }
+#endif
   for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) {
-    int32_t sum = 0;
-    int64_t squares = 0;
-    for (int32_t c = 0; c < d; ++c) {
-      const int32_t x = (input[c] - p->zero_point) * (p->factor != NULL ? p->factor[c] : 1);
-      sum += x;
-      squares += (int64_t)x * x;
-    }
-    uint64_t variance = (uint64_t)(d * squares - (int64_t)sum * sum) + (uint64_t)p->epsilon;
-    if (variance == 0) variance = 1; /* all differences are 0 then */
-    const normalisation n = normalise(d, sum, variance);
-    for (int32_t c = 0; c < d; ++c) {
-      const int32_t x = (input[c] - p->zero_point) * (p->factor != NULL ? p->factor[c] : 1);
-      const int32_t difference = (int32_t)(n.scale * (uint32_t)x - n.offset);
-      const int32_t normal = mcuf_mulhi_round(difference, n.multiplier);
-      output[c] = mcuf_sat8((normal * p->gamma[c] + p->beta[c]) >> 16);
-    }
+    const moments m = add_channels(p, input);
+    const normalisation n = normalise(p, &m);
+    write_channels(p, &n, input, output);
   }
   return MCUF_OK;
 }

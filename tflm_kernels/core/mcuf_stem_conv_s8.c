@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mcuf_stem_conv_s8.h"
 
+#include "mcuf_block.h"
 #include "mcuf_dot.h"
 #include "mcuf_fixed_point.h"
 
@@ -29,7 +30,7 @@ static void gather_taps(const mcuf_stem_conv_params* p, const int8_t* input, int
   for (int32_t y = 2 * out_y - 1; y <= 2 * out_y + 1; ++y) {
     for (int32_t x = 2 * out_x - 1; x <= 2 * out_x + 1; ++x, target += c) {
       if (y >= 0 && y < p->height && x >= 0 && x < p->width) {
-        mcuf_expand_s16(input + ((ptrdiff_t)y * p->width + x) * c, c, -128, target);
+        mcuf_expand_s16(input + ((ptrdiff_t)y * p->width + x) * c, c, target);
       } else {
         for (int32_t i = 0; i < c; ++i) target[i] = (int16_t)p->pad_value;
       }
@@ -57,7 +58,13 @@ mcuf_status mcuf_stem_conv_s8(const mcuf_stem_conv_params* p, const int8_t* inpu
       const int8_t* weights = p->weights + (ptrdiff_t)o * k;
       int32_t acc[8];
       for (int32_t i = 0; i < 8; ++i) acc[i] = p->bias[o + (i >= 4 ? pair - 1 : 0)];
-      mcuf_dot_4x2(taps, weights, weights + (ptrdiff_t)(pair - 1) * k, k, -128, acc);
+      for (int32_t start = 0; start < k; start += MCUF_DOT_PIECE) {
+        const int32_t count = k - start < MCUF_DOT_PIECE ? k - start : MCUF_DOT_PIECE;
+        int16_t rows[2][MCUF_DOT_PIECE];
+        mcuf_expand_s16(weights + start, count, rows[0]);
+        mcuf_expand_s16(weights + (ptrdiff_t)(pair - 1) * k + start, count, rows[1]);
+        mcuf_dot_4x2(taps + start, k, rows[0], rows[1], count, acc);
+      }
       for (int32_t j = 0; j < pair; ++j) {
         for (int32_t t = 0; t < count; ++t) {
           const ptrdiff_t at = (ptrdiff_t)(first + t) * n + o + j;

@@ -18,6 +18,7 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
       p->kv_heads % p->kv_heads_at_once != 0 || p->qkv.staged.tile_bytes != p->proj.staged.tile_bytes) {
     return MCUF_ERROR_SIZE;
   }
+  if (p->qkv.packing == MCUF_PACKING_PAIRS && p->head_dim % 2 != 0) return MCUF_ERROR_SIZE; /* heads start at rows */
   mcuf_int_layer_norm_params norm = p->norm;
   mcuf_in_place_fc_params qkv = p->qkv, proj = p->proj;
   norm.tokens = qkv.tokens = proj.tokens = p->tokens;
@@ -41,7 +42,7 @@ typedef struct {
   int32_t pass_width; /* channels of one pass's queries */
   int32_t kept_width; /* channels of the outputs that wait for the last pass */
   int32_t work;       /* of a fully connected layer or of four attention rows */
-  int32_t keys;       /* int8 [kv_heads_at_once, tokens, head_dim]; values as many: [.., head_dim, tokens] */
+  int32_t keys;       /* of kv_heads_at_once heads, as mcuf_attention_rows.h stores them; values as many */
   int32_t kept;       /* int8 [tokens, kept_width] */
   int32_t normal;     /* int8 [block, d] */
   int32_t queries;    /* int8 [block, pass_width], or keys or values of a block */
@@ -57,7 +58,7 @@ static attention_parts parts_of(int32_t tokens, int32_t block, int32_t d, int32_
   a.work = mcuf_in_place_fc_s8_scratch_bytes(d > q_width ? d : q_width, tile_bytes, 0); /* no input is overwritten */
   const int32_t rows = mcuf_attention_rows_scratch_bytes(tokens, head_dim);
   if (rows > a.work) a.work = rows;
-  a.keys = kv_heads_at_once * head_dim * tokens;
+  a.keys = kv_heads_at_once * mcuf_attention_keys_bytes(tokens, head_dim);
   a.kept = tokens * a.kept_width;
   a.normal = block * d;
   a.queries = block * a.pass_width;
@@ -87,9 +88,9 @@ static mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count
   fc.block = tokens;
   fc.out_features = count;
   if (fc.staged.tile_bytes > 0) {
-    fc.staged.offset += row * fc.in_features;
+    fc.staged.offset += (int32_t)mcuf_packed_offset(row, fc.in_features, fc.packing);
   } else {
-    fc.weights += (ptrdiff_t)row * fc.in_features;
+    fc.weights += mcuf_packed_offset(row, fc.in_features, fc.packing);
   }
   fc.bias += row;
   fc.multiplier += row;
@@ -107,15 +108,15 @@ static mcuf_status make_keys(const attention_state* s, int32_t head, int32_t fir
   const mcuf_streamed_attention_params* p = s->p;
   const int32_t dim = p->head_dim;
   const int32_t k_row = (p->num_heads + head) * dim, v_row = k_row + p->kv_heads * dim;
+  const mcuf_attention_rows_shape shape = {p->tokens, dim, dim, p->zero_point};
   for (int32_t i = 0; i < p->kv_heads_at_once; ++i) {
-    int8_t* keys = s->keys + ((ptrdiff_t)i * p->tokens + first) * dim;
-    mcuf_status status = qkv_rows(s, k_row + i * dim, dim, count, keys);
-    if (status == MCUF_OK) status = qkv_rows(s, v_row + i * dim, dim, count, s->queries);
+    const ptrdiff_t at = (ptrdiff_t)i * mcuf_attention_keys_bytes(p->tokens, dim);
+    mcuf_status status = qkv_rows(s, k_row + i * dim, dim, count, s->queries);
     if (status != MCUF_OK) return status;
-    int8_t* values = s->values + (ptrdiff_t)i * dim * p->tokens + first;
-    for (int32_t t = 0; t < count; ++t) {
-      for (int32_t c = 0; c < dim; ++c) values[(ptrdiff_t)c * p->tokens + t] = s->queries[(ptrdiff_t)t * dim + c];
-    }
+    mcuf_attention_store_keys(&shape, s->keys + at, first, count, s->queries, dim);
+    status = qkv_rows(s, v_row + i * dim, dim, count, s->queries);
+    if (status != MCUF_OK) return status;
+    mcuf_attention_store_values(&shape, s->values + at, first, count, s->queries, dim);
   }
   return MCUF_OK;
 }
@@ -124,15 +125,14 @@ static mcuf_status make_keys(const attention_state* s, int32_t head, int32_t fir
 static void attend(const attention_state* s, int32_t head, int32_t count, int8_t* output, int32_t out_stride) {
   const mcuf_streamed_attention_params* p = s->p;
   const int32_t dim = p->head_dim, group = p->num_heads / p->kv_heads;
-  const mcuf_attention_rows_shape shape = {p->tokens, dim, dim, out_stride, p->zero_point};
-  const mcuf_attention_rows_scratch rows = mcuf_attention_rows_place(s->work, p->tokens);
+  const mcuf_attention_rows_shape shape = {p->tokens, dim, out_stride, p->zero_point};
   for (int32_t h = 0; h < group * p->kv_heads_at_once; ++h) {
-    const ptrdiff_t kv = (ptrdiff_t)(h / group) * dim * p->tokens;
+    const ptrdiff_t kv = (ptrdiff_t)(h / group) * mcuf_attention_keys_bytes(p->tokens, dim);
     for (int32_t t = 0; t < count; t += MCUF_TOKEN_BLOCK) {
       const int32_t left = count - t;
       mcuf_attention_rows(&shape, p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * (head + h),
                           s->queries + (ptrdiff_t)t * s->size.pass_width + (ptrdiff_t)h * dim, s->size.pass_width,
-                          s->keys + kv, s->values + kv, left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, &rows,
+                          s->keys + kv, s->values + kv, left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, s->work,
                           output + (ptrdiff_t)t * out_stride + (ptrdiff_t)h * dim);
     }
   }

@@ -2,11 +2,11 @@
 //
 // mcuformer.DecomposedPatchEmbed: image -> tokens; see core/mcuf_decomposed_patch_embed_s8.h.
 //   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C]
-//            int8 or none; bias [d] int32; multiplier [d] int32; position [1,N,d] int8 or none; position_scale [d]
+//            int8, in pairs [fields,ceil(d/2),16*C,2], or none; bias [d] int32; multiplier [d] int32; position [1,N,d] int8 or none; position_scale [d]
 //            int16, none without position
 //   output   [1,N,d], N = floor(H / patch_size) * floor(W / patch_size); may stand over the image
-//   options  patch_size, zero_point; without image also strip_rows (patch_size or 4), image_height, image_width,
-//   channels;
+//   options  patch_size, zero_point; packing of the weights, MCUF_PACKING_ROWS where left out; without image also
+//            strip_rows (patch_size or 4), image_height, image_width, channels;
 //            without weights these are staged (see staged_weights.h): also tile_bytes, weights_offset, blocks
 #include "../core/mcuf_decomposed_patch_embed_s8.h"
 #include "../external_context.h"
@@ -27,6 +27,7 @@ struct OpData {
   int16_t strip_rows;  // 0: the image is a tensor
   int16_t image_height;
   int16_t image_width;
+  uint8_t packing;
 };
 
 mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* node, const OpData& data) {
@@ -37,6 +38,7 @@ mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* no
   params.patch_size = data.patch_size;
   params.embed_dim = Dim(Output(context, node, 0), -1);
   params.zero_point = data.zero_point;
+  params.packing = data.packing;
   params.weights = Data<int8_t>(Input(context, node, kWeights));
   params.bias = Data<int32_t>(Input(context, node, kBias));
   params.multiplier = Data<int32_t>(Input(context, node, kMultiplier));
@@ -83,8 +85,12 @@ Status Prepare(Context* context, Node* node) {
   const int64_t fields = (patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
   const int64_t tokens = (height / patch_size) * (width / patch_size), d = Dim(output, -1);
   check.ShapeIs(output, "output", Shape(1, tokens, d));
+  data->packing = check.Packing();
   if (check.Has(kWeights)) {
-    check.Constant(kWeights, "weights", kInt8, Shape(fields * fields, d, MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels));
+    const int64_t inputs = MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels;
+    check.Constant(kWeights, "weights", kInt8,
+                   data->packing == MCUF_PACKING_PAIRS ? Shape(fields * fields, (d + 1) / 2, inputs, 2)
+                                                       : Shape(fields * fields, d, inputs));
   } else {
     CheckStagedOptions(&check, node);
     check.Option("blocks", 1, MCUF_MAX_TOKENS);
@@ -96,7 +102,7 @@ Status Prepare(Context* context, Node* node) {
   check.Require(check.Has(kPosition) == check.Has(kPositionScale), "position and position_scale go together");
   if (!check.ok()) return kError;
   const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
-  check.Core(mcuf_decomposed_patch_embed_s8_check(&params), "bias from -2^30 to 2^30, multiplier from 0");
+  check.Core(mcuf_decomposed_patch_embed_s8_check(&params), "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned");
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
   check.Scratch(

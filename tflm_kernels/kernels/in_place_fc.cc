@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.InPlaceFC: a fully connected layer on each token; see core/mcuf_in_place_fc_s8.h.
-//   inputs   x [1,N,S] or [N,S] int8, its first `in` channels are read; weights [out,in] int8 or none;
+//   inputs   x [1,N,S] or [N,S] int8, its first `in` channels are read; weights [out,in] int8, in
+//            pairs [ceil(out/2),in rounded up to even,2], or none;
 //            bias [out] int32; multiplier [out] int32; gelu_table [256] int8 or none; residual [..,out] int8 or none;
 //            residual_scale [out] int16, none without residual
 //   output   as x with `out` channels, may stand over x, or over residual
-//   options  zero_point; without weights these are staged (see staged_weights.h): also in_features, tile_bytes,
+//   options  zero_point; packing of the weights, MCUF_PACKING_ROWS where left out; without weights these are staged (see staged_weights.h): also in_features, tile_bytes,
 //            weights_offset, block
 #include "../core/mcuf_in_place_fc_s8.h"
 #include "../mcuformer_ops.h"
@@ -20,6 +21,7 @@ enum { kX, kWeights, kBias, kMultiplier, kGeluTable, kResidual, kResidualScale, 
 struct OpData {
   int scratch;
   int8_t zero_point;
+  uint8_t packing;
 };
 
 mcuf_in_place_fc_params Params(const Context* context, const Node* node, const OpData& data) {
@@ -27,8 +29,12 @@ mcuf_in_place_fc_params Params(const Context* context, const Node* node, const O
   const EvalTensor* weights = Input(context, node, kWeights);
   mcuf_in_place_fc_params params;
   params.tokens = Tokens(x);
-  params.in_features = weights == nullptr ? CheckedOption(node, "in_features") : Dim(weights, 1);
   params.in_stride = Dim(x, -1);
+  params.in_features = weights == nullptr ? CheckedOption(node, "in_features") : Dim(weights, 1);
+  if (data.packing == MCUF_PACKING_PAIRS && params.in_features == params.in_stride + 1) {
+    params.in_features = params.in_stride;  // was rounded up to even
+  }
+  params.packing = data.packing;
   params.out_features = Dim(Output(context, node, 0), -1);
   params.zero_point = data.zero_point;
   params.weights = Data<int8_t>(weights);
@@ -52,8 +58,11 @@ Status Prepare(Context* context, Node* node) {
   const EvalTensor* output = check.OutputActivation();
   const int64_t out = Dim(output, -1);
   check.SameTokens(output, "output", x);
+  data->packing = check.Packing();
   if (check.Has(kWeights)) {
-    check.Constant(kWeights, "weights", kInt8, Shape(out, check.InputDim(kWeights, 1)));
+    const int64_t in = check.InputDim(kWeights, 1);
+    const bool pairs = data->packing == MCUF_PACKING_PAIRS;
+    check.Constant(kWeights, "weights", kInt8, pairs ? Shape((out + 1) / 2, in + in % 2, 2) : Shape(out, in));
   } else {
     CheckStagedOptions(&check, node);
     check.Option("in_features", 1, MCUF_MAX_FEATURES);
@@ -69,7 +78,7 @@ Status Prepare(Context* context, Node* node) {
   data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
   if (!check.ok()) return kError;
   const mcuf_in_place_fc_params params = Params(context, node, *data);
-  check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), "bias from -2^30 to 2^30, multiplier from 0");
+  check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned");
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
   check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features, params.staged.tile_bytes, params.block),
                 &data->scratch);

@@ -205,6 +205,16 @@ int64_t PrepareCheck::Option(const char* key, int64_t min, int64_t max) {
   return value;
 }
 
+uint8_t PrepareCheck::Packing() {
+  int64_t value = 0;
+  const int length = node_->custom_initial_data_size;
+  if (!ok_ || !ReadInt(static_cast<const uint8_t*>(node_->custom_initial_data),
+                       static_cast<size_t>(length < 0 ? 0 : length), "packing", &value)) {
+    return MCUF_PACKING_ROWS;
+  }
+  return static_cast<uint8_t>(Option("packing", MCUF_PACKING_ROWS, MCUF_PACKING_PAIRS));
+}
+
 void PrepareCheck::Require(bool condition, const char* message) {
   if (!ok_ || condition) return;
   MCUF_LOG(context_, "%s: %s", op_, message);

@@ -5,6 +5,7 @@
 #ifndef MCUF_KERNELS_KERNEL_CHECK_H_
 #define MCUF_KERNELS_KERNEL_CHECK_H_
 
+#include "../core/mcuf_packing.h"
 #include "../core/mcuf_types.h"
 #include "../tflm_compat.h"
 
@@ -74,6 +75,9 @@ class PrepareCheck {
 
   // An integer option; `min` after a failure.
   int64_t Option(const char* key, int64_t min, int64_t max);
+
+  // The packing of weights: option "packing", plain rows where there is none.
+  uint8_t Packing();
 
   void Require(bool condition, const char* message);
 

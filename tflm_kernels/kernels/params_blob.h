@@ -46,8 +46,8 @@ class ParamsBlob {
   // Sections [weights, bias, multiplier] from `section`, for tokens of in_features channels; sizes that contradict each
   // other make in_features 0. With tile_bytes the weights are staged: their section is empty, they lie at *offset of
   // the weights file, which then moves on to what comes behind them.
-  mcuf_in_place_fc_params FullyConnected(int section, int32_t zero_point, int32_t in_features, int32_t tile_bytes,
-                                         int32_t* offset) const;
+  mcuf_in_place_fc_params FullyConnected(int section, int32_t zero_point, int32_t in_features, int32_t packing,
+                                         int32_t tile_bytes, int32_t* offset) const;
 
  private:
   int32_t Word(int index) const { return reinterpret_cast<const int32_t*>(data_)[index]; }

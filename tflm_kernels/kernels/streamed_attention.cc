@@ -4,8 +4,8 @@
 // core/mcuf_streamed_attention_s8.h.
 //   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h); none
 //              0 int32 block, kv_heads, kv_heads_at_once, head_dim, attention zero point, norm zero point, epsilon low
-//              and
-//                high word, qkv zero point, proj zero point, tile_bytes and weights_offset of staged weights (0: not)
+//                and high word, qkv zero point, proj zero point, tile_bytes and weights_offset of staged weights (0:
+//                not), packing of the weights
 //              1 gamma [d] int16, 2 beta [d] int32, 3 factor [d] uint8 or none, 4 head_params [heads,4] int32,
 //              5 residual_scale [d] int16, 6 .. 8 weights, bias, multiplier of qkv, 9 .. 11 of proj; staged
 //                weights are empty here and lie one behind the other in the weights file, at multiples of 16 bytes
@@ -35,6 +35,7 @@ enum {
   kProjZeroPoint,
   kTileBytes,
   kWeightsOffset,
+  kPacking,
   kScalarCount
 };
 
@@ -61,10 +62,11 @@ mcuf_streamed_attention_params Params(const Context* context, const Node* node, 
   params.norm = blob.LayerNorm(kNorm, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
   const int32_t tile_bytes = scalars[kTileBytes];
   int32_t offset = scalars[kWeightsOffset];
-  params.qkv = blob.FullyConnected(kQkv, scalars[kQkvZeroPoint], params.norm.features, tile_bytes, &offset);
+  params.qkv = blob.FullyConnected(kQkv, scalars[kQkvZeroPoint], params.norm.features, scalars[kPacking],
+                                   tile_bytes, &offset);
   const int64_t q_width = int64_t{params.num_heads} * params.head_dim;
   const int32_t proj_in = q_width < 0 || q_width > MCUF_MAX_FEATURES ? 0 : static_cast<int32_t>(q_width);
-  params.proj = blob.FullyConnected(kProj, scalars[kProjZeroPoint], proj_in, tile_bytes, &offset);
+  params.proj = blob.FullyConnected(kProj, scalars[kProjZeroPoint], proj_in, scalars[kPacking], tile_bytes, &offset);
   params.proj.residual_scale = blob.Data<int16_t>(kResidualScale);
   return params;
 }

@@ -3,7 +3,8 @@
 // mcuformer.StreamedMLP: the MLP half of a layer in place on the residual stream; see core/mcuf_streamed_mlp_s8.h.
 //   inputs   stream [1,N,d] int8; params [bytes] uint8: sections (see params_blob.h); none
 //              0 int32 block, norm zero point, epsilon low and high word, index of the layer with GELU (-1: none),
-//                tile_bytes and weights_offset of staged weights (0: not staged), then the zero point of every layer
+//                tile_bytes and weights_offset of staged weights (0: not staged), packing of the weights, then the
+//                zero point of every layer
 //              1 gamma [d] int16, 2 beta [d] int32, 3 factor [d] uint8 or none, 4 gelu_table [256] int8,
 //              5 residual_scale [d] int16, then weights, bias, multiplier of every layer; staged
 //                weights are empty here and lie one behind the other in the weights file, at multiples of 16 bytes
@@ -20,7 +21,7 @@ namespace {
 
 enum { kStream, kParams, kWeights, kInputs };
 enum { kScalars, kNorm, kGeluTable = kNorm + 3, kResidualScale, kFirstFc };
-enum { kBlock, kNormZeroPoint, kEpsilonLow, kEpsilonHigh, kGeluLayer, kTileBytes, kWeightsOffset, kFirstZeroPoint };
+enum { kBlock, kNormZeroPoint, kEpsilonLow, kEpsilonHigh, kGeluLayer, kTileBytes, kWeightsOffset, kPacking, kFirstZeroPoint };
 
 struct OpData {
   int scratch;
@@ -48,7 +49,8 @@ mcuf_streamed_mlp_params Params(const Context* context, const Node* node, const 
   int32_t offset = scalars[kWeightsOffset], features = params.norm.features;
   for (int32_t i = 0; i < params.fc_count; ++i) {
     params.fcs[i] =
-        blob.FullyConnected(kFirstFc + 3 * i, scalars[kFirstZeroPoint + i], features, scalars[kTileBytes], &offset);
+        blob.FullyConnected(kFirstFc + 3 * i, scalars[kFirstZeroPoint + i], features, scalars[kPacking],
+                            scalars[kTileBytes], &offset);
     features = params.fcs[i].out_features;
     if (i == scalars[kGeluLayer]) params.fcs[i].gelu_table = blob.Data<int8_t>(kGeluTable);
   }

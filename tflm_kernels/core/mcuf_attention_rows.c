@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mcuf_attention_rows.h: what all cores share, and the portable softmax and weighted sum. */
+#include "mcuf_attention_rows.h"
+
+#include "mcuf_fixed_point.h"
+#include "mcuf_softmax_table.h"
+#include "mcuf_target.h"
+
+#if MCUF_DSP
+#define KEYS_PACKING MCUF_PACKING_PAIRS
+#else
+#define KEYS_PACKING MCUF_PACKING_ROWS
+#endif
+
+#if !MCUF_DSP
+void mcuf_attention_store_keys(const mcuf_attention_rows_shape* p, int8_t* keys, int32_t first, int32_t count,
+                               const int8_t* source, int32_t stride) {
+  for (int32_t j = 0; j < count; ++j) {
+    const int8_t* row = source + (ptrdiff_t)j * stride;
+    int8_t* target = keys + (ptrdiff_t)(first + j) * p->head_dim;
+    for (int32_t c = 0; c < p->head_dim; ++c) target[c] = row[c] < MCUF_K_FLOOR ? MCUF_K_FLOOR : row[c];
+  }
+}
+
+void mcuf_attention_store_values(const mcuf_attention_rows_shape* p, int8_t* values, int32_t first, int32_t count,
+                                 const int8_t* source, int32_t stride) {
+  const int32_t tokens = mcuf_round_up_even(p->tokens);
+  for (int32_t j = 0; j < count; ++j) {
+    const int8_t* row = source + (ptrdiff_t)j * stride;
+    int8_t* target = values + first + j;
+    for (int32_t c = 0; c < p->head_dim; ++c) target[(ptrdiff_t)c * tokens] = row[c];
+  }
+}
+#endif
+
+mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head) {
+  const int32_t zeros = mcuf_clz32(sum);                       /* 8 .. 17 */
+  const uint32_t inverse = 0xFFFFFFFFu / (sum << zeros >> 16); /* 2^48 / normalised sum: 17 bits */
+  mcuf_row_scale r;
+  r.multiplier = (int32_t)(((uint64_t)inverse * (uint32_t)head[1]) >> 17);
+  r.shift = 30 - head[2] - zeros; /* 1 .. 30 */
+  return r;
+}
+
+/* rows: 1 or 4 */
+static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* q, int32_t q_stride,
+                   const int8_t* keys, const int8_t* values, int32_t rows, void* scratch, int8_t* output) {
+  const int32_t tokens = mcuf_round_up_even(p->tokens);
+  int32_t* scores = (int32_t*)scratch;
+  int16_t* numerators = (int16_t*)(scores + (ptrdiff_t)MCUF_TOKEN_BLOCK * tokens);
+  int16_t* block = numerators + (ptrdiff_t)MCUF_TOKEN_BLOCK * tokens;
+  mcuf_row_scale scale[MCUF_TOKEN_BLOCK];
+  mcuf_block_fill(block, p->head_dim, rows, q, q_stride, 0, p->head_dim);
+  mcuf_block_dot(keys, KEYS_PACKING, p->tokens, p->head_dim, block, rows, scores);
+  mcuf_softmax_rows(scores, p->tokens, rows, head, numerators, scale);
+  mcuf_weigh_rows(p, numerators, values, rows, scale, output);
+}
+
+void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* q, int32_t q_stride,
+                         const int8_t* keys, const int8_t* values, int32_t count, void* scratch, int8_t* output) {
+  if (count == MCUF_TOKEN_BLOCK) {
+    attend(p, head, q, q_stride, keys, values, count, scratch, output);
+    return;
+  }
+  for (int32_t t = 0; t < count; ++t) {
+    attend(p, head, q + (ptrdiff_t)t * q_stride, q_stride, keys, values, 1, scratch,
+           output + (ptrdiff_t)t * p->out_stride);
+  }
+}
+
+#if !MCUF_DSP
+/* Numerators: [rows, tokens rounded up to even]. */
+void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head, int16_t* numerators,
+                       mcuf_row_scale* scale) {
+  const int32_t multiplier = head[0], factor = 1 << head[3];
+  for (int32_t t = 0; t < rows; ++t) {
+    int16_t* e = numerators + (ptrdiff_t)t * mcuf_round_up_even(tokens);
+    int32_t max = scores[t];
+    for (int32_t j = 1; j < tokens; ++j) max = scores[j * rows + t] > max ? scores[j * rows + t] : max;
+    uint32_t sum = 0;
+    for (int32_t j = 0; j < tokens; ++j) {
+      const int32_t index = mcuf_mulhi_round((max - scores[j * rows + t]) * factor, multiplier);
+      e[j] = mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST];
+      sum += (uint32_t)e[j];
+    }
+    if (tokens % 2 != 0) e[tokens] = 0;
+    scale[t] = mcuf_scale_of_row(sum, head);
+  }
+}
+#endif
+
+#if MCUF_PORTABLE
+void mcuf_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values, int32_t rows,
+                     const mcuf_row_scale* scale, int8_t* output) {
+  const int32_t tokens = mcuf_round_up_even(p->tokens);
+  for (int32_t c = 0; c < p->head_dim; c += 2) {
+    const int32_t pair = c + 1 < p->head_dim ? 2 : 1;
+    int32_t acc[2 * MCUF_TOKEN_BLOCK];
+    mcuf_block_dot(values + (ptrdiff_t)c * tokens, MCUF_PACKING_ROWS, pair, tokens, numerators, rows, acc);
+    for (int32_t t = 0; t < rows; ++t) {
+      for (int32_t i = 0; i < pair; ++i) {
+        const int32_t high = mcuf_mulhi_round(acc[i * rows + t], scale[t].multiplier);
+        const int32_t value = (high + (1 << (scale[t].shift - 1))) >> scale[t].shift;
+        output[(ptrdiff_t)t * p->out_stride + c + i] = mcuf_sat8(p->zero_point + value);
+      }
+    }
+  }
+}
+#endif

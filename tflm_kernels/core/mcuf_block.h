@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inner products of up to four tokens with rows of weights: what the fully connected layers, the patch embedding and
+ * the scores of attention are made of. Internal to the core.
+ *
+ * A block is a copy of those tokens in the form that the core's kernels like best (mcuf_target.h); that copy is also
+ * what makes overwriting the tokens safe. */
+#ifndef MCUF_BLOCK_H_
+#define MCUF_BLOCK_H_
+
+#include "mcuf_packing.h"
+#include "mcuf_types.h"
+
+#define MCUF_TOKEN_BLOCK 4
+
+/* Bytes of a block, 4-byte aligned, a multiple of 16. k: inputs a token. */
+static inline int32_t mcuf_block_bytes(int32_t k) {
+  return MCUF_TOKEN_BLOCK * mcuf_round_up_even(k) * (int32_t)sizeof(int16_t);
+}
+
+/* Copies values [at, at + n) of count (1 .. 4) tokens of k values; the tokens are stride bytes apart. source NULL:
+ * zeros. Parts are filled with rising `at`, up to k. */
+void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
+                     int32_t n);
+
+/* Some rows of a fully connected layer; the pointers start at the first of them, an even one where packed in pairs.
+ * The arithmetic is told in mcuf_in_place_fc_s8.h. */
+typedef struct {
+  const int8_t* weights; /* 4-byte aligned where packed in pairs */
+  int32_t packing;       /* MCUF_PACKING_* */
+  int32_t in_features;
+  int32_t out_features; /* rows */
+  int32_t zero_point;
+  const int32_t* bias;
+  const int32_t* multiplier;
+  const int16_t* residual_scale; /* NULL without residual */
+  const int8_t* gelu_table;      /* [256] or NULL */
+} mcuf_fc_rows;
+
+/* Outputs of the rows for a block of count (1 .. 4) tokens. residual (or NULL) and output start at the first token and
+ * row; their tokens are stride bytes apart. output may equal residual. */
+void mcuf_block_fc(const mcuf_fc_rows* rows, const int16_t* block, int32_t count, const int8_t* residual,
+                   int8_t* output, int32_t stride);
+
+/* acc[o, t] += sum_i weights[o, i] * token t, for out_features rows and count = 1, 2 or 4 tokens.
+ * acc: int32 [out_features rounded up to even, count]; what is added to a row too many is of no meaning. */
+void mcuf_block_accumulate(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k,
+                           const int16_t* block, int32_t count, int32_t* acc);
+
+/* The same with the sums alone: acc need not be set before. */
+void mcuf_block_dot(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k, const int16_t* block,
+                    int32_t count, int32_t* acc);
+
+/* The number of tokens that mcuf_block_accumulate takes at once where `left` are left. */
+static inline int32_t mcuf_block_count(int32_t left) {
+  return left >= MCUF_TOKEN_BLOCK ? MCUF_TOKEN_BLOCK : left >= 2 ? 2 : 1;
+}
+
+#endif /* MCUF_BLOCK_H_ */

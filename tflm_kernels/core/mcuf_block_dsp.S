@@ -1,0 +1,765 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Kernels for Cortex-M with the DSP extension; mcuf_block_dsp.h tells what they do and how their arguments lie.
+ * In all of them: r0 walks over the activations, r1 over the weights. */
+#include "mcuf_target.h"
+
+#if MCUF_DSP
+    .syntax unified
+    .thumb
+    .text
+
+/* Frame of every kernel, below the saved registers; the struct's address is the saved r0. */
+    .equ END, 0          /* weights' address where the loop ends */
+    .equ ENTRY, 4        /* where the unrolled loop is entered */
+    .equ BIAS_HI, 8
+    .equ CHUNK, 12       /* separations done in this pair */
+    .equ HIGH, 16        /* int32[4]: sums of the second row so far */
+    .equ FRAME, 32
+    .equ ARGS, FRAME     /* saved r0 */
+
+    .macro function name
+    .global \name
+    .type \name, %function
+    .p2align 2
+\name:
+    push {r0, r4-r11, lr}
+    sub sp, #FRAME
+    .endm
+
+    .macro end_function name
+    add sp, #FRAME
+    pop {r0, r4-r11, pc}
+    .size \name, . - \name
+    .endm
+
+/* The address `label` + number at `offset` of the struct in r0, as a branch target, to ENTRY. */
+    .macro set_entry label, offset
+    ldr r2, [r0, #\offset]
+    adr r3, \label
+    add r3, r2
+    orr r3, r3, #1
+    str r3, [sp, #ENTRY]
+    .endm
+
+/* ---- four tokens: mixed sums in r6 r8 r10 r12, sums of the first row in r7 r9 r11 lr ---- */
+
+/* Two inputs of two rows: 48 bytes of code. The sums start from a0 .. a3 where they are given. */
+    .macro step4 a0=r7, a1=r9, a2=r11, a3=lr, m0=r6, m1=r8, m2=r10, m3=r12
+    ldr r2, [r1], #4
+    ldrd r4, r5, [r0], #8
+    sxtb16 r3, r2
+    smlad r6, r4, r2, \m0
+    smlad r7, r4, r3, \a0
+    smlad r8, r5, r2, \m1
+    smlad r9, r5, r3, \a1
+    ldrd r4, r5, [r0], #8
+    smlad r10, r4, r2, \m2
+    smlad r11, r4, r3, \a2
+    smlad r12, r5, r2, \m3
+    smlad lr, r5, r3, \a3
+    .endm
+    .equ STEP4_BYTES, 48
+    .equ UNROLL4, 16     /* steps; chunks_after_first() in mcuf_block_dsp.c knows it */
+
+    .macro unmix4
+    sub r6, r6, r7
+    sub r8, r8, r9
+    sub r10, r10, r11
+    sub r12, r12, lr
+    .endm
+
+/* Mixed sums, less the first row's, to the second row's on top of start. */
+    .macro add_high4 s0, s1, s2, s3
+    add r6, \s0, r6, asr #8
+    add r8, \s1, r8, asr #8
+    add r10, \s2, r10, asr #8
+    add r12, \s3, r12, asr #8
+    .endm
+
+    .macro requantise_store4 lo, hi
+    smmlar \lo, \lo, r2, r4
+    smmlar \hi, \hi, r3, r4
+    ssat \lo, #8, \lo
+    ssat \hi, #8, \hi
+    strb \lo, [r0, #-2]
+    strb \hi, [r0, #-1]
+    .endm
+
+    .macro residual4 lo, hi
+    ldrsb r4, [r0, #-2]
+    ldrsb r5, [r0, #-1]
+    smlabb \lo, r4, r2, \lo
+    smlabt \hi, r5, r2, \hi
+    .endm
+
+    .macro requantise4 lo, hi
+    smmlar \lo, \lo, r2, r4
+    smmlar \hi, \hi, r3, r4
+    ssat \lo, #8, \lo
+    ssat \hi, #8, \hi
+    .endm
+
+    .macro gelu_store4 lo, hi
+    ldrb \lo, [r2, \lo]
+    ldrb \hi, [r2, \hi]
+    strb \lo, [r0, #-2]
+    strb \hi, [r0, #-1]
+    .endm
+
+/* Of the struct in r5: multipliers to r2 r3, output (advanced by a pair) to r0, zero point to r4, stride to r5; flags
+ * tell whether this was the last pair. */
+    .macro load_requantisation
+    ldr r4, [r5, #16]
+    ldrd r2, r3, [r4], #8
+    str r4, [r5, #16]
+    ldrd r0, r4, [r5, #20]
+    add r0, #2
+    subs r4, #1
+    strd r0, r4, [r5, #20]
+    ldrd r4, r5, [r5, #28]
+    .endm
+
+    function mcuf_fc4_dsp
+    set_entry fc4_loop, 56
+    movs r2, #0
+    str r2, [sp, #CHUNK]
+    ldr r1, [r0, #12]
+    mov r5, r0
+fc4_pair:                            /* r5: the struct */
+    ldmia r5, {r0, r2, r3}
+    add r2, r1
+    str r2, [sp, #END]
+    ldr lr, [r3], #4
+    ldr r4, [r3], #4
+    str r4, [sp, #BIAS_HI]
+    str r3, [r5, #8]
+    step4 lr, lr, lr, lr, lr, lr, lr, lr
+    ldr pc, [sp, #ENTRY]
+    .p2align 2
+fc4_loop:
+    .rept UNROLL4
+    step4
+    .endr
+    ldr r2, [sp, #END]
+    cmp r1, r2
+    bne fc4_loop
+    ldr r5, [sp, #ARGS]
+    ldr r2, [r5, #36]
+    cmp r2, #0
+    bne fc4_special
+    ldr r2, [sp, #BIAS_HI]
+    unmix4
+    add_high4 r2, r2, r2, r2
+    load_requantisation
+    requantise_store4 r7, r6
+    add r0, r5
+    requantise_store4 r9, r8
+    add r0, r5
+    requantise_store4 r11, r10
+    add r0, r5
+    requantise_store4 lr, r12
+    ldr r5, [sp, #ARGS]
+    bne fc4_pair
+fc4_end:
+    end_function mcuf_fc4_dsp
+
+fc4_special:
+    unmix4
+    ldr r3, [r5, #52]
+    cbnz r3, 1f
+    ldr r2, [sp, #BIAS_HI]
+    add_high4 r2, r2, r2, r2
+    b fc4_residual
+1:  ldr r4, [sp, #CHUNK]             /* several chunks: r3 separations before the last */
+    add r5, r4, #1
+    cmp r4, #0
+    bne 2f
+    ldr r2, [sp, #BIAS_HI]
+    add_high4 r2, r2, r2, r2
+    b 3f
+2:  ldr r2, [sp, #HIGH]
+    add r6, r2, r6, asr #8
+    ldr r2, [sp, #HIGH + 4]
+    add r8, r2, r8, asr #8
+    ldr r2, [sp, #HIGH + 8]
+    add r10, r2, r10, asr #8
+    ldr r2, [sp, #HIGH + 12]
+    add r12, r2, r12, asr #8
+3:  cmp r4, r3
+    beq 4f
+    str r5, [sp, #CHUNK]
+    strd r6, r8, [sp, #HIGH]
+    strd r10, r12, [sp, #HIGH + 8]
+    mov r6, r7
+    mov r8, r9
+    mov r10, r11
+    mov r12, lr
+    add r2, r1, #1024                /* MCUF_DSP_CHUNK_WORDS words */
+    str r2, [sp, #END]
+    b fc4_loop
+4:  movs r4, #0
+    str r4, [sp, #CHUNK]
+    ldr r5, [sp, #ARGS]
+fc4_residual:
+    ldrd r0, r4, [r5, #40]
+    cbz r0, fc4_gelu
+    ldr r3, [r5, #32]
+    ldr r2, [r4], #4
+    add r0, #2
+    strd r0, r4, [r5, #40]
+    residual4 r7, r6
+    add r0, r3
+    residual4 r9, r8
+    add r0, r3
+    residual4 r11, r10
+    add r0, r3
+    residual4 lr, r12
+    ldr r5, [sp, #ARGS]
+fc4_gelu:
+    ldr r2, [r5, #48]
+    str r2, [sp, #HIGH]
+    load_requantisation
+    requantise4 r7, r6
+    requantise4 r9, r8
+    requantise4 r11, r10
+    requantise4 lr, r12
+    ldr r2, [sp, #HIGH]
+    cbz r2, 5f
+    gelu_store4 r7, r6
+    add r0, r5
+    gelu_store4 r9, r8
+    add r0, r5
+    gelu_store4 r11, r10
+    add r0, r5
+    gelu_store4 lr, r12
+    b 6f
+5:  strb r7, [r0, #-2]
+    strb r6, [r0, #-1]
+    add r0, r5
+    strb r9, [r0, #-2]
+    strb r8, [r0, #-1]
+    add r0, r5
+    strb r11, [r0, #-2]
+    strb r10, [r0, #-1]
+    add r0, r5
+    strb lr, [r0, #-2]
+    strb r12, [r0, #-1]
+6:  ldr r5, [sp, #ARGS]
+    bne fc4_pair
+    b fc4_end
+
+    function mcuf_accumulate4_dsp
+    set_entry accumulate4_loop, 28
+    ldr r1, [r0, #24]
+    mov r5, r0
+accumulate4_pair:
+    ldmia r5, {r0, r2, r3}
+    add r2, r1
+    str r2, [sp, #END]
+    ldmia r3, {r7, r9, r11, lr}
+    step4 m0=r7, m1=r9, m2=r11, m3=lr
+    ldr pc, [sp, #ENTRY]
+    .p2align 2
+accumulate4_loop:
+    .rept UNROLL4
+    step4
+    .endr
+    ldr r2, [sp, #END]
+    cmp r1, r2
+    bne accumulate4_loop
+    ldr r5, [sp, #ARGS]
+    ldrd r2, r3, [r5, #8]
+    add r3, r2
+    str r3, [r5, #8]
+    unmix4
+    ldrd r0, r3, [r2, #16]
+    ldrd r4, r2, [r2, #24]
+    add_high4 r0, r3, r4, r2
+    ldrd r2, r3, [r5, #16]
+    subs r3, #1
+    stmia r2!, {r7, r9, r11, lr}
+    stmia r2!, {r6, r8, r10, r12}
+    strd r2, r3, [r5, #16]
+    bne accumulate4_pair
+    end_function mcuf_accumulate4_dsp
+
+/* ---- two tokens: mixed sums in r6 r8, sums of the first row in r7 r9 ---- */
+
+    .macro product2 a0, a1, word
+    sxtb16 r12, \word
+    smlad r6, \a0, \word, r6
+    smlad r7, \a0, r12, r7
+    smlad r8, \a1, \word, r8
+    smlad r9, \a1, r12, r9
+    .endm
+
+/* Four inputs of two rows: 48 bytes of code. */
+    .macro step2
+    ldrd r2, r3, [r1], #8
+    ldmia r0!, {r4, r5, r10, r11}
+    product2 r4, r5, r2
+    product2 r10, r11, r3
+    .endm
+
+    function mcuf_accumulate2_dsp
+    set_entry accumulate2_loop, 28
+    ldr r1, [r0, #24]
+    mov r5, r0
+accumulate2_pair:
+    ldmia r5, {r0, r2, r3}
+    add lr, r1, r2
+    ldrd r7, r9, [r3]
+    mov r6, r7
+    mov r8, r9
+    lsls r2, r2, #29                 /* an odd number of words: one word first */
+    bpl 1f
+    ldr r2, [r1], #4
+    ldrd r4, r5, [r0], #8
+    product2 r4, r5, r2
+1:  ldr pc, [sp, #ENTRY]
+    .p2align 2
+accumulate2_loop:
+    .rept 8
+    step2
+    .endr
+    cmp r1, lr
+    bne accumulate2_loop
+    ldr r5, [sp, #ARGS]
+    ldrd r2, r3, [r5, #8]
+    add r3, r2
+    str r3, [r5, #8]
+    sub r6, r6, r7
+    sub r8, r8, r9
+    ldrd r0, r3, [r2, #8]
+    add r6, r0, r6, asr #8
+    add r8, r3, r8, asr #8
+    ldrd r2, r3, [r5, #16]
+    subs r3, #1
+    strd r7, r9, [r2], #8
+    strd r6, r8, [r2], #8
+    strd r2, r3, [r5, #16]
+    bne accumulate2_pair
+    end_function mcuf_accumulate2_dsp
+
+/* ---- one token: mixed sum in r12, sum of the first row in r11; lr: where the loop ends ---- */
+
+    .macro product1 word, a
+    sxtb16 r10, \word
+    smlad r12, \a, \word, r12
+    smlad r11, \a, r10, r11
+    .endm
+
+/* Eight inputs of two rows: 56 bytes of code. */
+    .macro step1
+    ldmia.w r1!, {r2, r3, r4, r5}
+    ldmia.w r0!, {r6, r7, r8, r9}
+    product1 r2, r6
+    product1 r3, r7
+    product1 r4, r8
+    product1 r5, r9
+    .endm
+
+/* What does not fill a step: 0 to 3 words, of the bytes in r2. */
+    .macro tail1
+    tst r2, #12
+    beq 8f
+9:  ldr r3, [r1], #4
+    ldr r4, [r0], #4
+    product1 r3, r4
+    sub r2, #4
+    tst r2, #12
+    bne 9b
+8:
+    .endm
+
+    function mcuf_fc1_dsp
+    set_entry fc1_loop, 56
+    movs r2, #0
+    str r2, [sp, #CHUNK]
+    ldr r1, [r0, #12]
+    mov r5, r0
+fc1_pair:
+    ldmia r5, {r0, r2, r3}
+    add lr, r1, r2
+    ldrd r11, r4, [r3], #8
+    mov r12, r11
+    str r4, [sp, #BIAS_HI]
+    str r3, [r5, #8]
+    tail1
+    ldr pc, [sp, #ENTRY]
+    .p2align 2
+fc1_loop:
+    .rept 16
+    step1
+    .endr
+    cmp r1, lr
+    bne fc1_loop
+    ldr r5, [sp, #ARGS]
+    ldr r2, [sp, #BIAS_HI]
+    ldr r3, [r5, #36]
+    sub r12, r12, r11
+    add r12, r2, r12, asr #8
+    cbnz r3, fc1_special
+fc1_requantise:
+    ldr r4, [r5, #16]
+    ldrd r2, r3, [r4], #8
+    str r4, [r5, #16]
+    ldrd r6, r7, [r5, #20]
+    ldr r4, [r5, #28]
+    smmlar r11, r11, r2, r4
+    smmlar r12, r12, r3, r4
+    ssat r11, #8, r11
+    ssat r12, #8, r12
+    strb r11, [r6], #1
+    strb r12, [r6], #1
+    subs r7, #1
+    strd r6, r7, [r5, #20]
+    bne fc1_pair
+fc1_end:
+    end_function mcuf_fc1_dsp
+
+fc1_special:
+    ldr r3, [r5, #52]
+    ldr r4, [sp, #CHUNK]
+    cmp r4, r3
+    beq 1f
+    add r4, #1
+    str r4, [sp, #CHUNK]
+    str r12, [sp, #BIAS_HI]
+    mov r12, r11
+    add lr, r1, #1024
+    b fc1_loop
+1:  movs r4, #0
+    str r4, [sp, #CHUNK]
+    ldrd r3, r4, [r5, #40]
+    cbz r3, 2f
+    ldr r2, [r4], #4
+    ldrsb r6, [r3], #1
+    ldrsb r7, [r3], #1
+    strd r3, r4, [r5, #40]
+    smlabb r11, r6, r2, r11
+    smlabt r12, r7, r2, r12
+2:  ldr r8, [r5, #48]
+    cmp r8, #0
+    beq fc1_requantise
+    ldr r4, [r5, #16]
+    ldrd r2, r3, [r4], #8
+    str r4, [r5, #16]
+    ldrd r6, r7, [r5, #20]
+    ldr r4, [r5, #28]
+    smmlar r11, r11, r2, r4
+    smmlar r12, r12, r3, r4
+    ssat r11, #8, r11
+    ssat r12, #8, r12
+    ldrb r11, [r8, r11]
+    ldrb r12, [r8, r12]
+    strb r11, [r6], #1
+    strb r12, [r6], #1
+    subs r7, #1
+    strd r6, r7, [r5, #20]
+    bne fc1_pair
+    b fc1_end
+
+    function mcuf_accumulate1_dsp
+    set_entry accumulate1_loop, 28
+    ldr r1, [r0, #24]
+    mov r5, r0
+accumulate1_pair:
+    ldmia r5, {r0, r2, r3}
+    add lr, r1, r2
+    ldr r11, [r3]
+    mov r12, r11
+    tail1
+    ldr pc, [sp, #ENTRY]
+    .p2align 2
+accumulate1_loop:
+    .rept 8
+    step1
+    .endr
+    cmp r1, lr
+    bne accumulate1_loop
+    ldr r5, [sp, #ARGS]
+    ldrd r2, r3, [r5, #8]
+    add r3, r2
+    str r3, [r5, #8]
+    ldr r2, [r2, #4]
+    sub r12, r12, r11
+    add r12, r2, r12, asr #8
+    ldrd r2, r3, [r5, #16]
+    subs r3, #1
+    strd r11, r12, [r2], #8
+    strd r2, r3, [r5, #16]
+    bne accumulate1_pair
+    end_function mcuf_accumulate1_dsp
+
+/* ---- attention's weighted sum ---- */
+
+/* Two inputs of two rows of plain bytes: 52 bytes of code. */
+    .macro weigh_step4
+    ldr r2, [r1], #4
+    ldrd r4, r5, [r0], #8
+    sxtb16 r3, r2
+    sxtb16 r2, r2, ror #8
+    smlad r6, r4, r2, r6
+    smlad r7, r4, r3, r7
+    smlad r8, r5, r2, r8
+    smlad r9, r5, r3, r9
+    ldrd r4, r5, [r0], #8
+    smlad r10, r4, r2, r10
+    smlad r11, r4, r3, r11
+    smlad r12, r5, r2, r12
+    smlad lr, r5, r3, lr
+    .endm
+
+/* Rounded half up: the shift leaves the last bit that falls out in the carry. r0: multipliers and shifts; r4: zero
+ * point; r5: output. */
+    .macro weigh_store lo, hi
+    ldrd r2, r3, [r0], #8
+    smmulr \lo, \lo, r2
+    smmulr \hi, \hi, r2
+    asrs \lo, \lo, r3
+    adc \lo, \lo, r4
+    asrs \hi, \hi, r3
+    adc \hi, \hi, r4
+    ssat \lo, #8, \lo
+    ssat \hi, #8, \hi
+    strb \lo, [r5]
+    strb \hi, [r5, #1]
+    .endm
+
+    function mcuf_weigh4_dsp
+    set_entry weigh4_loop, 32
+    ldr r1, [r0, #12]
+    mov r5, r0
+weigh4_pair:
+    ldmia r5, {r0, r2}
+    add r2, r1
+    str r2, [sp, #END]
+    ldr r2, [r1], #4
+    ldrd r4, r5, [r0], #8
+    sxtb16 r3, r2
+    sxtb16 r2, r2, ror #8
+    smuad r6, r4, r2
+    smuad r7, r4, r3
+    smuad r8, r5, r2
+    smuad r9, r5, r3
+    ldrd r4, r5, [r0], #8
+    smuad r10, r4, r2
+    smuad r11, r4, r3
+    smuad r12, r5, r2
+    smuad lr, r5, r3
+    ldr pc, [sp, #ENTRY]
+    .p2align 2
+weigh4_loop:
+    .rept UNROLL4
+    weigh_step4
+    .endr
+    ldr r2, [sp, #END]
+    cmp r1, r2
+    bne weigh4_loop
+    ldr r5, [sp, #ARGS]
+    ldr r2, [r5, #28]
+    str r2, [sp, #HIGH]
+    ldr r0, [r5, #8]
+    ldr r4, [r5, #24]
+    ldr r5, [r5, #16]
+    weigh_store r7, r6
+    ldr r6, [sp, #HIGH]
+    add r5, r6
+    weigh_store r9, r8
+    add r5, r6
+    weigh_store r11, r10
+    add r5, r6
+    weigh_store lr, r12
+    ldr r5, [sp, #ARGS]
+    ldrd r2, r3, [r5, #16]
+    add r2, #2
+    subs r3, #1
+    strd r2, r3, [r5, #16]
+    bne weigh4_pair
+    end_function mcuf_weigh4_dsp
+
+    .macro weigh_product1 word, a
+    sxtb16 r10, \word
+    sxtb16 \word, \word, ror #8
+    smlad r11, \a, r10, r11
+    smlad r12, \a, \word, r12
+    .endm
+
+    function mcuf_weigh1_dsp
+    ldr r1, [r0, #12]
+    mov r5, r0
+weigh1_pair:
+    ldmia r5, {r0, r2}
+    add lr, r1, r2
+    movs r3, #0
+    mov r11, r3
+    mov r12, r3
+1:  tst r2, #12                      /* words that do not fill a step of four */
+    beq 2f
+    ldr r3, [r1], #4
+    ldr r4, [r0], #4
+    weigh_product1 r3, r4
+    sub r2, #4
+    b 1b
+2:  cmp r1, lr
+    beq 4f
+3:  ldmia r1!, {r2, r3, r4, r5}
+    ldmia r0!, {r6, r7, r8, r9}
+    weigh_product1 r2, r6
+    weigh_product1 r3, r7
+    weigh_product1 r4, r8
+    weigh_product1 r5, r9
+    cmp r1, lr
+    bne 3b
+4:  ldr r6, [sp, #ARGS]
+    ldr r0, [r6, #8]
+    ldr r4, [r6, #24]
+    ldr r5, [r6, #16]
+    weigh_store r11, r12
+    ldrd r2, r3, [r6, #16]
+    add r2, #2
+    subs r3, #1
+    strd r2, r3, [r6, #16]
+    mov r5, r6
+    bne weigh1_pair
+    end_function mcuf_weigh1_dsp
+
+/* ---- softmax numerators of four rows ---- */
+
+    .macro raise max, score
+    cmp \score, \max
+    it gt
+    movgt \max, \score
+    .endm
+
+/* A score to its numerator, (max - score) * factor being max times factor less score times factor. */
+    .macro numerator score, max, sum
+    mls \score, \score, r8, \max
+    smmulr \score, \score, r9
+    usat \score, #10, \score
+    ldrh \score, [r3, \score, lsl #1]
+    add \sum, \score
+    .endm
+
+/* Two of the four rows. r0: scores, r1: numerators, r2: end of the numerators, r4 r5: maxima times factor, r6 r7: sums,
+ * r10 r11 of one token, r12 lr of the next. */
+    .macro numerators2
+    cmp r1, r2
+    beq 2f
+1:  ldrd r10, r11, [r0], #16
+    ldrd r12, lr, [r0], #16
+    numerator r10, r4, r6
+    numerator r12, r4, r6
+    numerator r11, r5, r7
+    numerator lr, r5, r7
+    pkhbt r10, r10, r12, lsl #16
+    pkhbt r11, r11, lr, lsl #16
+    strd r10, r11, [r1], #16
+    cmp r1, r2
+    bne 1b
+2:  ldr r12, [sp, #ARGS]
+    ldr lr, [r12, #12]
+    cmp lr, #0
+    beq 3f
+    ldrd r10, r11, [r0]
+    numerator r10, r4, r6
+    numerator r11, r5, r7
+    strd r10, r11, [r1]
+3:
+    .endm
+
+    function mcuf_softmax4_dsp
+    mov r12, r0
+    ldr r0, [r12]
+    ldr r1, [r12, #8]
+    ldr r2, [r12, #12]
+    add r1, r2, r1, lsl #1           /* tokens */
+    ldmia r0!, {r4, r5, r6, r7}
+    b 2f
+1:  ldmia r0!, {r8, r9, r10, r11}
+    raise r4, r8
+    raise r5, r9
+    raise r6, r10
+    raise r7, r11
+2:  subs r1, #1
+    bne 1b
+    ldrd r8, r9, [r12, #20]
+    mul r4, r4, r8
+    mul r5, r5, r8
+    mul r6, r6, r8
+    mul r7, r7, r8
+    strd r6, r7, [sp, #HIGH]
+    ldmia r12, {r0, r1, r2, r6, r7}  /* r6: odd, r7: table */
+    add r2, r1, r2, lsl #4
+    mov r3, r7
+    movs r6, #0
+    movs r7, #0
+    numerators2
+    strd r6, r7, [r12, #28]
+    ldmia r12, {r0, r1, r2}
+    add r2, r1, r2, lsl #4
+    adds r0, #8
+    add r2, #8
+    adds r1, #8
+    ldrd r4, r5, [sp, #HIGH]
+    movs r6, #0
+    movs r7, #0
+    numerators2
+    strd r6, r7, [r12, #36]
+    end_function mcuf_softmax4_dsp
+
+/* ---- int8 -> int16 ---- */
+
+/* Four values of one row: pairs (0, 1) and (2, 3) to where the token's words lie. */
+    .macro expand_row source, at
+    ldr r4, [\source], #4
+    sxtb16 r5, r4
+    sxtb16 r4, r4, ror #8
+    pkhbt r6, r5, r4, lsl #16
+    pkhtb r7, r4, r5, asr #16
+    str r6, [r3, #\at]
+    str r7, [r3, #\at + 16]
+    .endm
+
+    .macro expand_odd source, at
+    ldrsb r4, [\source], #1
+    uxth r4, r4
+    cmp r2, #1
+    it ne
+    ldrsbne r5, [\source], #1
+    it eq
+    moveq r5, #0
+    pkhbt r4, r4, r5, lsl #16
+    str r4, [r3, #\at]
+    .endm
+
+    function mcuf_expand4_dsp
+    add r8, r0, r1
+    add r9, r8, r1
+    add r10, r9, r1
+    subs r2, #4
+    blt 2f
+1:  expand_row r0, 0
+    expand_row r8, 4
+    expand_row r9, 8
+    expand_row r10, 12
+    add r3, #32
+    subs r2, #4
+    bge 1b
+2:  adds r2, #4                      /* 0 to 3 values are left */
+    ble 4f
+3:  expand_odd r0, 0
+    expand_odd r8, 4
+    expand_odd r9, 8
+    expand_odd r10, 12
+    add r3, #16
+    subs r2, #2
+    bgt 3b
+4:  end_function mcuf_expand4_dsp
+#endif
+
+#if defined(__linux__) && defined(__ELF__)
+    .section .note.GNU-stack, "", %progbits
+#endif

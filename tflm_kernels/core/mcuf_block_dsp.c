@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * mcuf_block.h for Cortex-M with the DSP extension: the assembly kernels of mcuf_block_dsp.S. A block of four tokens is
+ * int16 [k / 2][4][2], of two [k / 2][2][2], of three as of two and one; k rounded up to even. */
+#include "mcuf_block_dsp.h"
+
+#if MCUF_DSP
+#include <string.h>
+
+#include "mcuf_block.h"
+#include "mcuf_block_finish.h"
+
+#define OFFSET_IS(type, field, offset) \
+  typedef char type##_##field##_lies_elsewhere[offsetof(type, field) == (offset) ? 1 : -1]
+OFFSET_IS(mcuf_fc_dsp_args, multiplier, 16);
+OFFSET_IS(mcuf_fc_dsp_args, special, 36);
+OFFSET_IS(mcuf_fc_dsp_args, entry_bytes, 56);
+OFFSET_IS(mcuf_accumulate_dsp_args, acc, 16);
+OFFSET_IS(mcuf_accumulate_dsp_args, entry_bytes, 28);
+OFFSET_IS(mcuf_weigh_dsp_args, output, 16);
+OFFSET_IS(mcuf_weigh_dsp_args, entry_bytes, 32);
+
+/* The unrolled loops of the assembly: words a step takes, steps, code bytes of a step, words before the loop. */
+typedef struct {
+  int32_t words, steps, code, before;
+} unrolled_loop;
+
+static const unrolled_loop kFour = {1, 16, 48, 1}, kTwo = {2, 8, 48, 0}, kOne = {4, 16, 56, 0},
+                           kAccumulateOne = {4, 8, 56, 0};
+
+static int32_t entry_of(const unrolled_loop* loop, int32_t words) {
+  return (loop->steps - (words - loop->before) / loop->words % loop->steps) * loop->code;
+}
+
+/* Chunks of a pair of `words` words: a first one of less than MCUF_DSP_CHUNK_WORDS, or exactly as many, then some of
+ * exactly as many: all end where a round of the loop ends. */
+static int32_t chunks_after_first(const unrolled_loop* loop, int32_t words) {
+  const int32_t round = loop->words * loop->steps;
+  return (words - loop->before) / round / (MCUF_DSP_CHUNK_WORDS / round);
+}
+
+void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
+                     int32_t n) {
+  if (count == 3) {
+    mcuf_block_fill(block, k, 2, source, stride, at, n);
+    mcuf_block_fill(block + 2 * mcuf_round_up_even(k), k, 1, source == NULL ? NULL : source + 2 * (ptrdiff_t)stride,
+                    stride, at, n);
+    return;
+  }
+  if (count == MCUF_TOKEN_BLOCK && source != NULL && at % 2 == 0) {
+    mcuf_expand4_dsp(source, stride, n, block + (ptrdiff_t)MCUF_TOKEN_BLOCK * at);
+    return;
+  }
+  if (count <= 2 && source != NULL && at % 2 == 0) {
+    for (int32_t t = 0; t < count; ++t, source += stride) {
+      int16_t* target = block + (ptrdiff_t)at * count + 2 * t;
+      int32_t i = 0;
+      for (; i + 2 <= n; i += 2, target += 2 * count) {
+        target[0] = source[i];
+        target[1] = source[i + 1];
+      }
+      if (i < n) {
+        target[0] = source[i];
+        target[1] = 0;
+      }
+    }
+    return;
+  }
+  for (int32_t t = 0; t < count; ++t) {
+    for (int32_t i = 0; i < n; ++i) {
+      const int32_t to = at + i;
+      block[((ptrdiff_t)(to / 2) * count + t) * 2 + to % 2] = source == NULL ? 0 : source[(ptrdiff_t)t * stride + i];
+    }
+    if (at + n == k && k % 2 != 0) block[((ptrdiff_t)(k / 2) * count + t) * 2 + 1] = 0;
+  }
+}
+
+/* At most MCUF_DSP_CHUNK_WORDS words of `pairs` pairs of rows that lie one behind the other. start: acc, or zeros. */
+static void accumulate_words(const int8_t* weights, int32_t pairs, int32_t words, const int16_t* block, int32_t count,
+                             const int32_t* start, int32_t* acc) {
+  const unrolled_loop* loop = count == 4 ? &kFour : count == 2 ? &kTwo : &kAccumulateOne;
+  mcuf_accumulate_dsp_args args = {
+      block, 4 * words, start, start == acc ? 8 * count : 0, acc, pairs, weights, entry_of(loop, words),
+  };
+  if (count == 4) {
+    mcuf_accumulate4_dsp(&args);
+  } else if (count == 2) {
+    mcuf_accumulate2_dsp(&args);
+  } else {
+    mcuf_accumulate1_dsp(&args);
+  }
+}
+
+/* Rows are packed into pairs in small pieces on the stack. */
+#define PIECE_WORDS 32
+
+static void accumulate_rows(const int8_t* weights, int32_t out_features, int32_t k, const int16_t* block, int32_t count,
+                            int32_t* acc) {
+  int16_t piece[2 * PIECE_WORDS] __attribute__((aligned(4)));
+  for (int32_t o = 0; o < out_features; o += 2, acc += 2 * count) {
+    const int8_t* first = weights + (ptrdiff_t)o * k;
+    const int8_t* second = first + (o + 1 < out_features ? k : 0);
+    for (int32_t start = 0; start < k; start += 2 * PIECE_WORDS) {
+      const int32_t n = k - start < 2 * PIECE_WORDS ? k - start : 2 * PIECE_WORDS;
+      for (int32_t i = 0; i < n; ++i) piece[i] = (int16_t)(256 * second[start + i] + first[start + i]);
+      if (n % 2 != 0) piece[n] = 0;
+      accumulate_words((const int8_t*)piece, 1, (n + 1) / 2, block + (ptrdiff_t)start * count, count, acc, acc);
+    }
+  }
+}
+
+static void accumulate_pairs(const int8_t* weights, int32_t pairs, int32_t k, const int16_t* block, int32_t count,
+                             const int32_t* start, int32_t* acc) {
+  const int32_t words = (k + 1) / 2;
+  if (words <= MCUF_DSP_CHUNK_WORDS) {
+    accumulate_words(weights, pairs, words, block, count, start, acc);
+    return;
+  }
+  const bool accumulates = start == acc;
+  for (int32_t p = 0; p < pairs; ++p, acc += 2 * count, weights += 4 * (ptrdiff_t)words) {
+    for (int32_t at = 0; at < words; at += MCUF_DSP_CHUNK_WORDS) {
+      const int32_t n = words - at < MCUF_DSP_CHUNK_WORDS ? words - at : MCUF_DSP_CHUNK_WORDS;
+      accumulate_words(weights + 4 * (ptrdiff_t)at, 1, n, block + 2 * (ptrdiff_t)at * count, count,
+                       accumulates || at > 0 ? acc : start, acc);
+    }
+  }
+}
+
+void mcuf_block_dot(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k, const int16_t* block,
+                    int32_t count, int32_t* acc) {
+  static const int32_t zeros[2 * MCUF_TOKEN_BLOCK] = {0};
+  if (packing == MCUF_PACKING_ROWS) {
+    memset(acc, 0, (size_t)mcuf_round_up_even(out_features) * (size_t)count * sizeof(int32_t));
+    accumulate_rows(weights, out_features, k, block, count, acc);
+  } else {
+    accumulate_pairs(weights, (out_features + 1) / 2, k, block, count, zeros, acc);
+  }
+}
+
+void mcuf_block_accumulate(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k,
+                           const int16_t* block, int32_t count, int32_t* acc) {
+  if (packing == MCUF_PACKING_ROWS) {
+    accumulate_rows(weights, out_features, k, block, count, acc);
+  } else {
+    accumulate_pairs(weights, (out_features + 1) / 2, k, block, count, acc, acc);
+  }
+}
+
+/* `count` tokens, 1 or 4, and whole pairs of rows. */
+static void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const int16_t* block, int32_t count, const int8_t* residual,
+                     int8_t* output, int32_t stride) {
+  const unrolled_loop* loop = count == 1 ? &kOne : &kFour;
+  const int32_t words = (p->in_features + 1) / 2, more = chunks_after_first(loop, words);
+  const int8_t* gelu = p->gelu_table == NULL ? NULL : p->gelu_table + 128;
+  mcuf_fc_dsp_args args = {
+      block,
+      4 * (words - more * MCUF_DSP_CHUNK_WORDS),
+      p->bias,
+      p->weights,
+      p->multiplier,
+      output,
+      pairs,
+      p->zero_point,
+      stride,
+      residual != NULL || gelu != NULL || more > 0,
+      residual,
+      p->residual_scale,
+      gelu,
+      more,
+      entry_of(loop, words),
+  };
+  if (count == 1) {
+    mcuf_fc1_dsp(&args);
+  } else {
+    mcuf_fc4_dsp(&args);
+  }
+}
+
+/* The last row of an odd number: a pair whose second row is not stored. */
+static void fc_last(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
+                    int32_t stride) {
+  const int32_t o = p->out_features - 1;
+  const int32_t bias[2] = {p->bias[o], 0}, multiplier[2] = {p->multiplier[o], 0};
+  const int16_t residual_scale[2] = {residual == NULL ? 0 : p->residual_scale[o], 0};
+  int8_t added[2 * MCUF_TOKEN_BLOCK] = {0}, result[2 * MCUF_TOKEN_BLOCK];
+  mcuf_fc_rows last = *p;
+  last.weights += mcuf_packed_offset(o, p->in_features, p->packing);
+  last.bias = bias;
+  last.multiplier = multiplier;
+  last.residual_scale = residual_scale;
+  for (int32_t t = 0; residual != NULL && t < count; ++t) added[2 * t] = residual[(ptrdiff_t)t * stride + o];
+  fc_pairs(&last, 1, block, count, residual == NULL ? NULL : added, result, 2);
+  for (int32_t t = 0; t < count; ++t) output[(ptrdiff_t)t * stride + o] = result[2 * t];
+}
+
+/* Any packing and number of tokens, from accumulators on the stack. */
+static void fc_from_accumulators(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual,
+                                 int8_t* output, int32_t stride) {
+  for (int32_t o = 0; o < p->out_features; o += 2) {
+    const int32_t rows = o + 1 < p->out_features ? 2 : 1;
+    int32_t acc[2 * MCUF_TOKEN_BLOCK];
+    for (int32_t t = 0; t < count; ++t) {
+      acc[t] = p->bias[o];
+      acc[count + t] = p->bias[o + rows - 1];
+    }
+    mcuf_block_accumulate(p->weights + mcuf_packed_offset(o, p->in_features, p->packing), p->packing, rows,
+                          p->in_features, block, count, acc);
+    mcuf_block_finish(p, o, rows, count, acc, residual, output, stride);
+  }
+}
+
+void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
+                   int32_t stride) {
+  if (count == 3) { /* as 2 and 1 */
+    mcuf_block_fc(p, block, 2, residual, output, stride);
+    block += 2 * mcuf_round_up_even(p->in_features);
+    output += 2 * (ptrdiff_t)stride;
+    residual = residual == NULL ? NULL : residual + 2 * (ptrdiff_t)stride;
+    count = 1;
+  }
+  if (p->packing == MCUF_PACKING_ROWS || count == 2) {
+    fc_from_accumulators(p, block, count, residual, output, stride);
+    return;
+  }
+  if (p->out_features > 1) fc_pairs(p, p->out_features / 2, block, count, residual, output, stride);
+  if (p->out_features % 2 != 0) fc_last(p, block, count, residual, output, stride);
+}
+#endif /* MCUF_DSP */

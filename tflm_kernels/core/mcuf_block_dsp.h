@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The assembly kernels of Cortex-M cores with the DSP extension (mcuf_block_dsp.S), and what they are called with.
+ *
+ * All take activations as int16 pairs, pair by pair of inputs and in it token by token: [k / 2][tokens][2], and weights
+ * as pairs of rows (mcuf_packing.h). One 32-bit word then holds two inputs of one token, and one word two inputs of two
+ * rows. SMLAD with the word as it is adds 256 * hi + lo; SMLAD with its low bytes, SXTB16 of it, adds lo: one
+ * instruction unpacks two rows. 4 tokens x 2 rows x 2 inputs take 12 instructions: 0.75 a multiply-accumulate, plus
+ * what a pair of rows costs once.
+ *
+ * Arguments are structs that the kernels advance as they go. Offsets are written in the assembly as numbers and checked
+ * in mcuf_block_dsp.c. Rows, weights and structs are 4-byte aligned. */
+#ifndef MCUF_BLOCK_DSP_H_
+#define MCUF_BLOCK_DSP_H_
+
+#include "mcuf_target.h"
+#include "mcuf_types.h"
+
+#if MCUF_DSP
+
+/* Words (pairs of inputs) whose products a mixed accumulator takes before the rows are separated: 512 inputs. */
+#define MCUF_DSP_CHUNK_WORDS 256
+
+/* A fully connected layer of some pairs of rows; per pair: accumulate from the bias, separate, residual, requantise,
+ * GELU, store. */
+typedef struct {
+  const int16_t* rows;           /*  0 */
+  int32_t first_bytes;           /*  4  weight bytes of a pair before the first separation: see chunks_after_first() */
+  const int32_t* bias;           /*  8 */
+  const int8_t* weights;         /* 12 */
+  const int32_t* multiplier;     /* 16 */
+  int8_t* output;                /* 20  of the first token */
+  int32_t pairs;                 /* 24 */
+  int32_t zero_point;            /* 28 */
+  int32_t stride;                /* 32  bytes from token to token, of output and residual */
+  int32_t special;               /* 36  1: there is a residual, a GELU or more than one chunk */
+  const int8_t* residual;        /* 40  or NULL */
+  const int16_t* residual_scale; /* 44 */
+  const int8_t* gelu;            /* 48  entry of value 0, or NULL */
+  int32_t more_chunks;           /* 52  chunks of MCUF_DSP_CHUNK_WORDS words after the first */
+  int32_t entry_bytes;           /* 56  code bytes to skip where an unrolled loop is entered */
+} mcuf_fc_dsp_args;
+
+void mcuf_fc4_dsp(mcuf_fc_dsp_args* args); /* four tokens */
+void mcuf_fc1_dsp(mcuf_fc_dsp_args* args); /* one token; stride is not read */
+
+/* acc = start + products, int32 [pairs][2][tokens], at most MCUF_DSP_CHUNK_WORDS words a pair. */
+typedef struct {
+  const int16_t* rows;   /*  0 */
+  int32_t bytes;         /*  4  weight bytes of a pair */
+  const int32_t* start;  /*  8  acc itself, or zeros */
+  int32_t start_bytes;   /* 12  from pair to pair */
+  int32_t* acc;          /* 16 */
+  int32_t pairs;         /* 20 */
+  const int8_t* weights; /* 24 */
+  int32_t entry_bytes;   /* 28 */
+} mcuf_accumulate_dsp_args;
+
+void mcuf_accumulate4_dsp(mcuf_accumulate_dsp_args* args);
+void mcuf_accumulate2_dsp(mcuf_accumulate_dsp_args* args);
+void mcuf_accumulate1_dsp(mcuf_accumulate_dsp_args* args);
+
+/* Attention's weighted sum: rows hold 15-bit numbers, so both rows are unpacked; weights are pairs of plain bytes. */
+typedef struct {
+  const int16_t* rows;   /*  0 */
+  int32_t bytes;         /*  4 */
+  const int32_t* scale;  /*  8  multiplier and shift of every token */
+  const int8_t* weights; /* 12 */
+  int8_t* output;        /* 16 */
+  int32_t pairs;         /* 20 */
+  int32_t zero_point;    /* 24 */
+  int32_t stride;        /* 28 */
+  int32_t entry_bytes;   /* 32 */
+} mcuf_weigh_dsp_args;
+
+void mcuf_weigh4_dsp(mcuf_weigh_dsp_args* args);
+void mcuf_weigh1_dsp(mcuf_weigh_dsp_args* args);
+
+/* Softmax numerators of four rows: int16 [tokens / 2][4][2], a token too many 0. */
+typedef struct {
+  const int32_t* scores; /*  0  [tokens rounded up to even, 4] */
+  int16_t* numerators;   /*  4 */
+  int32_t pairs;         /*  8  whole pairs of tokens */
+  int32_t odd;           /* 12  1: there is a token more */
+  const int16_t* table;  /* 16  [1024] */
+  int32_t factor;        /* 20  of score differences */
+  int32_t multiplier;    /* 24 */
+  uint32_t sums[4];      /* 28  result */
+} mcuf_softmax_dsp_args;
+
+void mcuf_softmax4_dsp(mcuf_softmax_dsp_args* args);
+
+/* Expands int8 values to int16. Four rows of count values, stride bytes apart, to [(count + 1) / 2][4][2]; an odd count
+ * is filled with 0. */
+void mcuf_expand4_dsp(const int8_t* source, int32_t stride, int32_t count, int16_t* target);
+
+#endif /* MCUF_DSP */
+#endif /* MCUF_BLOCK_DSP_H_ */

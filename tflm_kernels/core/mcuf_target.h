@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which kernels are compiled: exactly one of these is 1, chosen by what the compiler says of the core. All files are
+ * compiled everywhere; those of other cores are empty then. Also read by the assembler.
+ *
+ *   MCUF_MVE       Cortex-M with the vector extension (Cortex-M52, M55, M85)
+ *   MCUF_DSP       Cortex-M with 16-bit dual multiply-accumulate (Cortex-M4, M7, M33, M35P)
+ *   MCUF_PORTABLE  everything else: C99 */
+#ifndef MCUF_TARGET_H_
+#define MCUF_TARGET_H_
+
+#define MCUF_MVE 0
+#define MCUF_DSP 0
+#define MCUF_PORTABLE 0
+
+#if defined(__ARM_ARCH_PROFILE) && defined(__GNUC__) && !defined(__ARM_BIG_ENDIAN) && !defined(MCUF_FORCE_PORTABLE)
+#if __ARM_ARCH_PROFILE == 'M' && defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#undef MCUF_MVE
+#define MCUF_MVE 1
+#elif __ARM_ARCH_PROFILE == 'M' && defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
+#undef MCUF_DSP
+#define MCUF_DSP 1
+#endif
+#endif
+
+#if !MCUF_MVE && !MCUF_DSP
+#undef MCUF_PORTABLE
+#define MCUF_PORTABLE 1
+#endif
+
+#endif /* MCUF_TARGET_H_ */

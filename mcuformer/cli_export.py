@@ -47,6 +47,6 @@ def export(
         json_file,
         {
             "folder": str(output), "arena_bytes": exported.arena_bytes, "image_bytes": exported.image_bytes,
-            "constant_bytes": exported.constant_bytes, "ops": list(exported.ops),
+            "constant_bytes": exported.constant_bytes,
         },
     )  # fmt: skip

@@ -11,22 +11,22 @@ from mcuformer.errors import ToolchainError
 _HERE = Path(__file__).resolve().parent
 
 
-def _folder(checkout: str, installed: str) -> Path:
+def _folder(checkout: str, installed: str, holds: str) -> Path:
     """In a checkout beside the folder of the modules, where the package is installed among them."""
-    for path in (_HERE.parent / checkout, _HERE / installed):
-        if path.is_dir():
+    for path in (_HERE / installed, _HERE.parent / checkout):
+        if (path / holds).is_file():
             return path
     raise ToolchainError(f"the folder {checkout} with the C sources is missing; install the package again")
 
 
 def kernels_folder() -> Path:
     """tflm_kernels: the int8 core and the ops around it."""
-    return _folder("tflm_kernels", "tflm_kernels")
+    return _folder("tflm_kernels", "tflm_kernels", "sources.mk")
 
 
 def firmware_folder() -> Path:
     """firmware: startup, linker script and what an image in QEMU has of a board."""
-    return _folder("firmware", "firmware_sources")
+    return _folder("firmware", "firmware_sources", "link.ld")
 
 
 def listed(variable: str) -> list[str]:

@@ -61,9 +61,9 @@ def core_files() -> dict[str, str]:
 
 def check_name(name: str) -> None:
     """ConfigError where a name cannot begin names in C, and the names of files."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in ("main", "example", "core"):
+    if not re.fullmatch(r"(?!mcuf)[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in ("main", "example", "core"):
         raise ConfigError(
-            f"name {name!r}: must be at most 41 letters, digits and _, a letter first, not main, example or core"
+            f"name {name!r}: must be at most 41 letters, digits and _, a letter first; not main, example, core, mcuf"
         )
 
 

@@ -230,3 +230,32 @@ def test_a_folder_that_holds_something_is_kept(tiny_model, tmp_path):
             export(tiny_model, tmp_path / "other", name=name)
     assert not (tmp_path / "other").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # no temporary folders
+
+
+def test_a_source_that_fails_is_an_error_and_no_crash(tiny_net, tiny_images, core, tmp_path):
+    for i, (options, call) in enumerate(
+        [
+            ({"strips": True}, "model_invoke_strips(fails, 0, logits)"),
+            ({"strips": True}, "model_invoke_strips(0, 0, logits)"),
+            ({"weights": "staged"}, "model_invoke(model_image(), logits)"),
+        ]
+    ):
+        folder = tmp_path / str(i)
+        export(convert(tiny_net, tiny_images, **options), folder)
+        (folder / "main.c").write_text(
+            f"""#include "model.h"
+            int32_t fails(void* user, int32_t first, int32_t count, int8_t* rows);
+            int32_t fails(void* user, int32_t first, int32_t count, int8_t* rows) {{
+              (void)user, (void)first, (void)rows;
+              return count - 1;
+            }}
+            int main(void) {{
+              int8_t logits[MODEL_CLASSES];
+              return {call} == MCUF_ERROR_SOURCE ? 0 : 1;
+            }}"""
+        )
+        include = [f"-I{folder}", f"-I{folder}/core"]
+        subprocess.run(
+            [CC, *FLAGS, *SANITIZE, *include, *folder.glob("*.c"), *core(SANITIZE), "-o", folder / "a"], check=True
+        )
+        subprocess.run([folder / "a"], check=True)

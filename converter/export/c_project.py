@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text around a network's C: example, Makefile, CMakeLists.txt and README.md."""
+
+from __future__ import annotations
+
+from mcuformer.converter.export.c_sources import GENERATOR, Network
+
+
+def example(p: Network) -> str:
+    n, m = p.name, p.macro
+    if p.strips:
+        rows_fn = f"""/* A camera's rows in a product; here raw uint8 pixels on standard input. */
+static int32_t rows_of_stdin(void* user, int32_t first_row, int32_t row_count, int8_t* rows) {{
+  const size_t bytes = (size_t)row_count * {m}_IMAGE_WIDTH * {m}_IMAGE_CHANNELS;
+  (void)user, (void)first_row;
+  if (fread(rows, 1, bytes, stdin) != bytes) return 0;
+  for (size_t i = 0; i < bytes; ++i) rows[i] = (int8_t)((uint8_t)rows[i] - 128);
+  return row_count;
+}}
+
+"""
+        bring, call = "", f"{n}_invoke_strips(rows_of_stdin, NULL, logits)"
+    else:
+        rows_fn = "" if p.image_offset is not None else f"static int8_t image[{m}_IMAGE_BYTES];\n\n"
+        place = f"  int8_t* image = {n}_image();\n" if p.image_offset is not None else ""
+        bring = f"""{place}  if (fread(image, 1, {m}_IMAGE_BYTES, stdin) != {m}_IMAGE_BYTES) return 2;
+  for (size_t i = 0; i < {m}_IMAGE_BYTES; ++i) image[i] = (int8_t)((uint8_t)image[i] - 128);
+"""
+        call = f"{n}_invoke(image, logits)"
+    weights = set_weights = ""
+    if p.weights_bytes:
+        weights = """/* An external flash in a product; here the file. */
+static int32_t weights_of_file(void* user, int32_t offset, int32_t bytes, int8_t* target) {
+  return fseek(user, offset, SEEK_SET) == 0 ? (int32_t)fread(target, 1, (size_t)bytes, user) : 0;
+}
+
+"""
+        set_weights = f"""  FILE* file = fopen("{n}.weights", "rb");
+  if (file == NULL) return 3;
+  {n}_set_weights(weights_of_file, file);
+"""
+    return f"""/* Example: the class of one image, raw uint8 pixels on standard input. */
+#include <stdio.h>
+
+#include "{n}.h"
+
+{weights}{rows_fn}int main(void) {{
+  int8_t logits[{m}_CLASSES];
+  int best = 0;
+{set_weights}{bring}  if ({call} != MCUF_OK) return 1;
+  for (int i = 1; i < {m}_CLASSES; ++i) best = logits[i] > logits[best] ? i : best;
+  printf("%s (logit %g)\\n", {n}_class_names[best], (logits[best] - {m}_LOGIT_ZERO_POINT) * {m}_LOGIT_SCALE);
+  return 0;
+}}
+"""
+
+
+def makefile(name: str, compiled: list[str]) -> str:
+    """compiled: the sources of the library."""
+    listed = " \\\n  ".join(compiled)
+    return f"""# {GENERATOR}
+# make               the library lib{name}.a and the example
+# make CC=arm-none-eabi-gcc AR=arm-none-eabi-ar CFLAGS="-mcpu=cortex-m4 -mthumb -O3" lib{name}.a
+AR ?= ar
+CFLAGS ?= -O3
+override CFLAGS += -std=c99 -Wall -Wextra -Werror -pedantic -ffunction-sections -fdata-sections -I. -Icore
+SOURCES = {listed}
+OBJECTS = $(addsuffix .o,$(SOURCES))
+
+example: main.c lib{name}.a
+\t$(CC) $(CFLAGS) $(LDFLAGS) -o $@ main.c lib{name}.a
+
+lib{name}.a: $(OBJECTS)
+\t$(AR) rcs $@ $(OBJECTS)
+
+%.c.o: %.c
+\t$(CC) $(CFLAGS) -c -o $@ $<
+
+%.S.o: %.S
+\t$(CC) $(CFLAGS) -c -o $@ $<
+
+.PHONY: clean
+clean:
+\trm -f example lib{name}.a $(OBJECTS)
+"""
+
+
+def cmake(name: str, compiled: list[str]) -> str:
+    languages = "C ASM" if any(name.endswith(".S") for name in compiled) else "C"
+    listed = "\n  ".join(compiled)
+    return f"""# {GENERATOR}
+cmake_minimum_required(VERSION 3.13)
+project({name} {languages})
+
+add_library({name} STATIC
+  {listed})
+set_target_properties({name} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}} ${{CMAKE_CURRENT_SOURCE_DIR}}/core)
+target_compile_options({name} PRIVATE -O3 -Wall -Wextra -Werror -pedantic)
+
+if(CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
+  add_executable(example main.c)
+  target_link_libraries(example {name})
+endif()
+"""
+
+
+def readme(p: Network, constant_bytes: int) -> str:
+    n = p.name
+    function = f"{n}_invoke_strips(rows_fn, user, logits)" if p.strips else f"{n}_invoke(image, logits)"
+    if p.strips:
+        image = "The image comes a few rows at a time through `rows_fn` and is never whole in memory."
+    elif p.image_offset is not None:
+        image = (
+            f"`{n}_image()` is a place for the image inside the arena, so that it takes no RAM of its own; a call "
+            "overwrites it. An image elsewhere, in flash say, is read where it is."
+        )
+    else:
+        image = "The image is the caller's and is read where it is; the arena has no place for it."
+    staged = ""
+    if p.weights_bytes:
+        staged = f"\n- `{n}.weights`, {p.weights_bytes:,} bytes, for a flash of its own: `{n}_set_weights`."
+    return f"""# {n}
+
+{GENERATOR}
+
+`{function}` runs the network on one image; see `{n}.h`. C99; of the C library only `memcpy` and `memset`.
+
+- RAM: {p.arena_bytes:,} bytes, static (the arena). {image}
+- Flash: {constant_bytes:,} bytes of constants, and the kernels in `core/`.{staged}
+
+`make && ./example < image.raw` builds and runs the example (raw uint8 pixels); `CMakeLists.txt` has the library as a
+target for a larger project.
+"""

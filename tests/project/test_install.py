@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Building the library: what a user meets when something is missing."""
 
+import configparser
 import ctypes
 import os
 import re
@@ -127,3 +128,14 @@ def test_every_requirement_is_pinned():
     names = set(re.findall(r"^    ([\w-]+)", wanted, flags=re.MULTILINE)) - {"setuptools"}
     assert len(names) >= 13
     assert names <= pinned
+
+
+@pytest.mark.parametrize("package", ["mcuformer.firmware_sources", "mcuformer.tflm_kernels", "mcuformer.converter"])
+def test_an_installed_package_has_all_sources(package):
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    folder = ROOT / dict(line.split(" = ") for line in settings["options"]["package_dir"].split("\n") if line)[package]
+    patterns = settings["options.package_data"][package].split()
+    shipped = {path for pattern in patterns for path in folder.glob(pattern)}
+    endings = {".c", ".cc", ".h", ".S", ".ld", ".mk", ".json"}
+    assert shipped == {path for path in folder.rglob("*") if path.suffix in endings} and shipped

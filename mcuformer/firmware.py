@@ -72,8 +72,12 @@ def get_machine(name: str) -> Machine:
 
 
 def missing_tools() -> str | None:
-    """None where compiler and QEMU are installed, else one line that says what to install."""
+    """None where compiler, C library and QEMU are installed, else one line that says what to install."""
     missing = [tool for tool in (COMPILER, QEMU) if shutil.which(tool) is None]
+    if COMPILER not in missing:
+        found = subprocess.run([COMPILER, "-print-file-name=libc.a"], capture_output=True, text=True).stdout
+        if os.sep not in found:  # gcc gives the bare name back where there is no such file
+            missing.append("newlib's libc.a")
     if not missing:
         return None
     return f"{' and '.join(missing)} not found; on Debian and Ubuntu: apt-get install {PACKAGES}"

@@ -110,5 +110,10 @@ def test_missing_tools_name_the_packages(monkeypatch, tmp_path):
         ToolchainError, match="arm-none-eabi-gcc and qemu-system-arm not found.*apt-get install gcc-arm"
     ):
         firmware.build([], MACHINES["mps2-an386"], tmp_path)
+    for tool in (firmware.COMPILER, firmware.QEMU):
+        (tmp_path / tool).write_text("#!/bin/sh\necho libc.a\n")
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert firmware.missing_tools().startswith("newlib's libc.a not found")
     with pytest.raises(ConfigError, match="'mps2' is unknown; choose one of mps2-an386, mps2-an500, mps3-an547"):
         firmware.get_machine("mps2")

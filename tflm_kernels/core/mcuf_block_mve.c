@@ -3,6 +3,7 @@
  * mcuf_block.h for Cortex-M with vectors (MVE). A block of four tokens is int8 [k / 16][4][16], then [4][k % 16]; fewer
  * tokens lie one behind the other, and are handled one at a time. */
 #include "mcuf_target.h"
+#include "mcuf_types.h" /* a file that another core leaves empty is no C99 */
 
 #if MCUF_MVE
 #include <arm_mve.h>

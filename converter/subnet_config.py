@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ class SubnetConfig:
         )
         return (*inner, self.embed_dim)
 
-    @property
+    @functools.cached_property
     def layers(self) -> tuple[LayerConfig, ...]:
         """The integer dimensions of every layer."""
         num_heads = self._per_layer("num_heads")

@@ -1,7 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks to train and to search."""
 
+from mcuformer.nas.search_space import SearchSpace, load_space
 from mcuformer.nas.subnet import build_subnet, load_subnet, save_subnet
-from mcuformer.nas.train import TrainOptions, train
+from mcuformer.nas.supernet import SuperNet, load_supernet, save_supernet
+from mcuformer.nas.train import evaluate, train
+from mcuformer.nas.train_options import TrainOptions
 
-__all__ = ["TrainOptions", "build_subnet", "load_subnet", "save_subnet", "train"]
+__all__ = [
+    "SearchSpace",
+    "SuperNet",
+    "TrainOptions",
+    "build_subnet",
+    "evaluate",
+    "load_space",
+    "load_subnet",
+    "load_supernet",
+    "save_subnet",
+    "save_supernet",
+    "train",
+]

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a float network on a data set: AdamW, cosine with warm-up, label smoothing, light augmentation.
+"""Trains a float network, or a supernet, on a data set: AdamW, warm-up and cosine, label smoothing, augmentation.
 
-    net = build_subnet(config)
+    net = build_subnet(config)                  # or SuperNet(space)
     result = train(net, load("fashion-mnist", "train"), TrainOptions(epochs=25), validation=held_out)
 
-All randomness comes from TrainOptions.seed: the same network, data, options and thread count on the same
-machine give the same weights.
+All randomness comes from TrainOptions.seed, and that of an image from its index: the same network, data, options and
+thread count on the same machine give the same weights, and several processes under torchrun, in a process_group(),
+follow the loss curve of one, but for float rounding (and for batch norm, whose statistics each process takes alone).
 """
 
 from __future__ import annotations
@@ -14,78 +15,37 @@ import copy
 import dataclasses
 import math
 import os
+import random
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mcuformer.converter.float_vit import FloatViT
+from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
 from mcuformer.errors import ConfigError, DataError, ModelError
 from mcuformer.files import write_whole
+from mcuformer.nas import augment, distributed
+from mcuformer.nas.supernet import SuperNet
+from mcuformer.nas.train_options import TrainOptions
 
-CHECKPOINT_FORMAT = "mcuformer.training/1"
+CHECKPOINT_FORMAT = "mcuformer.training/2"
 BETAS = (0.9, 0.98)
 MAX_GRADIENT_NORM = 1.0
 MAX_SHIFT = 1 / 32  # of the side; in short trainings twice as much cost 1.2 % top-1, none at all 2.3 %
 EMA_WARMUP_STEPS = 10  # the average starts short, so that it forgets the random weights
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How a network is trained.
-
-    epochs           passes over the training images
-    batch_size       images a step; a last incomplete batch is left out (the next epoch shuffles anew)
-    learning_rate    its peak, reached after the warm-up; then half a cosine down to 0
-    weight_decay     AdamW's, for matrices and kernels; biases, norms and the position table have none
-    label_smoothing  from 0 to below 1
-    warmup_epochs    epochs of linear rise, may be a fraction
-    augmentation     shifts each training image by up to 1/32 of its side, edges repeated
-    flip             with augmentation: mirrors half of the images; turn it off where left and right matter
-    ema_decay        the network ends with an average of its weights, of this decay a step; None: the last ones
-    seed             of the order of the images and of their augmentation
-    threads          torch's threads while training; None: as they are set
-    """
-
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    warmup_epochs: float = 1.0
-    augmentation: bool = True
-    flip: bool = True
-    ema_decay: float | None = None
-    seed: int = 0
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "threads"):
-            value = getattr(self, name)
-            if name == "threads" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} = {value!r}: must be a whole number from 1")
-        ranges = {
-            "learning_rate": (lambda v: 0 < v < math.inf, "above 0"),
-            "weight_decay": (lambda v: 0 <= v < math.inf, "from 0"),
-            "label_smoothing": (lambda v: 0 <= v < 1, "from 0 to below 1"),
-            "warmup_epochs": (lambda v: 0 <= v <= self.epochs, f"from 0 to epochs = {self.epochs}"),
-        }
-        if self.ema_decay is not None:
-            ranges["ema_decay"] = (lambda v: 0 < v < 1, "between 0 and 1, or None")
-        for name, (is_valid, legal) in ranges.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not is_valid(value):
-                raise ConfigError(f"{name} = {value!r}: must be a number {legal}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed = {self.seed!r}: must be a whole number from 0 to 2^63 - 1")
+RANDOM_SUBNETS = 2  # in a step of the sandwich
+CALIBRATION_IMAGES = 512  # of a supernet's batch norm
 
 
 @dataclass(frozen=True)
@@ -105,8 +65,8 @@ class TrainProgress:
 class TrainResult:
     """What a training gave.
 
-    top1: fraction of the validation images, from 0 to 1, None without any; losses: the mean loss of each epoch;
-    seconds: spent on training, those before an interruption included.
+    top1: fraction of the validation images, from 0 to 1, None without any; of a supernet, its largest subnet's;
+    losses: the mean loss of each epoch; seconds: spent on training, those before an interruption included.
     """
 
     top1: float | None
@@ -115,7 +75,7 @@ class TrainResult:
 
 
 def train(
-    net: FloatViT,
+    net: FloatViT | SuperNet,
     dataset: Dataset,
     options: TrainOptions,
     *,
@@ -123,46 +83,62 @@ def train(
     progress: Callable[[TrainProgress], object] | None = None,
     checkpoint: str | os.PathLike | None = None,
 ) -> TrainResult:
-    """Trains `net` in place, and leaves it in eval mode.
+    """Trains `net` in place, leaves it in eval mode on the device it was on; calibrates a supernet's batch norm.
 
-    dataset: square images of net.config.image_size pixels, its channels and its classes.
+    dataset: square images of the network's size, its channels and its classes.
     validation: its top-1 is measured once, at the end.
     progress: called after every step.
     checkpoint: a file that holds the whole state after every epoch. Where it exists already, training goes on
     from it, to the same weights as without the interruption.
 
-    Raises DataError where data and network do not fit, ConfigError where the checkpoint belongs to another
-    training or the loss is no longer a number, ModelError where the checkpoint cannot be read.
+    Trains on this process's GPU where there is one. Raises DataError where data and network do not fit, ConfigError
+    where the checkpoint belongs to another training or the loss is no longer a number, ModelError where the checkpoint
+    cannot be read.
     """
     check_fit(net, dataset)
     if validation is not None:
         check_fit(net, validation)
+    home = next(net.parameters()).device
     with _threads(options.threads):
-        net.to(memory_format=torch.channels_last)  # its convolutions then train in 15 % less time
+        # Its convolutions then train in 15 % less time.
+        net.to(distributed.device(), memory_format=torch.channels_last)
         run = _Run(net, dataset, options)
-        if checkpoint is not None and Path(checkpoint).exists():
+        if checkpoint is not None and distributed.from_first(Path(checkpoint).exists()):
             run.restore(Path(checkpoint))
         while len(run.losses) < options.epochs:
             run.epoch(progress)
             if checkpoint is not None:
                 run.save(Path(checkpoint))
         net.load_state_dict(run.final_weights())
-        net.to(memory_format=torch.contiguous_format).eval()
+        if isinstance(net, SuperNet):
+            net.calibrate(calibration_images(dataset).to(distributed.device()))
+        net.eval()
         top1 = None if validation is None else evaluate(net, validation)
+        net.to(home, memory_format=torch.contiguous_format)
     return TrainResult(top1, tuple(run.losses), run.seconds)
 
 
-def evaluate(net: FloatViT, dataset: Dataset, batch_size: int = 256) -> float:
-    """Top-1 of `net` on all images of `dataset`, from 0 to 1. Raises DataError where they do not fit."""
+def evaluate(
+    net: FloatViT | SuperNet, dataset: Dataset, batch_size: int = 256, config: SubnetConfig | None = None
+) -> float:
+    """Top-1 of `net` on all images of `dataset`, from 0 to 1. Raises DataError where they do not fit.
+
+    config: the subnet of a supernet; left out, the largest.
+    """
     check_fit(net, dataset)
-    was_training = net.training
+    if isinstance(net, SuperNet):
+        arguments = (net.space.largest() if config is None else config,)
+    else:
+        arguments = ()
+    was_training, where = net.training, next(net.parameters()).device
     net.eval()
     correct = 0
     with torch.inference_mode():
         for start in range(0, len(dataset), batch_size):
-            images = torch.from_numpy(dataset.images[start : start + batch_size].copy())
-            labels = torch.from_numpy(dataset.labels[start : start + batch_size].copy())
-            correct += int((net(to_input(images)).argmax(dim=1) == labels).sum())
+            images = torch.from_numpy(np.array(dataset.images[start : start + batch_size]))
+            labels = torch.from_numpy(np.array(dataset.labels[start : start + batch_size]))
+            logits = net(to_input(images).to(where), *arguments)
+            correct += int((logits.argmax(dim=1).cpu() == labels).sum())
     net.train(was_training)
     return correct / len(dataset)
 
@@ -172,24 +148,15 @@ def to_input(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1.0
 
 
-def augment(images: torch.Tensor, shift: int, flip: bool, generator: torch.Generator) -> torch.Tensor:
-    """Moves each image by up to `shift` pixels along both sides, edges repeated, and mirrors half of them.
-
-    images: [n, height, width, channels], any type; returns the same shape and type.
-    """
-    n, height, width, _ = images.shape
-    down, right = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator)
-    rows = (torch.arange(height) + down).clamp_(0, height - 1)
-    columns = (torch.arange(width) + right).clamp_(0, width - 1)
-    if flip:
-        mirrored = torch.rand((n, 1), generator=generator) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    return images[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+def calibration_images(dataset: Dataset, count: int = CALIBRATION_IMAGES) -> torch.Tensor:
+    """Float NCHW images for a supernet's batch norm: some hundred, spread over the data set."""
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(np.int64)
+    return to_input(torch.from_numpy(np.array(dataset.images[chosen])))
 
 
-def check_fit(net: FloatViT, dataset: Dataset) -> None:
+def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
     """Raises DataError where images or classes of `dataset` are not those `net` was built for."""
-    config = net.config
+    config = net.space if isinstance(net, SuperNet) else net.config
     where = f"{dataset.source} ({dataset.split})"
     if dataset.images.ndim != 4 or dataset.images.dtype != "uint8" or not len(dataset):
         raise DataError(
@@ -220,16 +187,52 @@ def check_fit(net: FloatViT, dataset: Dataset) -> None:
         )
 
 
+class _Loss(nn.Module):
+    """One forward pass of all that a step trains, so that DistributedDataParallel sees one."""
+
+    def __init__(self, net: FloatViT | SuperNet, options: TrainOptions):
+        super().__init__()
+        self.net, self.options = net, options
+
+    def forward(self, images, labels, other_labels, share, subnets) -> torch.Tensor:
+        """The mean loss over the subnets, which is (None,) for a network of its own."""
+
+        def cross_entropy(logits, labels):
+            smoothing = self.options.label_smoothing
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+
+        logits = self._logits(images, subnets[0])
+        loss = (share * cross_entropy(logits, labels) + (1 - share) * cross_entropy(logits, other_labels)).mean()
+        target = logits.detach().softmax(dim=1)
+        for subnet in subnets[1:]:
+            loss = loss + F.cross_entropy(self._logits(images, subnet), target)
+        return loss / len(subnets)
+
+    def _logits(self, images, subnet) -> torch.Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+            logits = self.net(images) if subnet is None else self.net(images, subnet)
+        return logits.float()
+
+
 class _Run:
     """The state of one training: what a checkpoint holds, and the loop over one epoch."""
 
-    def __init__(self, net: FloatViT, dataset: Dataset, options: TrainOptions):
+    def __init__(self, net: FloatViT | SuperNet, dataset: Dataset, options: TrainOptions):
         self.net, self.dataset, self.options = net, dataset, options
         self.batch_size = min(options.batch_size, len(dataset))
+        if self.batch_size % distributed.ranks():
+            raise ConfigError(
+                f"batch_size = {self.batch_size}: must be a multiple of the {distributed.ranks()} processes"
+            )
         self.steps = len(dataset) // self.batch_size
+        self.space = net.space if isinstance(net, SuperNet) else None
+        self.objective = _Loss(net, options)
+        if distributed.ranks() > 1:
+            # A step on one random subnet leaves whole layers without gradient.
+            some_unused = self.space is not None and options.sampling == "alternate"
+            self.objective = DistributedDataParallel(self.objective, find_unused_parameters=some_unused)
         self.optimiser = _optimiser(net, options)
         self.average = None if options.ema_decay is None else copy.deepcopy(net.state_dict())
-        self.generator = torch.Generator().manual_seed(options.seed)
         self.losses: list[float] = []
         self.seconds = 0.0
 
@@ -238,12 +241,12 @@ class _Run:
         net, options = self.net, self.options
         start, total, done = time.perf_counter(), 0.0, len(self.losses) * self.steps
         net.train()
-        for step, (images, labels) in enumerate(self._batches()):
+        for step, batch in enumerate(self._batches()):
             rate = _learning_rate(options, done + step, self.steps)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
-            loss = F.cross_entropy(net(images), labels, label_smoothing=options.label_smoothing)
-            value = loss.item()
+            loss = self.objective(*(part.to(distributed.device()) for part in batch), self._subnets(done + step))
+            value = distributed.mean(loss.detach().clone()).item()
             if not math.isfinite(value):
                 raise ConfigError(
                     f"the loss became {value} in epoch {len(self.losses) + 1}, step {step + 1} of "
@@ -266,21 +269,43 @@ class _Run:
         return self.net.state_dict() if self.average is None else self.average
 
     def save(self, path: Path) -> None:
-        """Writes the state after an epoch, whole or not at all."""
+        """Writes the state after an epoch, whole or not at all; the first process does."""
         content = {
             "format": CHECKPOINT_FORMAT,
             **self._identity(),
             "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
-            "generator": self.generator.get_state(),
             "losses": self.losses,
             "seconds": self.seconds,
         }
-        write_whole(path, lambda file: torch.save(content, file))
+        if distributed.rank() == 0:
+            write_whole(path, lambda file: torch.save(content, file))
 
     def restore(self, path: Path) -> None:
-        """Takes over the state that save() wrote."""
+        """Takes over the state that save() wrote; the first process reads it."""
+        content = error = None
+        if distributed.rank() == 0:
+            try:
+                content = self._read(path)
+            except (ModelError, ConfigError) as found:
+                error = found
+        content, error = distributed.from_first((content, error))
+        if error is not None:
+            raise error
+        try:
+            self.net.load_state_dict(content["net"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.average = content["average"]
+            if self.average is not None:
+                self.average = {name: value.to(distributed.device()) for name, value in self.average.items()}
+            self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{path}: holds no usable state ({type(error).__name__}); remove it to train from the start"
+            ) from error
+
+    def _read(self, path: Path) -> dict:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for damaged files
@@ -300,38 +325,69 @@ class _Run:
                         f"{path}: belongs to another training, with {part} {name} = {saved.get(name)!r} "
                         f"instead of {mine.get(name)!r}; train with the same {part}, or give another checkpoint"
                     )
-        try:
-            self.net.load_state_dict(content["net"])
-            self.optimiser.load_state_dict(content["optimiser"])
-            self.generator.set_state(content["generator"])
-            self.average = content["average"]
-            self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
-        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(
-                f"{path}: holds no usable state ({type(error).__name__}); remove it to train from the start"
-            ) from error
+        return content
 
     def _identity(self) -> dict[str, dict]:
         """What a checkpoint must agree with; with another thread count the last bits of the weights may differ."""
         options = dataclasses.asdict(self.options)
         del options["threads"]
+        if self.options.schedule == "constant":
+            del options["epochs"]
         data = {
             "images": list(self.dataset.images.shape),
-            "labels_crc32": zlib.crc32(self.dataset.labels.tobytes()),
+            "labels_crc32": zlib.crc32(np.ascontiguousarray(self.dataset.labels).tobytes()),
         }
-        return {"config": self.net.config.to_dict(), "options": options, "data": data}
+        network = {"config": self.net.config.to_dict()} if self.space is None else {"space": self.space.to_dict()}
+        return {**network, "options": options, "data": data}
 
-    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Float NCHW images in [-1, 1] and int64 labels, shuffled."""
-        options, dataset = self.options, self.dataset
-        order = torch.randperm(len(dataset), generator=self.generator).numpy()
-        shift = round(self.net.config.image_size * MAX_SHIFT)
-        for start in range(0, self.steps * self.batch_size, self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            images = torch.from_numpy(dataset.images[chosen])
-            if options.augmentation:
-                images = augment(images, shift, options.flip, self.generator)
-            yield to_input(images), torch.from_numpy(dataset.labels[chosen])
+    def _subnets(self, step: int) -> tuple[SubnetConfig | None, ...]:
+        """What a step trains; drawn from the seed and the step alone, so alike in all processes."""
+        if self.space is None:
+            return (None,)
+        rng = random.Random(f"subnets {self.options.seed} {step}")
+        if self.options.sampling == "alternate":
+            return (self.space.largest() if step % 2 == 0 else self.space.sample(rng),)
+        drawn = (self.space.sample(rng) for _ in range(RANDOM_SUBNETS))
+        return (self.space.largest(), self.space.smallest(), *drawn)
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        """This process's share of every batch, made while the one before is trained on."""
+        order = np.random.default_rng((self.options.seed, len(self.losses))).permutation(len(self.dataset))
+        share = self.batch_size // distributed.ranks()
+        starts = range(distributed.rank() * share, self.steps * self.batch_size, self.batch_size)
+        with ThreadPoolExecutor(1) as pool:
+            following = None
+            for start in starts:
+                batch = following or pool.submit(self._batch, order[start : start + share])
+                next_start = start + self.batch_size
+                in_time = next_start < self.steps * self.batch_size
+                following = pool.submit(self._batch, order[next_start : next_start + share]) if in_time else None
+                yield batch.result()
+
+    def _batch(self, chosen: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Float NCHW images in [-1, 1], their labels, those of the images mixed in, and the share of the first."""
+        options, labels = self.options, self.dataset.labels
+        seed, epoch = options.seed, len(self.losses)
+        images, first = self._augmented(chosen, chosen), torch.ones(len(chosen))
+        others = chosen
+        if options.mixup or options.cutmix:
+            others = augment.partners(chosen, len(labels), seed, epoch)
+            images, first = augment.mix(
+                images, self._augmented(others, chosen), chosen, options.mixup, options.cutmix, seed, epoch
+            )
+        return images, torch.from_numpy(labels[chosen]), torch.from_numpy(labels[others]), first
+
+    def _augmented(self, chosen: np.ndarray, samples: np.ndarray) -> torch.Tensor:
+        """Images `chosen`, augmented by the random numbers of `samples`."""
+        options, epoch = self.options, len(self.losses)
+        images = torch.from_numpy(np.array(self.dataset.images[chosen]))
+        if not options.augmentation:
+            return to_input(images)
+        shift = round(images.shape[1] * MAX_SHIFT)
+        images = to_input(augment.shift_and_flip(images, samples, shift, options.flip, options.seed, epoch))
+        if options.crop is not None:
+            images = augment.random_crop(images, samples, options.crop, options.seed, epoch)
+        return images
 
     def _report(self, progress, step: int, loss: float, seconds: float) -> None:
         options = self.options
@@ -350,10 +406,10 @@ class _Run:
         )
 
 
-def _optimiser(net: FloatViT, options: TrainOptions) -> torch.optim.AdamW:
+def _optimiser(net: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
     decayed, free = [], []
     for name, parameter in net.named_parameters():
-        (free if parameter.ndim < 2 or name == "position" else decayed).append(parameter)
+        (free if parameter.ndim < 2 or name.endswith("position") else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": options.weight_decay},
         {"params": free, "weight_decay": 0.0},
@@ -362,10 +418,12 @@ def _optimiser(net: FloatViT, options: TrainOptions) -> torch.optim.AdamW:
 
 
 def _learning_rate(options: TrainOptions, step: int, steps_per_epoch: int) -> float:
-    """Linear rise, then half a cosine; `step` counts from 0 over all epochs."""
+    """Linear rise, then half a cosine or none; `step` counts from 0 over all epochs."""
     warmup, total = options.warmup_epochs * steps_per_epoch, options.epochs * steps_per_epoch
     if step < warmup:
         return options.learning_rate * (step + 1) / (warmup + 1)
+    if options.schedule == "constant":
+        return options.learning_rate
     return options.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
 
 

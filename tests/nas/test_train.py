@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
+from spaces import digits
 
 from mcuformer.boards import get_board
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -15,7 +15,7 @@ from mcuformer.data import Dataset, load
 from mcuformer.errors import ConfigError, DataError, ModelError
 from mcuformer.nas import TrainOptions, build_subnet, train
 from mcuformer.nas.demo_recipe import DEMO_CONFIG
-from mcuformer.nas.train import augment, check_fit, evaluate, to_input
+from mcuformer.nas.train import check_fit, evaluate, to_input
 
 CONFIG = SubnetConfig(
     image_size=8,
@@ -29,13 +29,6 @@ CONFIG = SubnetConfig(
 )
 CONV = dataclasses.replace(CONFIG, stem="conv", patch_size=4, depth=1)
 OPTIONS = TrainOptions(epochs=4, batch_size=64, learning_rate=2e-3, flip=False, threads=1)
-
-
-def digits(start: int, stop: int, split: str = "train") -> Dataset:
-    content = load_digits()
-    images = np.round(content.images * (255 / 16)).astype(np.uint8)[start:stop, :, :, np.newaxis]
-    names = tuple(str(name) for name in content.target_names)
-    return Dataset(images, content.target[start:stop].astype(np.int64), names, "digits", split)
 
 
 def same_weights(a, b) -> bool:
@@ -132,22 +125,6 @@ def test_input_is_the_whole_range():
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 1, 3, 1).expand(1, 1, 3, 2)
     assert to_input(images).shape == (1, 2, 1, 3)
     np.testing.assert_allclose(to_input(images)[0, 1, 0], [-1, -0.6, 1], atol=1e-6)
-
-
-def test_augment_shifts_and_mirrors_each_image_and_repeats_edges():
-    image = torch.arange(48, dtype=torch.uint8).reshape(4, 4, 3)
-    padded = image.repeat_interleave(torch.tensor([2, 1, 1, 2]), 0)
-    padded = padded.repeat_interleave(torch.tensor([2, 1, 1, 2]), 1)
-    shifts = [padded[i : i + 4, j : j + 4] for i in range(3) for j in range(3)]
-    legal = {x.numpy().tobytes() for x in shifts}
-    mirrored = {x.flip(1).numpy().tobytes() for x in shifts}
-
-    batch = image.expand(400, 4, 4, 3)
-    unmirrored = {x.numpy().tobytes() for x in augment(batch, 1, False, torch.Generator().manual_seed(0))}
-    assert unmirrored == legal
-    both = {x.numpy().tobytes() for x in augment(batch, 1, True, torch.Generator().manual_seed(0))}
-    assert both == legal | mirrored
-    assert torch.equal(augment(batch, 0, False, torch.Generator()), batch)
 
 
 def test_data_that_does_not_fit_the_network_is_named():

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AppendLog: one JSON line for every result, from which an interrupted run is repeated without its work.
+
+The search and the evolution of spaces are functions of their options and of these results alone. So after a kill they
+start anew, take from the log what it has, and arrive at the same end. A line cut short by the kill is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from mcuformer.errors import ConfigError, McuformerError, ModelError
+from mcuformer.nas import distributed
+
+
+class AppendLog:
+    """entries: what the log had when it was opened. Under torchrun the first process reads and writes.
+
+    path       the file; None: nothing is read or written
+    form       name and version of the content, such as "mcuformer.search/1"
+    identity   plain values a run must share with the one that wrote the log: ConfigError where one differs
+    """
+
+    def __init__(self, path: str | os.PathLike | None, form: str, identity: dict):
+        self.path = None if path is None else Path(path)
+        head = json.loads(json.dumps({"format": form, **identity}))
+        found: list[dict] = []
+        error = None
+        if self.path is not None and distributed.rank() == 0:
+            try:
+                found = self._open(head)
+            except McuformerError as raised:
+                error = raised
+        self.entries, error = distributed.from_first((found, error))
+        if error is not None:
+            raise error
+
+    def append(self, entry: dict) -> None:
+        """Writes one entry, on the disk before this returns."""
+        if self.path is not None and distributed.rank() == 0:
+            with open(self.path, "ab") as file:
+                file.write(json.dumps(entry).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _open(self, head: dict) -> list[dict]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            content = self.path.read_bytes() if self.path.exists() else b""
+            whole = content[: content.rfind(b"\n") + 1]
+            if len(whole) < len(content):
+                os.truncate(self.path, len(whole))
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be used as a log ({error.strerror}); give another name") from error
+        if not whole:
+            self.append(head)
+            return []
+        try:
+            first, *entries = [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise ModelError(f"{self.path}: not a log of this program; remove it or give another name") from error
+        if not isinstance(first, dict) or first.get("format") != head["format"]:
+            raise ModelError(f"{self.path}: not a log of form {head['format']}; remove it or give another name")
+        for name in {**head, **first}:
+            if head.get(name) != first.get(name):
+                raise ConfigError(
+                    f"{self.path}: belongs to another run, with {name} = {first.get(name)} instead of "
+                    f"{head.get(name)}; give the same, or another log"
+                )
+        return entries

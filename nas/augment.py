@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation whose random numbers belong to the sample: they depend on seed, epoch and index alone.
+
+So a batch is the same however it is split over processes.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+class Draw(IntEnum):
+    """What a random number decides."""
+
+    DOWN = 0
+    RIGHT = 1
+    FLIP = 2
+    CROP = 3
+    CROP_DOWN = 4
+    CROP_RIGHT = 5
+    PARTNER = 6
+    KIND = 7
+    SHARE = 8
+    BOX_DOWN = 9
+    BOX_RIGHT = 10
+
+
+def uniform(seed: int, epoch: int, indices: np.ndarray, draw: Draw) -> np.ndarray:
+    """float64 [n] in [0, 1), one an index (splitmix64 of seed, epoch, draw and index)."""
+    state = _hashed(np.uint64(((seed * 2 + 1) * GOLDEN) % 2**64))
+    for word in (epoch, int(draw)):
+        state = _hashed(state ^ np.uint64(((word + 1) * GOLDEN) % 2**64))
+    with np.errstate(over="ignore"):
+        state = _hashed(state ^ (indices.astype(np.uint64) * np.uint64(GOLDEN)))
+    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _hashed(x):
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(30))) * MIX[0]
+        x = (x ^ (x >> np.uint64(27))) * MIX[1]
+    return x ^ (x >> np.uint64(31))
+
+
+def shift_and_flip(
+    images: torch.Tensor, indices: np.ndarray, shift: int, flip: bool, seed: int, epoch: int
+) -> torch.Tensor:
+    """Moves each image by up to `shift` pixels along both sides, edges repeated, and mirrors half of them.
+
+    images: [n, height, width, channels], any type; indices: [n], of the samples; returns the same shape and type.
+    """
+    n, height, width, _ = images.shape
+
+    def moved(draw: Draw) -> torch.Tensor:
+        u = uniform(seed, epoch, indices, draw)
+        return torch.from_numpy(np.floor(u * (2 * shift + 1)).astype(np.int64) - shift)[:, None]
+
+    rows = (torch.arange(height) + moved(Draw.DOWN)).clamp_(0, height - 1)
+    columns = (torch.arange(width) + moved(Draw.RIGHT)).clamp_(0, width - 1)
+    if flip:
+        mirrored = torch.from_numpy(uniform(seed, epoch, indices, Draw.FLIP) < 0.5)[:, None]
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    return images[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def random_crop(images: torch.Tensor, indices: np.ndarray, least: float, seed: int, epoch: int) -> torch.Tensor:
+    """A square of each image, of `least` to all of its area and anywhere, enlarged to the whole.
+
+    images: float [n, channels, height, width], on any device; returns the same shape.
+    """
+    u = [uniform(seed, epoch, indices, d) for d in (Draw.CROP, Draw.CROP_DOWN, Draw.CROP_RIGHT)]
+    side = np.sqrt(least + (1 - least) * u[0])
+    theta = np.zeros((len(indices), 2, 3), np.float32)
+    theta[:, 0, 0] = theta[:, 1, 1] = side
+    theta[:, 0, 2], theta[:, 1, 2] = ((1 - side) * (2 * v - 1) for v in (u[2], u[1]))
+    grid = F.affine_grid(torch.from_numpy(theta).to(images.device), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
+
+
+def partners(indices: np.ndarray, count: int, seed: int, epoch: int) -> np.ndarray:
+    """The sample, of `count`, that each is mixed with."""
+    return np.floor(uniform(seed, epoch, indices, Draw.PARTNER) * count).astype(np.int64)
+
+
+def mix(
+    images: torch.Tensor, others: torch.Tensor, indices: np.ndarray, mixup: float, cutmix: float, seed: int, epoch: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixes each image with another one: blended with probability `mixup`, a box of it pasted with `cutmix`.
+
+    images, others: float [n, channels, height, width]. Returns the images and the share of the first one, float32 [n].
+    """
+    n, _, height, width = images.shape
+    kind, share = (uniform(seed, epoch, indices, d) for d in (Draw.KIND, Draw.SHARE))
+    blended, pasted = kind < mixup, (kind >= mixup) & (kind < mixup + cutmix)
+    side = np.sqrt(1 - share)
+
+    def span(draw: Draw, length: int) -> tuple[np.ndarray, np.ndarray]:
+        centre = uniform(seed, epoch, indices, draw) * length
+        ends = (np.rint(np.clip(centre + sign * side * length / 2, 0, length)) for sign in (-1, 1))
+        return tuple(end.astype(np.int64)[:, None] for end in ends)
+
+    (top, bottom), (left, right) = span(Draw.BOX_DOWN, height), span(Draw.BOX_RIGHT, width)
+    rows, columns = np.arange(height), np.arange(width)
+    inside = ((rows >= top) & (rows < bottom))[:, :, None] & ((columns >= left) & (columns < right))[:, None, :]
+    box_share = 1 - inside.mean(axis=(1, 2))
+    weight = np.where(blended[:, None, None], share[:, None, None], np.where(pasted[:, None, None] & inside, 0.0, 1.0))
+    weight = torch.from_numpy(weight[:, None].astype(np.float32)).to(images.device)
+    first = np.where(blended, share, np.where(pasted, box_share, 1.0)).astype(np.float32)
+    return images * weight + others * (1 - weight), torch.from_numpy(first).to(images.device)

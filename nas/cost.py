@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a subnet costs on a microcontroller, and the budget it has to meet: from its dimensions, before any training."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mcuformer.boards import Board
+from mcuformer.converter import feasibility
+from mcuformer.converter.model_size import model_bytes
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import ConfigError, PlanError
+from mcuformer.nas.search_space import SearchSpace
+
+UNITS = {"": 1, "B": 1, "K": 1024, "KB": 1024, "M": 1024**2, "MB": 1024**2}
+COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+NAMES = {"sram": "bytes of arena", "flash": "bytes of model", "instructions": "instructions an image"}
+RANDOM_TRIES = 20_000  # subnets drawn before a budget that no uniform subnet meets is given up
+
+
+@dataclass(frozen=True)
+class Cost:
+    """sram: bytes of the arena; flash: at most this many bytes of model; instructions: of one image (see cost_of)."""
+
+    sram: int
+    flash: int
+    instructions: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most of each; None: no limit."""
+
+    sram: int | None = None
+    flash: int | None = None
+    instructions: int | None = None
+
+    def limits(self) -> Iterator[tuple[str, int]]:
+        for name in NAMES:
+            if (limit := getattr(self, name)) is not None:
+                yield name, limit
+
+    def admits(self, cost: Cost) -> bool:
+        return all(getattr(cost, name) <= limit for name, limit in self.limits())
+
+
+def cost_of(config: SubnetConfig) -> Cost:
+    """Arena in the host's interpreter, the model's bytes from above, and the multiply-accumulates as instructions."""
+    return Cost(feasibility.arena_bytes(config), model_bytes(config), config.macs)
+
+
+def board_budget(board: Board | None, sram: int | None, flash: int | None, instructions: int | None) -> Budget:
+    """What the board leaves for arena and model, each replaced where a value is given."""
+    if board is not None:
+        sram = board.sram_budget if sram is None else sram
+        flash = board.flash_budget if flash is None else flash
+    return Budget(sram, flash, instructions)
+
+
+def parse_bytes(text: str) -> int:
+    """ "64KB" -> 65536; B, KB and MB, of 1024. ConfigError for anything else."""
+    return _parse(text, UNITS, "64KB")
+
+
+def parse_count(text: str) -> int:
+    """ "50M" -> 50000000; K, M and G, of 1000. ConfigError for anything else."""
+    return _parse(text, COUNT_UNITS, "50M")
+
+
+def _parse(text: str, units: dict[str, int], example: str) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].upper() not in units or float(match[1]) == 0:
+        raise ConfigError(f"{text!r}: not an amount above 0; write it as {example}")
+    return round(float(match[1]) * units[match[2].upper()])
+
+
+def check_reachable(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], budget: Budget) -> list[SubnetConfig]:
+    """Subnets within the budget to start from, at least one; PlanError, which names the smallest, where there is none.
+
+    The arena is the largest of its layers' and the rest sums over them, so the least of each is that of a subnet with
+    equal layers and the least depth: those are all judged. Where no one of them meets all limits at once, some
+    thousand subnets with unlike layers are drawn before it gives up.
+    """
+    costs = {config: cost(config) for config in space.uniform(min(space.depth))}
+    for name, limit in budget.limits():
+        config = min(costs, key=lambda c: getattr(costs[c], name))  # noqa: B023 (used at once)
+        if (least := getattr(costs[config], name)) > limit:
+            raise PlanError(
+                f"no subnet of the space has at most {limit:,} {NAMES[name]}: the smallest has {least:,} "
+                f"({_words(config)}); raise the {name} budget, or add smaller choices to the space"
+            )
+    fitting = [config for config, found in costs.items() if budget.admits(found)]
+    if fitting:
+        return fitting
+    rng = random.Random(0)
+    for _ in range(RANDOM_TRIES):
+        if budget.admits(cost(config := space.sample(rng))):
+            return [config]
+    least = {name: min(getattr(found, name) for found in costs.values()) for name, _ in budget.limits()}
+    raise PlanError(
+        "no subnet found that meets all limits at once, though each alone can be met: the smallest have "
+        + ", ".join(f"{value:,} {NAMES[name]}" for name, value in least.items())
+        + "; raise a budget, or add smaller choices to the space"
+    )
+
+
+def _words(config: SubnetConfig) -> str:
+    layer = config.layers[0]
+    rank = "" if layer.rank is None else f", rank {layer.rank}"
+    return (
+        f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers of {layer.num_heads} heads, "
+        f"{layer.kv_heads} key/value heads, MLP {layer.mlp_dim}{rank}"
+    )

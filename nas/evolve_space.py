@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evolution of the search space: the window (rank ratio, tokens) moves to where supernets are accurate and subnets fit.
+
+MCUFormer, memory-constrained search. The score of a space is S = A + eta * R: A the accuracy of its supernet, R the
+share of its subnets that fit the SRAM. Around the present space, S = w^T x + S_0 is fitted over the k nearest spaces
+that were trained for as many epochs (x = rank ratio and tokens, of the window's middle), and the window moves by
+
+    x_i <- x_i + [w_i / h_i] * delta_i        [ ]: toward zero; delta_i: to the next value; clipped to the range
+
+The paper prints a minus; S is to grow, so the sign is plus. A linear fit holds only nearby, and a space's accuracy
+rises with its epochs: hence the neighbours, and only those with equal epochs. Where these are too few, or on a line,
+the k nearest with fewer epochs are trained t epochs at a time until they have as many.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcuformer.errors import ConfigError
+from mcuformer.nas.append_log import AppendLog
+from mcuformer.nas.search_space import EvolutionRange
+
+FORMAT = "mcuformer.evolution/1"
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class EvolutionOptions:
+    """eta: weight of R in S; neighbours: k, spaces in a fit; epochs: t, of a visit; visits: the most there are."""
+
+    eta: float = 0.5
+    neighbours: int = 5
+    epochs: int = 2
+    visits: int = 20
+
+    def __post_init__(self) -> None:
+        for name, least in (("neighbours", 3), ("epochs", 1), ("visits", 3)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name} = {value!r}: must be a whole number from {least}")
+        if not isinstance(self.eta, int | float) or not 0 <= self.eta < math.inf:
+            raise ConfigError(f"eta = {self.eta!r}: must be a number from 0")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A space after some epochs. place: of its window; x: rank ratio and tokens; score = accuracy + eta * share."""
+
+    place: Place
+    x: tuple[float, float]
+    epochs: int
+    accuracy: float
+    share: float
+    score: float
+
+
+@dataclass(frozen=True)
+class EvolutionResult:
+    """path: the spaces the window stood at; visits: every training, in order; best: the highest score among the spaces
+    with as many epochs as the last of the path; converged: whether the window came to rest within the visits."""
+
+    best: Visit
+    path: tuple[Visit, ...]
+    visits: tuple[Visit, ...]
+    converged: bool
+
+
+class _Spent(Exception):
+    """No visits are left."""
+
+
+def position(evolution: EvolutionRange, tokens: Callable[[int], int], place: Place) -> tuple[float, float]:
+    """x of a place: the mean rank ratio, and the mean number of tokens, of its window."""
+    (rank, patch), (ranks, patches) = place, evolution.window
+    ratios = evolution.rank_ratio[rank : rank + ranks]
+    return sum(ratios) / ranks, sum(map(tokens, evolution.patch_size[patch : patch + patches])) / patches
+
+
+def evolve(
+    evolution: EvolutionRange,
+    tokens: Callable[[int], int],
+    measure: Callable[[Place, int], tuple[float, float]],
+    options: EvolutionOptions,
+    *,
+    log: str | os.PathLike | None = None,
+    identity: dict | None = None,
+    progress: Callable[[int, int, Visit], object] | None = None,
+) -> EvolutionResult:
+    """Moves the window until it rests or the visits are spent.
+
+    tokens    number of tokens for a patch size
+    measure   trains the supernet at a place until it has so many epochs, from where it was left, and returns A and R
+    log       a file that gets a line for each visit; where it exists already, the evolution repeats it and goes on
+    identity  plain values that the log must agree with besides range and options
+    progress  called after each visit with visits done, the most there will be, and the visit
+    """
+    _check_start(evolution)
+    known = AppendLog(
+        log,
+        FORMAT,
+        {"range": dataclasses.asdict(evolution), "options": dataclasses.asdict(options), **(identity or {})},
+    )
+    return _Evolution(evolution, tokens, measure, options, known, progress).run()
+
+
+class _Evolution:
+    def __init__(self, evolution, tokens, measure, options: EvolutionOptions, log: AppendLog, progress):
+        self.evolution, self.tokens, self.measure, self.options = evolution, tokens, measure, options
+        self.log, self.progress = log, progress
+        self.remembered = {(tuple(e["place"]), e["epochs"]): (e["accuracy"], e["share"]) for e in log.entries}
+        self.visits: list[Visit] = []
+        self.at: dict[tuple[Place, int], Visit] = {}  # by place and epochs
+        self.epochs: dict[Place, int] = {}  # that each place has now
+
+    def run(self) -> EvolutionResult:
+        path, converged = [], False
+        try:
+            starts = [self._visit(place) for place in self.evolution.start]
+            path.append(max(starts, key=_order))
+            while not converged:
+                place = self._step(path[-1])
+                if place == path[-1].place:
+                    converged = True
+                else:
+                    path.append(self._visit(place))
+        except _Spent:
+            if not path:
+                path.append(max(self.visits, key=_order))
+        rivals = [visit for visit in self.visits if visit.epochs == path[-1].epochs]
+        return EvolutionResult(max(rivals, key=_order), tuple(path), tuple(self.visits), converged)
+
+    def _visit(self, place: Place) -> Visit:
+        """Trains the space at a place t epochs more, and scores it."""
+        if len(self.visits) == self.options.visits:
+            raise _Spent
+        epochs = self.epochs.get(place, 0) + self.options.epochs
+        if (place, epochs) in self.remembered:
+            accuracy, share = self.remembered[place, epochs]
+        else:
+            accuracy, share = map(float, self.measure(place, epochs))
+            self.log.append({"place": place, "epochs": epochs, "accuracy": accuracy, "share": share})
+        x = position(self.evolution, self.tokens, place)
+        visit = Visit(place, x, epochs, accuracy, share, accuracy + self.options.eta * share)
+        self.visits.append(visit)
+        self.epochs[place] = epochs
+        self.at[place, epochs] = visit
+        if self.progress is not None:
+            self.progress(len(self.visits), self.options.visits, visit)
+        return visit
+
+    def _step(self, now: Visit) -> Place:
+        """The place that the fit around `now` leads to."""
+        slope = fit(self._neighbours(now))
+        moved = []
+        # Tokens fall where the patch size rises.
+        for axis, sign in ((0, 1), (1, -1)):
+            steps = math.trunc(slope[axis] / self.evolution.threshold[axis])
+            most = self.evolution.places[axis] - 1
+            moved.append(min(max(now.place[axis] + sign * steps, 0), most))
+        return tuple(moved)
+
+    def _neighbours(self, now: Visit) -> list[Visit]:
+        """The k nearest spaces with as many epochs, `now` among them."""
+        if not spans(self._nearest(now), self.evolution):
+            fewer = sorted((p for p, e in self.epochs.items() if e < now.epochs), key=lambda p: _distance(p, now.place))
+            for place in fewer[: self.options.neighbours]:
+                while self.epochs[place] < now.epochs:
+                    self._visit(place)
+        return self._nearest(now)
+
+    def _nearest(self, now: Visit) -> list[Visit]:
+        equal = [visit for (_, epochs), visit in self.at.items() if epochs == now.epochs]
+        return sorted(equal, key=lambda v: _distance(v.place, now.place))[: self.options.neighbours]
+
+
+def fit(visits: list[Visit]) -> np.ndarray:
+    """w of S = w^T x + S_0, least squares; where the points do not determine it, the smallest in places."""
+    x = np.array([visit.x for visit in visits])
+    scale = np.where(np.ptp(x, axis=0) > 0, np.ptp(x, axis=0), 1.0)
+    columns = np.column_stack([(x - x[0]) / scale, np.ones(len(x))])
+    solution, *_ = np.linalg.lstsq(columns, np.array([visit.score for visit in visits]), rcond=1e-9)
+    return solution[:2] / scale
+
+
+def spans(visits: list[Visit], evolution: EvolutionRange) -> bool:
+    """Whether the places determine a slope along every axis on which a window can move."""
+    return _rank([visit.place for visit in visits]) >= sum(count > 1 for count in evolution.places)
+
+
+def _check_start(evolution: EvolutionRange) -> None:
+    if _rank(list(evolution.start)) < sum(count > 1 for count in evolution.places):
+        raise ConfigError(
+            f"evolution.start = {[list(place) for place in evolution.start]}: give at least three places not on a line"
+        )
+
+
+def _rank(places: list[Place]) -> int:
+    return int(np.linalg.matrix_rank(np.array(places) - np.array(places[:1]))) if places else 0
+
+
+def _distance(a: Place, b: Place) -> tuple:
+    return math.dist(a, b), a
+
+
+def _order(visit: Visit) -> tuple:
+    return visit.score, tuple(-at for at in visit.place)

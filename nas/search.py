@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evolutionary search for the best subnets of a space within a budget.
+
+Accuracy and cost are functions that are passed in. What does not meet the budget is never evaluated, nothing is
+evaluated twice, and every loop is bounded. The search is a function of its options and the accuracies alone: with the
+same seed the result is the same, and one that was killed goes on from its log to the same result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.data import Dataset
+from mcuformer.errors import ConfigError
+from mcuformer.nas import distributed
+from mcuformer.nas.append_log import AppendLog
+from mcuformer.nas.cost import Budget, Cost, check_reachable
+from mcuformer.nas.search_space import SearchSpace
+from mcuformer.nas.supernet import SuperNet
+from mcuformer.nas.train import check_fit, to_input
+
+FORMAT = "mcuformer.search/1"
+TRIES = 200  # candidates drawn for each one that is wanted
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How the search goes.
+
+    population    subnets of the first generation
+    generations   that follow
+    parents       the best so far, from which each following generation is made
+    children      new subnets a generation, half by mutation, half by crossover
+    mutation      probability that a choice is drawn anew
+    objective     "accuracy", or "front": parents are those no other beats in accuracy, SRAM and instructions at once
+    seed          of all that is drawn
+    """
+
+    population: int = 50
+    generations: int = 10
+    parents: int = 10
+    children: int = 25
+    mutation: float = 0.2
+    objective: str = "accuracy"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("population", 1), ("generations", 0), ("parents", 1), ("children", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"{name} = {value!r}: must be a whole number from {least}")
+        if not isinstance(self.mutation, float | int) or not 0 < self.mutation <= 1:
+            raise ConfigError(f"mutation = {self.mutation!r}: must be a number above 0, at most 1")
+        if self.objective not in ("accuracy", "front"):
+            raise ConfigError(f"objective = {self.objective!r}: must be one of accuracy, front")
+
+    @property
+    def evaluations(self) -> int:
+        """The most subnets that are evaluated."""
+        return self.population + self.generations * self.children
+
+
+@dataclass(frozen=True)
+class Found:
+    """A subnet that was evaluated. accuracy: from 0 to 1."""
+
+    config: SubnetConfig
+    accuracy: float
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """best: the most accurate (of equals, the one with less SRAM); front: those that no other one beats in accuracy,
+    SRAM and instructions at once, by SRAM; evaluated: all, in order; judged: candidates whose cost was looked at."""
+
+    best: Found
+    front: tuple[Found, ...]
+    evaluated: tuple[Found, ...]
+    judged: int
+
+
+def search(
+    space: SearchSpace,
+    accuracy: Callable[[SubnetConfig], float],
+    cost: Callable[[SubnetConfig], Cost],
+    budget: Budget,
+    options: SearchOptions,
+    *,
+    log: str | os.PathLike | None = None,
+    identity: dict | None = None,
+    progress: Callable[[int, int, float], object] | None = None,
+) -> SearchResult:
+    """Searches the space. Under torchrun, in a process_group(), evaluations are shared out; all get the result.
+
+    log       a file that gets a line for each evaluation; where it exists already, the search goes on from it
+    identity  plain values that the log must agree with besides space, budget and options, such as of the supernet
+    progress  called with evaluations done, the most there will be, and the best accuracy so far
+
+    PlanError where nothing meets the budget, ConfigError where the log is of another search.
+    """
+    start = check_reachable(space, cost, budget)
+    known = AppendLog(
+        log,
+        FORMAT,
+        {
+            "space": space.to_dict(),
+            "budget": dataclasses.asdict(budget),
+            "options": dataclasses.asdict(options),
+            **(identity or {}),
+        },
+    )
+    run = _Search(space, accuracy, cost, budget, options, known, progress)
+    run.evaluate(run.first(start))
+    for _ in range(options.generations):
+        children = run.children()
+        if not children:
+            break
+        run.evaluate(children)
+    found = run.found
+    return SearchResult(min(found, key=_order), front_of(found), tuple(found), len(run.costs))
+
+
+def front_of(found: list[Found]) -> tuple[Found, ...]:
+    """Those that no other one beats in accuracy, SRAM and instructions at once, by SRAM."""
+    first = [found[i] for i in _fronts(found, 1)[0]]
+    return tuple(sorted(first, key=lambda f: (f.cost.sram, f.cost.instructions, _order(f))))
+
+
+class _Search:
+    """The state of one search: what was judged and evaluated, and the random source."""
+
+    def __init__(self, space, accuracy, cost, budget, options: SearchOptions, log: AppendLog, progress):
+        self.space, self.accuracy, self.cost, self.budget = space, accuracy, cost, budget
+        self.options, self.log, self.progress = options, log, progress
+        self.rng = random.Random(options.seed)
+        self.remembered = {SubnetConfig.from_dict(entry["config"]): entry["accuracy"] for entry in log.entries}
+        self.costs: dict[SubnetConfig, Cost] = {}
+        self.found: list[Found] = []
+        self.seen: set[SubnetConfig] = set()
+
+    def first(self, start: list[SubnetConfig]) -> list[SubnetConfig]:
+        """Drawn from the whole space; where few of them fit, changed from ones that do."""
+        wanted = self.options.population
+        chosen = self._draw(wanted, lambda: self.space.sample(self.rng))
+        if len(chosen) < wanted:
+            chosen += self._draw(
+                wanted - len(chosen),
+                lambda: self.space.mutate(self.rng.choice(start), self.rng, self.options.mutation),
+            )
+        if not chosen:
+            chosen = start[:1]
+            self.seen.update(chosen)
+        return chosen
+
+    def children(self) -> list[SubnetConfig]:
+        """Half changed from a parent, half crossed from two."""
+        options, rng, parents = self.options, self.rng, self._parents()
+        crossed = options.children // 2
+        chosen = self._draw(crossed, lambda: self.space.cross(rng.choice(parents), rng.choice(parents), rng))
+        return chosen + self._draw(
+            options.children - len(chosen), lambda: self.space.mutate(rng.choice(parents), rng, options.mutation)
+        )
+
+    def _draw(self, wanted: int, make: Callable[[], SubnetConfig]) -> list[SubnetConfig]:
+        """Up to `wanted` new subnets within the budget."""
+        chosen = []
+        for _ in range(wanted * TRIES):
+            if len(chosen) == wanted:
+                break
+            config = make()
+            if config not in self.seen and self.budget.admits(self._cost(config)):
+                self.seen.add(config)
+                chosen.append(config)
+        return chosen
+
+    def _cost(self, config: SubnetConfig) -> Cost:
+        if config not in self.costs:
+            self.costs[config] = self.cost(config)
+        return self.costs[config]
+
+    def evaluate(self, configs: list[SubnetConfig]) -> None:
+        """Takes accuracies from the log, or else from the function, shared out over all processes."""
+        new = [config for config in configs if config not in self.remembered]
+        done = len(self.found) + len(configs) - len(new)
+        for at in range(0, len(new), distributed.ranks()):
+            mine = new[at + distributed.rank() : at + distributed.rank() + 1]
+            values = distributed.from_all([float(self.accuracy(config)) for config in mine])
+            for config, (value,) in zip(new[at:], [v for v in values if v], strict=False):
+                self.remembered[config] = value
+                self.log.append({"config": config.to_dict(), "accuracy": value})
+            if self.progress is not None:
+                done = min(done + distributed.ranks(), len(self.found) + len(configs))
+                best = max([f.accuracy for f in self.found] + [self.remembered[c] for c in new[: at + 1]])
+                self.progress(done, self.options.evaluations, best)
+        self.found += [Found(config, self.remembered[config], self._cost(config)) for config in configs]
+
+    def _parents(self) -> list[SubnetConfig]:
+        count = self.options.parents
+        if self.options.objective == "accuracy":
+            return [found.config for found in sorted(self.found, key=_order)[:count]]
+        chosen: list[SubnetConfig] = []
+        for front in _fronts(self.found, count):
+            members = [self.found[i] for i in front]
+            spread = _crowding(members)
+            order = sorted(range(len(members)), key=lambda i: (-spread[i], _order(members[i])))  # noqa: B023
+            chosen += [members[i].config for i in order]
+        return chosen[:count]
+
+
+def _order(found: Found) -> tuple:
+    return (-found.accuracy, found.cost.sram, found.cost.instructions, found.config.to_json())
+
+
+def _values(found: list[Found]) -> np.ndarray:
+    return np.array([(-f.accuracy, f.cost.sram, f.cost.instructions) for f in found], float)
+
+
+def _fronts(found: list[Found], count: int) -> list[np.ndarray]:
+    """Indices by front, the best first, until `count` are in them."""
+    values, left, fronts = _values(found), np.arange(len(found)), []
+    while len(left) and sum(map(len, fronts)) < count:
+        v = values[left]
+        beaten = ((v[:, None] <= v[None]).all(2) & (v[:, None] < v[None]).any(2)).any(0)
+        fronts.append(left[~beaten])
+        left = left[beaten]
+    return fronts
+
+
+def _crowding(found: list[Found]) -> np.ndarray:
+    """How far a member's neighbours on the front are; infinite at its ends (NSGA-II)."""
+    values, distance = _values(found), np.zeros(len(found))
+    for column in values.T:
+        order = np.argsort(column, kind="stable")
+        span = column[order[-1]] - column[order[0]]
+        distance[order[[0, -1]]] = np.inf
+        if span > 0:
+            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+    return distance
+
+
+class HeldOutAccuracy:
+    """Top-1 of a supernet's subnets, with inherited weights, on images that it was not trained on."""
+
+    def __init__(self, supernet: SuperNet, held_out: Dataset, batch_size: int = 256):
+        check_fit(supernet, held_out)
+        self.supernet = supernet.eval()
+        where = next(supernet.parameters()).device
+        self.images = to_input(torch.from_numpy(np.array(held_out.images[:]))).to(where).split(batch_size)
+        self.labels = torch.from_numpy(np.array(held_out.labels)).to(where).split(batch_size)
+
+    def __call__(self, config: SubnetConfig) -> float:
+        with torch.inference_mode():
+            parts = zip(self.images, self.labels, strict=True)
+            correct = sum(int((self.supernet(x, config).argmax(1) == y).sum()) for x, y in parts)
+        return correct / sum(map(len, self.labels))

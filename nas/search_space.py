@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SearchSpace: the subnets a supernet holds, read from a YAML file; drawn, changed and crossed at random.
+
+    space = load_space("fashion-mnist")          # one of the package's (nas/spaces), or a path
+    config = space.sample(random.Random(0))      # a SubnetConfig, one value a layer
+
+A file holds the fields of SubnetConfig: lists are choices. num_heads, kv_heads, mlp_ratio and rank_ratio are chosen for
+every layer on its own, the others once. kv_heads: "all" stands for as many as num_heads. Without rank_ratio the MLPs
+are dense; with it they are two factors, and a rank above break-even runs dense (lowering multiplies the factors), so
+1.0 stands for dense.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import ConfigError
+
+SPACES = Path(__file__).parent / "spaces"
+MAX_UNIFORM = 50_000  # subnets with equal layers in a space: all of them are checked when it is read
+GLOBAL_GENES = ("patch_size", "embed_dim", "depth")
+
+
+@dataclass(frozen=True)
+class EvolutionRange:
+    """Where the window (rank ratio, tokens) of a space may move, and by what rule (evolve_space.py).
+
+    rank_ratio, patch_size  the values along either axis, in order; a window holds some neighbouring ones
+    window                  how many values a window holds along either axis
+    threshold               h of either axis: how much S must gain, a unit of rank ratio and a token, for a step
+    start                   places (index of the window's first value along either axis) of the first spaces
+    """
+
+    rank_ratio: tuple[float, ...]
+    patch_size: tuple[int, ...]
+    window: tuple[int, int]
+    threshold: tuple[float, float]
+    start: tuple[tuple[int, int], ...]
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """Number of places of a window along either axis."""
+        return (len(self.rank_ratio) - self.window[0] + 1, len(self.patch_size) - self.window[1] + 1)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All subnets that can be made of the choices (the module's text says how). Made by load_space, or from tuples.
+
+    Raises ConfigError where a choice is empty or makes no network.
+    """
+
+    image_size: int
+    in_channels: int
+    num_classes: int
+    patch_size: tuple[int, ...]
+    embed_dim: tuple[int, ...]
+    depth: tuple[int, ...]
+    head_dim: int
+    num_heads: tuple[int, ...]
+    mlp_ratio: tuple[float, ...]
+    kv_heads: tuple[int | str, ...] = ("all",)
+    rank_ratio: tuple[float, ...] | None = None
+    stem: str = "patch"
+    stem_channels: tuple[int, ...] | None = None
+    evolution: EvolutionRange | None = None
+
+    def __post_init__(self) -> None:
+        for name in CHOICES:
+            value = getattr(self, name)
+            if name == "rank_ratio" and value is None:
+                continue
+            if not isinstance(value, tuple) or not value:
+                raise ConfigError(f"{name} = {_plain(value)!r}: give a list of at least one choice")
+            if len(set(value)) < len(value):
+                raise ConfigError(f"{name} = {_plain(value)!r}: the same choice twice; leave one out")
+            for choice in value:
+                number = isinstance(choice, int | float) and not isinstance(choice, bool)
+                if not number and not (name == "kv_heads" and choice == "all"):
+                    raise ConfigError(f"{name}: {choice!r} is not a number; give a list of numbers")
+        if self.stem == "conv" and len(self.patch_size) > 1:
+            raise ConfigError(
+                f"patch_size = {list(self.patch_size)} with stem = 'conv': a convolution stem is made for one patch "
+                "size; give one, or stem: patch"
+            )
+        self._check_heads()
+        count = len(self.patch_size) * len(self.embed_dim) * len(self.layer_choices)
+        if count > MAX_UNIFORM:
+            raise ConfigError(f"{count:,} subnets with equal layers are more than {MAX_UNIFORM:,}: give fewer choices")
+        for _ in self.uniform(min(self.depth)):  # every choice makes a network
+            pass
+        for depth in self.depth:
+            self._config(self.patch_size[0], self.embed_dim[0], (self.layer_choices[0],) * depth, depth)
+
+    def _check_heads(self) -> None:
+        for heads in self.num_heads:
+            if not any(h == heads for h, _ in self._head_pairs()):
+                raise ConfigError(
+                    f"num_heads: {heads} is divided by none of kv_heads = {list(self.kv_heads)}; add 1 or all"
+                )
+        for kv in self.kv_heads:
+            if kv != "all" and not any(k == kv for _, k in self._head_pairs()):
+                raise ConfigError(f"kv_heads: {kv} divides none of num_heads = {list(self.num_heads)}; leave it out")
+
+    def _head_pairs(self) -> list[tuple[int, int]]:
+        pairs = {(h, h if kv == "all" else kv) for h in self.num_heads for kv in self.kv_heads}
+        return sorted((h, kv) for h, kv in pairs if kv > 0 and h % kv == 0)
+
+    @functools.cached_property
+    def layer_choices(self) -> tuple[tuple, ...]:
+        """Every (num_heads, kv_heads, mlp_ratio, rank_ratio) a layer may have."""
+        products = itertools.product(self._head_pairs(), self.mlp_ratio, self.rank_ratio or (None,))
+        return tuple((*pair, mlp, rank) for pair, mlp, rank in products)
+
+    @property
+    def subnets(self) -> int:
+        """How many subnets there are."""
+        layer = len(self.layer_choices)
+        return len(self.patch_size) * len(self.embed_dim) * sum(layer**depth for depth in self.depth)
+
+    def _config(self, patch_size: int, embed_dim: int, layers: tuple[tuple, ...], depth: int) -> SubnetConfig:
+        num_heads, kv_heads, mlp_ratio, rank_ratio = zip(*layers[:depth], strict=True)
+        return SubnetConfig(
+            image_size=self.image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=self.stem,
+            stem_channels=self.stem_channels, patch_size=patch_size, embed_dim=embed_dim, depth=depth,
+            head_dim=self.head_dim, num_heads=num_heads, kv_heads=kv_heads, mlp_ratio=mlp_ratio,
+            rank_ratio=None if self.rank_ratio is None else rank_ratio,
+        )  # fmt: skip
+
+    def uniform(self, depth: int) -> Iterator[SubnetConfig]:
+        """Every subnet of a depth whose layers are equal."""
+        for patch, width, layer in itertools.product(self.patch_size, self.embed_dim, self.layer_choices):
+            yield self._config(patch, width, (layer,) * depth, depth)
+
+    def every(self) -> Iterator[SubnetConfig]:
+        """Every subnet; ask `subnets` first how many there are."""
+        for patch, width, depth in itertools.product(self.patch_size, self.embed_dim, self.depth):
+            for layers in itertools.product(self.layer_choices, repeat=depth):
+                yield self._config(patch, width, layers, depth)
+
+    def largest(self) -> SubnetConfig:
+        """Most tokens, and of all else the most."""
+        heads = max(self.num_heads)
+        layer = (heads, max(kv for h, kv in self._head_pairs() if h == heads), max(self.mlp_ratio))
+        layer += (None if self.rank_ratio is None else max(self.rank_ratio),)
+        depth = max(self.depth)
+        return self._config(min(self.patch_size), max(self.embed_dim), (layer,) * depth, depth)
+
+    def smallest(self) -> SubnetConfig:
+        """Fewest tokens, and of all else the least."""
+        heads = min(self.num_heads)
+        layer = (heads, min(kv for h, kv in self._head_pairs() if h == heads), min(self.mlp_ratio))
+        layer += (None if self.rank_ratio is None else min(self.rank_ratio),)
+        depth = min(self.depth)
+        return self._config(max(self.patch_size), min(self.embed_dim), (layer,) * depth, depth)
+
+    def sample(self, rng: random.Random) -> SubnetConfig:
+        """A subnet, every choice equally likely."""
+        patch, width, depth = (rng.choice(getattr(self, gene)) for gene in GLOBAL_GENES)
+        return self._config(patch, width, tuple(rng.choice(self.layer_choices) for _ in range(depth)), depth)
+
+    def mutate(self, config: SubnetConfig, rng: random.Random, probability: float) -> SubnetConfig:
+        """The subnet with each of its choices drawn anew with a probability."""
+
+        def drawn(value, choices):
+            return rng.choice(choices) if rng.random() < probability else value
+
+        patch, width, depth = (drawn(getattr(config, gene), getattr(self, gene)) for gene in GLOBAL_GENES)
+        layers = [drawn(layer, self.layer_choices) for layer in _layers(config)]
+        layers += [rng.choice(self.layer_choices) for _ in range(depth - len(layers))]
+        return self._config(patch, width, tuple(layers), depth)
+
+    def cross(self, a: SubnetConfig, b: SubnetConfig, rng: random.Random) -> SubnetConfig:
+        """Each choice from one of two subnets; a layer that only the deeper has comes from it."""
+        patch, width, depth = (getattr(rng.choice((a, b)), gene) for gene in GLOBAL_GENES)
+        short, long = sorted((_layers(a), _layers(b)), key=len)
+        layers = [rng.choice(pair) for pair in zip(short, long, strict=False)] + long[len(short) :]
+        return self._config(patch, width, tuple(layers), depth)
+
+    def holds(self, config: SubnetConfig) -> bool:
+        """Whether the subnet can be made of the choices."""
+        if any(getattr(config, gene) not in getattr(self, gene) for gene in GLOBAL_GENES):
+            return False
+        try:
+            layers = tuple(_layers(config))
+            return set(layers) <= set(self.layer_choices) and config == self._config(
+                config.patch_size, config.embed_dim, layers, config.depth
+            )
+        except (TypeError, ConfigError):
+            return False
+
+    def window(self, place: tuple[int, int]) -> SearchSpace:
+        """The space at a place of its evolution range."""
+        evolution = self.evolution
+        (rank, patch), (ranks, patches) = place, evolution.window
+        return dataclasses.replace(
+            self,
+            rank_ratio=evolution.rank_ratio[rank : rank + ranks],
+            patch_size=evolution.patch_size[patch : patch + patches],
+        )
+
+    def to_dict(self) -> dict:
+        """Plain values, as in the YAML file."""
+        values = dataclasses.asdict(self)
+        values["evolution"] = None if self.evolution is None else _plain(values["evolution"])
+        return {name: _plain(value) for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> SearchSpace:
+        """ConfigError where a key is unknown or missing, or the choices make no networks."""
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        if not isinstance(values, dict):
+            raise ConfigError(f"a space must be a mapping of keys to choices, not {type(values).__name__}")
+        _check_keys(values, fields, "")
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        for name in ("image_size", "in_channels", "num_classes", "head_dim"):
+            value = values[name]
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} = {_plain(value)!r}: must be a whole number from 1")
+        if values.get("evolution") is not None:
+            values["evolution"] = _evolution(values["evolution"], values)
+        space = cls(**values)
+        if space.evolution is not None:
+            for place in itertools.product(*map(range, space.evolution.places)):
+                space.window(place)  # each makes networks
+        return space
+
+
+CHOICES = ("patch_size", "embed_dim", "depth", "num_heads", "kv_heads", "mlp_ratio", "rank_ratio")
+
+
+def _layers(config: SubnetConfig) -> list[tuple]:
+    rank = config.rank_ratio or (None,) * config.depth
+    return list(zip(config.num_heads, config.kv_heads, config.mlp_ratio, rank, strict=True))
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def _check_keys(values: dict, fields: dict, where: str) -> None:
+    if unknown := sorted(map(str, set(values) - set(fields))):
+        raise ConfigError(f"unknown key {where}{unknown[0]}: known are {', '.join(fields)}")
+    for name, field in fields.items():
+        if name not in values and field.default is dataclasses.MISSING:
+            raise ConfigError(f"{where}{name} is missing; give it")
+
+
+def _evolution(values, space: dict) -> EvolutionRange:
+    if not isinstance(values, dict):
+        raise ConfigError(f"evolution = {values!r}: must be a mapping")
+    _check_keys(values, {f.name: f for f in dataclasses.fields(EvolutionRange)}, "evolution.")
+    try:
+        made = EvolutionRange(
+            tuple(values["rank_ratio"]),
+            tuple(values["patch_size"]),
+            tuple(map(int, values["window"])),
+            tuple(map(float, values["threshold"])),
+            tuple((int(rank), int(patch)) for rank, patch in values["start"]),
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"evolution: {error}; see nas/spaces for one that is right") from error
+    if space.get("rank_ratio") is None:
+        raise ConfigError("evolution without rank_ratio: give the space the rank ratios it starts with")
+    axes = (made.rank_ratio, made.patch_size)
+    for name, axis, width in zip(("rank_ratio", "patch_size"), axes, made.window, strict=True):
+        if list(axis) != sorted(set(axis)) or not 1 <= width <= len(axis):
+            raise ConfigError(
+                f"evolution.{name} = {list(axis)}: must rise and hold at least the window's {width} values"
+            )
+    if len(made.window) != 2 or len(made.threshold) != 2 or not all(0 < h < math.inf for h in made.threshold):
+        raise ConfigError(f"evolution.threshold = {list(made.threshold)}: must be two numbers above 0")
+    for place in made.start:
+        if not all(0 <= at < most for at, most in zip(place, made.places, strict=True)):
+            raise ConfigError(
+                f"evolution.start: {list(place)} is outside the {made.places[0]} x {made.places[1]} places"
+            )
+    return made
+
+
+def load_space(source: str | os.PathLike) -> SearchSpace:
+    """The space of a YAML file, or the package's of that name. ConfigError names the file, the key and why."""
+    builtin = SPACES / f"{source}.yaml"
+    path = builtin if builtin.is_file() else Path(source)
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        known = ", ".join(sorted(file.stem for file in SPACES.glob("*.yaml")))
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file, or one of {known}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    try:
+        return SearchSpace.from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def space_yaml(space: SearchSpace) -> str:
+    """The text of a file that load_space reads as the same space."""
+    return yaml.safe_dump(space.to_dict(), sort_keys=False, default_flow_style=None)

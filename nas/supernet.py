@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SuperNet: all subnets of a space in one set of weights (weight entanglement, as in AutoFormer).
+
+    supernet = SuperNet(space)
+    logits = supernet(images, config)         # which subnet is an argument, never state
+    net = supernet.extract(config)            # a FloatViT of its own with the same logits
+
+A subnet is the first rows and columns of every matrix, the first heads and the first layers. Its network is the
+FloatViT of its config run on slices of the supernet's weights, so there is one definition of the network. Both factors
+of a low-rank MLP are sliced to its rank. Tokens: a patch embedding smaller than the largest is the largest one applied
+to the enlarged patch, folded into its weights; the position table is interpolated.
+
+A convolution stem has a batch norm, and its statistics depend on the channels before it: calibrate() measures them for
+every stem the space has; forward() in eval mode and extract() use those of the subnet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mcuformer.converter.float_vit import FloatViT, initialise
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import ConfigError, ModelError
+from mcuformer.files import write_whole
+from mcuformer.nas.search_space import SearchSpace
+
+FORMAT = "mcuformer.supernet/1"
+
+
+class SuperNet(nn.Module):
+    """forward(images, config): float NCHW in [-1, 1] -> logits [N, num_classes] of the subnet `config`.
+
+    ValueError where the space does not hold the config, or its batch-norm statistics are not known in eval mode.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int = 0):
+        super().__init__()
+        self.space = space
+        self.hull = _hull(space)
+        whole = initialise(FloatViT(self.hull), seed)
+        position = torch.empty(1, space.largest().tokens, self.hull.embed_dim)
+        whole.position = nn.Parameter(position)
+        initialise(whole, seed)
+        self.whole = whole  # holds the weights; its own forward is never called
+        self.stems = sorted({SubnetConfig.conv_channels.fget(c) for c in _widths(space)})
+        for i, channels in enumerate(self.stems):
+            for j, count in enumerate(channels):
+                self.register_buffer(f"stem{i}_mean{j}", torch.full((count,), torch.nan))
+                self.register_buffer(f"stem{i}_var{j}", torch.full((count,), torch.nan))
+
+    def forward(self, images: torch.Tensor, config: SubnetConfig) -> torch.Tensor:
+        skeleton = _skeleton(config).train(self.training)
+        return torch.func.functional_call(skeleton, self.weights(config), (images,))
+
+    def weights(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
+        """The subnet's weights by their names in FloatViT: views of the supernet's, or made of them; differentiable."""
+        if not self.space.holds(config):
+            raise ValueError(f"the supernet's space does not hold {config}")
+        whole = dict(self.whole.named_parameters())
+        made = {}
+        for name, shape in _shapes(config):
+            if name == "position":
+                made[name] = self._position(config)
+            elif name == "stem.weight":
+                made[name] = self._patch_weight(config)
+            elif name.endswith("attention.qkv.weight") or name.endswith("attention.qkv.bias"):
+                layer = config.layers[int(name.split(".")[1])]
+                value, most = whole[name], self.hull.layers[0]
+                value = value if value.ndim == 1 else value[:, : shape[1]]
+                rows = (layer.q_dim, layer.kv_dim, layer.kv_dim)
+                parts = value.split((most.q_dim, most.kv_dim, most.kv_dim))
+                made[name] = torch.cat([part[:count] for part, count in zip(parts, rows, strict=True)])
+            else:
+                made[name] = whole[name][tuple(slice(size) for size in shape)]
+        if config.stem == "conv":
+            made |= self._statistics(config)
+        return made
+
+    def _position(self, config: SubnetConfig) -> torch.Tensor:
+        table = self.whole.position[0, :, : config.embed_dim]
+        side = round(len(table) ** 0.5)
+        if side == config.grid:
+            return table[None]
+        resize = _resize(side, config.grid, table.device)
+        table = torch.einsum("ai,bj,ijd->abd", resize, resize, table.unflatten(0, (side, side)))
+        return table.flatten(0, 1)[None]
+
+    def _patch_weight(self, config: SubnetConfig) -> torch.Tensor:
+        weight = self.whole.stem.weight[: config.embed_dim]
+        if config.patch_size == self.hull.patch_size:
+            return weight
+        enlarge = _resize(config.patch_size, self.hull.patch_size, weight.device)
+        return torch.einsum("ia,jb,dcij->dcab", enlarge, enlarge, weight)
+
+    def _statistics(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
+        stem, made = self.stems.index(config.conv_channels), {}
+        for j, _ in enumerate(config.conv_channels):
+            for kind in ("mean", "var"):
+                value = getattr(self, f"stem{stem}_{kind}{j}")
+                if not self.training and bool(value[0].isnan()):
+                    raise ValueError("batch-norm statistics are not known yet: call calibrate(images) after training")
+                made[f"stem.norms.{j}.running_{kind}"] = value.clone()  # training would write to it
+            made[f"stem.norms.{j}.num_batches_tracked"] = torch.zeros((), dtype=torch.long, device=value.device)
+        return made
+
+    @torch.no_grad()
+    def calibrate(self, images: torch.Tensor) -> None:
+        """Measures the batch-norm statistics of every stem on some hundred images, float NCHW; nothing without norms."""
+        for i, channels in enumerate(self.stems):
+            if not channels:
+                continue
+            config = next(c for c in _widths(self.space) if c.conv_channels == channels)
+            weights = {name: value for name, value in self.whole.named_parameters() if name.startswith("stem.")}
+            x, inputs = images, config.in_channels
+            for j, count in enumerate(channels):
+                weight = weights[f"stem.convs.{j}.weight"][:count, :inputs]
+                x = F.conv2d(x, weight, stride=2, padding=1)
+                mean, var = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3))
+                getattr(self, f"stem{i}_mean{j}").copy_(mean)
+                getattr(self, f"stem{i}_var{j}").copy_(var)
+                gain, shift = (weights[f"stem.norms.{j}.{name}"][:count] for name in ("weight", "bias"))
+                x = F.relu(F.batch_norm(x, mean, var, gain, shift, eps=nn.BatchNorm2d(1).eps))
+                inputs = count
+
+    @torch.no_grad()
+    def extract(self, config: SubnetConfig) -> FloatViT:
+        """The subnet as a network of its own, on the CPU and in eval mode, with the same logits."""
+        training = self.training
+        self.eval()
+        weights = {name: value.detach().cpu().clone() for name, value in self.weights(config).items()}
+        self.train(training)
+        net = FloatViT(config)
+        net.load_state_dict(weights)
+        return net.eval()
+
+
+def _hull(space: SearchSpace) -> SubnetConfig:
+    """The config with the most of every dimension: that of the weights. Patches are the largest, tokens the fewest."""
+    heads, ranks = max(space.num_heads), space.rank_ratio
+    return dataclasses.replace(
+        space.largest(), patch_size=max(space.patch_size), num_heads=heads, kv_heads=heads,
+        mlp_ratio=max(space.mlp_ratio), rank_ratio=None if ranks is None else max(ranks),
+    )  # fmt: skip
+
+
+def _widths(space: SearchSpace) -> list[SubnetConfig]:
+    return [dataclasses.replace(space.smallest(), embed_dim=width) for width in space.embed_dim]
+
+
+@functools.lru_cache(maxsize=256)
+def _skeleton(config: SubnetConfig) -> FloatViT:
+    """The network of a config without weights."""
+    with torch.device("meta"):
+        return FloatViT(config)
+
+
+@functools.lru_cache(maxsize=256)
+def _shapes(config: SubnetConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((name, tuple(value.shape)) for name, value in _skeleton(config).named_parameters())
+
+
+@functools.lru_cache(maxsize=64)
+def _resize(inputs: int, outputs: int, device: torch.device) -> torch.Tensor:
+    """[outputs, inputs]: linear interpolation of a row of values, averaging where it shrinks."""
+    rows = torch.eye(inputs)[:, None, :, None].expand(-1, -1, -1, 2)
+    resized = F.interpolate(rows, size=(outputs, 2), mode="bilinear", antialias=True)
+    return resized[:, 0, :, 0].T.contiguous().to(device)
+
+
+def save_supernet(supernet: SuperNet, path: str | os.PathLike, notes: dict | None = None) -> None:
+    """Writes weights and space as `supernet.pt`, whole or not at all. notes: plain values kept with it."""
+    state = {name: value.detach().cpu().clone() for name, value in supernet.state_dict().items()}
+    content = {"format": FORMAT, "space": supernet.space.to_dict(), "state": state, "notes": notes or {}}
+    write_whole(path, lambda file: torch.save(content, file))
+
+
+def load_supernet(path: str | os.PathLike, space: SearchSpace | None = None) -> SuperNet:
+    """Reads a `supernet.pt` without unpickling code; what was kept with it is in `.notes`.
+
+    space: what it must be of. ModelError where the file is not a supernet, ConfigError where it is of another space.
+    """
+    path = Path(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); make one with `mcuformer train --space`"
+        ) from error
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise ModelError(
+            f"{path}: not a readable supernet.pt ({type(error).__name__}); train or copy it again"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ModelError(f"{path}: not an MCUFormer supernet (format {FORMAT!r} not found)")
+    try:
+        held = SearchSpace.from_dict(content.get("space"))
+    except (ConfigError, TypeError) as error:
+        raise ModelError(f"{path}: its space is not valid: {error}") from error
+    if space is not None:
+        check_same_space(held, space, path)
+    supernet = SuperNet(held)
+    try:
+        supernet.load_state_dict(content["state"])
+    except (KeyError, RuntimeError, AttributeError, TypeError) as error:
+        line = str(error).strip().splitlines()[-1].strip()
+        raise ModelError(f"{path}: weights do not fit the space: {line}") from error
+    notes = content.get("notes", {})
+    supernet.notes = notes if isinstance(notes, dict) else {}
+    return supernet.eval()
+
+
+def check_same_space(held: SearchSpace, space: SearchSpace, path: str | os.PathLike) -> None:
+    """ConfigError, naming the first key that differs, where a file's space is not the one that is asked for."""
+    ours, theirs = space.to_dict(), held.to_dict()
+    for name in [n for n in {**ours, **theirs} if n != "evolution"]:
+        if ours.get(name) != theirs.get(name):
+            raise ConfigError(
+                f"{path}: is of another space, with {name} = {theirs.get(name)} instead of {ours.get(name)}; give the "
+                "space it was trained for, or another file"
+            )

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TrainOptions: how a network or a supernet is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mcuformer.errors import ConfigError
+
+SAMPLINGS = ("alternate", "sandwich")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a network, or a supernet, is trained.
+
+    epochs           passes over the training images
+    batch_size       images a step, over all processes; a last incomplete batch is left out (each epoch shuffles anew)
+    learning_rate    its peak, reached after the warm-up
+    schedule         then "cosine": half a cosine down to 0; "constant": it stays, and more epochs may follow
+    weight_decay     AdamW's, for matrices and kernels; biases, norms and the position table have none
+    label_smoothing  from 0 to below 1
+    warmup_epochs    epochs of linear rise, may be a fraction
+    augmentation     shifts each training image by up to 1/32 of its side, edges repeated
+    flip             with augmentation: mirrors half of the images; turn it off where left and right matter
+    crop             with augmentation: least share of the area of a random square, enlarged to the whole; None: off
+    mixup, cutmix    probability that an image is blended with another, or has a box of another pasted in
+    ema_decay        the network ends with an average of its weights, of this decay a step; None: the last ones
+    sampling         of a supernet's subnets: "alternate" (the largest and a random one by turns; most for the time of a
+                     CPU) or "sandwich" (each step the largest, the smallest and two random ones, which learn from the
+                     largest: in-place distillation)
+    precision        "float32", or "bfloat16": mixed precision, for GPUs
+    seed             of the order of the images, their augmentation and the subnets
+    threads          torch's threads while training; None: as they are set
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    warmup_epochs: float = 1.0
+    augmentation: bool = True
+    flip: bool = True
+    crop: float | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema_decay: float | None = None
+    sampling: str = "alternate"
+    precision: str = "float32"
+    seed: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "threads"):
+            value = getattr(self, name)
+            if name == "threads" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} = {value!r}: must be a whole number from 1")
+        ranges = {
+            "learning_rate": (lambda v: 0 < v < math.inf, "above 0"),
+            "weight_decay": (lambda v: 0 <= v < math.inf, "from 0"),
+            "label_smoothing": (lambda v: 0 <= v < 1, "from 0 to below 1"),
+            "warmup_epochs": (lambda v: 0 <= v <= self.epochs, f"from 0 to epochs = {self.epochs}"),
+            "mixup": (lambda v: 0 <= v <= 1, "from 0 to 1"),
+            "cutmix": (lambda v: 0 <= v <= 1 - self.mixup, "from 0 to 1, with mixup at most 1 together"),
+        }
+        if self.ema_decay is not None:
+            ranges["ema_decay"] = (lambda v: 0 < v < 1, "between 0 and 1, or None")
+        if self.crop is not None:
+            ranges["crop"] = (lambda v: 0 < v <= 1, "above 0 to 1, or None")
+        for name, (is_valid, legal) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not is_valid(value):
+                raise ConfigError(f"{name} = {value!r}: must be a number {legal}")
+        words = {"schedule": ("cosine", "constant"), "sampling": SAMPLINGS, "precision": ("float32", "bfloat16")}
+        for name, legal in words.items():
+            if getattr(self, name) not in legal:
+                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(legal)}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed = {self.seed!r}: must be a whole number from 0 to 2^63 - 1")

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation: what it does to an image, and that its random numbers belong to the sample."""
+
+import numpy as np
+import torch
+
+from mcuformer.nas import augment
+from mcuformer.nas.augment import Draw, uniform
+
+
+def test_random_numbers_are_uniform_and_belong_to_seed_epoch_draw_and_index():
+    indices = np.arange(20_000)
+    u = uniform(3, 5, indices, Draw.FLIP)
+    assert ((u >= 0) & (u < 1)).all() and abs(u.mean() - 0.5) < 0.01 and abs(u.std() - 12**-0.5) < 0.01
+    assert len(np.unique(u)) == len(u)
+    np.testing.assert_array_equal(uniform(3, 5, indices[::-7], Draw.FLIP), u[::-7])
+    for other in [
+        uniform(4, 5, indices, Draw.FLIP),
+        uniform(3, 6, indices, Draw.FLIP),
+        uniform(3, 5, indices, Draw.DOWN),
+    ]:
+        assert abs(np.corrcoef(u, other)[0, 1]) < 0.03
+    assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 0.03
+
+
+def test_shifts_and_mirrors_each_image_and_repeats_edges():
+    image = torch.arange(48, dtype=torch.uint8).reshape(4, 4, 3)
+    padded = image.repeat_interleave(torch.tensor([2, 1, 1, 2]), 0)
+    padded = padded.repeat_interleave(torch.tensor([2, 1, 1, 2]), 1)
+    shifts = [padded[i : i + 4, j : j + 4] for i in range(3) for j in range(3)]
+    legal = {x.numpy().tobytes() for x in shifts}
+    mirrored = {x.flip(1).numpy().tobytes() for x in shifts}
+
+    batch, indices = image.expand(400, 4, 4, 3), np.arange(400)
+    assert {x.numpy().tobytes() for x in augment.shift_and_flip(batch, indices, 1, False, 0, 0)} == legal
+    assert {x.numpy().tobytes() for x in augment.shift_and_flip(batch, indices, 1, True, 0, 0)} == legal | mirrored
+    assert torch.equal(augment.shift_and_flip(batch, indices, 0, False, 0, 0), batch)
+
+
+def test_a_part_of_a_batch_is_augmented_as_in_the_whole():
+    images = torch.rand((12, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    indices, half = np.arange(40, 52), slice(3, 9)
+    for call in (
+        lambda x, i: augment.shift_and_flip(x, i, 2, True, 7, 1),
+        lambda x, i: augment.random_crop(x, i, 0.3, 7, 1),
+        lambda x, i: augment.mix(x, x.flip(3), i, 0.5, 0.5, 7, 1)[0],
+    ):
+        torch.testing.assert_close(call(images[half], indices[half]), call(images, indices)[half], rtol=0, atol=1e-6)
+
+
+def test_a_crop_of_all_is_the_image_and_a_small_one_is_a_part():
+    ramp = torch.linspace(0, 1, 32).expand(50, 1, 32, 32)
+    indices = np.arange(50)
+    torch.testing.assert_close(augment.random_crop(ramp, indices, 1.0, 0, 0), ramp, rtol=0, atol=1e-5)
+    cropped = augment.random_crop(ramp, indices, 0.25, 0, 0)
+    span = cropped[:, 0, 0, -1] - cropped[:, 0, 0, 0]
+    assert (span > 0.45).all() and (span < 1.01).all() and span.std() > 0.05
+    assert cropped[:, 0, 0, 0].std() > 0.05
+
+
+def test_mixing_keeps_count_of_what_is_whose():
+    ones, zeros, indices = torch.ones(300, 1, 16, 16), torch.zeros(300, 1, 16, 16), np.arange(300)
+    blended, share = augment.mix(ones, zeros, indices, 1.0, 0.0, 0, 0)
+    torch.testing.assert_close(blended.mean(dim=(1, 2, 3)), share, rtol=0, atol=1e-5)
+    pasted, share = augment.mix(ones, zeros, indices, 0.0, 1.0, 0, 0)
+    assert set(pasted.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(pasted.mean(dim=(1, 2, 3)), share, rtol=0, atol=1e-5)
+    same, share = augment.mix(ones, zeros, indices, 0.0, 0.0, 0, 0)
+    assert torch.equal(same, ones) and torch.equal(share, torch.ones(300))
+    some, share = augment.mix(ones, zeros, indices, 0.2, 0.3, 0, 0)
+    assert 0.35 < (share < 1).float().mean() < 0.65
+
+
+def test_partners_are_any_sample():
+    found = augment.partners(np.arange(5000), 10, 0, 0)
+    assert set(found) == set(range(10))

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spaces: read, drawn from, changed, and refused where they make no networks."""
+
+import dataclasses
+import random
+
+import pytest
+import yaml
+from spaces import CONV, DENSE, PATCH, SMALL
+
+from mcuformer.errors import ConfigError
+from mcuformer.nas import load_space
+from mcuformer.nas.search_space import SPACES, SearchSpace, space_yaml
+
+each_space = pytest.mark.parametrize("space", [PATCH, DENSE, CONV, SMALL], ids=["patch", "dense", "conv", "small"])
+
+
+@each_space
+def test_what_is_drawn_changed_or_crossed_is_in_the_space(space):
+    rng = random.Random(1)
+    configs = [space.sample(rng) for _ in range(200)]
+    for a, b in zip(configs, configs[1:], strict=False):
+        for config in (a, space.mutate(a, rng, 0.3), space.cross(a, b, rng)):
+            assert space.holds(config)
+            assert all(layer.num_heads % layer.kv_heads == 0 for layer in config.layers)
+    for gene in ("patch_size", "embed_dim", "depth"):
+        assert {getattr(c, gene) for c in configs} == set(getattr(space, gene))
+    assert {layer[:3] for c in configs for layer in zip(c.num_heads, c.kv_heads, c.mlp_ratio, strict=True)} == {
+        choice[:3] for choice in space.layer_choices
+    }
+
+
+def test_all_subnets_are_counted():
+    every = list(SMALL.every())
+    assert len(every) == len(set(every)) == SMALL.subnets == 2 * (4 + 16)
+    assert set(SMALL.uniform(1)) == {c for c in every if c.depth == 1}
+    assert all(SMALL.holds(c) for c in every)
+
+
+def test_largest_and_smallest_bound_every_dimension():
+    rng = random.Random(0)
+    largest, smallest = PATCH.largest(), PATCH.smallest()
+    assert PATCH.holds(largest) and PATCH.holds(smallest)
+    assert smallest.macs < largest.macs
+    for config in (PATCH.sample(rng) for _ in range(100)):
+        assert smallest.macs <= config.macs <= largest.macs
+        assert smallest.tokens <= config.tokens <= largest.tokens
+
+
+def test_a_child_has_its_parents_choices_and_no_mutation_changes_nothing():
+    rng = random.Random(2)
+    a, b = (dataclasses.replace(PATCH, depth=(d,)).sample(rng) for d in (1, 3))
+    for _ in range(50):
+        child = PATCH.cross(a, b, rng)
+        assert child.embed_dim in (a.embed_dim, b.embed_dim) and child.depth in (1, 3)
+        assert child.num_heads[0] in (a.num_heads[0], b.num_heads[0])
+        assert child.num_heads[1:] in ((), b.num_heads[1:])
+    assert PATCH.mutate(a, rng, 0.0) == a
+
+
+def test_a_foreign_config_is_not_held():
+    config = PATCH.sample(random.Random(0))
+    for fields in ({"embed_dim": 20}, {"head_dim": 4}, {"mlp_ratio": 1.25}, {"num_classes": 9}, {"rank_ratio": None}):
+        assert not PATCH.holds(dataclasses.replace(config, **fields))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SPACES.glob("*.yaml")))
+def test_the_packages_spaces_are_read_and_written(name, tmp_path):
+    space = load_space(name)
+    (tmp_path / "space.yaml").write_text(space_yaml(space))
+    assert load_space(tmp_path / "space.yaml") == space
+    assert space.holds(space.sample(random.Random(0)))
+    if space.evolution is not None:
+        for place in space.evolution.start:
+            assert space.window(place).rank_ratio == space.evolution.rank_ratio[place[0] :][: space.evolution.window[0]]
+
+
+def test_the_papers_space():
+    space = load_space("mcuformer")
+    assert (space.embed_dim, space.depth, space.num_heads) == ((168, 192, 216), (12, 13, 14), (3, 4))
+    assert space.image_size == 240 and space.evolution.rank_ratio[::11] == (0.4, 0.95)
+    assert space.evolution.patch_size[::8] == (16, 32)
+    assert [space.window((0, at)).largest().tokens for at in (0, 6)] == [225, 64]
+
+
+BAD = {
+    "unknown key embed_dims": {"embed_dims": [16]},
+    "embed_dim is missing": {"embed_dim": None},
+    "depth = \\[\\]: give a list of at least one choice": {"depth": []},
+    "depth = 3: give a list": {"depth": 3},
+    "num_heads: 3 is divided by none of kv_heads = \\[2\\]": {"num_heads": [2, 3], "kv_heads": [2]},
+    "kv_heads: 3 divides none of num_heads": {"kv_heads": [1, 3]},
+    "mlp_ratio: 'big' is not a number": {"mlp_ratio": ["big"]},
+    "the same choice twice": {"embed_dim": [16, 16]},
+    "one patch size|made for one patch": {"stem": "conv", "patch_size": [2, 4]},
+    "patch_size = 9 is larger than image_size": {"patch_size": [9]},
+    "embed_dim = 5000": {"embed_dim": [16, 5000]},
+    "rank_ratio = 2.0 in layer 0": {"rank_ratio": [0.5, 2.0]},
+    "head_dim = 'wide'": {"head_dim": "wide"},
+    "depth = 65": {"depth": [1, 65]},
+    "unknown key evolution.windows": {"evolution": {"windows": [1, 1]}},
+    "evolution.start: \\[9, 0\\] is outside": {
+        "evolution": {
+            "rank_ratio": [0.5, 1.0], "patch_size": [2, 4], "window": [1, 1], "threshold": [1, 1], "start": [[9, 0]],
+        }
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("expected", BAD)
+def test_a_bad_file_is_one_clear_line(tmp_path, expected):
+    values = {name: v for name, v in {**PATCH.to_dict(), **BAD[expected]}.items() if v is not None}
+    path = tmp_path / "space.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_space(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_unreadable_files_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="give a YAML file, or one of exhaustible, fashion-mnist"):
+        load_space(tmp_path / "none.yaml")
+    for text, expected in [("a: [1", "not YAML"), ("- 1", "must be a mapping"), ("", "must be a mapping")]:
+        (tmp_path / "space.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=expected) as caught:
+            load_space(tmp_path / "space.yaml")
+        assert "\n" not in str(caught.value)
+
+
+def test_from_dict_equals_the_space():
+    assert SearchSpace.from_dict(PATCH.to_dict()) == PATCH

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supernet: subnets are slices of it, and extracted they give the same logits."""
+
+import dataclasses
+import random
+
+import pytest
+import torch
+from spaces import CONV, DENSE, PATCH, SMALL
+
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import ConfigError, ModelError
+from mcuformer.nas import SuperNet, build_subnet, load_supernet, save_supernet
+from mcuformer.nas.supernet import _resize
+
+SPACES = {"patch": PATCH, "dense": DENSE, "conv": CONV, "fixed-stem": dataclasses.replace(CONV, stem_channels=(6,))}
+each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+
+
+def lively(space, seed: int = 0) -> SuperNet:
+    """A supernet whose norms and biases are not at their start values."""
+    supernet = SuperNet(space, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in supernet.parameters():
+            if value.ndim < 2:
+                value.add_(0.2 * torch.randn(value.shape, generator=generator))
+    supernet.calibrate(images(64, seed))
+    return supernet.eval()
+
+
+def images(count: int, seed: int = 1) -> torch.Tensor:
+    return torch.rand((count, 1, 8, 8), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@each_space
+def test_extracted_subnets_give_the_same_logits(space):
+    supernet, rng, x = lively(space), random.Random(0), images(5)
+    seen = set()
+    for config in [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(30))]:
+        net = supernet.extract(config)
+        assert net.config == config and not net.training
+        with torch.inference_mode():
+            expected = supernet(x, config)
+            torch.testing.assert_close(net(x), expected, rtol=0, atol=1e-5)
+        seen.add(round(expected.sum().item(), 4))
+    assert len(seen) > 20  # they are different networks
+
+
+@each_space
+def test_a_subnet_is_the_first_rows_columns_heads_and_layers(space):
+    supernet = SuperNet(space)
+    config = dataclasses.replace(space.smallest(), patch_size=max(space.patch_size))
+    weights, whole = supernet.weights(config), supernet.whole
+    layer, most, d = config.layers[0], supernet.hull.layers[0], config.embed_dim
+    qkv = whole.layers[0].attention.qkv.weight[:, :d]
+    rows = [*range(layer.q_dim), *range(most.q_dim, most.q_dim + layer.kv_dim)]
+    rows += range(most.q_dim + most.kv_dim, most.q_dim + most.kv_dim + layer.kv_dim)
+    assert torch.equal(weights["layers.0.attention.qkv.weight"], qkv[rows])
+    assert torch.equal(
+        weights["layers.0.attention.proj.weight"], whole.layers[0].attention.proj.weight[:d, : layer.q_dim]
+    )
+    if space.rank_ratio is not None:
+        mlp = whole.layers[0].mlp
+        assert torch.equal(weights["layers.0.mlp.fc1.down.weight"], mlp.fc1.down.weight[: layer.rank, :d])
+        assert torch.equal(weights["layers.0.mlp.fc2.up.weight"], mlp.fc2.up.weight[:d, : layer.rank])
+    assert not any(name.startswith(f"layers.{config.depth}.") for name in weights)
+
+
+def test_gradients_reach_what_the_subnet_has_and_nothing_else():
+    supernet = SuperNet(PATCH).train()
+    config = dataclasses.replace(PATCH.smallest(), patch_size=3)
+    supernet(images(4), config).square().sum().backward()
+    weight = supernet.whole.layers[0].attention.proj.weight
+    d, q = config.embed_dim, config.layers[0].q_dim
+    assert weight.grad[:d, :q].abs().sum() > 0
+    assert weight.grad[d:].abs().sum() == weight.grad[:, q:].abs().sum() == 0
+    assert supernet.whole.layers[1].norm1.weight.grad is None
+    assert supernet.whole.stem.weight.grad.abs().sum() > 0 and supernet.whole.position.grad.abs().sum() > 0
+
+
+def test_a_small_patch_sees_what_the_large_one_sees_of_the_enlarged_patch():
+    supernet = lively(PATCH)
+    config = dataclasses.replace(PATCH.largest(), patch_size=2)
+    patch = images(1)[:, :, :2, :2]
+    enlarge = _resize(2, 4, patch.device)
+    enlarged = torch.einsum("ia,jb,ncab->ncij", enlarge, enlarge, patch)
+    weight = supernet.weights(config)["stem.weight"]
+    expected = torch.nn.functional.conv2d(enlarged, supernet.whole.stem.weight)
+    torch.testing.assert_close(torch.nn.functional.conv2d(patch, weight), expected, rtol=0, atol=1e-5)
+
+
+def test_a_smooth_position_table_stays_itself_when_it_is_interpolated():
+    supernet = SuperNet(PATCH)
+    side = 4  # patches of 2 pixels
+    centres = (torch.arange(side) + 0.5) / side
+    with torch.no_grad():
+        table = centres[:, None] + 2 * centres[None]
+        supernet.whole.position.copy_(table.reshape(1, -1, 1).expand_as(supernet.whole.position))
+    got = supernet.weights(dataclasses.replace(PATCH.largest(), patch_size=4))["position"][0, :, 0].reshape(2, 2)
+    centres = torch.tensor([0.25, 0.75])
+    torch.testing.assert_close(got, centres[:, None] + 2 * centres[None], rtol=0, atol=0.2)
+
+
+def test_batch_norm_is_that_of_the_subnet():
+    """With statistics measured on the very images, eval mode gives the logits of train mode."""
+    supernet, x = SuperNet(CONV), images(200)
+    supernet.calibrate(x)
+    stems = {c.conv_channels for c in (dataclasses.replace(CONV.largest(), embed_dim=d) for d in CONV.embed_dim)}
+    assert len(stems) == 2  # inner channels differ, so do their statistics
+    for width in CONV.embed_dim:
+        config = dataclasses.replace(CONV.largest(), embed_dim=width)
+        with torch.inference_mode():
+            torch.testing.assert_close(supernet.eval()(x, config), supernet.train()(x, config), rtol=0, atol=1e-2)
+
+
+def test_uncalibrated_batch_norm_and_foreign_configs_are_refused():
+    supernet = SuperNet(CONV).eval()
+    with pytest.raises(ValueError, match="calibrate"):
+        supernet(images(2), CONV.largest())
+    with pytest.raises(ValueError, match="does not hold"):
+        supernet(images(2), SubnetConfig(image_size=8, in_channels=1, patch_size=2, embed_dim=16, num_heads=2))
+
+
+def test_the_seed_decides_and_training_changes_no_statistics():
+    a, b, c = SuperNet(CONV, 0), SuperNet(CONV, 0), SuperNet(CONV, 1)
+    pairs = list(zip(a.parameters(), b.parameters(), c.parameters(), strict=True))
+    assert all(torch.equal(x, y) for x, y, _ in pairs) and not all(torch.equal(x, z) for x, _, z in pairs)
+    a.calibrate(images(50))
+    before = {name: value.clone() for name, value in a.named_buffers()}
+    a.train()(images(8), CONV.largest())
+    assert all(torch.equal(value, before[name]) for name, value in a.named_buffers())
+
+
+def test_saved_and_loaded(tmp_path):
+    supernet, config = lively(CONV), CONV.sample(random.Random(3))
+    save_supernet(supernet, tmp_path / "supernet.pt", {"top1": 0.5})
+    loaded = load_supernet(tmp_path / "supernet.pt", CONV)
+    assert loaded.space == CONV and loaded.notes == {"top1": 0.5}
+    assert torch.equal(loaded(images(3), config), supernet(images(3), config))
+
+
+def test_files_that_are_no_supernet_of_the_space_are_refused(tmp_path):
+    path = tmp_path / "supernet.pt"
+    save_supernet(lively(CONV), path)
+    with pytest.raises(ConfigError, match="another space, with patch_size = \\[4\\] instead of \\[2, 3, 4\\]"):
+        load_supernet(path, PATCH)
+    content = torch.load(path, weights_only=True)
+    for change, expected in [
+        ({"state": {}}, "weights do not fit"),
+        ({"space": SMALL.to_dict()}, "weights do not fit"),
+        ({"space": {"depth": []}}, "its space is not valid"),
+        ({"format": "x"}, "not an MCUFormer supernet"),
+    ]:
+        torch.save({**content, **change}, path)
+        with pytest.raises(ModelError, match=expected) as caught:
+            load_supernet(path)
+        assert "\n" not in str(caught.value)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="not a readable"):
+        load_supernet(path)
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_supernet(tmp_path / "none.pt")
+
+
+def test_an_extracted_subnet_has_the_shape_of_a_built_one():
+    config = PATCH.sample(random.Random(5))
+    built, extracted = build_subnet(config).state_dict(), lively(PATCH).extract(config).state_dict()
+    assert {name: value.shape for name, value in built.items()} == {n: v.shape for n, v in extracted.items()}

@@ -167,16 +167,23 @@ class _Evolution:
 
     def _neighbours(self, now: Visit) -> list[Visit]:
         """The k nearest spaces with as many epochs, `now` among them."""
-        if not spans(self._nearest(now), self.evolution):
+        found = self._nearest(now)
+        if not spans(found, self.evolution):
             fewer = sorted((p for p, e in self.epochs.items() if e < now.epochs), key=lambda p: _distance(p, now.place))
             for place in fewer[: self.options.neighbours]:
                 while self.epochs[place] < now.epochs:
                     self._visit(place)
-        return self._nearest(now)
+            found = self._nearest(now)
+        return found
 
     def _nearest(self, now: Visit) -> list[Visit]:
+        """The k nearest with as many epochs; more where those are on a line."""
         equal = [visit for (_, epochs), visit in self.at.items() if epochs == now.epochs]
-        return sorted(equal, key=lambda v: _distance(v.place, now.place))[: self.options.neighbours]
+        equal.sort(key=lambda visit: _distance(visit.place, now.place))
+        count = min(self.options.neighbours, len(equal))
+        while count < len(equal) and not spans(equal[:count], self.evolution):
+            count += 1
+        return equal[:count]
 
 
 def fit(visits: list[Visit]) -> np.ndarray:

@@ -112,7 +112,7 @@ class SuperNet(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: torch.Tensor) -> None:
-        """Measures the batch-norm statistics of every stem on some hundred images, float NCHW; nothing without norms."""
+        """Measures the batch-norm statistics of every stem on some hundred images, float NCHW."""
         for i, channels in enumerate(self.stems):
             if not channels:
                 continue

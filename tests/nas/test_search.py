@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The evolutionary search: hard limits, no repeats, the same result after any kill, a clear end where nothing fits."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import lively_subnet, structured_images
+from spaces import PATCH, SMALL
+
+from mcuformer import Interpreter, convert
+from mcuformer.boards import get_board
+from mcuformer.errors import ConfigError, ModelError, PlanError
+from mcuformer.nas import load_space
+from mcuformer.nas.cost import Budget, Cost, board_budget, check_reachable, cost_of, parse_bytes, parse_count
+from mcuformer.nas.search import Found, SearchOptions, front_of, search
+
+OPTIONS = SearchOptions(population=12, generations=4, parents=4, children=8)
+
+
+def pretend_accuracy(config) -> float:
+    """Rises with size, and prefers some layers."""
+    layers = sum(layer.num_heads * (i + 1) + layer.mlp_dim / 40 for i, layer in enumerate(config.layers))
+    return 1 - 1 / (1 + config.embed_dim / 16 + layers + config.tokens / 20)
+
+
+class Counting:
+    def __init__(self, function):
+        self.function, self.asked = function, []
+
+    def __call__(self, config):
+        self.asked.append(config)
+        return self.function(config)
+
+
+def tight(space, share: float = 0.3) -> Budget:
+    """A budget that about a share of the space meets."""
+    rng = random.Random(9)
+    costs = [cost_of(space.sample(rng)) for _ in range(300)]
+    return Budget(*(sorted(getattr(c, n) for c in costs)[int(share**0.4 * 300)] for n in ("sram", "flash")))
+
+
+def test_nothing_over_the_budget_is_evaluated_and_nothing_twice():
+    budget, accuracy, cost = tight(PATCH), Counting(pretend_accuracy), Counting(cost_of)
+    result = search(PATCH, accuracy, cost, budget, OPTIONS)
+    assert all(budget.admits(cost_of(config)) for config in accuracy.asked)
+    assert len(set(accuracy.asked)) == len(accuracy.asked) == len(result.evaluated) <= OPTIONS.evaluations
+    assert not all(budget.admits(cost_of(config)) for config in cost.asked)  # some were rejected
+    assert result.best.accuracy == max(map(pretend_accuracy, accuracy.asked))
+    assert result.best.cost == cost_of(result.best.config) and PATCH.holds(result.best.config)
+
+
+def test_it_finds_the_best_of_a_space_that_is_small_enough_to_exhaust():
+    budget = Budget(sram=cost_of(SMALL.largest()).sram - 64)
+    every = [config for config in SMALL.every() if budget.admits(cost_of(config))]
+    best = max(map(pretend_accuracy, every))
+    result = search(SMALL, pretend_accuracy, cost_of, budget, dataclasses.replace(OPTIONS, generations=6))
+    assert result.best.accuracy == best and len(result.evaluated) <= len(every)
+
+
+def test_it_beats_chance():
+    space, budget = load_space("fashion-mnist"), Budget(flash=180_000)
+    for seed in range(3):
+        options = SearchOptions(population=20, generations=5, parents=6, children=12, seed=seed)
+        result = search(space, pretend_accuracy, cost_of, budget, options)
+        rng, drawn = random.Random(seed), []
+        while len(drawn) < len(result.evaluated):
+            config = space.sample(rng)
+            if budget.admits(cost_of(config)):
+                drawn.append(config)
+        assert result.best.accuracy > max(map(pretend_accuracy, drawn))
+
+
+def test_the_seed_decides():
+    options = [dataclasses.replace(OPTIONS, seed=seed) for seed in (0, 0, 1)]
+    results = [search(PATCH, pretend_accuracy, cost_of, tight(PATCH), each) for each in options]
+    assert results[0] == results[1] != results[2]
+
+
+def test_a_budget_nothing_meets_ends_at_once_with_the_smallest():
+    accuracy = Counting(pretend_accuracy)
+    for name in ("sram", "flash", "instructions"):
+        least = min(getattr(cost_of(config), name) for config in SMALL.every())
+        with pytest.raises(PlanError, match=f"at most {least - 1:,} .*: the smallest has {least:,} ") as caught:
+            search(SMALL, accuracy, cost_of, Budget(**{name: least - 1}), OPTIONS)
+        assert f"raise the {name} budget" in str(caught.value) and "\n" not in str(caught.value)
+        result = search(SMALL, pretend_accuracy, cost_of, Budget(**{name: least}), OPTIONS)
+        assert all(getattr(found.cost, name) == least for found in result.evaluated)
+    assert accuracy.asked == []
+
+
+def test_limits_that_no_subnet_meets_together_end_too():
+    def opposed(config):
+        return Cost(sram=config.embed_dim, flash=100 - config.embed_dim, instructions=1)
+
+    with pytest.raises(PlanError, match="meets all limits at once"):
+        search(SMALL, pretend_accuracy, opposed, Budget(sram=8, flash=84), OPTIONS)
+    assert check_reachable(SMALL, opposed, Budget(sram=8, flash=92))
+
+
+def test_layers_that_only_together_meet_two_limits_are_found():
+    def mixed(config):
+        wide = sum(layer.num_heads == 2 for layer in config.layers)
+        return Cost(sram=1, flash=1 + wide, instructions=1 + config.depth - wide)
+
+    space = dataclasses.replace(SMALL, depth=(2,))
+    (found,) = check_reachable(space, mixed, Budget(flash=2, instructions=2))
+    assert sorted(layer.num_heads for layer in found.layers) == [1, 2]
+
+
+def test_the_front_is_what_no_other_beats():
+    config = SMALL.smallest()
+    points = [(0.9, 100, 50), (0.8, 90, 60), (0.8, 95, 60), (0.7, 80, 10), (0.6, 85, 20), (0.9, 100, 50)]
+    found = [Found(config, a, Cost(s, 0, i)) for a, s, i in points]
+    assert [(f.accuracy, f.cost.sram) for f in front_of(found)] == [(0.7, 80), (0.8, 90), (0.9, 100), (0.9, 100)]
+
+
+def test_the_objective_front_covers_more_of_it():
+    def covered(objective):
+        options = SearchOptions(population=20, generations=6, parents=10, children=16, objective=objective)
+        front = search(PATCH, pretend_accuracy, cost_of, Budget(), options).front
+        assert [f.cost.sram for f in front] == sorted(f.cost.sram for f in front)
+        return len({(f.accuracy, f.cost.sram, f.cost.instructions) for f in front})
+
+    assert covered("front") > covered("accuracy")
+
+
+def killed_search(log) -> None:
+    def slow(config):
+        time.sleep(0.003)
+        return pretend_accuracy(config)
+
+    search(PATCH, slow, cost_of, Budget(), OPTIONS, log=log)
+
+
+def test_killed_at_ten_random_moments_and_resumed_gives_the_same_result(tmp_path):
+    """SIGKILL to a process that searches; whatever of the last line is on the disk."""
+    log, rng = tmp_path / "search.jsonl", random.Random(1)
+    whole = search(PATCH, pretend_accuracy, cost_of, Budget(), OPTIONS)
+    sizes = []
+    for kill in range(10):
+        process = multiprocessing.get_context("fork").Process(target=killed_search, args=(log,))
+        process.start()
+        process.join(rng.uniform(0.01, 0.15))
+        process.kill()
+        process.join()
+        if kill % 3 == 2 and log.exists():  # killed while it wrote
+            os.truncate(log, log.stat().st_size - rng.randint(1, 20))
+        sizes.append(log.stat().st_size if log.exists() else 0)
+    assert len(set(sizes)) > 2
+    remembered = log.read_bytes().count(b"\n") - 1
+    accuracy = Counting(pretend_accuracy)
+    assert search(PATCH, accuracy, cost_of, Budget(), OPTIONS, log=log) == whole
+    assert len(accuracy.asked) == len(whole.evaluated) - remembered
+
+
+def test_a_log_of_another_search_is_refused(tmp_path):
+    log = tmp_path / "search.jsonl"
+    search(SMALL, pretend_accuracy, cost_of, Budget(), OPTIONS, log=log, identity={"supernet": "a"})
+    before = log.read_bytes()
+    with pytest.raises(ConfigError, match="belongs to another run, with supernet = a instead of b"):
+        search(SMALL, pretend_accuracy, cost_of, Budget(), OPTIONS, log=log, identity={"supernet": "b"})
+    with pytest.raises(ConfigError, match="with budget = .* instead of"):
+        search(SMALL, pretend_accuracy, cost_of, Budget(sram=10**6), OPTIONS, log=log, identity={"supernet": "a"})
+    assert log.read_bytes() == before
+    for content in (b"{}\n", b"words\n", b"[1]\n"):
+        log.write_bytes(content)
+        with pytest.raises(ModelError, match="search.jsonl: not a log"):
+            search(SMALL, pretend_accuracy, cost_of, Budget(), OPTIONS, log=log)
+    with pytest.raises(ConfigError, match="cannot be used as a log"):
+        search(SMALL, pretend_accuracy, cost_of, Budget(), OPTIONS, log=tmp_path)
+
+
+SHARED = """
+import sys
+from test_search import *
+from mcuformer.nas.distributed import process_group, rank
+asked = Counting(pretend_accuracy)
+with process_group():
+    result = search(PATCH, asked, cost_of, Budget(), OPTIONS, log=sys.argv[1])
+print("RESULT", json.dumps([len(asked.asked), len(result.evaluated), result.best.config.to_dict()]))
+"""
+
+
+def test_processes_share_the_evaluations_and_get_the_same_result(tmp_path):
+    log = tmp_path / "search.jsonl"
+    paths = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", SHARED, str(log)], capture_output=True, text=True, timeout=240,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line.split("RESULT")[1]) for line in done.stdout.splitlines() if "RESULT" in line]
+    assert len(results) == 2 and results[0][1:] == results[1][1:]
+    assert abs(results[0][0] - results[1][0]) <= 5 and results[0][0] + results[1][0] == results[0][1]
+    alone = search(PATCH, pretend_accuracy, cost_of, Budget(), OPTIONS)
+    assert results[0][2] == alone.best.config.to_dict()
+    assert search(PATCH, lambda c: 1 / 0, cost_of, Budget(), OPTIONS, log=log) == alone  # all of it is in the log
+
+
+def test_predicted_memory_is_what_the_interpreter_takes():
+    rng = random.Random(0)
+    for _ in range(6):
+        config = PATCH.sample(rng)
+        model = convert(lively_subnet(config, 0), structured_images(config, 4))
+        cost = cost_of(config)
+        assert Interpreter(model).arena_used_bytes <= cost.sram and model.model_bytes <= cost.flash
+
+
+@pytest.mark.parametrize(
+    ("call", "text", "expected"),
+    [
+        (parse_bytes, "64KB", 65536), (parse_bytes, "64 kb", 65536), (parse_bytes, "1.5MB", 1572864),
+        (parse_bytes, "4096", 4096), (parse_bytes, "10B", 10), (parse_count, "50M", 50_000_000),
+        (parse_count, "2K", 2000),
+    ],
+)  # fmt: skip
+def test_amounts(call, text, expected):
+    assert call(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "KB", "-4KB", "0", "4 cows", "1e3", "64GB"])
+def test_amounts_that_are_none(text):
+    with pytest.raises(ConfigError, match="write it as 64KB"):
+        parse_bytes(text)
+
+
+def test_a_boards_budget_is_replaced_by_what_is_given():
+    board = get_board("nano33ble")
+    assert board_budget(board, None, None, None) == Budget(board.sram_budget, board.flash_budget, None)
+    assert board_budget(board, 1000, None, 5) == Budget(1000, board.flash_budget, 5)
+    assert board_budget(None, None, 7, None) == Budget(None, 7, None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"population": 0}, {"children": 1.5}, {"mutation": 0}, {"objective": "x"}, {"seed": -1}]
+)
+def test_options_that_make_no_sense_are_named(wrong):
+    with pytest.raises(ConfigError, match=f"^{next(iter(wrong))} = "):
+        SearchOptions(**wrong)

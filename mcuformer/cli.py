@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: mcuformer demo | train | convert | run | inspect | export | boards."""
+"""The command line: mcuformer demo | train | evolve | search | finetune | convert | run | inspect | export | boards."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -27,8 +26,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty())
-progress_out = Console(stderr=True)
+quiet = os.environ.get("RANK", "0") != "0"  # under torchrun only the first process speaks
+out = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
+progress_out = Console(stderr=True, quiet=quiet)
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
 DataOption = Annotated[
@@ -116,87 +116,6 @@ def boards(json_file: JsonOption = None) -> None:
     out.print(table)
     out.print("All sizes in bytes; the budgets leave out what the firmware keeps (estimates, see mcuformer/boards.py).")
     _write_json(json_file, {"boards": rows})
-
-
-@app.command()
-def train(
-    data: DataOption = "fashion-mnist",
-    config: Annotated[
-        Path | None, typer.Option(help="JSON file of SubnetConfig fields; left out: the demo's network.")
-    ] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="One field of the config, such as --set depth=4. Repeatable.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
-    limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
-    output: Annotated[Path, typer.Option("--out", "-o", help="The subnet: weights and config.")] = Path("subnet.pt"),
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="State after every epoch; training goes on from it where it exists.")
-    ] = None,
-    json_file: JsonOption = None,
-) -> None:
-    """Train one network; prints its top-1 on the test images."""
-    from mcuformer.converter.subnet_config import SubnetConfig
-    from mcuformer.nas import demo_recipe, save_subnet
-
-    _check_outputs(output, json_file, checkpoint)
-    values = demo_recipe.DEMO_CONFIG.to_dict() if config is None else _read_json(config)
-    for pair in setting or []:
-        name, separator, text = pair.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {pair!r}: write it as field=value, such as --set depth=4")
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name] = text
-    subnet_config = SubnetConfig.from_dict(values)
-    size = _image_size(data, subnet_config.image_size)
-    training, test = _load(data, "train", size, limit), _load(data, "test", size)
-    options = _train_options(seed, epochs)
-    net, result = _train(subnet_config, training, test, options, seed, checkpoint)
-    save_subnet(net, output, {"class_names": list(test.class_names), "data": data, "float_top1": result.top1})
-    out.print(f"float top-1 {100 * result.top1:.2f} % on {len(test)} test images, trained {result.seconds:.0f} s")
-    out.print(f"wrote {output}")
-    _write_json(
-        json_file,
-        {
-            "float_top1": result.top1, "seconds": result.seconds, "losses": list(result.losses), "subnet": str(output),
-            "config": subnet_config.to_dict(),
-        },
-    )  # fmt: skip
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds a {type(values).__name__}, not a mapping of config fields to values")
-    return values
-
-
-def _train_options(seed: int, epochs: int | None):
-    from mcuformer.nas.demo_recipe import DEMO_OPTIONS
-
-    return dataclasses.replace(DEMO_OPTIONS, seed=seed, epochs=DEMO_OPTIONS.epochs if epochs is None else epochs)
-
-
-def _train(config, training, test, options, seed: int, checkpoint: Path | None):
-    from mcuformer.nas import build_subnet, train
-
-    net = build_subnet(config, seed)
-    with _bar("training") as update:
-
-        def show(p):
-            note = f"epoch {p.epoch}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_second:.0f} img/s"
-            update((p.epoch - 1) * p.steps + p.step, p.epochs * p.steps, note)
-
-        result = train(net, training, options, validation=test, progress=show, checkpoint=checkpoint)
-    return net, result
 
 
 @app.command()
@@ -444,73 +363,4 @@ def _read_bytes(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("mcuformer-demo"),
-    board: Annotated[str, typer.Option(help="The board to convert for.")] = "nano33ble",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images; left out: the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
-    json_file: JsonOption = None,
-) -> None:
-    """The whole way on real images: train, convert, run in the interpreter."""
-    from mcuformer.boards import get_board
-    from mcuformer.converter.lower import QuantisationOptions
-    from mcuformer.interpreter import Interpreter
-    from mcuformer.nas import demo_recipe, save_subnet
-    from mcuformer.plots import plot_memory_plan
-    from mcuformer.stock import stock_arena_bytes
-
-    start = time.perf_counter()
-    files = {name: output / name for name in ("subnet.pt", "model.tflite", "memory_plan.png")}
-    _check_outputs(*files.values(), json_file)
-    target = get_board(board)
-    training, test = _load("fashion-mnist", "train", None), _load("fashion-mnist", "test", None)
-    config = demo_recipe.DEMO_CONFIG
-    out.print(
-        f"Fashion-MNIST, {len(training):,} training and {len(test):,} test images; {config.tokens} tokens of width "
-        f"{config.embed_dim}, {config.depth} layers, {config.macs / 1e6:.1f} M MACs"
-    )
-    net, result = _train(config, training, test, _train_options(seed, epochs), seed, None)
-    save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": result.top1})
-    model = _convert(net, training.images[:256], QuantisationOptions(), test.class_names, board=board)
-    model.save(files["model.tflite"])
-    plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
-    interpreter = Interpreter(files["model.tflite"])
-    logits = _run(interpreter, test.images)
-    exact = bool(np.array_equal(logits, model.reference(test.images)))
-    top1, used, stock = _top1(logits, test.labels), interpreter.arena_used_bytes, stock_arena_bytes(config)
-    seconds = time.perf_counter() - start
-    table = Table(show_header=False)
-    table.add_row("float top-1", f"{100 * result.top1:.2f} %")
-    table.add_row("int8 top-1", f"{100 * top1:.2f} %, in the tflite-micro interpreter, {len(test):,} test images")
-    table.add_row("kernels against reference", "every logit equal" if exact else "LOGITS DIFFER")
-    table.add_row(
-        "arena",
-        f"{model.arena_bytes(board):,} bytes of the {target.sram_budget:,} that {board} has for it; {used:,} here",
-    )
-    flash = "no limit" if target.flash_budget is None else f"of the {target.flash_budget:,} that {board} has for it"
-    table.add_row("model", f"{model.model_bytes:,} bytes {flash}")
-    lean = stock_arena_bytes(config, route="lean_per_tensor")
-    table.add_row(
-        "same shape with stock tools",
-        f"by formula {stock:,} bytes of arena ({stock / used:.1f} times), arranged by hand {lean:,} "
-        f"({lean / used:.1f} times)",
-    )
-    table.add_row("time", f"{seconds:.0f} s; {interpreter.invoke_ms:.2f} ms an image on this machine")
-    out.print(table)
-    for path in files.values():
-        out.print(f"wrote {path}")
-    _write_json(
-        json_file,
-        {
-            "float_top1": result.top1, "int8_top1": top1, "exact": exact, "arena_bytes": used,
-            "board_arena_bytes": model.arena_bytes(board),
-            "model_bytes": model.model_bytes, "stock_arena_bytes": stock, "board": board, "seconds": seconds,
-            "files": {name: str(path) for name, path in files.items()},
-        },
-    )  # fmt: skip
-    if not exact:
-        raise ModelError("the kernels and the integer reference disagree; please report this with the files above")
-
-
-from mcuformer import cli_export  # noqa: E402, F401  its command registers itself
+from mcuformer import cli_demo, cli_export, cli_nas  # noqa: E402, F401  their commands register themselves

@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from mcuformer.errors import DataError
+from mcuformer.image_files import FileImages, fit, read_image
 
 SPLITS = ("train", "test", "all")
 FASHION_MNIST_CLASSES = (
@@ -51,6 +52,7 @@ SPLIT_FOLDERS = {"train": ("train",), "test": ("val", "test")}
 # More than this is not loaded into memory at once.
 MAX_BYTES = 8 * 2**30
 MAX_CLASSES = 2**16
+MAX_HELD_OUT = 5000  # by default
 PROGRESS_FROM = 1000  # image files; fewer are read before a bar is worth drawing
 
 
@@ -58,11 +60,11 @@ PROGRESS_FROM = 1000  # image files; fewer are read before a bar is worth drawin
 class Dataset:
     """Images with labels.
 
-    images: uint8, [n, height, width, channels]; labels: int64, [n], each an index into class_names;
-    source: where they came from; split: "train", "test" or "all".
+    images: uint8, [n, height, width, channels], or FileImages, which are read when they are indexed; labels: int64,
+    [n], each an index into class_names; source: where they came from; split: "train", "test" or "all".
     """
 
-    images: np.ndarray
+    images: np.ndarray | FileImages
     labels: np.ndarray
     class_names: tuple[str, ...]
     source: str
@@ -70,6 +72,26 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def hold_out(dataset: Dataset, count: int | None = None, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """(all but `count` images, those images), drawn with the seed: to select on what was not trained on.
+
+    count: left out, a sixth of the images, at most 5,000.
+    """
+    count = min(MAX_HELD_OUT, len(dataset) // 6) if count is None else count
+    if not 0 < count < len(dataset):
+        raise DataError(
+            f"{dataset.source}: {count} images to hold out of {len(dataset)}; give 1 to {len(dataset) - 1} of them"
+        )
+    order = np.random.default_rng(seed).permutation(len(dataset))
+
+    def part(chosen: np.ndarray, name: str) -> Dataset:
+        images = dataset.images
+        images = images.take(chosen) if isinstance(images, FileImages) else images[chosen]
+        return Dataset(images, dataset.labels[chosen], dataset.class_names, dataset.source, name)
+
+    return part(np.sort(order[count:]), dataset.split), part(np.sort(order[:count]), f"{dataset.split}, held out")
 
 
 @dataclass(frozen=True)
@@ -542,20 +564,22 @@ def _images_in(folder: Path) -> list[Path]:
     return [path for path in _list(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
-def _read_image_files(paths: list[Path], image_size: int | None) -> np.ndarray:
-    """The images as uint8 [n, height, width, 3]; grey ones become RGB."""
-    first = _read_image(paths[0], image_size)
+def _read_image_files(paths: list[Path], image_size: int | None) -> np.ndarray | FileImages:
+    """The images as uint8 [n, height, width, 3]; grey ones become RGB. Too many for memory stay files."""
+    first = read_image(paths[0], image_size)
     if len(paths) * first.nbytes > MAX_BYTES:
+        if image_size is not None:
+            return FileImages(paths, image_size)
         raise DataError(
             f"{paths[0].parent.parent}: {len(paths)} images of {_shape(first[np.newaxis])} need more than "
-            f"{MAX_BYTES / 2**30:.0f} GiB of memory; give a limit or a smaller image_size"
+            f"{MAX_BYTES / 2**30:.0f} GiB of memory; give a limit, or image_size to read them as they are used"
         )
     images = np.empty((len(paths), *first.shape), np.uint8)
     console = Console(stderr=True)
     for i, path in enumerate(
         track(paths, "reading images", console=console, transient=True, disable=len(paths) < PROGRESS_FROM)
     ):
-        image = _read_image(path, image_size)
+        image = read_image(path, image_size)
         if image.shape != first.shape:
             raise DataError(
                 f"{path}: is {_shape(image[np.newaxis])} pixels while {paths[0].name} is "
@@ -565,27 +589,7 @@ def _read_image_files(paths: list[Path], image_size: int | None) -> np.ndarray:
     return images
 
 
-def _read_image(path: Path, image_size: int | None) -> np.ndarray:
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, EOFError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else _line(error)
-        raise DataError(f"{path}: cannot be read as an image ({reason}); replace or remove it") from error
-    return np.asarray(image if image_size is None else _fit(image, image_size))
-
-
 # ---- sizes ----
-
-
-def _fit(image: Image.Image, size: int) -> Image.Image:
-    """A square of `size` pixels: the shorter side resized, the centre kept."""
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return image.crop((left, top, left + size, top + size))
 
 
 def _fit_array(images: np.ndarray, size: int | None) -> np.ndarray:
@@ -595,5 +599,5 @@ def _fit_array(images: np.ndarray, size: int | None) -> np.ndarray:
     fitted = np.empty((len(images), size, size, images.shape[3]), np.uint8)
     for n, image in enumerate(images):
         for channel in range(images.shape[3]):
-            fitted[n, :, :, channel] = _fit(Image.fromarray(np.ascontiguousarray(image[:, :, channel])), size)
+            fitted[n, :, :, channel] = fit(Image.fromarray(np.ascontiguousarray(image[:, :, channel])), size)
     return fitted

@@ -47,9 +47,17 @@ class Budget:
         return all(getattr(cost, name) <= limit for name, limit in self.limits())
 
 
-def cost_of(config: SubnetConfig) -> Cost:
-    """Arena in the host's interpreter, the model's bytes from above, and the multiply-accumulates as instructions."""
-    return Cost(feasibility.arena_bytes(config), model_bytes(config), config.macs)
+def cost_of(config: SubnetConfig, strips: bool = False) -> Cost:
+    """Arena in the host's interpreter, the model's bytes from above, and the multiply-accumulates as instructions.
+
+    strips: the image comes a few rows at a time (convert(..., strips=True)).
+    """
+    return Cost(feasibility.arena_bytes(config, strips=strips), model_bytes(config), instructions(config))
+
+
+def instructions(config: SubnetConfig) -> int:
+    """Of one image: its multiply-accumulates, until instructions are counted for each core."""
+    return config.macs
 
 
 def board_budget(board: Board | None, sram: int | None, flash: int | None, instructions: int | None) -> Budget:

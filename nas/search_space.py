@@ -133,10 +133,16 @@ class SearchSpace:
         num_heads, kv_heads, mlp_ratio, rank_ratio = zip(*layers[:depth], strict=True)
         return SubnetConfig(
             image_size=self.image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=self.stem,
-            stem_channels=self.stem_channels, patch_size=patch_size, embed_dim=embed_dim, depth=depth,
+            stem_channels=self.stem_for(patch_size), patch_size=patch_size, embed_dim=embed_dim, depth=depth,
             head_dim=self.head_dim, num_heads=num_heads, kv_heads=kv_heads, mlp_ratio=mlp_ratio,
             rank_ratio=None if self.rank_ratio is None else rank_ratio,
         )  # fmt: skip
+
+    def stem_for(self, patch_size: int) -> tuple[int, ...] | None:
+        """A smaller patch has fewer convolutions: the first ones, and its last makes embed_dim channels."""
+        if self.stem != "conv" or self.stem_channels is None:
+            return self.stem_channels
+        return self.stem_channels[: max(0, patch_size.bit_length() - 2)]
 
     def uniform(self, depth: int) -> Iterator[SubnetConfig]:
         """Every subnet of a depth whose layers are equal."""

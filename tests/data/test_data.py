@@ -360,6 +360,33 @@ def test_more_images_than_memory(tmp_path, monkeypatch):
     assert len(load(tmp_path, limit=5)) == 5
 
 
+def test_more_images_than_memory_are_read_as_they_are_used(tmp_path, monkeypatch):
+    write_image_folder(tmp_path)
+    held = load(tmp_path, image_size=6)
+    monkeypatch.setattr(data, "MAX_BYTES", 500)
+    files = load(tmp_path, image_size=6)
+    assert isinstance(files.images, data.FileImages) and files.images.shape == held.images.shape
+    chosen = np.array([4, 1, 1])
+    assert np.array_equal(files.images[chosen], held.images[chosen])
+    assert np.array_equal(files.images[1:3], held.images[1:3]) and len(files.images[2:2]) == 0
+    rest, out = data.hold_out(files, 2)
+    assert sorted(rest.images.paths + out.images.paths) == sorted(files.images.paths)
+
+
+def test_hold_out_splits_by_seed():
+    whole = load("fashion-mnist", "test")
+    rest, out = data.hold_out(whole, 300)
+    assert (len(rest), len(out)) == (len(whole) - 300, 300) and out.split == "test, held out"
+    both = np.concatenate([rest.images, out.images]).reshape(len(whole), -1)
+    assert np.array_equal(np.sort(both.sum(1)), np.sort(whole.images.reshape(len(whole), -1).sum(1)))
+    assert np.array_equal(data.hold_out(whole, 300)[1].images, out.images)
+    assert not np.array_equal(data.hold_out(whole, 300, seed=1)[1].images, out.images)
+    assert len(data.hold_out(whole)[1]) == len(whole) // 6
+    for count in (0, len(whole)):
+        with pytest.raises(DataError, match="give 1 to "):
+            data.hold_out(whole, count)
+
+
 # ---- CIFAR ----
 
 

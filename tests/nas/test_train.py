@@ -14,7 +14,7 @@ from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset, load
 from mcuformer.errors import ConfigError, DataError, ModelError
 from mcuformer.nas import TrainOptions, build_subnet, train
-from mcuformer.nas.demo_recipe import DEMO_CONFIG
+from mcuformer.nas.recipes import NETWORK_CONFIG
 from mcuformer.nas.train import check_fit, evaluate, to_input
 
 CONFIG = SubnetConfig(
@@ -233,10 +233,10 @@ def test_options_that_make_no_sense_are_named(wrong):
         TrainOptions(**wrong)
 
 
-def test_the_demo_fits_its_images_and_its_board():
-    net = build_subnet(DEMO_CONFIG)
+def test_the_default_network_fits_its_images_and_its_board():
+    net = build_subnet(NETWORK_CONFIG)
     check_fit(net, load("fashion-mnist", "test", limit=10))
     board = get_board("nano33ble")
     assert sum(p.numel() for p in net.parameters()) < board.flash_budget / 2  # one byte a weight
-    widest = max(layer.qkv_dim for layer in DEMO_CONFIG.layers)
-    assert DEMO_CONFIG.tokens * (DEMO_CONFIG.embed_dim + widest) < board.sram_budget / 4
+    widest = max(layer.qkv_dim for layer in NETWORK_CONFIG.layers)
+    assert NETWORK_CONFIG.tokens * (NETWORK_CONFIG.embed_dim + widest) < board.sram_budget / 4

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tuning of a chosen subnet, on its own: it no longer shares its weights."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from mcuformer.converter.float_vit import FloatViT
+from mcuformer.data import Dataset
+from mcuformer.nas.qat import fake_quantised
+from mcuformer.nas.train import TrainResult, calibration_images, check_fit, train
+from mcuformer.nas.train_options import TrainOptions
+
+FINETUNE_OPTIONS = TrainOptions(epochs=5, learning_rate=5e-4, warmup_epochs=0.5)
+
+
+def finetune(
+    net: FloatViT, dataset: Dataset, options: TrainOptions = FINETUNE_OPTIONS, *, quantised: bool = False, **more
+) -> TrainResult:
+    """Trains `net` further, in place. quantised: with weights and activations rounded to int8 (nas/qat.py).
+
+    more: what train() takes besides. The top-1 of `validation` is then that of the rounded network.
+    """
+    check_fit(net, dataset)
+    with fake_quantised(net, calibration_images(dataset)) if quantised else nullcontext():
+        return train(net, dataset, options, **more)

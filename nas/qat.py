@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantisation-aware training: weights and activations rounded as the converter will; gradients pass straight through.
+
+    with fake_quantised(net, images):
+        train(net, ...)
+
+What is rounded: weights, by output channel; outputs of norms, of fully connected layers and of GELU, by tensor; q, k, v
+and the attention's output, by head; the residual stream after every layer, by channel. Ranges are a running average of
+the batches' least and largest values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from mcuformer.converter.float_vit import ConvStem, FloatViT, LowRankLinear
+from mcuformer.converter.lower import GELU_FLOOR
+
+MOMENTUM = 0.05  # of the running ranges
+TINY = 1e-8
+
+
+def round_through(x: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor | float, low: int) -> torch.Tensor:
+    """x rounded to int8 steps (low to 127) of scale around zero; the gradient is that of clamping."""
+    clamped = torch.clamp(x / scale + zero, low, 127)
+    return ((torch.round(clamped) - clamped).detach() + clamped - zero) * scale
+
+
+class RoundedWeight(nn.Module):
+    """Symmetric by output channel, in [-127, 127]: as converter/ops/weights.py."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        largest = weight.detach().abs().flatten(1).amax(dim=1).clamp_min(TINY)
+        return round_through(weight, (largest / 127).reshape(-1, *[1] * (weight.ndim - 1)), 0.0, -127)
+
+
+class RoundedActivation(nn.Module):
+    """groups: 0: one scale and a zero point; else a symmetric scale for each of so many equal parts of the channels."""
+
+    def __init__(self, groups: int = 0, floor: float = -torch.inf):
+        super().__init__()
+        self.groups, self.floor = groups, floor
+        self.register_buffer("low", torch.full((max(1, groups),), torch.nan))
+        self.register_buffer("high", torch.full((max(1, groups),), torch.nan))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = x.unflatten(-1, (max(1, self.groups), -1)) if x.ndim != 4 else x.flatten(1).unsqueeze(1)
+        if self.training or bool(self.low.isnan().any()):
+            self._observe(parts.detach().float())
+        if self.groups:
+            scale = (torch.maximum(-self.low, self.high) / 127).clamp_min(TINY)[:, None]
+            return round_through(parts, scale, 0.0, -128).reshape(x.shape)
+        low, high = self.low.clamp(max=0.0).clamp(min=self.floor), self.high.clamp(min=0.0)
+        scale = ((high - low) / 255).clamp_min(TINY)
+        return round_through(parts, scale, torch.round(-128 - low / scale), -128).reshape(x.shape)
+
+    def _observe(self, parts: torch.Tensor) -> None:
+        dims = [d for d in range(parts.ndim) if d != parts.ndim - 2]
+        low, high = parts.amin(dim=dims), parts.amax(dim=dims)
+        first = self.low.isnan()
+        self.low.copy_(torch.where(first, low, self.low.lerp(low, MOMENTUM)))
+        self.high.copy_(torch.where(first, high, self.high.lerp(high, MOMENTUM)))
+
+
+@contextmanager
+def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
+    """For the block, `net` computes as if it were int8. images: float NCHW, some hundred, for the first ranges."""
+    rounded, handles = nn.ModuleDict(), []
+
+    def after(module: nn.Module, groups: int = 0, floor: float = -torch.inf) -> None:
+        rounding = rounded[str(len(rounded))] = RoundedActivation(groups, floor)
+        handles.append(module.register_forward_hook(lambda _module, _inputs, output: rounding(output)))
+
+    def before(module: nn.Module, groups: int = 0) -> None:
+        rounding = rounded[str(len(rounded))] = RoundedActivation(groups)
+        handles.append(module.register_forward_pre_hook(lambda _module, inputs: (rounding(inputs[0]), *inputs[1:])))
+
+    weighted = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    for module in weighted:
+        parametrize.register_parametrization(module, "weight", RoundedWeight())
+    if isinstance(net.stem, ConvStem):
+        for conv in net.stem.convs[1:]:
+            before(conv)
+    for layer, dims in zip(net.layers, net.config.layers, strict=True):
+        after(layer.norm1)
+        after(layer.attention.qkv, dims.num_heads + 2 * dims.kv_heads)
+        before(layer.attention.proj, dims.num_heads)
+        after(layer.norm2)
+        for fc in (layer.mlp.fc1, layer.mlp.fc2):
+            if isinstance(fc, LowRankLinear):
+                after(fc.down)
+        after(layer.mlp.fc1, floor=GELU_FLOOR)
+        before(layer.mlp.fc2)
+        after(layer, net.config.embed_dim)
+    after(net.norm)
+    before(net.head)
+    after(net.head)
+    net.rounded = rounded
+    training = net.training
+    try:
+        with torch.no_grad():
+            net.eval()(images)
+        net.train(training)
+        yield
+    finally:
+        del net.rounded
+        for handle in handles:
+            handle.remove()
+        for module in weighted:
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)

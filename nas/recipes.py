@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network that `mcuformer train` trains by default, and how networks and supernets are trained on Fashion-MNIST.
+
+The network was chosen on 2,000 images held out of the 10,000 in the package, at equal processor time: patches of 8
+pixels in place of the convolutions cost 3 % top-1, patches of 4 pixels 8 to 14 %; width 96 with two layers is as good
+and larger.
+"""
+
+from __future__ import annotations
+
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.nas.train_options import TrainOptions
+
+NETWORK_CONFIG = SubnetConfig(
+    image_size=32,
+    in_channels=1,
+    stem="conv",
+    stem_channels=(32, 48),
+    patch_size=8,
+    embed_dim=64,
+    depth=3,
+    num_heads=2,
+    mlp_ratio=2.0,
+    num_classes=10,
+)
+NETWORK_OPTIONS = TrainOptions(epochs=28)
+SUPERNET_OPTIONS = TrainOptions(epochs=20, learning_rate=4e-3)
+EVOLUTION_OPTIONS = TrainOptions(epochs=2, learning_rate=2e-3, ema_decay=0.98)
+DEMO_SUPERNET_OPTIONS = TrainOptions(epochs=24, learning_rate=4e-3)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SpaceTrainer: what the evolution asks of a space: its supernet's accuracy, and the share of its subnets that fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.data import Dataset
+from mcuformer.nas.cost import Budget, Cost
+from mcuformer.nas.search import HeldOutAccuracy
+from mcuformer.nas.search_space import SearchSpace
+from mcuformer.nas.supernet import SuperNet
+from mcuformer.nas.train import TrainProgress, train
+from mcuformer.nas.train_options import TrainOptions
+
+ACCURACY_SUBNETS = 8  # drawn from a space, for A
+SHARE_SUBNETS = 500  # and for R
+
+
+class SpaceTrainer:
+    """trainer(place, epochs) -> (A, R): the mean held-out top-1 of some subnets of the space's supernet after so many
+    epochs, and the share of some hundred subnets within the SRAM budget.
+
+    folder: gets a restore point, training.pt, for each space. options: their epochs are replaced; the schedule is
+    constant, since more epochs may follow.
+    """
+
+    def __init__(
+        self, space: SearchSpace, dataset: Dataset, held_out: Dataset, options: TrainOptions, folder: Path,
+        cost: Callable[[SubnetConfig], Cost], budget: Budget,
+        progress: Callable[[TrainProgress], object] | None = None,
+    ):  # fmt: skip
+        self.space, self.dataset, self.held_out, self.folder = space, dataset, held_out, folder
+        self.options = dataclasses.replace(options, schedule="constant")
+        self.cost, self.budget, self.progress = cost, Budget(sram=budget.sram), progress
+
+    def __call__(self, place: tuple[int, int], epochs: int) -> tuple[float, float]:
+        supernet = self.supernet(place, epochs)
+        rng = random.Random(f"space {self.options.seed} {place}")
+        accuracy = HeldOutAccuracy(supernet, self.held_out)
+        scores = [accuracy(supernet.space.sample(rng)) for _ in range(ACCURACY_SUBNETS)]
+        fitting = [self.budget.admits(self.cost(supernet.space.sample(rng))) for _ in range(SHARE_SUBNETS)]
+        return sum(scores) / len(scores), sum(fitting) / len(fitting)
+
+    def supernet(self, place: tuple[int, int], epochs: int) -> SuperNet:
+        """The space's supernet, trained until it has so many epochs, from its restore point where it has one."""
+        supernet = SuperNet(self.space.window(place), self.options.seed)
+        options = dataclasses.replace(self.options, epochs=epochs)
+        checkpoint = self.folder / f"space-{place[0]}-{place[1]}" / "training.pt"
+        train(supernet, self.dataset, options, checkpoint=checkpoint, progress=self.progress)
+        return supernet
+
+
+def tokens_of(space: SearchSpace) -> Callable[[int], int]:
+    """The number of tokens for a patch size."""
+
+    def tokens(patch_size: int) -> int:
+        stem_channels = space.stem_for(patch_size)
+        return dataclasses.replace(space.largest(), patch_size=patch_size, stem_channels=stem_channels).tokens
+
+    return tokens

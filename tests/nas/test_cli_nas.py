@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""train --space, evolve, search and finetune as a user calls them."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from spaces import CONV, digits
+
+from mcuformer.cli import app
+from mcuformer.errors import McuformerError
+from mcuformer.nas import load_space, load_subnet, load_supernet
+from mcuformer.nas.search_space import EvolutionRange, space_yaml
+
+EVOLUTION = EvolutionRange((0.25, 0.5, 1.0), (2, 4), (2, 1), (0.01, 0.001), ((0, 0), (0, 1), (1, 0)))
+SPACE = dataclasses.replace(CONV, rank_ratio=(0.25, 0.5), depth=(1, 2), evolution=EVOLUTION)
+
+
+def mcuformer(*arguments, status: int = 0, processes: int = 1) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mcuformer"]
+    if processes > 1:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command += ["-m", "mcuformer"]
+    done = subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout + done.stderr
+    if processes == 1:
+        assert "Traceback" not in done.stderr
+    return done
+
+
+def mistake(*arguments) -> str:
+    """What the command line tells of a user's mistake; tests/test_cli.py sees that it is printed as one line."""
+    with pytest.raises(McuformerError) as caught:
+        app([*map(str, arguments)], standalone_mode=False)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A data set, its space, and a supernet of it."""
+    folder = tmp_path_factory.mktemp("nas")
+    train, test = digits(0, 600), digits(600, 800)
+    np.savez(folder / "data.npz", x_train=train.images, y_train=train.labels, x_test=test.images, y_test=test.labels)
+    (folder / "space.yaml").write_text(space_yaml(SPACE))
+    mcuformer(
+        "train", "--space", folder / "space.yaml", "--data", folder / "data.npz", "--epochs", 3, "--held-out", 100,
+        "--option", "learning_rate=0.01", "-o", folder / "supernet.pt", "--json", folder / "train.json",
+    )  # fmt: skip
+    return folder
+
+
+def test_train_writes_a_supernet_of_the_space(files):
+    supernet, result = load_supernet(files / "supernet.pt", SPACE), json.loads((files / "train.json").read_text())
+    assert supernet.notes["held_out"] == 100 and supernet.notes["scores"] == result["held_out_top1"]
+    assert len(result["losses"]) == 3 and 0 < result["held_out_top1"]["largest"] <= 1
+
+
+def test_search_finetune_convert_run(files, tmp_path):
+    arguments = ("search", files / "supernet.pt", "--sram", "16KB", "--flash", "30KB", "--instructions", "1M")
+    arguments += (
+        "--population",
+        8,
+        "--generations",
+        2,
+        "--children",
+        6,
+        "--log-file",
+        tmp_path / "log.jsonl",
+        "--json",
+    )
+    arguments += (tmp_path / "search.json", "-o", tmp_path / "subnet.pt", "--plot", tmp_path / "front.png")
+    mcuformer(*arguments)
+    result = json.loads((tmp_path / "search.json").read_text())
+    best = result["best"]
+    assert best["sram"] <= 16384 and best["flash"] <= 30720 and best["instructions"] <= 10**6
+    assert load_subnet(tmp_path / "subnet.pt").config.to_dict() == best["config"]
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+    lines = (tmp_path / "log.jsonl").read_bytes()
+    mcuformer(*arguments, processes=2)  # from the log, shared out
+    assert json.loads((tmp_path / "search.json").read_text()) == result
+    assert (tmp_path / "log.jsonl").read_bytes() == lines
+
+    tuned = tmp_path / "tuned.pt"
+    mcuformer(
+        "finetune", tmp_path / "subnet.pt", "--epochs", 1, "--quantised", "-o", tuned, "--json", tmp_path / "t.json"
+    )
+    assert len(json.loads((tmp_path / "t.json").read_text())["losses"]) == 1
+    model = tmp_path / "model.tflite"
+    mcuformer("convert", tuned, "--data", files / "data.npz", "--board", "nano33ble", "-o", model)
+    mcuformer("run", model, "--data", files / "data.npz", "--reference", "--json", tmp_path / "run.json")
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["exact"] and run["arena_bytes"] <= best["sram"] and model.stat().st_size <= best["flash"]
+
+
+def test_the_front_is_listed(files, tmp_path):
+    done = mcuformer(
+        "search", files / "supernet.pt", "--board", "nano33ble", "--objective", "front", "--population", 10,
+        "--generations", 1, "-o", tmp_path / "subnet.pt", "--json", tmp_path / "search.json",
+    )  # fmt: skip
+    front = json.loads((tmp_path / "search.json").read_text())["front"]
+    assert front and all(f"{found['sram']:,}" in done.stdout for found in front)
+
+
+def test_evolve_writes_a_space_that_trains_on(files, tmp_path):
+    arguments = ("evolve", "--space", files / "space.yaml", "--data", files / "data.npz", "--sram", "3600")
+    arguments += ("--epochs", 1, "--visits", 6, "--neighbours", 3, "--folder", tmp_path / "evolution", "-o")
+    arguments += (tmp_path / "best.yaml", "--plot", tmp_path / "path.png", "--json", tmp_path / "evolve.json")
+    first = mcuformer(*arguments).stdout
+    result = json.loads((tmp_path / "evolve.json").read_text())
+    assert 3 <= len(result["visits"]) <= 6
+    assert all(v["score"] == pytest.approx(v["accuracy"] + 0.5 * v["share"]) for v in result["visits"])
+    assert len({visit["share"] for visit in result["visits"]}) > 1  # the budget cuts through the spaces
+    best = load_space(tmp_path / "best.yaml")
+    assert best.rank_ratio in ((0.25, 0.5), (0.5, 1.0)) and best.patch_size in ((2,), (4,))
+    assert (tmp_path / "path.png").exists()
+    assert mcuformer(*arguments).stdout == first  # from the log and the restore points
+    mcuformer(
+        "train", "--space", tmp_path / "best.yaml", "--init", tmp_path / "best.pt", "--data", files / "data.npz",
+        "--epochs", 1, "-o", tmp_path / "supernet.pt",
+    )  # fmt: skip
+
+
+def test_mistakes_are_one_line(files, tmp_path):
+    data, supernet = ("--data", files / "data.npz"), files / "supernet.pt"
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("embed_dims: [1]")
+    assert "unknown key embed_dims" in mistake("train", "--space", bad, *data)
+    assert "leave one out" in mistake("train", "--space", files / "space.yaml", "--set", "depth=3")
+    assert "unknown option 'epoch'" in mistake("train", "--space", files / "space.yaml", *data, "--option", "epoch=1")
+    assert "no budget" in mistake("search", supernet)
+    assert "write it as 64KB" in mistake("search", supernet, "--sram", "64 cows")
+    assert "the smallest has" in mistake("search", supernet, "--sram", "1KB")
+    assert "not an MCUFormer supernet" in mistake("search", _subnet(files, tmp_path), "--board", "nano33ble")
+    assert "instead of" in mistake("train", "--space", "tiny", "--init", supernet)
+    assert "no key evolution" in mistake("evolve", "--space", "fashion-mnist", "--board", "nano33ble")
+    assert "32x32" in mistake("train", "--space", "tiny", *data)
+    assert "of a supernet" in mistake("train", "--held-out", 5)
+
+
+def _subnet(files, tmp_path):
+    from mcuformer.nas import save_subnet
+
+    save_subnet(load_supernet(files / "supernet.pt").extract(SPACE.smallest()), tmp_path / "subnet.pt")
+    return tmp_path / "subnet.pt"

@@ -30,6 +30,8 @@ TITLES = {
     "op_error": "Errors of single ops",
     "residual_stream": "The residual stream",
     "stock_network": "All stock routes",
+    "search": "The architecture search",
+    "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu")

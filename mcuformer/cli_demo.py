@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from mcuformer.cli import JsonOption, app, check_outputs, out, progress_bar, write_json
+from mcuformer.cli import JsonOption, _bar, _check_outputs, _write_json, app, out
 from mcuformer.cli_nas import describe, training_bar
 from mcuformer.errors import ModelError
 
@@ -48,9 +49,10 @@ def demo(
     start = time.perf_counter()
     names = ("space.yaml", "supernet.pt", "subnet.pt", "model.tflite", "evolution.png", "search.png", "memory_plan.png")
     files = {name: output / name for name in names}
-    check_outputs(*files.values(), json_file)
+    _check_outputs(*files.values(), json_file)
     target = get_board(board)
     budget = board_budget(target, None, None, None)
+    cost = functools.partial(cost_of, board=target)
     whole = load(DATA, "train")
     images, kept = hold_out(whole)
     space = nas.load_space(SPACE)
@@ -70,7 +72,7 @@ def demo(
     few, some = hold_out(load(DATA, "train", limit=EVOLUTION_LIMIT))
     options = dataclasses.replace(recipes.EVOLUTION_OPTIONS, epochs=1, warmup_epochs=0.5, seed=seed)
     with training_bar("training spaces") as show, tempfile.TemporaryDirectory() as folder:
-        trainer = SpaceTrainer(space, few, some, options, Path(folder), cost_of, budget, show)
+        trainer = SpaceTrainer(space, few, some, options, Path(folder), cost, budget, show)
         evolution = evolve(
             space.evolution, tokens_of(space), trainer, EvolutionOptions(neighbours=3, epochs=1, visits=6)
         )
@@ -96,14 +98,14 @@ def demo(
     lap("supernet")
 
     out.print(f"3. search within the budget of {board}")
-    with progress_bar("searching") as update:
+    with _bar("searching") as update:
         found = search(
-            space, HeldOutAccuracy(supernet, kept), cost_of, budget,
+            space, HeldOutAccuracy(supernet, kept), cost, budget,
             SearchOptions(population=24, generations=4, parents=6, children=12, seed=seed),
             progress=lambda done, most, best: update(done, most, f"best {100 * best:.2f} %"),
         )  # fmt: skip
     best = found.best
-    plots.plot_front(found, files["search.png"], f"{len(found.evaluated)} subnets", "MACs")
+    plots.plot_front(found, files["search.png"], f"{len(found.evaluated)} subnets")
     out.print(
         f"  {len(found.evaluated)} evaluated; best {100 * best.accuracy:.2f} %, {describe(best.config, best.cost)}"
     )
@@ -124,7 +126,7 @@ def demo(
     model.save(files["model.tflite"])
     plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
     interpreter = Interpreter(files["model.tflite"])
-    with progress_bar("running") as update:
+    with _bar("running") as update:
         logits = interpreter(
             test.images, progress=lambda done, total: done % 16 and done < total or update(done, total)
         )
@@ -158,6 +160,6 @@ def demo(
         "evaluated": len(found.evaluated), "visits": len(evolution.visits), "seconds": total, "seconds_of": seconds,
         "files": {name: str(path) for name, path in files.items()},
     }  # fmt: skip
-    write_json(json_file, result)
+    _write_json(json_file, result)
     if not exact:
         raise ModelError("the kernels and the integer reference disagree; please report this with the files above")

@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mcuformer.cli import DataOption, JsonOption, app, check_outputs, out, progress_bar, write_json
+from mcuformer.boards import get_board
+from mcuformer.cli import DataOption, JsonOption, _bar, _check_outputs, _write_json, app, out
 from mcuformer.errors import ConfigError
 from mcuformer.files import write_bytes
 
@@ -82,7 +83,7 @@ def load_data(spec: str, split: str, image_size: int, limit: int | None = None):
 @contextmanager
 def training_bar(label: str):
     """Yields a function for train(progress=...)."""
-    with progress_bar(label) as update:
+    with _bar(label) as update:
 
         def show(p) -> None:
             note = f"epoch {p.epoch}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_second:.0f} img/s"
@@ -135,7 +136,7 @@ def train(
     from mcuformer.nas.distributed import process_group
 
     output = output or Path("subnet.pt" if space is None else "supernet.pt")
-    check_outputs(output, json_file, checkpoint)
+    _check_outputs(output, json_file, checkpoint)
     given = {**assignments(training, "--option"), "epochs": epochs, "seed": seed}
     if space is not None and (config is not None or setting):
         raise ConfigError("--space with --config or --set: a supernet holds all configs of its space; leave one out")
@@ -170,7 +171,7 @@ def _train_network(data, config, setting, given, limit, output, checkpoint, json
         "float_top1": result.top1, "seconds": result.seconds, "losses": list(result.losses), "subnet": str(output),
         "config": subnet_config.to_dict(),
     }  # fmt: skip
-    save_first(write_json, json_file, values)
+    save_first(_write_json, json_file, values)
 
 
 def _read_json(path: Path) -> dict:
@@ -220,18 +221,17 @@ def _train_supernet(data, space, given, limit, held_out, init, output, checkpoin
         "losses": list(result.losses),
         "supernet": str(output),
     }
-    save_first(write_json, json_file, values)
+    save_first(_write_json, json_file, values)
 
 
-def budget_of(board: str | None, sram: str | None, flash: str | None, instructions: str | None):
+def budget_of(board, sram: str | None, flash: str | None, instructions: str | None):
     """The budget the options describe; ConfigError where they describe none."""
-    from mcuformer.boards import get_board
     from mcuformer.nas import cost
 
     if board is None and sram is None and flash is None and instructions is None:
         raise ConfigError("no budget: give --board, or at least one of --sram, --flash and --instructions")
     return cost.board_budget(
-        None if board is None else get_board(board),
+        board,
         None if sram is None else cost.parse_bytes(sram),
         None if flash is None else cost.parse_bytes(flash),
         None if instructions is None else cost.parse_count(instructions),
@@ -249,7 +249,7 @@ def describe(config, cost) -> str:
     layers = ", ".join(f"{layer.num_heads}/{layer.kv_heads}x{mlp(layer)}" for layer in config.layers)
     return (
         f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers}): "
-        f"arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {cost.instructions / 1e6:.1f} M MACs"
+        f"arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {cost.instructions / 1e6:.1f} M instructions"
     )
 
 
@@ -287,8 +287,9 @@ def search(
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions
     from mcuformer.nas.search import search as run_search
 
-    check_outputs(output, json_file, log, plot)
-    budget = budget_of(board, sram, flash, instructions)
+    _check_outputs(output, json_file, log, plot)
+    target = None if board is None else get_board(board)
+    budget = budget_of(target, sram, flash, instructions)
     options = SearchOptions(
         population=population, generations=generations, children=children, objective=objective, seed=seed
     )
@@ -296,12 +297,12 @@ def search(
     spec = data or net.notes.get("data", "fashion-mnist")
     images = load_data(spec, "train", net.space.image_size, net.notes.get("limit"))
     kept = hold_out(images, net.notes.get("held_out"))[1]
-    with distributed.process_group(), progress_bar("searching") as update:
+    with distributed.process_group(), _bar("searching") as update:
         net.to(distributed.device())
         result = run_search(
             net.space,
             HeldOutAccuracy(net, kept),
-            functools.partial(cost_of, strips=strips),
+            functools.partial(cost_of, board=target, strips=strips),
             budget,
             options,
             log=log,
@@ -312,10 +313,10 @@ def search(
         notes = {"class_names": net.notes.get("class_names"), "data": spec, "held_out_top1": best.accuracy}
         save_first(nas.save_subnet, net.extract(best.config), output, notes)
         if plot is not None:
-            save_first(plot_front, result, plot, f"{len(result.evaluated)} subnets of {supernet.name}", "MACs")
+            save_first(plot_front, result, plot, f"{len(result.evaluated)} subnets of {supernet.name}")
     out.print(f"{result.judged:,} subnets judged, {len(result.evaluated):,} evaluated on {len(kept):,} held-out images")
     if objective == "front":
-        table = Table("arena", "model at most", "M MACs", "held-out top-1 %")
+        table = Table("arena", "model at most", "M instructions", "held-out top-1 %")
         for f in result.front:
             table.add_row(
                 f"{f.cost.sram:,}", f"{f.cost.flash:,}", f"{f.cost.instructions / 1e6:.2f}", f"{100 * f.accuracy:.2f}"
@@ -331,7 +332,7 @@ def search(
         "best": plain(best), "front": [plain(f) for f in result.front], "evaluated": len(result.evaluated),
         "judged": result.judged, "subnet": str(output), "budget": dataclasses.asdict(budget),
     }  # fmt: skip
-    save_first(write_json, json_file, values)
+    save_first(_write_json, json_file, values)
 
 
 @app.command()
@@ -369,8 +370,9 @@ def evolve(
     from mcuformer.nas.search_space import space_yaml
     from mcuformer.nas.space_trainer import SpaceTrainer, tokens_of
 
-    check_outputs(output, output.with_suffix(".pt"), json_file, plot, folder / "evolution.jsonl")
-    budget = budget_of(board, sram, None, None)
+    _check_outputs(output, output.with_suffix(".pt"), json_file, plot, folder / "evolution.jsonl")
+    target = None if board is None else get_board(board)
+    budget = budget_of(target, sram, None, None)
     made = nas.load_space(space)
     if made.evolution is None:
         raise ConfigError(f"{space}: has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)")
@@ -379,7 +381,9 @@ def evolve(
     how = train_options(for_device(recipes.EVOLUTION_OPTIONS), given)
     images, kept = hold_out(load_data(data, "train", made.image_size, limit), held_out)
     with distributed.process_group(), training_bar("training spaces") as show:
-        trainer = SpaceTrainer(made, images, kept, how, folder, functools.partial(cost_of, strips=strips), budget, show)
+        trainer = SpaceTrainer(
+            made, images, kept, how, folder, functools.partial(cost_of, board=target, strips=strips), budget, show
+        )
 
         def tell(done, most, visit) -> None:
             out.print(
@@ -410,7 +414,7 @@ def evolve(
         "best": dataclasses.asdict(result.best), "converged": result.converged, "space": best.to_dict(),
         "visits": [dataclasses.asdict(visit) for visit in result.visits],
     }  # fmt: skip
-    save_first(write_json, json_file, values)
+    save_first(_write_json, json_file, values)
 
 
 @app.command()
@@ -431,7 +435,7 @@ def finetune(
     from mcuformer.nas import finetune as finetuning
     from mcuformer.nas.distributed import process_group
 
-    check_outputs(output, json_file, checkpoint)
+    _check_outputs(output, json_file, checkpoint)
     net = nas.load_subnet(subnet)
     spec = data or net.notes.get("data", "fashion-mnist")
     options = train_options(
@@ -446,4 +450,4 @@ def finetune(
     out.print(f"float top-1 {100 * top1:.2f} % on {len(test)} test images, trained {result.seconds:.0f} s")
     out.print(f"wrote {output}")
     values = {"float_top1": top1, "seconds": result.seconds, "losses": list(result.losses), "subnet": str(output)}
-    save_first(write_json, json_file, values)
+    save_first(_write_json, json_file, values)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mcuformer.boards import Board
-from mcuformer.converter import feasibility
+from mcuformer.converter import feasibility, instructions
 from mcuformer.converter.model_size import model_bytes
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
@@ -18,12 +18,13 @@ from mcuformer.nas.search_space import SearchSpace
 UNITS = {"": 1, "B": 1, "K": 1024, "KB": 1024, "M": 1024**2, "MB": 1024**2}
 COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 NAMES = {"sram": "bytes of arena", "flash": "bytes of model", "instructions": "instructions an image"}
+CORES = {"Cortex-M4F": "m4", "Cortex-M7": "m7", "Cortex-M55": "m55"}  # by the name that boards have for it
 RANDOM_TRIES = 20_000  # subnets drawn before a budget that no uniform subnet meets is given up
 
 
 @dataclass(frozen=True)
 class Cost:
-    """sram: bytes of the arena; flash: at most this many bytes of model; instructions: of one image (see cost_of)."""
+    """sram: bytes of the arena; flash: at most this many bytes of model; instructions: of one image. See cost_of."""
 
     sram: int
     flash: int
@@ -47,17 +48,17 @@ class Budget:
         return all(getattr(cost, name) <= limit for name, limit in self.limits())
 
 
-def cost_of(config: SubnetConfig, strips: bool = False) -> Cost:
-    """Arena in the host's interpreter, the model's bytes from above, and the multiply-accumulates as instructions.
+def cost_of(config: SubnetConfig, board: Board | None = None, strips: bool = False) -> Cost:
+    """Arena on the board, or without one in the host's interpreter; the model's bytes, from above; and the predicted
+    instructions of the board's core, or without one of a Cortex-M4 (converter/instructions.py).
 
     strips: the image comes a few rows at a time (convert(..., strips=True)).
     """
-    return Cost(feasibility.arena_bytes(config, strips=strips), model_bytes(config), instructions(config))
-
-
-def instructions(config: SubnetConfig) -> int:
-    """Of one image: its multiply-accumulates, until instructions are counted for each core."""
-    return config.macs
+    arena = feasibility.arena_bytes if board is None else feasibility.board_arena_bytes
+    core = "m4" if board is None else CORES[board.core]
+    return Cost(
+        arena(config, strips=strips), model_bytes(config), instructions.instructions(config, core, strips=strips)
+    )
 
 
 def board_budget(board: Board | None, sram: int | None, flash: int | None, instructions: int | None) -> Budget:

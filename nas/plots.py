@@ -24,8 +24,8 @@ def _figure(path: str | os.PathLike, draw) -> None:
         plt.close(figure)
 
 
-def plot_front(result: SearchResult, path: str | os.PathLike, title: str, instructions: str = "instructions") -> None:
-    """Writes a PNG: accuracy against SRAM of every subnet evaluated; the colour is `instructions`, in millions."""
+def plot_front(result: SearchResult, path: str | os.PathLike, title: str) -> None:
+    """Writes a PNG: accuracy against SRAM of every subnet evaluated; the colour: million instructions."""
 
     def draw(figure, axes) -> None:
         found = result.evaluated
@@ -33,7 +33,7 @@ def plot_front(result: SearchResult, path: str | os.PathLike, title: str, instru
             [f.cost.sram for f in found], [100 * f.accuracy for f in found],
             c=[f.cost.instructions / 1e6 for f in found], s=18, cmap="viridis",
         )  # fmt: skip
-        figure.colorbar(dots, ax=axes, label=f"million {instructions}")
+        figure.colorbar(dots, ax=axes, label="million instructions")
         best_so_far, front = -1.0, []
         for f in sorted(found, key=lambda f: (f.cost.sram, -f.accuracy)):
             if f.accuracy > best_so_far:

@@ -120,7 +120,7 @@ def test_demo_of_one_epoch(tmp_path):
     assert result["float_top1"] > 0.4
     assert abs(result["float_top1"] - result["int8_top1"]) <= 0.02
     assert result["arena_bytes"] < result["stock_arena_bytes"]
-    assert result["arena_bytes"] <= result["predicted"]["sram"] and result["evaluated"] > 50
+    assert result["board_arena_bytes"] <= result["predicted"]["sram"] and result["evaluated"] > 50
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
         "evolution.png", "memory_plan.png", "model.tflite", "search.png", "space.yaml", "subnet.pt", "supernet.pt",
     ]  # fmt: skip

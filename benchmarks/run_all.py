@@ -32,6 +32,7 @@ TITLES = {
     "stock_network": "All stock routes",
     "search": "The architecture search",
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
+    "training_memory": "Memory of training the paper's supernet",
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu")

@@ -254,11 +254,11 @@ class HeldOutAccuracy:
         check_fit(supernet, held_out)
         self.supernet = supernet.eval()
         where = next(supernet.parameters()).device
-        self.images = to_input(torch.from_numpy(np.array(held_out.images[:]))).to(where).split(batch_size)
+        self.images = torch.from_numpy(np.array(held_out.images[:])).to(where).split(batch_size)
         self.labels = torch.from_numpy(np.array(held_out.labels)).to(where).split(batch_size)
 
     def __call__(self, config: SubnetConfig) -> float:
         with torch.inference_mode():
             parts = zip(self.images, self.labels, strict=True)
-            correct = sum(int((self.supernet(x, config).argmax(1) == y).sum()) for x, y in parts)
+            correct = sum(int((self.supernet(to_input(x), config).argmax(1) == y).sum()) for x, y in parts)
         return correct / sum(map(len, self.labels))

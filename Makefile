@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make demo    train a small network, convert it, run it in the interpreter
+# make demo    the whole way: search space, supernet, search, int8, interpreter
 # make test    lint, then all tests            (PYTEST_ARGS="-k boards" for some of them)
 # make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (Debian: gcc-arm-none-eabi
 #              libnewlib-arm-none-eabi qemu-system-arm); make test takes some of them

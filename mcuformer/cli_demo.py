@@ -26,7 +26,7 @@ EVOLUTION_LIMIT = 3000  # training images a visit of the evolution sees
 def demo(
     output: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("mcuformer-demo"),
     board: Annotated[str, typer.Option(help="The board to search and convert for.")] = "nano33ble",
-    epochs: Annotated[int | None, typer.Option(help="Epochs of the supernet; left out: the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the supernet, and most of the fine-tuning.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     json_file: JsonOption = None,
 ) -> None:
@@ -39,7 +39,7 @@ def demo(
     from mcuformer.nas import plots, recipes
     from mcuformer.nas.cost import board_budget, cost_of
     from mcuformer.nas.evolve_space import EvolutionOptions, evolve
-    from mcuformer.nas.finetune import FINETUNE_OPTIONS, finetune
+    from mcuformer.nas.finetune import finetune
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
     from mcuformer.nas.search_space import space_yaml
     from mcuformer.nas.space_trainer import SpaceTrainer, tokens_of
@@ -113,7 +113,9 @@ def demo(
 
     out.print("4. fine-tuning of the chosen subnet, on all training images")
     net = supernet.extract(best.config)
-    tuning = dataclasses.replace(FINETUNE_OPTIONS, seed=seed, epochs=FINETUNE_OPTIONS.epochs if epochs is None else 1)
+    tuning = dataclasses.replace(recipes.DEMO_FINETUNE_OPTIONS, seed=seed)
+    if epochs is not None:
+        tuning = dataclasses.replace(tuning, epochs=min(tuning.epochs, epochs))
     with training_bar("fine-tuning") as show:
         finetune(net, whole, tuning, progress=show)
     lap("fine-tuning")

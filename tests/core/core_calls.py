@@ -44,7 +44,8 @@ AttentionParams = _struct(
 TokenMeanParams = _struct("TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier")
 PatchEmbedParams = _struct(
     "PatchEmbedParams", "image_height", "image_width", "channels", "patch_size", "embed_dim", "zero_point", "packing",
-    "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source", "tile_bytes", "weights_offset", "blocks",
+    "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source", "tile_bytes", "weights_offset",
+    "blocks",
 )  # fmt: skip
 StemConvParams = _struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",

@@ -38,6 +38,7 @@ def demo(
     from mcuformer.interpreter import Interpreter
     from mcuformer.nas import plots, recipes
     from mcuformer.nas.cost import board_budget, cost_of
+    from mcuformer.nas.distributed import device
     from mcuformer.nas.evolve_space import EvolutionOptions, evolve
     from mcuformer.nas.finetune import finetune
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
@@ -89,7 +90,7 @@ def demo(
     options = dataclasses.replace(recipes.DEMO_SUPERNET_OPTIONS, seed=seed)
     if epochs is not None:
         options = dataclasses.replace(options, epochs=epochs, warmup_epochs=min(options.warmup_epochs, epochs))
-    supernet = nas.SuperNet(space, seed)
+    supernet = nas.SuperNet(space, seed).to(device())
     with training_bar("training") as show:
         nas.train(supernet, images, options, progress=show)
     nas.save_supernet(supernet, files["supernet.pt"], {"data": DATA, "held_out": len(kept)})

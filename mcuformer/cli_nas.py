@@ -189,7 +189,7 @@ def _read_json(path: Path) -> dict:
 def _train_supernet(data, space, given, limit, held_out, init, output, checkpoint, json_file) -> None:
     from mcuformer import nas
     from mcuformer.data import hold_out
-    from mcuformer.nas import recipes
+    from mcuformer.nas import distributed, recipes
 
     made = nas.load_space(space)
     options = train_options(for_device(recipes.SUPERNET_OPTIONS), given)
@@ -197,6 +197,7 @@ def _train_supernet(data, space, given, limit, held_out, init, output, checkpoin
     supernet = nas.SuperNet(made, options.seed)
     if init is not None:
         supernet.load_state_dict(nas.load_supernet(init, made).state_dict())
+    supernet.to(distributed.device())
     out.print(f"{made.subnets:,} subnets; {len(images):,} training images, {len(kept):,} held out for selection")
     with training_bar("training") as show:
         result = nas.train(supernet, images, options, progress=show, checkpoint=checkpoint)
@@ -432,8 +433,8 @@ def finetune(
 ) -> None:
     """Train a chosen subnet further, on its own; prints its top-1 on the test images."""
     from mcuformer import nas
+    from mcuformer.nas import distributed
     from mcuformer.nas import finetune as finetuning
-    from mcuformer.nas.distributed import process_group
 
     _check_outputs(output, json_file, checkpoint)
     net = nas.load_subnet(subnet)
@@ -443,7 +444,8 @@ def finetune(
     )
     images = load_data(spec, "train", net.config.image_size, limit)
     test = load_data(spec, "test", net.config.image_size)
-    with process_group(), training_bar("fine-tuning") as show:
+    with distributed.process_group(), training_bar("fine-tuning") as show:
+        net.to(distributed.device())
         result = finetuning.finetune(net, images, options, quantised=quantised, progress=show, checkpoint=checkpoint)
         top1 = nas.evaluate(net, test)
         save_first(nas.save_subnet, net, output, {**net.notes, "data": spec, "float_top1": top1})

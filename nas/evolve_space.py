@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcuformer.errors import ConfigError
+from mcuformer.nas import distributed
 from mcuformer.nas.append_log import AppendLog
 from mcuformer.nas.search_space import EvolutionRange
 
@@ -143,7 +144,7 @@ class _Evolution:
         if (place, epochs) in self.remembered:
             accuracy, share = self.remembered[place, epochs]
         else:
-            accuracy, share = map(float, self.measure(place, epochs))
+            accuracy, share = distributed.from_first(tuple(map(float, self.measure(place, epochs))))
             self.log.append({"place": place, "epochs": epochs, "accuracy": accuracy, "share": share})
         x = position(self.evolution, self.tokens, place)
         visit = Visit(place, x, epochs, accuracy, share, accuracy + self.options.eta * share)
@@ -163,7 +164,7 @@ class _Evolution:
             steps = math.trunc(slope[axis] / self.evolution.threshold[axis])
             most = self.evolution.places[axis] - 1
             moved.append(min(max(now.place[axis] + sign * steps, 0), most))
-        return tuple(moved)
+        return distributed.from_first(tuple(moved))
 
     def _neighbours(self, now: Visit) -> list[Visit]:
         """The k nearest spaces with as many epochs, `now` among them."""

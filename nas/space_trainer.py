@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
+from mcuformer.nas import distributed
 from mcuformer.nas.cost import Budget, Cost
 from mcuformer.nas.search import HeldOutAccuracy
 from mcuformer.nas.search_space import SearchSpace
@@ -48,7 +49,7 @@ class SpaceTrainer:
 
     def supernet(self, place: tuple[int, int], epochs: int) -> SuperNet:
         """The space's supernet, trained until it has so many epochs, from its restore point where it has one."""
-        supernet = SuperNet(self.space.window(place), self.options.seed)
+        supernet = SuperNet(self.space.window(place), self.options.seed).to(distributed.device())
         options = dataclasses.replace(self.options, epochs=epochs)
         checkpoint = self.folder / f"space-{place[0]}-{place[1]}" / "training.pt"
         train(supernet, self.dataset, options, checkpoint=checkpoint, progress=self.progress)

@@ -3,6 +3,7 @@
 """Fits converter/instruction_coefficients.json to instructions counted in QEMU, and says how good it is.
 
     python tools/fit_instruction_model.py            # counts generated networks on every core, fits, checks, writes
+    python tools/fit_instruction_model.py --counts counts.json   # the same, with counts of an earlier time
     python tools/fit_instruction_model.py --check    # only checks the coefficients in the repository
 
 Networks with an even seed are fitted, those with an odd seed are checked: every whole network within 5 %. Needs
@@ -22,13 +23,19 @@ from pathlib import Path
 
 import numpy as np
 
-from mcuformer import QuantisationOptions, SubnetConfig, convert, firmware, firmware_model
-from mcuformer.converter import instructions
+from mcuformer import QuantisationOptions, SubnetConfig, firmware, firmware_model
+from mcuformer.converter import instructions, staging
+from mcuformer.converter.calibrate import calibrate
+from mcuformer.converter.graph import Graph
 from mcuformer.converter.instructions import COEFFICIENTS, CORES, KERNELS
+from mcuformer.converter.lower import lower
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
+from mcuformer.converter.packing import packed
+from mcuformer.converter.stream import streamed
 from mcuformer.firmware import MACHINES
 from mcuformer.nas import build_subnet
 
-FITTED, CHECKED = 60, 30  # networks
+FITTED, CHECKED = 120, 40  # networks
 ALLOWED = 0.05  # of a network's instructions
 MOST_MACS = 12_000_000  # of a network, to keep the simulation short
 MOST_FLASH = 1_500_000
@@ -70,27 +77,54 @@ def random_config(seed: int) -> SubnetConfig:
             return config
 
 
-def count(seed: int, folder: Path) -> dict[str, list[OpSample]]:
-    """Every op of one network on every core."""
+def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) -> Graph:
+    """A network's graph by one of the schedules; some with GELU as an op of its own, some in blocks of two tokens."""
+    rng = np.random.default_rng(seed)
+    streams = rng.random() < 0.6
+    net = build_subnet(config, seed)
+    options = QuantisationOptions(fuse_gelu=streams or rng.random() < 0.7)
+    graph = packed(lower(net, calibrate(net, images), options), packing)
+    if streams:
+        graph = streamed(graph)
+        if rng.random() < 0.15:
+            for i, op in enumerate(graph.ops):
+                if op.kind in staging.STREAMED and config.tokens > 1:
+                    graph = staging.resize(graph, graph.ops[i], block=2)
+    return graph
+
+
+def network(seed: int, core: str) -> tuple[Graph, np.ndarray]:
+    """One network, mostly with its weights packed as a board with that core has them, and an image for it."""
     config = random_config(seed)
     rng = np.random.default_rng(seed)
-    size = (config.image_size, config.image_size, config.in_channels)
-    images = rng.integers(0, 256, (2, *size), dtype=np.uint8)
-    net = build_subnet(config, seed)
-    schedule = ("streamed", "overwrite")[int(rng.random() < 0.4)]
-    options = QuantisationOptions(fuse_gelu=schedule == "streamed" or rng.random() < 0.7)
-    model = convert(net, images, schedule=schedule, quantisation=options)
+    images = rng.integers(0, 256, (2, config.image_size, config.image_size, config.in_channels), dtype=np.uint8)
+    packing = instructions.PACKING_OF[core]
+    return graph_of(seed, config, images, packing if rng.random() < 0.75 else ROWS + PAIRS - packing), images[:1]
+
+
+def count(seed: int, folder: Path) -> dict[str, list[int]]:
+    """Instructions of every op of one network, on every core."""
     found = {}
     for machine in MACHINES.values():
+        graph, image = network(seed, machine.core)
+        names = [str(i) for i in range(graph.tensors[graph.output].shape[-1])]
+        objects = sorted((folder / machine.name).rglob("*.o"))
         with tempfile.TemporaryDirectory(prefix="mcuformer-fit-") as work:
             built = firmware_model.build(
-                model.graph, model.class_names, machine, work, machine.most_ram_bytes, machine.most_flash_bytes,
-                objects=sorted((folder / machine.name).rglob("*.o")),
-            )  # fmt: skip
-            run = built.run(images[:1])
-        found[machine.core] = [
-            OpSample(op.kind, summed(instructions.work_of(model.graph, op)), counted.instructions)
-            for op, counted in zip(model.graph.ops, run.ops, strict=True)
+                graph, names, machine, work, machine.most_ram_bytes, machine.most_flash_bytes, objects
+            )
+            found[machine.core] = [op.instructions for op in built.run(image).ops]
+    return found
+
+
+def samples(seed: int, counted: dict[str, list[int]]) -> dict[str, list[OpSample]]:
+    """The ops of one network with what its kernels do, by core."""
+    found = {}
+    for core, numbers in counted.items():
+        graph, _ = network(seed, core)
+        found[core] = [
+            OpSample(op.kind, summed(instructions.work_of(graph, op)), number)
+            for op, number in zip(graph.ops, numbers, strict=True)
         ]
     return found
 
@@ -141,18 +175,29 @@ def report(networks: list[list[OpSample]], coefficients: dict) -> tuple[float, d
     return worst, {kind: float(np.mean(errors)) for kind, errors in sorted(by_kind.items())}
 
 
+def count_all(seeds: list[int], jobs: int) -> dict[int, dict[str, list[int]]]:
+    with tempfile.TemporaryDirectory(prefix="mcuformer-core-") as folder:
+        for machine in MACHINES.values():
+            firmware_model.core_objects(machine, Path(folder) / machine.name)
+        with ProcessPoolExecutor(jobs) as pool:
+            return dict(zip(seeds, pool.map(count, seeds, [Path(folder)] * len(seeds)), strict=True))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fit nothing; check the coefficients in the repository")
+    parser.add_argument("--counts", type=Path, help="read the counts from this file, or write them there")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     firmware.require_tools()
     seeds = [2 * i + 1 for i in range(CHECKED)] + ([] if arguments.check else [2 * i for i in range(FITTED)])
-    with tempfile.TemporaryDirectory(prefix="mcuformer-core-") as folder:
-        for machine in MACHINES.values():
-            firmware_model.core_objects(machine, Path(folder) / machine.name)
-        with ProcessPoolExecutor(arguments.jobs) as pool:
-            networks = dict(zip(seeds, pool.map(count, seeds, [Path(folder)] * len(seeds)), strict=True))
+    if arguments.counts is not None and arguments.counts.is_file():
+        counts = {int(seed): counted for seed, counted in json.loads(arguments.counts.read_text()).items()}
+    else:
+        counts = count_all(seeds, arguments.jobs)
+        if arguments.counts is not None:
+            arguments.counts.write_text(json.dumps(counts))
+    networks = {seed: samples(seed, counts[seed]) for seed in seeds}
     if arguments.check:
         coefficients = json.loads(COEFFICIENTS.read_text())["coefficients"]
     else:

@@ -18,7 +18,7 @@ OVERWRITES = (0,)
 OP_DATA_BYTES = 4
 
 SCALARS, NORM, GELU_TABLE, RESIDUAL_SCALE, FIRST_FC = 0, 1, 4, 5, 6  # sections
-BLOCK, TILE_BYTES, WEIGHTS_OFFSET, PACKING, FIRST_ZERO_POINT = 0, 5, 6, 7, 8  # scalars; zero points come last
+BLOCK, GELU_LAYER, TILE_BYTES, WEIGHTS_OFFSET, PACKING, FIRST_ZERO_POINT = 0, 4, 5, 6, 7, 8  # scalars; zero points last
 
 
 @dataclass(frozen=True)

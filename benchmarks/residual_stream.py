@@ -36,7 +36,7 @@ from mcuformer.converter.lower import Lowering, QuantisationOptions
 from mcuformer.converter.quantise import Quantisation, symmetric
 from mcuformer.data import load
 from mcuformer.nas import build_subnet, load_subnet, train
-from mcuformer.nas.demo_recipe import DEMO_CONFIG, DEMO_OPTIONS
+from mcuformer.nas.recipes import NETWORK_CONFIG, NETWORK_OPTIONS
 
 CALIBRATION_IMAGES = 256  # as the demo takes
 LARGEST_POWER = 6
@@ -133,8 +133,8 @@ def trained(subnet: Path | None, training) -> FloatViT:
         if p.step == p.steps:
             print(f"epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}, {p.seconds_left:.0f} s left", file=sys.stderr)
 
-    net = build_subnet(DEMO_CONFIG, 0)
-    train(net, training, DEMO_OPTIONS, progress=show)
+    net = build_subnet(NETWORK_CONFIG, 0)
+    train(net, training, NETWORK_OPTIONS, progress=show)
     return net
 
 

@@ -14,7 +14,7 @@ from mcuformer import QuantisationOptions, SubnetConfig, convert, data, firmware
 from mcuformer.converter.graph import to_int8
 from mcuformer.errors import PlanError
 from mcuformer.firmware import KB, MACHINES
-from mcuformer.nas import TrainOptions, build_subnet, demo_recipe, train
+from mcuformer.nas import TrainOptions, build_subnet, recipes, train
 
 BOARDS = {"m4": "stm32h743", "m7": "stm32h743", "m55": "corstone300"}  # large ones whose models are packed alike
 MOST_STACK = 1024  # bytes below the network's function
@@ -49,9 +49,9 @@ def check(model, images, machine, shared, folder, case=""):
 
 @pytest.fixture(scope="session")
 def trained():
-    """core -> the demo's network, trained for a moment on real images, and some test images."""
+    """core -> a network, trained for a moment on real images, and some test images."""
     training, test = data.load("fashion-mnist", "train", limit=512), data.load("fashion-mnist", "test", limit=8)
-    net = build_subnet(demo_recipe.DEMO_CONFIG, 0)
+    net = build_subnet(recipes.NETWORK_CONFIG, 0)
     train(net, training, TrainOptions(epochs=1, seed=0))
     boards = {"m4": "nano33ble", "m7": "stm32f746", "m55": "corstone300"}
     return lambda core: (convert(net, training.images[:64], board=boards[core]), test.images)
@@ -62,7 +62,7 @@ def trained():
 def test_a_trained_network(machine, trained, shared, tmp_path):
     model, images = trained(machine.core)
     built, run = check(model, images, machine, shared, tmp_path)
-    assert run.macs == demo_recipe.DEMO_CONFIG.macs
+    assert run.macs == recipes.NETWORK_CONFIG.macs
     assert built.image.flash_bytes > built.exported.constant_bytes > 100 * KB
     assert [op.op for op in run.ops] == [op.kind for op in model.graph.ops]
     assert all(op.instructions > 0 for op in run.ops)

@@ -24,7 +24,7 @@ from mcuformer.sources import firmware_folder
 KB = 1024
 PACKAGES = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
 COMPILER, SIZE, QEMU = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
-FLAGS = ("-mthumb", "-mfloat-abi=hard", "-O3", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
+FLAGS = ("-mthumb", "-mfloat-abi=hard", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 C_FLAGS = ("-std=gnu99",)  # of the firmware itself; the kernels are C99
 LEAST_MEMORY = 4 * KB  # of RAM and of flash, bytes
@@ -197,7 +197,7 @@ def link(
                 f"the image does not fit {machine.name}: {' and '.join(parts)}; use a smaller network or larger limits"
             )
         raise ToolchainError(f"{target.name} does not link: {_first_line(done.stderr)}")
-    return Image(target, machine, _sections(target))
+    return Image(target, machine, section_bytes(target))
 
 
 def build(
@@ -249,6 +249,12 @@ def run(image: Image, folder: str | os.PathLike | None = None, timeout: float = 
     return Run(text, done.returncode)
 
 
+def section_bytes(path: Path) -> dict[str, int]:
+    """Sections of an object or an image."""
+    lines = _call([SIZE, "-A", "-d", path], path).splitlines()
+    return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 3 and words[1].isdigit()}
+
+
 def _limit(machine: Machine, name: str, value: int | None, default: int, most: int) -> int:
     value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int) or not LEAST_MEMORY <= value <= most:
@@ -272,8 +278,3 @@ def _call(command: list, subject) -> str:
 def _first_line(stderr: str) -> str:
     lines = stderr.strip().splitlines() or ["no message"]
     return next((line for line in lines if "error" in line or "undefined" in line), lines[-1]).strip()
-
-
-def _sections(path: Path) -> dict[str, int]:
-    lines = _call([SIZE, "-A", "-d", path], path).splitlines()
-    return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 3 and words[1].isdigit()}

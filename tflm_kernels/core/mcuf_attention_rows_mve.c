@@ -2,13 +2,13 @@
  *
  * The weighted sum of mcuf_attention_rows.h for Cortex-M with vectors (MVE). Numerators are int16 [rows, tokens rounded
  * up to even]. */
+#include "mcuf_attention_rows.h"
 #include "mcuf_target.h"
 #include "mcuf_types.h" /* a file that another core leaves empty is no C99 */
 
 #if MCUF_MVE
 #include <arm_mve.h>
 
-#include "mcuf_attention_rows.h"
 #include "mcuf_fixed_point.h"
 
 #define VECTOR 8

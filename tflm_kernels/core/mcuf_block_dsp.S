@@ -60,7 +60,7 @@
     smlad lr, r5, r3, \a3
     .endm
     .equ STEP4_BYTES, 48
-    .equ UNROLL4, 16     /* steps; chunks_after_first() in mcuf_block_dsp.c knows it */
+    .equ UNROLL4, 24     /* steps; chunks_after_first() in mcuf_block_dsp.c knows it */
 
     .macro unmix4
     sub r6, r6, r7
@@ -195,7 +195,7 @@ fc4_special:
     mov r8, r9
     mov r10, r11
     mov r12, lr
-    add r2, r1, #1024                /* MCUF_DSP_CHUNK_WORDS words */
+    add r2, r1, #960                 /* a chunk: 10 rounds of the loop */
     str r2, [sp, #END]
     b fc4_loop
 4:  movs r4, #0
@@ -428,7 +428,7 @@ fc1_special:
     str r4, [sp, #CHUNK]
     str r12, [sp, #BIAS_HI]
     mov r12, r11
-    add lr, r1, #1024
+    add lr, r1, #1024                /* a chunk: 4 rounds of the loop */
     b fc1_loop
 1:  movs r4, #0
     str r4, [sp, #CHUNK]
@@ -552,7 +552,7 @@ weigh4_pair:
     ldr pc, [sp, #ENTRY]
     .p2align 2
 weigh4_loop:
-    .rept UNROLL4
+    .rept 16
     weigh_step4
     .endr
     ldr r2, [sp, #END]

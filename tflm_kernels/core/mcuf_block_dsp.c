@@ -20,23 +20,24 @@ OFFSET_IS(mcuf_accumulate_dsp_args, entry_bytes, 28);
 OFFSET_IS(mcuf_weigh_dsp_args, output, 16);
 OFFSET_IS(mcuf_weigh_dsp_args, entry_bytes, 32);
 
-/* The unrolled loops of the assembly: words a step takes, steps, code bytes of a step, words before the loop. */
+/* The unrolled loops of the assembly: words a step takes, steps, code bytes of a step, words before the loop; chunk: the
+ * words between two separations, whole rounds of the loop. */
 typedef struct {
-  int32_t words, steps, code, before;
+  int32_t words, steps, code, before, chunk;
 } unrolled_loop;
 
-static const unrolled_loop kFour = {1, 16, 48, 1}, kTwo = {2, 8, 48, 0}, kOne = {4, 16, 56, 0},
-                           kAccumulateOne = {4, 8, 56, 0};
+static const unrolled_loop kFour = {1, 24, 48, 1, 240}, kTwo = {2, 8, 48, 0, 256}, kOne = {4, 16, 56, 0, 256},
+                           kAccumulateOne = {4, 8, 56, 0, 256};
 
 static int32_t entry_of(const unrolled_loop* loop, int32_t words) {
   return (loop->steps - (words - loop->before) / loop->words % loop->steps) * loop->code;
 }
 
-/* Chunks of a pair of `words` words: a first one of less than MCUF_DSP_CHUNK_WORDS, or exactly as many, then some of
- * exactly as many: all end where a round of the loop ends. */
+/* Chunks of a pair of `words` words, without the first, which is what is left: at most as much as the others. All end
+ * where a round of the loop ends. */
 static int32_t chunks_after_first(const unrolled_loop* loop, int32_t words) {
   const int32_t round = loop->words * loop->steps;
-  return (words - loop->before) / round / (MCUF_DSP_CHUNK_WORDS / round);
+  return (words - loop->before) / round / (loop->chunk / round);
 }
 
 void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
@@ -75,8 +76,8 @@ void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* sou
   }
 }
 
-/* At most MCUF_DSP_CHUNK_WORDS words of `pairs` pairs of rows that lie one behind the other. start: acc, or zeros. */
-static void accumulate_words(const int8_t* weights, int32_t pairs, int32_t words, const int16_t* block, int32_t count,
+/* At most MCUF_DSP_MOST_WORDS words of `pairs` pairs of rows that lie one behind the other. start: acc, or zeros. */
+static MCUF_OWN_STACK void accumulate_words(const int8_t* weights, int32_t pairs, int32_t words, const int16_t* block, int32_t count,
                              const int32_t* start, int32_t* acc) {
   const unrolled_loop* loop = count == 4 ? &kFour : count == 2 ? &kTwo : &kAccumulateOne;
   mcuf_accumulate_dsp_args args = {
@@ -92,9 +93,9 @@ static void accumulate_words(const int8_t* weights, int32_t pairs, int32_t words
 }
 
 /* Rows are packed into pairs in small pieces on the stack. */
-#define PIECE_WORDS 32
+#define PIECE_WORDS 24
 
-static void accumulate_rows(const int8_t* weights, int32_t out_features, int32_t k, const int16_t* block, int32_t count,
+static MCUF_OWN_STACK void accumulate_rows(const int8_t* weights, int32_t out_features, int32_t k, const int16_t* block, int32_t count,
                             int32_t* acc) {
   int16_t piece[2 * PIECE_WORDS] __attribute__((aligned(4)));
   for (int32_t o = 0; o < out_features; o += 2, acc += 2 * count) {
@@ -112,14 +113,14 @@ static void accumulate_rows(const int8_t* weights, int32_t out_features, int32_t
 static void accumulate_pairs(const int8_t* weights, int32_t pairs, int32_t k, const int16_t* block, int32_t count,
                              const int32_t* start, int32_t* acc) {
   const int32_t words = (k + 1) / 2;
-  if (words <= MCUF_DSP_CHUNK_WORDS) {
+  if (words <= MCUF_DSP_MOST_WORDS) {
     accumulate_words(weights, pairs, words, block, count, start, acc);
     return;
   }
   const bool accumulates = start == acc;
   for (int32_t p = 0; p < pairs; ++p, acc += 2 * count, weights += 4 * (ptrdiff_t)words) {
-    for (int32_t at = 0; at < words; at += MCUF_DSP_CHUNK_WORDS) {
-      const int32_t n = words - at < MCUF_DSP_CHUNK_WORDS ? words - at : MCUF_DSP_CHUNK_WORDS;
+    for (int32_t at = 0; at < words; at += MCUF_DSP_MOST_WORDS) {
+      const int32_t n = words - at < MCUF_DSP_MOST_WORDS ? words - at : MCUF_DSP_MOST_WORDS;
       accumulate_words(weights + 4 * (ptrdiff_t)at, 1, n, block + 2 * (ptrdiff_t)at * count, count,
                        accumulates || at > 0 ? acc : start, acc);
     }
@@ -147,14 +148,14 @@ void mcuf_block_accumulate(const int8_t* weights, int32_t packing, int32_t out_f
 }
 
 /* `count` tokens, 1 or 4, and whole pairs of rows. */
-static void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const int16_t* block, int32_t count, const int8_t* residual,
+static MCUF_OWN_STACK void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const int16_t* block, int32_t count, const int8_t* residual,
                      int8_t* output, int32_t stride) {
   const unrolled_loop* loop = count == 1 ? &kOne : &kFour;
   const int32_t words = (p->in_features + 1) / 2, more = chunks_after_first(loop, words);
   const int8_t* gelu = p->gelu_table == NULL ? NULL : p->gelu_table + 128;
   mcuf_fc_dsp_args args = {
       block,
-      4 * (words - more * MCUF_DSP_CHUNK_WORDS),
+      4 * (words - more * loop->chunk),
       p->bias,
       p->weights,
       p->multiplier,
@@ -177,7 +178,7 @@ static void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const int16_t* block,
 }
 
 /* The last row of an odd number: a pair whose second row is not stored. */
-static void fc_last(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
+static MCUF_OWN_STACK void fc_last(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
                     int32_t stride) {
   const int32_t o = p->out_features - 1;
   const int32_t bias[2] = {p->bias[o], 0}, multiplier[2] = {p->multiplier[o], 0};
@@ -194,7 +195,7 @@ static void fc_last(const mcuf_fc_rows* p, const int16_t* block, int32_t count, 
 }
 
 /* Any packing and number of tokens, from accumulators on the stack. */
-static void fc_from_accumulators(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual,
+static MCUF_OWN_STACK void fc_from_accumulators(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual,
                                  int8_t* output, int32_t stride) {
   for (int32_t o = 0; o < p->out_features; o += 2) {
     const int32_t rows = o + 1 < p->out_features ? 2 : 1;

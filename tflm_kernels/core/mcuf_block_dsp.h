@@ -18,8 +18,8 @@
 
 #if MCUF_DSP
 
-/* Words (pairs of inputs) whose products a mixed accumulator takes before the rows are separated: 512 inputs. */
-#define MCUF_DSP_CHUNK_WORDS 256
+/* The most words (pairs of inputs) whose products a mixed accumulator takes before the rows are separated. */
+#define MCUF_DSP_MOST_WORDS 256
 
 /* A fully connected layer of some pairs of rows; per pair: accumulate from the bias, separate, residual, requantise,
  * GELU, store. */
@@ -37,14 +37,14 @@ typedef struct {
   const int8_t* residual;        /* 40  or NULL */
   const int16_t* residual_scale; /* 44 */
   const int8_t* gelu;            /* 48  entry of value 0, or NULL */
-  int32_t more_chunks;           /* 52  chunks of MCUF_DSP_CHUNK_WORDS words after the first */
+  int32_t more_chunks;           /* 52  chunks after the first, of as many words as suit the loop */
   int32_t entry_bytes;           /* 56  code bytes to skip where an unrolled loop is entered */
 } mcuf_fc_dsp_args;
 
 void mcuf_fc4_dsp(mcuf_fc_dsp_args* args); /* four tokens */
 void mcuf_fc1_dsp(mcuf_fc_dsp_args* args); /* one token; stride is not read */
 
-/* acc = start + products, int32 [pairs][2][tokens], at most MCUF_DSP_CHUNK_WORDS words a pair. */
+/* acc = start + products, int32 [pairs][2][tokens], at most MCUF_DSP_MOST_WORDS words a pair. */
 typedef struct {
   const int16_t* rows;   /*  0 */
   int32_t bytes;         /*  4  weight bytes of a pair */

@@ -2,13 +2,13 @@
  *
  * mcuf_block.h for Cortex-M with vectors (MVE). A block of four tokens is int8 [k / 16][4][16], then [4][k % 16]; fewer
  * tokens lie one behind the other, and are handled one at a time. */
+#include "mcuf_block.h"
 #include "mcuf_target.h"
 #include "mcuf_types.h" /* a file that another core leaves empty is no C99 */
 
 #if MCUF_MVE
 #include <arm_mve.h>
 
-#include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
 
 #define VECTOR 16
@@ -48,7 +48,7 @@ void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* sou
 }
 
 /* Rows packed in pairs are unpacked in pieces on the stack. */
-#define PIECE 128
+#define PIECE 48
 
 static void unpack(const int8_t* pair, int32_t n, int8_t* first, int8_t* second) {
   for (int32_t i = 0; i < n; ++i) {
@@ -57,25 +57,14 @@ static void unpack(const int8_t* pair, int32_t n, int8_t* first, int8_t* second)
   }
 }
 
-/* Sums of rows o and o + 1: acc int32 [2, count] for count = 1 or 4 tokens. Without a second row the first stands for it. */
-static void dot_rows(const int8_t* weights, int32_t packing, int32_t out_features, int32_t o, int32_t k,
-                     const int8_t* block, int32_t count, int32_t* acc) {
-  const int8_t* row = weights + mcuf_packed_offset(o, k, packing);
-  if (packing == MCUF_PACKING_ROWS) {
-    const int8_t* second = row + (o + 1 < out_features ? k : 0);
-    if (count == 1) {
-      dot_1x2(acc, block, k, row, second);
-    } else {
-      mcuf_dot_4x2_mve(acc, block, k, row, second);
-    }
-    return;
-  }
+/* Sums of a pair of rows: acc int32 [2, count] for count = 1 or 4 tokens. */
+static MCUF_OWN_STACK void dot_pair(const int8_t* pair, int32_t k, const int8_t* block, int32_t count, int32_t* acc) {
   for (int32_t i = 0; i < 2 * count; ++i) acc[i] = 0;
   for (int32_t start = 0; start < k; start += PIECE) {
     const int32_t n = k - start < PIECE ? k - start : PIECE;
     int8_t first[PIECE], second[PIECE];
     int32_t part[2 * MCUF_TOKEN_BLOCK];
-    unpack(row + 2 * (ptrdiff_t)start, n, first, second);
+    unpack(pair + 2 * (ptrdiff_t)start, n, first, second);
     if (count == 1) {
       dot_1x2(part, block + start, n, first, second);
     } else {
@@ -85,34 +74,60 @@ static void dot_rows(const int8_t* weights, int32_t packing, int32_t out_feature
   }
 }
 
-/* Row o of a fully connected layer for four tokens whose offsets from output and residual are given. */
-static void finish_row(const mcuf_fc_rows* p, int32_t o, const int32_t* acc, const int8_t* residual, int8_t* output,
-                       uint32x4_t offsets) {
-  int32x4_t a = vaddq_n_s32(vldrwq_s32(acc), p->bias[o]);
-  if (residual != NULL) a = vmlaq_n_s32(a, vldrbq_gather_offset_s32(residual + o, offsets), p->residual_scale[o]);
-  a = vaddq_n_s32(vrmulhq_s32(a, vdupq_n_s32(p->multiplier[o])), p->zero_point);
-  a = vminq_s32(vmaxq_s32(a, vdupq_n_s32(-128)), vdupq_n_s32(127));
-  if (p->gelu_table != NULL) {
-    a = vldrbq_gather_offset_s32(p->gelu_table, vreinterpretq_u32_s32(vaddq_n_s32(a, 128)));
+/* The same for rows o and o + 1 in any packing. Without a second row the first stands for it. */
+static inline void dot_rows(const int8_t* weights, int32_t packing, int32_t out_features, int32_t o, int32_t k,
+                            const int8_t* block, int32_t count, int32_t* acc) {
+  const int8_t* row = weights + mcuf_packed_offset(o, k, packing);
+  const int8_t* second = row + (o + 1 < out_features ? k : 0);
+  if (packing != MCUF_PACKING_ROWS) {
+    dot_pair(row, k, block, count, acc);
+  } else if (count == 1) {
+    dot_1x2(acc, block, k, row, second);
+  } else {
+    mcuf_dot_4x2_mve(acc, block, k, row, second);
   }
-  vstrbq_scatter_offset_s32(output + o, offsets, a);
 }
 
-static void fc_four(const mcuf_fc_rows* p, const int8_t* block, const int8_t* residual, int8_t* output,
+/* What outputs of four tokens need beside their sums. */
+typedef struct {
+  const int8_t *residual, *gelu_table; /* or NULL */
+  int32_t zero_point;
+  uint32x4_t tokens; /* where they lie, from the first */
+} four_tokens;
+
+/* Row o of the layer: its sums to its outputs. */
+static inline void finish_row(const mcuf_fc_rows* p, const four_tokens* f, int32_t o, const int32_t* acc,
+                              int8_t* output) {
+  int32x4_t a = vaddq_n_s32(vldrwq_s32(acc), p->bias[o]);
+  if (f->residual != NULL) {
+    a = vmlaq_n_s32(a, vldrbq_gather_offset_s32(f->residual + o, f->tokens), p->residual_scale[o]);
+  }
+  a = vaddq_n_s32(vrmulhq_s32(a, vdupq_n_s32(p->multiplier[o])), f->zero_point);
+  a = vminq_s32(vmaxq_s32(a, vdupq_n_s32(-128)), vdupq_n_s32(127));
+  if (f->gelu_table != NULL) {
+    a = vldrbq_gather_offset_s32(f->gelu_table, vreinterpretq_u32_s32(vaddq_n_s32(a, 128)));
+  }
+  vstrbq_scatter_offset_s32(output + o, f->tokens, a);
+}
+
+/* The layer is copied: then the compiler need not read it again after every store. */
+static void fc_four(const mcuf_fc_rows* layer, const int8_t* block, const int8_t* residual, int8_t* output,
                     int32_t stride) {
-  const uint32x4_t offsets = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)stride);
-  const int32_t k = p->in_features;
-  for (int32_t o = 0; o < p->out_features; o += 2) {
-    const bool pair = o + 1 < p->out_features;
-    int32_t acc[2 * MCUF_TOKEN_BLOCK];
-    if (p->packing == MCUF_PACKING_ROWS) {
-      const int8_t* row = p->weights + (ptrdiff_t)o * k;
-      mcuf_dot_4x2_mve(acc, block, k, row, row + (pair ? k : 0));
-    } else {
-      dot_rows(p->weights, p->packing, p->out_features, o, k, block, MCUF_TOKEN_BLOCK, acc);
+  const mcuf_fc_rows p = *layer;
+  const four_tokens f = {residual, p.gelu_table, p.zero_point, vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)stride)};
+  int32_t acc[2 * MCUF_TOKEN_BLOCK], o = 0;
+  if (p.packing == MCUF_PACKING_ROWS) {
+    const int8_t* row = p.weights;
+    for (; o + 2 <= p.out_features; o += 2, row += 2 * (ptrdiff_t)p.in_features) {
+      mcuf_dot_4x2_mve(acc, block, p.in_features, row, row + p.in_features);
+      finish_row(&p, &f, o, acc, output);
+      finish_row(&p, &f, o + 1, acc + MCUF_TOKEN_BLOCK, output);
     }
-    finish_row(p, o, acc, residual, output, offsets);
-    if (pair) finish_row(p, o + 1, acc + MCUF_TOKEN_BLOCK, residual, output, offsets);
+  }
+  for (; o < p.out_features; o += 2) {
+    dot_rows(p.weights, p.packing, p.out_features, o, p.in_features, block, MCUF_TOKEN_BLOCK, acc);
+    finish_row(&p, &f, o, acc, output);
+    if (o + 1 < p.out_features) finish_row(&p, &f, o + 1, acc + MCUF_TOKEN_BLOCK, output);
   }
 }
 

@@ -4,7 +4,7 @@
  * tells what they compute and when they may be used. */
 #include "mcuf_target.h"
 
-#if MCUF_DSP
+#if MCUF_DSP || MCUF_MVE
     .syntax unified
     .thumb
     .text

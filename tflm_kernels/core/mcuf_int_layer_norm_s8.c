@@ -86,7 +86,7 @@ static void write_channels(const mcuf_int_layer_norm_params* p, const normalisat
   }
 }
 
-#if MCUF_DSP
+#if MCUF_DSP || MCUF_MVE
 #define MAX_FACTOR_SCALE 257      /* 257 * 127 < 2^15 */
 #define MAX_DSP_FEATURES 900      /* then |t| <= (sqrt(d) + 1) * 2^10 < 2^15 */
 
@@ -140,7 +140,7 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
   const int32_t d = p->features;
   const size_t bytes = (size_t)p->tokens * (size_t)d;
   if (output != input && mcuf_overlap(output, bytes, input, bytes)) return MCUF_ERROR_OVERLAP;
-#if MCUF_DSP
+#if MCUF_DSP || MCUF_MVE
   if (d % 4 == 0 && d <= MAX_DSP_FEATURES && (p->factor == NULL || p->zero_point == 0)) {
     layer_norm_rows rows = {NULL, NULL, p->gamma, p->beta, p->factor, 0, 0, 0};
     for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) norm_words(p, input, output, &rows);

@@ -5,6 +5,7 @@
 
 #include "mcuf_attention_rows.h"
 #include "mcuf_fixed_point.h"
+#include "mcuf_target.h"
 
 mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* p) {
   if (p->head_dim < 1 || p->head_dim > MCUF_ATTENTION_MAX_HEAD_DIM || p->num_heads < 1 ||
@@ -81,7 +82,7 @@ typedef struct {
 } attention_state;
 
 /* Rows [row, row + count) of the qkv layer, on the normalised tokens of a block. */
-static mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count, int32_t tokens, int8_t* output) {
+static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count, int32_t tokens, int8_t* output) {
   mcuf_in_place_fc_params fc = s->p->qkv;
   fc.tokens = tokens;
   fc.in_stride = fc.in_features;
@@ -97,7 +98,7 @@ static mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count
   return mcuf_in_place_fc_s8(&fc, s->normal, NULL, output, s->work);
 }
 
-static mcuf_status normalise_block(const attention_state* s, const int8_t* block, int32_t count) {
+static MCUF_OWN_STACK mcuf_status normalise_block(const attention_state* s, const int8_t* block, int32_t count) {
   mcuf_int_layer_norm_params norm = s->p->norm;
   norm.tokens = count;
   return mcuf_int_layer_norm_s8(&norm, block, s->normal);
@@ -122,7 +123,7 @@ static mcuf_status make_keys(const attention_state* s, int32_t head, int32_t fir
 }
 
 /* Attention of the query heads of one pass for count tokens of s->queries; head: the first of them. */
-static void attend(const attention_state* s, int32_t head, int32_t count, int8_t* output, int32_t out_stride) {
+static MCUF_OWN_STACK void attend(const attention_state* s, int32_t head, int32_t count, int8_t* output, int32_t out_stride) {
   const mcuf_streamed_attention_params* p = s->p;
   const int32_t dim = p->head_dim, group = p->num_heads / p->kv_heads;
   const mcuf_attention_rows_shape shape = {p->tokens, dim, out_stride, p->zero_point};
@@ -139,7 +140,7 @@ static void attend(const attention_state* s, int32_t head, int32_t count, int8_t
 }
 
 /* Projection of a block whose attention outputs lie in rows, and residual, onto the stream. */
-static mcuf_status project(const attention_state* s, const int8_t* rows, int32_t count, int8_t* block) {
+static MCUF_OWN_STACK mcuf_status project(const attention_state* s, const int8_t* rows, int32_t count, int8_t* block) {
   mcuf_in_place_fc_params fc = s->p->proj;
   fc.tokens = fc.block = count;
   fc.in_stride = fc.in_features;

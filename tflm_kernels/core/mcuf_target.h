@@ -28,4 +28,11 @@
 #define MCUF_PORTABLE 1
 #endif
 
+/* Keeps a function's stack its own: a network has 1 KB, and inlining adds up what is never needed at once. */
+#if defined(__GNUC__)
+#define MCUF_OWN_STACK __attribute__((noinline))
+#else
+#define MCUF_OWN_STACK
+#endif
+
 #endif /* MCUF_TARGET_H_ */

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions of the kernels on simulated Cortex-M4, M7 and M55, beside CMSIS-NN.
+
+    python benchmarks/cortex_m.py --json cortex_m.json
+    python benchmarks/cortex_m.py --cmsis-nn-include CMSIS-NN/Include --cmsis-nn-lib libcmsisnn_m4.a
+
+Counted in QEMU, weights in flash, compiled as the project ships: instructions, never cycles. Every output is compared
+with the reference. Needs gcc-arm-none-eabi, libnewlib-arm-none-eabi and qemu-system-arm.
+
+The column CMSIS-NN is what was counted for CMSIS-NN 99f736a in the same way (-O3, gcc 12.2, QEMU 7.2, Cortex-M4; M55
+where the row says so): its public function and, in brackets, its fastest internal one. With --cmsis-nn-include and
+--cmsis-nn-lib a library that you built (for --cmsis-nn-machine) runs the same shapes in the same run. What it computes
+is not quite the same: one multiplier and a shift a layer or channel with two roundings, the input's zero point added in
+the inner loop, no GELU and no residual.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import cortex_m_cmsis
+import numpy as np
+import stock_network
+import table
+
+from mcuformer import SubnetConfig, convert, firmware, firmware_model, sources
+from mcuformer.converter.graph import to_int8
+from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
+from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
+from mcuformer.firmware import KB, MACHINES
+from mcuformer.firmware_ops import OpCase, run_ops
+from mcuformer.nas import build_subnet
+
+M4, M7, M55 = "mps2-an386", "mps2-an500", "mps3-an547"
+M4_M7 = (M4, M7)
+MOST_CODE, MOST_NETWORK, MOST_STACK = 24 * KB, 1.0, 1024
+SOFTMAX = 16.0  # per element
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel at one shape. units: what instructions are divided by; most: per unit, None: only exact.
+
+    cmsis: instructions per unit of CMSIS-NN as counted before; softmax: (tokens, heads) whose softmax is taken off.
+    """
+
+    name: str
+    case: OpCase
+    units: int
+    most: float | None
+    machines: tuple[str, ...]
+    cmsis: str | None = None
+    shape: tuple[int, int, int] | None = None  # tokens, in, out: what CMSIS-NN is given
+    softmax: tuple[int, int] | None = None
+
+
+def int8(rng: np.random.Generator, *shape: int, least: int = -128) -> np.ndarray:
+    return rng.integers(least, 128, shape).astype(np.int8)
+
+
+def requantisation(rng: np.random.Generator, channels: int, terms: int) -> dict[str, np.ndarray]:
+    scale = rng.uniform(0.5, 1, channels) / (40 * 60 * np.sqrt(terms))
+    return {
+        "bias": rng.integers(-20000, 20000, channels).astype(np.int32),
+        "multiplier": np.rint(scale * 2.0**32).astype(np.int32),
+    }
+
+
+def fully_connected(tokens: int, features: int, out: int, packing: int, gelu=False, residual=False) -> OpCase:
+    rng = np.random.default_rng(tokens + features + out)
+    constants = {
+        "weights": pack(int8(rng, out, features, least=-127), packing), **requantisation(rng, out, features)
+    }  # fmt: skip
+    activations = {"input": int8(rng, 1, tokens, features)}
+    if gelu:
+        constants["gelu_table"] = int8(rng, 256)
+    if residual:
+        activations["residual"] = int8(rng, 1, tokens, out)
+        constants["residual_scale"] = rng.integers(1, 3000, out).astype(np.int16)
+    return OpCase.of("InPlaceFC", in_place_fc.Options(3, packing), activations, constants)
+
+
+def embedding(size: int, d: int) -> OpCase:
+    rng = np.random.default_rng(d)
+    fields = patch_embed.split_fields(int8(rng, d, 16, 16, 3, least=-127))
+    tokens = (size // 16) ** 2
+    constants = {
+        "weights": pack(fields, PAIRS), **requantisation(rng, d, 768), "position": int8(rng, 1, tokens, d),
+        "position_scale": rng.integers(1, 3000, d).astype(np.int16),
+    }  # fmt: skip
+    options = patch_embed.Options(16, 3, PAIRS)
+    return OpCase.of("DecomposedPatchEmbed", options, {"image": int8(rng, 1, size, size, 3)}, constants)
+
+
+def attention(tokens: int, heads: int, dim: int) -> OpCase:
+    rng = np.random.default_rng(tokens + dim)
+    head_params = np.stack([int_attention.lower_head(0.1, 0.01, 1.0, 0.3, dim)] * heads)
+    activations = {"qkv": int8(rng, 1, tokens, 3 * heads * dim)}
+    return OpCase.of("IntAttention", int_attention.Options(heads, dim, 2), activations, {"head_params": head_params})
+
+
+def layer_norm(tokens: int, d: int, factors: bool) -> OpCase:
+    rng = np.random.default_rng(d)
+    constants = {
+        "gamma": rng.integers(500, 3000, d).astype(np.int16),
+        "beta": rng.integers(-(2**20), 2**20, d).astype(np.int32),
+        "factor": rng.integers(1, 128, d).astype(np.uint8) if factors else None,
+    }
+    x = np.clip(np.rint(rng.normal(0, 40, (1, tokens, d))), -128, 127).astype(np.int8)
+    return OpCase.of("IntLayerNorm", int_layer_norm.Options(0, 1000), {"input": x}, constants)
+
+
+def rows() -> list[Row]:
+    found = []
+
+    def fc(tokens, features, out, most, machines, cmsis=None, packing=PAIRS, **fused):
+        suffix = "".join(f", {name}" for name in fused)
+        case = fully_connected(tokens, features, out, packing, **fused)
+        shape = None if fused else (tokens, features, out)
+        name = f"FC {tokens}x{features}->{out}{suffix}"
+        found.append(Row(name, case, tokens * features * out, most, machines, cmsis, shape))
+
+    fc(49, 96, 96, 0.87, M4_M7, "2.40 (1.92)")
+    fc(49, 96, 384, 0.87, M4_M7, "2.39 (1.92)")
+    fc(49, 96, 384, 0.92, M4_M7, gelu=True)
+    fc(49, 96, 96, 0.92, M4_M7, residual=True)
+    fc(196, 192, 768, 0.82, M4_M7, "2.13 (1.65)")
+    fc(196, 768, 192, 0.82, M4_M7, "1.94 (1.49)")
+    fc(1, 192, 1000, 0.97, M4_M7, "2.13 (5.18)")
+    fc(37, 100, 75, 1.0, M4_M7)
+    fc(5, 33, 17, None, (M4, M7, M55))
+    fc(1, 7, 3, None, (M4, M7, M55))
+    fc(49, 96, 384, 0.25, (M55,), "(0.32)", packing=ROWS)
+    fc(196, 768, 192, 0.16, (M55,), "(0.19)", packing=ROWS)
+    found.append(Row("patch embedding 224x224x3, 16 -> 192", embedding(224, 192), 196 * 768 * 192, 0.9, M4_M7, "1.76"))
+    for tokens, heads, dim in ((49, 3, 32), (49, 3, 64), (196, 1, 32), (196, 1, 64)):
+        found.append(
+            Row(
+                f"attention, both products, {tokens} tokens, head dim {dim}", attention(tokens, heads, dim),
+                2 * tokens**2 * heads * dim, 1.1, M4_M7, "2.1-3.5", softmax=(tokens, heads),
+            )
+        )  # fmt: skip
+    for d in (96, 192):
+        for factors, most in ((False, 12.0), (True, 14.0)):
+            name = f"LayerNorm, an element, d {d}" + (", per-channel factors" if factors else "")
+            found.append(Row(name, layer_norm(49, d, factors), 49 * d, most, M4_M7))
+    return found
+
+
+def softmax_app(tokens: int) -> str:
+    """Softmax of 4 rows and of 1 for flat, uniform and peaked scores: prints instructions of each."""
+    return f"""
+#include "board.h"
+#include "mcuf_attention_rows.h"
+static int32_t scores[4 * {tokens + 1}];
+static int16_t numerators[4 * {tokens + 1}];
+int main(void) {{
+  const int32_t head[4] = {{1 << 24, 1 << 30, 0, 0}};
+  mcuf_row_scale scale[4];
+  for (int rows = 4; rows >= 1; rows -= 3) {{
+    for (int kind = 0; kind < 3; ++kind) {{
+      for (int i = 0; i < rows * {tokens}; ++i) {{
+        scores[i] = kind == 0 ? 0 : kind == 1 ? (int32_t)(i * 2654435761u >> 12) - 500000 : i < rows ? 500000 : -500000;
+      }}
+      const uint32_t first = board_ticks();
+      mcuf_softmax_rows(scores, {tokens}, rows, head, numerators, scale);
+      board_print_number((int32_t)board_instructions(first, board_ticks()));
+      board_print("\\n");
+    }}
+  }}
+  return scale[0].shift == 0;
+}}
+"""
+
+
+def run_app(text: str, machine, folder: Path, objects, include=(), libraries=()) -> list[int]:
+    """The numbers an app prints, one a line."""
+    folder.mkdir(parents=True)
+    (folder / "app.c").write_text(text)
+    compiled = firmware.compile_objects(
+        [folder / "app.c"], machine, folder, [sources.core_folder(), *include], firmware.C_FLAGS
+    )
+    image = firmware.link(
+        [*compiled, *objects, *libraries], machine, folder / "app.elf", machine.most_ram_bytes,
+        machine.most_flash_bytes, 8192,
+    )  # fmt: skip
+    run = firmware.run(image)
+    if run.status:
+        raise RuntimeError(f"an app on {machine.name} ended with status {run.status}: {run.text}")
+    return [int(line) for line in run.text.split()]
+
+
+def measure(name: str, folder: Path) -> list[dict]:
+    """All rows on one machine."""
+    machine = MACHINES[name]
+    objects = firmware_model.core_objects(machine, folder / "core")
+    wanted = [row for row in rows() if name in row.machines]
+    softmax = {n: run_app(softmax_app(n), machine, folder / f"softmax{n}", objects) for n in (49, 196)}
+    results = []
+    for i, row in enumerate(wanted):
+        (run,) = run_ops([row.case], machine, folder / f"row{i}", objects)
+        count = run.instructions
+        if row.softmax:  # blocks of four query rows, and what is left one at a time
+            tokens, heads = row.softmax
+            count -= heads * (tokens // 4 * softmax[tokens][1] + tokens % 4 * softmax[tokens][4])
+        results.append(
+            {
+                "machine": name, "row": row.name, "instructions": count, "per_unit": count / row.units,
+                "most": row.most, "cmsis_nn": row.cmsis, "exact": run.exact, "shape": row.shape,
+            }
+        )  # fmt: skip
+    if name != M55:
+        for n, counts in softmax.items():
+            for kind, count in zip(("flat", "uniform", "peaked"), counts[:3], strict=True):
+                results.append(
+                    {
+                        "machine": name, "row": f"softmax, an element, {n} tokens, {kind} scores",
+                        "instructions": count, "per_unit": count / (4 * n), "most": SOFTMAX, "cmsis_nn": "89-519",
+                        "exact": None, "shape": None,
+                    }
+                )  # fmt: skip
+    return results
+
+
+def network_a(folder: Path) -> dict:
+    """Network A, random weights, on the Cortex-M4 within 256 KB of RAM and 1 MB of flash."""
+    config = SubnetConfig(**vars(stock_network.NETWORKS["A"]))
+    images = stock_network.structured_images(config, 4, 1)
+    model = convert(build_subnet(config), images, board="nano33ble")
+    built = firmware_model.build(model.graph, model.class_names, MACHINES[M4], folder)
+    run = built.run(images[:2])
+    if not np.array_equal(run.logits, model.graph.run(to_int8(images[:2]))):
+        raise AssertionError("network A: the logits on the Cortex-M4 differ")
+    return {
+        "instructions": run.instructions, "macs": config.macs, "per_mac": run.instructions / config.macs,
+        "stack": run.stack_bytes, "flash": built.image.flash_bytes, "ram": built.image.static_bytes,
+    }  # fmt: skip
+
+
+def code_bytes(folder: Path) -> int:
+    """Code and constants of all kernels on a Cortex-M4."""
+    objects = firmware.compile_objects(
+        sources.core_sources(), MACHINES[M4], folder, [sources.core_folder()], firmware_model.MODEL_FLAGS
+    )
+    return sum(
+        size
+        for path in objects
+        for section, size in firmware.section_bytes(path).items()
+        if section.startswith((".text", ".rodata"))
+    )
+
+
+def main() -> int:
+    parser = table.parser(__doc__)
+    parser.add_argument("--cmsis-nn-include", type=Path, metavar="DIR", help="headers of CMSIS-NN")
+    parser.add_argument("--cmsis-nn-lib", type=Path, metavar="FILE", help="a static library of it, for one core")
+    parser.add_argument("--cmsis-nn-machine", choices=MACHINES, default=M4, help="the machine it was built for")
+    arguments = parser.parse_args()
+    if (arguments.cmsis_nn_include is None) != (arguments.cmsis_nn_lib is None):
+        parser.error("--cmsis-nn-include and --cmsis-nn-lib go together")
+    if missing := firmware.missing_tools():
+        parser.error(missing)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        results = [row for name in MACHINES for row in measure(name, folder / name)]
+        code, network = code_bytes(folder / "code"), network_a(folder / "a")
+        measured = {}
+        if arguments.cmsis_nn_lib is not None:
+            machine = MACHINES[arguments.cmsis_nn_machine]
+            board = firmware.firmware_objects(machine, folder / "cmsis_board")
+            shapes = [r["shape"] for r in results if r["machine"] == machine.name and r["shape"]]
+            for i, shape in enumerate(shapes):
+                numbers = run_app(
+                    cortex_m_cmsis.app(*shape), machine, folder / f"cmsis{i}", board,
+                    [arguments.cmsis_nn_include], [arguments.cmsis_nn_lib],
+                )  # fmt: skip
+                measured[machine.name, shape] = [n / np.prod(shape) for n in numbers]
+    columns = ["core", "kernel", "instructions", "each", "at most", "exact", "CMSIS-NN"]
+    if measured:
+        columns.append("CMSIS-NN in this run")
+    cells, requirements = [], []
+    for row in results:
+        core = MACHINES[row["machine"]].core.upper()
+        most = None if row["most"] is None else f"{row['most']:.2f}"
+        exact = "-" if row["exact"] is None else "yes" if row["exact"] else "NO"
+        here = measured.get((row["machine"], row["shape"]))
+        row["cmsis_nn_in_this_run"] = here
+        cells.append(
+            [
+                core, row["row"], f"{row['instructions']:,}", f"{row['per_unit']:.3f}", most, exact, row["cmsis_nn"],
+                *([f"{here[0]:.2f} ({here[1]:.2f})" if here else None] if measured else []),
+            ]
+        )  # fmt: skip
+        holds = row["exact"] is not False and (row["most"] is None or row["per_unit"] <= row["most"])
+        text = f"{core} {row['row']}: " + ("bit-exact" if most is None else f"at most {most}")
+        requirements.append(table.requirement(text, f"{row['per_unit']:.3f}", holds))
+    table.show(columns, cells)
+    print("\nInstructions counted in QEMU, never cycles; each: per multiply-accumulate, or per element.")
+    requirements += [
+        table.requirement(f"M4 all kernels: at most {MOST_CODE:,} bytes", f"{code:,}", code <= MOST_CODE),
+        table.requirement(
+            "M4 network A: at most 1.0 a multiply-accumulate (CMSIS-NN in TFLM: 4.97)", f"{network['per_mac']:.3f}",
+            network["per_mac"] <= MOST_NETWORK,
+        ),
+        table.requirement(
+            f"M4 network A: at most {MOST_STACK:,} bytes of stack", f"{network['stack']:,}",
+            network["stack"] <= MOST_STACK,
+        ),
+    ]  # fmt: skip
+    result = {"rows": results, "code_bytes": code, "network_a": network}
+    return table.finish(result, requirements, arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every kernel on simulated Cortex-M4, M7 and M55 against the reference: odd shapes, extremes, every packing.
+
+Many cases go into one image. A sample runs always, all of them with `make test-arm`.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from mcuformer import firmware, firmware_model
+from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
+from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
+from mcuformer.firmware import MACHINES
+from mcuformer.firmware_ops import OpCase, run_ops
+
+ALL = os.environ.get("MCUFORMER_TEST_ARM") == "all"  # `make test-arm`
+SEEDS = range(24) if ALL else range(2)
+CASES = 30  # in an image
+
+needs_tools = pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
+every_machine = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """machine -> the objects that all its images share, compiled once."""
+    folder, objects = tmp_path_factory.mktemp("shared"), {}
+
+    def get(machine):
+        if machine.name not in objects:
+            objects[machine.name] = firmware_model.core_objects(machine, folder / machine.name)
+        return objects[machine.name]
+
+    return get
+
+
+def values(rng, *shape, least=-128):
+    """Uniform, only extremes, one value, or small: int8."""
+    kind = rng.integers(5)
+    if kind == 0:
+        return rng.choice(np.array([least, 127], np.int8), shape)
+    if kind == 1:
+        return np.full(shape, rng.integers(least, 128), np.int8)
+    low, high = (-3, 4) if kind == 2 else (least, 128)
+    return rng.integers(low, high, shape).astype(np.int8)
+
+
+def requantisation(rng, channels, terms):
+    bias = rng.integers(-(1 << 14), 1 << 14, channels).astype(np.int32)
+    scale = 2.0 ** rng.uniform(-12, -1.01, channels) / np.sqrt(terms)
+    return bias, np.minimum(np.rint(scale * 2.0**32), 2**31 - 1).astype(np.int32)
+
+
+def fully_connected(rng):
+    tokens, packing = int(rng.choice([1, 2, 3, 4, 5, 7, 13])), int(rng.choice([ROWS, PAIRS]))
+    features = int(rng.choice([1, 2, 3, 7, 16, 33, 64, 100, 129, 511, 512, 513, 517, 1030, 2050]))
+    out = int(rng.choice([1, 2, 3, 7, 17, 32]))
+    stride = features + int(rng.choice([0, 0, 5]))
+    x, weights = values(rng, 1, tokens, stride), values(rng, out, features, least=-127)
+    if rng.random() < 0.2:  # the largest sums there are
+        x[:], weights[:] = -128, rng.choice([-127, 127])
+    bias, multiplier = requantisation(rng, out, features)
+    constants = {"weights": pack(weights, packing), "bias": bias, "multiplier": multiplier}
+    activations = {"input": x}
+    if rng.random() < 0.4:
+        constants["gelu_table"] = values(rng, 256)
+    if rng.random() < 0.4:
+        activations["residual"] = values(rng, 1, tokens, out)
+        constants["residual_scale"] = rng.integers(0, 32768, out).astype(np.int16)
+    return OpCase.of("InPlaceFC", in_place_fc.Options(int(rng.integers(-128, 128)), packing), activations, constants)
+
+
+def embedding(rng):
+    size, channels, d = (
+        int(rng.choice([1, 2, 3, 4, 5, 7, 8, 16])),
+        int(rng.choice([1, 3, 40])),
+        int(rng.choice([1, 6, 9])),
+    )
+    rows, columns, packing = int(rng.integers(1, 4)), int(rng.integers(1, 9)), int(rng.choice([ROWS, PAIRS]))
+    image = values(rng, 1, rows * size + int(rng.integers(size)), columns * size + int(rng.integers(size)), channels)
+    fields = patch_embed.split_fields(values(rng, d, size, size, channels, least=-127))
+    bias, multiplier = requantisation(rng, d, size * size * channels)
+    constants = {"weights": pack(fields, packing), "bias": bias, "multiplier": multiplier}
+    if rng.random() < 0.7:
+        constants["position"] = values(rng, 1, rows * columns, d)
+        constants["position_scale"] = rng.integers(1, 32768, d).astype(np.int16)
+    options = patch_embed.Options(size, int(rng.integers(-128, 128)), packing)
+    return OpCase.of("DecomposedPatchEmbed", options, {"image": image}, constants)
+
+
+def attention(rng):
+    tokens = int(rng.choice([1, 2, 3, 4, 5, 7, 16, 37, 49]))
+    kv_heads, group = int(rng.choice([1, 2])), int(rng.choice([1, 3]))
+    dim = int(rng.choice([1, 2, 3, 7, 10, 32, 33, 600 if tokens < 8 else 64]))
+    heads, gain = kv_heads * group, 2.0 ** rng.uniform(-3, 3)
+    step = 2.0 ** rng.uniform(-12, -2) * min(1, int_attention.largest_score_step(dim))
+    head_params = np.stack([int_attention.lower_head(step, 1.0, gain, 1.0, dim) for _ in range(heads)])
+    qkv = values(rng, 1, tokens, (heads + 2 * kv_heads) * dim)
+    options = int_attention.Options(kv_heads, dim, int(rng.integers(-128, 128)))
+    return OpCase.of("IntAttention", options, {"qkv": qkv}, {"head_params": head_params})
+
+
+def layer_norm(rng):
+    tokens, d = int(rng.choice([1, 2, 5])), int(rng.choice([1, 3, 4, 8, 64, 96, 97, 192, 256, 260, 900, 904]))
+    factor = rng.integers(1, 128, d).astype(np.uint8) if rng.random() < 0.5 else None
+    root = int(np.ceil(np.sqrt(d))) + 1
+    largest = min(32767, (2**31 - 2**28) // (root << 10))
+    constants = {
+        "gamma": rng.integers(-largest, largest + 1, d).astype(np.int16),
+        "beta": rng.integers(-(2**24), 2**24, d).astype(np.int32),
+        "factor": factor,
+    }
+    options = int_layer_norm.Options(int(rng.choice([0, 0, 5, -128])), int(2.0 ** rng.uniform(0, 40)))
+    return OpCase.of("IntLayerNorm", options, {"input": values(rng, 1, tokens, d)}, constants)
+
+
+KINDS = (fully_connected, embedding, attention, layer_norm)
+
+
+@needs_tools
+@every_machine
+@pytest.mark.parametrize("seed", SEEDS)
+def test_kernels_equal_the_reference(seed, machine, shared, tmp_path):
+    rng = np.random.default_rng(seed)
+    cases = [KINDS[i % len(KINDS)](rng) for i in range(CASES)]
+    runs = run_ops(cases, machine, tmp_path, shared(machine))
+    wrong = [i for i, run in enumerate(runs) if not run.exact]
+    assert not wrong, [cases[i].graph.ops[0] for i in wrong]

@@ -3,6 +3,7 @@
 # make test    lint, then all tests            (PYTEST_ARGS="-k boards" for some of them)
 # make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (Debian: gcc-arm-none-eabi
 #              libnewlib-arm-none-eabi qemu-system-arm); make test takes some of them
+# make test-sanitize  the tests of the kernels, which stop at any undefined behaviour or wrong access
 # make lint    check style                     make format   mend it
 # make bench   all benchmarks (installs tensorflow too)
 # make clean   remove what was built, and .venv
@@ -18,7 +19,7 @@ LIBRARY := mcuformer/libmcuformer_host.so
 NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
 PROJECT_FILES := setup.cfg setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-arm lint format bench clean FORCE
+.PHONY: demo test test-arm test-sanitize lint format bench clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -28,7 +29,19 @@ test: lint
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 test-arm: $(VENV)/.installed
-	MCUFORMER_TEST_ARM=all OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/firmware
+	MCUFORMER_TEST_ARM=all OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/firmware tests/core_arm
+
+# The kernels and the ops around them, compiled with sanitizers; Python itself is not, so its leaks do not count.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all
+SANITIZED_TESTS := tests/core tests/kernels tests/converter tests/planner tests/e2e tests/export
+
+test-sanitize: $(VENV)/.installed
+	CFLAGS="-O1 -g $(SANITIZE)" CXXFLAGS="-O1 -g $(SANITIZE)" LDFLAGS="$(SANITIZE)" \
+	  $(BIN)/python setup.py -q build_ext --build-lib build/sanitize --build-temp build/sanitize/objects
+	MCUFORMER_HOST_LIBRARY=$(CURDIR)/build/sanitize/mcuformer/libmcuformer_host.so \
+	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest -n 2 $(SANITIZED_TESTS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mcuformer import firmware
 from mcuformer.files import write_bytes
 
 HERE = Path(__file__).resolve().parent
@@ -34,6 +35,8 @@ TITLES = {
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
     "training_memory": "Memory of training the paper's supernet",
 }
+if firmware.missing_tools() is None:
+    TITLES["cortex_m"] = "Instructions on simulated Cortex-M"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu")
 LAST_LINES = 5  # of the error output of a benchmark that failed

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from pathlib import Path
 
 from mcuformer.errors import ToolchainError
 
 REGISTERER = "RegisterMcuformerOps"
-LIBRARY = Path(__file__).with_name("libmcuformer_host.so")
+# MCUFORMER_HOST_LIBRARY: another build of it, such as one with sanitizers (make test-sanitize).
+LIBRARY = Path(os.environ.get("MCUFORMER_HOST_LIBRARY") or Path(__file__).with_name("libmcuformer_host.so"))
 
 # Scratch getters of the core and their number of int32 arguments.
 _SCRATCH_GETTERS = {

@@ -192,6 +192,10 @@ CASES = {
         *option_cases("epsilon", 0, 1 << 60),
     ],
     "in_place_fc": [
+        (option("packing", 2), "option 'packing' is 2, needs 0 to 1"),
+        (option("packing", 1), "'weights' has shape [7,8], needs [4,8,2]"),
+        (both(option("packing", 1), setting("weights", np.zeros((4, 8, 2), np.int8))), None),
+        (setting("weights", np.zeros((4, 8, 2), np.int8)), "'weights' has shape [4,8,2], needs [7,8]"),
         missing("x"),
         (setting("weights", None), "tensor 'weights' is missing, and so is option 'tile_bytes'"),
         wrong_type("x", "int32", "int8"),

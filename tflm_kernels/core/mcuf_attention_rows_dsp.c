@@ -108,7 +108,8 @@ static void weigh_pairs(const mcuf_attention_rows_shape* p, int32_t pairs, const
                         int32_t stride) {
   const int32_t words = (p->tokens + 1) / 2;
   mcuf_weigh_dsp_args args = {
-      numerators, 4 * words, &scale[0].multiplier, values, output, pairs, p->zero_point, stride, (16 - (words - 1) % 16) * 52,
+      numerators,    4 * words, &scale[0].multiplier,         values, output, pairs,
+      p->zero_point, stride,    (16 - (words - 1) % 16) * 52,
   };
   if (rows == 1) {
     mcuf_weigh1_dsp(&args);

@@ -18,8 +18,8 @@ static int8_t scaled(int32_t acc, const mcuf_row_scale* scale, int32_t zero_poin
   return mcuf_sat8(zero_point + ((high + (1 << (scale->shift - 1))) >> scale->shift));
 }
 
-void mcuf_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values,
-                     int32_t rows, const mcuf_row_scale* scale, int8_t* output) {
+void mcuf_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values, int32_t rows,
+                     const mcuf_row_scale* scale, int8_t* output) {
   const int32_t tokens = mcuf_round_up_even(p->tokens);
   const ptrdiff_t next = rows == 1 ? 0 : tokens;
   for (int32_t c = 0; c < p->head_dim; ++c, values += tokens) {

@@ -3,6 +3,7 @@
  * The portable form of mcuf_block.h. A block is int16 [tokens, k rounded up to even]. Weights are expanded in small
  * pieces on the stack; compilers turn the inner loops into 16-bit multiply-adds (PMADDWD on x86). */
 #include "mcuf_block.h"
+
 #include "mcuf_target.h"
 #include "mcuf_types.h" /* a file that another core leaves empty is no C99 */
 

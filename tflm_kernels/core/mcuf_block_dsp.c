@@ -20,8 +20,8 @@ OFFSET_IS(mcuf_accumulate_dsp_args, entry_bytes, 28);
 OFFSET_IS(mcuf_weigh_dsp_args, output, 16);
 OFFSET_IS(mcuf_weigh_dsp_args, entry_bytes, 32);
 
-/* The unrolled loops of the assembly: words a step takes, steps, code bytes of a step, words before the loop; chunk: the
- * words between two separations, whole rounds of the loop. */
+/* The unrolled loops of the assembly: words a step takes, steps, code bytes of a step, words before the loop; chunk:
+ * the words between two separations, whole rounds of the loop. */
 typedef struct {
   int32_t words, steps, code, before, chunk;
 } unrolled_loop;
@@ -77,8 +77,8 @@ void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* sou
 }
 
 /* At most MCUF_DSP_MOST_WORDS words of `pairs` pairs of rows that lie one behind the other. start: acc, or zeros. */
-static MCUF_OWN_STACK void accumulate_words(const int8_t* weights, int32_t pairs, int32_t words, const int16_t* block, int32_t count,
-                             const int32_t* start, int32_t* acc) {
+static MCUF_OWN_STACK void accumulate_words(const int8_t* weights, int32_t pairs, int32_t words, const int16_t* block,
+                                            int32_t count, const int32_t* start, int32_t* acc) {
   const unrolled_loop* loop = count == 4 ? &kFour : count == 2 ? &kTwo : &kAccumulateOne;
   mcuf_accumulate_dsp_args args = {
       block, 4 * words, start, start == acc ? 8 * count : 0, acc, pairs, weights, entry_of(loop, words),
@@ -95,8 +95,8 @@ static MCUF_OWN_STACK void accumulate_words(const int8_t* weights, int32_t pairs
 /* Rows are packed into pairs in small pieces on the stack. */
 #define PIECE_WORDS 24
 
-static MCUF_OWN_STACK void accumulate_rows(const int8_t* weights, int32_t out_features, int32_t k, const int16_t* block, int32_t count,
-                            int32_t* acc) {
+static MCUF_OWN_STACK void accumulate_rows(const int8_t* weights, int32_t out_features, int32_t k, const int16_t* block,
+                                           int32_t count, int32_t* acc) {
   int16_t piece[2 * PIECE_WORDS] __attribute__((aligned(4)));
   for (int32_t o = 0; o < out_features; o += 2, acc += 2 * count) {
     const int8_t* first = weights + (ptrdiff_t)o * k;
@@ -148,8 +148,8 @@ void mcuf_block_accumulate(const int8_t* weights, int32_t packing, int32_t out_f
 }
 
 /* `count` tokens, 1 or 4, and whole pairs of rows. */
-static MCUF_OWN_STACK void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const int16_t* block, int32_t count, const int8_t* residual,
-                     int8_t* output, int32_t stride) {
+static MCUF_OWN_STACK void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const int16_t* block, int32_t count,
+                                    const int8_t* residual, int8_t* output, int32_t stride) {
   const unrolled_loop* loop = count == 1 ? &kOne : &kFour;
   const int32_t words = (p->in_features + 1) / 2, more = chunks_after_first(loop, words);
   const int8_t* gelu = p->gelu_table == NULL ? NULL : p->gelu_table + 128;
@@ -178,8 +178,8 @@ static MCUF_OWN_STACK void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const 
 }
 
 /* The last row of an odd number: a pair whose second row is not stored. */
-static MCUF_OWN_STACK void fc_last(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
-                    int32_t stride) {
+static MCUF_OWN_STACK void fc_last(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual,
+                                   int8_t* output, int32_t stride) {
   const int32_t o = p->out_features - 1;
   const int32_t bias[2] = {p->bias[o], 0}, multiplier[2] = {p->multiplier[o], 0};
   const int16_t residual_scale[2] = {residual == NULL ? 0 : p->residual_scale[o], 0};
@@ -195,8 +195,8 @@ static MCUF_OWN_STACK void fc_last(const mcuf_fc_rows* p, const int16_t* block, 
 }
 
 /* Any packing and number of tokens, from accumulators on the stack. */
-static MCUF_OWN_STACK void fc_from_accumulators(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual,
-                                 int8_t* output, int32_t stride) {
+static MCUF_OWN_STACK void fc_from_accumulators(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
+                                                const int8_t* residual, int8_t* output, int32_t stride) {
   for (int32_t o = 0; o < p->out_features; o += 2) {
     const int32_t rows = o + 1 < p->out_features ? 2 : 1;
     int32_t acc[2 * MCUF_TOKEN_BLOCK];

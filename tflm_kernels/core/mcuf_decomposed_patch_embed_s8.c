@@ -43,8 +43,8 @@ static int32_t accumulator_count(int32_t embed_dim) { return MCUF_TOKEN_BLOCK * 
 /* The parts that both kernels need: int32 accumulators [4 * blocks tokens, d rounded up to even], a block of fields,
  * int8 tile */
 static int32_t common_bytes(int32_t channels, int32_t embed_dim, int32_t blocks, int32_t tile_bytes) {
-  return blocks * accumulator_count(embed_dim) * (int32_t)sizeof(int32_t) +
-         mcuf_block_bytes(FIELD_PIXELS * channels) + tile_bytes;
+  return blocks * accumulator_count(embed_dim) * (int32_t)sizeof(int32_t) + mcuf_block_bytes(FIELD_PIXELS * channels) +
+         tile_bytes;
 }
 
 /* Scratch: the common parts, int8 tokens [columns, d] */

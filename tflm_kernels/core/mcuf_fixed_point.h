@@ -11,9 +11,7 @@
 #include "mcuf_types.h"
 
 /* Saturates to [-128, 127]. Every narrowing to int8 goes through here. */
-static inline int8_t mcuf_sat8(int32_t value) {
-  return (int8_t)(value < -128 ? -128 : value > 127 ? 127 : value);
-}
+static inline int8_t mcuf_sat8(int32_t value) { return (int8_t)(value < -128 ? -128 : value > 127 ? 127 : value); }
 
 /* High word of a 64-bit product, rounded half up: (a * b + 2^31) >> 32. One SMMULR on Arm. |result| <= 2^30. */
 static inline int32_t mcuf_mulhi_round(int32_t a, int32_t b) {

@@ -39,17 +39,22 @@ static mcuf_status run_block(const mcuf_in_place_fc_params* p, const int8_t* inp
     const int32_t brought = packed_rows - row < tile_rows ? packed_rows - row : tile_rows;
     const int32_t left = p->out_features - row;
     mcuf_fc_rows rows = {
-        mcuf_weight_rows(&p->staged, p->weights, row_bytes, row, brought, tile), p->packing, p->in_features,
-        left < tile_rows ? left : tile_rows, p->zero_point, p->bias + row, p->multiplier + row,
-        p->residual_scale == NULL ? NULL : p->residual_scale + row, p->gelu_table,
+        mcuf_weight_rows(&p->staged, p->weights, row_bytes, row, brought, tile),
+        p->packing,
+        p->in_features,
+        left < tile_rows ? left : tile_rows,
+        p->zero_point,
+        p->bias + row,
+        p->multiplier + row,
+        p->residual_scale == NULL ? NULL : p->residual_scale + row,
+        p->gelu_table,
     };
     if (rows.weights == NULL) return MCUF_ERROR_SOURCE;
     for (int32_t four = 0; four < count; four += MCUF_TOKEN_BLOCK) {
       const int32_t used = count - four < MCUF_TOKEN_BLOCK ? count - four : MCUF_TOKEN_BLOCK;
       const ptrdiff_t at = (ptrdiff_t)(first + four) * p->out_features + row;
       if (row == 0 || count > MCUF_TOKEN_BLOCK) {
-        mcuf_block_fill(block, p->in_features, used, input + (ptrdiff_t)four * in_stride, in_stride, 0,
-                        p->in_features);
+        mcuf_block_fill(block, p->in_features, used, input + (ptrdiff_t)four * in_stride, in_stride, 0, p->in_features);
       }
       mcuf_block_fc(&rows, block, used, residual == NULL ? NULL : residual + at, output + at, p->out_features);
     }

@@ -45,8 +45,8 @@ MCUF_API int32_t mcuf_int_attention_s8_scratch_bytes(int32_t tokens, int32_t hea
 
 /* input [tokens, in_stride], output [tokens, out_stride] (the first num_heads * head_dim of a row are written).
  * output may equal input where the strides are equal: head outputs then stand where q stood, k and v are kept. */
-MCUF_API mcuf_status mcuf_int_attention_s8(const mcuf_int_attention_params* params, const int8_t* input,
-                                           int8_t* output, void* scratch);
+MCUF_API mcuf_status mcuf_int_attention_s8(const mcuf_int_attention_params* params, const int8_t* input, int8_t* output,
+                                           void* scratch);
 
 #ifdef __cplusplus
 }

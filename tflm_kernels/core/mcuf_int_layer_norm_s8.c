@@ -7,8 +7,7 @@
 
 mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_params* p) {
   if (p->gamma == NULL || p->beta == NULL) return MCUF_ERROR_NULL;
-  if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->features < 1 ||
-      p->features > MCUF_LAYER_NORM_MAX_FEATURES) {
+  if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->features < 1 || p->features > MCUF_LAYER_NORM_MAX_FEATURES) {
     return MCUF_ERROR_SIZE;
   }
   if (p->zero_point < -128 || p->zero_point > 127 || p->epsilon < 0 || p->epsilon > ((int64_t)1 << 60)) {
@@ -87,8 +86,8 @@ static void write_channels(const mcuf_int_layer_norm_params* p, const normalisat
 }
 
 #if MCUF_DSP || MCUF_MVE
-#define MAX_FACTOR_SCALE 257      /* 257 * 127 < 2^15 */
-#define MAX_DSP_FEATURES 900      /* then |t| <= (sqrt(d) + 1) * 2^10 < 2^15 */
+#define MAX_FACTOR_SCALE 257 /* 257 * 127 < 2^15 */
+#define MAX_DSP_FEATURES 900 /* then |t| <= (sqrt(d) + 1) * 2^10 < 2^15 */
 
 typedef struct {
   const int8_t* x;

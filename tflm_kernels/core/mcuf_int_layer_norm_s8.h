@@ -19,16 +19,16 @@ extern "C" {
 #endif
 
 #define MCUF_LAYER_NORM_MAX_FEATURES 4096
-#define MCUF_LAYER_NORM_MAX_FACTOR 127 /* so that x fits int16 */
+#define MCUF_LAYER_NORM_MAX_FACTOR 127   /* so that x fits int16 */
 #define MCUF_LAYER_NORM_FRACTION_BITS 10 /* of the normalised value t */
 
 typedef struct {
-  int32_t tokens;       /* 1 .. MCUF_MAX_TOKENS */
-  int32_t features;     /* d, 1 .. MCUF_LAYER_NORM_MAX_FEATURES */
-  int32_t zero_point;   /* of the input, -128 .. 127 */
-  int64_t epsilon;      /* d^2 * eps / scale^2, 0 .. 2^60 */
-  const int16_t* gamma; /* [d], round(gamma / out_scale * 2^6) */
-  const int32_t* beta;  /* [d], (beta / out_scale + out_zero_point) * 2^16 + 2^15, rounded */
+  int32_t tokens;        /* 1 .. MCUF_MAX_TOKENS */
+  int32_t features;      /* d, 1 .. MCUF_LAYER_NORM_MAX_FEATURES */
+  int32_t zero_point;    /* of the input, -128 .. 127 */
+  int64_t epsilon;       /* d^2 * eps / scale^2, 0 .. 2^60 */
+  const int16_t* gamma;  /* [d], round(gamma / out_scale * 2^6) */
+  const int32_t* beta;   /* [d], (beta / out_scale + out_zero_point) * 2^16 + 2^15, rounded */
   const uint8_t* factor; /* [d], 1 .. MCUF_LAYER_NORM_MAX_FACTOR, or NULL for all 1 */
 } mcuf_int_layer_norm_params;
 

@@ -82,7 +82,8 @@ typedef struct {
 } attention_state;
 
 /* Rows [row, row + count) of the qkv layer, on the normalised tokens of a block. */
-static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count, int32_t tokens, int8_t* output) {
+static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count, int32_t tokens,
+                                           int8_t* output) {
   mcuf_in_place_fc_params fc = s->p->qkv;
   fc.tokens = tokens;
   fc.in_stride = fc.in_features;
@@ -123,7 +124,8 @@ static mcuf_status make_keys(const attention_state* s, int32_t head, int32_t fir
 }
 
 /* Attention of the query heads of one pass for count tokens of s->queries; head: the first of them. */
-static MCUF_OWN_STACK void attend(const attention_state* s, int32_t head, int32_t count, int8_t* output, int32_t out_stride) {
+static MCUF_OWN_STACK void attend(const attention_state* s, int32_t head, int32_t count, int8_t* output,
+                                  int32_t out_stride) {
   const mcuf_streamed_attention_params* p = s->p;
   const int32_t dim = p->head_dim, group = p->num_heads / p->kv_heads;
   const mcuf_attention_rows_shape shape = {p->tokens, dim, out_stride, p->zero_point};

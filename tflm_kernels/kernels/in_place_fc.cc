@@ -6,7 +6,8 @@
 //            bias [out] int32; multiplier [out] int32; gelu_table [256] int8 or none; residual [..,out] int8 or none;
 //            residual_scale [out] int16, none without residual
 //   output   as x with `out` channels, may stand over x, or over residual
-//   options  zero_point; packing of the weights, MCUF_PACKING_ROWS where left out; without weights these are staged (see staged_weights.h): also in_features, tile_bytes,
+//   options  zero_point; packing of the weights, MCUF_PACKING_ROWS where left out; without weights these are staged
+//   (see staged_weights.h): also in_features, tile_bytes,
 //            weights_offset, block
 #include "../core/mcuf_in_place_fc_s8.h"
 #include "../mcuformer_ops.h"
@@ -78,7 +79,8 @@ Status Prepare(Context* context, Node* node) {
   data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
   if (!check.ok()) return kError;
   const mcuf_in_place_fc_params params = Params(context, node, *data);
-  check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned");
+  check.Core(mcuf_in_place_fc_s8_check(&params, has_residual),
+             "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned");
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
   check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features, params.staged.tile_bytes, params.block),
                 &data->scratch);

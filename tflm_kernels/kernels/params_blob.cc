@@ -18,15 +18,15 @@ mcuf_int_layer_norm_params ParamsBlob::LayerNorm(int section, int32_t zero_point
   return params;
 }
 
-mcuf_in_place_fc_params ParamsBlob::FullyConnected(int section, int32_t zero_point, int32_t in_features, int32_t packing,
-                                                   int32_t tile_bytes, int32_t* offset) const {
+mcuf_in_place_fc_params ParamsBlob::FullyConnected(int section, int32_t zero_point, int32_t in_features,
+                                                   int32_t packing, int32_t tile_bytes, int32_t* offset) const {
   const int64_t out = Count<int32_t>(section + 1);
   const bool small = out <= MCUF_MAX_FEATURES && in_features <= MCUF_MAX_FEATURES;
   const int64_t rows = small ? mcuf_packed_rows(static_cast<int32_t>(out), packing) : 0;
   const int64_t bytes = rows * (small ? mcuf_packed_row_bytes(in_features, packing) : 0);
   const bool staged = tile_bytes != 0;
-  const bool fits = out > 0 && bytes > 0 && Count<int8_t>(section) == (staged ? 0 : bytes) && Count<int32_t>(section + 2) == out &&
-                    *offset >= 0 && bytes <= INT32_MAX - 15 - int64_t{*offset};
+  const bool fits = out > 0 && bytes > 0 && Count<int8_t>(section) == (staged ? 0 : bytes) &&
+                    Count<int32_t>(section + 2) == out && *offset >= 0 && bytes <= INT32_MAX - 15 - int64_t{*offset};
   mcuf_in_place_fc_params params;
   params.tokens = 1;
   params.in_features = params.in_stride = fits ? in_features : 0;

@@ -62,8 +62,8 @@ mcuf_streamed_attention_params Params(const Context* context, const Node* node, 
   params.norm = blob.LayerNorm(kNorm, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
   const int32_t tile_bytes = scalars[kTileBytes];
   int32_t offset = scalars[kWeightsOffset];
-  params.qkv = blob.FullyConnected(kQkv, scalars[kQkvZeroPoint], params.norm.features, scalars[kPacking],
-                                   tile_bytes, &offset);
+  params.qkv =
+      blob.FullyConnected(kQkv, scalars[kQkvZeroPoint], params.norm.features, scalars[kPacking], tile_bytes, &offset);
   const int64_t q_width = int64_t{params.num_heads} * params.head_dim;
   const int32_t proj_in = q_width < 0 || q_width > MCUF_MAX_FEATURES ? 0 : static_cast<int32_t>(q_width);
   params.proj = blob.FullyConnected(kProj, scalars[kProjZeroPoint], proj_in, scalars[kPacking], tile_bytes, &offset);

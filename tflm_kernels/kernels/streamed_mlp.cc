@@ -21,7 +21,17 @@ namespace {
 
 enum { kStream, kParams, kWeights, kInputs };
 enum { kScalars, kNorm, kGeluTable = kNorm + 3, kResidualScale, kFirstFc };
-enum { kBlock, kNormZeroPoint, kEpsilonLow, kEpsilonHigh, kGeluLayer, kTileBytes, kWeightsOffset, kPacking, kFirstZeroPoint };
+enum {
+  kBlock,
+  kNormZeroPoint,
+  kEpsilonLow,
+  kEpsilonHigh,
+  kGeluLayer,
+  kTileBytes,
+  kWeightsOffset,
+  kPacking,
+  kFirstZeroPoint
+};
 
 struct OpData {
   int scratch;
@@ -48,9 +58,8 @@ mcuf_streamed_mlp_params Params(const Context* context, const Node* node, const 
   params.fc_count = blob.Count<int32_t>(kScalars) - kFirstZeroPoint;
   int32_t offset = scalars[kWeightsOffset], features = params.norm.features;
   for (int32_t i = 0; i < params.fc_count; ++i) {
-    params.fcs[i] =
-        blob.FullyConnected(kFirstFc + 3 * i, scalars[kFirstZeroPoint + i], features, scalars[kPacking],
-                            scalars[kTileBytes], &offset);
+    params.fcs[i] = blob.FullyConnected(kFirstFc + 3 * i, scalars[kFirstZeroPoint + i], features, scalars[kPacking],
+                                        scalars[kTileBytes], &offset);
     features = params.fcs[i].out_features;
     if (i == scalars[kGeluLayer]) params.fcs[i].gelu_table = blob.Data<int8_t>(kGeluTable);
   }

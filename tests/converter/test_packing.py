@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights packed for a board's core: the same logits from every file, in the reference and in the interpreter."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import TINY, lively_subnet, structured_images
+
+from mcuformer import Interpreter, convert
+from mcuformer.boards import BOARDS
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
+from mcuformer.converter.packing import packing_of
+
+ODD_HEADS = dataclasses.replace(TINY, num_heads=3, head_dim=7)
+ODD_EVERYTHING = dataclasses.replace(TINY, embed_dim=23, mlp_ratio=1.7, num_classes=3, rank_ratio=0.3)
+NAMES = {"tiny": TINY, "odd heads": ODD_HEADS, "odd widths": ODD_EVERYTHING}
+
+
+def test_the_core_decides():
+    wanted = {"Cortex-M4F": PAIRS, "Cortex-M7": PAIRS, "Cortex-M55": ROWS}
+    assert {board.core: packing_of(board) for board in BOARDS.values()} == wanted
+    assert packing_of(None) == ROWS
+
+
+@pytest.mark.parametrize("options", [{}, {"schedule": "overwrite"}, {"strips": True}, {"weights": "staged"}], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_logits(name, options):
+    config = NAMES[name]
+    net, images = lively_subnet(config, 5), structured_images(config, 6, seed=5)
+    plain, packed = (convert(net, images[:4], board=board, **options) for board in (None, "nano33ble"))
+    assert {getattr(op.options, "packing", None) for op in packed.graph.ops} >= {PAIRS}
+    want = plain.reference(images)
+    np.testing.assert_array_equal(packed.reference(images), want)
+    np.testing.assert_array_equal(Interpreter(packed)(images), want)
+    if options.get("weights") != "staged":  # there, a board's memory is filled
+        assert packed.plan.arena_bytes == plain.plan.arena_bytes

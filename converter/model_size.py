@@ -41,7 +41,7 @@ def _embedding(config: SubnetConfig) -> tuple[int, int]:
     position = _sum(2 * config.tokens * d, 2 * d)
     if config.stem == "patch":
         side = -(-config.patch_size // decomposed_patch_embed.FIELD) * decomposed_patch_embed.FIELD
-        return _sum(side * side * inputs * d, 4 * d, 4 * d) + position, 6
+        return _sum(side * side * inputs * (d + d % 2), 4 * d, 4 * d) + position, 6
     total = position
     for channels in config.conv_channels:
         total += _sum(9 * inputs * channels, 4 * channels, 4 * channels)
@@ -53,7 +53,13 @@ def _embedding(config: SubnetConfig) -> tuple[int, int]:
 def _layer_bytes(d: int, layer: LayerConfig) -> int:
     """The params of StreamedAttention and StreamedMLP."""
     norm = (2 * d, 4 * d, d)
-    attention = [40, *norm, 16 * layer.num_heads, 2 * d, *_fully_connected(d, layer.qkv_dim)]
+    attention = [
+        4 * (streamed_attention.PACKING + 1),
+        *norm,
+        16 * layer.num_heads,
+        2 * d,
+        *_fully_connected(d, layer.qkv_dim),
+    ]
     attention += _fully_connected(layer.q_dim, d)
     sizes = [(d, layer.mlp_dim), (layer.mlp_dim, d)]
     if layer.rank is not None and layer.rank * (d + layer.mlp_dim) < d * layer.mlp_dim:
@@ -65,7 +71,8 @@ def _layer_bytes(d: int, layer: LayerConfig) -> int:
 
 
 def _fully_connected(inputs: int, outputs: int) -> tuple[int, int, int]:
-    return inputs * outputs, 4 * outputs, 4 * outputs
+    packed = (inputs + inputs % 2) * (outputs + outputs % 2)  # pairs of rows round up to even
+    return packed, 4 * outputs, 4 * outputs
 
 
 def _sum(*sizes: int) -> int:

@@ -60,9 +60,9 @@ def makefile(name: str, compiled: list[str]) -> str:
     listed = " \\\n  ".join(compiled)
     return f"""# {GENERATOR}
 # make               the library lib{name}.a and the example
-# make CC=arm-none-eabi-gcc AR=arm-none-eabi-ar CFLAGS="-mcpu=cortex-m4 -mthumb -O3" lib{name}.a
+# make CC=arm-none-eabi-gcc AR=arm-none-eabi-ar CFLAGS="-mcpu=cortex-m4 -mthumb -O2" lib{name}.a
 AR ?= ar
-CFLAGS ?= -O3
+CFLAGS ?= -O2
 override CFLAGS += -std=c99 -Wall -Wextra -Werror -pedantic -ffunction-sections -fdata-sections -I. -Icore
 SOURCES = {listed}
 OBJECTS = $(addsuffix .o,$(SOURCES))
@@ -96,7 +96,7 @@ add_library({name} STATIC
   {listed})
 set_target_properties({name} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
 target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}} ${{CMAKE_CURRENT_SOURCE_DIR}}/core)
-target_compile_options({name} PRIVATE -O3 -Wall -Wextra -Werror -pedantic)
+target_compile_options({name} PRIVATE -O2 -Wall -Wextra -Werror -pedantic)
 
 if(CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
   add_executable(example main.c)

@@ -23,12 +23,14 @@ from mcuformer.errors import ConfigError
 from mcuformer.nas import distributed
 from mcuformer.nas.append_log import AppendLog
 from mcuformer.nas.cost import Budget, Cost, check_reachable
+from mcuformer.nas.predictor import Predictor
 from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.supernet import SuperNet
 from mcuformer.nas.train import check_fit, to_input
 
 FORMAT = "mcuformer.search/1"
-TRIES = 200  # candidates drawn for each one that is wanted
+TRIES = 200  # candidates drawn for each one that is wanted in the first generation,
+CHILD_TRIES = 20  # and for each child
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class SearchOptions:
     parents       the best so far, from which each following generation is made
     children      new subnets a generation, half by mutation, half by crossover
     mutation      probability that a choice is drawn anew
+    drawn         subnets drawn for each child; the one is taken of which a linear fit to what was evaluated expects
+                  most. 1: no fit. With the objective "front" there is none
     objective     "accuracy", or "front": parents are those no other beats in accuracy, SRAM and instructions at once
     seed          of all that is drawn
     """
@@ -49,11 +53,19 @@ class SearchOptions:
     parents: int = 10
     children: int = 25
     mutation: float = 0.2
+    drawn: int = 8
     objective: str = "accuracy"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("population", 1), ("generations", 0), ("parents", 1), ("children", 1), ("seed", 0)):
+        for name, least in (
+            ("population", 1),
+            ("generations", 0),
+            ("parents", 1),
+            ("children", 1),
+            ("drawn", 1),
+            ("seed", 0),
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name} = {value!r}: must be a whole number from {least}")
@@ -162,18 +174,38 @@ class _Search:
         return chosen
 
     def children(self) -> list[SubnetConfig]:
-        """Half changed from a parent, half crossed from two."""
+        """Half changed from a parent, half crossed from two; the most promising of several times as many."""
         options, rng, parents = self.options, self.rng, self._parents()
+        factor = options.drawn if options.objective == "accuracy" else 1
         crossed = options.children // 2
-        chosen = self._draw(crossed, lambda: self.space.cross(rng.choice(parents), rng.choice(parents), rng))
-        return chosen + self._draw(
-            options.children - len(chosen), lambda: self.space.mutate(rng.choice(parents), rng, options.mutation)
-        )
 
-    def _draw(self, wanted: int, make: Callable[[], SubnetConfig]) -> list[SubnetConfig]:
-        """Up to `wanted` new subnets within the budget."""
+        def cross() -> SubnetConfig:
+            return self.space.cross(rng.choice(parents), rng.choice(parents), rng)
+
+        def mutate() -> SubnetConfig:
+            return self.space.mutate(rng.choice(parents), rng, options.mutation)
+
+        drawn = self._draw(crossed * factor, cross, CHILD_TRIES)
+        chosen = self._promising(drawn, crossed)
+        left = options.children - len(chosen)
+        more = self._draw(left * factor, mutate, CHILD_TRIES)
+        chosen = distributed.from_first(chosen + self._promising(more, left))
+        self.seen.difference_update(drawn, more)
+        self.seen.update(chosen)
+        return chosen
+
+    def _promising(self, configs: list[SubnetConfig], count: int) -> list[SubnetConfig]:
+        """Those of which most is to be expected, by what was evaluated so far."""
+        if len(configs) <= count:
+            return configs
+        known = Predictor(self.space, [f.config for f in self.found], [f.accuracy for f in self.found])
+        order = np.argsort(-known.predict(configs), kind="stable")
+        return [configs[i] for i in order[:count]]
+
+    def _draw(self, wanted: int, make: Callable[[], SubnetConfig], tries: int = TRIES) -> list[SubnetConfig]:
+        """Up to `wanted` new subnets within the budget, with so many tries for each."""
         chosen = []
-        for _ in range(wanted * TRIES):
+        for _ in range(wanted * tries):
             if len(chosen) == wanted:
                 break
             config = make()

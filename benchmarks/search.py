@@ -28,7 +28,7 @@ from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
 
 SPACE, SMALL_SPACE = "fashion-mnist", "exhaustible"
 BUDGET = Budget(sram=32 * 1024, flash=128 * 1024)
-OPTIONS = dict(population=40, generations=5, parents=8, children=16)  # 120 evaluations
+OPTIONS = dict(population=60, generations=10, parents=10, children=18)  # 240 evaluations
 SEEDS = range(5)
 DRAWN = 20_000  # subnets drawn to estimate how many are within the budget
 RANKED = 10  # subnets trained on their own

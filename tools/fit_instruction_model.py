@@ -35,7 +35,7 @@ from mcuformer.converter.stream import streamed
 from mcuformer.firmware import MACHINES
 from mcuformer.nas import build_subnet
 
-FITTED, CHECKED = 120, 40  # networks
+FITTED, CHECKED = 160, 40  # networks
 ALLOWED = 0.05  # of a network's instructions
 MOST_MACS = 12_000_000  # of a network, to keep the simulation short
 MOST_FLASH = 1_500_000
@@ -99,7 +99,7 @@ def network(seed: int, core: str) -> tuple[Graph, np.ndarray]:
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (2, config.image_size, config.image_size, config.in_channels), dtype=np.uint8)
     packing = instructions.PACKING_OF[core]
-    return graph_of(seed, config, images, packing if rng.random() < 0.75 else ROWS + PAIRS - packing), images[:1]
+    return graph_of(seed, config, images, packing if rng.random() < 0.6 else ROWS + PAIRS - packing), images[:1]
 
 
 def count(seed: int, folder: Path) -> dict[str, list[int]]:

@@ -2,9 +2,9 @@
 """Runs all benchmarks and writes benchmarks/RESULTS.md: every table with its command, date, machine and versions.
 
     make bench                                 # installs the `bench` extra (tensorflow), then runs this
-    python benchmarks/run_all.py op_error      # only some; RESULTS.md is left alone
+    python benchmarks/run_all.py op_error      # only some; what RESULTS.md says of the others stays
 
-RESULTS.md is written at the end, whole or not at all. Exit status 1 where a benchmark failed or a requirement does
+Each section says when and where it was measured. RESULTS.md is written at the end, whole or not at all. Exit status 1 where a benchmark failed or a requirement does
 not hold; the table says which.
 """
 
@@ -15,6 +15,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,9 +35,8 @@ TITLES = {
     "search": "The architecture search",
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
     "training_memory": "Memory of training the paper's supernet",
+    "cortex_m": "Instructions on simulated Cortex-M",
 }
-if firmware.missing_tools() is None:
-    TITLES["cortex_m"] = "Instructions on simulated Cortex-M"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu")
 LAST_LINES = 5  # of the error output of a benchmark that failed
@@ -78,27 +78,39 @@ def run(name: str) -> tuple[str, bool]:
         shown = f"{shown}\nexit status {done.returncode}\n{words}".strip()
     print(shown, flush=True)
     section = (
-        f"## {TITLES[name]}\n\n`python benchmarks/{name}.py`, {start:%Y-%m-%d %H:%M}, {seconds:.0f} s\n\n"
+        f"## {TITLES[name]}\n\n`python benchmarks/{name}.py`, {start:%Y-%m-%d %H:%M}, {seconds:.0f} s, on {machine()}; "
+        f"{versions()}\n\n"
         f"```\n{shown}\n```\n"
     )
     return section, done.returncode == 0
 
 
+def sections_of(path: Path) -> dict[str, str]:
+    """The sections of an earlier RESULTS.md, by the name of the benchmark."""
+    if not path.exists():
+        return {}
+    parts = re.split(r"^(?=## )", path.read_text(), flags=re.MULTILINE)[1:]
+    titles = {title: name for name, title in TITLES.items()}
+    found = {titles.get(part.splitlines()[0].removeprefix("## ")): part.rstrip("\n") + "\n" for part in parts}
+    return {name: part for name, part in found.items() if name}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(TITLES)} (default: all)")
-    names = parser.parse_args().benchmarks or list(TITLES)
+    names = parser.parse_args().benchmarks
+    if not names:
+        names = [name for name in TITLES if name != "cortex_m" or firmware.missing_tools() is None]
     if unknown := [name for name in names if name not in TITLES]:
         parser.error(f"unknown benchmark {unknown[0]!r}: use some of {', '.join(TITLES)}")
     sections, good = zip(*map(run, names), strict=True)
-    if set(names) == set(TITLES):
-        text = (
-            "# Results\n\nWritten by `make bench` (`benchmarks/run_all.py`), one thread each, one after the other.\n"
-            "What a table means stands at the top of its benchmark.\n\n"
-            f"- machine: {machine()}\n- versions: {versions()}\n\n"
-        )
-        write_bytes(RESULTS, (text + "\n".join(sections)).encode())
-        print(f"wrote {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
+    held = {**sections_of(RESULTS), **dict(zip(names, sections, strict=True))}
+    text = (
+        "# Results\n\nWritten by `make bench` (`benchmarks/run_all.py`), one after the other, one thread each if the "
+        "benchmark\ndoes not say more. What a table means stands at the top of its benchmark.\n\n"
+    )
+    write_bytes(RESULTS, (text + "\n".join(held[name] for name in TITLES if name in held)).encode())
+    print(f"wrote {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
     return int(not all(good))
 
 

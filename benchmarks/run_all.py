@@ -4,8 +4,8 @@
     make bench                                 # installs the `bench` extra (tensorflow), then runs this
     python benchmarks/run_all.py op_error      # only some; what RESULTS.md says of the others stays
 
-Each section says when and where it was measured. RESULTS.md is written at the end, whole or not at all. Exit status 1 where a benchmark failed or a requirement does
-not hold; the table says which.
+Each section says when and where it was measured. RESULTS.md is written at the end, whole or not at all. Exit status 1
+where a benchmark failed or a requirement does not hold; the table says which.
 """
 
 from __future__ import annotations

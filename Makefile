@@ -4,6 +4,8 @@
 # make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (Debian: gcc-arm-none-eabi
 #              libnewlib-arm-none-eabi qemu-system-arm); make test takes some of them
 # make test-sanitize  the tests of the kernels, which stop at any undefined behaviour or wrong access
+# make tflm-check TFLM_DIR=tree TFLM_LIB=library  exported models in a TFLM that you built with its own Makefile
+#              (TFLM_FLAGS: more compiler flags; MODEL: a .tflite of yours)
 # make lint    check style                     make format   mend it
 # make bench   all benchmarks (installs tensorflow too)
 # make clean   remove what was built, and .venv
@@ -19,7 +21,7 @@ LIBRARY := mcuformer/libmcuformer_host.so
 NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
 PROJECT_FILES := setup.cfg setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-arm test-sanitize lint format bench clean FORCE
+.PHONY: demo test test-arm test-sanitize tflm-check lint format bench clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -43,6 +45,10 @@ test-sanitize: $(VENV)/.installed
 	  ASAN_OPTIONS=detect_leaks=0 OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -n 2 $(SANITIZED_TESTS) $(PYTEST_ARGS)
 
+tflm-check: $(VENV)/.installed
+	@$(BIN)/python tools/tflm_check/tflm_check.py --dir '$(TFLM_DIR)' --lib '$(TFLM_LIB)' --flags='$(TFLM_FLAGS)' \
+	  $(if $(MODEL),--model '$(MODEL)')
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,7 +57,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@if command -v clang-format >/dev/null; then \
-	  find tflm_kernels firmware -name '*.c' -o -name '*.cc' -o -name '*.h' | xargs -r clang-format -i; \
+	  find tflm_kernels firmware arduino tools tests -name '*.c' -o -name '*.cc' -o -name '*.h' | xargs -r clang-format -i; \
 	else echo "clang-format is not installed: C and C++ left as they are"; fi
 
 bench: $(VENV)/.installed-bench

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an export fits a board, and what is nearest to it that does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mcuformer.boards import Board
+from mcuformer.converter.arena import plan_arena
+from mcuformer.converter.board_arena import board_arena_bytes
+from mcuformer.converter.graph import Graph
+from mcuformer.converter.staging import is_staged
+from mcuformer.converter.stream import streamed
+from mcuformer.converter.strips import in_strips, takes_strips
+from mcuformer.errors import McuformerError, PlanError
+
+
+def check_board(graph: Graph, board: Board, arena_bytes: int, flash_bytes: int) -> None:
+    """PlanError where the arena is over the board's SRAM budget, or what goes into flash over its flash budget.
+
+    It names the sizes and the nearest fix: another schedule or strips where those fit, else a smaller network.
+    """
+    if arena_bytes > board.sram_budget:
+        raise PlanError(
+            f"the arena of {arena_bytes:,} bytes is over the {board.sram_budget:,} bytes of RAM that {board.name} has "
+            f"for it: {_less_ram(graph, board)}"
+        )
+    if board.flash_budget is not None and flash_bytes > board.flash_budget:
+        raise PlanError(
+            f"the model of {flash_bytes:,} bytes is over the {board.flash_budget:,} bytes of flash that {board.name} "
+            f"has for it: search with a smaller budget (`mcuformer search --flash {board.flash_budget}B`), or take "
+            "fewer layers, a smaller embed_dim or a rank_ratio"
+        )
+
+
+def _less_ram(graph: Graph, board: Board) -> str:
+    """What to do about the arena: the first of the ways to convert it that fits, with its size."""
+    sizes = {}
+    for options, change in _ways(graph).items():
+        try:
+            other = change(graph)
+        except McuformerError:
+            continue
+        size = sizes[options] = board_arena_bytes(other, plan_arena(other))
+        if size <= board.sram_budget:
+            return f"convert it with {options}, which takes {size:,} bytes"
+    smaller = f"search with a smaller budget (`mcuformer search --sram {board.sram_budget}B`), or take fewer tokens"
+    if not sizes:
+        return smaller
+    best = min(sizes, key=sizes.get)
+    return f"converted with {best} it still takes {sizes[best]:,} bytes; {smaller}"
+
+
+def _ways(graph: Graph) -> dict[str, Callable[[Graph], Graph]]:
+    """Options of `mcuformer convert` that a model was not made with, and what they make of its graph."""
+    can_stream = not is_staged(graph) and not any(op.kind.startswith("Streamed") for op in graph.ops)
+    can_strip = graph.ops[0].kind == "DecomposedPatchEmbed" and not takes_strips(graph)
+    ways: dict[str, Callable[[Graph], Graph]] = {}
+    if can_stream:
+        ways["--schedule streamed"] = streamed
+    if can_strip:
+        ways["--strips"] = in_strips
+    if can_stream and can_strip:
+        ways["--schedule streamed --strips"] = lambda graph: in_strips(streamed(graph))
+    return ways

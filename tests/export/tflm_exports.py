@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models exported for TFLM, for the tests of that."""
+
+from pathlib import Path
+
+from mcuformer import convert
+from mcuformer.converter import tflite_file
+from mcuformer.converter.export import tflm
+from mcuformer.converter.staging import is_staged, with_weights
+
+VARIANTS = {
+    "streamed": {"schedule": "streamed"},
+    "overwrite": {"schedule": "overwrite"},
+    "strips": {"strips": True},
+    "staged": {"weights": "staged"},
+    "staged strips": {"strips": True, "weights": "staged"},
+}
+
+
+def stored_graph(model):
+    """The graph that a model's file holds, with its staged weights."""
+    graph = tflite_file.read(model.content).graph
+    return with_weights(graph, model.info["weights"], model.weights_content, "model") if is_staged(graph) else graph
+
+
+def exported(net, images, options: dict, folder: Path, **more) -> Path:
+    model = convert(net, images, **options)
+    tflm.export(model.content, stored_graph(model), model.class_names, folder, **more)
+    return folder

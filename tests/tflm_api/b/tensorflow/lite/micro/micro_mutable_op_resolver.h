@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MCUF_TESTS_B_MICRO_MICRO_MUTABLE_OP_RESOLVER_H_
+#define MCUF_TESTS_B_MICRO_MICRO_MUTABLE_OP_RESOLVER_H_
+
+#include "tensorflow/lite/micro/micro_common.h"
+
+namespace tflite {
+
+class MicroOpResolver {
+ public:
+  virtual ~MicroOpResolver() {}
+};
+
+template <unsigned int capacity>
+class MicroMutableOpResolver : public MicroOpResolver {
+ public:
+  TfLiteStatus AddCustom(const char* name, const TFLMRegistration* registration);
+};
+
+}  // namespace tflite
+
+#endif  // MCUF_TESTS_B_MICRO_MICRO_MUTABLE_OP_RESOLVER_H_

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef MCUF_TESTS_C_MICRO_MICRO_INTERPRETER_H_
+#define MCUF_TESTS_C_MICRO_MICRO_INTERPRETER_H_
+
+#include "tensorflow/lite/micro/memory_planner/micro_memory_planner.h"
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+
+namespace tflite {
+namespace micro {
+
+class MicroAllocator {
+ public:
+  static MicroAllocator* Create(uint8_t* arena, size_t bytes, MicroMemoryPlanner* planner);
+};
+
+class MicroInterpreter {
+ public:
+  MicroInterpreter(const Model* model, const MicroOpResolver& resolver, uint8_t* arena, size_t bytes);
+  MicroInterpreter(const Model* model, const MicroOpResolver& resolver, MicroAllocator* allocator);
+  ~MicroInterpreter();
+  TfLiteStatus AllocateTensors();
+  TfLiteStatus Invoke();
+  TfLiteStatus SetMicroExternalContext(void* context);
+  TfLiteTensor* input(size_t index);
+  TfLiteTensor* output(size_t index);
+};
+
+}  // namespace micro
+}  // namespace tflite
+
+#endif  // MCUF_TESTS_C_MICRO_MICRO_INTERPRETER_H_

@@ -24,7 +24,8 @@ from mcuformer.sources import firmware_folder
 KB = 1024
 PACKAGES = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
 COMPILER, SIZE, QEMU = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
-FLAGS = ("-mthumb", "-mfloat-abi=hard", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
+FLAGS = ("-mthumb", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
+HARD = "-mfloat-abi=hard"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 C_FLAGS = ("-std=gnu99",)  # of the firmware itself; the kernels are C99
 LEAST_MEMORY = 4 * KB  # of RAM and of flash, bytes
@@ -32,8 +33,9 @@ LEAST_MEMORY = 4 * KB  # of RAM and of flash, bytes
 
 @dataclass(frozen=True)
 class Machine:
-    """A board of QEMU. core: "m4", "m7" or "m55"; ram_bytes, flash_bytes: the limits where none are given, those of a
-    board with this core; most_*: what the machine has; *_origin: where they begin."""
+    """A board of QEMU. core: "m4", "m7" or "m55"; cpu_flags: the compiler's, after FLAGS; ram_bytes, flash_bytes: the
+    limits where none are given, those of a board with this core; most_*: what the machine has;
+    *_origin: where they begin."""
 
     name: str
     core: str
@@ -51,13 +53,15 @@ MACHINES = {
     machine.name: machine
     for machine in (
         Machine(
-            "mps2-an386", "m4", ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16"), 256 * KB, 1024 * KB, 4096 * KB, 4096 * KB
+            "mps2-an386", "m4", ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", HARD),
+            256 * KB, 1024 * KB, 4096 * KB, 4096 * KB,
         ),
         Machine(
-            "mps2-an500", "m7", ("-mcpu=cortex-m7", "-mfpu=fpv5-d16"), 512 * KB, 2048 * KB, 4096 * KB, 4096 * KB
+            "mps2-an500", "m7", ("-mcpu=cortex-m7", "-mfpu=fpv5-d16", HARD),
+            512 * KB, 2048 * KB, 4096 * KB, 4096 * KB,
         ),
         Machine(
-            "mps3-an547", "m55", ("-mcpu=cortex-m55",), 4096 * KB, 2048 * KB, 4096 * KB, 2048 * KB,
+            "mps3-an547", "m55", ("-mcpu=cortex-m55", HARD), 4096 * KB, 2048 * KB, 4096 * KB, 2048 * KB,
             vectors_origin=0x10000000, flash_origin=0x11000000, ram_origin=0x31000000,
         ),
     )
@@ -147,7 +151,7 @@ def compile_objects(
     def compile_one(job: tuple[int, Path]) -> Path:
         index, source = job
         target = folder / f"{index}_{source.name}.o"
-        _call([COMPILER, *machine.cpu_flags, *FLAGS, *WARNINGS, *flags, *include_flags, "-c", source, "-o", target],
+        _call([COMPILER, *FLAGS, *machine.cpu_flags, *WARNINGS, *flags, *include_flags, "-c", source, "-o", target],
               source)  # fmt: skip
         return target
 
@@ -182,7 +186,7 @@ def link(
     }  # fmt: skip
     target = Path(target)
     command = [
-        COMPILER, *machine.cpu_flags, *FLAGS, "-nostartfiles", "-T", firmware_folder() / "link.ld",
+        COMPILER, *FLAGS, *machine.cpu_flags, "-nostartfiles", "-T", firmware_folder() / "link.ld",
         "-Wl,--gc-sections", "-Wl,--fatal-warnings",
         *(f"-Wl,--defsym={name}={value}" for name, value in symbols.items()),
         *objects, "-o", target,

@@ -29,6 +29,11 @@ def firmware_folder() -> Path:
     return _folder("firmware", "firmware_sources", "link.ld")
 
 
+def arduino_folder() -> Path:
+    """arduino: what every Arduino library has in common, and its sketches."""
+    return _folder("arduino", "arduino_sources", "library.properties")
+
+
 def listed(variable: str) -> list[str]:
     """The files that `variable` lists in sources.mk, relative to tflm_kernels; $(NAME) stands for a list above it."""
     text = re.sub(r"#.*", "", (kernels_folder() / "sources.mk").read_text(encoding="utf-8").replace("\\\n", " "))

@@ -2,6 +2,7 @@
 """mcuformer export, and mcuformer run --on, as a user calls them."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -30,10 +31,59 @@ def test_export_writes_a_folder_and_keeps_one_that_is_there(files):
     again = mistake("export", files / "model.tflite", "--to", "c", "-o", files / "out")
     assert "not empty" in again and "--force" in again
     mcuformer("export", files / "model.tflite", "--to", "c", "-o", files / "out", "--force")
-    assert "must be one of c" in mistake("export", files / "model.tflite", "--to", "rust", "-o", files / "other")
+    assert "must be one of c, tflm, arduino" in mistake(
+        "export", files / "model.tflite", "--to", "rust", "-o", files / "other"
+    )
     assert "cannot be read" in mistake("export", files / "none.tflite", "--to", "c", "-o", files / "other")
     assert "not a .tflite file" in mistake("export", files / "data.npz", "--to", "c", "-o", files / "other")
     assert not (files / "other").exists()
+
+
+def test_export_for_tflm(files):
+    result = files / "tflm.json"
+    arguments = ("export", files / "model.tflite", "--to", "tflm", "-o", files / "tflm")
+    done = mcuformer(*arguments, "--name", "vit", "--board", "nano33ble", "--json", result)
+    written = json.loads(result.read_text())
+    assert f"arena {written['arena_bytes']:,} bytes of the 196,608 that nano33ble has for it" in done.stdout
+    header = (files / "tflm" / "vit.h").read_text()
+    assert f"vit_arena_size = sizeof(void*) == 4 ? {written['arena_bytes']} :" in header
+    numbers = (files / "tflm" / "vit.cc").read_text().split("vit_data[] = {")[1].rstrip("};\n")
+    assert bytes(map(int, numbers.split(","))) == (files / "model.tflite").read_bytes()
+    before = sorted(path.name for path in files.iterdir())
+    assert "not empty" in mistake(*arguments) and "--force" in mistake(*arguments)
+    mcuformer(*arguments, "--name", "vit", "--force")
+    other = ("export", files / "model.tflite", "--to", "tflm", "-o", files / "other")
+    assert "board 'uno' is unknown" in mistake(*other, "--board", "uno")
+    assert "--zip: an Arduino library's" in mistake(*other, "--zip")
+    assert "name 'a-b'" in mistake(*other, "--name", "a-b")
+    assert sorted(path.name for path in files.iterdir()) == before
+
+
+def test_export_for_arduino(files):
+    arguments = ("export", files / "model.tflite", "--to", "arduino", "--data", files / "data.npz")
+    done = mcuformer(*arguments, "-o", files / "lib", "--zip", "--json", files / "lib.json")
+    written = json.loads((files / "lib.json").read_text())
+    assert written["board"] == "nano33ble" and written["zip"] == str(files / "lib.zip")
+    if firmware.missing_tools() is None:
+        sizes = f"flash {written['flash_bytes']:,} of the 851,968 bytes and RAM {written['ram_bytes']:,} of the 196,608"
+        assert f"built for nano33ble: {sizes}" in done.stdout
+        assert written["constant_bytes"] < written["flash_bytes"] < 851_968
+    else:
+        assert "not built: " in done.stdout
+    with zipfile.ZipFile(files / "lib.zip") as archive:
+        for name in archive.namelist():
+            assert archive.read(name) == (files / "lib" / name.removeprefix("MCUFormer/")).read_bytes()
+    labels = (files / "lib" / "examples" / "ImageClassify" / "test_images.h").read_text()
+    assert 'test_labels[TEST_IMAGES] = {"a", "b", "c", "d", "e"}' in labels
+    assert "not empty" in mistake(*arguments, "-o", files / "lib")
+    (files / "new.zip").write_bytes(b"mine")
+    assert "new.zip: is there already" in mistake(*arguments, "-o", files / "new", "--zip")
+    assert "--name vit: the sketches call the network model" in mistake(
+        *arguments, "-o", files / "new", "--name", "vit"
+    )
+    wrong = ("export", files / "model.tflite", "--to", "arduino", "-o", files / "new")
+    assert "has 10 classes, the model 5" in mistake(*wrong)
+    assert not (files / "new").exists()
 
 
 @needs_tools

@@ -130,12 +130,15 @@ def test_every_requirement_is_pinned():
     assert names <= pinned
 
 
-@pytest.mark.parametrize("package", ["mcuformer.firmware_sources", "mcuformer.tflm_kernels", "mcuformer.converter"])
+@pytest.mark.parametrize(
+    "package",
+    ["mcuformer.arduino_sources", "mcuformer.firmware_sources", "mcuformer.tflm_kernels", "mcuformer.converter"],
+)
 def test_an_installed_package_has_all_sources(package):
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     folder = ROOT / dict(line.split(" = ") for line in settings["options"]["package_dir"].split("\n") if line)[package]
     patterns = settings["options.package_data"][package].split()
     shipped = {path for pattern in patterns for path in folder.glob(pattern)}
-    endings = {".c", ".cc", ".h", ".S", ".ld", ".mk", ".json"}
+    endings = {".c", ".cc", ".h", ".S", ".ld", ".mk", ".json", ".ino", ".properties", ".txt"}
     assert shipped == {path for path in folder.rglob("*") if path.suffix in endings} and shipped

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An Arduino library compiled as the Arduino Mbed cores compile it: its flash and RAM, and images for QEMU."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcuformer import firmware
+from mcuformer.boards import Board
+from mcuformer.firmware import MACHINES, Image, Machine
+
+# Of the Mbed cores 4.x: variants/ARDUINO_NANO33BLE and variants/PORTENTA_H7_M7.
+CPU_FLAGS = {
+    "m4": ("-mcpu=cortex-m4", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16"),
+    "m7": ("-mcpu=cortex-m7", "-mfloat-abi=softfp", "-mfpu=fpv5-d16"),
+}
+COMMON = ("-Os", "-funsigned-char", "-fmessage-length=0", "-fno-exceptions", "-fomit-frame-pointer")
+C_FLAGS = ("-std=gnu11",)
+CXX_FLAGS = ("-std=gnu++14", "-fno-rtti", "-fno-threadsafe-statics")
+
+# What stands for a sketch where only the size of the network matters.
+PROBE = """#include "MCUFormer.h"
+static int8_t logits[MODEL_CLASSES];
+static const int8_t image[MODEL_IMAGE_BYTES] = {1};
+#ifdef MODEL_STRIP_ROWS
+static int32_t rows(void* user, int32_t first_row, int32_t row_count, int8_t* target) {
+  (void)user;
+  for (int32_t i = 0; i < row_count * MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS; ++i) target[i] = image[first_row + i];
+  return row_count;
+}
+int main(void) { return model_invoke_strips(rows, 0, logits) + model_confidence(logits, 0); }
+#else
+int main(void) { return model_invoke(image, logits) + model_confidence(logits, 0); }
+#endif
+"""
+
+
+def machine_of(board: Board) -> Machine | None:
+    """QEMU's machine with a board's core and its Mbed core's flags; None where Arduino has no such core."""
+    for machine in MACHINES.values():
+        if machine.core == board.short_core and machine.core in CPU_FLAGS:
+            return dataclasses.replace(machine, cpu_flags=(*CPU_FLAGS[machine.core], *COMMON))
+    return None
+
+
+def compile_library(
+    library: Path, machine: Machine, objects: Path, include: Sequence[Path] = (), flags: Sequence[str] = ()
+) -> list[Path]:
+    """All that Arduino compiles of a library: every .c, .cpp and .S under src, with src alone to include from."""
+    found = sorted((library / "src").rglob("*"))
+    include = [library / "src", *include]
+    compiled = []
+    for number, (suffixes, standard) in enumerate((((".c", ".S"), C_FLAGS), ((".cpp",), CXX_FLAGS))):
+        files = [path for path in found if path.suffix in suffixes]
+        compiled += firmware.compile_objects(files, machine, objects / str(number), include, [*standard, *flags])
+    return compiled
+
+
+def measure(library: Path, board: Board, folder: Path) -> Image | None:
+    """The network alone, linked for a board within its budgets: PlanError where it is over them. None: no such core."""
+    machine = machine_of(board)
+    if machine is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "probe.c").write_text(PROBE)
+    objects = compile_library(library, machine, folder / "library")
+    objects += firmware.compile_objects([folder / "probe.c"], machine, folder, [library / "src"], C_FLAGS)
+    objects += firmware.firmware_objects(machine, folder / "firmware")
+    return firmware.link(objects, machine, folder / "probe.elf", board.sram_budget, board.flash_budget)

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Arduino library that an export makes: its layout, its sketches compiled for both boards, and one of them run."""
+
+import configparser
+import dataclasses
+import io
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, lively_subnet, structured_images
+
+from mcuformer import SubnetConfig, arduino_build, convert, firmware, sources
+from mcuformer.boards import get_board
+from mcuformer.converter import tflite_file
+from mcuformer.converter.export import arduino
+from mcuformer.converter.export.arduino import Samples
+from mcuformer.converter.graph import to_int8
+from mcuformer.errors import ConfigError, DataError, PlanError
+
+HERE = Path(__file__).resolve().parent
+STUBS, TFLM = HERE / "stubs", HERE.parent / "tflm_api" / "a_2023"
+SKETCHES = ("ImageClassify", "TFLMClassify", "CameraClassify_Nano33BLESense", "CameraClassify_Portenta")
+COLOUR = SubnetConfig(image_size=20, in_channels=3, patch_size=5, embed_dim=20, depth=1, num_heads=2, num_classes=3)
+# name -> config, options of convert, board
+CASES = {
+    "grey": (TINY, {"schedule": "streamed"}, "nano33ble"),
+    "colour strips": (COLOUR, {"strips": True}, "portenta-h7"),
+}
+needs_tools = pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
+
+
+def names(count: int) -> list[str]:
+    return [f'class "{i}"' for i in range(count)]
+
+
+def package(config, options, images=None):
+    images = structured_images(config, 8, seed=4) if images is None else images
+    model = convert(lively_subnet(config, 6), images, class_names=names(config.num_classes), **options)
+    graph = tflite_file.read(model.content).graph
+    samples = Samples(images[:4], [f"image {i}" for i in range(4)])
+    return model, arduino.library(model.content, graph, model.class_names, samples)
+
+
+class Case:
+    """A packaged library in a folder, and what of it is compiled once."""
+
+    def __init__(self, folder: Path, config, options, board: str):
+        self.board = get_board(board)
+        self.images = structured_images(config, 8, seed=4)
+        self.model, self.library = package(config, options, self.images)
+        self.folder = arduino.write(self.library, folder / "MCUFormer")
+        self.work = folder
+        self.machine = arduino_build.machine_of(self.board)
+
+    def objects(self) -> list[Path]:
+        if not hasattr(self, "_objects"):
+            self._objects = arduino_build.compile_library(self.folder, self.machine, self.work / "library")
+        return self._objects
+
+    def sketch(self, name: str, include=()) -> list[Path]:
+        """Compiled as Arduino does: Arduino.h before the sketch, C++."""
+        source = self.folder / "examples" / name / f"{name}.ino"
+        target = self.work / name / f"{name}.ino.cpp"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(f'#include <Arduino.h>\n#line 1 "{source}"\n{source.read_text()}')
+        include = [self.folder / "src", source.parent, STUBS, *include]
+        return firmware.compile_objects([target], self.machine, target.parent, include, arduino_build.CXX_FLAGS)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request, tmp_path_factory):
+    return Case(tmp_path_factory.mktemp("arduino"), *CASES[request.param])
+
+
+@pytest.fixture(scope="module")
+def grey():
+    return package(TINY, {})[1]
+
+
+def test_library_properties_are_what_the_specification_allows(grey):
+    parser = configparser.ConfigParser()
+    parser.optionxform = str
+    parser.read_string("[library]\n" + grey.files["library.properties"])
+    fields = dict(parser["library"])
+    needed = {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures"}
+    assert needed <= set(fields) <= needed | {"includes", "dot_a_linkage", "depends"}
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,62}", fields["name"])
+    assert not fields["name"].lower().startswith("arduino") and fields["name"] == arduino.LIBRARY
+    assert fields["category"] in {
+        "Display", "Communication", "Signal Input/Output", "Sensors", "Device Control", "Timing", "Data Storage",
+        "Data Processing", "Other",
+    }  # fmt: skip
+    setup = configparser.ConfigParser()
+    setup.read(HERE.parents[1] / "setup.cfg")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", fields["version"]) and fields["version"] == setup["metadata"]["version"]
+    assert f"src/{fields['includes']}" in grey.files
+
+
+def test_layout(grey):
+    files = grey.files
+    assert {name for name in files if "/" not in name} == {"library.properties", "keywords.txt", "README.md"}
+    assert {name for name in files if re.fullmatch(r"src/[^/]*", name)} == {
+        "src/MCUFormer.h", "src/MCUFormerCamera.h", "src/MCUFormerTFLM.h",
+    }  # fmt: skip
+    assert {name.split("/")[1] for name in files if name.startswith("examples/")} == set(SKETCHES)
+    for sketch in SKETCHES:
+        assert f"examples/{sketch}/{sketch}.ino" in files
+    assert all(name.split("/")[0] in ("src", "examples") for name in files if "/" in name)
+    assert all(re.fullmatch(r"[A-Za-z0-9_./-]+", name) for name in files)
+    assert {name.rsplit(".", 1)[1] for name in files} <= {
+        "c", "cpp", "S", "h", "ino", "md", "txt", "properties"
+    }, "older builders compile .c, .cpp and .S alone"  # fmt: skip
+    compiled = [name.rsplit("/", 1)[1] for name in files if re.search(r"\.(c|cpp|S)$", name)]
+    assert len(compiled) == len(set(compiled)), "an archive holds one object of a name"
+    listed = sources.listed("MCUF_CORE_SRCS") + sources.listed("MCUF_TFLM_SRCS")
+    assert {f"src/mcuformer/{name}".replace(".cc", ".cpp") for name in listed} <= set(files)
+
+
+def test_every_include_is_found_beside_its_file_or_in_src(grey):
+    """Arduino gives a library no include path but src."""
+    for name, text in grey.files.items():
+        for include in re.findall(r'^#include "([^"]+)"', text, flags=re.M):
+            if not name.startswith("src/") or include.startswith("tensorflow/") or include == "host_abi.h":
+                continue
+            beside = Path(name).parent / include
+            places = {Path("src") / include, Path(*_normal(beside.parts))}
+            assert any(place.as_posix() in grey.files for place in places), f"{name} includes {include}"
+
+
+def _normal(parts) -> list[str]:
+    result = []
+    for part in parts:
+        if part == "..":
+            result.pop()
+        else:
+            result.append(part)
+    return result
+
+
+def test_keywords(grey):
+    for line in grey.files["keywords.txt"].splitlines():
+        assert line == "" or line.startswith("#") or re.fullmatch(r"\w+\t(KEYWORD[123]|LITERAL1)", line)
+
+
+def test_zip(grey, tmp_path):
+    arduino.write_zip(grey, tmp_path / "a.zip")
+    arduino.write_zip(grey, tmp_path / "b.zip")
+    content = (tmp_path / "a.zip").read_bytes()
+    assert content == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert {f"MCUFormer/{name}" for name in grey.files} == set(archive.namelist())
+        assert all(info.external_attr >> 16 & 0o111 == 0 for info in archive.infolist())
+        assert archive.read("MCUFormer/src/MCUFormer.h").decode() == grey.files["src/MCUFormer.h"]
+
+
+@needs_tools
+@pytest.mark.parametrize("sketch", SKETCHES)
+def test_sketches_compile(case, sketch):
+    include = [TFLM] if sketch == "TFLMClassify" else []
+    case.sketch(sketch, include)
+
+
+@needs_tools
+def test_all_of_src_compiles_with_the_tflm_library_and_without(case, tmp_path):
+    """Without it the ops are empty; with it they are there."""
+    glue = sorted((case.folder / "src").rglob("*.cpp"))
+    glue = [path for path in glue if path.name != "model_tflite.cpp"]
+    there = firmware.compile_objects(glue, case.machine, tmp_path, [case.folder / "src", TFLM], arduino_build.CXX_FLAGS)
+    without = [
+        path for path in case.objects() if path.name.split("_", 1)[1].removesuffix(".o") in {p.name for p in glue}
+    ]
+    assert len(there) == len(without) == len(glue) > 5
+    assert all(_symbols(path) for path in there) and not any(_symbols(path) for path in without)
+
+
+def _symbols(path: Path) -> str:
+    return subprocess.run(["arm-none-eabi-nm", "--defined-only", path], capture_output=True, text=True).stdout
+
+
+@needs_tools
+def test_image_classify_runs_within_the_boards_memory(case, tmp_path):
+    """In QEMU, from the packaged library: the right classes, and confidence as softmax has it. Without any float."""
+    run_time = [HERE / "qemu_arduino.c", *sorted(sources.firmware_folder().glob("*.c"))]
+    objects = [*case.objects(), *case.sketch("ImageClassify")]
+    include = [STUBS, sources.firmware_folder()]
+    objects += firmware.compile_objects(run_time, case.machine, tmp_path / "c", include, firmware.C_FLAGS)
+    objects += firmware.compile_objects(
+        [HERE / "serial.cpp"], case.machine, tmp_path / "cpp", include, arduino_build.CXX_FLAGS
+    )
+    board = case.board
+    image = firmware.link(objects, case.machine, tmp_path / "sketch.elf", board.sram_budget, board.flash_budget)
+    lines = firmware.run(image).text.splitlines()
+    logits = case.model.reference(case.images[:4])
+    assert len(lines) == 4
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    for i, line in enumerate(lines):
+        label, name, confidence, duration = re.fullmatch(r"(.*): (.*), (\d+) %, (\d+) us", line).groups()
+        best = int(logits[i].argmax())
+        assert (label, name) == (f"image {i}", case.model.class_names[best])
+        assert abs(int(confidence) - 100 * shares[i, best]) <= 1.1 and int(duration) > 0
+    assert len(set(line.split(",")[0].split(": ")[1] for line in lines)) > 1
+    listing = subprocess.run(["arm-none-eabi-objdump", "-d", image.path], capture_output=True, text=True).stdout
+    assert "<model_invoke" in listing
+    assert "smlad" in listing, "the kernels for M4 and M7 are not taken"
+    assert re.findall(r"\tv(?:add|sub|mul|div|mla|fma|cvt|cmp|sqrt)\S*", listing) == []
+    assert re.findall(r"<__aeabi_[fd]\w+>", listing) == []
+
+
+@needs_tools
+def test_size_as_built_is_within_the_board_or_refused(grey, tmp_path):
+    folder = arduino.write(grey, tmp_path / "library")
+    board = get_board("nano33ble")
+    image = arduino_build.measure(folder, board, tmp_path / "objects")
+    assert grey.plain.constant_bytes < image.flash_bytes < grey.plain.constant_bytes + 32 * 1024
+    assert grey.plain.arena_bytes <= image.static_bytes < grey.plain.arena_bytes + 256
+    small = dataclasses.replace(board, reserved_flash_bytes=board.flash_bytes - 16 * 1024)
+    with pytest.raises(PlanError, match=r"bytes over the 16,384 of FLASH"):
+        arduino_build.measure(folder, small, tmp_path / "objects")
+    assert arduino_build.measure(folder, get_board("corstone300"), tmp_path / "m55") is None
+
+
+DRIVER = """
+#include <stdio.h>
+#include "MCUFormerCamera.h"
+static uint8_t pixels[100 * 100 * 2];
+int main(void) {
+  int32_t head[3];
+  int8_t image[MODEL_IMAGE_BYTES];
+  while (fread(head, sizeof head, 1, stdin) == 1) {
+    if (fread(pixels, (size_t)(head[0] * head[1] * (head[2] + 1)), 1, stdin) != 1) return 1;
+    mcuformer::Frame frame = {pixels, head[0], head[1], head[2] ? mcuformer::kRgb565 : mcuformer::kGrey};
+    const int row = MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS;
+    for (int first = 0; first < MODEL_IMAGE_HEIGHT; first += 4) {
+      if (mcuformer::FrameRows(&frame, first, 4, image + first * row) != 4) return 2;
+    }
+    fwrite(image, sizeof image, 1, stdout);
+  }
+  return 0;
+}
+"""
+
+
+def expected(frame: np.ndarray, size: int, channels: int) -> np.ndarray:
+    """uint8 [height, width, 3] -> int8: the square in the middle, averaged over the pixels that each one covers."""
+    height, width, _ = frame.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = frame[top : top + side, left : left + side].astype(int)
+    result = np.zeros((size, size, 3), int)
+    for y in range(size):
+        for x in range(size):
+            y0, x0 = y * side // size, x * side // size
+            y1, x1 = max(y0 + 1, (y + 1) * side // size), max(x0 + 1, (x + 1) * side // size)
+            part = square[y0:y1, x0:x1].reshape(-1, 3)
+            result[y, x] = part.sum(axis=0) // len(part)
+    if channels == 1:
+        result = (result @ [77, 150, 29] >> 8)[..., None]
+    return (result - 128).astype(np.int8)
+
+
+def test_frames_of_a_camera_become_images(case):
+    """Cropped and scaled, on the host: grey and colour, frames larger and smaller than the image."""
+    rng = np.random.default_rng(0)
+    _, size, _, channels = case.model.graph.tensors[case.model.graph.inputs[0]].shape
+    frames, want = b"", []
+    for width, height in ((44, 36), (36, 44), (20, 16), (7, 9), (99, 3)):
+        grey = rng.integers(0, 256, (height, width), dtype=np.uint8)
+        frames += np.array([width, height, 0], "<i4").tobytes() + grey.tobytes()
+        want.append(expected(np.repeat(grey[..., None], 3, axis=2), size, channels))
+        packed = rng.integers(0, 2**16, (height, width)).astype(">u2")
+        frames += np.array([width, height, 1], "<i4").tobytes() + packed.tobytes()
+        red, green, blue = (packed.astype(int) >> 11, packed.astype(int) >> 5 & 63, packed.astype(int) & 31)
+        rgb = np.stack([red << 3 | red >> 2, green << 2 | green >> 4, blue << 3 | blue >> 2], axis=2)
+        want.append(expected(rgb.astype(np.uint8), size, channels))
+    (case.work / "driver.cpp").write_text(DRIVER)
+    program = case.work / "driver"
+    flags = ["-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
+    command = ["c++", *flags, f"-I{case.folder}/src", case.work / "driver.cpp"]
+    subprocess.run([*command, *_host_objects(case), "-o", program], check=True)
+    done = subprocess.run([program], input=frames, capture_output=True, check=True)
+    got = np.frombuffer(done.stdout, np.int8).reshape(len(want), size, size, channels)
+    np.testing.assert_array_equal(got, np.stack(want))
+
+
+def _host_objects(case) -> list[Path]:
+    files = sorted((case.folder / "src").rglob("*.c"))
+    subprocess.run(["cc", "-std=c99", "-O1", "-c", *files], cwd=case.work, check=True)
+    return sorted(case.work.glob("*.o"))
+
+
+def test_what_cannot_be_packaged_is_refused(tmp_path):
+    images = structured_images(TINY, 4)
+    with pytest.raises(ConfigError, match="staged weights: .* --weights xip"):
+        staged = convert(lively_subnet(TINY, 6), images, weights="staged")
+        arduino.library(staged.content, staged.graph, staged.class_names, Samples(images, list("abcd")))
+    model = convert(lively_subnet(TINY, 6), images)
+    with pytest.raises(DataError, match="test images of 16 x 16 x 3 .*: the model takes 16 x 16 x 1"):
+        wrong = np.zeros((2, 16, 16, 3), np.uint8)
+        arduino.library(model.content, model.graph, model.class_names, Samples(wrong, ["a", "b"]))
+
+
+def test_images_are_stored_as_int8(grey):
+    text = grey.files["examples/ImageClassify/test_images.h"]
+    numbers = [int(n) for n in re.findall(r"-?\d+", text.split("= {\n")[-1])]
+    np.testing.assert_array_equal(numbers, to_int8(structured_images(TINY, 8, seed=4)[:4]).reshape(-1))
+
+
+@pytest.mark.skipif(shutil.which("arduino-cli") is None, reason="arduino-cli is not installed")
+@pytest.mark.parametrize("sketch", ("ImageClassify",))
+def test_arduino_cli_builds_the_sketch(case, sketch):
+    cores = {"nano33ble": "arduino:mbed_nano:nano33ble", "portenta-h7": "arduino:mbed_portenta:envie_m7"}
+    core = cores[case.board.name]
+    installed = subprocess.run(["arduino-cli", "core", "list"], capture_output=True, text=True).stdout
+    if core.rsplit(":", 1)[0] not in installed:
+        pytest.skip(f"arduino-cli has no core {core.rsplit(':', 1)[0]}")
+    path = case.folder / "examples" / sketch
+    subprocess.run(["arduino-cli", "compile", "-b", core, "--library", case.folder, path], check=True)

@@ -7,7 +7,7 @@ MCUF_CORE_SRCS = \
   core/mcuf_attention_rows_dsp.c \
   core/mcuf_attention_rows_mve.c \
   core/mcuf_block.c \
-  core/mcuf_block_dsp.S \
+  core/mcuf_block_dsp_loops.S \
   core/mcuf_block_dsp.c \
   core/mcuf_block_mve.c \
   core/mcuf_decomposed_patch_embed_s8.c \

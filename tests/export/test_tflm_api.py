@@ -63,3 +63,10 @@ def test_the_readme_of_an_export_compiles(generation, variant, tmp_path):
     setup = "static MicroMutableOpResolver<mcuformer::kOpCount> resolver;\nMicroInterpreter& Planned() {\n"
     (tmp_path / "use.cc").write_text(f"{use}\n{includes}\n{setup}{rest}return runner;\n}}\n")
     check([*compiler("host"), f"-I{API / generation}", f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
+
+
+def test_no_two_sources_make_the_same_object():
+    """TFLM's Makefile makes name.o of name.c, name.cc and name.S."""
+    objects = [str(Path(name).with_suffix(".o")) for name in sources.listed("MCUF_CORE_SRCS")]
+    objects += [str(Path(name).with_suffix(".o")) for name in sources.listed("MCUF_TFLM_SRCS")]
+    assert len(objects) == len(set(objects))

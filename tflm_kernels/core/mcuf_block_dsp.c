@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mcuf_block.h for Cortex-M with the DSP extension: the assembly kernels of mcuf_block_dsp.S. A block of four tokens is
- * int16 [k / 2][4][2], of two [k / 2][2][2], of three as of two and one; k rounded up to even. */
+ * mcuf_block.h for Cortex-M with the DSP extension: the assembly kernels of mcuf_block_dsp_loops.S. A block of four
+ * tokens is int16 [k / 2][4][2], of two [k / 2][2][2], of three as of two and one; k rounded up to even. */
 #include "mcuf_block_dsp.h"
 
 #if MCUF_DSP

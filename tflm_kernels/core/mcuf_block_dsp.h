@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The assembly kernels of Cortex-M cores with the DSP extension (mcuf_block_dsp.S), and what they are called with.
+ * The assembly kernels of Cortex-M cores with the DSP extension (mcuf_block_dsp_loops.S), and what they are called
+ * with.
  *
  * All take activations as int16 pairs, pair by pair of inputs and in it token by token: [k / 2][tokens][2], and weights
  * as pairs of rows (mcuf_packing.h). One 32-bit word then holds two inputs of one token, and one word two inputs of two

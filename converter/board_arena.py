@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from mcuformer.converter.arena import ArenaPlan
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.memory_plan import align
+from mcuformer.converter.memory_plan import ALIGNMENT, align
 
 # The tail.
 BASE = 140  # allocators 40, 40 and 8, greedy planner 44, graph 8, as in 2022-04; less before, 132 to 136 since
@@ -27,6 +27,10 @@ LIST_BASE = 4  # where the subgraph's tensors begin
 PER_BUFFER = 24  # AllocationInfo of every tensor and scratch buffer
 PER_PLANNED_BUFFER = 40  # in the planner's lists: activations and scratch
 OLD_REQUEST = 8  # ScratchBufferRequest until 2022-03
+
+# Where TFLM is built without TF_LITE_STATIC_MEMORY, as the Arduino library is.
+MORE_PER_OP = 12  # node 40
+MORE_PER_PORT = 24  # TfLiteTensor 64
 
 
 def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
@@ -77,3 +81,9 @@ def arena_of(head: int, op_data: list[int], tensors: int, inputs: int, scratch: 
         align(tail) + align(align(lists) + planner),
         align(tail) + align(OLD_REQUEST * (scratch + SPARE_REQUESTS)) + head,
     )
+
+
+def more_without_static_memory(graph: Graph) -> int:
+    """Bytes that the arena has to be larger where TFLM is built without TF_LITE_STATIC_MEMORY."""
+    ports = sum(not graph.tensors[i].external for i in graph.inputs) + 1
+    return align(MORE_PER_OP * len(graph.ops) + MORE_PER_PORT * ports) + 2 * ALIGNMENT

@@ -121,14 +121,16 @@ def _export_arduino(content: bytes, interpreter, output: Path, archive: Path | N
             f"built for {board.name}: flash {built.flash_bytes:,} of the {board.flash_budget:,} bytes and "
             f"RAM {built.static_bytes:,} of the {board.sram_budget:,} that it has beside the Arduino core"
         )
-    out.print(f"TFLMClassify takes an arena of {library.tflm.arena_bytes:,} bytes and {len(content):,} of model")
+    out.print(
+        f"TFLMClassify takes an arena of {library.tflm.arena_bytes_not_static:,} bytes and {len(content):,} of model"
+    )
     out.print(
         f"wrote {output}" + ("" if archive is None else f" and {archive}, for the Arduino IDE's Add .ZIP Library")
     )
     return {
         "zip": None if archive is None else str(archive), "board": board.name,
         "arena_bytes": library.plain.arena_bytes, "constant_bytes": library.plain.constant_bytes,
-        "tflm_arena_bytes": library.tflm.arena_bytes, "model_bytes": len(content),
+        "tflm_arena_bytes": library.tflm.arena_bytes_not_static, "model_bytes": len(content),
         "flash_bytes": None if built is None else built.flash_bytes,
         "ram_bytes": None if built is None else built.static_bytes,
     }  # fmt: skip

@@ -66,7 +66,12 @@ def library(
     plain = c_model.generate(graph, class_names, NAME)
     for_tflm = tflm.tflm_model(content, graph, class_names, f"{NAME}_tflite")
     if board is not None:
-        check_board(graph, board, max(plain.arena_bytes, for_tflm.arena_bytes), max(plain.constant_bytes, len(content)))
+        check_board(
+            graph,
+            board,
+            max(plain.arena_bytes, for_tflm.arena_bytes_not_static),
+            max(plain.constant_bytes, len(content)),
+        )
     files = {**_skeleton(), **_kernels(), **_model_files(plain, for_tflm, class_names)}
     images = _test_images(samples)
     for sketch in SKETCHES_WITH_IMAGES:
@@ -207,7 +212,7 @@ sketchbook's `libraries` folder. Then *File > Examples > {LIBRARY}*:
 - `ImageClassify`: test images from flash; class, confidence and microseconds on the serial monitor. Needs no other
   library; {plain.arena_bytes:,} bytes of RAM, {plain.constant_bytes:,} of flash and the kernels.
 - `TFLMClassify`: the same in TensorFlow Lite Micro's interpreter, with the library *Arduino_TensorFlowLite*;
-  {for_tflm.arena_bytes:,} bytes of RAM, {len(for_tflm.content):,} of flash, kernels and interpreter.
+  {for_tflm.arena_bytes_not_static:,} bytes of RAM, {len(for_tflm.content):,} of flash, kernels and interpreter.
 - `CameraClassify_Nano33BLESense`: an OV7670 or OV7675, with the library *Arduino_OV767X*.
 - `CameraClassify_Portenta`: the Vision Shield's camera; choose the M7 core.
 

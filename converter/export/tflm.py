@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mcuformer.boards import Board
 from mcuformer.converter import tflite_file
 from mcuformer.converter.arena import plan_arena
-from mcuformer.converter.board_arena import board_arena_bytes
+from mcuformer.converter.board_arena import board_arena_bytes, more_without_static_memory
 from mcuformer.converter.export import c_text, tflm_project
 from mcuformer.converter.export.board_fit import check_board
 from mcuformer.converter.export.folder import check_name, kernel_files, write_folder
@@ -25,7 +25,8 @@ KERNELS = "mcuformer"  # the folder of the kernels in an export, so that firmwar
 
 @dataclass(frozen=True)
 class TflmModel:
-    """A model for TFLM. content: the .tflite file; arena_bytes: for a 32-bit board; host_arena_bytes: for tests on a
+    """A model for TFLM. content: the .tflite file; arena_bytes: for a 32-bit board;
+    arena_bytes_not_static: the same where TFLM is built without TF_LITE_STATIC_MEMORY; host_arena_bytes: for tests on a
     64-bit machine; weights: the staged weights, empty where there are none."""
 
     name: str
@@ -33,6 +34,7 @@ class TflmModel:
     class_names: tuple[str, ...]
     content: bytes
     arena_bytes: int
+    arena_bytes_not_static: int
     host_arena_bytes: int
     weights: bytes
 
@@ -51,9 +53,16 @@ def tflm_model(content: bytes, graph: Graph, class_names: Sequence[str], name: s
     plan = plan_arena(graph)
     if list(tflite_file.read(content, name).offsets) != plan.tensor_offsets(graph):
         raise ModelError(f"{name}: its memory plan is of another version of mcuformer; convert it again")
-    weights = weights_content(graph) if is_staged(graph) else b""
+    arena = board_arena_bytes(graph, plan)
     return TflmModel(
-        name, graph, tuple(class_names), content, board_arena_bytes(graph, plan), host_arena(plan.needed_bytes), weights
+        name=name,
+        graph=graph,
+        class_names=tuple(class_names),
+        content=content,
+        arena_bytes=arena,
+        arena_bytes_not_static=arena + more_without_static_memory(graph),
+        host_arena_bytes=host_arena(plan.needed_bytes),
+        weights=weights_content(graph) if is_staged(graph) else b"",
     )
 
 
@@ -114,8 +123,13 @@ def _header(model: TflmModel) -> str:
         f"constexpr size_t {n}_data_len = {len(model.content)};",
         "",
         "// Bytes of arena, aligned to 16, that surely suffice on a 32-bit board for all of TensorFlow Lite Micro's",
-        "// structures and this model. The larger one is for tests on a 64-bit machine.",
+        "// structures and this model. The largest is for tests on a 64-bit machine.",
+        "#ifdef TF_LITE_STATIC_MEMORY  // how TFLM's own Makefile builds it",
         f"constexpr size_t {n}_arena_size = sizeof(void*) == 4 ? {model.arena_bytes} : {model.host_arena_bytes};",
+        "#else",
+        f"constexpr size_t {n}_arena_size = sizeof(void*) == 4 ? {model.arena_bytes_not_static} : "
+        f"{model.host_arena_bytes};",
+        "#endif",
         "",
         "// The image: int8, a pixel is the uint8 pixel - 128.",
         f"constexpr int {n}_image_height = {height};",

@@ -25,7 +25,7 @@ from mcuformer.converter.ops import OPS, PREFIX
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.errors import ModelError
 
-FORMAT = "mcuformer.model/1"
+FORMAT = "mcuformer.model/2"
 PLAN_METADATA = "OfflineMemoryAllocation"
 MODEL_METADATA = "mcuformer.model"
 CHECKSUM_METADATA = "mcuformer.checksum"

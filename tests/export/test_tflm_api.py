@@ -70,3 +70,43 @@ def test_no_two_sources_make_the_same_object():
     objects = [str(Path(name).with_suffix(".o")) for name in sources.listed("MCUF_CORE_SRCS")]
     objects += [str(Path(name).with_suffix(".o")) for name in sources.listed("MCUF_TFLM_SRCS")]
     assert len(objects) == len(set(objects))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    net, images = lively_subnet(TINY, 3), structured_images(TINY, 4)
+    return exported(net, images, {}, tmp_path_factory.mktemp("project") / "vit", name="vit")
+
+
+def test_sources_mk_lists_every_source_wherever_it_is_included_from(folder):
+    makefile = "include vit/sources.mk\nMCUF := $(MCUF_SRCS)\nall: ; @echo $(MCUF) $(MICROLITE_CC_KERNEL_SRCS)\n"
+    (folder.parent / "Makefile").write_text(makefile)
+    done = subprocess.run(["make", "-s"], cwd=folder.parent, capture_output=True, text=True, check=True)
+    there = {f"vit/{path.relative_to(folder)}" for path in folder.rglob("*") if path.suffix in (".c", ".cc", ".S")}
+    assert set(done.stdout.split()) == there and len(done.stdout.split()) == 2 * len(there)
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+def test_cmake_builds_the_export_as_part_of_a_project(folder, tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(
+        f"cmake_minimum_required(VERSION 3.13)\nproject(firmware C CXX)\n"
+        f"add_library(tflm INTERFACE)\ntarget_include_directories(tflm INTERFACE {API / 'b'})\n"
+        f"add_subdirectory({folder} vit)\ntarget_link_libraries(mcuformer PRIVATE tflm)\n"
+        "add_library(own STATIC own.cc)\ntarget_link_libraries(own PRIVATE mcuformer tflm)\n"
+    )
+    (tmp_path / "own.cc").write_text(
+        '#include "mcuformer/op_resolver.h"\n#include "vit.h"\nunsigned char first() { return vit_data[0]; }\n'
+    )
+    subprocess.run(["cmake", "-S", tmp_path, "-B", tmp_path / "build"], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", tmp_path / "build", "-j2"], check=True, capture_output=True)
+    symbols = subprocess.run(
+        ["nm", "-C", "--defined-only", tmp_path / "build" / "vit" / "libmcuformer.a"], capture_output=True, text=True
+    ).stdout
+    assert "vit_data" in symbols and "mcuformer::Register_INT_GELU()" in symbols and "mcuf_in_place_fc_s8" in symbols
+
+
+def test_the_arena_is_larger_without_static_memory(folder):
+    """TfLiteNode and TfLiteTensor are larger then: as the Arduino library is built, and perhaps yours."""
+    sizes = [int(size) for size in re.findall(r"sizeof\(void\*\) == 4 \? (\d+)", (folder / "vit.h").read_text())]
+    ops, ports = 7, 2
+    assert len(sizes) == 2 and sizes[1] - sizes[0] >= 12 * ops + 24 * ports

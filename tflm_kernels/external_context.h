@@ -4,7 +4,7 @@
 // whole image, or where weights lie in memory that is not mapped:
 //
 //   static mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, ReadCameraRows, &camera, {ReadFlash, &flash}};
-//   interpreter.SetMicroExternalContext(&sources);
+//   interpreter.SetMicroExternalContext(&sources);  // after AllocateTensors: TFLM of 2023 to 2025 insists
 //
 // The interpreter has one such place, and others (Ethos-U) use it too: the magic number tells this struct from theirs.
 #ifndef MCUF_EXTERNAL_CONTEXT_H_

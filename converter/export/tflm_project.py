@@ -54,15 +54,18 @@ def _setup(model: TflmModel) -> str:
         f"static MicroInterpreter runner(GetModel({model.name}_data), resolver, arena, sizeof(arena));",
         "interpreter = &runner;",
     ]
-    if model.strip_rows or model.weights:
+    if not (model.strip_rows or model.weights):
+        lines.append("return runner.AllocateTensors() == kTfLiteOk;")
+    else:
         rows = "ReadRows" if model.strip_rows else "nullptr"
         weights = "ReadFlash" if model.weights else "nullptr"
         lines += [
+            "if (runner.AllocateTensors() != kTfLiteOk) return false;  // first: TFLM of 2023 to 2025 insists",
             "static mcuf_external_context sources = "
             f"{{MCUF_EXTERNAL_CONTEXT_MAGIC, {rows}, nullptr, {{{weights}, nullptr}}}};",
-            "if (runner.SetMicroExternalContext(&sources) != kTfLiteOk) return false;",
+            "return runner.SetMicroExternalContext(&sources) == kTfLiteOk;",
         ]
-    return "\n".join(f"  {line}" for line in [*lines, "return runner.AllocateTensors() == kTfLiteOk;"])
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def _callbacks(model: TflmModel) -> str:

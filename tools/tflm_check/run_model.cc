@@ -83,6 +83,7 @@ int main(int argc, char** argv) {
                          model, ops, MakeAllocator<MicroAllocator>(static_cast<MicroMemoryPlanner*>(&planner), 0))
                    : MakeInterpreter<MicroInterpreter, const Model*, const MicroOpResolver&, uint8_t*, size_t>(
                          model, ops, arena, sizeof(arena));
+  if (interpreter.AllocateTensors() != kTfLiteOk) return 5;
 #if MODEL_STRIPS || MODEL_STAGED
   static mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, ReadRows, nullptr, {nullptr, nullptr}};
 #if MODEL_STAGED
@@ -90,7 +91,6 @@ int main(int argc, char** argv) {
 #endif
   if (interpreter.SetMicroExternalContext(&sources) != kTfLiteOk) return 4;
 #endif
-  if (interpreter.AllocateTensors() != kTfLiteOk) return 5;
   while (fread(image, 1, sizeof(image), stdin) == sizeof(image)) {
 #if !MODEL_STRIPS
     memcpy(interpreter.input(0)->data.int8, image, sizeof(image));

@@ -129,7 +129,7 @@ def check(name: str, path: Path, folder: Path, compiler: Compiler, library: Path
         if equal:
             result = f"{IMAGES} images, every logit equal, {said.split()[-1]} bytes of arena"
         else:
-            result = f"FAILED: {said}" if done.returncode else "FAILED: logits differ"
+            result = f"FAILED with status {done.returncode}: {said}" if done.returncode else "FAILED: logits differ"
         print(f"{name:16} {planner:22} {result}", flush=True)
     return good
 

@@ -1,43 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: mcuformer demo | train | evolve | search | finetune | convert | run | inspect | export | boards."""
+"""The command line: mcuformer demo | train | evolve | search | finetune | convert | run | inspect | export | boards.
+
+Here boards, convert, run and inspect; the modules cli_* imported below have the others.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mcuformer.errors import ConfigError, McuformerError, ModelError
-from mcuformer.files import write_bytes
-
-app = typer.Typer(
-    help="Vision Transformers on microcontrollers.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+from mcuformer import cli_demo, cli_export, cli_nas  # noqa: F401  each adds its commands to the app
+from mcuformer.cli_common import (
+    DataOption,
+    JsonOption,
+    app,
+    bar,
+    check_outputs,
+    load_data,
+    out,
+    progress_out,
+    read_bytes,
+    run_images,
+    top1_of,
+    write_json,
 )
-quiet = os.environ.get("RANK", "0") != "0"  # under torchrun only the first process speaks
-out = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
-progress_out = Console(stderr=True, quiet=quiet)
-
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
-DataOption = Annotated[
-    str,
-    typer.Option(
-        help='"fashion-mnist" (shipped), "fashion-mnist-full", or a path: folder of images by class, idx files, CIFAR '
-        "pickles, .npz."
-    ),
-]
+from mcuformer.errors import ConfigError, McuformerError, ModelError
 
 
 def main() -> None:
@@ -47,50 +40,6 @@ def main() -> None:
     except McuformerError as error:
         progress_out.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
-
-
-def _check_outputs(*paths: Path | None) -> None:
-    """Refuses, before any work, outputs that could not be written after it."""
-    for path in paths:
-        if path is None:
-            continue
-        if path.is_dir():
-            raise ConfigError(f"{path}: a folder; give the name of a file to write")
-        parent = next(p for p in path.absolute().parents if p.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise ConfigError(f"{path}: cannot be written ({parent} is not a writable folder); choose another place")
-
-
-def _write_json(path: Path | None, result: dict) -> None:
-    if path is not None:
-        write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
-
-
-@contextmanager
-def _bar(label: str):
-    """Yields update(done, total, note="") that draws a progress bar on stderr."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=progress_out, refresh_per_second=4) as bar:
-        task = bar.add_task(label, total=None, note="")
-        yield lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
-
-
-def _image_size(spec: str, image_size: int) -> int | None:
-    """The size images are brought to: only folders of photographs need it."""
-    return image_size if Path(spec).is_dir() else None
-
-
-def _load(spec: str, split: str, image_size: int | None, limit: int | None = None):
-    from mcuformer.data import load
-
-    return load(spec, split, image_size=image_size, limit=limit)
-
-
-def _top1(logits: np.ndarray, labels: np.ndarray) -> float:
-    return float((logits.argmax(axis=1) == labels).mean())
 
 
 @app.command()
@@ -115,7 +64,7 @@ def boards(json_file: JsonOption = None) -> None:
         )  # fmt: skip
     out.print(table)
     out.print("All sizes in bytes; the budgets leave out what the firmware keeps (estimates, see mcuformer/boards.py).")
-    _write_json(json_file, {"boards": rows})
+    write_json(json_file, {"boards": rows})
 
 
 @app.command()
@@ -141,20 +90,25 @@ def convert(
 ) -> None:
     """Convert a subnet to an int8 .tflite."""
     from mcuformer.converter.lower import QuantisationOptions
+    from mcuformer.converter.model import convert as convert_network
     from mcuformer.converter.report import error_report
     from mcuformer.converter.staging import weights_path
     from mcuformer.nas import load_subnet
 
-    _check_outputs(output, json_file)
+    check_outputs(output, json_file)
     given = {"method": method, "gelu": gelu, "residual": residual}
     options = QuantisationOptions(**{name: value for name, value in given.items() if value is not None})
     net = load_subnet(subnet)
     if images < 1:
         raise ConfigError(f"--images {images}: calibrate with at least 1 image; some hundred are better")
-    calibration = _load(data, "train", _image_size(data, net.config.image_size), images)
+    calibration = load_data(data, "train", net.config.image_size, images)
     start = time.perf_counter()
     choices = {"schedule": schedule, "board": board, "strips": strips, "weights": weights, "scratch": scratch}
-    model = _convert(net, calibration.images, options, net.notes.get("class_names"), **choices)
+    with bar("calibrating") as update:
+        model = convert_network(
+            net, calibration.images, quantisation=options, class_names=net.notes.get("class_names"), progress=update,
+            **choices,
+        )  # fmt: skip
     seconds = time.perf_counter() - start
     model.save(output)
     rows = error_report(model, net, calibration.images[:8]) if report else []
@@ -169,7 +123,7 @@ def convert(
     out.print(f"wrote {output} ({seconds:.1f} s)")
     if weights == "staged":
         out.print(f"wrote {weights_path(output)}, {len(model.weights_content):,} bytes of weights to read in tiles")
-    _write_json(
+    write_json(
         json_file,
         {
             "model": str(output), "arena_bytes": model.plan.arena_bytes, "head_bytes": model.plan.head_bytes,
@@ -177,13 +131,6 @@ def convert(
             "seconds": seconds, "report": [vars(row) for row in rows],
         },
     )  # fmt: skip
-
-
-def _convert(net, images, options, class_names, **choices):
-    from mcuformer.converter.model import convert
-
-    with _bar("calibrating") as update:
-        return convert(net, images, quantisation=options, class_names=class_names, progress=update, **choices)
 
 
 def _print_sizes(arena: int, head: int, model: int) -> None:
@@ -213,7 +160,7 @@ def run(
     from mcuformer import cli_firmware, firmware
     from mcuformer.interpreter import Interpreter
 
-    _check_outputs(json_file)
+    check_outputs(json_file)
     simulate = on is not None or board is not None
     if simulate:
         machine, ram_bytes, flash_bytes = cli_firmware.choose_machine(on, board, ram_bytes, flash_bytes)
@@ -222,14 +169,14 @@ def run(
     elif ram_bytes is not None or flash_bytes is not None:
         raise ConfigError("--ram-bytes and --flash-bytes are limits of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights)
-    dataset = _load(data, split, _image_size(data, interpreter.image_size), limit)
+    dataset = load_data(data, split, interpreter.image_size, limit)
     if len(dataset.class_names) != len(interpreter.class_names):
         raise ConfigError(
             f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "
             "give the data it was trained for"
         )
-    logits = _run(interpreter, dataset.images)
-    top1 = _top1(logits, dataset.labels)
+    logits = run_images(interpreter, dataset.images)
+    top1 = top1_of(logits, dataset.labels)
     used = interpreter.allocations
     out.print(
         f"top-1 {100 * top1:.2f} % on {len(dataset)} images, {interpreter.invoke_ms:.2f} ms an image on this machine, "
@@ -239,7 +186,7 @@ def run(
     if reads:
         out.print(f"staged weights: {read:,} bytes an image in {reads:,} reads")
     result = {
-        "weights_read_bytes": read, "weights_reads": reads,
+        "weightsread_bytes": read, "weights_reads": reads,
         "top1": top1, "images": len(dataset), "invoke_ms": interpreter.invoke_ms, "arena_bytes": used["total"],
         "head_bytes": used["head"],
     }  # fmt: skip
@@ -256,14 +203,9 @@ def run(
         out.print(f"{wrong[name]} logits differ from {name}" if name in wrong else f"every logit equals {name}")
     if others:
         result["exact"] = not wrong
-    _write_json(json_file, result)
+    write_json(json_file, result)
     if wrong:
         raise ModelError(f"{model}: the kernels and {' and '.join(wrong)} disagree; please report this with the model")
-
-
-def _run(interpreter, images) -> np.ndarray:
-    with _bar("running") as update:
-        return interpreter(images, progress=lambda done, total: done % 16 and done < total or update(done, total))
 
 
 @app.command()
@@ -286,9 +228,9 @@ def inspect(
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.converter.tflite_file import read
 
-    _check_outputs(plot, json_file)
+    check_outputs(plot, json_file)
     core = None if board is None else get_board(board).short_core
-    content = _read_bytes(model)
+    content = read_bytes(model)
     stored = read(content, str(model))
     graph, plan = stored.graph, plan_arena(stored.graph)
     config = stored.info["config"]
@@ -311,12 +253,12 @@ def inspect(
             "scratch_bytes": scratch[step].size if step in scratch else 0,
             "constant_bytes": sum(graph.tensors[i].bytes for i in op.inputs if i >= 0 and graph.tensors[i].is_constant),
         }  # fmt: skip
-        row["weights_read_bytes"], row["weights_reads"] = staging.traffic(graph, op)
+        row["weightsread_bytes"], row["weights_reads"] = staging.traffic(graph, op)
         rows.append(row)
         table.add_row(
             str(step), op.kind, tensor.name, "x".join(map(str, tensor.shape[1:])), f"{row['offset']:,}",
             f"{tensor.bytes:,}", row["overwrites"] or "", f"{row['scratch_bytes']:,}", f"{row['constant_bytes']:,}",
-            *([f"{row['weights_read_bytes']:,}", f"{row['weights_reads']:,}"] if staging.is_staged(graph) else []),
+            *([f"{row['weightsread_bytes']:,}", f"{row['weights_reads']:,}"] if staging.is_staged(graph) else []),
         )  # fmt: skip
     out.print(table)
     if tensors:
@@ -347,20 +289,10 @@ def inspect(
 
         plot_memory_plan(plan, plot, model.name)
         out.print(f"wrote {plot}")
-    _write_json(
+    write_json(
         json_file,
         {
             "model_bytes": len(content), "arena_bytes": plan.arena_bytes, "head_bytes": plan.head_bytes, "ops": rows,
             "config": config, "schedule": stored.info["schedule"], "parts": [vars(part) for part in parts],
         },
     )  # fmt: skip
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-from mcuformer import cli_demo, cli_export, cli_nas  # noqa: E402, F401  their commands register themselves

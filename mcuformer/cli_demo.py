@@ -14,9 +14,10 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from mcuformer.cli import JsonOption, _bar, _check_outputs, _write_json, app, out
+from mcuformer.cli_common import JsonOption, app, bar, check_outputs, out, run_images, top1_of, write_json
 from mcuformer.cli_nas import describe, training_bar
 from mcuformer.errors import ModelError
+from mcuformer.files import write_bytes
 
 DATA, SPACE = "fashion-mnist", "tiny"
 EVOLUTION_LIMIT = 3000  # training images a visit of the evolution sees
@@ -50,7 +51,7 @@ def demo(
     start = time.perf_counter()
     names = ("space.yaml", "supernet.pt", "subnet.pt", "model.tflite", "evolution.png", "search.png", "memory_plan.png")
     files = {name: output / name for name in names}
-    _check_outputs(*files.values(), json_file)
+    check_outputs(*files.values(), json_file)
     target = get_board(board)
     budget = board_budget(target, None, None, None)
     cost = functools.partial(cost_of, board=target)
@@ -79,7 +80,7 @@ def demo(
         )
     space = space.window(evolution.best.place)
     plots.plot_path(evolution, files["evolution.png"], f"{len(evolution.visits)} visits of 1 epoch")
-    files["space.yaml"].write_text(space_yaml(space))
+    write_bytes(files["space.yaml"], space_yaml(space).encode())
     out.print(
         f"  {len(evolution.visits)} visits; best: rank ratios {list(space.rank_ratio)}, "
         f"{evolution.best.x[1]:.0f} tokens, {space.subnets:,} subnets"
@@ -99,7 +100,7 @@ def demo(
     lap("supernet")
 
     out.print(f"3. search within the budget of {board}")
-    with _bar("searching") as update:
+    with bar("searching") as update:
         found = search(
             space, HeldOutAccuracy(supernet, kept), cost, budget,
             SearchOptions(population=24, generations=4, parents=6, children=12, seed=seed),
@@ -129,12 +130,9 @@ def demo(
     model.save(files["model.tflite"])
     plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
     interpreter = Interpreter(files["model.tflite"])
-    with _bar("running") as update:
-        logits = interpreter(
-            test.images, progress=lambda done, total: done % 16 and done < total or update(done, total)
-        )
+    logits = run_images(interpreter, test.images)
     exact = bool(np.array_equal(logits, model.reference(test.images)))
-    top1, used = float((logits.argmax(axis=1) == test.labels).mean()), interpreter.arena_used_bytes
+    top1, used = top1_of(logits, test.labels), interpreter.arena_used_bytes
     stock, lean = (stock_arena_bytes(net.config, **how) for how in ({}, {"route": "lean_per_tensor"}))
     lap("int8")
 
@@ -163,6 +161,6 @@ def demo(
         "evaluated": len(found.evaluated), "visits": len(evolution.visits), "seconds": total, "seconds_of": seconds,
         "files": {name: str(path) for name, path in files.items()},
     }  # fmt: skip
-    _write_json(json_file, result)
+    write_json(json_file, result)
     if not exact:
         raise ModelError("the kernels and the integer reference disagree; please report this with the files above")

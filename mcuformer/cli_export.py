@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mcuformer.cli import JsonOption, _check_outputs, _image_size, _load, _read_bytes, _write_json, app, out
+from mcuformer.cli_common import JsonOption, app, check_outputs, load_data, out, read_bytes, write_json
 from mcuformer.errors import ConfigError
 
 KINDS = ("c", "tflm", "arduino")
@@ -56,12 +56,12 @@ def export(
     if board is None and to == "arduino":
         board = "nano33ble"
     target = None if board is None else get_board(board)
-    _check_outputs(json_file)
+    check_outputs(json_file)
     check_folder(output, force)
     archive = output.parent / f"{output.absolute().name}.zip" if make_zip else None
     if archive is not None and archive.exists() and not force:
         raise ConfigError(f"{archive}: is there already; give another folder, or --force to replace it")
-    content = _read_bytes(model)
+    content = read_bytes(model)
     interpreter = Interpreter(model, weights=weights)  # here the kernels check what the exported C trusts
     if to == "c":
         result = _export_c(interpreter, output, name, image, force)
@@ -69,7 +69,7 @@ def export(
         result = _export_arduino(content, interpreter, output, archive, data, target, force)
     else:
         result = _export_tflm(content, interpreter, output, name, target, force)
-    _write_json(json_file, {"folder": str(output), **result})
+    write_json(json_file, {"folder": str(output), **result})
 
 
 def _export_c(interpreter, output: Path, name: str, image: str, force: bool) -> dict:
@@ -103,7 +103,7 @@ def _export_arduino(content: bytes, interpreter, output: Path, archive: Path | N
     from mcuformer import firmware
     from mcuformer.converter.export import arduino
 
-    dataset = _load(data, "test", _image_size(data, interpreter.image_size))
+    dataset = load_data(data, "test", interpreter.image_size)
     samples = _samples(dataset, interpreter.class_names, data)
     library = arduino.library(content, interpreter.graph, interpreter.class_names, samples, board)
     built = _built_size(library, board)  # before anything is written: it may not fit

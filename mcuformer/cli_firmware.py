@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from mcuformer.boards import get_board
-from mcuformer.cli import _bar, out
+from mcuformer.cli_common import bar, out
 from mcuformer.errors import ConfigError
 from mcuformer.firmware import MACHINES, Machine, get_machine
 
@@ -33,7 +33,12 @@ def choose_machine(on: str | None, board: str | None, ram_bytes: int | None, fla
         ram_bytes = limits.sram_bytes if ram_bytes is None else ram_bytes
         if flash_bytes is None and limits.flash_bytes is not None:
             flash_bytes = limits.flash_bytes
-    return machine, ram_bytes or machine.ram_bytes, flash_bytes or machine.flash_bytes
+    ram_bytes = machine.ram_bytes if ram_bytes is None else ram_bytes
+    flash_bytes = machine.flash_bytes if flash_bytes is None else flash_bytes
+    for option, size in (("--ram-bytes", ram_bytes), ("--flash-bytes", flash_bytes)):
+        if size < 1:
+            raise ConfigError(f"{option} {size}: must be a number of bytes, at least 1")
+    return machine, ram_bytes, flash_bytes
 
 
 def run_on(
@@ -42,7 +47,7 @@ def run_on(
     """Builds and runs the image; prints what it takes. Returns the result for JSON, and the float logits."""
     from mcuformer import firmware_model
 
-    with tempfile.TemporaryDirectory(prefix="mcuformer-firmware-") as folder, _bar("simulating") as update:
+    with tempfile.TemporaryDirectory(prefix="mcuformer-firmware-") as folder, bar("simulating") as update:
         update(0, len(images), "building")
         built = firmware_model.build(
             interpreter.graph, interpreter.class_names, machine, Path(folder), ram_bytes, flash_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from mcuformer.cli import out
+from mcuformer.cli_common import out
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.instructions import op_instructions
 from mcuformer.converter.macs import op_macs

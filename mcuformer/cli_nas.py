@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from mcuformer.boards import get_board
-from mcuformer.cli import DataOption, JsonOption, _bar, _check_outputs, _write_json, app, out
+from mcuformer.cli_common import DataOption, JsonOption, app, bar, check_outputs, load_data, out, write_json
 from mcuformer.errors import ConfigError
 from mcuformer.files import write_bytes
 
@@ -73,17 +73,10 @@ def for_device(options):
     )
 
 
-def load_data(spec: str, split: str, image_size: int, limit: int | None = None):
-    """Images at a network's size: only folders of photographs are brought to it."""
-    from mcuformer.data import load
-
-    return load(spec, split, image_size=image_size if Path(spec).is_dir() else None, limit=limit)
-
-
 @contextmanager
 def training_bar(label: str):
     """Yields a function for train(progress=...)."""
-    with _bar(label) as update:
+    with bar(label) as update:
 
         def show(p) -> None:
             note = f"epoch {p.epoch}/{p.epochs}  loss {p.loss:.3f}  {p.images_per_second:.0f} img/s"
@@ -136,7 +129,7 @@ def train(
     from mcuformer.nas.distributed import process_group
 
     output = output or Path("subnet.pt" if space is None else "supernet.pt")
-    _check_outputs(output, json_file, checkpoint)
+    check_outputs(output, json_file, checkpoint)
     given = {**assignments(training, "--option"), "epochs": epochs, "seed": seed}
     if space is not None and (config is not None or setting):
         raise ConfigError("--space with --config or --set: a supernet holds all configs of its space; leave one out")
@@ -171,7 +164,7 @@ def _train_network(data, config, setting, given, limit, output, checkpoint, json
         "float_top1": result.top1, "seconds": result.seconds, "losses": list(result.losses), "subnet": str(output),
         "config": subnet_config.to_dict(),
     }  # fmt: skip
-    save_first(_write_json, json_file, values)
+    save_first(write_json, json_file, values)
 
 
 def _read_json(path: Path) -> dict:
@@ -222,7 +215,7 @@ def _train_supernet(data, space, given, limit, held_out, init, output, checkpoin
         "losses": list(result.losses),
         "supernet": str(output),
     }
-    save_first(_write_json, json_file, values)
+    save_first(write_json, json_file, values)
 
 
 def budget_of(board, sram: str | None, flash: str | None, instructions: str | None):
@@ -288,7 +281,7 @@ def search(
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions
     from mcuformer.nas.search import search as run_search
 
-    _check_outputs(output, json_file, log, plot)
+    check_outputs(output, json_file, log, plot)
     target = None if board is None else get_board(board)
     budget = budget_of(target, sram, flash, instructions)
     options = SearchOptions(
@@ -298,7 +291,7 @@ def search(
     spec = data or net.notes.get("data", "fashion-mnist")
     images = load_data(spec, "train", net.space.image_size, net.notes.get("limit"))
     kept = hold_out(images, net.notes.get("held_out"))[1]
-    with distributed.process_group(), _bar("searching") as update:
+    with distributed.process_group(), bar("searching") as update:
         net.to(distributed.device())
         result = run_search(
             net.space,
@@ -333,7 +326,7 @@ def search(
         "best": plain(best), "front": [plain(f) for f in result.front], "evaluated": len(result.evaluated),
         "judged": result.judged, "subnet": str(output), "budget": dataclasses.asdict(budget),
     }  # fmt: skip
-    save_first(_write_json, json_file, values)
+    save_first(write_json, json_file, values)
 
 
 @app.command()
@@ -371,7 +364,7 @@ def evolve(
     from mcuformer.nas.search_space import space_yaml
     from mcuformer.nas.space_trainer import SpaceTrainer, tokens_of
 
-    _check_outputs(output, output.with_suffix(".pt"), json_file, plot, folder / "evolution.jsonl")
+    check_outputs(output, output.with_suffix(".pt"), json_file, plot, folder / "evolution.jsonl")
     target = None if board is None else get_board(board)
     budget = budget_of(target, sram, None, None)
     made = nas.load_space(space)
@@ -415,7 +408,7 @@ def evolve(
         "best": dataclasses.asdict(result.best), "converged": result.converged, "space": best.to_dict(),
         "visits": [dataclasses.asdict(visit) for visit in result.visits],
     }  # fmt: skip
-    save_first(_write_json, json_file, values)
+    save_first(write_json, json_file, values)
 
 
 @app.command()
@@ -436,7 +429,7 @@ def finetune(
     from mcuformer.nas import distributed
     from mcuformer.nas import finetune as finetuning
 
-    _check_outputs(output, json_file, checkpoint)
+    check_outputs(output, json_file, checkpoint)
     net = nas.load_subnet(subnet)
     spec = data or net.notes.get("data", "fashion-mnist")
     options = train_options(
@@ -452,4 +445,4 @@ def finetune(
     out.print(f"float top-1 {100 * top1:.2f} % on {len(test)} test images, trained {result.seconds:.0f} s")
     out.print(f"wrote {output}")
     values = {"float_top1": top1, "seconds": result.seconds, "losses": list(result.losses), "subnet": str(output)}
-    save_first(_write_json, json_file, values)
+    save_first(write_json, json_file, values)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +27,7 @@ from torch import nn
 from mcuformer.converter.float_vit import FloatViT, initialise
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
-from mcuformer.files import write_whole
+from mcuformer.nas import saved_network
 from mcuformer.nas.search_space import SearchSpace
 
 FORMAT = "mcuformer.supernet/1"
@@ -176,9 +175,7 @@ def _resize(inputs: int, outputs: int, device: torch.device) -> torch.Tensor:
 
 def save_supernet(supernet: SuperNet, path: str | os.PathLike, notes: dict | None = None) -> None:
     """Writes weights and space as `supernet.pt`, whole or not at all. notes: plain values kept with it."""
-    state = {name: value.detach().cpu().clone() for name, value in supernet.state_dict().items()}
-    content = {"format": FORMAT, "space": supernet.space.to_dict(), "state": state, "notes": notes or {}}
-    write_whole(path, lambda file: torch.save(content, file))
+    saved_network.write(path, FORMAT, {"space": supernet.space.to_dict()}, supernet, notes)
 
 
 def load_supernet(path: str | os.PathLike, space: SearchSpace | None = None) -> SuperNet:
@@ -186,19 +183,7 @@ def load_supernet(path: str | os.PathLike, space: SearchSpace | None = None) -> 
 
     space: what it must be of. ModelError where the file is not a supernet, ConfigError where it is of another space.
     """
-    path = Path(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); make one with `mcuformer train --space`"
-        ) from error
-    except Exception as error:  # torch raises many kinds for damaged files
-        raise ModelError(
-            f"{path}: not a readable supernet.pt ({type(error).__name__}); train or copy it again"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ModelError(f"{path}: not an MCUFormer supernet (format {FORMAT!r} not found)")
+    content = saved_network.read(path, "supernet", FORMAT, "mcuformer train --space")
     try:
         held = SearchSpace.from_dict(content.get("space"))
     except (ConfigError, TypeError) as error:
@@ -206,13 +191,8 @@ def load_supernet(path: str | os.PathLike, space: SearchSpace | None = None) -> 
     if space is not None:
         check_same_space(held, space, path)
     supernet = SuperNet(held)
-    try:
-        supernet.load_state_dict(content["state"])
-    except (KeyError, RuntimeError, AttributeError, TypeError) as error:
-        line = str(error).strip().splitlines()[-1].strip()
-        raise ModelError(f"{path}: weights do not fit the space: {line}") from error
-    notes = content.get("notes", {})
-    supernet.notes = notes if isinstance(notes, dict) else {}
+    saved_network.fill(supernet, content, path, "space")
+    supernet.notes = content["notes"]
     return supernet.eval()
 
 

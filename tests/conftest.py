@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcuformer import SubnetConfig, convert
+from mcuformer import SubnetConfig, convert, firmware_model
 from mcuformer.nas import build_subnet
 
 torch.set_num_threads(1)
@@ -65,3 +65,16 @@ def tiny_images():
 @pytest.fixture(scope="session")
 def tiny_model(tiny_net, tiny_images):
     return convert(tiny_net, tiny_images[:16], schedule="overwrite")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """machine -> the objects that all its images share, compiled once."""
+    folder, objects = tmp_path_factory.mktemp("shared"), {}
+
+    def get(machine):
+        if machine.name not in objects:
+            objects[machine.name] = firmware_model.core_objects(machine, folder / machine.name)
+        return objects[machine.name]
+
+    return get

@@ -6,12 +6,11 @@ import zipfile
 
 import numpy as np
 import pytest
+from arm_tests import needs_tools
 from conftest import TINY, structured_images
 from test_cli import mcuformer, mistake
 
 from mcuformer import convert, firmware
-
-needs_tools = pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
 
 
 @pytest.fixture(scope="module")

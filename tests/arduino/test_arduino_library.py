@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arm_tests import needs_tools
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import SubnetConfig, arduino_build, convert, firmware, sources
@@ -23,7 +24,8 @@ from mcuformer.converter.graph import to_int8
 from mcuformer.errors import ConfigError, DataError, PlanError
 
 HERE = Path(__file__).resolve().parent
-STUBS, TFLM = HERE / "stubs", HERE.parent / "tflm_api" / "a_2023"
+STUBS = HERE / "stubs"
+TFLM = [HERE.parent / "tflm_api" / folder for folder in ("a_2023", "shared")]
 SKETCHES = ("ImageClassify", "TFLMClassify", "CameraClassify_Nano33BLESense", "CameraClassify_Portenta")
 COLOUR = SubnetConfig(image_size=20, in_channels=3, patch_size=5, embed_dim=20, depth=1, num_heads=2, num_classes=3)
 # name -> config, options of convert, board
@@ -31,7 +33,6 @@ CASES = {
     "grey": (TINY, {"schedule": "streamed"}, "nano33ble"),
     "colour strips": (COLOUR, {"strips": True}, "portenta-h7"),
 }
-needs_tools = pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
 
 
 def names(count: int) -> list[str]:
@@ -162,7 +163,7 @@ def test_zip(grey, tmp_path):
 @needs_tools
 @pytest.mark.parametrize("sketch", SKETCHES)
 def test_sketches_compile(case, sketch):
-    include = [TFLM] if sketch == "TFLMClassify" else []
+    include = TFLM if sketch == "TFLMClassify" else []
     case.sketch(sketch, include)
 
 
@@ -171,7 +172,9 @@ def test_all_of_src_compiles_with_the_tflm_library_and_without(case, tmp_path):
     """Without it the ops are empty; with it they are there."""
     glue = sorted((case.folder / "src").rglob("*.cpp"))
     glue = [path for path in glue if path.name != "model_tflite.cpp"]
-    there = firmware.compile_objects(glue, case.machine, tmp_path, [case.folder / "src", TFLM], arduino_build.CXX_FLAGS)
+    there = firmware.compile_objects(
+        glue, case.machine, tmp_path, [case.folder / "src", *TFLM], arduino_build.CXX_FLAGS
+    )
     without = [
         path for path in case.objects() if path.name.split("_", 1)[1].removesuffix(".o") in {p.name for p in glue}
     ]

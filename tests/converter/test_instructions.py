@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arm_tests import needs_tools
 from conftest import lively_subnet, structured_images
 from random_networks import random_config
 
-from mcuformer import SubnetConfig, convert, firmware, firmware_model
+from mcuformer import SubnetConfig, convert, firmware_model
 from mcuformer.converter import instructions
 from mcuformer.converter.macs import op_macs
 from mcuformer.errors import ConfigError
@@ -49,7 +50,7 @@ def test_a_config_predicts_what_its_graph_does():
             assert [instructions.work_of(strips, op) for op in strips.ops] == instructions.config_work(config)
 
 
-@pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
+@needs_tools
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_within_5_percent_of_networks_it_was_not_fitted_on(machine, tmp_path):
     objects = firmware_model.core_objects(machine, tmp_path / "core")

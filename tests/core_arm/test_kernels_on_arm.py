@@ -4,37 +4,17 @@
 Many cases go into one image. A sample runs always, all of them with `make test-arm`.
 """
 
-import os
-
 import numpy as np
 import pytest
+from arm_tests import ALL, every_machine, needs_tools
 
-from mcuformer import firmware, firmware_model
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
 from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
-from mcuformer.firmware import MACHINES
 from mcuformer.firmware_ops import OpCase, run_ops
 
-ALL = os.environ.get("MCUFORMER_TEST_ARM") == "all"  # `make test-arm`
 SEEDS = range(24) if ALL else range(2)
 CASES = 30  # in an image
-
-needs_tools = pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
-every_machine = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory):
-    """machine -> the objects that all its images share, compiled once."""
-    folder, objects = tmp_path_factory.mktemp("shared"), {}
-
-    def get(machine):
-        if machine.name not in objects:
-            objects[machine.name] = firmware_model.core_objects(machine, folder / machine.name)
-        return objects[machine.name]
-
-    return get
 
 
 def values(rng, *shape, least=-128):

@@ -32,6 +32,10 @@ def compiler(name: str) -> list[str]:
     return [*COMPILERS[name], *WARNINGS]
 
 
+def include(generation: str) -> list[str]:
+    return [f"-I{API / generation}", f"-I{API / 'shared'}"]
+
+
 def check(command: list[str], files: list[Path]) -> None:
     def one(file: Path) -> str:
         return subprocess.run([*command, str(file)], capture_output=True, text=True).stderr
@@ -44,7 +48,7 @@ def check(command: list[str], files: list[Path]) -> None:
 @pytest.mark.parametrize("target", COMPILERS)
 def test_the_glue_compiles(target, generation):
     files = [sources.kernels_folder() / name for name in sources.listed("MCUF_TFLM_SRCS")]
-    check([*compiler(target), f"-I{API / generation}"], files)
+    check([*compiler(target), *include(generation)], files)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -62,7 +66,7 @@ def test_the_readme_of_an_export_compiles(generation, variant, tmp_path):
     includes, rest = planner.split("\n\n", 1)
     setup = "static MicroMutableOpResolver<mcuformer::kOpCount> resolver;\nMicroInterpreter& Planned() {\n"
     (tmp_path / "use.cc").write_text(f"{use}\n{includes}\n{setup}{rest}return runner;\n}}\n")
-    check([*compiler("host"), f"-I{API / generation}", f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
+    check([*compiler("host"), *include(generation), f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
 
 
 def test_no_two_sources_make_the_same_object():

@@ -2,13 +2,11 @@
 import re
 
 import pytest
+from arm_tests import every_machine, needs_tools
 
 from mcuformer import firmware
 from mcuformer.errors import ConfigError, PlanError, ToolchainError
 from mcuformer.firmware import KB, MACHINES
-
-needs_tools = pytest.mark.skipif(firmware.missing_tools() is not None, reason=str(firmware.missing_tools()))
-every_machine = pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 
 APP = """
 #include "board.h"

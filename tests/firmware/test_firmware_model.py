@@ -2,13 +2,12 @@
 """Networks as firmware on a simulated Cortex-M4, M7 and M55: every logit, RAM, flash, stack."""
 
 import dataclasses
-import os
 
 import numpy as np
 import pytest
+from arm_tests import ALL, every_machine, needs_tools
 from conftest import TINY, lively_subnet, structured_images
 from random_networks import CONFIGS, random_config
-from test_firmware import every_machine, needs_tools
 
 from mcuformer import QuantisationOptions, SubnetConfig, convert, data, firmware_model
 from mcuformer.converter.graph import to_int8
@@ -21,20 +20,6 @@ MOST_STACK = 1024  # bytes below the network's function
 A = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=6, num_heads=3, head_dim=32)
 STRIPS = {"schedule": "streamed", "strips": True}
 SAMPLE = 4  # of the random networks, in every run of the tests
-ALL = os.environ.get("MCUFORMER_TEST_ARM") == "all"  # `make test-arm`
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory):
-    """machine -> the objects that all its images share, compiled once."""
-    folder, objects = tmp_path_factory.mktemp("shared"), {}
-
-    def get(machine):
-        if machine.name not in objects:
-            objects[machine.name] = firmware_model.core_objects(machine, folder / machine.name)
-        return objects[machine.name]
-
-    return get
 
 
 def check(model, images, machine, shared, folder, case=""):

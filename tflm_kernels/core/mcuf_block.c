@@ -75,16 +75,6 @@ void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, c
     residual = residual == NULL ? NULL : residual + 2 * (ptrdiff_t)stride;
     count = 1;
   }
-  for (int32_t o = 0; o < p->out_features; o += 2) {
-    const int32_t rows = o + 1 < p->out_features ? 2 : 1;
-    int32_t acc[2 * MCUF_TOKEN_BLOCK];
-    for (int32_t t = 0; t < count; ++t) {
-      acc[t] = p->bias[o];
-      acc[count + t] = p->bias[o + rows - 1];
-    }
-    mcuf_block_accumulate(p->weights + mcuf_packed_offset(o, p->in_features, p->packing), p->packing, rows,
-                          p->in_features, block, count, acc);
-    mcuf_block_finish(p, o, rows, count, acc, residual, output, stride);
-  }
+  mcuf_block_fc_accumulated(p, block, count, residual, output, stride);
 }
 #endif /* MCUF_PORTABLE */

@@ -194,22 +194,6 @@ static MCUF_OWN_STACK void fc_last(const mcuf_fc_rows* p, const int16_t* block, 
   for (int32_t t = 0; t < count; ++t) output[(ptrdiff_t)t * stride + o] = result[2 * t];
 }
 
-/* Any packing and number of tokens, from accumulators on the stack. */
-static MCUF_OWN_STACK void fc_from_accumulators(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
-                                                const int8_t* residual, int8_t* output, int32_t stride) {
-  for (int32_t o = 0; o < p->out_features; o += 2) {
-    const int32_t rows = o + 1 < p->out_features ? 2 : 1;
-    int32_t acc[2 * MCUF_TOKEN_BLOCK];
-    for (int32_t t = 0; t < count; ++t) {
-      acc[t] = p->bias[o];
-      acc[count + t] = p->bias[o + rows - 1];
-    }
-    mcuf_block_accumulate(p->weights + mcuf_packed_offset(o, p->in_features, p->packing), p->packing, rows,
-                          p->in_features, block, count, acc);
-    mcuf_block_finish(p, o, rows, count, acc, residual, output, stride);
-  }
-}
-
 void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
                    int32_t stride) {
   if (count == 3) { /* as 2 and 1 */
@@ -220,7 +204,7 @@ void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, c
     count = 1;
   }
   if (p->packing == MCUF_PACKING_ROWS || count == 2) {
-    fc_from_accumulators(p, block, count, residual, output, stride);
+    mcuf_block_fc_accumulated(p, block, count, residual, output, stride);
     return;
   }
   if (p->out_features > 1) fc_pairs(p, p->out_features / 2, block, count, residual, output, stride);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From accumulator to output of a fully connected layer, in C: shared by the kernels of all cores. */
+ * From accumulator to output of a fully connected layer, in C: what the portable and the DSP kernels share. */
 #ifndef MCUF_BLOCK_FINISH_H_
 #define MCUF_BLOCK_FINISH_H_
 
@@ -18,6 +18,22 @@ static inline void mcuf_block_finish(const mcuf_fc_rows* p, int32_t o, int32_t r
       const int8_t q = mcuf_requantise(a, p->multiplier[o + i], p->zero_point);
       output[at] = p->gelu_table != NULL ? p->gelu_table[q + 128] : q;
     }
+  }
+}
+
+/* mcuf_block_fc by mcuf_block_accumulate, from accumulators on the stack: any packing, 1, 2 or 4 tokens. */
+static inline void mcuf_block_fc_accumulated(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
+                                             const int8_t* residual, int8_t* output, int32_t stride) {
+  for (int32_t o = 0; o < p->out_features; o += 2) {
+    const int32_t rows = o + 1 < p->out_features ? 2 : 1;
+    int32_t acc[2 * MCUF_TOKEN_BLOCK];
+    for (int32_t t = 0; t < count; ++t) {
+      acc[t] = p->bias[o];
+      acc[count + t] = p->bias[o + rows - 1];
+    }
+    mcuf_block_accumulate(p->weights + mcuf_packed_offset(o, p->in_features, p->packing), p->packing, rows,
+                          p->in_features, block, count, acc);
+    mcuf_block_finish(p, o, rows, count, acc, residual, output, stride);
   }
 }
 

@@ -8,22 +8,7 @@
 
 namespace tflite {
 
-class MicroAllocator {
- public:
-  static MicroAllocator* Create(uint8_t* arena, size_t bytes, MicroMemoryPlanner* planner);
-};
-
-class MicroInterpreter {
- public:
-  MicroInterpreter(const Model* model, const MicroOpResolver& resolver, uint8_t* arena, size_t bytes);
-  MicroInterpreter(const Model* model, const MicroOpResolver& resolver, MicroAllocator* allocator);
-  ~MicroInterpreter();
-  TfLiteStatus AllocateTensors();
-  TfLiteStatus Invoke();
-  TfLiteStatus SetMicroExternalContext(void* context);
-  TfLiteTensor* input(size_t index);
-  TfLiteTensor* output(size_t index);
-};
+#include "../../../../shared/micro_interpreter.inc"
 
 }  // namespace tflite
 

@@ -6,16 +6,7 @@
 
 namespace tflite {
 
-class MicroOpResolver {
- public:
-  virtual ~MicroOpResolver() {}
-};
-
-template <unsigned int capacity>
-class MicroMutableOpResolver : public MicroOpResolver {
- public:
-  TfLiteStatus AddCustom(const char* name, const TFLMRegistration* registration);
-};
+#include "../../../../shared/micro_mutable_op_resolver.inc"
 
 }  // namespace tflite
 

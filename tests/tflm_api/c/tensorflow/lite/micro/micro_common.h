@@ -7,20 +7,7 @@
 namespace tflite {
 namespace micro {
 
-struct TFLMRegistration {
-  void* (*init)(TfLiteContext* context, const char* buffer, size_t length);
-  void (*free)(TfLiteContext* context, void* buffer);
-  TfLiteStatus (*prepare)(TfLiteContext* context, TfLiteNode* node);
-  TfLiteStatus (*invoke)(TfLiteContext* context, TfLiteNode* node);
-  void (*reset)(TfLiteContext* context, void* buffer);
-  int32_t builtin_code;
-  const char* custom_name;
-};
-
-struct TFLMInferenceRegistration {
-  TfLiteStatus (*invoke)(TfLiteContext* context, TfLiteNode* node);
-  void (*reset)(TfLiteContext* context, void* buffer);
-};
+#include "../../../../shared/registration.inc"
 
 }  // namespace micro
 }  // namespace tflite

@@ -7,19 +7,7 @@
 namespace tflite {
 namespace micro {
 
-class MicroContext {
- public:
-  virtual ~MicroContext() {}
-  virtual void* AllocatePersistentBuffer(size_t bytes) = 0;
-  virtual TfLiteStatus RequestScratchBufferInArena(size_t bytes, int* index) = 0;
-  virtual void* GetScratchBuffer(int index) = 0;
-  virtual TfLiteEvalTensor* GetEvalTensor(int tensor) = 0;
-  virtual void* external_context() = 0;
-};
-
-inline MicroContext* GetMicroContext(const TfLiteContext* context) {
-  return static_cast<MicroContext*>(context->impl_);
-}
+#include "../../../../shared/micro_context.inc"
 
 }  // namespace micro
 }  // namespace tflite

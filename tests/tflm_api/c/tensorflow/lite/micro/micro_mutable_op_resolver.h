@@ -7,16 +7,7 @@
 namespace tflite {
 namespace micro {
 
-class MicroOpResolver {
- public:
-  virtual ~MicroOpResolver() {}
-};
-
-template <unsigned int capacity>
-class MicroMutableOpResolver : public MicroOpResolver {
- public:
-  TfLiteStatus AddCustom(const char* name, const TFLMRegistration* registration);
-};
+#include "../../../../shared/micro_mutable_op_resolver.inc"
 
 }  // namespace micro
 }  // namespace tflite

@@ -6,19 +6,7 @@
 
 namespace tflite {
 
-class MicroMemoryPlanner {
- public:
-  MicroMemoryPlanner() {}
-  virtual ~MicroMemoryPlanner() {}
-  virtual TfLiteStatus AddBuffer(int size, int first, int last) = 0;
-  virtual TfLiteStatus AddBuffer(int size, int first, int last, int offset) = 0;
-  virtual size_t GetMaximumMemorySize() = 0;
-  virtual int GetBufferCount() = 0;
-  virtual TfLiteStatus GetOffsetForBuffer(int index, int* offset) = 0;
-  virtual TfLiteStatus Init(unsigned char* scratch, int scratch_bytes) = 0;
-  virtual bool preserves_all_tensors() const = 0;
-  virtual void PrintMemoryPlan() {}
-};
+#include "../../../../../shared/micro_memory_planner.inc"
 
 }  // namespace tflite
 

@@ -7,14 +7,7 @@
 namespace tflite {
 namespace micro {
 
-TFLMRegistration RegisterOp(void* (*init)(TfLiteContext* context, const char* buffer, size_t length),
-                            TfLiteStatus (*prepare)(TfLiteContext* context, TfLiteNode* node),
-                            TfLiteStatus (*invoke)(TfLiteContext* context, TfLiteNode* node),
-                            void (*free)(TfLiteContext* context, void* buffer) = nullptr,
-                            void (*reset)(TfLiteContext* context, void* buffer) = nullptr);
-
-TFLMInferenceRegistration RegisterOp(TfLiteStatus (*invoke)(TfLiteContext* context, TfLiteNode* node),
-                                     void (*reset)(TfLiteContext* context, void* buffer) = nullptr);
+#include "../../../../../shared/register_op.inc"
 
 }  // namespace micro
 }  // namespace tflite

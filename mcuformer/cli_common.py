@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands share: the app they belong to, consoles, options, progress bars, files in and out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mcuformer.errors import ConfigError, ModelError
+from mcuformer.files import write_bytes
+
+app = typer.Typer(
+    help="Vision Transformers on microcontrollers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+quiet = os.environ.get("RANK", "0") != "0"  # under torchrun only the first process speaks
+out = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
+progress_out = Console(stderr=True, quiet=quiet)
+
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        help='"fashion-mnist" (shipped), "fashion-mnist-full", or a path: folder of images by class, idx files, CIFAR '
+        "pickles, .npz."
+    ),
+]
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Refuses, before any work, outputs that could not be written after it."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ConfigError(f"{path}: a folder; give the name of a file to write")
+        parent = next(p for p in path.absolute().parents if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise ConfigError(f"{path}: cannot be written ({parent} is not a writable folder); choose another place")
+
+
+def write_json(path: Path | None, result: dict) -> None:
+    if path is not None:
+        write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
+
+
+@contextmanager
+def bar(label: str):
+    """Yields update(done, total, note="") that draws a progress bar on stderr."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=progress_out, refresh_per_second=4) as progress:
+        task = progress.add_task(label, total=None, note="")
+        yield lambda done, total, note="": progress.update(task, completed=done, total=total, note=note)
+
+
+def load_data(spec: str, split: str, image_size: int, limit: int | None = None):
+    """Images at a network's size: only folders of photographs are brought to it."""
+    from mcuformer.data import load
+
+    return load(spec, split, image_size=image_size if Path(spec).is_dir() else None, limit=limit)
+
+
+def run_images(interpreter, images: np.ndarray) -> np.ndarray:
+    """Logits of all images, with a progress bar."""
+    with bar("running") as update:
+        return interpreter(images, progress=lambda done, total: done % 16 and done < total or update(done, total))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A model file's bytes; ModelError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def top1_of(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float((logits.argmax(axis=1) == labels).mean())

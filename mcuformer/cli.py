@@ -186,7 +186,7 @@ def run(
     if reads:
         out.print(f"staged weights: {read:,} bytes an image in {reads:,} reads")
     result = {
-        "weightsread_bytes": read, "weights_reads": reads,
+        "weights_read_bytes": read, "weights_reads": reads,
         "top1": top1, "images": len(dataset), "invoke_ms": interpreter.invoke_ms, "arena_bytes": used["total"],
         "head_bytes": used["head"],
     }  # fmt: skip
@@ -253,12 +253,12 @@ def inspect(
             "scratch_bytes": scratch[step].size if step in scratch else 0,
             "constant_bytes": sum(graph.tensors[i].bytes for i in op.inputs if i >= 0 and graph.tensors[i].is_constant),
         }  # fmt: skip
-        row["weightsread_bytes"], row["weights_reads"] = staging.traffic(graph, op)
+        row["weights_read_bytes"], row["weights_reads"] = staging.traffic(graph, op)
         rows.append(row)
         table.add_row(
             str(step), op.kind, tensor.name, "x".join(map(str, tensor.shape[1:])), f"{row['offset']:,}",
             f"{tensor.bytes:,}", row["overwrites"] or "", f"{row['scratch_bytes']:,}", f"{row['constant_bytes']:,}",
-            *([f"{row['weightsread_bytes']:,}", f"{row['weights_reads']:,}"] if staging.is_staged(graph) else []),
+            *([f"{row['weights_read_bytes']:,}", f"{row['weights_reads']:,}"] if staging.is_staged(graph) else []),
         )  # fmt: skip
     out.print(table)
     if tensors:

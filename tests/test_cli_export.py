@@ -117,6 +117,7 @@ def test_run_on_explains_what_it_cannot_do(files, monkeypatch, tmp_path):
     assert "machine 'm4' is unknown" in mistake(*arguments, "--on", "m4")
     assert "use --on mps2-an386" in mistake(*arguments, "--on", "mps3-an547", "--board", "nano33ble")
     assert "give --on or --board" in mistake(*arguments, "--ram-bytes", 1000)
+    assert "--ram-bytes 0: must be a number of bytes" in mistake(*arguments, "--on", "mps2-an386", "--ram-bytes", 0)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "apt-get install gcc-arm-none-eabi" in mistake(*arguments, "--on", "mps2-an386")
 

@@ -22,7 +22,7 @@ from mcuformer.nas.search_space import SPACES
 
 SPACE, DATA = "fashion-mnist", "fashion-mnist-full"
 COMMANDS = (
-    "train --space {space} --data {data} -o supernet.pt --json train.json",
+    "train --space {space} --data {data} --epochs 16 -o supernet.pt --json train.json",
     "search supernet.pt --sram 32KB --generations 6 --children 20 -o subnet.pt --plot search.png --json search.json",
     "convert subnet.pt --data {data} -o model.tflite --json convert.json",
     "run model.tflite --data {data} --reference --json run.json",

@@ -3,6 +3,7 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,14 @@ def test_run_on_a_machine_prints_what_it_takes(files):
     assert json.loads((files / "run.json").read_text())["core"] == "m55"
     over = mistake(*arguments, "--on", "mps2-an386", "--flash-bytes", 20000)
     assert "bytes over the 20,000 of FLASH" in over
+
+
+def test_every_export_holds_the_licence_of_what_it_copies(files, tmp_path):
+    text = (Path(__file__).parent.parent / "LICENSE").read_text()
+    for target in ("c", "tflm", "arduino"):
+        folder = tmp_path / target
+        mcuformer("export", files / "model.tflite", "--to", target, "--data", files / "data.npz", "-o", folder)
+        assert (folder / "LICENSE").read_text() == text
 
 
 def test_run_on_explains_what_it_cannot_do(files, monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ from mcuformer.boards import Board
 from mcuformer.converter.export import c_model, c_text, tflm
 from mcuformer.converter.export.board_fit import check_board
 from mcuformer.converter.export.c_model import CModel
-from mcuformer.converter.export.folder import kernel_files, write_folder
+from mcuformer.converter.export.folder import kernel_files, licence_file, write_folder
 from mcuformer.converter.export.tflm import KERNELS, TflmModel
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.staging import is_staged
@@ -72,7 +72,7 @@ def library(
             max(plain.arena_bytes, for_tflm.arena_bytes_not_static),
             max(plain.constant_bytes, len(content)),
         )
-    files = {**_skeleton(), **_kernels(), **_model_files(plain, for_tflm, class_names)}
+    files = {**_skeleton(), **licence_file(), **_kernels(), **_model_files(plain, for_tflm, class_names)}
     images = _test_images(samples)
     for sketch in SKETCHES_WITH_IMAGES:
         files[f"examples/{sketch}/test_images.h"] = images

@@ -20,7 +20,7 @@ from mcuformer.converter.arena import problem_of
 from mcuformer.converter.export import c_project, c_sources, c_text
 from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.export.c_sources import Network
-from mcuformer.converter.export.folder import check_name, core_files, write_folder
+from mcuformer.converter.export.folder import check_name, core_files, licence_file, write_folder
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory_plan import Problem
 from mcuformer.converter.staging import is_staged, weights_content
@@ -71,6 +71,7 @@ def export(
     files["Makefile"] = c_project.makefile(name, compiled)
     files["CMakeLists.txt"] = c_project.cmake(name, compiled)
     files["README.md"] = c_project.readme(generated.network, generated.constant_bytes)
+    files.update(licence_file())
     if is_staged(graph):
         files[f"{name}.weights"] = weights_content(graph)
     write_folder(folder, files, force)

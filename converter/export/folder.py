@@ -52,6 +52,11 @@ def write_folder(folder: str | os.PathLike, files: dict[str, str | bytes], force
     return folder
 
 
+def licence_file() -> dict[str, str]:
+    """LICENSE, for the top of an export: it holds our sources."""
+    return {"LICENSE": (sources.kernels_folder() / "LICENSE").read_text(encoding="utf-8")}
+
+
 def core_files() -> dict[str, str]:
     """Sources and headers of the int8 core, by their path in an export: core/..."""
     root = sources.kernels_folder()

@@ -13,7 +13,7 @@ from mcuformer.converter.arena import plan_arena
 from mcuformer.converter.board_arena import board_arena_bytes, more_without_static_memory
 from mcuformer.converter.export import c_text, tflm_project
 from mcuformer.converter.export.board_fit import check_board
-from mcuformer.converter.export.folder import check_name, kernel_files, write_folder
+from mcuformer.converter.export.folder import check_name, kernel_files, licence_file, write_folder
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.staging import is_staged, weights_content
 from mcuformer.converter.strips import takes_strips
@@ -92,6 +92,7 @@ def export(
         "sources.mk": tflm_project.sources_mk(compiled),
         "CMakeLists.txt": tflm_project.cmake(compiled),
         "README.md": tflm_project.readme(model, len(compiled)),
+        **licence_file(),
     }
     if model.weights:
         files[f"{name}.weights"] = model.weights

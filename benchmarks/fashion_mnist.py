@@ -52,7 +52,8 @@ def measure(folder: Path, json_file: Path | None) -> int:
         )  # fmt: skip
         print(done.stdout, end="", flush=True)
         if done.returncode:
-            sys.exit(done.stderr.strip().splitlines()[-1])
+            print(done.stderr[-2000:], file=sys.stderr)
+            return 2
     found = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("train", "search", "convert", "run")}
     supernet, test = nas.load_supernet(folder / "supernet.pt"), load(DATA, "test")
     ends = [nas.evaluate(supernet, test, config=c) for c in (supernet.space.largest(), supernet.space.smallest())]

@@ -16,7 +16,7 @@ import torch
 
 from mcuformer import nas
 from mcuformer.files import write_bytes
-from mcuformer.nas.train import _Loss
+from mcuformer.nas.train import StepLoss
 
 SPACE, IMAGES = "mcuformer", 2
 
@@ -24,7 +24,7 @@ SPACE, IMAGES = "mcuformer", 2
 def kept_bytes(supernet, subnets, precision: str) -> int:
     """Bytes an image that autograd saves for one step on the subnets."""
     space = supernet.space
-    loss = _Loss(supernet, nas.TrainOptions(precision=precision))
+    loss = StepLoss(supernet, nas.TrainOptions(precision=precision))
     images = torch.zeros(IMAGES, space.in_channels, space.image_size, space.image_size)
     labels, weights, saved = torch.zeros(IMAGES, dtype=torch.long), set(), {}
     weights = {p.untyped_storage().data_ptr() for p in supernet.parameters()}

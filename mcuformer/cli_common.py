@@ -39,10 +39,11 @@ DataOption = Annotated[
 
 
 def check_outputs(*paths: Path | None) -> None:
-    """Refuses, before any work, outputs that could not be written after it."""
-    for path in paths:
-        if path is None:
-            continue
+    """Refuses, before any work, outputs that could not be written after it, or would replace each other."""
+    given = [path for path in paths if path is not None]
+    for path in given:
+        if sum(path.resolve() == other.resolve() for other in given) > 1:
+            raise ConfigError(f"{path}: named for two outputs; give each a name of its own")
         if path.is_dir():
             raise ConfigError(f"{path}: a folder; give the name of a file to write")
         parent = next(p for p in path.absolute().parents if p.exists())

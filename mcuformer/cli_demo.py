@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from mcuformer.cli_common import JsonOption, app, bar, check_outputs, out, run_images, top1_of, write_json
-from mcuformer.cli_nas import describe, training_bar
+from mcuformer.cli_nas import describe, split_images, training_bar
 from mcuformer.errors import ModelError
 from mcuformer.files import write_bytes
 
@@ -55,9 +55,9 @@ def demo(
     target = get_board(board)
     budget = board_budget(target, None, None, None)
     cost = functools.partial(cost_of, board=target)
-    whole = load(DATA, "train")
-    images, kept = hold_out(whole)
     space = nas.load_space(SPACE)
+    whole = load(DATA, "train")
+    images, kept, split = split_images(DATA, space.image_size, None, None)
     seconds, last = {}, start
 
     def lap(name: str) -> None:
@@ -94,7 +94,7 @@ def demo(
     supernet = nas.SuperNet(space, seed).to(device())
     with training_bar("training") as show:
         nas.train(supernet, images, options, progress=show)
-    nas.save_supernet(supernet, files["supernet.pt"], {"data": DATA, "held_out": len(kept)})
+    nas.save_supernet(supernet, files["supernet.pt"], split)
     ends = [nas.evaluate(supernet, kept, config=config) for config in (space.largest(), space.smallest())]
     out.print(f"  largest {100 * ends[0]:.2f} %, smallest {100 * ends[1]:.2f} % of the held-out images")
     lap("supernet")

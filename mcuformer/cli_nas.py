@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.table import Table
 
@@ -54,12 +55,16 @@ def assignments(pairs: list[str] | None, flag: str) -> dict:
     return values
 
 
-def train_options(defaults, given: dict):
-    """defaults with the fields that are given and not None; ConfigError for one that is unknown."""
+def train_options(defaults, pairs: list[str] | None, **flags):
+    """defaults with the --option pairs and the flags that are not None; ConfigError where one is unknown or both."""
     known = {field.name for field in dataclasses.fields(defaults)}
+    given = assignments(pairs, "--option")
     if unknown := sorted(set(given) - known):
         raise ConfigError(f"unknown option {unknown[0]!r}: known are {', '.join(sorted(known))}")
-    return dataclasses.replace(defaults, **{name: value for name, value in given.items() if value is not None})
+    flags = {name: value for name, value in flags.items() if value is not None}
+    if twice := sorted(set(given) & set(flags)):
+        raise ConfigError(f"--option {twice[0]}: give it as --{twice[0]} alone, which is {flags[twice[0]]}")
+    return dataclasses.replace(defaults, **given, **flags)
 
 
 def for_device(options):
@@ -83,6 +88,40 @@ def training_bar(label: str):
             update((p.epoch - 1) * p.steps + p.step, p.epochs * p.steps, note)
 
         yield show
+
+
+def split_images(data: str, image_size: int, limit: int | None, held_out: int | None):
+    """(images to train on, images to select on, plain values from which later commands make the same split)."""
+    from mcuformer.data import hold_out
+
+    whole = load_data(data, "train", image_size, limit)
+    images, kept = hold_out(whole, held_out)
+    notes = {
+        "data": data, "limit": limit, "held_out": len(kept), "images": len(whole),
+        "labels_crc32": zlib.crc32(np.ascontiguousarray(whole.labels).tobytes()),
+        "class_names": list(kept.class_names),
+    }  # fmt: skip
+    return images, kept, notes
+
+
+def split_of(supernet, path: Path, data: str | None, limit: int | None = None, held_out: int | None = None):
+    """split_images() as a supernet was trained with it; ConfigError where what is given makes another: images that it
+    was trained on would select."""
+    notes = supernet.notes
+    images, kept, made = split_images(
+        data or notes.get("data", "fashion-mnist"),
+        supernet.space.image_size,
+        notes.get("limit") if limit is None else limit,
+        notes.get("held_out") if held_out is None else held_out,
+    )
+    words = {"images": "images", "labels_crc32": "labels of checksum", "held_out": "images held out"}
+    for name, word in words.items():
+        if name in notes and notes[name] != made[name]:
+            raise ConfigError(
+                f"{path}: was trained with {notes[name]} {word}, here are {made[name]}: it would be judged by images "
+                "it was trained on; give the same --data, --limit and --held-out"
+            )
+    return images, kept, made
 
 
 def save_first(save, *arguments) -> None:
@@ -115,7 +154,9 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     training: TrainingOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, order, augmentation and subnets.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; left out: 0.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this supernet.pt.")] = None,
@@ -130,7 +171,7 @@ def train(
 
     output = output or Path("subnet.pt" if space is None else "supernet.pt")
     check_outputs(output, json_file, checkpoint)
-    given = {**assignments(training, "--option"), "epochs": epochs, "seed": seed}
+    given = functools.partial(train_options, pairs=training, epochs=epochs, seed=seed)
     if space is not None and (config is not None or setting):
         raise ConfigError("--space with --config or --set: a supernet holds all configs of its space; leave one out")
     if space is None and (init is not None or held_out is not None):
@@ -150,7 +191,7 @@ def _train_network(data, config, setting, given, limit, output, checkpoint, json
     values = recipes.NETWORK_CONFIG.to_dict() if config is None else _read_json(config)
     values |= assignments(setting, "--set")
     subnet_config = SubnetConfig.from_dict(values)
-    options = train_options(recipes.NETWORK_OPTIONS, given)
+    options = given(recipes.NETWORK_OPTIONS)
     images = load_data(data, "train", subnet_config.image_size, limit)
     test = load_data(data, "test", subnet_config.image_size)
     net = nas.build_subnet(subnet_config, options.seed)
@@ -181,29 +222,23 @@ def _read_json(path: Path) -> dict:
 
 def _train_supernet(data, space, given, limit, held_out, init, output, checkpoint, json_file) -> None:
     from mcuformer import nas
-    from mcuformer.data import hold_out
     from mcuformer.nas import distributed, recipes
 
     made = nas.load_space(space)
-    options = train_options(for_device(recipes.SUPERNET_OPTIONS), given)
-    images, kept = hold_out(load_data(data, "train", made.image_size, limit), held_out)
-    supernet = nas.SuperNet(made, options.seed)
-    if init is not None:
-        supernet.load_state_dict(nas.load_supernet(init, made).state_dict())
+    options = given(for_device(recipes.SUPERNET_OPTIONS))
+    if init is None:
+        supernet = nas.SuperNet(made, options.seed)
+        images, kept, split = split_images(data, made.image_size, limit, held_out)
+    else:
+        supernet = nas.load_supernet(init, made)
+        images, kept, split = split_of(supernet, init, data, limit, held_out)
     supernet.to(distributed.device())
     out.print(f"{made.subnets:,} subnets; {len(images):,} training images, {len(kept):,} held out for selection")
     with training_bar("training") as show:
         result = nas.train(supernet, images, options, progress=show, checkpoint=checkpoint)
     ends = {name: getattr(made, name)() for name in ("largest", "smallest")}
     scores = {name: nas.evaluate(supernet, kept, config=config) for name, config in ends.items()}
-    notes = {
-        "class_names": list(kept.class_names),
-        "data": data,
-        "held_out": len(kept),
-        "limit": limit,
-        "scores": scores,
-    }
-    save_first(nas.save_supernet, supernet, output, notes)
+    save_first(nas.save_supernet, supernet, output, {**split, "scores": scores})
     out.print(
         ", ".join(f"{name} {100 * score:.2f} %" for name, score in scores.items())
         + f" of the held-out images, trained {result.seconds:.0f} s"
@@ -218,18 +253,20 @@ def _train_supernet(data, space, given, limit, held_out, init, output, checkpoin
     save_first(write_json, json_file, values)
 
 
-def budget_of(board, sram: str | None, flash: str | None, instructions: str | None):
-    """The budget the options describe; ConfigError where they describe none."""
+def budget_of(board, **amounts: str | None):
+    """The budget that --board and amounts (sram, flash, instructions) describe; ConfigError where there is none."""
     from mcuformer.nas import cost
 
-    if board is None and sram is None and flash is None and instructions is None:
-        raise ConfigError("no budget: give --board, or at least one of --sram, --flash and --instructions")
-    return cost.board_budget(
-        board,
-        None if sram is None else cost.parse_bytes(sram),
-        None if flash is None else cost.parse_bytes(flash),
-        None if instructions is None else cost.parse_count(instructions),
-    )
+    if board is None and not any(amounts.values()):
+        raise ConfigError(f"no budget: give --board, or {' or '.join(f'--{name}' for name in amounts)}")
+    limits = dict.fromkeys(("sram", "flash", "instructions"))
+    for name, text in amounts.items():
+        try:
+            if text is not None:
+                limits[name] = (cost.parse_count if name == "instructions" else cost.parse_bytes)(text)
+        except ConfigError as error:
+            raise ConfigError(f"--{name} {error}") from error
+    return cost.board_budget(board, **limits)
 
 
 def describe(config, cost) -> str:
@@ -255,7 +292,7 @@ def search(
     flash: FlashOption = None,
     instructions: InstructionsOption = None,
     strips: StripsOption = False,
-    data: Annotated[str | None, typer.Option(help="Left out: the data it was trained on.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the data is that it was trained on, if it moved.")] = None,
     population: Annotated[int, typer.Option(help="Subnets of the first generation.")] = 50,
     generations: Annotated[int, typer.Option(help="Generations that follow.")] = 10,
     children: Annotated[int, typer.Option(help="New subnets a generation.")] = 25,
@@ -274,7 +311,6 @@ def search(
 ) -> None:
     """Search a supernet for the most accurate subnet within a budget; under torchrun on all processes."""
     from mcuformer import nas
-    from mcuformer.data import hold_out
     from mcuformer.nas import distributed
     from mcuformer.nas.cost import cost_of
     from mcuformer.nas.plots import plot_front
@@ -283,14 +319,12 @@ def search(
 
     check_outputs(output, json_file, log, plot)
     target = None if board is None else get_board(board)
-    budget = budget_of(target, sram, flash, instructions)
+    budget = budget_of(target, sram=sram, flash=flash, instructions=instructions)
     options = SearchOptions(
         population=population, generations=generations, children=children, objective=objective, seed=seed
     )
     net = nas.load_supernet(supernet)
-    spec = data or net.notes.get("data", "fashion-mnist")
-    images = load_data(spec, "train", net.space.image_size, net.notes.get("limit"))
-    kept = hold_out(images, net.notes.get("held_out"))[1]
+    _, kept, split = split_of(net, supernet, data)
     with distributed.process_group(), bar("searching") as update:
         net.to(distributed.device())
         result = run_search(
@@ -300,11 +334,11 @@ def search(
             budget,
             options,
             log=log,
-            identity={"supernet": checksum(net), "data": spec, "held_out": len(kept)},
+            identity={"supernet": checksum(net), "held_out": len(kept)},
             progress=lambda done, most, best: update(done, most, f"best {100 * best:.2f} %"),
         )
         best = result.best
-        notes = {"class_names": net.notes.get("class_names"), "data": spec, "held_out_top1": best.accuracy}
+        notes = {"class_names": split["class_names"], "data": split["data"], "held_out_top1": best.accuracy}
         save_first(nas.save_subnet, net.extract(best.config), output, notes)
         if plot is not None:
             save_first(plot_front, result, plot, f"{len(result.evaluated)} subnets of {supernet.name}")
@@ -341,7 +375,9 @@ def evolve(
     eta: Annotated[float, typer.Option(help="Weight, in a space's score, of the share of subnets that fit.")] = 0.5,
     neighbours: Annotated[int, typer.Option(help="Spaces in a fit (k).")] = 5,
     training: TrainingOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, order, augmentation and subnets.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; left out: 0.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
     folder: Annotated[
@@ -355,29 +391,30 @@ def evolve(
 ) -> None:
     """Move a space's window of rank ratios and tokens to where supernets are accurate and subnets fit."""
     from mcuformer import nas
-    from mcuformer.data import hold_out
     from mcuformer.nas import distributed, recipes
-    from mcuformer.nas.cost import cost_of
+    from mcuformer.nas.cost import Budget, cost_of
     from mcuformer.nas.evolve_space import EvolutionOptions
     from mcuformer.nas.evolve_space import evolve as run_evolution
     from mcuformer.nas.plots import plot_path
     from mcuformer.nas.search_space import space_yaml
-    from mcuformer.nas.space_trainer import SpaceTrainer, tokens_of
+    from mcuformer.nas.space_trainer import SpaceTrainer, check_reachable_somewhere, tokens_of
 
     check_outputs(output, output.with_suffix(".pt"), json_file, plot, folder / "evolution.jsonl")
     target = None if board is None else get_board(board)
-    budget = budget_of(target, sram, None, None)
+    budget = budget_of(target, sram=sram)
     made = nas.load_space(space)
     if made.evolution is None:
         raise ConfigError(f"{space}: has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)")
     options = EvolutionOptions(eta=eta, neighbours=neighbours, epochs=epochs, visits=visits)
-    given = {"warmup_epochs": min(1.0, epochs), **assignments(training, "--option"), "seed": seed, "epochs": epochs}
-    how = train_options(for_device(recipes.EVOLUTION_OPTIONS), given)
-    images, kept = hold_out(load_data(data, "train", made.image_size, limit), held_out)
+    if any(pair.startswith("schedule=") for pair in training or []):
+        raise ConfigError("--option schedule: the learning rate stays, since more epochs may follow; leave it out")
+    defaults = dataclasses.replace(recipes.EVOLUTION_OPTIONS, epochs=epochs, warmup_epochs=min(1.0, epochs))
+    how = train_options(for_device(defaults), training, epochs=epochs, seed=seed)
+    cost = functools.partial(cost_of, board=target, strips=strips)
+    check_reachable_somewhere(made, cost, Budget(sram=budget.sram))
+    images, kept, split = split_images(data, made.image_size, limit, held_out)
     with distributed.process_group(), training_bar("training spaces") as show:
-        trainer = SpaceTrainer(
-            made, images, kept, how, folder, functools.partial(cost_of, board=target, strips=strips), budget, show
-        )
+        trainer = SpaceTrainer(made, images, kept, how, folder, cost, budget, show)
 
         def tell(done, most, visit) -> None:
             out.print(
@@ -391,14 +428,20 @@ def evolve(
             trainer,
             options,
             log=folder / "evolution.jsonl",
-            identity={"space": made.to_dict(), "sram": budget.sram, "training": dataclasses.asdict(how), "data": data},
+            identity={
+                "space": made.to_dict(),
+                "board": board,
+                "strips": strips,
+                "sram": budget.sram,
+                "training": dataclasses.asdict(how),
+                **split,
+            },
             progress=tell,
         )
         best = made.window(result.best.place)
         supernet = trainer.supernet(result.best.place, result.best.epochs)
         save_first(write_bytes, output, space_yaml(best).encode())
-        notes = {"class_names": list(kept.class_names), "data": data, "held_out": len(kept), "limit": limit}
-        save_first(nas.save_supernet, supernet, output.with_suffix(".pt"), notes)
+        save_first(nas.save_supernet, supernet, output.with_suffix(".pt"), split)
         if plot is not None:
             save_first(plot_path, result, plot, f"{len(result.visits)} visits")
     rest = "came to rest" if result.converged else "visits are spent"
@@ -418,13 +461,14 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     quantised: Annotated[bool, typer.Option(help="Quantisation-aware: round weights and activations to int8.")] = False,
     training: TrainingOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of order and augmentation.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of order and augmentation; left out: 0.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
+    test: Annotated[bool, typer.Option(help="Look at the test images too: once, at the end of all choices.")] = False,
     output: Annotated[Path, typer.Option("--out", "-o", help="The subnet.")] = Path("finetuned.pt"),
     checkpoint: CheckpointOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Train a chosen subnet further, on its own; prints its top-1 on the test images."""
+    """Train a chosen subnet further, on its own."""
     from mcuformer import nas
     from mcuformer.nas import distributed
     from mcuformer.nas import finetune as finetuning
@@ -432,17 +476,17 @@ def finetune(
     check_outputs(output, json_file, checkpoint)
     net = nas.load_subnet(subnet)
     spec = data or net.notes.get("data", "fashion-mnist")
-    options = train_options(
-        finetuning.FINETUNE_OPTIONS, {**assignments(training, "--option"), "epochs": epochs, "seed": seed}
-    )
+    options = train_options(finetuning.FINETUNE_OPTIONS, training, epochs=epochs, seed=seed)
     images = load_data(spec, "train", net.config.image_size, limit)
-    test = load_data(spec, "test", net.config.image_size)
+    unseen = load_data(spec, "test", net.config.image_size) if test else None
     with distributed.process_group(), training_bar("fine-tuning") as show:
         net.to(distributed.device())
         result = finetuning.finetune(net, images, options, quantised=quantised, progress=show, checkpoint=checkpoint)
-        top1 = nas.evaluate(net, test)
+        top1 = None if unseen is None else nas.evaluate(net, unseen)
         save_first(nas.save_subnet, net, output, {**net.notes, "data": spec, "float_top1": top1})
-    out.print(f"float top-1 {100 * top1:.2f} % on {len(test)} test images, trained {result.seconds:.0f} s")
+    out.print(f"loss {result.losses[0]:.3f} to {result.losses[-1]:.3f}, trained {result.seconds:.0f} s")
+    if unseen is not None:
+        out.print(f"float top-1 {100 * top1:.2f} % on {len(unseen)} test images")
     out.print(f"wrote {output}")
     values = {"float_top1": top1, "seconds": result.seconds, "losses": list(result.losses), "subnet": str(output)}
     save_first(write_json, json_file, values)

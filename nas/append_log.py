@@ -46,21 +46,31 @@ class AppendLog:
                 os.fsync(file.fileno())
 
     def _open(self, head: dict) -> list[dict]:
+        """What the file has. It is changed only where it is a log of this run: then a line cut short is dropped."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             content = self.path.read_bytes() if self.path.exists() else b""
             whole = content[: content.rfind(b"\n") + 1]
+            entries = self._entries(content, whole, head)
             if len(whole) < len(content):
                 os.truncate(self.path, len(whole))
+            if not whole:
+                self.append(head)
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be used as a log ({error.strerror}); give another name") from error
+        return entries
+
+    def _entries(self, content: bytes, whole: bytes, head: dict) -> list[dict]:
+        """ModelError where the file is no log of this program, ConfigError where it is of another run."""
+        foreign = ModelError(f"{self.path}: not a log of this program; remove it or give another name")
         if not whole:
-            self.append(head)
+            if not json.dumps(head).encode().startswith(content):
+                raise foreign
             return []
         try:
             first, *entries = [json.loads(line) for line in whole.splitlines()]
         except ValueError as error:
-            raise ModelError(f"{self.path}: not a log of this program; remove it or give another name") from error
+            raise foreign from error
         if not isinstance(first, dict) or first.get("format") != head["format"]:
             raise ModelError(f"{self.path}: not a log of form {head['format']}; remove it or give another name")
         for name in {**head, **first}:

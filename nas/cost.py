@@ -18,7 +18,6 @@ from mcuformer.nas.search_space import SearchSpace
 UNITS = {"": 1, "B": 1, "K": 1024, "KB": 1024, "M": 1024**2, "MB": 1024**2}
 COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 NAMES = {"sram": "bytes of arena", "flash": "bytes of model", "instructions": "instructions an image"}
-CORES = {"Cortex-M4F": "m4", "Cortex-M7": "m7", "Cortex-M55": "m55"}  # by the name that boards have for it
 RANDOM_TRIES = 20_000  # subnets drawn before a budget that no uniform subnet meets is given up
 
 
@@ -55,7 +54,7 @@ def cost_of(config: SubnetConfig, board: Board | None = None, strips: bool = Fal
     strips: the image comes a few rows at a time (convert(..., strips=True)).
     """
     arena = feasibility.arena_bytes if board is None else feasibility.board_arena_bytes
-    core = "m4" if board is None else CORES[board.core]
+    core = "m4" if board is None else board.short_core
     return Cost(
         arena(config, strips=strips), model_bytes(config), instructions.instructions(config, core, strips=strips)
     )
@@ -71,18 +70,18 @@ def board_budget(board: Board | None, sram: int | None, flash: int | None, instr
 
 def parse_bytes(text: str) -> int:
     """ "64KB" -> 65536; B, KB and MB, of 1024. ConfigError for anything else."""
-    return _parse(text, UNITS, "64KB")
+    return _parse(text, UNITS, "B, KB or MB, such as 64KB")
 
 
 def parse_count(text: str) -> int:
     """ "50M" -> 50000000; K, M and G, of 1000. ConfigError for anything else."""
-    return _parse(text, COUNT_UNITS, "50M")
+    return _parse(text, COUNT_UNITS, "K, M or G, such as 50M")
 
 
-def _parse(text: str, units: dict[str, int], example: str) -> int:
+def _parse(text: str, units: dict[str, int], legal: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     if match is None or match[2].upper() not in units or float(match[1]) == 0:
-        raise ConfigError(f"{text!r}: not an amount above 0; write it as {example}")
+        raise ConfigError(f"{text!r}: not an amount above 0; write it in {legal}")
     return round(float(match[1]) * units[match[2].upper()])
 
 

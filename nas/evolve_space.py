@@ -98,14 +98,16 @@ def evolve(
     tokens    number of tokens for a patch size
     measure   trains the supernet at a place until it has so many epochs, from where it was left, and returns A and R
     log       a file that gets a line for each visit; where it exists already, the evolution repeats it and goes on
-    identity  plain values that the log must agree with besides range and options
+    identity  plain values that the log must agree with besides range and options but for the number of visits
     progress  called after each visit with visits done, the most there will be, and the visit
     """
     _check_start(evolution)
+    rule = dataclasses.asdict(options)
+    del rule["visits"]  # more may follow
     known = AppendLog(
         log,
         FORMAT,
-        {"range": dataclasses.asdict(evolution), "options": dataclasses.asdict(options), **(identity or {})},
+        {"range": dataclasses.asdict(evolution), "options": rule, **(identity or {})},
     )
     return _Evolution(evolution, tokens, measure, options, known, progress).run()
 

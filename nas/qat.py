@@ -70,6 +70,7 @@ class RoundedActivation(nn.Module):
 @contextmanager
 def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
     """For the block, `net` computes as if it were int8. images: float NCHW, some hundred, for the first ranges."""
+    where = next(net.parameters()).device
     rounded, handles = nn.ModuleDict(), []
 
     def after(module: nn.Module, groups: int = 0, floor: float = -torch.inf) -> None:
@@ -100,11 +101,11 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
     after(net.norm)
     before(net.head)
     after(net.head)
-    net.rounded = rounded
+    net.rounded = rounded.to(where)
     training = net.training
     try:
         with torch.no_grad():
-            net.eval()(images)
+            net.eval()(images.to(where))
         net.train(training)
         yield
     finally:

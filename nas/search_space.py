@@ -28,6 +28,7 @@ from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
 SPACES = Path(__file__).parent / "spaces"
+MAX_DEPTH = 64
 MAX_UNIFORM = 50_000  # subnets with equal layers in a space: all of them are checked when it is read
 GLOBAL_GENES = ("patch_size", "embed_dim", "depth")
 
@@ -83,17 +84,19 @@ class SearchSpace:
                 continue
             if not isinstance(value, tuple) or not value:
                 raise ConfigError(f"{name} = {_plain(value)!r}: give a list of at least one choice")
+            for choice in value:
+                if name == "kv_heads" and choice == "all":
+                    continue
+                if name in ("mlp_ratio", "rank_ratio"):
+                    if not _is_number(choice):
+                        raise ConfigError(f"{name}: {_plain(choice)!r} is not a number; give a list of numbers")
+                elif not _is_whole(choice):
+                    raise ConfigError(f"{name}: {_plain(choice)!r} is not a whole number from 1; give a list of them")
             if len(set(value)) < len(value):
                 raise ConfigError(f"{name} = {_plain(value)!r}: the same choice twice; leave one out")
-            for choice in value:
-                number = isinstance(choice, int | float) and not isinstance(choice, bool)
-                if not number and not (name == "kv_heads" and choice == "all"):
-                    raise ConfigError(f"{name}: {choice!r} is not a number; give a list of numbers")
-        if self.stem == "conv" and len(self.patch_size) > 1:
-            raise ConfigError(
-                f"patch_size = {list(self.patch_size)} with stem = 'conv': a convolution stem is made for one patch "
-                "size; give one, or stem: patch"
-            )
+        if max(self.depth) > MAX_DEPTH:
+            raise ConfigError(f"depth = {max(self.depth)}: must be at most {MAX_DEPTH}")
+        self._check_stem()
         self._check_heads()
         count = len(self.patch_size) * len(self.embed_dim) * len(self.layer_choices)
         if count > MAX_UNIFORM:
@@ -102,6 +105,24 @@ class SearchSpace:
             pass
         for depth in self.depth:
             self._config(self.patch_size[0], self.embed_dim[0], (self.layer_choices[0],) * depth, depth)
+
+    def _check_stem(self) -> None:
+        channels = self.stem_channels
+        if channels is not None and not (isinstance(channels, tuple) and all(map(_is_whole, channels))):
+            raise ConfigError(f"stem_channels = {_plain(channels)!r}: give a list of whole numbers from 1")
+        if self.stem != "conv":
+            return
+        if len(self.patch_size) > 1:
+            raise ConfigError(
+                f"patch_size = {list(self.patch_size)} with stem = 'conv': a convolution stem is made for one patch "
+                "size; give one, or stem: patch"
+            )
+        largest = max(self.patch_size if self.evolution is None else self.evolution.patch_size)
+        if channels is not None and len(channels) > (used := _inner_convolutions(largest)):
+            raise ConfigError(
+                f"stem_channels = {list(channels)}: patches of {largest} have {used} convolutions before the last one; "
+                "give as many"
+            )
 
     def _check_heads(self) -> None:
         for heads in self.num_heads:
@@ -142,7 +163,7 @@ class SearchSpace:
         """A smaller patch has fewer convolutions: the first ones, and its last makes embed_dim channels."""
         if self.stem != "conv" or self.stem_channels is None:
             return self.stem_channels
-        return self.stem_channels[: max(0, patch_size.bit_length() - 2)]
+        return self.stem_channels[: _inner_convolutions(patch_size)]
 
     def uniform(self, depth: int) -> Iterator[SubnetConfig]:
         """Every subnet of a depth whose layers are equal."""
@@ -232,7 +253,7 @@ class SearchSpace:
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         for name in ("image_size", "in_channels", "num_classes", "head_dim"):
             value = values[name]
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not _is_whole(value):
                 raise ConfigError(f"{name} = {_plain(value)!r}: must be a whole number from 1")
         if values.get("evolution") is not None:
             values["evolution"] = _evolution(values["evolution"], values)
@@ -244,6 +265,19 @@ class SearchSpace:
 
 
 CHOICES = ("patch_size", "embed_dim", "depth", "num_heads", "kv_heads", "mlp_ratio", "rank_ratio")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _inner_convolutions(patch_size: int) -> int:
+    """Convolutions of a stem before the last, which makes embed_dim channels: each halves the image."""
+    return max(0, patch_size.bit_length() - 2)
 
 
 def _layers(config: SubnetConfig) -> list[tuple]:
@@ -273,23 +307,32 @@ def _evolution(values, space: dict) -> EvolutionRange:
         made = EvolutionRange(
             tuple(values["rank_ratio"]),
             tuple(values["patch_size"]),
-            tuple(map(int, values["window"])),
-            tuple(map(float, values["threshold"])),
-            tuple((int(rank), int(patch)) for rank, patch in values["start"]),
+            tuple(values["window"]),
+            tuple(values["threshold"]),
+            tuple(tuple(place) for place in values["start"]),
         )
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
         raise ConfigError(f"evolution: {error}; see nas/spaces for one that is right") from error
     if space.get("rank_ratio") is None:
         raise ConfigError("evolution without rank_ratio: give the space the rank ratios it starts with")
-    axes = (made.rank_ratio, made.patch_size)
-    for name, axis, width in zip(("rank_ratio", "patch_size"), axes, made.window, strict=True):
-        if list(axis) != sorted(set(axis)) or not 1 <= width <= len(axis):
+    if len(made.window) != 2 or not all(map(_is_whole, made.window)):
+        raise ConfigError(f"evolution.window = {_plain(made.window)}: must be two whole numbers from 1")
+    for name, legal, words in (
+        ("rank_ratio", _is_number, "numbers"),
+        ("patch_size", _is_whole, "whole numbers from 1"),
+    ):
+        axis, width = getattr(made, name), made.window[name == "patch_size"]
+        if not all(map(legal, axis)):
+            raise ConfigError(f"evolution.{name} = {_plain(axis)}: must be {words}")
+        if list(axis) != sorted(set(axis)) or width > len(axis):
             raise ConfigError(
                 f"evolution.{name} = {list(axis)}: must rise and hold at least the window's {width} values"
             )
-    if len(made.window) != 2 or len(made.threshold) != 2 or not all(0 < h < math.inf for h in made.threshold):
-        raise ConfigError(f"evolution.threshold = {list(made.threshold)}: must be two numbers above 0")
+    if len(made.threshold) != 2 or not all(_is_number(h) and 0 < h < math.inf for h in made.threshold):
+        raise ConfigError(f"evolution.threshold = {_plain(made.threshold)}: must be two numbers above 0")
     for place in made.start:
+        if len(place) != 2 or not all(isinstance(at, int) and not isinstance(at, bool) for at in place):
+            raise ConfigError(f"evolution.start: {_plain(place)} is no place; give two whole numbers")
         if not all(0 <= at < most for at, most in zip(place, made.places, strict=True)):
             raise ConfigError(
                 f"evolution.start: {list(place)} is outside the {made.places[0]} x {made.places[1]} places"

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
+from mcuformer.errors import PlanError
+from mcuformer.files import write_bytes
 from mcuformer.nas import distributed
-from mcuformer.nas.cost import Budget, Cost
+from mcuformer.nas.cost import Budget, Cost, check_reachable
 from mcuformer.nas.search import HeldOutAccuracy
 from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.supernet import SuperNet
@@ -26,8 +29,8 @@ class SpaceTrainer:
     """trainer(place, epochs) -> (A, R): the mean held-out top-1 of some subnets of the space's supernet after so many
     epochs, and the share of some hundred subnets within the SRAM budget.
 
-    folder: gets a restore point, training.pt, for each space. options: their epochs are replaced; the schedule is
-    constant, since more epochs may follow.
+    folder: gets restore points, one for each space and number of epochs. options: their epochs are replaced; the
+    schedule is constant, since more epochs may follow.
     """
 
     def __init__(
@@ -48,12 +51,34 @@ class SpaceTrainer:
         return sum(scores) / len(scores), sum(fitting) / len(fitting)
 
     def supernet(self, place: tuple[int, int], epochs: int) -> SuperNet:
-        """The space's supernet, trained until it has so many epochs, from its restore point where it has one."""
+        """The space's supernet with so many epochs, trained on from the restore point that is nearest to it."""
         supernet = SuperNet(self.space.window(place), self.options.seed).to(distributed.device())
         options = dataclasses.replace(self.options, epochs=epochs)
-        checkpoint = self.folder / f"space-{place[0]}-{place[1]}" / "training.pt"
+        checkpoint = self.folder / f"space-{place[0]}-{place[1]}" / f"{epochs}-epochs.pt"
+        if distributed.rank() == 0 and not checkpoint.exists():
+            _start_from_fewer(checkpoint, epochs)
         train(supernet, self.dataset, options, checkpoint=checkpoint, progress=self.progress)
         return supernet
+
+
+def _start_from_fewer(checkpoint: Path, epochs: int) -> None:
+    """Copies the restore point with the most epochs below `epochs`, where there is one."""
+    fewer = [n for n in range(1, epochs) if checkpoint.with_name(f"{n}-epochs.pt").exists()]
+    if fewer:
+        write_bytes(checkpoint, checkpoint.with_name(f"{fewer[-1]}-epochs.pt").read_bytes())
+
+
+def check_reachable_somewhere(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], budget: Budget) -> None:
+    """PlanError, which names the smallest, where no place of the space's window has a subnet within the budget."""
+    errors = []
+    places = itertools.product(*map(range, space.evolution.places))
+    for place in sorted(places, key=lambda at: (at[0], -at[1])):  # the least rank ratio and the fewest tokens first
+        try:
+            check_reachable(space.window(place), cost, budget)
+            return
+        except PlanError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def tokens_of(space: SearchSpace) -> Callable[[int], int]:

@@ -43,7 +43,7 @@ class SuperNet(nn.Module):
         super().__init__()
         self.space = space
         self.hull = _hull(space)
-        whole = initialise(FloatViT(self.hull), seed)
+        whole = FloatViT(self.hull)
         position = torch.empty(1, space.largest().tokens, self.hull.embed_dim)
         whole.position = nn.Parameter(position)
         initialise(whole, seed)

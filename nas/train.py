@@ -6,7 +6,8 @@
 
 All randomness comes from TrainOptions.seed, and that of an image from its index: the same network, data, options and
 thread count on the same machine give the same weights, and several processes under torchrun, in a process_group(),
-follow the loss curve of one, but for float rounding (and for batch norm, whose statistics each process takes alone).
+follow the loss curve of one, but for float rounding (and for the statistics of batch norm and the ranges of
+quantisation-aware training, which each process takes alone).
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
         )
 
 
-class _Loss(nn.Module):
+class StepLoss(nn.Module):
     """One forward pass of all that a step trains, so that DistributedDataParallel sees one."""
 
     def __init__(self, net: FloatViT | SuperNet, options: TrainOptions):
@@ -226,7 +227,7 @@ class _Run:
             )
         self.steps = len(dataset) // self.batch_size
         self.space = net.space if isinstance(net, SuperNet) else None
-        self.objective = _Loss(net, options)
+        self.objective = StepLoss(net, options)
         if distributed.ranks() > 1:
             # A step on one random subnet leaves whole layers without gradient.
             some_unused = self.space is not None and options.sampling == "alternate"
@@ -304,6 +305,11 @@ class _Run:
             raise ModelError(
                 f"{path}: holds no usable state ({type(error).__name__}); remove it to train from the start"
             ) from error
+        if len(self.losses) > self.options.epochs:
+            raise ConfigError(
+                f"{path}: has {len(self.losses)} epochs already, more than epochs = {self.options.epochs}; ask for as "
+                "many, or give another checkpoint"
+            )
 
     def _read(self, path: Path) -> dict:
         try:
@@ -337,7 +343,12 @@ class _Run:
             "images": list(self.dataset.images.shape),
             "labels_crc32": zlib.crc32(np.ascontiguousarray(self.dataset.labels).tobytes()),
         }
-        network = {"config": self.net.config.to_dict()} if self.space is None else {"space": self.space.to_dict()}
+        if self.space is None:
+            network = {"config": self.net.config.to_dict()}
+        else:
+            space = self.space.to_dict()
+            space.pop("evolution", None)
+            network = {"space": space}
         return {**network, "options": options, "data": data}
 
     def _subnets(self, step: int) -> tuple[SubnetConfig | None, ...]:

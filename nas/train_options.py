@@ -76,6 +76,9 @@ class TrainOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not is_valid(value):
                 raise ConfigError(f"{name} = {value!r}: must be a number {legal}")
+        for name in ("augmentation", "flip"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be true or false")
         words = {"schedule": ("cosine", "constant"), "sampling": SAMPLINGS, "precision": ("float32", "bfloat16")}
         for name, legal in words.items():
             if getattr(self, name) not in legal:

@@ -92,7 +92,10 @@ def test_search_finetune_convert_run(files, tmp_path):
     mcuformer(
         "finetune", tmp_path / "subnet.pt", "--epochs", 1, "--quantised", "-o", tuned, "--json", tmp_path / "t.json"
     )
-    assert len(json.loads((tmp_path / "t.json").read_text())["losses"]) == 1
+    result = json.loads((tmp_path / "t.json").read_text())
+    assert len(result["losses"]) == 1 and result["float_top1"] is None
+    looked = mcuformer("finetune", tmp_path / "subnet.pt", "--epochs", 1, "--test", "-o", tmp_path / "looked.pt")
+    assert "on 200 test images" in looked.stdout
     model = tmp_path / "model.tflite"
     mcuformer("convert", tuned, "--data", files / "data.npz", "--board", "nano33ble", "-o", model)
     mcuformer("run", model, "--data", files / "data.npz", "--reference", "--json", tmp_path / "run.json")
@@ -136,13 +139,44 @@ def test_mistakes_are_one_line(files, tmp_path):
     assert "leave one out" in mistake("train", "--space", files / "space.yaml", "--set", "depth=3")
     assert "unknown option 'epoch'" in mistake("train", "--space", files / "space.yaml", *data, "--option", "epoch=1")
     assert "no budget" in mistake("search", supernet)
-    assert "write it as 64KB" in mistake("search", supernet, "--sram", "64 cows")
+    assert "--sram '64 cows': not an amount above 0; write it in B, KB or MB" in mistake(
+        "search", supernet, "--sram", "64 cows"
+    )
     assert "the smallest has" in mistake("search", supernet, "--sram", "1KB")
     assert "not an MCUFormer supernet" in mistake("search", _subnet(files, tmp_path), "--board", "nano33ble")
     assert "instead of" in mistake("train", "--space", "tiny", "--init", supernet)
     assert "no key evolution" in mistake("evolve", "--space", "fashion-mnist", "--board", "nano33ble")
     assert "32x32" in mistake("train", "--space", "tiny", *data)
     assert "of a supernet" in mistake("train", "--held-out", 5)
+    assert "no budget: give --board, or --sram" in mistake("evolve", "--space", "tiny")
+    evolve = ("evolve", "--space", files / "space.yaml", *data, "--sram", "3000")
+    assert "no subnet of the space" in mistake(*evolve[:-1], "100")
+    assert "schedule: the learning rate stays" in mistake(*evolve, "--option", "schedule=cosine")
+    assert "--option epochs: give it as --epochs" in mistake(*evolve, "--option", "epochs=3")
+    train = ("train", "--space", files / "space.yaml", *data)
+    assert "flip = 'no': must be true or false" in mistake(*train, "--option", "flip=no")
+    assert "two outputs" in mistake(*train, "-o", tmp_path / "a.pt", "--checkpoint", tmp_path / "a.pt")
+    assert "two outputs" in mistake(*evolve, "-o", tmp_path / "best.pt")
+
+
+def test_images_that_were_trained_on_never_select(files, tmp_path):
+    """Whoever goes on from a supernet gets its split, or an error."""
+    train = ("train", "--space", files / "space.yaml", "--data", files / "data.npz", "--init", files / "supernet.pt")
+    for other in (("--held-out", 50), ("--limit", 300)):
+        assert "was trained with" in mistake(*train, *other) and "was trained on" in mistake(*train, *other)
+    mcuformer(*train, "--epochs", 1, "-o", tmp_path / "supernet.pt")
+    before, after = (load_supernet(path).notes for path in (files / "supernet.pt", tmp_path / "supernet.pt"))
+    assert after["held_out"] == 100 and after["labels_crc32"] == before["labels_crc32"]
+    content = np.load(files / "data.npz")
+    np.savez(tmp_path / "other.npz", **{**content, "y_train": content["y_train"][::-1]})
+    search = ("search", files / "supernet.pt", "--board", "nano33ble", "--data", tmp_path / "other.npz")
+    assert "labels of checksum" in mistake(*search)
+
+
+def test_options_are_those_that_are_given(files, tmp_path):
+    train = ("train", "--space", files / "space.yaml", "--data", files / "data.npz", "--option")
+    mcuformer(*train, "epochs=2", "--option", "ema_decay=null", "-o", tmp_path / "a.pt", "--json", tmp_path / "a.json")
+    assert len(json.loads((tmp_path / "a.json").read_text())["losses"]) == 2
 
 
 def _subnet(files, tmp_path):

@@ -171,22 +171,25 @@ def test_a_log_of_another_search_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="with budget = .* instead of"):
         search(SMALL, pretend_accuracy, cost_of, Budget(sram=10**6), OPTIONS, log=log, identity={"supernet": "a"})
     assert log.read_bytes() == before
-    for content in (b"{}\n", b"words\n", b"[1]\n"):
+    for content in (b"{}\n", b"words\n", b"[1]\n", b"one line", b"lines\nof another file", before[:-9] + b"\n..."):
         log.write_bytes(content)
-        with pytest.raises(ModelError, match="search.jsonl: not a log"):
+        with pytest.raises((ModelError, ConfigError), match="search.jsonl: (not a log|belongs to another run)"):
             search(SMALL, pretend_accuracy, cost_of, Budget(), OPTIONS, log=log)
+        assert log.read_bytes() == content  # a file that is not ours is left as it is
     with pytest.raises(ConfigError, match="cannot be used as a log"):
         search(SMALL, pretend_accuracy, cost_of, Budget(), OPTIONS, log=tmp_path)
 
 
 SHARED = """
 import sys
+from pathlib import Path
 from test_search import *
 from mcuformer.nas.distributed import process_group, rank
 asked = Counting(pretend_accuracy)
 with process_group():
     result = search(PATCH, asked, cost_of, Budget(), OPTIONS, log=sys.argv[1])
-print("RESULT", json.dumps([len(asked.asked), len(result.evaluated), result.best.config.to_dict()]))
+    found = [len(asked.asked), len(result.evaluated), result.best.config.to_dict()]
+    Path(f"{sys.argv[1]}.{rank()}").write_text(json.dumps(found))
 """
 
 
@@ -199,8 +202,8 @@ def test_processes_share_the_evaluations_and_get_the_same_result(tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    results = [json.loads(line.split("RESULT")[1]) for line in done.stdout.splitlines() if "RESULT" in line]
-    assert len(results) == 2 and results[0][1:] == results[1][1:]
+    results = [json.loads((tmp_path / f"search.jsonl.{rank}").read_text()) for rank in range(2)]
+    assert results[0][1:] == results[1][1:]
     assert abs(results[0][0] - results[1][0]) <= 5 and results[0][0] + results[1][0] == results[0][1]
     alone = search(PATCH, pretend_accuracy, cost_of, Budget(), OPTIONS)
     assert results[0][2] == alone.best.config.to_dict()
@@ -230,7 +233,7 @@ def test_amounts(call, text, expected):
 
 @pytest.mark.parametrize("text", ["", "KB", "-4KB", "0", "4 cows", "1e3", "64GB"])
 def test_amounts_that_are_none(text):
-    with pytest.raises(ConfigError, match="write it as 64KB"):
+    with pytest.raises(ConfigError, match="write it in B, KB or MB, such as 64KB"):
         parse_bytes(text)
 
 

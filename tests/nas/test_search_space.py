@@ -83,6 +83,9 @@ def test_the_papers_space():
     assert [space.window((0, at)).largest().tokens for at in (0, 6)] == [225, 64]
 
 
+EVOLUTION = {
+    "rank_ratio": [0.5, 1.0], "patch_size": [2, 4], "window": [1, 1], "threshold": [1, 1], "start": [[9, 0]],
+}  # fmt: skip
 BAD = {
     "unknown key embed_dims": {"embed_dims": [16]},
     "embed_dim is missing": {"embed_dim": None},
@@ -98,12 +101,23 @@ BAD = {
     "rank_ratio = 2.0 in layer 0": {"rank_ratio": [0.5, 2.0]},
     "head_dim = 'wide'": {"head_dim": "wide"},
     "depth = 65": {"depth": [1, 65]},
-    "unknown key evolution.windows": {"evolution": {"windows": [1, 1]}},
-    "evolution.start: \\[9, 0\\] is outside": {
-        "evolution": {
-            "rank_ratio": [0.5, 1.0], "patch_size": [2, 4], "window": [1, 1], "threshold": [1, 1], "start": [[9, 0]],
-        }
+    "depth = 1000000000": {"depth": [1000000000]},
+    "depth: 0 is not a whole number from 1": {"depth": [0]},
+    "depth: 2.0 is not a whole number": {"depth": [2.0]},
+    "embed_dim: \\[16\\] is not a whole number": {"embed_dim": [[16]]},
+    "stem_channels = 5: give a list": {"stem_channels": 5},
+    "stem_channels = \\[8, 8\\]: patches of 4 have 1 convolutions": {
+        "stem": "conv", "patch_size": [4], "stem_channels": [8, 8],
     },
+    "evolution.window = \\[2\\]: must be two whole numbers": {"evolution": {**EVOLUTION, "window": [2]}},
+    "evolution.window = \\[1.9, 1\\]: must be two": {"evolution": {**EVOLUTION, "window": [1.9, 1]}},
+    "evolution.rank_ratio = \\['a', 0.5\\]: must be numbers": {"evolution": {**EVOLUTION, "rank_ratio": ["a", 0.5]}},
+    "evolution.patch_size = \\[\\[2\\], 4\\]: must be whole": {"evolution": {**EVOLUTION, "patch_size": [[2], 4]}},
+    "evolution.threshold = \\[1\\]: must be two numbers": {"evolution": {**EVOLUTION, "threshold": [1]}},
+    "evolution.start: \\[0\\] is no place": {"evolution": {**EVOLUTION, "start": [[0]]}},
+    "evolution: 'int' object is not iterable": {"evolution": {**EVOLUTION, "window": 1}},
+    "unknown key evolution.windows": {"evolution": {"windows": [1, 1]}},
+    "evolution.start: \\[9, 0\\] is outside": {"evolution": EVOLUTION},
 }  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def curve(options: dict) -> dict:
 @pytest.mark.parametrize("sampling", ["alternate", "sandwich"])
 def test_two_processes_follow_the_loss_curve_of_one(sampling):
     """A patch embedding has no batch norm, and augmentation is seeded per sample: only float rounding differs."""
-    options = {"epochs": 3, "batch_size": 64, "sampling": sampling, "cutmix": 0.3, "ema_decay": 0.9, "threads": 1}
+    options = {"epochs": 3, "batch_size": 64, "sampling": sampling, "cutmix": 0.3, "ema_decay": 0.3, "threads": 1}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
     done = subprocess.run(
         [*command, sys.executable, "-c", SCRIPT, json.dumps(options)], capture_output=True, text=True, timeout=240,
@@ -119,6 +119,6 @@ def test_two_processes_follow_the_loss_curve_of_one(sampling):
     )
     one = curve(options)
     assert len(one["steps"]) == 15 and one["steps"][-1] < one["steps"][0]
-    np.testing.assert_allclose(two["steps"], one["steps"], rtol=2e-3)
+    np.testing.assert_allclose(two["steps"], one["steps"], rtol=1e-5)
     for name, value in one["weights"].items():
-        np.testing.assert_allclose(two["weights"][name], value, atol=5e-3)
+        np.testing.assert_allclose(two["weights"][name], value, atol=1e-5)

@@ -25,7 +25,7 @@ PROJECT_FILES := setup.cfg setup.py pyproject.toml constraints.txt
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/mcuformer demo
+	$(BIN)/mcuformer demo
 
 test: lint
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)

@@ -42,7 +42,7 @@ def main() -> int:
 
 def measure(folder: Path, json_file: Path | None) -> int:
     print((SPACES / f"{SPACE}.yaml").read_text())
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     for command in COMMANDS:
         command = command.format(space=SPACE, data=DATA)
         print(f"$ mcuformer {command}", flush=True)

@@ -6,6 +6,7 @@ Here boards, convert, run and inspect; the modules cli_* imported below have the
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,8 @@ from mcuformer.errors import ConfigError, McuformerError, ModelError
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit status 2."""
+    # Read when torch is loaded. Threads that wait in a loop make a training many times slower on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except McuformerError as error:

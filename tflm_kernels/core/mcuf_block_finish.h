@@ -10,13 +10,16 @@
 /* acc[i * count + t]: sums of rows o + i, i < row_count, for count tokens, with bias. */
 static inline void mcuf_block_finish(const mcuf_fc_rows* p, int32_t o, int32_t row_count, int32_t count,
                                      const int32_t* acc, const int8_t* residual, int8_t* output, int32_t stride) {
+  const int8_t* gelu = p->gelu_table == NULL ? NULL : p->gelu_table + 128;
+  const int32_t zero_point = p->zero_point;
   for (int32_t i = 0; i < row_count; ++i) {
+    const int32_t multiplier = p->multiplier[o + i], scale = residual == NULL ? 0 : p->residual_scale[o + i];
     for (int32_t t = 0; t < count; ++t) {
       const ptrdiff_t at = (ptrdiff_t)t * stride + o + i;
       int32_t a = acc[i * count + t];
-      if (residual != NULL) a += (int32_t)p->residual_scale[o + i] * residual[at];
-      const int8_t q = mcuf_requantise(a, p->multiplier[o + i], p->zero_point);
-      output[at] = p->gelu_table != NULL ? p->gelu_table[q + 128] : q;
+      if (residual != NULL) a += scale * residual[at];
+      const int8_t q = mcuf_requantise(a, multiplier, zero_point);
+      output[at] = gelu != NULL ? gelu[q] : q;
     }
   }
 }

@@ -7,10 +7,10 @@
 #include "mcuf_types.h"
 
 /* Weights expanded at a time: 4 bytes of stack each for a pair of rows. A microcontroller has 1 KB for a network. */
-#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
-#define MCUF_DOT_PIECE 48
+#if UINTPTR_MAX > UINT32_MAX
+#define MCUF_DOT_PIECE 512
 #else
-#define MCUF_DOT_PIECE 128
+#define MCUF_DOT_PIECE 48
 #endif
 
 static inline void mcuf_expand_s16(const int8_t* source, int32_t count, int16_t* target) {

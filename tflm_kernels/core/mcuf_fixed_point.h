@@ -10,8 +10,17 @@
 #include "mcuf_target.h"
 #include "mcuf_types.h"
 
-/* Saturates to [-128, 127]. Every narrowing to int8 goes through here. */
-static inline int8_t mcuf_sat8(int32_t value) { return (int8_t)(value < -128 ? -128 : value > 127 ? 127 : value); }
+/* Saturates to [-128, 127]. Every narrowing to int8 goes through here. One SSAT on Arm; else in two steps, of which
+ * compilers make no branches: before a ReLU half of the values would take them, at random. */
+static inline int8_t mcuf_sat8(int32_t value) {
+#if MCUF_DSP || MCUF_MVE
+  __asm__("ssat %0, #8, %1" : "=r"(value) : "r"(value));
+  return (int8_t)value;
+#else
+  value = value < -128 ? -128 : value;
+  return (int8_t)(value > 127 ? 127 : value);
+#endif
+}
 
 /* High word of a 64-bit product, rounded half up: (a * b + 2^31) >> 32. One SMMULR on Arm. |result| <= 2^30. */
 static inline int32_t mcuf_mulhi_round(int32_t a, int32_t b) {

@@ -44,7 +44,7 @@ def _embedding(config: SubnetConfig) -> tuple[int, int]:
         return _sum(side * side * inputs * (d + d % 2), 4 * d, 4 * d) + position, 6
     total = position
     for channels in config.conv_channels:
-        total += _sum(9 * inputs * channels, 4 * channels, 4 * channels)
+        total += _sum(*_fully_connected(9 * inputs, channels))
         inputs = channels
     return total, 4 * len(config.conv_channels) + 2
 

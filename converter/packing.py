@@ -10,7 +10,7 @@ from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
 
 PACKINGS = {"rows": ROWS, "pairs": PAIRS}
-_PACKED_OPS = ("InPlaceFC", "DecomposedPatchEmbed")
+_PACKED_OPS = ("InPlaceFC", "DecomposedPatchEmbed", "StemConv")
 _WEIGHTS = 1  # position of their weights
 
 
@@ -29,7 +29,10 @@ def packed(graph: Graph, packing: int) -> Graph:
         if op.kind in _PACKED_OPS and op.output not in left:
             index = op.inputs[_WEIGHTS]
             tensor = graph.tensors[index]
-            data = pack(tensor.data, packing)
+            rows = tensor.data
+            if op.kind == "StemConv":
+                rows = rows.reshape(len(rows), -1)
+            data = pack(rows, packing)
             result.tensors[index] = dataclasses.replace(tensor, data=data, shape=data.shape)
             op = Op(op.kind, op.inputs, op.output, dataclasses.replace(op.options, packing=packing))
         result.ops.append(op)

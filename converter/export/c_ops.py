@@ -88,7 +88,8 @@ def _stem_conv(op: Op, c: Context) -> Call:
     fields = {
         "height": height, "width": width, "in_channels": channels, "out_channels": c.shape(op.output)[-1],
         "pad_value": op.options.pad_value, "zero_point": op.options.zero_point, "act_min": op.options.act_min,
-        "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
+        "packing": op.options.packing, "weights": c.tensor(weights), "bias": c.tensor(bias),
+        "multiplier": c.tensor(multiplier),
         "position": c.tensor(position), "position_scale": c.tensor(position_scale),
     }  # fmt: skip
     text = f"mcuf_stem_conv_s8(&params, {c.address(source)}, {c.address(op.output)}, {c.scratch})"

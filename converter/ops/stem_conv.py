@@ -9,6 +9,7 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
+from mcuformer.converter.ops.packed_weights import ROWS, unpack
 from mcuformer.converter.ops.weights import lower_convolution
 from mcuformer.converter.quantise import Quantisation
 
@@ -23,6 +24,7 @@ class Options:
     zero_point: int  # of the output
     pad_value: int  # int8 value of the input outside the image
     act_min: int  # zero_point for ReLU, -128 for none
+    packing: int = ROWS  # of the weights, a row being all taps of an output
 
 
 def lower(
@@ -46,13 +48,13 @@ def reference(
 ) -> np.ndarray:
     """x int8 [batch, H, W, C] -> int8 [batch, ceil(H/2) * ceil(W/2), out]."""
     batch, height, width, channels = x.shape
-    out = len(weights)
+    weights = unpack(weights, len(bias), options.packing).reshape(len(bias), -1)[:, : 9 * channels]
     rows, columns = (height + 1) // 2, (width + 1) // 2
     padded = np.full((batch, 2 * rows + 1, 2 * columns + 1, channels), options.pad_value, np.int8)
     padded[:, 1 : height + 1, 1 : width + 1] = x
     taps = [padded[:, y : y + 2 * rows : 2, z : z + 2 * columns : 2] for y in range(3) for z in range(3)]
     taps = np.stack(taps, axis=3).reshape(batch, rows * columns, 9 * channels)
-    acc = exact_matmul(taps, weights.reshape(out, -1).T) + bias
+    acc = exact_matmul(taps, weights.T) + bias
     if position is not None:
         acc = acc + position.astype(np.int64) * position_scale
     q = requantise(acc, multiplier, options.zero_point)
@@ -65,6 +67,6 @@ def scratch_bytes(options: Options, tensors) -> int:
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:
     """[1, H', W', out], or tokens [1, H' * W', out] where the position table is added."""
-    (_, height, width, _), (out, *_) = shapes[:2]
+    (_, height, width, _), _, (out,) = shapes[:3]
     rows, columns = (height + 1) // 2, (width + 1) // 2
     return (1, rows, columns, out) if shapes[4] is None else (1, rows * columns, out)

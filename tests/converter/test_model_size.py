@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bound on a model's bytes against real conversions."""
 
+import dataclasses
 import random
 
 import pytest
@@ -30,6 +31,13 @@ def test_a_model_is_never_larger_and_little_smaller(seed):
     model = convert(lively_subnet(config, seed), structured_images(config, 4))
     kilobytes = 1024 * (3 + config.depth)
     assert model.model_bytes <= model_bytes(config) <= model.model_bytes + kilobytes + config.num_classes * 12
+
+
+def test_pairs_of_rows_are_counted():
+    config = dataclasses.replace(TINY, stem="conv", patch_size=8, stem_channels=(5, 7), embed_dim=23)
+    images = structured_images(config, 4)
+    plain, packed = (convert(lively_subnet(config, 0), images, board=board) for board in (None, "nano33ble"))
+    assert plain.model_bytes < packed.model_bytes <= model_bytes(config)
 
 
 def test_long_class_names_are_within_the_bound():

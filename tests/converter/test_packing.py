@@ -14,7 +14,8 @@ from mcuformer.converter.packing import packing_of
 
 ODD_HEADS = dataclasses.replace(TINY, num_heads=3, head_dim=7)
 ODD_EVERYTHING = dataclasses.replace(TINY, embed_dim=23, mlp_ratio=1.7, num_classes=3, rank_ratio=0.3)
-NAMES = {"tiny": TINY, "odd heads": ODD_HEADS, "odd widths": ODD_EVERYTHING}
+CONV = dataclasses.replace(TINY, stem="conv", stem_channels=(5,))
+NAMES = {"tiny": TINY, "odd heads": ODD_HEADS, "odd widths": ODD_EVERYTHING, "convolutions": CONV}
 
 
 def test_the_core_decides():
@@ -27,9 +28,12 @@ def test_the_core_decides():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_logits(name, options):
     config = NAMES[name]
+    if options.get("strips") and config.stem == "conv":
+        pytest.skip("a convolution stem keeps its whole image")
     net, images = lively_subnet(config, 5), structured_images(config, 6, seed=5)
     plain, packed = (convert(net, images[:4], board=board, **options) for board in (None, "nano33ble"))
     assert {getattr(op.options, "packing", None) for op in packed.graph.ops} >= {PAIRS}
+    assert {op.options.packing for op in packed.graph.ops if op.kind == "StemConv"} <= {PAIRS}
     want = plain.reference(images)
     np.testing.assert_array_equal(packed.reference(images), want)
     np.testing.assert_array_equal(Interpreter(packed)(images), want)

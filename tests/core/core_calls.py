@@ -49,7 +49,7 @@ PatchEmbedParams = _struct(
 )  # fmt: skip
 StemConvParams = _struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
-    "*weights", "*bias", "*multiplier", "*position", "*position_scale",
+    "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale",
 )  # fmt: skip
 
 
@@ -251,13 +251,16 @@ def decomposed_patch_embed(image, patch_size, zero_point, weights, bias, multipl
     return output.values((tokens, len(bias)))
 
 
-def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, position=None, position_scale=None):
+def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, position=None, position_scale=None,
+              packing=ROWS):  # fmt: skip
+    """weights int8 [out, 3, 3, in], packed here."""
     height, width, channels = x.shape
     keep: list = []
     params = filled(
         StemConvParams, keep, height=height, width=width, in_channels=channels, out_channels=len(weights),
-        pad_value=pad_value, zero_point=zero_point, act_min=act_min, weights=weights, bias=bias, multiplier=multiplier,
-        position=position, position_scale=position_scale,
+        pad_value=pad_value, zero_point=zero_point, act_min=act_min, packing=packing,
+        weights=pack(weights.reshape(len(weights), -1), packing), bias=bias, multiplier=multiplier, position=position,
+        position_scale=position_scale,
     )  # fmt: skip
     assert check("mcuf_stem_conv_s8", params) == OK
     pixels = ((height + 1) // 2) * ((width + 1) // 2)

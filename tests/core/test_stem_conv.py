@@ -5,23 +5,50 @@ import pytest
 import random_values as rv
 
 from mcuformer.converter.ops import stem_conv
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
+
+SIZES = ((1, 1), (1, 9), (8, 1), (5, 4), (2, 2), (3, 3))  # of the image, pixels; others at random
 
 
-@pytest.mark.parametrize("seed", range(80))
-def test_core_equals_reference(seed):
+def random_case(seed: int) -> dict:
+    """Arguments of core_calls.stem_conv but the packing; each has all weights and sums that occur."""
     rng = np.random.default_rng(seed)
-    height, width = (int(rng.integers(1, 14)) for _ in range(2))
-    channels, out = int(rng.choice([1, 3, 8, 17])), int(rng.choice(rv.WIDTHS))
-    x, weights = rv.int8(rng, height, width, channels), rv.weights(rng, out, 3, 3, channels)
+    height, width = SIZES[seed] if seed < len(SIZES) else (int(rng.integers(1, most)) for most in (14, 27))
+    channels, out = int(rng.choice([1, 2, 3, 5, 8, 17, 60])), int(rng.choice([2, *rv.WIDTHS]))
     bias, multiplier = rv.requantisation(rng, out, 9 * channels)
     pixels = ((height + 1) // 2) * ((width + 1) // 2)
     position = rv.int8(rng, 1, pixels, out) if rng.random() < 0.5 else None
-    factor = None if position is None else rng.integers(1, 32768, out).astype(np.int16)
-    zero_point, pad = rv.zero_point(rng), rv.zero_point(rng)
-    options = stem_conv.Options(zero_point, pad, zero_point if rng.random() < 0.5 else -128)
-    want = stem_conv.reference(options, x[None], weights, bias, multiplier, position, factor)[0]
-    got = core_calls.stem_conv(x, weights, bias, multiplier, zero_point, pad, options.act_min, position, factor)
-    np.testing.assert_array_equal(got, want)
+    zero_point = rv.zero_point(rng)
+    return {
+        "x": rv.int8(rng, height, width, channels), "weights": rv.weights(rng, out, 3, 3, channels), "bias": bias,
+        "multiplier": multiplier, "zero_point": zero_point, "pad_value": rv.zero_point(rng),
+        "act_min": int(rng.choice([-128, zero_point, 127])) if rng.random() < 0.5 else -128, "position": position,
+        "position_scale": None if position is None else rng.integers(1, 32768, out).astype(np.int16),
+    }  # fmt: skip
+
+
+def reference(x, weights, bias, multiplier, zero_point, pad_value, act_min, position, position_scale, packing=ROWS):
+    options = stem_conv.Options(zero_point, pad_value, act_min, packing)
+    return stem_conv.reference(options, x[None], weights, bias, multiplier, position, position_scale)[0]
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_core_equals_reference(seed):
+    case = random_case(seed)
+    want = reference(**case)
+    for packing in (ROWS, PAIRS):
+        got = core_calls.stem_conv(**case, packing=packing)
+        np.testing.assert_array_equal(got, want, err_msg=f"packing {packing}")
+
+
+@pytest.mark.parametrize("seed", range(0, 100, 9))
+def test_reference_reads_every_packing(seed):
+    case = random_case(seed)
+    weights = case["weights"]
+    pairs = pack(weights.reshape(len(weights), -1), PAIRS)
+    inputs = weights[0].size
+    assert pairs.shape == ((len(weights) + 1) // 2, inputs + inputs % 2, 2)
+    np.testing.assert_array_equal(reference(**case | {"weights": pairs}, packing=PAIRS), reference(**case))
 
 
 def test_reference_is_the_convolution():
@@ -47,6 +74,8 @@ def test_reference_is_the_convolution():
         ({"pad_value": 128}, core_calls.VALUE),
         ({"act_min": -129}, core_calls.VALUE),
         ({"weights": None}, core_calls.NULL),
+        ({"packing": 2}, core_calls.VALUE),
+        ({"packing": -1}, core_calls.VALUE),
     ],
 )
 def test_check_refuses(change, status):
@@ -58,3 +87,15 @@ def test_check_refuses(change, status):
     keep: list = []
     params = core_calls.filled(core_calls.StemConvParams, keep, **(values | change))
     assert core_calls.check("mcuf_stem_conv_s8", params) == status
+
+
+def test_check_refuses_pairs_that_are_not_aligned():
+    memory = np.zeros(4 + 2 * 10 * 2, np.int8)
+    keep: list = []
+    values = dict(height=8, width=8, in_channels=1, out_channels=4, act_min=-128, packing=PAIRS)
+    constants = dict(bias=np.zeros(4, np.int32), multiplier=np.zeros(4, np.int32))
+    params = core_calls.filled(core_calls.StemConvParams, keep, **values, **constants)
+    aligned = memory.ctypes.data + -memory.ctypes.data % 4
+    for offset, status in ((0, core_calls.OK), (1, core_calls.VALUE), (2, core_calls.VALUE)):
+        params.weights = aligned + offset
+        assert core_calls.check("mcuf_stem_conv_s8", params) == status

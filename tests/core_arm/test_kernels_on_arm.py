@@ -9,12 +9,12 @@ import pytest
 from arm_tests import ALL, every_machine, needs_tools
 
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
-from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm
+from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, stem_conv
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
 from mcuformer.firmware_ops import OpCase, run_ops
 
 SEEDS = range(24) if ALL else range(2)
-CASES = 30  # in an image
+CASES = 40  # in an image
 
 
 def values(rng, *shape, least=-128):
@@ -71,6 +71,23 @@ def embedding(rng):
     return OpCase.of("DecomposedPatchEmbed", options, {"image": image}, constants)
 
 
+def convolution(rng):
+    height, width = int(rng.choice([1, 2, 3, 5, 8])), int(rng.choice([1, 2, 3, 8, 13, 24, 25]))
+    channels, out = int(rng.choice([1, 2, 3, 5, 7, 16, 32, 57])), int(rng.choice([1, 2, 3, 9, 16]))
+    x, weights = values(rng, 1, height, width, channels), values(rng, out, 9 * channels, least=-127)
+    packing, zero_point = int(rng.choice([ROWS, PAIRS])), int(rng.integers(-128, 128))
+    bias, multiplier = requantisation(rng, out, 9 * channels)
+    if packing == ROWS:
+        weights = weights.reshape(out, 3, 3, channels)
+    constants = {"weights": pack(weights, packing), "bias": bias, "multiplier": multiplier}
+    if rng.random() < 0.5:
+        constants["position"] = values(rng, 1, ((height + 1) // 2) * ((width + 1) // 2), out)
+        constants["position_scale"] = rng.integers(1, 32768, out).astype(np.int16)
+    act_min = int(rng.choice([-128, -128, zero_point]))
+    options = stem_conv.Options(zero_point, int(rng.integers(-128, 128)), act_min, packing)
+    return OpCase.of("StemConv", options, {"input": x}, constants)
+
+
 def attention(rng):
     tokens = int(rng.choice([1, 2, 3, 4, 5, 7, 16, 37, 49]))
     kv_heads, group = int(rng.choice([1, 2])), int(rng.choice([1, 3]))
@@ -97,7 +114,7 @@ def layer_norm(rng):
     return OpCase.of("IntLayerNorm", options, {"input": values(rng, 1, tokens, d)}, constants)
 
 
-KINDS = (fully_connected, embedding, attention, layer_norm)
+KINDS = (fully_connected, embedding, attention, layer_norm, convolution)
 
 
 @needs_tools

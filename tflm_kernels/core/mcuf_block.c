@@ -13,16 +13,18 @@
 #include "mcuf_block_finish.h"
 #include "mcuf_dot.h"
 
+void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {
+  int16_t* target = token->block + (ptrdiff_t)token->index * mcuf_round_up_even(token->k) + at;
+  if (step != 0) {
+    mcuf_expand_s16(source, n, target);
+  } else {
+    for (int32_t i = 0; i < n; ++i) target[i] = *source;
+  }
+}
+
 void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
                      int32_t n) {
-  const int32_t width = mcuf_round_up_even(k);
-  for (int32_t t = 0; t < count; ++t, block += width) {
-    if (source == NULL) {
-      memset(block + at, 0, (size_t)n * sizeof(int16_t));
-    } else {
-      mcuf_expand_s16(source + (ptrdiff_t)t * stride, n, block + at);
-    }
-  }
+  mcuf_block_fill_by_token(block, k, count, source, stride, at, n);
 }
 
 /* Inputs [start, start + n) of rows o and o + 1 as int16. Where there is no second row, the first stands for it. */

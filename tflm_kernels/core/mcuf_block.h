@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inner products of up to four tokens with rows of weights: what the fully connected layers, the patch embedding and
- * the scores of attention are made of. Internal to the core.
+ * Inner products of up to four tokens with rows of weights: what the fully connected layers, the patch embedding, the
+ * convolutions of a stem and the scores of attention are made of. Internal to the core.
  *
  * A block is a copy of those tokens in the form that the core's kernels like best (mcuf_target.h); that copy is also
  * what makes overwriting the tokens safe. */
@@ -22,6 +22,28 @@ static inline int32_t mcuf_block_bytes(int32_t k) {
  * zeros. Parts are filled with rising `at`, up to k. */
 void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
                      int32_t n);
+
+/* One token of a block of count (1 .. 4) tokens. */
+typedef struct {
+  int16_t* block;
+  int32_t k, count;
+  int32_t index; /* 0 .. count - 1 */
+} mcuf_block_token;
+
+/* The same for one token: its values [at, at + n), n at least 1. step 1: one after the other from source; 0: each is
+ * source[0]. */
+void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n);
+
+/* mcuf_block_fill by mcuf_block_fill_token. */
+static inline void mcuf_block_fill_by_token(int16_t* block, int32_t k, int32_t count, const int8_t* source,
+                                            int32_t stride, int32_t at, int32_t n) {
+  static const int8_t zero = 0;
+  mcuf_block_token token = {block, k, count, 0};
+  for (; token.index < count; ++token.index) {
+    const int8_t* values = source == NULL ? &zero : source + (ptrdiff_t)token.index * stride;
+    mcuf_block_fill_token(&token, values, source != NULL, at, n);
+  }
+}
 
 /* Some rows of a fully connected layer; the pointers start at the first of them, an even one where packed in pairs.
  * The arithmetic is told in mcuf_in_place_fc_s8.h. */

@@ -40,40 +40,55 @@ static int32_t chunks_after_first(const unrolled_loop* loop, int32_t words) {
   return (words - loop->before) / round / (loop->chunk / round);
 }
 
+/* An odd value at the end is followed by a 0: what fills an odd k, or what the next part stands over. */
+void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {
+  int16_t* target = token->block;
+  int32_t pair = 2 * token->count, index = token->index; /* pair: from one of the token to its next */
+  if (token->count == 3 && index < 2) {                  /* as 2 and 1 */
+    pair = 4;
+  } else if (token->count == 3) {
+    pair = 2;
+    index = 0;
+    target += 2 * mcuf_round_up_even(token->k);
+  }
+  target += (at >> 1) * pair + 2 * index;
+  int8_t same[4];
+  if (step == 0) {
+    memset(same, *source, sizeof(same));
+    source = same;
+  }
+  if (at % 2 != 0) {
+    target[1] = *source;
+    source += step;
+    target += pair;
+    --n;
+  }
+  for (; n >= 4; n -= 4, source += 4 * step, target += 2 * pair) {
+    target[0] = source[0];
+    target[1] = source[1];
+    target[pair] = source[2];
+    target[pair + 1] = source[3];
+  }
+  for (; n > 0; n -= 2, source += 2 * step, target += pair) {
+    target[0] = source[0];
+    target[1] = n > 1 ? source[1] : 0;
+  }
+}
+
 void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
                      int32_t n) {
-  if (count == 3) {
-    mcuf_block_fill(block, k, 2, source, stride, at, n);
-    mcuf_block_fill(block + 2 * mcuf_round_up_even(k), k, 1, source == NULL ? NULL : source + 2 * (ptrdiff_t)stride,
-                    stride, at, n);
+  if (count < MCUF_TOKEN_BLOCK || source == NULL) {
+    mcuf_block_fill_by_token(block, k, count, source, stride, at, n);
     return;
   }
-  if (count == MCUF_TOKEN_BLOCK && source != NULL && at % 2 == 0) {
-    mcuf_expand4_dsp(source, stride, n, block + (ptrdiff_t)MCUF_TOKEN_BLOCK * at);
-    return;
+  block += (ptrdiff_t)(at / 2) * (2 * MCUF_TOKEN_BLOCK);
+  if (at % 2 != 0) {
+    for (int32_t t = 0; t < count; ++t) block[2 * t + 1] = source[(ptrdiff_t)t * stride];
+    block += 2 * MCUF_TOKEN_BLOCK;
+    ++source;
+    --n;
   }
-  if (count <= 2 && source != NULL && at % 2 == 0) {
-    for (int32_t t = 0; t < count; ++t, source += stride) {
-      int16_t* target = block + (ptrdiff_t)at * count + 2 * t;
-      int32_t i = 0;
-      for (; i + 2 <= n; i += 2, target += 2 * count) {
-        target[0] = source[i];
-        target[1] = source[i + 1];
-      }
-      if (i < n) {
-        target[0] = source[i];
-        target[1] = 0;
-      }
-    }
-    return;
-  }
-  for (int32_t t = 0; t < count; ++t) {
-    for (int32_t i = 0; i < n; ++i) {
-      const int32_t to = at + i;
-      block[((ptrdiff_t)(to / 2) * count + t) * 2 + to % 2] = source == NULL ? 0 : source[(ptrdiff_t)t * stride + i];
-    }
-    if (at + n == k && k % 2 != 0) block[((ptrdiff_t)(k / 2) * count + t) * 2 + 1] = 0;
-  }
+  mcuf_expand4_dsp(source, stride, n, block);
 }
 
 /* At most MCUF_DSP_MOST_WORDS words of `pairs` pairs of rows that lie one behind the other. start: acc, or zeros. */

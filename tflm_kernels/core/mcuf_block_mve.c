@@ -29,22 +29,24 @@ static void dot_1x2(int32_t* acc, const int8_t* token, int32_t k, const int8_t* 
   acc[1] = b;
 }
 
+void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {
+  int8_t* bytes = (int8_t*)token->block;
+  const int32_t k = token->k, whole = k / VECTOR * VECTOR;
+  for (int32_t i = at; i < at + n;) {
+    const int32_t piece = i < whole ? i - i % VECTOR : whole, width = i < whole ? VECTOR : k - whole;
+    const int32_t end = piece + width < at + n ? piece + width : at + n;
+    int8_t* target = token->count == MCUF_TOKEN_BLOCK
+                         ? bytes + (ptrdiff_t)piece * MCUF_TOKEN_BLOCK + token->index * width + (i - piece)
+                         : bytes + (ptrdiff_t)token->index * k + i;
+    const mve_pred16_t lanes = vctp8q((uint32_t)(end - i));
+    vstrbq_p_s8(target, step == 0 ? vdupq_n_s8(*source) : vldrbq_z_s8(source + (i - at), lanes), lanes);
+    i = end;
+  }
+}
+
 void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
                      int32_t n) {
-  int8_t* bytes = (int8_t*)block;
-  const int32_t whole = k / VECTOR * VECTOR;
-  for (int32_t t = 0; t < count; ++t) {
-    const int8_t* token = source == NULL ? NULL : source + (ptrdiff_t)t * stride;
-    for (int32_t i = at; i < at + n;) {
-      const int32_t piece = i < whole ? i - i % VECTOR : whole, width = i < whole ? VECTOR : k - whole;
-      const int32_t end = piece + width < at + n ? piece + width : at + n;
-      int8_t* target = count == MCUF_TOKEN_BLOCK ? bytes + (ptrdiff_t)piece * count + t * width + (i - piece)
-                                                 : bytes + (ptrdiff_t)t * k + i;
-      const mve_pred16_t lanes = vctp8q((uint32_t)(end - i));
-      vstrbq_p_s8(target, token == NULL ? vdupq_n_s8(0) : vldrbq_z_s8(token + (i - at), lanes), lanes);
-      i = end;
-    }
-  }
+  mcuf_block_fill_by_token(block, k, count, source, stride, at, n);
 }
 
 /* Rows packed in pairs are unpacked in pieces on the stack. */

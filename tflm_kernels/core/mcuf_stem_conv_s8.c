@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mcuf_stem_conv_s8.h"
 
+#include <stdbool.h>
+
 #include "mcuf_block.h"
-#include "mcuf_dot.h"
 #include "mcuf_fixed_point.h"
 
 mcuf_status mcuf_stem_conv_s8_check(const mcuf_stem_conv_params* p) {
@@ -11,6 +12,7 @@ mcuf_status mcuf_stem_conv_s8_check(const mcuf_stem_conv_params* p) {
       p->in_channels > 1024 || p->out_channels < 1 || p->out_channels > MCUF_MAX_FEATURES) {
     return MCUF_ERROR_SIZE;
   }
+  if (!mcuf_packing_is_known(p->packing, p->weights)) return MCUF_ERROR_VALUE;
   if (p->zero_point < -128 || p->zero_point > 127 || p->pad_value < -128 || p->pad_value > 127 || p->act_min < -128 ||
       p->act_min > 127) {
     return MCUF_ERROR_VALUE;
@@ -19,23 +21,52 @@ mcuf_status mcuf_stem_conv_s8_check(const mcuf_stem_conv_params* p) {
   return mcuf_check_requantisation(p->bias, p->multiplier, p->out_channels);
 }
 
-int32_t mcuf_stem_conv_s8_scratch_bytes(int32_t in_channels) {
-  return MCUF_TOKEN_BLOCK * MCUF_STEM_TAPS * in_channels * (int32_t)sizeof(int16_t);
+int32_t mcuf_stem_conv_s8_scratch_bytes(int32_t in_channels) { return mcuf_block_bytes(MCUF_STEM_TAPS * in_channels); }
+
+/* An output pixel becomes a token: the 3x3 neighbourhood of input pixel (2 out_y, 2 out_x), of every row of it one run
+ * of input, and padding where that leaves the image. */
+static void gather_pixel(const mcuf_stem_conv_params* p, const int8_t* input, int32_t out_y, int32_t out_x,
+                         const mcuf_block_token* token) {
+  const int32_t c = p->in_channels, row = 3 * c;
+  const int32_t left = out_x == 0 ? c : 0, right = 2 * out_x + 1 < p->width ? 0 : c;
+  const int8_t pad = (int8_t)p->pad_value;
+  for (int32_t tap_y = 0; tap_y < 3; ++tap_y) {
+    const int32_t y = 2 * out_y - 1 + tap_y, at = tap_y * row;
+    if (y < 0 || y >= p->height) {
+      mcuf_block_fill_token(token, &pad, 0, at, row);
+      continue;
+    }
+    const int8_t* run = input + (((ptrdiff_t)y * p->width + 2 * out_x - 1) * c + left);
+    if (left > 0) mcuf_block_fill_token(token, &pad, 0, at, left);
+    mcuf_block_fill_token(token, run, 1, at + left, row - left - right);
+    if (right > 0) mcuf_block_fill_token(token, &pad, 0, at + row - right, right);
+  }
 }
 
-/* The 3x3 neighbourhood around input pixel (2 out_y, 2 out_x) as int16. */
-static void gather_taps(const mcuf_stem_conv_params* p, const int8_t* input, int32_t out_y, int32_t out_x,
-                        int16_t* target) {
-  const int32_t c = p->in_channels;
-  for (int32_t y = 2 * out_y - 1; y <= 2 * out_y + 1; ++y) {
-    for (int32_t x = 2 * out_x - 1; x <= 2 * out_x + 1; ++x, target += c) {
-      if (y >= 0 && y < p->height && x >= 0 && x < p->width) {
-        mcuf_expand_s16(input + ((ptrdiff_t)y * p->width + x) * c, c, target);
-      } else {
-        for (int32_t i = 0; i < c; ++i) target[i] = (int16_t)p->pad_value;
-      }
+/* A block of `count` output pixels, from this one on. */
+static void gather_block(const mcuf_stem_conv_params* p, const int8_t* input, int32_t out_y, int32_t out_x,
+                         int16_t* block, int32_t count) {
+  const int32_t c = p->in_channels, row = 3 * c, k = MCUF_STEM_TAPS * c;
+  const bool padded = out_y == 0 || 2 * out_y + 1 >= p->height || out_x == 0;
+  if (!padded && 2 * (out_x + count - 1) + 1 < p->width) { /* all in one row, and inside: together, which is faster */
+    for (int32_t tap_y = 0; tap_y < 3; ++tap_y) {
+      const int8_t* run = input + ((ptrdiff_t)(2 * out_y - 1 + tap_y) * p->width + 2 * out_x - 1) * c;
+      mcuf_block_fill(block, k, count, run, 2 * c, tap_y * row, row);
     }
+    return;
   }
+  mcuf_block_token token = {block, k, count, 0};
+  for (; token.index < count; ++token.index, ++out_x) {
+    if (2 * out_x >= p->width) {
+      out_x = 0;
+      ++out_y;
+    }
+    gather_pixel(p, input, out_y, out_x, &token);
+  }
+}
+
+static void raise_to(int8_t* values, int32_t count, int32_t least) {
+  for (int32_t i = 0; i < count; ++i) values[i] = values[i] < least ? (int8_t)least : values[i];
 }
 
 mcuf_status mcuf_stem_conv_s8(const mcuf_stem_conv_params* p, const int8_t* input, int8_t* output, void* scratch) {
@@ -45,36 +76,16 @@ mcuf_status mcuf_stem_conv_s8(const mcuf_stem_conv_params* p, const int8_t* inpu
                    (size_t)p->height * (size_t)p->width * (size_t)p->in_channels)) {
     return MCUF_ERROR_OVERLAP;
   }
-  int16_t* taps = (int16_t*)scratch;
+  const mcuf_fc_rows rows = {
+      p->weights, p->packing, k, n, p->zero_point, p->bias, p->multiplier, p->position_scale, NULL,
+  };
+  int16_t* block = (int16_t*)scratch;
   for (int32_t first = 0; first < pixels; first += MCUF_TOKEN_BLOCK) {
-    const int32_t left = pixels - first;
-    const int32_t count = left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK;
-    for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) { /* a short block repeats its last pixel */
-      const int32_t pixel = first + (t < count ? t : count - 1);
-      gather_taps(p, input, pixel / out_width, pixel % out_width, taps + (ptrdiff_t)t * k);
-    }
-    for (int32_t o = 0; o < n; o += 2) {
-      const int32_t pair = o + 1 < n ? 2 : 1;
-      const int8_t* weights = p->weights + (ptrdiff_t)o * k;
-      int32_t acc[8];
-      for (int32_t i = 0; i < 8; ++i) acc[i] = p->bias[o + (i >= 4 ? pair - 1 : 0)];
-      for (int32_t start = 0; start < k; start += MCUF_DOT_PIECE) {
-        const int32_t count = k - start < MCUF_DOT_PIECE ? k - start : MCUF_DOT_PIECE;
-        int16_t rows[2][MCUF_DOT_PIECE];
-        mcuf_expand_s16(weights + start, count, rows[0]);
-        mcuf_expand_s16(weights + (ptrdiff_t)(pair - 1) * k + start, count, rows[1]);
-        mcuf_dot_4x2(taps + start, k, rows[0], rows[1], count, acc);
-      }
-      for (int32_t j = 0; j < pair; ++j) {
-        for (int32_t t = 0; t < count; ++t) {
-          const ptrdiff_t at = (ptrdiff_t)(first + t) * n + o + j;
-          int32_t a = acc[4 * j + t];
-          if (p->position != NULL) a += (int32_t)p->position_scale[o + j] * p->position[at];
-          const int8_t q = mcuf_requantise(a, p->multiplier[o + j], p->zero_point);
-          output[at] = q < p->act_min ? (int8_t)p->act_min : q;
-        }
-      }
-    }
+    const int32_t count = pixels - first < MCUF_TOKEN_BLOCK ? pixels - first : MCUF_TOKEN_BLOCK;
+    const ptrdiff_t at = (ptrdiff_t)first * n;
+    gather_block(p, input, first / out_width, first % out_width, block, count);
+    mcuf_block_fc(&rows, block, count, p->position == NULL ? NULL : p->position + at, output + at, n);
+    if (p->act_min > -128) raise_to(output + at, count * n, p->act_min);
   }
   return MCUF_OK;
 }

@@ -6,10 +6,12 @@
  *   output = max(act_min, sat8(zero_point + mulhi_round(acc, multiplier[o])))
  *
  * Outside the image input is pad_value. act_min = zero_point makes a ReLU. The last one of a stem adds the position
- * table. */
+ * table. Output pixels are gathered in blocks of four tokens of 9 in_channels inputs; what follows is the fully
+ * connected layer of mcuf_in_place_fc_s8.h. */
 #ifndef MCUF_STEM_CONV_S8_H_
 #define MCUF_STEM_CONV_S8_H_
 
+#include "mcuf_packing.h"
 #include "mcuf_types.h"
 
 #ifdef __cplusplus
@@ -25,7 +27,8 @@ typedef struct {
   int32_t pad_value;         /* -128 .. 127 */
   int32_t zero_point;        /* of the output, -128 .. 127 */
   int32_t act_min;           /* -128 .. 127 */
-  const int8_t* weights;     /* [out_channels, 3, 3, in_channels] */
+  int32_t packing;           /* of weights, a row being all taps of an output: MCUF_PACKING_* */
+  const int8_t* weights;     /* [out_channels, 3, 3, in_channels] as packed, pairs 4-byte aligned */
   const int32_t* bias;       /* [out_channels] */
   const int32_t* multiplier; /* [out_channels] */
   const int8_t* position;    /* [out_height * out_width, out_channels], or NULL */
@@ -35,7 +38,7 @@ typedef struct {
 /* Everything the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_stem_conv_s8_check(const mcuf_stem_conv_params* params);
 
-/* Bytes of scratch, 2-byte aligned: the inputs of four output pixels as int16. */
+/* Bytes of scratch, 4-byte aligned: the inputs of four output pixels as int16. */
 MCUF_API int32_t mcuf_stem_conv_s8_scratch_bytes(int32_t in_channels);
 
 /* input [height, width, in_channels], output [ceil(height / 2), ceil(width / 2), out_channels]. No overlap. */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.StemConv: 3x3 convolution with stride 2; see core/mcuf_stem_conv_s8.h.
-//   inputs   x [1,H,W,C] int8; weights [O,3,3,C] int8; bias [O] int32; multiplier [O] int32;
-//            position [1,N,O] int8 or none; position_scale [O] int16, none without position
+//   inputs   x [1,H,W,C] int8; weights [O,3,3,C] int8, in pairs [ceil(O/2),9*C rounded up to even,2]; bias [O] int32;
+//            multiplier [O] int32; position [1,N,O] int8 or none; position_scale [O] int16, none without position
 //   output   [1,ceil(H/2),ceil(W/2),O], or the same as tokens, [1,N,O]
-//   options  zero_point, pad_value, act_min
+//   options  zero_point, pad_value, act_min; packing of the weights, MCUF_PACKING_ROWS where left out
 #include "../core/mcuf_stem_conv_s8.h"
 #include "../mcuformer_ops.h"
 #include "kernel_check.h"
@@ -19,6 +19,7 @@ struct OpData {
   int8_t zero_point;
   int8_t pad_value;
   int8_t act_min;
+  uint8_t packing;
 };
 
 mcuf_stem_conv_params Params(const Context* context, const Node* node, const OpData& data) {
@@ -31,6 +32,7 @@ mcuf_stem_conv_params Params(const Context* context, const Node* node, const OpD
   params.pad_value = data.pad_value;
   params.zero_point = data.zero_point;
   params.act_min = data.act_min;
+  params.packing = data.packing;
   params.weights = Data<int8_t>(Input(context, node, kWeights));
   params.bias = Data<int32_t>(Input(context, node, kBias));
   params.multiplier = Data<int32_t>(Input(context, node, kMultiplier));
@@ -52,7 +54,11 @@ Status Prepare(Context* context, Node* node) {
   } else {
     check.ShapeIs(output, "output", Shape(1, out_height * out_width, out));
   }
-  check.Constant(kWeights, "weights", kInt8, Shape(out, 3, 3, channels));
+  data->packing = check.Packing();
+  const int64_t taps = MCUF_STEM_TAPS * channels;
+  check.Constant(
+      kWeights, "weights", kInt8,
+      data->packing == MCUF_PACKING_PAIRS ? Shape((out + 1) / 2, taps + taps % 2, 2) : Shape(out, 3, 3, channels));
   check.Constant(kBias, "bias", kInt32, Shape(out));
   check.Constant(kMultiplier, "multiplier", kInt32, Shape(out));
   check.OptionalConstant(kPosition, "position", kInt8, Shape(1, out_height * out_width, out));
@@ -63,7 +69,8 @@ Status Prepare(Context* context, Node* node) {
   data->act_min = static_cast<int8_t>(check.Option("act_min", -128, 127));
   if (!check.ok()) return kError;
   const mcuf_stem_conv_params params = Params(context, node, *data);
-  check.Core(mcuf_stem_conv_s8_check(&params), "bias from -2^30 to 2^30, multiplier from 0");
+  check.Core(mcuf_stem_conv_s8_check(&params),
+             "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned");
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
   check.Scratch(mcuf_stem_conv_s8_scratch_bytes(params.in_channels), &data->scratch);
   return check.status();

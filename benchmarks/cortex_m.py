@@ -32,7 +32,7 @@ import table
 from mcuformer import SubnetConfig, convert, firmware, firmware_model, sources
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
-from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm
+from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, stem_conv
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
 from mcuformer.firmware import KB, MACHINES
 from mcuformer.firmware_ops import OpCase, run_ops
@@ -99,6 +99,16 @@ def embedding(size: int, d: int) -> OpCase:
     return OpCase.of("DecomposedPatchEmbed", options, {"image": int8(rng, 1, size, size, 3)}, constants)
 
 
+def convolution(side: int, channels: int, out: int, packing: int) -> OpCase:
+    rng = np.random.default_rng(channels)
+    weights = int8(rng, out, 9 * channels, least=-127)
+    if packing == ROWS:
+        weights = weights.reshape(out, 3, 3, channels)
+    constants = {"weights": pack(weights, packing), **requantisation(rng, out, 9 * channels)}
+    options = stem_conv.Options(-128, -128, -128, packing)
+    return OpCase.of("StemConv", options, {"input": int8(rng, 1, side, side, channels)}, constants)
+
+
 def attention(tokens: int, heads: int, dim: int) -> OpCase:
     rng = np.random.default_rng(tokens + dim)
     head_params = np.stack([int_attention.lower_head(0.1, 0.01, 1.0, 0.3, dim)] * heads)
@@ -140,6 +150,11 @@ def rows() -> list[Row]:
     fc(49, 96, 384, 0.25, (M55,), "(0.32)", packing=ROWS)
     fc(196, 768, 192, 0.16, (M55,), "(0.19)", packing=ROWS)
     found.append(Row("patch embedding 224x224x3, 16 -> 192", embedding(224, 192), 196 * 768 * 192, 0.9, M4_M7, "1.76"))
+    for side, channels, out in ((32, 1, 32), (16, 32, 48), (8, 48, 64)):
+        for packing, machines in ((PAIRS, M4_M7), (ROWS, (M55,))):
+            name = f"StemConv {side}x{side}x{channels}->{out}"
+            case, macs = convolution(side, channels, out, packing), ((side + 1) // 2) ** 2 * 9 * channels * out
+            found.append(Row(name, case, macs, None, machines))
     for tokens, heads, dim in ((49, 3, 32), (49, 3, 64), (196, 1, 32), (196, 1, 64)):
         found.append(
             Row(

@@ -48,12 +48,13 @@ KERNELS = {
     "keys_and_values": ("call", "token", "element", "odd_token"),
     **{f"layer_norm{kind}": ("token", "element") for kind in ("", "_factor", "_other", "_other_factor")},
     "layer_norm_call": ("call",),
-    "stem_conv": ("call", "block", "block_input", "block_pair", "block_pair_input", "output"),
+    "stem_conv": ("call", "pixel", "value", "odd", "edge"),
     "token_mean": ("call", "channel", "element"),
     "gelu": ("call", "element"),
 }  # fmt: skip
 """What is counted of every kernel. Blocks of four, two and one tokens have kernels of their own; a pair is two outputs
-(keys, channels), a word two inputs, a vector 16 inputs or 8 tokens, a piece 64 inputs."""
+(keys, channels), a word two inputs, a vector 16 inputs or 8 tokens, a piece 64 inputs. A convolution of a stem is a
+fully connected layer on its taps, and what gathering them takes more than copying tokens."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,12 @@ def patch_embed(side: int, channels: int, patch: int, outputs: int, packing: int
     return work
 
 
-def stem_conv(side: int, channels: int, outputs: int) -> Work:
-    """StemConv to side x side pixels."""
-    blocks, inputs, pairs = -(-side * side // 4), 9 * channels, (outputs + 1) // 2
-    return Work(
-        "stem_conv", (1, blocks, blocks * inputs, blocks * pairs, blocks * pairs * inputs, side * side * outputs)
-    )
+def stem_conv(side: int, channels: int, outputs: int, packing: int, position: bool) -> list[Work]:
+    """StemConv from side x side pixels. position: with a position table."""
+    rows, inputs = (side + 1) // 2, 9 * channels
+    pixels, edge = rows * rows, rows * (1 + side % 2)  # edge: pixels with padding before or after them
+    counts = (1, pixels, pixels * inputs, pixels * (channels % 2), edge)
+    return [*fully_connected(pixels, inputs, outputs, packing, residual=position), Work("stem_conv", counts)]
 
 
 def keys_and_values(tokens: int, head_dim: int, calls: int) -> Work:
@@ -200,7 +201,7 @@ def work_of(graph: Graph, op: Op) -> list[Work]:
         size = op.options.patch_size
         return patch_embed(height // size, channels, size, output[-1], op.options.packing)
     if op.kind == "StemConv":
-        return [stem_conv(-(-shapes[0][1] // 2), shapes[0][3], output[-1])]
+        return stem_conv(shapes[0][1], shapes[0][3], output[-1], op.options.packing, shapes[4] is not None)
     if op.kind == "IntLayerNorm":
         return layer_norm(output[1], output[-1], shapes[3] is not None)
     if op.kind == "InPlaceFC":
@@ -248,10 +249,10 @@ def _ends_work(config: SubnetConfig, packing: int) -> list[list[Work]]:
     if config.stem == "patch":
         ops.append(patch_embed(config.grid, config.in_channels, config.patch_size, d, packing))
     side, channels = config.image_size, config.in_channels
-    for outputs in config.conv_channels:
-        side = (side + 1) // 2
-        ops.append([stem_conv(side, channels, outputs)])
-        channels = outputs
+    for i, outputs in enumerate(config.conv_channels):
+        position = i + 1 == len(config.conv_channels)
+        ops.append(stem_conv(side, channels, outputs, packing, position))
+        side, channels = (side + 1) // 2, outputs
     return [*ops, layer_norm(n, d, d > 1), [token_mean(n, d)], fully_connected(1, d, config.num_classes, packing)]
 
 

@@ -141,4 +141,4 @@ def test_an_installed_package_has_all_sources(package):
     patterns = settings["options.package_data"][package].split()
     shipped = {path for pattern in patterns for path in folder.glob(pattern)}
     endings = {".c", ".cc", ".h", ".S", ".ld", ".mk", ".json", ".ino", ".properties", ".txt"}
-    assert shipped == {path for path in folder.rglob("*") if path.suffix in endings} and shipped
+    assert shipped == {p for p in folder.rglob("*") if p.suffix in endings or p.name == "LICENSE"} and shipped

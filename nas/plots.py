@@ -70,6 +70,7 @@ def plot_path(result: EvolutionResult, path: str | os.PathLike, title: str) -> N
         best = result.best
         axes.scatter([best.x[0]], [best.x[1]], s=300, facecolors="none", edgecolors="#b03030", label="best")
         axes.set(xlabel="rank ratio (middle of the window)", ylabel="tokens (middle of the window)", title=title)
+        axes.margins(0.15)  # the words beside the dots stay inside
         axes.legend()
 
     _figure(path, draw)

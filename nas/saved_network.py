@@ -20,6 +20,17 @@ def write(path: str | os.PathLike, file_format: str, described: dict, module: nn
     write_whole(path, lambda file: torch.save(content, file))
 
 
+def load(path: str | os.PathLike, kind: str, file_format: str, mend: str) -> dict:
+    """What torch saved of that format, on the CPU, without unpickling code. mend: what to do where it is not that."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        raise ModelError(f"{path}: not a readable {kind} ({type(error).__name__}); {mend}") from error
+    if not isinstance(content, dict) or content.get("format") != file_format:
+        raise ModelError(f"{path}: not an MCUFormer {kind} (format {file_format!r} not found); {mend}")
+    return content
+
+
 def read(path: str | os.PathLike, kind: str, file_format: str, made_by: str) -> dict:
     """The file's content. kind: "subnet" or "supernet"; made_by: the command that makes one. ModelError otherwise."""
     path = Path(path)
@@ -27,14 +38,7 @@ def read(path: str | os.PathLike, kind: str, file_format: str, made_by: str) -> 
         raise ModelError(f"{path}: a folder, not a {kind}.pt")
     if not path.is_file():
         raise ModelError(f"{path}: no such file; make one with `{made_by}`")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files
-        raise ModelError(
-            f"{path}: not a readable {kind}.pt ({type(error).__name__}); train or copy it again"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != file_format:
-        raise ModelError(f"{path}: not an MCUFormer {kind} (format {file_format!r} not found)")
+    content = load(path, f"{kind}.pt", file_format, "train or copy it again")
     if not isinstance(content.setdefault("notes", {}), dict):
         raise ModelError(f"{path}: its notes are a {type(content['notes']).__name__}, not a mapping; save it again")
     return content

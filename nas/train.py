@@ -36,7 +36,7 @@ from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
 from mcuformer.errors import ConfigError, DataError, ModelError
 from mcuformer.files import write_whole
-from mcuformer.nas import augment, distributed
+from mcuformer.nas import augment, distributed, saved_network
 from mcuformer.nas.supernet import SuperNet
 from mcuformer.nas.train_options import TrainOptions
 
@@ -312,16 +312,8 @@ class _Run:
             )
 
     def _read(self, path: Path) -> dict:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for damaged files
-            raise ModelError(
-                f"{path}: not a readable checkpoint ({type(error).__name__}); remove it to train from the start"
-            ) from error
-        if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
-            raise ModelError(
-                f"{path}: not a training checkpoint (format {CHECKPOINT_FORMAT!r} not found); give another file name"
-            )
+        mend = "remove it to train from the start, or give another file name"
+        content = saved_network.load(path, "training checkpoint", CHECKPOINT_FORMAT, mend)
         for part, mine in self._identity().items():
             saved = content.get(part)
             saved = saved if isinstance(saved, dict) else {}

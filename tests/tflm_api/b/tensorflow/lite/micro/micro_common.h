@@ -4,6 +4,6 @@
 
 #include "tensorflow/lite/c/common.h"
 
-#include "../../../../shared/registration.inc"
+#include "../../../../shared/registration_since_2023.inc"
 
 #endif  // MCUF_TESTS_B_MICRO_MICRO_COMMON_H_

@@ -7,7 +7,7 @@
 namespace tflite {
 namespace micro {
 
-#include "../../../../shared/registration.inc"
+#include "../../../../shared/registration_since_2023.inc"
 
 }  // namespace micro
 }  // namespace tflite

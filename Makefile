@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo    the whole way: search space, supernet, search, int8, interpreter
 # make test    lint, then all tests            (PYTEST_ARGS="-k boards" for some of them)
-# make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (Debian: gcc-arm-none-eabi
-#              libnewlib-arm-none-eabi qemu-system-arm); make test takes some of them
+# make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (packages:
+#              debian-packages.txt); make test takes some of them
 # make test-sanitize  the tests of the kernels, which stop at any undefined behaviour or wrong access
 # make tflm-check TFLM_DIR=tree TFLM_LIB=library  exported models in a TFLM that you built with its own Makefile
 #              (TFLM_FLAGS: more compiler flags; MODEL: a .tflite of yours)

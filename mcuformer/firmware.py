@@ -9,6 +9,7 @@ An app has a `main` and what firmware/board.h declares: text out, files, a count
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -22,8 +23,14 @@ from mcuformer.errors import ConfigError, PlanError, ToolchainError
 from mcuformer.sources import firmware_folder
 
 KB = 1024
-PACKAGES = "gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
 COMPILER, SIZE, QEMU = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
+# What a firmware image is built and run with, and Debian's package of each; debian-packages.txt lists the same.
+PACKAGES = {
+    "compiler": "gcc-arm-none-eabi",
+    "C library": "libnewlib-arm-none-eabi",
+    "C++ headers": "libstdc++-arm-none-eabi-newlib",
+    "QEMU": "qemu-system-arm",
+}
 FLAGS = ("-mthumb", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
 HARD = "-mfloat-abi=hard"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
@@ -75,20 +82,41 @@ def get_machine(name: str) -> Machine:
     return MACHINES[name]
 
 
+@functools.cache
 def missing_tools() -> str | None:
-    """None where compiler, C library and QEMU are installed, else one line that says what to install."""
-    missing = [tool for tool in (COMPILER, QEMU) if shutil.which(tool) is None]
-    if COMPILER not in missing:
-        found = subprocess.run([COMPILER, "-print-file-name=libc.a"], capture_output=True, text=True).stdout
-        if os.sep not in found:  # gcc gives the bare name back where there is no such file
-            missing.append("newlib's libc.a")
+    """None where all of PACKAGES are installed, else one line that names each missing piece and its package."""
+    missing = [piece for piece in PACKAGES if not _has(piece)]
     if not missing:
         return None
-    return f"{' and '.join(missing)} not found; on Debian and Ubuntu: apt-get install {PACKAGES}"
+    pieces = ", ".join(f"{_PIECE_NAMES[piece]} ({PACKAGES[piece]})" for piece in missing)
+    packages = " ".join(PACKAGES[piece] for piece in missing)
+    return f"not installed: {pieces}; on Debian and Ubuntu: apt-get install --no-install-recommends {packages}"
+
+
+_PIECE_NAMES = {
+    "compiler": COMPILER, "C library": "newlib's C headers and libc.a", "C++ headers": "the C++ standard headers",
+    "QEMU": QEMU,
+}  # fmt: skip
+
+
+def _has(piece: str) -> bool:
+    if piece in ("compiler", "QEMU"):
+        return shutil.which({"compiler": COMPILER, "QEMU": QEMU}[piece]) is not None
+    if shutil.which(COMPILER) is None:  # then it is the compiler that is missing
+        return True
+    if piece == "C library":
+        found = _run_tool([COMPILER, "-print-file-name=libc.a"]).stdout
+        return os.sep in found and _preprocesses("c", "string.h")  # gcc gives a bare name back where there is no file
+    return _preprocesses("c++", "cstddef")
+
+
+def _preprocesses(language: str, header: str) -> bool:
+    command = [COMPILER, "-x", language, "-E", "-", "-o", os.devnull]
+    return subprocess.run(command, input=f"#include <{header}>\n", text=True, capture_output=True).returncode == 0
 
 
 def require_tools() -> None:
-    """ToolchainError where compiler or QEMU are missing."""
+    """ToolchainError where one of PACKAGES is missing."""
     if missing := missing_tools():
         raise ToolchainError(missing)
 

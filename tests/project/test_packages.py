@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One list of Debian's packages: what the code asks for, what CI installs, what the documents name."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mcuformer import firmware
+
+ROOT = Path(__file__).resolve().parents[2]
+LISTED = [line for line in (ROOT / "debian-packages.txt").read_text().splitlines() if not line.startswith("#")]
+
+
+def test_the_list_is_what_the_code_asks_for():
+    assert set(firmware.PACKAGES.values()) <= set(LISTED)
+
+
+def test_ci_installs_the_list_and_names_no_package_itself():
+    text = (ROOT / ".ci" / "run").read_text()
+    assert "debian-packages.txt" in text
+    assert not re.search(r"arm-none-eabi|qemu-system", text)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_documents_name_every_package_that_simulation_needs(document):
+    text = (ROOT / document).read_text()
+    assert all(package in text for package in firmware.PACKAGES.values())
+
+
+@pytest.mark.parametrize("piece", firmware.PACKAGES)
+def test_a_missing_piece_is_named_with_its_package(piece, monkeypatch):
+    monkeypatch.setattr(firmware, "_has", lambda asked: asked != piece)
+    line = firmware.missing_tools.__wrapped__()
+    assert firmware.PACKAGES[piece] in line and "\n" not in line
+    others = set(firmware.PACKAGES.values()) - {firmware.PACKAGES[piece]}
+    assert not any(re.search(rf"(^| |\(){re.escape(other)}($| |\))", line) for other in others)
+
+
+def test_headers_are_looked_for_by_compiling(monkeypatch):
+    """Where the compiler is there and finds no C++ header, that is the piece which is missing."""
+    monkeypatch.setattr(firmware.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+    found = subprocess.CompletedProcess([], 0, "/usr/lib/libc.a\n", "")
+    monkeypatch.setattr(firmware, "_run_tool", lambda command: found)
+    monkeypatch.setattr(firmware, "_preprocesses", lambda language, header: language == "c")
+    assert "libstdc++-arm-none-eabi-newlib" in firmware.missing_tools.__wrapped__()

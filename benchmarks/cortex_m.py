@@ -29,14 +29,15 @@ import numpy as np
 import stock_network
 import table
 
-from mcuformer import SubnetConfig, convert, firmware, firmware_model, sources
+from mcuformer import SubnetConfig, convert, sources
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
 from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, stem_conv
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
-from mcuformer.firmware import KB, MACHINES
-from mcuformer.firmware_ops import OpCase, run_ops
 from mcuformer.nas import build_subnet
+from mcuformer.simulator import firmware, firmware_model
+from mcuformer.simulator.firmware import KB, MACHINES
+from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
 M4, M7, M55 = "mps2-an386", "mps2-an500", "mps3-an547"
 M4_M7 = (M4, M7)

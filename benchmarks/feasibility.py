@@ -4,7 +4,8 @@
     python benchmarks/feasibility.py --json feasibility.json
 
 Random configs are converted (random weights), and every schedule, strips and staged weights planned in full: head and
-tail, on the host and on a board. Each answer of converter/feasibility.py, from the dimensions alone, must be equal.
+tail, on the host and on a board. Each answer of converter/estimate/feasibility.py, from the dimensions alone, must be
+equal.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import torch
 from rich.progress import track
 
 from mcuformer import SubnetConfig
-from mcuformer.converter import feasibility
-from mcuformer.converter.arena import plan_arena
-from mcuformer.converter.board_arena import board_arena_bytes
 from mcuformer.converter.calibrate import calibrate
+from mcuformer.converter.estimate import feasibility
 from mcuformer.converter.lower import QuantisationOptions, lower
-from mcuformer.converter.staging import staged
-from mcuformer.converter.stream import streamed
-from mcuformer.converter.strips import in_strips
+from mcuformer.converter.memory.arena import plan_arena
+from mcuformer.converter.memory.board_arena import board_arena_bytes
+from mcuformer.converter.passes.staging import staged
+from mcuformer.converter.passes.streamed import streamed
+from mcuformer.converter.passes.strips import in_strips
 from mcuformer.nas import build_subnet
 
 MOST_MS = 0.2

@@ -25,10 +25,10 @@ import table
 import torch
 
 from mcuformer import Interpreter, SubnetConfig, convert
-from mcuformer.converter.arena import plan_arena
-from mcuformer.converter.sizing import sizes
+from mcuformer.converter.estimate.sizing import sizes
+from mcuformer.converter.estimate.stock import stock_arena_bytes
+from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.nas import build_subnet
-from mcuformer.stock import stock_arena_bytes
 
 B = SubnetConfig(**dataclasses.asdict(stock_network.NETWORKS["B"]))
 CONFIGS = {

@@ -29,8 +29,8 @@ from stock_network import NETWORKS, random_weights, structured_images
 
 from mcuformer import Interpreter, SubnetConfig, convert
 from mcuformer.converter.calibrate import to_float
+from mcuformer.converter.estimate.stock import stock_arena_bytes
 from mcuformer.converter.float_vit import FloatViT
-from mcuformer.stock import stock_arena_bytes
 
 NAMES = ("A", "B", "C")
 STOCK_ROUTES = ("keras", "lean_per_tensor")  # a plain port, and the best arrangement found

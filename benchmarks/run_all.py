@@ -20,8 +20,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mcuformer import firmware
 from mcuformer.files import write_bytes
+from mcuformer.simulator import firmware
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"

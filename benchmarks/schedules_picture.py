@@ -16,7 +16,7 @@ import stock_network
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from mcuformer import SubnetConfig, convert
-from mcuformer.converter.memory_plan import Buffer, Problem, Solution, place_scratch
+from mcuformer.converter.memory.plan import Buffer, Problem, Solution, place_scratch
 from mcuformer.nas import build_subnet
 from mcuformer.plots import plot_plans
 

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mcuformer.stock import ROUTES, stock_arena_bytes
+from mcuformer.converter.estimate.stock import ROUTES, stock_arena_bytes
 
 EPSILON = 1e-6
 SIGMOID_SCALE = 1.702  # GELU(x) ~ x * sigmoid(1.702 x)
@@ -73,7 +73,7 @@ NETWORKS = {
     "A": Network(96, 3, 16, 96, 6, 3, 32, 4.0, 10),
     "B": Network(224, 3, 16, 192, 12, 3, 64, 4.0, 1000),
     "C": Network(224, 3, 32, 192, 12, 3, 64, 4.0, 1000),
-    # Small ones, to check the formula in mcuformer/stock.py away from the shapes it was derived on.
+    # Small ones, to check the formula in converter/estimate/stock.py away from the shapes it was derived on.
     "narrow": Network(32, 1, 8, 64, 4, 2, 32, 2.0, 10),
     "attention": Network(64, 3, 8, 64, 4, 4, 16, 2.0, 10),
     "mixed": Network(64, 3, 16, 96, 3, (2, 3, 4), (32, 16, 32), (4.0, 2.0, 3.0), 100),

@@ -12,17 +12,17 @@ import numpy as np
 
 from mcuformer.boards import Board, get_board
 from mcuformer.converter import tflite_file
-from mcuformer.converter.arena import ArenaPlan, plan_arena
-from mcuformer.converter.board_arena import board_arena_bytes
 from mcuformer.converter.calibrate import calibrate, check_images
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import QuantisationOptions, lower
-from mcuformer.converter.packing import packed, packing_of
-from mcuformer.converter.scratch_fit import fill_arena, fit_scratch
-from mcuformer.converter.staging import is_staged, staged, weights_content, weights_info, weights_path
-from mcuformer.converter.stream import streamed
-from mcuformer.converter.strips import check_takes_strips, in_strips
+from mcuformer.converter.memory.arena import ArenaPlan, plan_arena
+from mcuformer.converter.memory.board_arena import board_arena_bytes
+from mcuformer.converter.passes.packing import packed, packing_of
+from mcuformer.converter.passes.scratch import fill_arena, fit_scratch
+from mcuformer.converter.passes.staging import is_staged, staged, weights_content, weights_info, weights_path
+from mcuformer.converter.passes.streamed import streamed
+from mcuformer.converter.passes.strips import check_takes_strips, in_strips
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.files import write_bytes

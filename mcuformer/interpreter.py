@@ -17,11 +17,11 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter import tflite_file
-from mcuformer.converter.arena import plan_arena
 from mcuformer.converter.graph import Graph, to_int8
+from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.ops import OPS
-from mcuformer.converter.staging import is_staged, weights_path, with_weights
-from mcuformer.converter.strips import in_strips, takes_strips
+from mcuformer.converter.passes.staging import is_staged, weights_path, with_weights
+from mcuformer.converter.passes.strips import in_strips, takes_strips
 from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
 
 MOST_ARENA_BYTES = 1 << 31  # a mistake rather than a wish

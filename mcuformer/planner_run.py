@@ -18,8 +18,8 @@ import numpy as np
 from mcuformer import kernel_library
 from mcuformer.converter import tflite_file
 from mcuformer.converter.graph import to_int8
-from mcuformer.converter.staging import with_weights
-from mcuformer.converter.strips import takes_strips
+from mcuformer.converter.passes.staging import with_weights
+from mcuformer.converter.passes.strips import takes_strips
 from mcuformer.errors import DataError, ModelError, ToolchainError
 
 _COMMAND = ("-m", "mcuformer.planner_run")

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 
-from mcuformer.converter.arena import ArenaPlan
-from mcuformer.converter.memory_plan import Problem, Solution
+from mcuformer.converter.memory.arena import ArenaPlan
+from mcuformer.converter.memory.plan import Problem, Solution
 from mcuformer.files import write_whole
 
 STREAM, BRANCH, IMAGE, SCRATCH = "#3b6ea5", "#e0a030", "#7a9e5f", "#bbbbbb"

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mcuformer.boards import Board
-from mcuformer.converter import feasibility, instructions
-from mcuformer.converter.model_size import model_bytes
+from mcuformer.converter.estimate import feasibility, instructions
+from mcuformer.converter.estimate.model_size import model_bytes
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.nas.search_space import SearchSpace
@@ -49,7 +49,7 @@ class Budget:
 
 def cost_of(config: SubnetConfig, board: Board | None = None, strips: bool = False) -> Cost:
     """Arena on the board, or without one in the host's interpreter; the model's bytes, from above; and the predicted
-    instructions of the board's core, or without one of a Cortex-M4 (converter/instructions.py).
+    instructions of the board's core, or without one of a Cortex-M4 (converter/estimate/instructions.py).
 
     strips: the image comes a few rows at a time (convert(..., strips=True)).
     """

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mcuformer import firmware
+from mcuformer.simulator import firmware
 
 ALL = os.environ.get("MCUFORMER_TEST_ARM") == "all"  # `make test-arm`
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mcuformer import SubnetConfig, convert, firmware_model
+from mcuformer import SubnetConfig, convert
 from mcuformer.nas import build_subnet
+from mcuformer.simulator import firmware_model
 
 torch.set_num_threads(1)
 

@@ -11,7 +11,8 @@ from arm_tests import needs_tools
 from conftest import TINY, structured_images
 from test_cli import mcuformer, mistake
 
-from mcuformer import convert, firmware
+from mcuformer import convert
+from mcuformer.simulator import firmware
 
 
 @pytest.fixture(scope="module")

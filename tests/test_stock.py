@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mcuformer.stock import ROUTES, stock_arena_bytes, stock_head_bytes, stock_tail_bytes
+from mcuformer.converter.estimate.stock import ROUTES, stock_arena_bytes, stock_head_bytes, stock_tail_bytes
 
 FIELDS = (
     "image_size",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where every activation and scratch buffer lies in the arena: the planner of converter/memory_plan.py again, for
+// Where every activation and scratch buffer lies in the arena: the planner of converter/memory/plan.py again, for
 // the device. Both give the same plan. No heap, no TFLM.
 #ifndef MCUF_BUFFER_PLACEMENT_H_
 #define MCUF_BUFFER_PLACEMENT_H_

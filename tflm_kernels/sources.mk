@@ -43,5 +43,5 @@ MCUF_TFLM_SRCS = \
 
 # The library that Python loads: the ops again, for the interpreter of the tflite-micro wheel.
 MCUF_HOST_SRCS = $(MCUF_TFLM_SRCS) \
-  host_planner_run.cc \
-  host_plugin.cc
+  host/host_planner_run.cc \
+  host/host_plugin.cc

@@ -17,7 +17,7 @@
 
 #if defined(MCUF_HOST_PLUGIN)
 
-#include "host_abi.h"
+#include "host/host_abi.h"
 
 namespace mcuformer {
 namespace compat {

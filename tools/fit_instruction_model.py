@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fits converter/instruction_coefficients.json to instructions counted in QEMU, and says how good it is.
+"""Fits converter/estimate/instruction_coefficients.json to instructions counted in QEMU, and says how good it is.
 
     python tools/fit_instruction_model.py            # counts generated networks on every core, fits, checks, writes
     python tools/fit_instruction_model.py --counts counts.json   # the same, with counts of an earlier time
@@ -23,17 +23,19 @@ from pathlib import Path
 
 import numpy as np
 
-from mcuformer import QuantisationOptions, SubnetConfig, firmware, firmware_model
-from mcuformer.converter import instructions, staging
+from mcuformer import QuantisationOptions, SubnetConfig
 from mcuformer.converter.calibrate import calibrate
+from mcuformer.converter.estimate import instructions
+from mcuformer.converter.estimate.instructions import COEFFICIENTS, CORES, KERNELS
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.instructions import COEFFICIENTS, CORES, KERNELS
 from mcuformer.converter.lower import lower
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
-from mcuformer.converter.packing import packed
-from mcuformer.converter.stream import streamed
-from mcuformer.firmware import MACHINES
+from mcuformer.converter.passes import staging
+from mcuformer.converter.passes.packing import packed
+from mcuformer.converter.passes.streamed import streamed
 from mcuformer.nas import build_subnet
+from mcuformer.simulator import firmware, firmware_model
+from mcuformer.simulator.firmware import MACHINES
 
 FITTED, CHECKED = 160, 40  # networks
 ALLOWED = 0.05  # of a network's instructions

@@ -21,7 +21,7 @@ from mcuformer.converter.export.c_model import CModel
 from mcuformer.converter.export.folder import kernel_files, licence_file, write_folder
 from mcuformer.converter.export.tflm import KERNELS, TflmModel
 from mcuformer.converter.graph import Graph, to_int8
-from mcuformer.converter.staging import is_staged
+from mcuformer.converter.passes.staging import is_staged
 from mcuformer.errors import ConfigError, DataError
 from mcuformer.files import write_bytes
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mcuformer.boards import Board
-from mcuformer.converter.arena import plan_arena
-from mcuformer.converter.board_arena import board_arena_bytes
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.staging import is_staged
-from mcuformer.converter.stream import streamed
-from mcuformer.converter.strips import in_strips, takes_strips
+from mcuformer.converter.memory.arena import plan_arena
+from mcuformer.converter.memory.board_arena import board_arena_bytes
+from mcuformer.converter.passes.staging import is_staged
+from mcuformer.converter.passes.streamed import streamed
+from mcuformer.converter.passes.strips import in_strips, takes_strips
 from mcuformer.errors import McuformerError, PlanError
 
 

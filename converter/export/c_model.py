@@ -15,16 +15,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcuformer.converter import memory_plan
-from mcuformer.converter.arena import problem_of
 from mcuformer.converter.export import c_project, c_sources, c_text
 from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.export.c_sources import Network
 from mcuformer.converter.export.folder import check_name, core_files, licence_file, write_folder
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.memory_plan import Problem
-from mcuformer.converter.staging import is_staged, weights_content
-from mcuformer.converter.strips import takes_strips
+from mcuformer.converter.memory import plan as memory_plan
+from mcuformer.converter.memory.arena import problem_of
+from mcuformer.converter.memory.plan import Problem
+from mcuformer.converter.passes.staging import is_staged, weights_content
+from mcuformer.converter.passes.strips import takes_strips
 from mcuformer.errors import ConfigError
 
 IMAGE_PLACES = ("arena", "caller")

@@ -67,7 +67,7 @@ def core_files() -> dict[str, str]:
 def kernel_files(prefix: str) -> dict[str, str]:
     """core_files() and the ops around it for TFLM, by their path in an export: prefix/core/..., prefix/kernels/..."""
     root = sources.kernels_folder()
-    headers = [path for path in [*root.glob("*.h"), *root.glob("kernels/*.h")] if not path.name.startswith("host_")]
+    headers = [*root.glob("*.h"), *root.glob("kernels/*.h")]
     paths = [*(root / name for name in sources.listed("MCUF_TFLM_SRCS")), *sorted(headers)]
     glue = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
     return {f"{prefix}/{name}": text for name, text in {**core_files(), **glue}.items()}

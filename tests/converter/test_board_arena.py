@@ -6,7 +6,7 @@ from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import SubnetConfig, convert
 from mcuformer.boards import BOARDS, get_board
-from mcuformer.converter.board_arena import board_arena_bytes
+from mcuformer.converter.memory.board_arena import board_arena_bytes
 from mcuformer.errors import ConfigError
 
 CONV = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=64, depth=4, num_heads=4, stem="conv")

@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import SubnetConfig, convert
-from mcuformer.converter import feasibility
+from mcuformer.converter.estimate import feasibility
 from mcuformer.errors import ConfigError
 
 B = SubnetConfig(image_size=224, embed_dim=192, depth=12, num_classes=1000)

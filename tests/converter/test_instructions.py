@@ -12,11 +12,12 @@ from arm_tests import needs_tools
 from conftest import lively_subnet, structured_images
 from random_networks import random_config
 
-from mcuformer import SubnetConfig, convert, firmware_model
-from mcuformer.converter import instructions
-from mcuformer.converter.macs import op_macs
+from mcuformer import SubnetConfig, convert
+from mcuformer.converter.estimate import instructions
+from mcuformer.converter.estimate.macs import op_macs
 from mcuformer.errors import ConfigError
-from mcuformer.firmware import MACHINES
+from mcuformer.simulator import firmware_model
+from mcuformer.simulator.firmware import MACHINES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import fit_instruction_model  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import SubnetConfig, convert
-from mcuformer.converter.model_size import model_bytes
+from mcuformer.converter.estimate.model_size import model_bytes
 
 
 def random_config(seed: int) -> SubnetConfig:

@@ -10,7 +10,7 @@ from conftest import TINY, lively_subnet, structured_images
 from mcuformer import Interpreter, convert
 from mcuformer.boards import BOARDS
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
-from mcuformer.converter.packing import packing_of
+from mcuformer.converter.passes.packing import packing_of
 
 ODD_HEADS = dataclasses.replace(TINY, num_heads=3, head_dim=7)
 ODD_EVERYTHING = dataclasses.replace(TINY, embed_dim=23, mlp_ratio=1.7, num_classes=3, rank_ratio=0.3)

@@ -4,7 +4,7 @@
 import pytest
 
 from mcuformer import SubnetConfig
-from mcuformer.converter.sizing import _paper_and_stock, part_of, sizes
+from mcuformer.converter.estimate.sizing import _paper_and_stock, part_of, sizes
 
 A = SubnetConfig(image_size=96, patch_size=16, embed_dim=96, depth=6, num_heads=3)
 B = SubnetConfig(image_size=224, patch_size=16, embed_dim=192, depth=12, num_heads=3, num_classes=1000)

@@ -6,7 +6,7 @@ import pytest
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import Interpreter, SubnetConfig, convert, kernel_library
-from mcuformer.converter.staging import traffic, weights_path
+from mcuformer.converter.passes.staging import traffic, weights_path
 from mcuformer.errors import ConfigError, ModelError, PlanError
 
 WIDE = SubnetConfig(image_size=32, in_channels=3, patch_size=4, embed_dim=36, depth=2, num_heads=3, num_classes=7)

@@ -11,7 +11,7 @@ from arm_tests import ALL, every_machine, needs_tools
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
 from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, stem_conv
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
-from mcuformer.firmware_ops import OpCase, run_ops
+from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
 SEEDS = range(24) if ALL else range(2)
 CASES = 40  # in an image

@@ -8,9 +8,9 @@ from conftest import lively_subnet, structured_images
 from random_networks import CONFIGS, random_config
 
 from mcuformer import Interpreter, QuantisationOptions, convert
-from mcuformer.converter import feasibility
-from mcuformer.converter.staging import is_staged, traffic
-from mcuformer.converter.strips import takes_strips
+from mcuformer.converter.estimate import feasibility
+from mcuformer.converter.passes.staging import is_staged, traffic
+from mcuformer.converter.passes.strips import takes_strips
 
 GROUP = 10
 

@@ -14,7 +14,7 @@ from mcuformer import QuantisationOptions, SubnetConfig, convert, sources
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import c_model
 from mcuformer.converter.graph import to_int8
-from mcuformer.converter.staging import is_staged, with_weights
+from mcuformer.converter.passes.staging import is_staged, with_weights
 from mcuformer.errors import ConfigError
 
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from mcuformer import convert
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import tflm
-from mcuformer.converter.staging import is_staged, with_weights
+from mcuformer.converter.passes.staging import is_staged, with_weights
 
 VARIANTS = {
     "streamed": {"schedule": "streamed"},

@@ -4,9 +4,9 @@ import re
 import pytest
 from arm_tests import every_machine, needs_tools
 
-from mcuformer import firmware
 from mcuformer.errors import ConfigError, PlanError, ToolchainError
-from mcuformer.firmware import KB, MACHINES
+from mcuformer.simulator import firmware
+from mcuformer.simulator.firmware import KB, MACHINES
 
 APP = """
 #include "board.h"
@@ -104,14 +104,15 @@ def test_a_fault_and_an_endless_loop_are_errors(tmp_path):
 
 def test_missing_tools_name_the_packages(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        ToolchainError, match="arm-none-eabi-gcc and qemu-system-arm not found.*apt-get install gcc-arm"
-    ):
+    with pytest.raises(ToolchainError, match="arm-none-eabi-gcc .*, qemu-system-arm .*apt-get install gcc-arm"):
         firmware.build([], MACHINES["mps2-an386"], tmp_path)
+    tools = tmp_path / "tools"  # a compiler without headers: it prints the bare name of a library it does not find
+    tools.mkdir()
     for tool in (firmware.COMPILER, firmware.QEMU):
-        (tmp_path / tool).write_text("#!/bin/sh\necho libc.a\n")
-        (tmp_path / tool).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert firmware.missing_tools().startswith("newlib's libc.a not found")
+        (tools / tool).write_text("#!/bin/sh\ncase $1 in -print*) echo libc.a;; *) exit 1;; esac\n")
+        (tools / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/bin")
+    line = firmware.missing_tools()
+    assert line.startswith("not installed: newlib's C headers and libc.a (libnewlib-arm-none-eabi), the C++ standard")
     with pytest.raises(ConfigError, match="'mps2' is unknown; choose one of mps2-an386, mps2-an500, mps3-an547"):
         firmware.get_machine("mps2")

@@ -9,11 +9,12 @@ from arm_tests import ALL, every_machine, needs_tools
 from conftest import TINY, lively_subnet, structured_images
 from random_networks import CONFIGS, random_config
 
-from mcuformer import QuantisationOptions, SubnetConfig, convert, data, firmware_model
+from mcuformer import QuantisationOptions, SubnetConfig, convert, data
 from mcuformer.converter.graph import to_int8
 from mcuformer.errors import PlanError
-from mcuformer.firmware import KB, MACHINES
 from mcuformer.nas import TrainOptions, build_subnet, recipes, train
+from mcuformer.simulator import firmware_model
+from mcuformer.simulator.firmware import KB, MACHINES
 
 BOARDS = {"m4": "stm32h743", "m7": "stm32h743", "m55": "corstone300"}  # large ones whose models are packed alike
 MOST_STACK = 1024  # bytes below the network's function

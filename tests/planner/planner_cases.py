@@ -8,10 +8,10 @@ import ctypes
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter import memory_plan
-from mcuformer.converter.arena import problem_of
 from mcuformer.converter.graph import Graph, Op, Tensor
-from mcuformer.converter.memory_plan import Buffer, Problem, Solution
+from mcuformer.converter.memory import plan as memory_plan
+from mcuformer.converter.memory.arena import problem_of
+from mcuformer.converter.memory.plan import Buffer, Problem, Solution
 from mcuformer.converter.ops import OPS
 
 

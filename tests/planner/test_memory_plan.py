@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from planner_cases import random_problem
 
-from mcuformer.converter.memory_plan import Buffer, Problem, Solution, plan, validate
+from mcuformer.converter.memory.plan import Buffer, Problem, Solution, plan, validate
 from mcuformer.errors import PlanError
 
 
@@ -65,7 +65,7 @@ def test_validate_checks_scratch(scratch_offset, message):
 
 
 def test_a_plan_is_validated_before_it_is_given(monkeypatch):
-    from mcuformer.converter import memory_plan
+    from mcuformer.converter.memory import plan as memory_plan
 
     def refuse(problem, solution):
         raise PlanError("seen")

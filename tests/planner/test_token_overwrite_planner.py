@@ -19,8 +19,9 @@ from planner_cases import (
 )
 
 from mcuformer import convert, kernel_library
-from mcuformer.converter import memory_plan, tflite_file
-from mcuformer.converter.memory_plan import Buffer, Problem, validate
+from mcuformer.converter import tflite_file
+from mcuformer.converter.memory import plan as memory_plan
+from mcuformer.converter.memory.plan import Buffer, Problem, validate
 from mcuformer.converter.ops import OPS, PREFIX
 
 CONFIGS = {

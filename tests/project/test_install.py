@@ -132,12 +132,19 @@ def test_every_requirement_is_pinned():
 
 @pytest.mark.parametrize(
     "package",
-    ["mcuformer.arduino_sources", "mcuformer.firmware_sources", "mcuformer.tflm_kernels", "mcuformer.converter"],
+    [
+        "mcuformer.arduino_sources",
+        "mcuformer.firmware_sources",
+        "mcuformer.tflm_kernels",
+        "mcuformer.converter.estimate",
+    ],
 )
 def test_an_installed_package_has_all_sources(package):
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    folder = ROOT / dict(line.split(" = ") for line in settings["options"]["package_dir"].split("\n") if line)[package]
+    folders = dict(line.split(" = ") for line in settings["options"]["package_dir"].split("\n") if line)
+    parent = max((name for name in folders if f"{package}.".startswith(f"{name}.")), key=len)
+    folder = ROOT / folders[parent] / package.removeprefix(parent).lstrip(".").replace(".", "/")
     patterns = settings["options.package_data"][package].split()
     shipped = {path for pattern in patterns for path in folder.glob(pattern)}
     endings = {".c", ".cc", ".h", ".S", ".ld", ".mk", ".json", ".ino", ".properties", ".txt"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcuformer import firmware
+from mcuformer.simulator import firmware
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTED = [line for line in (ROOT / "debian-packages.txt").read_text().splitlines() if not line.startswith("#")]
@@ -31,8 +31,8 @@ def test_documents_name_every_package_that_simulation_needs(document):
 
 @pytest.mark.parametrize("piece", firmware.PACKAGES)
 def test_a_missing_piece_is_named_with_its_package(piece, monkeypatch):
-    monkeypatch.setattr(firmware, "_has", lambda asked: asked != piece)
-    line = firmware.missing_tools.__wrapped__()
+    monkeypatch.setattr(firmware, "_missing", lambda path: [piece])
+    line = firmware.missing_tools()
     assert firmware.PACKAGES[piece] in line and "\n" not in line
     others = set(firmware.PACKAGES.values()) - {firmware.PACKAGES[piece]}
     assert not any(re.search(rf"(^| |\(){re.escape(other)}($| |\))", line) for other in others)
@@ -44,4 +44,4 @@ def test_headers_are_looked_for_by_compiling(monkeypatch):
     found = subprocess.CompletedProcess([], 0, "/usr/lib/libc.a\n", "")
     monkeypatch.setattr(firmware, "_run_tool", lambda command: found)
     monkeypatch.setattr(firmware, "_preprocesses", lambda language, header: language == "c")
-    assert "libstdc++-arm-none-eabi-newlib" in firmware.missing_tools.__wrapped__()
+    assert firmware._missing.__wrapped__("") == ["C++ headers"]

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * How the weights of a fully connected layer, or of a convolution as one, lie in memory. The file says which packing a
- * layer has; every kernel reads every packing, with the same result bit for bit. converter/packing.py writes them.
+ * layer has; every kernel reads every packing, with the same result bit for bit. converter/passes/packing.py writes them.
  * Weights are -127 .. 127.
  *
  *   rows    int8 [out, in]: for kernels with byte vectors, and the host

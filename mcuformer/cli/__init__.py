@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: mcuformer demo | train | evolve | search | finetune | convert | run | inspect | export | boards.
 
-Here boards, convert, run and inspect; the modules cli_* imported below have the others.
+Here boards, convert, run and inspect; the modules imported below have the others.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from mcuformer import cli_demo, cli_export, cli_nas  # noqa: F401  each adds its commands to the app
-from mcuformer.cli_common import (
+from mcuformer.cli import demo, export, nas  # noqa: F401  each adds its commands to the app
+from mcuformer.cli.common import (
     DataOption,
     JsonOption,
     app,
@@ -94,8 +94,8 @@ def convert(
     """Convert a subnet to an int8 .tflite."""
     from mcuformer.converter.lower import QuantisationOptions
     from mcuformer.converter.model import convert as convert_network
+    from mcuformer.converter.passes.staging import weights_path
     from mcuformer.converter.report import error_report
-    from mcuformer.converter.staging import weights_path
     from mcuformer.nas import load_subnet
 
     check_outputs(output, json_file)
@@ -160,8 +160,9 @@ def run(
     json_file: JsonOption = None,
 ) -> None:
     """Run a model in the official tflite-micro interpreter, or as firmware in QEMU too; prints its top-1."""
-    from mcuformer import cli_firmware, firmware
+    from mcuformer.cli import firmware as cli_firmware
     from mcuformer.interpreter import Interpreter
+    from mcuformer.simulator import firmware
 
     check_outputs(json_file)
     simulate = on is not None or board is not None
@@ -223,11 +224,11 @@ def inspect(
     json_file: JsonOption = None,
 ) -> None:
     """Show a model's ops, tensors, offsets and memory plan."""
-    from mcuformer import cli_instructions
     from mcuformer.boards import get_board
-    from mcuformer.converter import staging
-    from mcuformer.converter.arena import plan_arena
-    from mcuformer.converter.sizing import sizes as part_sizes
+    from mcuformer.cli import instructions as cli_instructions
+    from mcuformer.converter.estimate.sizing import sizes as part_sizes
+    from mcuformer.converter.memory.arena import plan_arena
+    from mcuformer.converter.passes import staging
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.converter.tflite_file import read
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcuformer.converter.arena import ArenaPlan
+from mcuformer.converter.memory.arena import ArenaPlan
 from mcuformer.converter.subnet_config import SubnetConfig
 
 
@@ -15,7 +15,7 @@ class PartSize:
 
     paper  M = h_f w_f + max(h_i w_i, h_o w_o), the weights of one layer counted (MCUFormer, token overwriting)
     ours   the highest address in use, scratch and everything that waits included
-    stock  activations alive at one time with stock tools, where nothing is overwritten (see mcuformer/stock.py)
+    stock  activations alive at one time with stock tools, where nothing is overwritten (see estimate/stock.py)
     """
 
     name: str

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mcuformer import firmware, sources
+from mcuformer import sources
+from mcuformer.converter.estimate.macs import op_macs
 from mcuformer.converter.export import c_model
 from mcuformer.converter.export.c_model import CModel
 from mcuformer.converter.graph import Graph, to_int8
-from mcuformer.converter.macs import op_macs
-from mcuformer.converter.staging import is_staged, weights_content
+from mcuformer.converter.passes.staging import is_staged, weights_content
 from mcuformer.errors import ModelError, ToolchainError
-from mcuformer.firmware import Image, Machine
+from mcuformer.simulator import firmware
+from mcuformer.simulator.firmware import Image, Machine
 
 APP = Path("apps") / "run_model.c"
 STACK_BYTES = 4096  # reserved: the networks use about a quarter, printing the rest

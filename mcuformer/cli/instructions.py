@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from mcuformer.cli_common import out
+from mcuformer.cli.common import out
+from mcuformer.converter.estimate.instructions import op_instructions
+from mcuformer.converter.estimate.macs import op_macs
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.instructions import op_instructions
-from mcuformer.converter.macs import op_macs
 
 
 def add_instructions(graph: Graph, core: str, rows: list[dict]) -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mcuformer import firmware, sources
+from mcuformer import sources
 from mcuformer.converter.export import c_text
 from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.graph import Graph
 from mcuformer.errors import ToolchainError
-from mcuformer.firmware import Machine
+from mcuformer.simulator import firmware
+from mcuformer.simulator.firmware import Machine
 
 PLACES = ("image", "output", "added", "scratch")  # the static buffers of the app
 
@@ -64,7 +65,7 @@ def run_ops(
 
     Outputs stand over the first input where the op allows it. Attention is compared in the columns it writes, q's.
     """
-    from mcuformer.firmware_model import MODEL_FLAGS, core_objects
+    from mcuformer.simulator.firmware_model import MODEL_FLAGS, core_objects
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from mcuformer.cli_common import JsonOption, app, bar, check_outputs, out, run_images, top1_of, write_json
-from mcuformer.cli_nas import describe, split_images, training_bar
+from mcuformer.cli.common import JsonOption, app, bar, check_outputs, out, run_images, top1_of, write_json
+from mcuformer.cli.nas import describe, split_images, training_bar
 from mcuformer.errors import ModelError
 from mcuformer.files import write_bytes
 
@@ -34,6 +34,7 @@ def demo(
     """The whole way: evolve a space, train its supernet, search it, fine-tune, convert, run in the interpreter."""
     from mcuformer import nas
     from mcuformer.boards import get_board
+    from mcuformer.converter.estimate.stock import stock_arena_bytes
     from mcuformer.converter.model import convert
     from mcuformer.data import hold_out, load
     from mcuformer.interpreter import Interpreter
@@ -46,7 +47,6 @@ def demo(
     from mcuformer.nas.search_space import space_yaml
     from mcuformer.nas.space_trainer import SpaceTrainer, tokens_of
     from mcuformer.plots import plot_memory_plan
-    from mcuformer.stock import stock_arena_bytes
 
     start = time.perf_counter()
     names = ("space.yaml", "supernet.pt", "subnet.pt", "model.tflite", "evolution.png", "search.png", "memory_plan.png")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mcuformer.cli_common import JsonOption, app, check_outputs, load_data, out, read_bytes, write_json
+from mcuformer.cli.common import JsonOption, app, check_outputs, load_data, out, read_bytes, write_json
 from mcuformer.errors import ConfigError
 
 KINDS = ("c", "tflm", "arduino")
@@ -100,8 +100,8 @@ def _export_tflm(content: bytes, interpreter, output: Path, name: str, board, fo
 
 
 def _export_arduino(content: bytes, interpreter, output: Path, archive: Path | None, data: str, board, force) -> dict:
-    from mcuformer import firmware
     from mcuformer.converter.export import arduino
+    from mcuformer.simulator import firmware
 
     dataset = load_data(data, "test", interpreter.image_size)
     samples = _samples(dataset, interpreter.class_names, data)
@@ -154,8 +154,8 @@ def _built_size(library, board):
     """The library's network as the Mbed core builds it; None where that cannot be done here."""
     import tempfile
 
-    from mcuformer import arduino_build, firmware
     from mcuformer.converter.export import arduino
+    from mcuformer.simulator import arduino_build, firmware
 
     if firmware.missing_tools() is not None:
         return None

@@ -11,9 +11,9 @@ import numpy as np
 from rich.table import Table
 
 from mcuformer.boards import get_board
-from mcuformer.cli_common import bar, out
+from mcuformer.cli.common import bar, out
 from mcuformer.errors import ConfigError
-from mcuformer.firmware import MACHINES, Machine, get_machine
+from mcuformer.simulator.firmware import MACHINES, Machine, get_machine
 
 IMAGES = 16  # that are run where no --limit says otherwise
 
@@ -45,7 +45,7 @@ def run_on(
     interpreter, images: np.ndarray, machine: Machine, ram_bytes: int, flash_bytes: int
 ) -> tuple[dict, np.ndarray]:
     """Builds and runs the image; prints what it takes. Returns the result for JSON, and the float logits."""
-    from mcuformer import firmware_model
+    from mcuformer.simulator import firmware_model
 
     with tempfile.TemporaryDirectory(prefix="mcuformer-firmware-") as folder, bar("simulating") as update:
         update(0, len(images), "building")

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from mcuformer.converter import staging
 from mcuformer.converter.graph import Graph, Op
+from mcuformer.converter.passes import staging
 
 
 def op_macs(graph: Graph, op: Op) -> int:

@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 
 from mcuformer.boards import get_board
-from mcuformer.cli_common import DataOption, JsonOption, app, bar, check_outputs, load_data, out, write_json
+from mcuformer.cli.common import DataOption, JsonOption, app, bar, check_outputs, load_data, out, write_json
 from mcuformer.errors import ConfigError
 from mcuformer.files import write_bytes
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcuformer.converter import memory_plan
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.memory_plan import Buffer, Problem, Solution, align
+from mcuformer.converter.memory import plan as memory_plan
+from mcuformer.converter.memory.plan import Buffer, Problem, Solution, align
 
 # What the 64-bit interpreter of the tflite-micro wheel keeps in the tail, in bytes (measured; tests compare).
 TAIL_BASE = 488  # the allocators and the graph

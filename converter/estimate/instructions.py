@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mcuformer.converter import staging
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import decomposed_patch_embed, params_blob, streamed_mlp
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
-from mcuformer.converter.stream import block_of, kv_heads_at_once
-from mcuformer.converter.strips import check_takes_strips
+from mcuformer.converter.passes import staging
+from mcuformer.converter.passes.streamed import block_of, kv_heads_at_once
+from mcuformer.converter.passes.strips import check_takes_strips
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 from mcuformer.errors import ConfigError
 
@@ -229,7 +229,7 @@ def work_of(graph: Graph, op: Op) -> list[Work]:
 def config_work(config: SubnetConfig, schedule: str = "streamed", strips: bool = False, packing: int = ROWS) -> list:
     """The kernel calls of every op that convert(..., schedule=schedule, strips=strips) makes of a config: a list each.
 
-    packing: that of a board (mcuformer.converter.packing).
+    packing: that of a board (mcuformer.converter.passes.packing).
     """
     if schedule not in ("overwrite", "streamed"):
         raise ConfigError(f"schedule = {schedule!r}: must be one of overwrite, streamed")

@@ -8,9 +8,9 @@ holds structures of pointers, which are half as large. Sizes below are those of 
 
 from __future__ import annotations
 
-from mcuformer.converter.arena import ArenaPlan
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.memory_plan import ALIGNMENT, align
+from mcuformer.converter.memory.arena import ArenaPlan
+from mcuformer.converter.memory.plan import ALIGNMENT, align
 
 # The tail.
 BASE = 140  # allocators 40, 40 and 8, greedy planner 44, graph 8, as in 2022-04; less before, 132 to 136 since

@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcuformer import firmware
 from mcuformer.boards import Board
-from mcuformer.firmware import MACHINES, Image, Machine
+from mcuformer.simulator import firmware
+from mcuformer.simulator.firmware import MACHINES, Image, Machine
 
 # Of the Mbed cores 4.x: variants/ARDUINO_NANO33BLE and variants/PORTENTA_H7_M7.
 CPU_FLAGS = {

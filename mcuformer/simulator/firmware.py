@@ -82,15 +82,20 @@ def get_machine(name: str) -> Machine:
     return MACHINES[name]
 
 
-@functools.cache
 def missing_tools() -> str | None:
     """None where all of PACKAGES are installed, else one line that names each missing piece and its package."""
-    missing = [piece for piece in PACKAGES if not _has(piece)]
+    missing = _missing(os.environ.get("PATH", ""))
     if not missing:
         return None
     pieces = ", ".join(f"{_PIECE_NAMES[piece]} ({PACKAGES[piece]})" for piece in missing)
     packages = " ".join(PACKAGES[piece] for piece in missing)
-    return f"not installed: {pieces}; on Debian and Ubuntu: apt-get install --no-install-recommends {packages}"
+    return f"not installed: {pieces}; on Debian and Ubuntu: apt-get install {packages}"
+
+
+@functools.cache
+def _missing(path: str) -> list[str]:
+    """The pieces of PACKAGES that are not found on `path`, the value of PATH."""
+    return [piece for piece in PACKAGES if not _has(piece)]
 
 
 _PIECE_NAMES = {

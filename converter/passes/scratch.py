@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcuformer.converter import staging
-from mcuformer.converter.arena import plan_arena, problem_of
 from mcuformer.converter.graph import Graph, Op
-from mcuformer.converter.memory_plan import Problem, align
+from mcuformer.converter.memory.arena import plan_arena, problem_of
+from mcuformer.converter.memory.plan import Problem, align
+from mcuformer.converter.passes import staging
 from mcuformer.errors import PlanError
 
 READ_COST = 128  # what one read costs beside its bytes, in bytes: command, address, the driver's way

@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 
 from mcuformer import kernel_library
-from mcuformer.converter.arena import tail_bytes
-from mcuformer.converter.board_arena import arena_of
-from mcuformer.converter.memory_plan import align
+from mcuformer.converter.memory.arena import tail_bytes
+from mcuformer.converter.memory.board_arena import arena_of
+from mcuformer.converter.memory.plan import align
 from mcuformer.converter.ops import (
     decomposed_patch_embed,
     in_place_fc,
@@ -23,9 +23,9 @@ from mcuformer.converter.ops import (
     streamed_mlp,
     token_mean,
 )
-from mcuformer.converter.staging import least_tile
-from mcuformer.converter.stream import block_of, kv_heads_at_once
-from mcuformer.converter.strips import check_takes_strips
+from mcuformer.converter.passes.staging import least_tile
+from mcuformer.converter.passes.streamed import block_of, kv_heads_at_once
+from mcuformer.converter.passes.strips import check_takes_strips
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 from mcuformer.errors import ConfigError
 

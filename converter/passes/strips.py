@@ -7,7 +7,7 @@ import dataclasses
 
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.ops import decomposed_patch_embed
-from mcuformer.converter.staging import externals_last
+from mcuformer.converter.passes.staging import externals_last
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network costs, from its dimensions alone: arena, bytes of model, multiply-accumulates, instructions."""

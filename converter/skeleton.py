@@ -9,13 +9,12 @@ converter/estimate/; lowering attaches data to the same list. Equal layers share
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mcuformer.converter.ops import (
-    OPS,
     can_be_staged,
     decomposed_patch_embed,
     in_place_fc,
@@ -68,7 +67,7 @@ class Schedule:
 
 
 class Step(NamedTuple):
-    """One op.
+    """One op: of `module`, with all that is known of it.
 
     name    of what it makes, in its part
     dims    of its module's type Dims
@@ -77,27 +76,30 @@ class Step(NamedTuple):
     stream  whether it makes the residual stream
     """
 
-    kind: str
+    module: ModuleType
     name: str
-    dims: tuple
+    dims: Any
     reads: tuple[tuple[int, int], ...] = ((0, -1),)
     stream: bool = False
 
     @property
-    def module(self) -> ModuleType:
-        return OPS[self.kind]
+    def kind(self) -> str:
+        return self.module.NAME
 
 
-@dataclass(frozen=True, eq=False)
 class Part:
     """Ops between two places where only one activation is alive: the embedding, a layer, the head.
 
     input_bytes: of the activation that enters; 0 for an image in strips, which is in no arena. steps: in order; what
-    the last one makes leaves the part.
+    the last one makes leaves the part. folds: what was computed of it, see per_part().
     """
 
-    input_bytes: int
-    steps: tuple[Step, ...]
+    __slots__ = ("folds", "input_bytes", "steps")
+
+    def __init__(self, input_bytes: int, steps: tuple[Step, ...]):
+        self.input_bytes = input_bytes
+        self.steps = steps
+        self.folds: dict[Any, Any] = {}
 
 
 class Skeleton(NamedTuple):
@@ -113,6 +115,22 @@ class Skeleton(NamedTuple):
                 yield prefix + step.name, step
 
 
+Result = TypeVar("Result")
+
+
+def per_part(compute: Callable[..., Result]) -> Callable[..., Result]:
+    """compute(part, *key), done once for a part and a key: the result is kept with the part."""
+
+    @functools.wraps(compute)
+    def kept(part: Part, *key: Any) -> Result:
+        result = part.folds.get((compute, key))
+        if result is None:
+            part.folds[compute, key] = result = compute(part, *key)
+        return result
+
+    return kept
+
+
 def runs_as_factors(rank: int | None, inputs: int, outputs: int) -> bool:
     """Whether a matrix [outputs, inputs] of low rank runs as two factors: only where these are smaller."""
     return rank is not None and rank * (inputs + outputs) < inputs * outputs
@@ -120,12 +138,12 @@ def runs_as_factors(rank: int | None, inputs: int, outputs: int) -> bool:
 
 def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
     """The ops of a network, in order. ConfigError where it cannot be run so."""
-    n, d, packing = config.tokens, config.embed_dim, schedule.packing
+    n, d, packing, fuse_gelu = config.tokens, config.embed_dim, schedule.packing, schedule.fuse_gelu
     staged = schedule.weights == "staged"
     layer_part = _streamed_layer if schedule.name == "streamed" else _overwrite_layer
     parts = [("", _embedding(config, schedule))]
     for i, layer in enumerate(config.layers):
-        parts.append((f"layers.{i}.", layer_part(n, d, layer, packing, staged, schedule.fuse_gelu)))
+        parts.append((f"layers.{i}.", layer_part(n, d, layer, packing, staged, fuse_gelu)))
     parts.append(("", _head(n, d, config.num_classes, packing, staged)))
     return Skeleton(tuple(parts), inputs=0 if schedule.strips else 1)
 
@@ -153,7 +171,7 @@ def _embedding(config: SubnetConfig, schedule: Schedule) -> Part:
     )
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=16384)
 def _patch_embed(
     image: tuple[int, int, int], patch_size: int, embed_dim: int, packing: int, staged: bool, strips: bool
 ) -> Part:
@@ -162,28 +180,28 @@ def _patch_embed(
         dims = decomposed_patch_embed.staged(dims)
     if strips:
         dims = decomposed_patch_embed.in_strips(dims)
-    step = Step("DecomposedPatchEmbed", "embed", dims, stream=True)
+    step = Step(decomposed_patch_embed, "embed", dims, stream=True)
     return Part(0 if strips else decomposed_patch_embed.input_elements(dims), (step,))
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=16384)
 def _conv_stem(image: tuple[int, int, int], conv_channels: tuple[int, ...], packing: int, staged: bool) -> Part:
     height, width, channels = image
     steps: list[Step] = []
     for i, outputs in enumerate(conv_channels):
         last = i + 1 == len(conv_channels)
         dims = stem_conv.Dims(height, width, channels, outputs, packing, last)
-        steps.append(Step("StemConv", "embed" if last else f"stem.{i}", dims, ((0, i - 1),), stream=last))
+        steps.append(Step(stem_conv, "embed" if last else f"stem.{i}", dims, ((0, i - 1),), stream=last))
         height, width, channels = dims.rows, dims.columns, outputs
     return _part(image[0] * image[1] * image[2], steps, staged)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=16384)
 def _head(n: int, d: int, num_classes: int, packing: int, staged: bool) -> Part:
     steps = [
-        Step("IntLayerNorm", "norm", int_layer_norm.Dims(n, d, d > 1)),
-        Step("TokenMean", "mean", token_mean.Dims(n, d), ((0, 0),)),
-        Step("InPlaceFC", "head", in_place_fc.Dims(1, d, num_classes, packing), ((0, 1),)),
+        Step(int_layer_norm, "norm", int_layer_norm.Dims(n, d, d > 1)),
+        Step(token_mean, "mean", token_mean.Dims(n, d), ((0, 0),)),
+        Step(in_place_fc, "head", in_place_fc.Dims(1, d, num_classes, packing), ((0, 1),)),
     ]
     return _part(n * d, steps, staged)
 
@@ -201,41 +219,42 @@ def _around_attention(packing: int, layer: LayerConfig) -> int:
     return ROWS if layer.head_dim % 2 else packing
 
 
-@functools.lru_cache(maxsize=65536)
+@functools.lru_cache(maxsize=16384)
 def _overwrite_layer(n: int, d: int, layer: LayerConfig, packing: int, staged: bool, fuse_gelu: bool) -> Part:
     """Every branch stands above the stream and overwrites itself; the last op of each adds it to the stream."""
     norm, around = int_layer_norm.Dims(n, d, d > 1), _around_attention(packing, layer)
     steps = [
-        Step("IntLayerNorm", "norm1", norm),
-        Step("InPlaceFC", "qkv", in_place_fc.Dims(n, d, layer.qkv_dim, around), ((0, 0),)),
-        Step("IntAttention", "attention",
+        Step(int_layer_norm, "norm1", norm),
+        Step(in_place_fc, "qkv", in_place_fc.Dims(n, d, layer.qkv_dim, around), ((0, 0),)),
+        Step(int_attention, "attention",
              int_attention.Dims(n, layer.num_heads, layer.kv_heads, layer.head_dim), ((0, 1),)),
-        Step("InPlaceFC", "proj", in_place_fc.Dims(n, layer.q_dim, d, around, residual=True), ((0, 2), (5, -1)), True),
-        Step("IntLayerNorm", "norm2", norm, ((0, 3),)),
+        Step(in_place_fc, "proj", in_place_fc.Dims(n, layer.q_dim, d, around, residual=True), ((0, 2), (5, -1)), True),
+        Step(int_layer_norm, "norm2", norm, ((0, 3),)),
     ]  # fmt: skip
     for name, inputs, outputs in _mlp_matrices(d, layer):
         before, gelu, last = len(steps) - 1, name == "fc1", name == "fc2"
         dims = in_place_fc.Dims(n, inputs, outputs, packing, gelu and fuse_gelu, last)
         reads = ((0, before), (5, 3)) if last else ((0, before),)
         own_gelu = gelu and not fuse_gelu
-        steps.append(Step("InPlaceFC", "fc1.pre" if own_gelu else name, dims, reads, last))
+        steps.append(Step(in_place_fc, "fc1.pre" if own_gelu else name, dims, reads, last))
         if own_gelu:
-            steps.append(Step("IntGeLU", name, int_gelu.Dims(n * outputs), ((0, before + 1),)))
+            steps.append(Step(int_gelu, name, int_gelu.Dims(n * outputs), ((0, before + 1),)))
     return _part(n * d, steps, staged)
 
 
-@functools.lru_cache(maxsize=65536)
+@functools.lru_cache(maxsize=16384)
 def _streamed_layer(n: int, d: int, layer: LayerConfig, packing: int, staged: bool, fuse_gelu: bool) -> Part:
     """Both halves in place on the stream."""
-    heads, block, factor = (layer.num_heads, layer.kv_heads, layer.head_dim), block_of(n), d > 1
-    at_once = streamed_attention.kv_heads_at_once(n, d, *heads)
-    attention = streamed_attention.Dims(n, d, *heads, at_once, block, factor, _around_attention(packing, layer))
-    matrices = _mlp_matrices(d, layer)
-    gelu_layer = next(i for i, (name, _, _) in enumerate(matrices) if name == "fc1")
-    sizes = tuple((inputs, outputs) for _, inputs, outputs in matrices)
-    mlp = streamed_mlp.Dims(n, d, sizes, gelu_layer, block, factor, packing)
+    heads, kv_heads, head_dim = layer.num_heads, layer.kv_heads, layer.head_dim
+    at_once, around = (
+        streamed_attention.kv_heads_at_once(n, d, heads, kv_heads, head_dim),
+        _around_attention(packing, layer),
+    )
+    attention = streamed_attention.Dims(n, d, heads, kv_heads, head_dim, at_once, block_of(n), d > 1, around)
+    sizes = tuple([(inputs, outputs) for _, inputs, outputs in _mlp_matrices(d, layer)])
+    mlp = streamed_mlp.Dims(n, d, sizes, len(sizes) // 2 - 1, block_of(n), d > 1, packing)  # GELU: what makes mlp_dim
     steps = [
-        Step("StreamedAttention", "proj", attention, stream=True),
-        Step("StreamedMLP", "fc2", mlp, ((0, 0),), stream=True),
+        Step(streamed_attention, "proj", attention, stream=True),
+        Step(streamed_mlp, "fc2", mlp, ((0, 0),), stream=True),
     ]
     return _part(n * d, steps, staged)

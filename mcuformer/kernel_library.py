@@ -22,16 +22,16 @@ REGISTERER = "RegisterMcuformerOps"
 # MCUFORMER_HOST_LIBRARY: another build of it, such as one with sanitizers (make test-sanitize).
 LIBRARY = Path(os.environ.get("MCUFORMER_HOST_LIBRARY") or Path(__file__).with_name("libmcuformer_host.so"))
 
-# Scratch getters of the core and their number of int32 arguments.
-_SCRATCH_GETTERS = {
-    "mcuf_decomposed_patch_embed_s8_scratch_bytes": 6,
-    "mcuf_decomposed_patch_embed_strips_s8_scratch_bytes": 7,
-    "mcuf_in_place_fc_s8_scratch_bytes": 3,
-    "mcuf_int_attention_s8_scratch_bytes": 2,
-    "mcuf_stem_conv_s8_scratch_bytes": 1,
-    "mcuf_streamed_attention_s8_scratch_bytes": 8,
-    "mcuf_streamed_mlp_s8_scratch_bytes": 4,
-}
+# Scratch getters of the core: all take int32. Without argtypes, which ctypes checks slowly: a search calls them often.
+_SCRATCH_GETTERS = (
+    "mcuf_decomposed_patch_embed_s8_scratch_bytes",
+    "mcuf_decomposed_patch_embed_strips_s8_scratch_bytes",
+    "mcuf_in_place_fc_s8_scratch_bytes",
+    "mcuf_int_attention_s8_scratch_bytes",
+    "mcuf_stem_conv_s8_scratch_bytes",
+    "mcuf_streamed_attention_s8_scratch_bytes",
+    "mcuf_streamed_mlp_s8_scratch_bytes",
+)
 
 
 @functools.cache
@@ -47,10 +47,8 @@ def load() -> ctypes.CDLL:
         )
     try:
         library = ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL)
-        for name, arguments in _SCRATCH_GETTERS.items():
-            function = getattr(library, name)
-            function.argtypes = [ctypes.c_int32] * arguments
-            function.restype = ctypes.c_int32
+        for name in _SCRATCH_GETTERS:
+            getattr(library, name).restype = ctypes.c_int32
         for name in ("mcuf_host_last_error", "mcuf_host_last_log"):
             getattr(library, name).restype = ctypes.c_char_p
         library.mcuf_host_clear_log.restype = None

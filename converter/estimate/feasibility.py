@@ -8,22 +8,21 @@ one step. A norm has a factor tensor unless there is but one channel.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mcuformer.converter.memory.arena import tail_bytes
 from mcuformer.converter.memory.board_arena import arena_of
 from mcuformer.converter.memory.plan import align
-from mcuformer.converter.skeleton import Part, Schedule, Skeleton, skeleton
+from mcuformer.converter.skeleton import Part, Schedule, Skeleton, per_part, skeleton
 from mcuformer.converter.subnet_config import SubnetConfig
 
 
-@dataclass(frozen=True)
-class _Tally:
+class _Tally(NamedTuple):
     """What of a part or a network the arena depends on. head: the most in use in one step; op_data: bytes that each op
     keeps in the tail; tensors: constants and outputs in the file; scratch: buffers."""
 
     head: int
-    op_data: tuple[int, ...]
+    op_data: list[int]
     tensors: int
     scratch: int
 
@@ -34,7 +33,7 @@ def arena_bytes(config: SubnetConfig, schedule: str = "streamed", strips: bool =
     Of the default quantisation; with residual="per-tensor" the plan is some tens of bytes a layer smaller. A 32-bit
     board mostly takes less: board_arena_bytes.
     """
-    network = skeleton(config, Schedule(schedule, strips, weights))
+    network = skeleton(config, _schedule(schedule, strips, weights))
     t = _tally(network)
     return t.head + tail_bytes(t.op_data, t.tensors, t.scratch, network.inputs)
 
@@ -43,7 +42,7 @@ def board_arena_bytes(
     config: SubnetConfig, schedule: str = "streamed", strips: bool = False, weights: str = "xip"
 ) -> int:
     """The same on a 32-bit board: what Model.arena_bytes(board) is after convert(...) with the same arguments."""
-    network = skeleton(config, Schedule(schedule, strips, weights))
+    network = skeleton(config, _schedule(schedule, strips, weights))
     t = _tally(network)
     activations = network.inputs + len(t.op_data)
     return arena_of(t.head, t.op_data, t.tensors, network.inputs, t.scratch, activations)
@@ -56,39 +55,58 @@ def fits(
     return board_arena_bytes(config, schedule, strips, weights) <= sram_bytes
 
 
+@functools.lru_cache
+def _schedule(name: str, strips: bool, weights: str) -> Schedule:
+    return Schedule(name, strips, weights)
+
+
 def _tally(network: Skeleton) -> _Tally:
-    parts = [_tally_of(part) for _, part in network.parts]
-    return _Tally(
-        head=max(part.head for part in parts),
-        op_data=tuple(size for part in parts for size in part.op_data),
-        tensors=network.inputs + sum(part.tensors for part in parts),
-        scratch=sum(part.scratch for part in parts),
-    )
+    head, op_data, tensors, scratch = 0, [], network.inputs, 0
+    for _, part in network.parts:
+        of_part = _tally_of(part)
+        head = max(head, of_part.head)
+        op_data += of_part.op_data
+        tensors += of_part.tensors
+        scratch += of_part.scratch
+    return _Tally(head, op_data, tensors, scratch)
 
 
-@functools.lru_cache(maxsize=65536)
+@per_part
 def _tally_of(part: Part) -> _Tally:
-    scratch = [step.module.scratch_bytes(step.dims) for step in part.steps]
-    return _Tally(
-        head=max(live + align(size) for live, size in zip(_live_bytes(part), scratch, strict=True)),
-        op_data=tuple(step.module.OP_DATA_BYTES for step in part.steps),
-        tensors=sum(len(step.module.constant_bytes(step.dims)) + 1 for step in part.steps),
-        scratch=sum(size > 0 for size in scratch),
-    )
+    sizes = [align(part.input_bytes)]
+    head, op_data, tensors, buffers = 0, [], len(part.steps), 0
+    for (module, _, dims, _, _), (alive, over) in zip(part.steps, _lives(part), strict=True):
+        sizes.append(align(module.output_elements(dims)))
+        scratch = module.scratch_bytes(dims)
+        live = align(scratch)
+        for i in alive:
+            live += sizes[i]
+        if over is not None:
+            live -= min(sizes[over], sizes[-1])
+        head = max(head, live)
+        op_data.append(module.OP_DATA_BYTES)
+        tensors += module.constants(dims)
+        buffers += scratch > 0
+    return _Tally(head, op_data, tensors, buffers)
 
 
-def _live_bytes(part: Part) -> list[int]:
-    """Bytes of activations alive in every step of a part, each rounded up to 16; of two that stand over each other the
-    larger counts."""
-    last_read = {source: at for at, step in enumerate(part.steps) for _, source in step.reads}
-    sizes = {-1: align(part.input_bytes)}
+def _lives(part: Part) -> tuple[tuple[tuple[int, ...], int | None], ...]:
+    """For every step: the activations alive in it, and the one that its output stands over. 0 is what enters the part,
+    i + 1 what step i makes."""
+    return _lives_of(tuple([(step.module.OVERWRITES, step.reads) for step in part.steps]))
+
+
+@functools.lru_cache(maxsize=1024)
+def _lives_of(
+    steps: tuple[tuple[tuple[int, ...], tuple[tuple[int, int], ...]], ...],
+) -> tuple[tuple[tuple[int, ...], int | None], ...]:
+    """steps: OVERWRITES and reads of each."""
+    last_read = {source: at for at, (_, reads) in enumerate(steps) for _, source in reads}
     alive, found = {-1}, []
-    for at, step in enumerate(part.steps):
-        sizes[at] = align(step.module.output_elements(step.dims))
+    for at, (overwrites, reads) in enumerate(steps):
         alive.add(at)
-        ends = {position: source for position, source in step.reads if last_read[source] == at}
-        over = next((ends[position] for position in step.module.OVERWRITES if position in ends), None)
-        shared = 0 if over is None else min(sizes[over], sizes[at])
-        found.append(sum(sizes[i] for i in alive) - shared)
+        ends = {position: source for position, source in reads if last_read[source] == at}
+        over = next((ends[position] for position in overwrites if position in ends), None)
+        found.append((tuple(i + 1 for i in sorted(alive)), None if over is None else over + 1))
         alive -= set(ends.values())
-    return found
+    return tuple(found)

@@ -19,7 +19,7 @@ from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import OPS
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.ops.work import Work
-from mcuformer.converter.skeleton import Part, Schedule, skeleton
+from mcuformer.converter.skeleton import Part, Schedule, per_part, skeleton
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
@@ -75,6 +75,6 @@ def instructions(config: SubnetConfig, core: str, schedule: str = "streamed", st
     return round(sum(_part_instructions(part, core) for _, part in network.parts))
 
 
-@functools.lru_cache(maxsize=65536)
+@per_part
 def _part_instructions(part: Part, core: str) -> float:
     return sum(_instructions(step.module.work(step.dims), core) for step in part.steps)

@@ -8,11 +8,9 @@ names is bounded by figures that hold in the tests (tests/converter/test_model_s
 
 from __future__ import annotations
 
-import functools
-
 from mcuformer.converter.ops.packed_weights import PAIRS
 from mcuformer.converter.ops.params_blob import align
-from mcuformer.converter.skeleton import Part, Schedule, skeleton
+from mcuformer.converter.skeleton import Part, Schedule, per_part, skeleton
 from mcuformer.converter.subnet_config import SubnetConfig
 
 FILE_BYTES = 1280  # identifier, tables, checksum, config
@@ -31,7 +29,7 @@ def model_bytes(config: SubnetConfig) -> int:
     return FILE_BYTES + image + parts + config.num_classes * CLASS_BYTES
 
 
-@functools.lru_cache(maxsize=65536)
+@per_part
 def _part_bytes(part: Part, embed_dim: int) -> int:
     total = 0
     for step in part.steps:

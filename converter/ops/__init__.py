@@ -7,8 +7,8 @@ What it is
     output_shape(options, input_shapes)
 What it costs, from dimensions alone
     Dims (named tuple), dims(options, input_shapes), then of Dims: input_elements, output_elements, weight_elements,
-    constant_bytes (of every constant in the file), scratch_bytes, macs, work (calls of kernels; KERNELS names what is
-    counted of them)
+    constants (how many the file holds), constant_bytes (of each), scratch_bytes, macs, work (calls of kernels; KERNELS
+    names what is counted of them)
 How C calls it
     call(op, context): see c_call.py
 Where it has weights that may be packed or staged

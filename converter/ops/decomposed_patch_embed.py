@@ -144,6 +144,11 @@ def weight_elements(d: Dims) -> int:
     return d.patch_size**2 * d.channels * d.embed_dim
 
 
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 4 + (not d.tile_bytes)
+
+
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every constant in the model file."""
     weights = d.fields * math.prod(row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing))

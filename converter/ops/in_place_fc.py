@@ -109,6 +109,11 @@ def weight_elements(d: Dims) -> int:
     return d.in_features * d.out_features
 
 
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 2 + (not d.tile_bytes) + d.gelu + d.residual
+
+
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every constant in the model file."""
     weights = () if d.tile_bytes else (math.prod(row_bytes_and_rows(d.in_features, d.out_features, d.packing)),)

@@ -64,6 +64,11 @@ def weight_elements(d: Dims) -> int:
     return 0
 
 
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 1
+
+
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every constant in the model file."""
     return (ENTRIES,)

@@ -64,6 +64,11 @@ def weight_elements(d: Dims) -> int:
     return 0
 
 
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 2 + d.factor
+
+
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every constant in the model file: gamma, beta, factor."""
     return (2 * d.features, 4 * d.features, *((d.features,) * d.factor))

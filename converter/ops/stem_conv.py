@@ -87,6 +87,11 @@ def weight_elements(d: Dims) -> int:
     return TAPS * d.channels * d.out_channels
 
 
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 3 + 2 * d.position
+
+
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every constant in the model file."""
     position = (d.position_bytes * output_elements(d), 2 * d.out_channels) if d.position else ()

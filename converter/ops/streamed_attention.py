@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -103,12 +102,17 @@ def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
     )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=65536)
 def kv_heads_at_once(tokens: int, embed_dim: int, num_heads: int, kv_heads: int, head_dim: int) -> int:
     """Key/value heads to make at a time: the number with the least scratch, the larger of equals (fewer passes)."""
-    divisors = [n for n in range(kv_heads, 0, -1) if kv_heads % n == 0]
-    heads, block = (num_heads, kv_heads, head_dim), streamed.block_of(tokens)
-    return min(divisors, key=lambda n: scratch_bytes(Dims(tokens, embed_dim, *heads, n, block)))
+    best, least = kv_heads, None
+    for n in range(kv_heads, 0, -1) if kv_heads > 1 else ():
+        if kv_heads % n == 0:
+            scratch = kernel_library.streamed_attention_scratch_bytes(
+                tokens, streamed.block_of(tokens), embed_dim, num_heads, kv_heads, n, head_dim
+            )
+            if least is None or scratch < least:
+                best, least = n, scratch
+    return best
 
 
 def matrices(d: Dims) -> list[tuple[int, int]]:
@@ -140,6 +144,11 @@ def output_elements(d: Dims) -> int:
 
 def weight_elements(d: Dims) -> int:
     return sum(inputs * outputs for inputs, outputs in matrices(d))
+
+
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 1
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:

@@ -122,6 +122,11 @@ def weight_elements(d: Dims) -> int:
     return sum(inputs * outputs for inputs, outputs in d.layers)
 
 
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 1
+
+
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every constant in the model file: there is one, the params."""
     scalars = 4 * (len(LAYOUT.scalars) + len(d.layers))

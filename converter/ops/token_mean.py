@@ -55,6 +55,11 @@ def weight_elements(d: Dims) -> int:
     return 0
 
 
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 0
+
+
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every constant in the model file: none."""
     return ()

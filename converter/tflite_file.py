@@ -46,9 +46,9 @@ class ModelFile:
 
 
 def _schema():
-    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated
+    from mcuformer.converter import tflite_schema_generated
 
-    return schema_py_generated
+    return tflite_schema_generated
 
 
 def write(graph: Graph, offsets: list[int], info: dict, with_plan: bool = True) -> bytes:
@@ -161,7 +161,7 @@ def read(content: bytes, name: str = "model") -> ModelFile:
 
 def _parse(content: bytes) -> ModelFile:
     s = _schema()
-    model = s.ModelT.InitFromPackedBuf(content, 0)
+    model = s.ModelT.InitFromObj(s.Model.GetRootAs(content))
     (subgraph,) = model.subgraphs
 
     def data_of(index: int) -> bytes | None:

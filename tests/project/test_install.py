@@ -28,6 +28,7 @@ def project(tmp_path):
     (tmp_path / "tflm_kernels" / "core").mkdir(parents=True)
     (tmp_path / "mcuformer").mkdir()
     shutil.copy(ROOT / "setup.py", tmp_path)
+    shutil.copy(ROOT / "mcuformer" / "native.py", tmp_path / "mcuformer")
     (tmp_path / "tflm_kernels" / "sources.mk").write_text(
         "# the sources\nMCUF_CORE_SRCS := \\\n  core/two.c  # half of four\n"
         "MCUF_TFLM_SRCS = four.cc\nMCUF_HOST_SRCS = $(MCUF_TFLM_SRCS) \\\n  empty.cc\n"

@@ -24,7 +24,8 @@ from setuptools.command.build_ext import build_ext
 LIBRARY = "mcuformer.libmcuformer_host"
 # Relative, because setuptools runs this file in the project's folder.
 KERNELS = Path("tflm_kernels")
-COMMON_FLAGS = ["-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+# No -Werror: a compiler newer than this project must not end an install. Tests build with it, by gcc and by clang.
+COMMON_FLAGS = ["-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
 C_COMPILERS = ("C", ["cc", "gcc", "clang"])
 C_FLAGS = ["-std=c99"]
 CXX_FLAGS = ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-DMCUF_HOST_PLUGIN"]

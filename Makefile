@@ -17,9 +17,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-LIBRARY := mcuformer/libmcuformer_host.so
+LIBRARY := $(or $(wildcard mcuformer/libmcuformer_host.dylib),mcuformer/libmcuformer_host.so)
 NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
-PROJECT_FILES := setup.cfg setup.py pyproject.toml constraints.txt
+PROJECT_FILES := setup.cfg setup.py mcuformer/native.py pyproject.toml constraints.txt
 
 .PHONY: demo test test-arm test-sanitize tflm-check lint format bench clean FORCE
 .DELETE_ON_ERROR:

@@ -49,9 +49,9 @@ class ModelFile:
 
 
 def _schema():
-    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated
+    from mcuformer.converter import tflite_schema_generated
 
-    return schema_py_generated
+    return tflite_schema_generated
 
 
 def write(graph: Graph, offsets: Sequence[int], info: dict, with_plan: bool = True) -> bytes:
@@ -187,7 +187,8 @@ def read(content: bytes, name: str = "model") -> ModelFile:
 
 
 def _parse(content: bytes) -> ModelFile:
-    model = _schema().ModelT.InitFromPackedBuf(content, 0)
+    s = _schema()
+    model = s.ModelT.InitFromObj(s.Model.GetRootAs(content))
     metadata = {entry.name.decode(): _data_of(model, entry.buffer) for entry in model.metadata}
     info = json.loads(zlib.decompress(metadata[MODEL_METADATA]))
     if info["format"] != FORMAT:

@@ -32,7 +32,10 @@ def _runtime():
     try:
         from tflite_micro.python.tflite_micro import runtime
     except ImportError as error:
-        raise ToolchainError(f"tflite-micro cannot be imported ({error}): pip install tflite-micro") from error
+        raise ToolchainError(
+            f"the tflite-micro interpreter cannot be imported ({error}): on x86-64 Linux, pip install tflite-micro; it "
+            'has no build for other machines, where Interpreter(model, engine="c") runs the same kernels'
+        ) from error
     return runtime
 
 
@@ -61,14 +64,14 @@ class _Session:
         self, content: bytes, graph: Graph, arena_bytes: int, keep_all: bool = False, weights: bytes | None = None
     ):
         runtime = _runtime()
-        kernel_library.load()
+        registerer = kernel_library.registerer()
         kernel_library.clear_log()
         config = runtime.InterpreterConfig
         with _Captured() as captured:
             try:
                 self._interpreter = runtime.Interpreter.from_bytes(
                     content,
-                    custom_op_registerers=[kernel_library.REGISTERER],
+                    custom_op_registerers=[registerer],
                     arena_size=arena_bytes,
                     intrepreter_config=config.kPreserveAllTensors if keep_all else config.kAllocationRecording,
                 )

@@ -12,7 +12,9 @@ extern "C" {
 #endif
 
 /* Symbols of the core are visible where the core is built as a shared library, so that tests can call them. */
-#if defined(__GNUC__)
+#if defined(_WIN32)
+#define MCUF_API __declspec(dllexport)
+#elif defined(__GNUC__)
 #define MCUF_API __attribute__((visibility("default")))
 #else
 #define MCUF_API

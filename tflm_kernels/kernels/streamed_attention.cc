@@ -23,28 +23,7 @@ struct StreamedAttention {
     return blob.IsWhole(kSectionCount) && blob.Count<int32_t>(kScalars) == kScalarCount;
   }
 
-  static Params Read(const ParamsBlob& blob, int32_t tokens) {
-    const int32_t* scalars = blob.Data<int32_t>(kScalars);
-    Params params;
-    params.tokens = tokens;
-    params.block = scalars[kBlock];
-    params.num_heads = blob.Count<int32_t>(kHeadParams) / MCUF_ATTENTION_HEAD_PARAMS;
-    params.kv_heads = scalars[kKvHeads];
-    params.kv_heads_at_once = scalars[kKvHeadsAtOnce];
-    params.head_dim = scalars[kHeadDim];
-    params.zero_point = scalars[kZeroPoint];
-    params.head_params = blob.Data<int32_t>(kHeadParams);
-    params.norm = blob.LayerNorm(kGamma, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
-    const int32_t packing = scalars[kPacking], tile_bytes = scalars[kTileBytes];
-    int32_t offset = scalars[kWeightsOffset];
-    params.qkv =
-        blob.FullyConnected(kQkvWeights, scalars[kQkvZeroPoint], params.norm.features, packing, tile_bytes, &offset);
-    const int64_t q_width = int64_t{params.num_heads} * params.head_dim;
-    const int32_t proj_in = q_width < 0 || q_width > MCUF_MAX_FEATURES ? 0 : static_cast<int32_t>(q_width);
-    params.proj = blob.FullyConnected(kProjWeights, scalars[kProjZeroPoint], proj_in, packing, tile_bytes, &offset);
-    params.proj.residual_scale = blob.Data<int16_t>(kResidualScale);
-    return params;
-  }
+  static Params Read(const ParamsBlob& blob, int32_t tokens);
 
   static void Check(PrepareCheck* check, const EvalTensor* stream, const ParamsBlob&, const Params&) {
     check->SingleBatch(stream, "stream", 3);
@@ -67,6 +46,29 @@ struct StreamedAttention {
     return mcuf_streamed_attention_s8(&params, stream, scratch);
   }
 };
+
+StreamedAttention::Params StreamedAttention::Read(const ParamsBlob& blob, int32_t tokens) {
+  const int32_t* scalars = blob.Data<int32_t>(kScalars);
+  Params params;
+  params.tokens = tokens;
+  params.block = scalars[kBlock];
+  params.num_heads = blob.Count<int32_t>(kHeadParams) / MCUF_ATTENTION_HEAD_PARAMS;
+  params.kv_heads = scalars[kKvHeads];
+  params.kv_heads_at_once = scalars[kKvHeadsAtOnce];
+  params.head_dim = scalars[kHeadDim];
+  params.zero_point = scalars[kZeroPoint];
+  params.head_params = blob.Data<int32_t>(kHeadParams);
+  params.norm = blob.LayerNorm(kGamma, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
+  const int32_t packing = scalars[kPacking], tile_bytes = scalars[kTileBytes];
+  int32_t offset = scalars[kWeightsOffset];
+  params.qkv =
+      blob.FullyConnected(kQkvWeights, scalars[kQkvZeroPoint], params.norm.features, packing, tile_bytes, &offset);
+  const int64_t q_width = int64_t{params.num_heads} * params.head_dim;
+  const int32_t proj_in = q_width < 0 || q_width > MCUF_MAX_FEATURES ? 0 : static_cast<int32_t>(q_width);
+  params.proj = blob.FullyConnected(kProjWeights, scalars[kProjZeroPoint], proj_in, packing, tile_bytes, &offset);
+  params.proj.residual_scale = blob.Data<int16_t>(kResidualScale);
+  return params;
+}
 
 }  // namespace
 

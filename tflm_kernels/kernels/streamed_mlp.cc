@@ -27,23 +27,7 @@ struct StreamedMlp {
     return layers >= 1 && layers <= MCUF_STREAMED_MLP_MAX_FCS && blob.IsWhole(kFc0Weights + kSectionsOfFc * layers);
   }
 
-  static Params Read(const ParamsBlob& blob, int32_t tokens) {
-    const int32_t* scalars = blob.Data<int32_t>(kScalars);
-    Params params;
-    params.tokens = tokens;
-    params.block = scalars[kBlock];
-    params.norm = blob.LayerNorm(kGamma, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
-    params.fc_count = Layers(blob);
-    int32_t offset = scalars[kWeightsOffset], features = params.norm.features;
-    for (int32_t i = 0; i < params.fc_count; ++i) {
-      params.fcs[i] = blob.FullyConnected(kFc0Weights + kSectionsOfFc * i, scalars[kFc0ZeroPoint + i], features,
-                                          scalars[kPacking], scalars[kTileBytes], &offset);
-      features = params.fcs[i].out_features;
-      if (i == scalars[kGeluLayer]) params.fcs[i].gelu_table = blob.Data<int8_t>(kGeluTable);
-    }
-    params.fcs[params.fc_count - 1].residual_scale = blob.Data<int16_t>(kResidualScale);
-    return params;
-  }
+  static Params Read(const ParamsBlob& blob, int32_t tokens);
 
   static void Check(PrepareCheck* check, const EvalTensor*, const ParamsBlob& blob, const Params& params) {
     const int32_t gelu_layer = blob.Data<int32_t>(kScalars)[kGeluLayer];
@@ -66,6 +50,24 @@ struct StreamedMlp {
     return mcuf_streamed_mlp_s8(&params, stream, scratch);
   }
 };
+
+StreamedMlp::Params StreamedMlp::Read(const ParamsBlob& blob, int32_t tokens) {
+  const int32_t* scalars = blob.Data<int32_t>(kScalars);
+  Params params;
+  params.tokens = tokens;
+  params.block = scalars[kBlock];
+  params.norm = blob.LayerNorm(kGamma, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
+  params.fc_count = Layers(blob);
+  int32_t offset = scalars[kWeightsOffset], features = params.norm.features;
+  for (int32_t i = 0; i < params.fc_count; ++i) {
+    params.fcs[i] = blob.FullyConnected(kFc0Weights + kSectionsOfFc * i, scalars[kFc0ZeroPoint + i], features,
+                                        scalars[kPacking], scalars[kTileBytes], &offset);
+    features = params.fcs[i].out_features;
+    if (i == scalars[kGeluLayer]) params.fcs[i].gelu_table = blob.Data<int8_t>(kGeluTable);
+  }
+  params.fcs[params.fc_count - 1].residual_scale = blob.Data<int16_t>(kResidualScale);
+  return params;
+}
 
 }  // namespace
 

@@ -45,11 +45,9 @@ static inline void mcuf_block_finish(const mcuf_fc_rows* p, int32_t o, int32_t r
 static MCUF_OWN_STACK void mcuf_block_fc_accumulated(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
                                                      const int8_t* residual, int8_t* output, int32_t stride) {
   if (count == MCUF_SPLIT_COUNT) {
-    for (int32_t part = MCUF_FIRST_PART; part > 0; --part) { /* of two, then of one */
-      mcuf_block_fc(p, block, part, residual, output, stride);
-      block += part * mcuf_round_up_even(p->in_features);
-      output += part * (ptrdiff_t)stride;
-      residual = residual == NULL ? NULL : residual + part * (ptrdiff_t)stride;
+    for (int32_t t = 0, part = MCUF_FIRST_PART; t < count; t += part, part = count - t) {
+      mcuf_block_fc(p, block + t * mcuf_round_up_even(p->in_features), part,
+                    residual == NULL ? NULL : residual + t * (ptrdiff_t)stride, output + t * (ptrdiff_t)stride, stride);
     }
     return;
   }

@@ -160,7 +160,8 @@ const Registration* FindCustom(const PythonOpsResolver* resolver, const char* na
 }
 
 bool IsShortString(const char* text) {
-  for (size_t i = 0; i < 256; ++i) {
+  constexpr size_t kMaxLength = 256;
+  for (size_t i = 0; i < kMaxLength; ++i) {
     char c;
     if (!SafeRead(text + i, &c, 1)) return false;
     if (c == '\0') return true;
@@ -269,11 +270,13 @@ bool IsIntArray(const IntArray* array, int max_size) {
 }
 
 bool TensorsLookRight(void* micro_context, const IntArray* tensors) {
+  constexpr int kMaxType = 64, kMaxDimensions = 16;  // above all that a model has
   for (int i = 0; i < tensors->size; ++i) {
     if (tensors->data[i] < 0) continue;
     const EvalTensor* tensor = wheel.get_eval_tensor(micro_context, tensors->data[i]);
     EvalTensor copy;
-    if (!SafeRead(tensor, &copy, sizeof(copy)) || copy.type < 0 || copy.type > 64 || !IsIntArray(copy.dims, 16)) {
+    if (!SafeRead(tensor, &copy, sizeof(copy)) || copy.type < 0 || copy.type > kMaxType ||
+        !IsIntArray(copy.dims, kMaxDimensions)) {
       return false;
     }
   }

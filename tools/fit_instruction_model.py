@@ -108,14 +108,14 @@ def count(seed: int, folder: Path) -> dict[str, list[int]]:
     """Instructions of every op of one network, on every core."""
     found = {}
     for machine in MACHINES.values():
-        graph, image = network(seed, machine.core)
+        graph, image = network(seed, machine.core.key)
         names = [str(i) for i in range(graph.tensors[graph.output].shape[-1])]
         objects = sorted((folder / machine.name).rglob("*.o"))
         with tempfile.TemporaryDirectory(prefix="mcuformer-fit-") as work:
             built = firmware_model.build(
                 graph, names, machine, work, machine.most_ram_bytes, machine.most_flash_bytes, objects
             )
-            found[machine.core] = [op.instructions for op in built.run(image).ops]
+            found[machine.core.key] = [op.instructions for op in built.run(image).ops]
     return found
 
 
@@ -180,7 +180,7 @@ def report(networks: list[list[OpSample]], coefficients: dict) -> tuple[float, d
 def count_all(seeds: list[int], jobs: int) -> dict[int, dict[str, list[int]]]:
     with tempfile.TemporaryDirectory(prefix="mcuformer-core-") as folder:
         for machine in MACHINES.values():
-            firmware_model.core_objects(machine, Path(folder) / machine.name)
+            firmware_model.kernel_objects(machine, Path(folder) / machine.name)
         with ProcessPoolExecutor(jobs) as pool:
             return dict(zip(seeds, pool.map(count, seeds, [Path(folder)] * len(seeds)), strict=True))
 

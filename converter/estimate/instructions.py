@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mcuformer import cores
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import decomposed_patch_embed, params_blob, streamed_mlp
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
@@ -27,10 +28,14 @@ from mcuformer.converter.passes.strips import check_takes_strips
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 from mcuformer.errors import ConfigError
 
-CORES = ("m4", "m7", "m55")
 COEFFICIENTS = Path(__file__).with_name("instruction_coefficients.json")
 PACKINGS = {ROWS: "rows", PAIRS: "pairs"}
-PACKING_OF = {"m4": PAIRS, "m7": PAIRS, "m55": ROWS}  # what a model converted for a board with that core has
+CORES = tuple(core.coefficients for core in cores.CORES.values() if core.coefficients is not None)
+PACKING_OF = {  # what a model converted for a board with that core has
+    core.coefficients: {name: packing for packing, name in PACKINGS.items()}[core.packing]
+    for core in cores.CORES.values()
+    if core.coefficients is not None
+}
 
 _FULLY_CONNECTED = (
     "call", "block", "input", "vector", "pair", "pair_word", "pair_vector", "pair_tail", "pair_piece", "odd",

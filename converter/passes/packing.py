@@ -15,8 +15,8 @@ _WEIGHTS = 1  # position of their weights
 
 
 def packing_of(board: Board | None) -> int:
-    """What a board's core likes best: pairs on Cortex-M4 and M7, else rows."""
-    return PAIRS if board is not None and board.core.startswith(("Cortex-M4", "Cortex-M7")) else ROWS
+    """What a board's core likes best (mcuformer/cores.py); rows without a board."""
+    return ROWS if board is None else PACKINGS[board.core.packing]
 
 
 def packed(graph: Graph, packing: int) -> Graph:

@@ -111,7 +111,7 @@ def _export_arduino(content: bytes, interpreter, output: Path, archive: Path | N
     if archive is not None:
         arduino.write_zip(library, archive)
     if built is None:
-        why = firmware.missing_tools() or f"Arduino has no Mbed core for {board.core}"
+        why = firmware.missing_tools() or f"Arduino has no Mbed core for {board.core.name}"
         out.print(f"not built: {why}")
         out.print(
             f"arena {library.plain.arena_bytes:,} bytes of RAM, constants {library.plain.constant_bytes:,} of flash"

@@ -54,14 +54,14 @@ def test_a_config_predicts_what_its_graph_does():
 @needs_tools
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_within_5_percent_of_networks_it_was_not_fitted_on(machine, tmp_path):
-    objects = firmware_model.core_objects(machine, tmp_path / "core")
+    objects = firmware_model.kernel_objects(machine, tmp_path / "kernels")
     for name, config in CHECKED.items():
         images = structured_images(config, 1)
         for schedule in ("streamed", "overwrite"):
-            model = convert(lively_subnet(config, 1), images, schedule=schedule, board=BOARDS[machine.core])
+            model = convert(lively_subnet(config, 1), images, schedule=schedule, board=BOARDS[machine.core.key])
             built = firmware_model.build(model.graph, model.class_names, machine, tmp_path / name, objects=objects)
             counted = built.run(images).instructions
-            guess = instructions.instructions(config, machine.core, schedule)
+            guess = instructions.instructions(config, machine.core.key, schedule)
             assert abs(guess / counted - 1) < 0.05, f"{name} {schedule}: {guess} for {counted}"
 
 

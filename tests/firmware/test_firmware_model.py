@@ -46,10 +46,10 @@ def trained():
 @needs_tools
 @every_machine
 def test_a_trained_network(machine, trained, shared, tmp_path):
-    model, images = trained(machine.core)
+    model, images = trained(machine.core.key)
     built, run = check(model, images, machine, shared, tmp_path)
     assert run.macs == recipes.NETWORK_CONFIG.macs
-    assert built.image.flash_bytes > built.exported.constant_bytes > 100 * KB
+    assert built.program.flash_bytes > built.exported.constant_bytes > 100 * KB
     assert [op.op for op in run.ops] == [op.kind for op in model.graph.ops]
     assert all(op.instructions > 0 for op in run.ops)
 
@@ -72,7 +72,7 @@ def test_random_networks(seed, machine, shared, tmp_path):
         variants[seed % 2] = {**variants[seed % 2], "weights": "staged"}
     for i, options in enumerate(variants):
         if (seed + i) % 4:  # else with rows of weights, which every core takes too
-            options = {**options, "board": BOARDS[machine.core]}
+            options = {**options, "board": BOARDS[machine.core.key]}
         model = convert(net, images[:1], **options)
         check(model, images, machine, shared, tmp_path / str(i), f"seed {seed} {options}: {config}")
 
@@ -84,7 +84,7 @@ def test_network_a_fits_a_cortex_m4_of_256_kb_and_a_larger_one_says_by_how_much_
     images = structured_images(A, 2)
     model = convert(lively_subnet(A, 3), images, board="nano33ble")
     built, run = check(model, images, machine, shared, tmp_path / "a")
-    assert built.image.static_bytes + built.image.stack_bytes <= 256 * KB
+    assert built.program.static_bytes + built.program.stack_bytes <= 256 * KB
     assert run.macs == A.macs
     wide = dataclasses.replace(A, embed_dim=192, num_heads=6)
     large = convert(lively_subnet(wide, 3), structured_images(wide, 2))
@@ -103,5 +103,5 @@ def test_strips_take_no_memory_for_the_image(shared, tmp_path):
     net = lively_subnet(config, 1)
     whole, _ = check(convert(net, images), images, machine, shared, tmp_path / "whole")
     strips, _ = check(convert(net, images, strips=True), images, machine, shared, tmp_path / "strips")
-    assert whole.image.static_bytes > 64 * 64 > strips.image.static_bytes
-    assert whole.exported.arena_bytes <= whole.image.static_bytes < whole.exported.arena_bytes + 256
+    assert whole.program.static_bytes > 64 * 64 > strips.program.static_bytes
+    assert whole.exported.arena_bytes <= whole.program.static_bytes < whole.exported.arena_bytes + 256

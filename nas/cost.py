@@ -124,10 +124,10 @@ def check_reachable(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], bu
     for _ in range(RANDOM_TRIES):
         if budget.admits(cost(config := space.sample(rng))):
             return [config]
-    least = {name: min(found.of(name) for found in costs.values()) for name, _ in budget.limits()}
+    smallest = {name: min(found.of(name) for found in costs.values()) for name, _ in budget.limits()}
     raise PlanError(
         "no subnet found that meets all limits at once, though each alone can be met: the smallest have "
-        + ", ".join(f"{value:,} {NAMES[name]}" for name, value in least.items())
+        + ", ".join(f"{value:,} {NAMES[name]}" for name, value in smallest.items())
         + "; raise a budget, or add smaller choices to the space"
     )
 

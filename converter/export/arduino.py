@@ -106,7 +106,7 @@ def _samples(source: Source, data: str) -> Samples:
         )
     first = {int(label): i for i, label in reversed(list(enumerate(dataset.labels)))}
     chosen = [first[label] for label in sorted(first)[:TEST_IMAGES]]
-    return Samples(dataset.images[chosen], [source.class_names[dataset.labels[i]] for i in chosen])
+    return Samples(dataset.images[np.array(chosen)], [source.class_names[dataset.labels[i]] for i in chosen])
 
 
 def _built(made: ArduinoLibrary, board: Board) -> tuple[Program | None, str]:

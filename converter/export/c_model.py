@@ -68,7 +68,7 @@ def export(
     ConfigError where the folder is not empty and not force.
     """
     generated = generate(graph, class_names, name, image)
-    files = {**generated.sources, **core_files()}
+    files: dict[str, str | bytes] = {**generated.sources, **core_files()}
     compiled = [*generated.c_files, *(path for path in files if path.startswith("core/") and not path.endswith(".h"))]
     files["Makefile"] = c_project.makefile(name, compiled)
     files["CMakeLists.txt"] = c_project.cmake(name, compiled)
@@ -146,7 +146,7 @@ class _Plan:
         problem, tensors = problem_of(graph)
         outside = {graph.output} if keep_image else {graph.output, *graph.inputs}
         kept = [i for i, tensor in enumerate(tensors) if tensor not in outside]
-        place = {old: new for new, old in enumerate(kept)}
+        place: dict[int | None, int] = {old: new for new, old in enumerate(kept)}
         buffers = tuple(
             dataclasses.replace(problem.buffers[i], overwrites=place.get(problem.buffers[i].overwrites)) for i in kept
         )

@@ -18,7 +18,9 @@ from mcuformer.simulator.firmware import MACHINES, Machine, get_machine
 IMAGES = 16  # that are run where no --limit says otherwise
 
 
-def choose_machine(on: str | None, board: str | None, ram_bytes: int | None, flash_bytes: int | None):
+def choose_machine(
+    on: str | None, board: str | None, ram_bytes: int | None, flash_bytes: int | None
+) -> tuple[Machine, int, int]:
     """The machine, and the limits of RAM and flash: as given, else the board's, else the machine's."""
     machine = None if on is None else get_machine(on)
     if board is not None:
@@ -39,6 +41,8 @@ def choose_machine(on: str | None, board: str | None, ram_bytes: int | None, fla
         ram_bytes = limits.sram_bytes if ram_bytes is None else ram_bytes
         if flash_bytes is None and limits.flash_bytes is not None:
             flash_bytes = limits.flash_bytes
+    if machine is None:
+        raise ConfigError("nothing to run on: give --on or --board")
     ram_bytes = machine.ram_bytes if ram_bytes is None else ram_bytes
     flash_bytes = machine.flash_bytes if flash_bytes is None else flash_bytes
     for option, size in (("--ram-bytes", ram_bytes), ("--flash-bytes", flash_bytes)):

@@ -226,7 +226,7 @@ def run(program: Program, folder: str | os.PathLike | None = None, timeout: floa
     ToolchainError where it ends in a fault, or not at all.
     """
     require_tools()
-    command = [
+    command: list[str | os.PathLike] = [
         program.machine.emulator, "-M", program.machine.name, "-display", "none", "-monitor", "none", "-serial", "null",
         "-semihosting-config", "enable=on,target=native", "-icount", "shift=6", "-kernel", program.path.resolve(),
     ]  # fmt: skip

@@ -116,7 +116,9 @@ def _app(cases: Sequence[OpCase]) -> str:
             constants.append("static " + c_text.array(c_name, values))
             return c_name
 
-        call = call_of(op, Context(graph, constant, lambda i, names=names: names[i], "scratch", "NULL"))
+        call = call_of(op, Context(graph, constant, names.__getitem__, "scratch", "NULL"))
+        if call.params is None:
+            raise ToolchainError(f"{op.kind}: has no parameters; an op of firmware needs some")
         kind, fields = call.params
         reads = "".join(
             f"  if (board_read(file, {names[tensor]}, {value.size}) != 0) return 2;\n"

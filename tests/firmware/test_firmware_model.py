@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from arm_tests import ALL, every_machine, needs_tools
+from arm_tests import ALL, LARGE_BOARD, every_machine, needs_tools
 from conftest import TINY, lively_subnet, structured_images
 from random_networks import CONFIGS, random_config
 
@@ -16,7 +16,6 @@ from mcuformer.nas import TrainOptions, build_subnet, recipes, train
 from mcuformer.simulator import firmware_model
 from mcuformer.simulator.firmware import KB, MACHINES
 
-BOARDS = {"m4": "stm32h743", "m7": "stm32h743", "m55": "corstone300"}  # large ones whose models are packed alike
 MOST_STACK = 1024  # bytes below the network's function
 A = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=6, num_heads=3, head_dim=32)
 STRIPS = {"schedule": "streamed", "strips": True}
@@ -39,14 +38,13 @@ def trained():
     training, test = data.load("fashion-mnist", "train", limit=512), data.load("fashion-mnist", "test", limit=8)
     net = build_subnet(recipes.NETWORK_CONFIG, 0)
     train(net, training, TrainOptions(epochs=1, seed=0))
-    boards = {"m4": "nano33ble", "m7": "stm32f746", "m55": "corstone300"}
-    return lambda core: (convert(net, training.images[:64], board=boards[core]), test.images)
+    return lambda core: (convert(net, training.images[:64], board=LARGE_BOARD[core.packing]), test.images)
 
 
 @needs_tools
 @every_machine
 def test_a_trained_network(machine, trained, shared, tmp_path):
-    model, images = trained(machine.core.key)
+    model, images = trained(machine.core)
     built, run = check(model, images, machine, shared, tmp_path)
     assert run.macs == recipes.NETWORK_CONFIG.macs
     assert built.program.flash_bytes > built.exported.constant_bytes > 100 * KB
@@ -72,7 +70,7 @@ def test_random_networks(seed, machine, shared, tmp_path):
         variants[seed % 2] = {**variants[seed % 2], "weights": "staged"}
     for i, options in enumerate(variants):
         if (seed + i) % 4:  # else with rows of weights, which every core takes too
-            options = {**options, "board": BOARDS[machine.core.key]}
+            options = {**options, "board": LARGE_BOARD[machine.core.packing]}
         model = convert(net, images[:1], **options)
         check(model, images, machine, shared, tmp_path / str(i), f"seed {seed} {options}: {config}")
 

@@ -12,8 +12,8 @@ What each row runs, all from the same random weights, calibration and test image
     onnxruntime  the float network exported to ONNX: as it is, and quantised by ONNX Runtime's own tools
     torch        the float network
 
-XNNPACK, ONNX Runtime and PyTorch are made for CPUs of this size: they pick code for the vector unit they find and take the
-memory that makes them fast. Ours are the microcontroller's kernels, compiled for any x86-64, in a small arena.
+XNNPACK, ONNX Runtime and PyTorch are made for CPUs of this size: they pick code for the vector unit they find, and take
+memory for speed. Ours are the microcontroller's kernels, compiled for any x86-64, in a small arena.
 
 All of them run each image in turn, so that a busy machine slows all alike. A cosine compares the logits with those of
 the float32 network; stock networks replace GELU and are compared with a float network that does the same.

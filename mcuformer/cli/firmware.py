@@ -54,13 +54,22 @@ def choose_machine(
 def run_on(
     interpreter, images: np.ndarray, machine: Machine, ram_bytes: int, flash_bytes: int
 ) -> tuple[dict, np.ndarray]:
-    """Builds and runs the firmware; prints what it takes. Returns the result for JSON, and the float logits."""
+    """Builds and runs the firmware, its weights packed for the machine's core; prints what it takes.
+
+    Returns the result for JSON, and the float logits.
+    """
+    from mcuformer.converter.repack import repacked_graph
     from mcuformer.simulator import firmware_model
 
     with tempfile.TemporaryDirectory(prefix="mcuformer-firmware-") as folder, bar("simulating") as update:
         update(0, len(images), "building")
         built = firmware_model.build(
-            interpreter.graph, interpreter.class_names, machine, Path(folder), ram_bytes, flash_bytes
+            repacked_graph(interpreter.graph, machine.core),
+            interpreter.class_names,
+            machine,
+            Path(folder),
+            ram_bytes,
+            flash_bytes,
         )
         result = built.run(images, progress=update)
     program = built.program

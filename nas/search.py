@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mcuformer.checks import whole
+from mcuformer.converter.pixels import to_float
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
 from mcuformer.errors import ConfigError
@@ -26,7 +28,7 @@ from mcuformer.nas.cost import Budget, Cost, check_reachable
 from mcuformer.nas.predictor import Predictor
 from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.supernet import SuperNet
-from mcuformer.nas.train import check_fit, to_input
+from mcuformer.nas.train import check_fit
 
 FORMAT = "mcuformer.search/1"
 TRIES = 200  # candidates drawn for each one that is wanted in the first generation,
@@ -58,17 +60,9 @@ class SearchOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("population", 1),
-            ("generations", 0),
-            ("parents", 1),
-            ("children", 1),
-            ("drawn", 1),
-            ("seed", 0),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{name} = {value!r}: must be a whole number from {least}")
+        least_of = {"population": 1, "generations": 0, "parents": 1, "children": 1, "drawn": 1, "seed": 0}
+        for name, least in least_of.items():
+            whole(name, getattr(self, name), least)
         if not isinstance(self.mutation, float | int) or not 0 < self.mutation <= 1:
             raise ConfigError(f"mutation = {self.mutation!r}: must be a number above 0, at most 1")
         if self.objective not in ("accuracy", "front"):
@@ -292,5 +286,5 @@ class HeldOutAccuracy:
     def __call__(self, config: SubnetConfig) -> float:
         with torch.inference_mode():
             parts = zip(self.images, self.labels, strict=True)
-            correct = sum(int((self.supernet(to_input(x), config).argmax(1) == y).sum()) for x, y in parts)
+            correct = sum(int((self.supernet(to_float(x), config).argmax(1) == y).sum()) for x, y in parts)
         return correct / sum(map(len, self.labels))

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import yaml
 
+from mcuformer.checks import is_number, is_whole, whole
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
@@ -88,9 +89,9 @@ class SearchSpace:
                 if name == "kv_heads" and choice == "all":
                     continue
                 if name in ("mlp_ratio", "rank_ratio"):
-                    if not _is_number(choice):
+                    if not is_number(choice):
                         raise ConfigError(f"{name}: {_plain(choice)!r} is not a number; give a list of numbers")
-                elif not _is_whole(choice):
+                elif not is_whole(choice, 1):
                     raise ConfigError(f"{name}: {_plain(choice)!r} is not a whole number from 1; give a list of them")
             if len(set(value)) < len(value):
                 raise ConfigError(f"{name} = {_plain(value)!r}: the same choice twice; leave one out")
@@ -108,7 +109,7 @@ class SearchSpace:
 
     def _check_stem(self) -> None:
         channels = self.stem_channels
-        if channels is not None and not (isinstance(channels, tuple) and all(map(_is_whole, channels))):
+        if channels is not None and not (isinstance(channels, tuple) and all(map(_is_positive, channels))):
             raise ConfigError(f"stem_channels = {_plain(channels)!r}: give a list of whole numbers from 1")
         if self.stem != "conv":
             return
@@ -252,9 +253,7 @@ class SearchSpace:
         _check_keys(values, fields, "")
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         for name in ("image_size", "in_channels", "num_classes", "head_dim"):
-            value = values[name]
-            if not _is_whole(value):
-                raise ConfigError(f"{name} = {_plain(value)!r}: must be a whole number from 1")
+            whole(name, _plain(values[name]), 1)
         if values.get("evolution") is not None:
             values["evolution"] = _evolution(values["evolution"], values)
         space = cls(**values)
@@ -267,12 +266,8 @@ class SearchSpace:
 CHOICES = ("patch_size", "embed_dim", "depth", "num_heads", "kv_heads", "mlp_ratio", "rank_ratio")
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_positive(value: object) -> bool:
+    return is_whole(value, 1)
 
 
 def _inner_convolutions(patch_size: int) -> int:
@@ -315,11 +310,11 @@ def _evolution(values, space: dict) -> EvolutionRange:
         raise ConfigError(f"evolution: {error}; see nas/spaces for one that is right") from error
     if space.get("rank_ratio") is None:
         raise ConfigError("evolution without rank_ratio: give the space the rank ratios it starts with")
-    if len(made.window) != 2 or not all(map(_is_whole, made.window)):
+    if len(made.window) != 2 or not all(map(_is_positive, made.window)):
         raise ConfigError(f"evolution.window = {_plain(made.window)}: must be two whole numbers from 1")
     for name, legal, words in (
-        ("rank_ratio", _is_number, "numbers"),
-        ("patch_size", _is_whole, "whole numbers from 1"),
+        ("rank_ratio", is_number, "numbers"),
+        ("patch_size", _is_positive, "whole numbers from 1"),
     ):
         axis, width = getattr(made, name), made.window[name == "patch_size"]
         if not all(map(legal, axis)):
@@ -328,10 +323,10 @@ def _evolution(values, space: dict) -> EvolutionRange:
             raise ConfigError(
                 f"evolution.{name} = {list(axis)}: must rise and hold at least the window's {width} values"
             )
-    if len(made.threshold) != 2 or not all(_is_number(h) and 0 < h < math.inf for h in made.threshold):
+    if len(made.threshold) != 2 or not all(is_number(h) and 0 < h < math.inf for h in made.threshold):
         raise ConfigError(f"evolution.threshold = {_plain(made.threshold)}: must be two numbers above 0")
     for place in made.start:
-        if len(place) != 2 or not all(isinstance(at, int) and not isinstance(at, bool) for at in place):
+        if len(place) != 2 or not all(map(is_whole, place)):
             raise ConfigError(f"evolution.start: {_plain(place)} is no place; give two whole numbers")
         if not all(0 <= at < most for at, most in zip(place, made.places, strict=True)):
             raise ConfigError(

@@ -18,7 +18,6 @@ import math
 import os
 import random
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mcuformer.converter.float_vit import FloatViT
+from mcuformer.converter.pixels import to_float
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
 from mcuformer.errors import ConfigError, DataError, ModelError
@@ -136,23 +136,18 @@ def evaluate(
     correct = 0
     with torch.inference_mode():
         for start in range(0, len(dataset), batch_size):
-            images = torch.from_numpy(np.array(dataset.images[start : start + batch_size]))
+            images = to_float(dataset.images[start : start + batch_size])
             labels = torch.from_numpy(np.array(dataset.labels[start : start + batch_size]))
-            logits = net(to_input(images).to(where), *arguments)
+            logits = net(images.to(where), *arguments)
             correct += int((logits.argmax(dim=1).cpu() == labels).sum())
     net.train(was_training)
     return correct / len(dataset)
 
 
-def to_input(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [n, height, width, channels] -> float [n, channels, height, width] in [-1, 1]."""
-    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1.0
-
-
 def calibration_images(dataset: Dataset, count: int = CALIBRATION_IMAGES) -> torch.Tensor:
     """Float NCHW images for a supernet's batch norm: some hundred, spread over the data set."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(np.int64)
-    return to_input(torch.from_numpy(np.array(dataset.images[chosen])))
+    return to_float(dataset.images[chosen])
 
 
 def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
@@ -333,7 +328,7 @@ class _Run:
             del options["epochs"]
         data = {
             "images": list(self.dataset.images.shape),
-            "labels_crc32": zlib.crc32(np.ascontiguousarray(self.dataset.labels).tobytes()),
+            "labels_crc32": self.dataset.labels_crc32,
         }
         if self.space is None:
             network = {"config": self.net.config.to_dict()}
@@ -385,9 +380,9 @@ class _Run:
         options, epoch = self.options, len(self.losses)
         images = torch.from_numpy(np.array(self.dataset.images[chosen]))
         if not options.augmentation:
-            return to_input(images)
+            return to_float(images)
         shift = round(images.shape[1] * MAX_SHIFT)
-        images = to_input(augment.shift_and_flip(images, samples, shift, options.flip, options.seed, epoch))
+        images = to_float(augment.shift_and_flip(images, samples, shift, options.flip, options.seed, epoch))
         if options.crop is not None:
             images = augment.random_crop(images, samples, options.crop, options.seed, epoch)
         return images

@@ -14,7 +14,7 @@ from mcuformer.data.dataset import Dataset, hold_out
 from mcuformer.data.fashion_mnist import FASHION_MNIST_ENV, FASHION_MNIST_FULL, FASHION_MNIST_SUBSET
 from mcuformer.data.idx import read_idx
 from mcuformer.data.image_files import FileImages
-from mcuformer.data.loading import SPLITS, load
+from mcuformer.data.loading import SPLITS, load, load_sized
 
 __all__ = [
     "FASHION_MNIST_ENV",
@@ -25,5 +25,6 @@ __all__ = [
     "FileImages",
     "hold_out",
     "load",
+    "load_sized",
     "read_idx",
 ]

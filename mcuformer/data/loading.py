@@ -56,6 +56,11 @@ def load(
     return Dataset(images, part.labels, source.class_names, source.name, split)
 
 
+def load_sized(spec: str | Path, split: str, image_size: int, limit: int | None = None) -> Dataset:
+    """load() for a network that takes images of image_size pixels: only folders of photographs are brought to it."""
+    return load(spec, split, image_size=image_size if Path(spec).is_dir() else None, limit=limit)
+
+
 def _open(spec: str | Path) -> Source:
     """Finds out what `spec` means, and reads all of it but image files."""
     if spec in fashion_mnist.NAMES:

@@ -10,6 +10,7 @@ import torch
 from spaces import CONV, PATCH, digits
 
 from mcuformer import Interpreter, convert
+from mcuformer.converter.pixels import to_float
 from mcuformer.nas import SuperNet, TrainOptions, evaluate, train
 from mcuformer.nas.finetune import finetune
 from mcuformer.nas.qat import RoundedActivation, RoundedWeight, fake_quantised
@@ -44,7 +45,7 @@ def test_the_rounded_network_is_near_the_int8_one(trained):
     images = digits(1400, 1600)
     model = convert(net, digits(0, 256).images)
     int8 = torch.from_numpy(Interpreter(model)(images.images))
-    x = torch.from_numpy(images.images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = to_float(images.images)
     with torch.inference_mode():
         plain = net(x)
     with fake_quantised(net, calibration_images(digits(0, 256))), torch.inference_mode():

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a uint8 image enters the float network. converter/lower.py holds the same fact for the int8 one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def to_float(images: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """uint8 [n, height, width, channels] -> float32 [n, channels, height, width] in [-1, 1], on the images' device."""
+    pixels = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
+    return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1.0

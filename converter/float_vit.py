@@ -134,6 +134,7 @@ class FloatViT(nn.Module):
     def __init__(self, config: SubnetConfig):
         super().__init__()
         self.config = config
+        self.notes: dict = {}  # plain values that subnet.pt keeps beside the weights
         d = config.embed_dim
         if config.stem == "patch":
             self.stem = nn.Conv2d(config.in_channels, d, config.patch_size, stride=config.patch_size)

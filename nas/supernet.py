@@ -42,6 +42,7 @@ class SuperNet(nn.Module):
     def __init__(self, space: SearchSpace, seed: int = 0):
         super().__init__()
         self.space = space
+        self.notes: dict = {}  # plain values that supernet.pt keeps beside the weights
         self.hull = _hull(space)
         whole = FloatViT(self.hull)
         position = torch.empty(1, space.largest().tokens, self.hull.embed_dim)

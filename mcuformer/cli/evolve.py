@@ -21,8 +21,9 @@ from mcuformer.errors import ConfigError
 from mcuformer.files import write_bytes
 
 if TYPE_CHECKING:
-    from mcuformer.nas import SearchSpace, TrainOptions
+    from mcuformer.nas import SearchSpace, SuperNet, TrainOptions
     from mcuformer.nas.evolve_space import EvolutionOptions, EvolutionResult, Visit
+    from mcuformer.nas.search_space import EvolutionRange
 
 SpaceOption = Annotated[
     str, typer.Option("--space", help="YAML file of a search space, or one of the package's: see nas/spaces.")
@@ -71,12 +72,10 @@ def evolve(
     folder       for restore points and the log; the evolution goes on from them
     plot         the path is drawn here (PNG)
     """
-    from mcuformer import nas
     from mcuformer.nas import distributed, plots, recipes
     from mcuformer.nas.cost import Budget, cost_of
     from mcuformer.nas.evolve_space import EvolutionOptions
     from mcuformer.nas.evolve_space import evolve as run_evolution
-    from mcuformer.nas.search_space import space_yaml
     from mcuformer.nas.space_trainer import SpaceTrainer, check_reachable_somewhere, tokens_of
     from mcuformer.nas.split import split_images
 
@@ -84,9 +83,7 @@ def evolve(
     check_outputs(output, output.with_suffix(".pt"), plot, folder / LOG)
     target = None if board is None else get_board(board)
     budget = budget_of(target, sram=sram)
-    made = space if isinstance(space, nas.SearchSpace) else nas.load_space(space)
-    if made.evolution is None:
-        raise ConfigError(f"{space}: has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)")
+    made, evolution = _with_range(space)
     options = options or EvolutionOptions()
     how = training or recipes.for_device(recipes.evolution_options(options.epochs))
     cost = functools.partial(cost_of, board=target, strips=strips)
@@ -99,16 +96,35 @@ def evolve(
     with distributed.process_group(), progress.training("training spaces") as show_step:
         trainer = SpaceTrainer(made, split.images, split.kept, how, folder, cost, budget, show_step)
         result = run_evolution(
-            made.evolution, tokens_of(made), trainer, options, log=folder / LOG, identity=identity,
+            evolution, tokens_of(made), trainer, options, log=folder / LOG, identity=identity,
             progress=lambda done, most, visit: progress.say(_line(done, most, visit)),
         )  # fmt: skip
         best = made.window(result.best.place)
         supernet = trainer.supernet(result.best.place, result.best.epochs)
-        distributed.on_first(write_bytes, output, space_yaml(best).encode())
-        distributed.on_first(nas.save_supernet, supernet, output.with_suffix(".pt"), split.notes)
+        distributed.on_first(_write, output, best, supernet, split.notes)
         if plot is not None:
             distributed.on_first(plots.plot_path, result, plot, f"{len(result.visits)} visits")
     return EvolvedSpace(output, best, result)
+
+
+def _with_range(space: SearchSpace | str | os.PathLike) -> tuple[SearchSpace, EvolutionRange]:
+    """The space, and where its window may move."""
+    from mcuformer import nas
+
+    made = space if isinstance(space, nas.SearchSpace) else nas.load_space(space)
+    if made.evolution is None:
+        name = "the space" if space is made else space
+        raise ConfigError(f"{name}: has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)")
+    return made, made.evolution
+
+
+def _write(path: Path, space: SearchSpace, supernet: SuperNet, notes: dict) -> None:
+    """The space, and its supernet beside it."""
+    from mcuformer import nas
+    from mcuformer.nas.search_space import space_yaml
+
+    write_bytes(path, space_yaml(space).encode())
+    nas.save_supernet(supernet, path.with_suffix(".pt"), notes)
 
 
 def _line(done: int, most: int, visit: Visit) -> str:

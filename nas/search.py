@@ -25,10 +25,10 @@ from mcuformer.errors import ConfigError
 from mcuformer.nas import distributed
 from mcuformer.nas.append_log import AppendLog
 from mcuformer.nas.cost import Budget, Cost, check_reachable
+from mcuformer.nas.evaluation import check_fit
 from mcuformer.nas.predictor import Predictor
 from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.supernet import SuperNet
-from mcuformer.nas.train import check_fit
 
 FORMAT = "mcuformer.search/1"
 TRIES = 200  # candidates drawn for each one that is wanted in the first generation,

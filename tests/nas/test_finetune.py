@@ -12,9 +12,9 @@ from spaces import CONV, PATCH, digits
 from mcuformer import Interpreter, convert
 from mcuformer.converter.pixels import to_float
 from mcuformer.nas import SuperNet, TrainOptions, evaluate, train
+from mcuformer.nas.evaluation import calibration_images
 from mcuformer.nas.finetune import finetune
 from mcuformer.nas.qat import RoundedActivation, RoundedWeight, fake_quantised
-from mcuformer.nas.train import calibration_images
 
 OPTIONS = TrainOptions(epochs=4, batch_size=64, learning_rate=3e-3, flip=False, threads=1)
 

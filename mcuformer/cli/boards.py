@@ -21,7 +21,7 @@ class BoardList:
         """What --json writes."""
         rows = [
             {
-                "name": board.name, "mcu": board.mcu, "core": board.core, "sram_bytes": board.sram_bytes,
+                "name": board.name, "mcu": board.mcu, "core": board.core.name, "sram_bytes": board.sram_bytes,
                 "sram_budget": board.sram_budget, "flash_bytes": board.flash_bytes, "flash_budget": board.flash_budget,
             }
             for board in self.boards
@@ -41,7 +41,13 @@ def show(listed: BoardList) -> None:
         budget = "-" if board.flash_budget is None else f"{board.flash_budget:,}"
         clock = "" if board.clock_mhz is None else f" {board.clock_mhz} MHz"
         table.add_row(
-            board.name, board.mcu, board.core + clock, f"{board.sram_bytes:,}", f"{board.sram_budget:,}", flash, budget
+            board.name,
+            board.mcu,
+            board.core.name + clock,
+            f"{board.sram_bytes:,}",
+            f"{board.sram_budget:,}",
+            flash,
+            budget,
         )
     out.print(table)
     out.print("All sizes in bytes; the budgets leave out what the firmware keeps (estimates, see mcuformer/boards.py).")

@@ -45,8 +45,9 @@ def describe(config: SubnetConfig, cost: Cost) -> str:
         pays = layer.rank is not None and layer.rank * (d + layer.mlp_dim) < d * layer.mlp_dim
         return f"{layer.mlp_dim}r{layer.rank}" if pays else str(layer.mlp_dim)
 
+    count = "instructions unknown" if cost.instructions is None else f"{cost.instructions / 1e6:.1f} M instructions"
     layers = ", ".join(f"{layer.num_heads}/{layer.kv_heads}x{mlp(layer)}" for layer in config.layers)
     return (
         f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers}): "
-        f"arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {cost.instructions / 1e6:.1f} M instructions"
+        f"arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {count}"
     )

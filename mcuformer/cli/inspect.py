@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mcuformer.converter.graph import Graph, Op, Tensor
     from mcuformer.converter.memory.arena import ArenaPlan
     from mcuformer.converter.tflite_file import ModelFile
+    from mcuformer.cores import Core
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Inspection:
     plan: ArenaPlan
     ops: tuple[OpRow, ...]
     parts: tuple[PartSize, ...]
-    core: str | None
+    core: Core | None
 
     @property
     def graph(self) -> Graph:
@@ -94,7 +95,7 @@ def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | o
     from mcuformer.converter.tflite_file import read
 
     path = Path(model)
-    core = None if board is None else get_board(board).short_core
+    core = None if board is None else get_board(board).core
     content = read_bytes(path)
     stored = read(content, str(path))
     plan = plan_arena(stored.graph)
@@ -107,7 +108,7 @@ def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | o
     return inspected
 
 
-def _rows(stored: ModelFile, plan: ArenaPlan, core: str | None) -> tuple[OpRow, ...]:
+def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow, ...]:
     from mcuformer.converter.passes import staging
 
     graph, problem = stored.graph, plan.problem
@@ -138,12 +139,13 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: str | None) -> tuple[OpRow, 
     return tuple(rows)
 
 
-def _predicted(graph: Graph, op: Op, core: str) -> tuple[int, int | None]:
-    """Multiply-accumulates, and the instructions that the core's model predicts."""
+def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None]:
+    """Multiply-accumulates, and the instructions that the core's coefficients predict; None where it has none."""
     from mcuformer.converter.estimate.instructions import op_instructions
     from mcuformer.converter.estimate.macs import op_macs
 
-    return op_macs(graph, op), op_instructions(graph, op, core)
+    instructions = None if core.coefficients is None else op_instructions(graph, op, core.coefficients)
+    return op_macs(graph, op), instructions
 
 
 def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> None:
@@ -208,16 +210,20 @@ def _scale(tensor: Tensor) -> str:
     return f"{np.min(q.scale):.4g}" + (f" .. {np.max(q.scale):.4g}" if q.per_channel else "")
 
 
-def _show_instructions(rows: tuple[OpRow, ...], core: str) -> None:
+def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
     table = Table("#", "op", "output", "MACs", "instructions", "a MAC")
     for step, row in enumerate(rows, start=1):
-        macs, instructions = row.macs or 0, row.instructions or 0
-        ratio = f"{instructions / macs:.2f}" if macs else ""
-        table.add_row(str(step), row.op, row.output, f"{macs:,}", f"{instructions:,}", ratio)
+        macs, instructions = row.macs or 0, row.instructions
+        count = "unknown" if instructions is None else f"{instructions:,}"
+        ratio = "" if instructions is None or not macs else f"{instructions / macs:.2f}"
+        table.add_row(str(step), row.op, row.output, f"{macs:,}", count, ratio)
     out.print(table)
+    if core.coefficients is None:
+        out.print(f"instructions on {core.label} are unknown: no counts have been fitted for it")
+        return
     macs, total = sum(row.macs or 0 for row in rows), sum(row.instructions or 0 for row in rows)
     out.print(
-        f"about {total:,} instructions an image on Cortex-{core.upper()}, {total / macs:.3f} a MAC (by the model "
+        f"about {total:,} instructions an image on {core.label}, {total / macs:.3f} a MAC (by the model "
         "fitted to counts in QEMU; neither cycles nor time)"
     )
 

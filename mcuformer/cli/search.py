@@ -115,9 +115,8 @@ def show(chosen: ChosenSubnet, front: bool) -> None:
     if front:
         table = Table("arena", "model at most", "M instructions", "held-out top-1 %")
         for f in found.front:
-            table.add_row(
-                f"{f.cost.sram:,}", f"{f.cost.flash:,}", f"{f.cost.instructions / 1e6:.2f}", f"{100 * f.accuracy:.2f}"
-            )
+            count = "unknown" if f.cost.instructions is None else f"{f.cost.instructions / 1e6:.2f}"
+            table.add_row(f"{f.cost.sram:,}", f"{f.cost.flash:,}", count, f"{100 * f.accuracy:.2f}")
         out.print(table)
     out.print(f"best: {100 * found.best.accuracy:.2f} %, {describe(found.best.config, found.best.cost)}")
     out.print(f"wrote {chosen.path}")

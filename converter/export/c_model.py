@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mcuformer.boards import Board
 from mcuformer.converter.export import c_project, c_sources, c_text
+from mcuformer.converter.export.board_fit import check_board
 from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.export.c_sources import Network
 from mcuformer.converter.export.folder import check_name, core_files, licence_file, write_folder
@@ -80,8 +82,11 @@ def export(
     return generated
 
 
-def to_folder(source: Source, folder: Path, force: bool, name: str, image: str) -> Result:
+def to_folder(source: Source, folder: Path, force: bool, name: str, image: str, board: Board | None) -> Result:
     """The export of `mcuformer export --to c`."""
+    if board is not None:
+        model = generate(source.graph, source.class_names, name, image)
+        check_board(source.graph, board, model.arena_bytes, model.constant_bytes)
     model = export(source.graph, source.class_names, folder, name, image, force)
     place = "image in it" if model.image_bytes else "image elsewhere"
     lines = (

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mcuformer.boards import Board, get_board
+from mcuformer.boards import BOARDS, Board, get_board
 from mcuformer.converter.export.folder import check_folder
+from mcuformer.cores import CORES, Core, get_core
 from mcuformer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:  # the command line reads this table on every start: without numpy it is quick
@@ -53,9 +54,16 @@ def _board(value: str | Board) -> Board:
     return value if isinstance(value, Board) else get_board(value)
 
 
+def _core(value: str | Core) -> Core:
+    return value if isinstance(value, Core) else get_core(value)
+
+
 NAME = Option("name", "what files, functions and macros begin with.", "model")
 IMAGE = Option("image", "where the image lies: arena (least RAM in all) or caller (smallest arena).", "arena")
 BOARD = Option("board", "refuse what does not fit (arduino: nano33ble).", parse=_board)
+CORE = Option(
+    "core", "the processor core to pack weights for, such as m7; left out, that of the board.", parse=_core
+)  # fmt: skip
 DATA = Option(
     "data", "where the sketches' test images come from (see `mcuformer run --data`).", "fashion-mnist",
     owner="where the images of sketches come from",
@@ -135,8 +143,8 @@ def _function(module: str) -> ExportFunction:
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("c", "plain C99 without an interpreter", (NAME, IMAGE), _function("c_model")),
-        Target("tflm", "for TensorFlow Lite Micro", (NAME, BOARD), _function("tflm")),
+        Target("c", "plain C99 without an interpreter", (NAME, IMAGE, BOARD, CORE), _function("c_model")),
+        Target("tflm", "for TensorFlow Lite Micro", (NAME, BOARD, CORE), _function("tflm")),
         Target(
             "arduino", "a library", (replace(BOARD, default="nano33ble"), DATA, ZIP), _function("arduino"),
             refused={"name": "the sketches call the network model"},
@@ -181,6 +189,7 @@ def export(
     weights: the file of staged weights; left out, the one beside the model. McuformerError for a model that cannot be
     read or exported so, an option that the target does not take, or a folder that holds something and not force.
     """
+    from mcuformer.converter.repack import repacked
     from mcuformer.interpreter import Interpreter
 
     target, folder = get_target(to), Path(folder)
@@ -191,5 +200,21 @@ def export(
     except OSError as error:
         raise ModelError(f"{model}: cannot be read ({error.strerror})") from error
     interpreter = Interpreter(model, weights=weights)  # here the kernels check what an export trusts
-    source = Source(content, interpreter.graph, tuple(interpreter.class_names))
-    return target.export(source, folder, force, **values)
+    core = core_of(values.pop("core", None), values.get("board"), interpreter.info.get("board"))
+    content, graph = repacked(content, interpreter.graph, core)
+    result = target.export(Source(content, graph, tuple(interpreter.class_names)), folder, force, **values)
+    lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
+    return replace(result, lines=lines, values={**result.values, "packing": core.packing})
+
+
+def core_of(core: Core | None, board: Board | None, converted_for: str | None) -> Core:
+    """The core to pack weights for: the one that is named, or the board's, or that of the board which the model was
+    converted for; else a Cortex-M4, as the commonest are packed."""
+    if core is None and board is None and converted_for in BOARDS:
+        board = get_board(converted_for)
+    return core or (CORES["m4"] if board is None else board.core)
+
+
+def _packing_line(core: Core) -> str:
+    alike = [other.label for other in CORES.values() if other.packing == core.packing and other.isa == core.isa]
+    return f"weights packed for {', '.join(alike)}; any core computes the same from them"

@@ -44,7 +44,7 @@ def _repack(result: Graph, graph: Graph, op: Op, packing: int) -> None:
         rows = unpack(tensor.data, outputs, op.options.packing)
         if rows.ndim == 4:  # taps of a convolution
             rows = rows.reshape(outputs, -1)
-        rows = np.ascontiguousarray(rows[..., :inputs])
+        rows = np.ascontiguousarray(rows[..., :inputs], np.int8)
         data = pack(rows, packing)
         if op.kind == "StemConv" and packing == ROWS:
             data = data.reshape(outputs, 3, 3, -1)

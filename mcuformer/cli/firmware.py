@@ -78,13 +78,19 @@ def run_on(
     flash_bytes: int,
     progress: Progress = SILENT,
 ) -> Simulated:
-    """Builds the model for the machine, and runs it on the images."""
+    """Builds the model, its weights packed for the machine's core, and runs it on the images."""
+    from mcuformer.converter.repack import repacked_graph
     from mcuformer.simulator import firmware_model
 
     with tempfile.TemporaryDirectory(prefix="mcuformer-firmware-") as folder, progress.bar("simulating") as update:
         update(0, len(images), "building")
         built = firmware_model.build(
-            interpreter.graph, interpreter.class_names, machine, Path(folder), ram_bytes, flash_bytes
+            repacked_graph(interpreter.graph, machine.core),
+            interpreter.class_names,
+            machine,
+            Path(folder),
+            ram_bytes,
+            flash_bytes,
         )
         result = built.run(images, progress=update)
     return Simulated(machine, ram_bytes, flash_bytes, built, result, interpreter.graph.logits(result.logits))

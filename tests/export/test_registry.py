@@ -62,13 +62,14 @@ def test_a_new_kind_is_one_entry_in_the_table(files, tmp_path):
     assert "wrote 2 lines" in toy(*arguments, "-o", tmp_path / "out")
     assert (tmp_path / "out" / "net.txt").read_text() == "NET\nA"
     values = json.loads((tmp_path / "toy.json").read_text())
-    assert values == {"folder": str(tmp_path / "out"), "ops": values["ops"]} and values["ops"] > 2
+    folder = str(tmp_path / "out")
+    assert values == {"folder": folder, "ops": values["ops"], "packing": "pairs"} and values["ops"] > 2
     assert "not empty" in toy(*arguments, "-o", tmp_path / "out", status=2)
     assert "must be one of c, tflm, arduino, toy" in toy(model, "--to", "rust", "-o", tmp_path / "b", status=2)
     assert "--upper: for --to toy; leave it out with --to c" in toy(
         model, "--to", "c", "--upper", "-o", tmp_path / "b", status=2
     )
-    assert "--board nano33ble: for --to tflm or arduino; leave it out with --to toy" in toy(
+    assert "--board nano33ble: for --to c, tflm or arduino; leave it out with --to toy" in toy(
         model, "--to", "toy", "--board", "nano33ble", "-o", tmp_path / "b", status=2
     )
     assert not (tmp_path / "b").exists()

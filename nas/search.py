@@ -198,7 +198,7 @@ class _Search:
 
     def _draw(self, wanted: int, make: Callable[[], SubnetConfig], tries: int = TRIES) -> list[SubnetConfig]:
         """Up to `wanted` new subnets within the budget, with so many tries for each."""
-        chosen = []
+        chosen: list[SubnetConfig] = []
         for _ in range(wanted * tries):
             if len(chosen) == wanted:
                 break
@@ -252,7 +252,8 @@ def _values(found: list[Found]) -> np.ndarray:
 
 def _fronts(found: list[Found], count: int) -> list[np.ndarray]:
     """Indices by front, the best first, until `count` are in them."""
-    values, left, fronts = _values(found), np.arange(len(found)), []
+    values, left = _values(found), np.arange(len(found))
+    fronts: list[np.ndarray] = []
     while len(left) and sum(map(len, fronts)) < count:
         v = values[left]
         beaten = ((v[:, None] <= v[None]).all(2) & (v[:, None] < v[None]).any(2)).any(0)

@@ -21,6 +21,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -54,6 +55,11 @@ class EvolutionRange:
     def places(self) -> tuple[int, int]:
         """Number of places of a window along either axis."""
         return (len(self.rank_ratio) - self.window[0] + 1, len(self.patch_size) - self.window[1] + 1)
+
+    def every(self) -> list[tuple[int, int]]:
+        """All places."""
+        ranks, patches = self.places
+        return [(rank, patch) for rank in range(ranks) for patch in range(patches)]
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ class SearchSpace:
                 raise ConfigError(f"kv_heads: {kv} divides none of num_heads = {list(self.num_heads)}; leave it out")
 
     def _head_pairs(self) -> list[tuple[int, int]]:
-        pairs = {(h, h if kv == "all" else kv) for h in self.num_heads for kv in self.kv_heads}
+        pairs = {(h, h if isinstance(kv, str) else kv) for h in self.num_heads for kv in self.kv_heads}  # "all"
         return sorted((h, kv) for h, kv in pairs if kv > 0 and h % kv == 0)
 
     @functools.cached_property
@@ -180,16 +186,16 @@ class SearchSpace:
     def largest(self) -> SubnetConfig:
         """Most tokens, and of all else the most."""
         heads = max(self.num_heads)
-        layer = (heads, max(kv for h, kv in self._head_pairs() if h == heads), max(self.mlp_ratio))
-        layer += (None if self.rank_ratio is None else max(self.rank_ratio),)
+        kv_heads = max(kv for h, kv in self._head_pairs() if h == heads)
+        layer = (heads, kv_heads, max(self.mlp_ratio), None if self.rank_ratio is None else max(self.rank_ratio))
         depth = max(self.depth)
         return self._config(min(self.patch_size), max(self.embed_dim), (layer,) * depth, depth)
 
     def smallest(self) -> SubnetConfig:
         """Fewest tokens, and of all else the least."""
         heads = min(self.num_heads)
-        layer = (heads, min(kv for h, kv in self._head_pairs() if h == heads), min(self.mlp_ratio))
-        layer += (None if self.rank_ratio is None else min(self.rank_ratio),)
+        kv_heads = min(kv for h, kv in self._head_pairs() if h == heads)
+        layer = (heads, kv_heads, min(self.mlp_ratio), None if self.rank_ratio is None else min(self.rank_ratio))
         depth = min(self.depth)
         return self._config(max(self.patch_size), min(self.embed_dim), (layer,) * depth, depth)
 
@@ -228,9 +234,18 @@ class SearchSpace:
         except (TypeError, ConfigError):
             return False
 
+    @property
+    def evolution_range(self) -> EvolutionRange:
+        """`evolution`; ConfigError where the space has none."""
+        if self.evolution is None:
+            raise ConfigError(
+                "the space has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)"
+            )
+        return self.evolution
+
     def window(self, place: tuple[int, int]) -> SearchSpace:
         """The space at a place of its evolution range."""
-        evolution = self.evolution
+        evolution = self.evolution_range
         (rank, patch), (ranks, patches) = place, evolution.window
         return dataclasses.replace(
             self,
@@ -245,20 +260,20 @@ class SearchSpace:
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
     @classmethod
-    def from_dict(cls, values: dict) -> SearchSpace:
+    def from_dict(cls, values: object) -> SearchSpace:
         """ConfigError where a key is unknown or missing, or the choices make no networks."""
         fields = {f.name: f for f in dataclasses.fields(cls)}
         if not isinstance(values, dict):
             raise ConfigError(f"a space must be a mapping of keys to choices, not {type(values).__name__}")
         _check_keys(values, fields, "")
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         for name in ("image_size", "in_channels", "num_classes", "head_dim"):
-            whole(name, _plain(values[name]), 1)
-        if values.get("evolution") is not None:
-            values["evolution"] = _evolution(values["evolution"], values)
-        space = cls(**values)
+            whole(name, _plain(given[name]), 1)
+        if given.get("evolution") is not None:
+            given["evolution"] = _evolution(given["evolution"], given)
+        space = cls(**given)
         if space.evolution is not None:
-            for place in itertools.product(*map(range, space.evolution.places)):
+            for place in space.evolution.every():
                 space.window(place)  # each makes networks
         return space
 
@@ -277,7 +292,8 @@ def _inner_convolutions(patch_size: int) -> int:
 
 def _layers(config: SubnetConfig) -> list[tuple]:
     rank = config.rank_ratio or (None,) * config.depth
-    return list(zip(config.num_heads, config.kv_heads, config.mlp_ratio, rank, strict=True))
+    per_layer: Any = (config.num_heads, config.kv_heads, config.mlp_ratio, rank)  # one value a layer each, once made
+    return list(zip(*per_layer, strict=True))
 
 
 def _plain(value):

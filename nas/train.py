@@ -99,7 +99,7 @@ def train(
     home = next(net.parameters()).device
     with _threads(options.threads):
         # Its convolutions then train in 15 % less time.
-        net.to(distributed.device(), memory_format=torch.channels_last)
+        net.to(distributed.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
         run = _Run(net, dataset, options)
         if checkpoint is not None and distributed.from_first(Path(checkpoint).exists()):
             run.restore(Path(checkpoint))
@@ -112,7 +112,7 @@ def train(
             net.calibrate(calibration_images(dataset).to(distributed.device()))
         net.eval()
         top1 = None if validation is None else evaluate(net, validation)
-        net.to(home, memory_format=torch.contiguous_format)
+        net.to(home, memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch declares neither
     return TrainResult(top1, tuple(run.losses), run.seconds)
 
 
@@ -151,7 +151,7 @@ class _Run:
         self.batches = Batches(dataset, options)
         self.steps = self.batches.steps
         self.space = net.space if isinstance(net, SuperNet) else None
-        self.objective = StepLoss(net, options)
+        self.objective: nn.Module = StepLoss(net, options)
         if distributed.ranks() > 1:
             # A step on one random subnet leaves whole layers without gradient.
             some_unused = self.space is not None and options.sampling == "alternate"
@@ -182,7 +182,7 @@ class _Run:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
             self.optimiser.step()
-            if self.average is not None:
+            if self.average is not None and options.ema_decay is not None:
                 _update_average(self.average, net.state_dict(), options.ema_decay, done + step)
             total += value
             if progress is not None:
@@ -259,12 +259,12 @@ class _Run:
             "images": list(self.dataset.images.shape),
             "labels_crc32": self.dataset.labels_crc32,
         }
-        if self.space is None:
-            network = {"config": self.net.config.to_dict()}
-        else:
-            space = self.space.to_dict()
+        if isinstance(self.net, SuperNet):
+            space = self.net.space.to_dict()
             space.pop("evolution", None)
             network = {"space": space}
+        else:
+            network = {"config": self.net.config.to_dict()}
         return {**network, "options": options, "data": data}
 
     def _subnets(self, step: int) -> tuple[SubnetConfig | None, ...]:
@@ -295,7 +295,8 @@ class _Run:
 
 
 def _optimiser(net: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
         (free if parameter.ndim < 2 or name.endswith("position") else decayed).append(parameter)
     groups = [

@@ -79,7 +79,7 @@ class TrainOptions:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} = {getattr(self, name)!r}: must be true or false")
         words = {"schedule": ("cosine", "constant"), "sampling": SAMPLINGS, "precision": ("float32", "bfloat16")}
-        for name, legal in words.items():
-            if getattr(self, name) not in legal:
-                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(legal)}")
+        for name, choices in words.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(choices)}")
         whole("seed", self.seed, 0, 2**63 - 1)

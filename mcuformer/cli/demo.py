@@ -173,13 +173,14 @@ def _evolve(setting: _Setting, space: SearchSpace) -> tuple[SearchSpace, Evoluti
     from mcuformer.nas.search_space import space_yaml
     from mcuformer.nas.space_trainer import SpaceTrainer, tokens_of
 
-    assert space.evolution is not None  # of the package's space
     files = setting.files
     few, some = hold_out(load(DATA, "train", limit=EVOLUTION_LIMIT))
     options = dataclasses.replace(recipes.EVOLUTION_OPTIONS, epochs=1, warmup_epochs=0.5, seed=setting.seed)
     with setting.progress.training("training spaces") as show_step, tempfile.TemporaryDirectory() as folder:
         trainer = SpaceTrainer(space, few, some, options, Path(folder), setting.cost, setting.budget, show_step)
-        result = evolve(space.evolution, tokens_of(space), trainer, EvolutionOptions(neighbours=3, epochs=1, visits=6))
+        result = evolve(
+            space.evolution_range, tokens_of(space), trainer, EvolutionOptions(neighbours=3, epochs=1, visits=6)
+        )
     space = space.window(result.best.place)
     plots.plot_path(result, files["evolution.png"], f"{len(result.visits)} visits of 1 epoch")
     write_bytes(files["space.yaml"], space_yaml(space).encode())

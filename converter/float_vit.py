@@ -134,6 +134,7 @@ class FloatViT(nn.Module):
     def __init__(self, config: SubnetConfig):
         super().__init__()
         self.config = config
+        self.notes: dict = {}  # plain values that subnet.pt keeps beside the weights
         d = config.embed_dim
         self.stem: nn.Conv2d | ConvStem
         if config.stem == "patch":

@@ -7,7 +7,7 @@
 # make test-sanitize  the tests of the kernels, which stop at any undefined behaviour or wrong access
 # make tflm-check TFLM_DIR=tree TFLM_LIB=library  exported models in a TFLM that you built with its own Makefile
 #              (TFLM_FLAGS: more compiler flags; MODEL: a .tflite of yours)
-# make lint    check style                     make format   mend it
+# make lint    check style, and C with cppcheck  make format   mend style
 # make bench   all benchmarks (installs tensorflow too)
 # make clean   remove what was built, and .venv
 # Each makes .venv where there is none. PYTHON=python3.12 chooses the interpreter it is made with.
@@ -18,9 +18,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-LIBRARY := mcuformer/libmcuformer_host.so
+LIBRARY := $(or $(wildcard mcuformer/libmcuformer_host.dylib),mcuformer/libmcuformer_host.so)
 NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
-PROJECT_FILES := setup.cfg setup.py pyproject.toml constraints.txt
+PROJECT_FILES := setup.cfg setup.py mcuformer/native.py pyproject.toml constraints.txt
 
 .PHONY: demo test test-slow test-arm test-sanitize tflm-check lint format bench clean FORCE
 .DELETE_ON_ERROR:
@@ -57,13 +57,12 @@ tflm-check: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@tools/check_c.sh
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	@if command -v clang-format >/dev/null; then \
-	  find tflm_kernels firmware arduino tools tests -name '*.c' -o -name '*.cc' -o -name '*.h' | xargs -r clang-format -i; \
-	else echo "clang-format is not installed: C and C++ left as they are"; fi
+	@tools/check_c.sh --format
 
 bench: $(VENV)/.installed-bench
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/run_all.py

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the kernels into mcuformer/libmcuformer_host.so: the one thing setup.cfg cannot say.
+"""Compiles the kernels into mcuformer/libmcuformer_host.so (.dll, .dylib): the one thing setup.cfg cannot say.
 
 The result is a plain shared library that Python loads with ctypes, not an extension module. Which files go
-into it is written in tflm_kernels/sources.mk alone. CC, CXX, CFLAGS, CXXFLAGS and LDFLAGS are honoured.
+into it is written in tflm_kernels/sources.mk alone. It is built for what the compiler makes code for, so that
+CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ builds it for another machine. CC, CXX, CFLAGS, CXXFLAGS and LDFLAGS
+are honoured.
 """
 
+import importlib.util
 import os
+import platform
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,9 +24,16 @@ from setuptools.command.build_ext import build_ext
 LIBRARY = "mcuformer.libmcuformer_host"
 # Relative, because setuptools runs this file in the project's folder.
 KERNELS = Path("tflm_kernels")
-COMMON_FLAGS = ["-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+# No -Werror: a compiler newer than this project must not end an install. Tests build with it, by gcc and by clang.
+COMMON_FLAGS = ["-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
+C_COMPILERS = ("C", ["cc", "gcc", "clang"])
 C_FLAGS = ["-std=c99"]
 CXX_FLAGS = ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-DMCUF_HOST_PLUGIN"]
+
+# What this file shares with the package, which cannot be imported yet: its parent would be imported first.
+_spec = importlib.util.spec_from_file_location("mcuformer_native", Path("mcuformer") / "native.py")
+native = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(native)
 
 
 def fail(message: str) -> None:
@@ -42,22 +54,23 @@ def find_compiler(variable: str, language: str, candidates: list) -> list:
     )
 
 
+def target_of(compiler: list) -> str:
+    """What the compiler makes code for, such as x86_64-linux-gnu; where it does not say, what Python runs on."""
+    result = subprocess.run([*compiler, "-dumpmachine"], capture_output=True, text=True)
+    return result.stdout.strip() or f"{platform.machine().lower()}-{sys.platform}"
+
+
+def has_tflite_micro(target: str) -> bool:
+    """True where the tflite-micro wheel has a build: setup.cfg requires it there and nowhere else."""
+    return re.match(r"x86_64-.*linux", target) is not None
+
+
 def read_sources(path: Path, variable: str) -> list:
-    """The files that `variable` lists in a make file of plain lists; $(NAME) stands for a list above."""
-    if not path.is_file():
-        fail(f"{path} is missing; it lists the C and C++ sources; get a complete copy of the project")
-    text = re.sub(r"\\\n", " ", path.read_text(encoding="utf-8"))
-    text = re.sub(r"#.*", "", text)
-    lists = {}
-    for name, values in re.findall(r"^\s*(\w+)\s*:?=(.*)$", text, flags=re.MULTILINE):
-        lists[name] = re.sub(r"\$\((\w+)\)", lambda match: lists.get(match[1], match[0]), values)
-    names = lists.get(variable, "").split()
-    if not names:
-        fail(f"{path} lists no files in {variable}; get a complete copy of the project")
-    for name in names:
-        if not (path.parent / name).is_file():
-            fail(f"{path} lists {name} in {variable}, and there is no such file")
-    return [path.parent / name for name in names]
+    """The files that `variable` lists in sources.mk."""
+    try:
+        return [path.parent / name for name in native.listed_sources(path, variable)]
+    except native.SourceListError as error:
+        fail(str(error))
 
 
 def run_compiler(command: list, subject: str) -> None:
@@ -70,13 +83,20 @@ def run_compiler(command: list, subject: str) -> None:
 
 def build_library(output: Path, work: Path, kernels: Path = KERNELS) -> None:
     """Compiles all listed sources into `work`, links `output`, which appears whole or not at all."""
-    cc = find_compiler("CC", "C", ["cc", "gcc", "clang"])
+    cc = find_compiler("CC", *C_COMPILERS)
     cxx = find_compiler("CXX", "C++", ["c++", "g++", "clang++"])
-    include = [f"-I{kernels}", f"-I{kernels / 'core'}"]
-    c_command = [*cc, *C_FLAGS, *COMMON_FLAGS, *include, *shlex.split(os.environ.get("CFLAGS", ""))]
-    cxx_command = [*cxx, *CXX_FLAGS, *COMMON_FLAGS, *include, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    target, cxx_target = target_of(cc), target_of(cxx)
+    if target.split("-")[0] != cxx_target.split("-")[0]:
+        fail(f"{cc[0]} makes code for {target} and {cxx[0]} for {cxx_target}; set both CC and CXX")
+    windows, with_ops = native.is_windows(target), has_tflite_micro(target)
+    common = [*COMMON_FLAGS, f"-I{kernels}", f"-I{kernels / 'core'}", *([] if windows else ["-fPIC"])]
+    # MinGW's runtime goes into the library: Python would not find its DLLs.
+    libraries = ["-ldl"] if with_ops else ["-static"] if windows and "msvc" not in target else []
+    c_command = [*cc, *C_FLAGS, *common, *shlex.split(os.environ.get("CFLAGS", ""))]
+    cxx_command = [*cxx, *CXX_FLAGS, *common, *shlex.split(os.environ.get("CXXFLAGS", ""))]
     jobs = [(c_command, source) for source in read_sources(kernels / "sources.mk", "MCUF_CORE_SRCS")]
-    jobs += [(cxx_command, source) for source in read_sources(kernels / "sources.mk", "MCUF_HOST_SRCS")]
+    host_sources = "MCUF_HOST_SRCS" if with_ops else "MCUF_HOST_CORE_SRCS"
+    jobs += [(cxx_command, source) for source in read_sources(kernels / "sources.mk", host_sources)]
 
     def compile_one(job: tuple) -> str:
         command, source = job
@@ -92,7 +112,7 @@ def build_library(output: Path, work: Path, kernels: Path = KERNELS) -> None:
     partial = output.with_name(output.name + f".{os.getpid()}.partial")
     try:
         ldflags = shlex.split(os.environ.get("LDFLAGS", ""))
-        run_compiler([*cxx, "-shared", *objects, "-o", str(partial), *ldflags, "-ldl"], output.name)
+        run_compiler([*cxx, "-shared", *objects, "-o", str(partial), *ldflags, *libraries], output.name)
         os.replace(partial, output)
     finally:
         partial.unlink(missing_ok=True)
@@ -103,7 +123,8 @@ class BuildLibrary(build_ext):
 
     def get_ext_filename(self, fullname: str) -> str:
         # No Python version in the name: the file is loaded with ctypes.
-        return os.path.join(*fullname.split(".")) + ".so"
+        suffix = native.library_suffix(target_of(find_compiler("CC", *C_COMPILERS)))
+        return os.path.join(*fullname.split(".")) + suffix
 
     def build_extension(self, ext: Extension) -> None:
         build_library(Path(self.get_ext_fullpath(ext.name)), Path(self.build_temp))

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -50,25 +51,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Op:
-    """One op: kind is a key of ops.OPS; inputs hold tensor indices, -1 where an optional one is left out."""
+    """One op: kind is a key of ops.OPS; inputs hold tensor indices, -1 where an optional one is left out; options are
+    of its module's type Options."""
 
     kind: str
     inputs: tuple[int, ...]
     output: int
-    options: object
+    options: Any
 
     @property
-    def module(self):
+    def module(self) -> ModuleType:
         return OPS[self.kind]
-
-    @property
-    def options_dict(self) -> dict[str, int]:
-        """Those that differ from their defaults."""
-        return {
-            f.name: value
-            for f in dataclasses.fields(self.options)
-            if (value := getattr(self.options, f.name)) != f.default
-        }
 
 
 @dataclass
@@ -114,9 +107,19 @@ class Graph:
         self.ops.append(Op(kind, tuple(inputs), index, options))
         return index
 
+    def dims(self, op: Op) -> Any:
+        """The op's dimensions, of its module's type Dims."""
+        return op.module.dims(op.options, self._shapes(op.inputs))
+
     def scratch_bytes(self, op: Op) -> int:
         """Bytes of scratch the op's kernel asks for."""
-        return op.module.scratch_bytes(op.options, [self.tensors[i] if i >= 0 else None for i in op.inputs])
+        return op.module.scratch_bytes(self.dims(op))
+
+    def weights(self, op: Op) -> list[int]:
+        """The op's weight matrices, which may be packed or staged: tensor indices."""
+        module = op.module
+        found = [op.inputs[module.INPUTS.index(name)] for name in getattr(module, "WEIGHTS", ())]
+        return [i for i in found if i >= 0]
 
     def _shapes(self, indices) -> list[tuple[int, ...] | None]:
         return [self.tensors[i].shape if i >= 0 else None for i in indices]

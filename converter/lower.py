@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lowers a float network to the int8 graph, op by op (schedule "overwrite")."""
+"""Lowers a float network to the int8 graph: attaches data to its skeleton, op by op (schedule "overwrite")."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mcuformer.converter.calibrate import Samples, check_method
-from mcuformer.converter.float_vit import ConvStem, FloatViT, Layer, LowRankLinear
+from mcuformer.converter.float_vit import FloatViT, LowRankLinear
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.ops import (
     decomposed_patch_embed,
@@ -21,6 +21,8 @@ from mcuformer.converter.ops import (
     token_mean,
 )
 from mcuformer.converter.quantise import Quantisation
+from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton
+from mcuformer.converter.subnet_config import LayerConfig
 from mcuformer.errors import ConfigError
 
 IMAGE_SCALE = 1 / 127.5
@@ -56,27 +58,41 @@ def _array(value: torch.Tensor | None) -> np.ndarray | None:
 
 
 class Lowering:
-    """Builds the graph of one network; every method appends ops and returns the index of a tensor."""
+    """Attaches data to the ops of one network's skeleton, in its order."""
 
     def __init__(self, net: FloatViT, samples: dict[str, Samples], options: QuantisationOptions):
         self.net = net
-        self.config = net.config
         self.samples = samples
         self.options = options
         self.graph = Graph()
+        self.attach = {
+            "DecomposedPatchEmbed": self.patch_embed, "StemConv": self.stem_conv, "IntLayerNorm": self.layer_norm,
+            "InPlaceFC": self.fully_connected, "IntGeLU": self.gelu, "IntAttention": self.attention,
+            "TokenMean": self.token_mean,
+        }  # fmt: skip
 
     def run(self) -> Graph:
-        config, graph = self.config, self.graph
-        image_shape = (1, config.image_size, config.image_size, config.in_channels)
-        self.image = graph.add_input("image", image_shape, Quantisation(IMAGE_SCALE, 0))
-        stream = self.conv_stem() if isinstance(self.net.stem, ConvStem) else self.patch_embed()
-        for i, (layer, dims) in enumerate(zip(self.net.layers, config.layers, strict=True)):
-            stream = self.attention(f"layers.{i}", layer, dims, stream)
-            stream = self.mlp(f"layers.{i}", layer, stream)
-        x = self.layer_norm("norm", self.net.norm, stream)
-        x = self.token_mean(x)
-        graph.output = self.fully_connected("head", self.net.head, x, self.affine("head"))
+        config, graph = self.net.config, self.graph
+        stream = graph.add_input("image", (1, *config.image_shape), Quantisation(IMAGE_SCALE, 0))
+        schedule = Schedule("overwrite", fuse_gelu=self.options.fuse_gelu)
+        for prefix, part in skeleton(config, schedule).parts:
+            made = {-1: stream}
+            for at, step in enumerate(part.steps):
+                inputs = {step.module.INPUTS[position]: made[source] for position, source in step.reads}
+                made[at] = stream = self.attach[step.kind](prefix + step.name, step, inputs)
+                self._check(step)
+        graph.output = stream
         return graph
+
+    def _check(self, step: Step) -> None:
+        """The op just made is the one that was asked for; a factor a channel depends on the data."""
+        made = self.graph.dims(self.graph.ops[-1])
+        wanted = step.dims._replace(factor=made.factor) if hasattr(made, "factor") else step.dims
+        if made != wanted:
+            raise AssertionError(f"{step.name} was lowered as {made}, not as {wanted}")
+
+    def add(self, step: Step, name: str, options, inputs, constants, quantisation, features=None) -> int:
+        return self.graph.add_op(step.kind, name, options, inputs, constants, quantisation, features)
 
     # ranges
 
@@ -91,121 +107,132 @@ class Lowering:
     def quantisation(self, index: int) -> Quantisation:
         return self.graph.tensors[index].quantisation
 
-    # ops
+    # ops: (full name, step, activations by role) -> tensor index
 
-    def patch_embed(self) -> int:
+    def patch_embed(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         stem = self.net.stem
         options, constants, target = decomposed_patch_embed.lower(
             _array(stem.weight).transpose(0, 2, 3, 1), _array(stem.bias), _array(self.net.position)[0],
-            IMAGE_SCALE, IMAGE_ZERO, self.stream_quantisation("embed"),
+            IMAGE_SCALE, IMAGE_ZERO, self.stream_quantisation(name),
         )  # fmt: skip
-        return self.graph.add_op("DecomposedPatchEmbed", "embed", options, {"image": self.image}, constants, target)
+        return self.add(step, name, options, inputs, constants, target)
 
-    def conv_stem(self) -> int:
-        stem, x = self.net.stem, self.image
+    def stem_conv(self, name: str, step: Step, inputs: dict[str, int]) -> int:
+        at = len(self.graph.ops)
+        conv, norm = self.net.stem.convs[at], self.net.stem.norms[at]
+        gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
+        weight = _array(conv.weight).transpose(0, 2, 3, 1) * gain[:, None, None, None]
+        bias = _array(norm.bias) - _array(norm.running_mean) * gain
         scale, zero = IMAGE_SCALE, IMAGE_ZERO
-        last = len(stem.convs) - 1
-        for i, (conv, norm) in enumerate(zip(stem.convs, stem.norms, strict=True)):
-            gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
-            weight = _array(conv.weight).transpose(0, 2, 3, 1) * gain[:, None, None, None]
-            bias = _array(norm.bias) - _array(norm.running_mean) * gain
-            if i < last:
-                name, position, target = f"stem.{i}", None, self.affine(f"stem.{i}")
-            else:
-                name, position, target = (
-                    "embed",
-                    _array(self.net.position)[0],
-                    self.stream_quantisation("embed"),
-                )
-            options, constants, target = stem_conv.lower(weight, bias, position, scale, zero, target, relu=i < last)
-            x = self.graph.add_op("StemConv", name, options, {"input": x}, constants, target)
-            scale, zero = target.scale, float(target.zero_point)
-        return x
+        if at:
+            source = self.quantisation(inputs["input"])
+            scale, zero = source.scale, float(source.zero_point)
+        position = _array(self.net.position)[0] if step.stream else None
+        target = self.stream_quantisation(name) if step.stream else self.affine(name)
+        options, constants, target = stem_conv.lower(
+            weight, bias, position, scale, zero, target, relu=not step.stream
+        )  # fmt: skip
+        return self.add(step, name, options, inputs, constants, target)
 
-    def layer_norm(self, name: str, norm: torch.nn.LayerNorm, x: int) -> int:
+    def layer_norm(self, name: str, step: Step, inputs: dict[str, int]) -> int:
+        norm = self.net.get_submodule(name)
         options, constants, target = int_layer_norm.lower(
-            _array(norm.weight), _array(norm.bias), norm.eps, self.quantisation(x), self.affine(name)
+            _array(norm.weight), _array(norm.bias), norm.eps, self.quantisation(inputs["input"]), self.affine(name)
         )
-        return self.graph.add_op("IntLayerNorm", name, options, {"input": x}, constants, target)
+        return self.add(step, name, options, inputs, constants, target)
 
-    def fully_connected(self, name: str, linear, x: int, target: Quantisation, residual: int | None = None) -> int:
-        """A dense layer; its output dequantises by `target`, widened where needed."""
-        return self._fc(name, _array(linear.weight), _array(linear.bias), x, target, residual)
-
-    def _fc(self, name, weight, bias, x, target, residual=None, gelu_target=None) -> int:
-        residual_q = None if residual is None else self.quantisation(residual)
-        options, constants, target = in_place_fc.lower(weight, bias, self.quantisation(x), target, residual_q)
-        activations = {"input": x} if residual is None else {"input": x, "residual": residual}
-        if gelu_target is not None:
+    def fully_connected(self, name: str, step: Step, inputs: dict[str, int]) -> int:
+        """A dense layer, or one of the two factors of a low-rank one."""
+        weight, bias = self._matrix(name)
+        residual = self.quantisation(inputs["residual"]) if step.dims.residual else None
+        options, constants, target = in_place_fc.lower(
+            weight, bias, self.quantisation(inputs["input"]), self._target(name, step), residual
+        )
+        if step.dims.gelu:
+            gelu_target = self.affine(name)
             constants["gelu_table"] = int_gelu.table(target, gelu_target, self.options.gelu)
             target = gelu_target
-        return self.graph.add_op("InPlaceFC", name, options, activations, constants, target)
+        return self.add(step, name, options, inputs, constants, target)
 
-    def linear(self, name: str, linear, x: int, target: Quantisation, residual=None, gelu_target=None) -> int:
-        """A dense or low-rank layer; two factors only where they cost less than their product."""
-        if isinstance(linear, LowRankLinear):
-            down, up = _array(linear.down.weight), _array(linear.up.weight)
-            if len(down) * (down.shape[1] + len(up)) < down.shape[1] * len(up):
-                x = self._fc(f"{name}.rank", down, None, x, self.affine(f"{name}.rank"))
-                weight = up
-            else:
-                weight = up @ down
-            bias = _array(linear.up.bias)
-        else:
-            weight, bias = _array(linear.weight), _array(linear.bias)
-        if gelu_target is None or self.options.fuse_gelu:
-            return self._fc(name, weight, bias, x, target, residual, gelu_target)
-        x = self._fc(f"{name}.pre", weight, bias, x, target)
-        table = int_gelu.table(self.quantisation(x), gelu_target, self.options.gelu)
-        return self.graph.add_op("IntGeLU", name, int_gelu.Options(), {"input": x}, {"table": table}, gelu_target)
+    def _matrix(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weight float [out, in] and bias of the fully connected layer that makes `name`."""
+        path, _, part = name.partition(".fc")
+        if not part:
+            layer, _, half = name.rpartition(".")
+            linear = self.net.get_submodule(f"{layer}.attention.{half}" if layer else name)
+            return _array(linear.weight), _array(linear.bias)
+        which, _, factor = part.partition(".")
+        linear = self.net.get_submodule(f"{path}.mlp.fc{which}")
+        if not isinstance(linear, LowRankLinear):
+            return _array(linear.weight), _array(linear.bias)
+        down, up = _array(linear.down.weight), _array(linear.up.weight)
+        if factor == "rank":
+            return down, None
+        weight = up if runs_as_factors(len(down), down.shape[1], len(up)) else up @ down
+        return weight, _array(linear.up.bias)
 
-    def attention(self, name: str, layer: Layer, dims, stream: int) -> int:
-        dim = dims.head_dim
-        x = self.layer_norm(f"{name}.norm1", layer.norm1, stream)
-        qkv_samples, out_samples = self.samples[f"{name}.qkv"], self.samples[f"{name}.attention"]
+    def _target(self, name: str, step: Step) -> Quantisation:
+        """Of what a fully connected layer makes, before its GELU."""
+        if name.endswith(".qkv"):
+            return self._heads_quantisation(name)
+        if step.stream:
+            return self.stream_quantisation(name)
+        if step.dims.gelu:
+            return self.affine(f"{name}.pre", floor=GELU_FLOOR)
+        return self.affine(name, floor=GELU_FLOOR if name.endswith(".pre") else -np.inf)
 
-        def head_scales(samples: Samples, start: int, heads: int) -> np.ndarray:
-            parts = [samples.columns(start + h * dim, start + (h + 1) * dim) for h in range(heads)]
-            return np.array([part.symmetric(self.options.method).scale for part in parts])
+    def gelu(self, name: str, step: Step, inputs: dict[str, int]) -> int:
+        target = self.affine(name)
+        table = int_gelu.table(self.quantisation(inputs["input"]), target, self.options.gelu)
+        return self.add(step, name, int_gelu.Options(), inputs, {"table": table}, target)
 
-        q = head_scales(qkv_samples, 0, dims.num_heads)
-        k = head_scales(qkv_samples, dims.q_dim, dims.kv_heads)
-        v = head_scales(qkv_samples, dims.q_dim + dims.kv_dim, dims.kv_heads)
-        kv_of = np.arange(dims.num_heads) * dims.kv_heads // dims.num_heads
-        # Where scores are too coarse even for the largest shift, q and k saturate alike.
-        most = int_attention.largest_score_step(dim)
-        for g in range(dims.kv_heads):
+    def _head_scales(self, samples: Samples, start: int, heads: int, dim: int) -> np.ndarray:
+        """A scale for every head from channel `start` on, each of `dim` channels."""
+        parts = [samples.columns(start + h * dim, start + (h + 1) * dim) for h in range(heads)]
+        return np.array([part.symmetric(self.options.method).scale for part in parts])
+
+    def _heads_quantisation(self, name: str) -> Quantisation:
+        """Of q, k and v: a scale a head.
+
+        Where scores are too coarse even for the largest shift, q and k saturate alike.
+        """
+        layer = self._layer(name)
+        samples, dim = self.samples[name], layer.head_dim
+        q = self._head_scales(samples, 0, layer.num_heads, dim)
+        k = self._head_scales(samples, layer.q_dim, layer.kv_heads, dim)
+        v = self._head_scales(samples, layer.q_dim + layer.kv_dim, layer.kv_heads, dim)
+        kv_of, most = _kv_of(layer), int_attention.largest_score_step(dim)
+        for g in range(layer.kv_heads):
             excess = np.max(q[kv_of == g]) * k[g] / most
             k[g] /= max(1.0, np.sqrt(excess))
         q = np.minimum(q, most / k[kv_of])
-        scales = np.repeat(np.concatenate([q, k, v]), dim)
-        x = self.fully_connected(f"{name}.qkv", layer.attention.qkv, x, Quantisation(scales, 0))
-        scales = self.quantisation(x).scale[::dim]  # perhaps widened
-        q, k, v = np.split(scales, [dims.num_heads, dims.num_heads + dims.kv_heads])
+        return Quantisation(np.repeat(np.concatenate([q, k, v]), dim), 0)
+
+    def _layer(self, name: str) -> LayerConfig:
+        return self.net.config.layers[int(name.split(".")[1])]
+
+    def attention(self, name: str, step: Step, inputs: dict[str, int]) -> int:
+        layer = self._layer(name)
+        dim, kv_of, most = layer.head_dim, _kv_of(layer), int_attention.largest_score_step(layer.head_dim)
+        scales = self.quantisation(inputs["qkv"]).scale[::dim]  # perhaps widened
+        q, k, v = np.split(scales, [layer.num_heads, layer.num_heads + layer.kv_heads])
         q = np.minimum(q, most / k[kv_of])
-
-        out = head_scales(out_samples, 0, dims.num_heads)
+        out = self._head_scales(self.samples[name], 0, layer.num_heads, dim)
         head_params = np.stack(
-            [int_attention.lower_head(q[h], k[kv_of[h]], v[kv_of[h]], out[h], dim) for h in range(dims.num_heads)]
-        )
-        options = int_attention.Options(dims.kv_heads, dim, 0)
-        x = self.graph.add_op(
-            "IntAttention", f"{name}.attention", options, {"qkv": x}, {"head_params": head_params},
-            Quantisation(np.repeat(out, dim), 0), features=dims.q_dim,
+            [int_attention.lower_head(q[h], k[g], v[g], out[h], dim) for h, g in enumerate(kv_of)]
         )  # fmt: skip
-        target = self.stream_quantisation(f"{name}.proj")
-        return self.fully_connected(f"{name}.proj", layer.attention.proj, x, target, residual=stream)
+        options = int_attention.Options(layer.kv_heads, dim, 0)
+        target = Quantisation(np.repeat(out, dim), 0)
+        return self.add(step, name, options, inputs, {"head_params": head_params}, target, features=layer.q_dim)
 
-    def mlp(self, name: str, layer: Layer, stream: int) -> int:
-        x = self.layer_norm(f"{name}.norm2", layer.norm2, stream)
-        pre = self.affine(f"{name}.fc1.pre", floor=GELU_FLOOR)
-        x = self.linear(f"{name}.fc1", layer.mlp.fc1, x, pre, gelu_target=self.affine(f"{name}.fc1"))
-        target = self.stream_quantisation(f"{name}.fc2")
-        return self.linear(f"{name}.fc2", layer.mlp.fc2, x, target, residual=stream)
+    def token_mean(self, name: str, step: Step, inputs: dict[str, int]) -> int:
+        options, target = token_mean.lower(step.dims.tokens, self.quantisation(inputs["input"]), self.affine(name))
+        return self.add(step, name, options, inputs, {}, target)
 
-    def token_mean(self, x: int) -> int:
-        options, target = token_mean.lower(self.config.tokens, self.quantisation(x), self.affine("mean"))
-        return self.graph.add_op("TokenMean", "mean", options, {"input": x}, {}, target)
+
+def _kv_of(layer: LayerConfig) -> np.ndarray:
+    """The key/value head of every query head."""
+    return np.arange(layer.num_heads) * layer.kv_heads // layer.num_heads
 
 
 def lower(net: FloatViT, samples: dict[str, Samples], options: QuantisationOptions) -> Graph:

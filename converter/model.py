@@ -22,13 +22,11 @@ from mcuformer.converter.passes.packing import packed, packing_of
 from mcuformer.converter.passes.scratch import fill_arena, fit_scratch
 from mcuformer.converter.passes.staging import is_staged, staged, weights_content, weights_info, weights_path
 from mcuformer.converter.passes.streamed import streamed
-from mcuformer.converter.passes.strips import check_takes_strips, in_strips
+from mcuformer.converter.passes.strips import in_strips
+from mcuformer.converter.skeleton import Schedule, check_takes_strips
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.files import write_bytes
-
-SCHEDULES = ("overwrite", "streamed")
-WEIGHTS = ("xip", "staged")
 
 
 @dataclass(frozen=True)
@@ -128,10 +126,8 @@ def convert(
     quantisation  how to quantise; the default is what measured best
     progress      called with (images done, images in all) while calibrating
     """
-    if schedule not in SCHEDULES:
-        raise ConfigError(f"schedule = {schedule!r}: must be one of {', '.join(SCHEDULES)}")
-    if weights not in WEIGHTS:
-        raise ConfigError(f"weights = {weights!r}: must be one of {', '.join(WEIGHTS)}")
+    quantisation = quantisation or QuantisationOptions()
+    Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError where there is no such schedule
     if scratch is not None and (isinstance(scratch, bool) or not isinstance(scratch, int) or scratch < 0):
         raise ConfigError(f"scratch = {scratch!r}: must be a whole number of bytes")
     limits = None if board is None else get_board(board)
@@ -139,9 +135,6 @@ def convert(
     names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))
     if len(names) != config.num_classes:
         raise ConfigError(f"class_names has {len(names)} names for num_classes = {config.num_classes}")
-    quantisation = quantisation or QuantisationOptions()
-    if schedule == "streamed" and not quantisation.fuse_gelu:
-        raise ConfigError('fuse_gelu = False with schedule = "streamed": GELU is inside StreamedMLP; use "overwrite"')
     if strips:
         check_takes_strips(config)
     samples = calibrate(net, calibration, progress=progress)

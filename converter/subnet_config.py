@@ -135,6 +135,16 @@ class SubnetConfig:
             )
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.image_size, self.image_size, self.in_channels
+
+    @property
+    def grid_shape(self) -> tuple[int, int]:
+        """Rows of patches, and patches of a row."""
+        return self.grid, self.grid
+
+    @property
     def grid(self) -> int:
         """Tokens along one side of the image."""
         if self.stem == "patch":
@@ -145,8 +155,15 @@ class SubnetConfig:
         return side
 
     @property
+    def patch_tokens(self) -> int:
+        """Tokens that stand for a place of the image."""
+        rows, columns = self.grid_shape
+        return rows * columns
+
+    @property
     def tokens(self) -> int:
-        return self.grid * self.grid
+        """Tokens of the residual stream: those of patches, as long as there are no others."""
+        return self.patch_tokens
 
     @property
     def conv_channels(self) -> tuple[int, ...]:
@@ -224,17 +241,9 @@ class SubnetConfig:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one image, as lowered (a rank above break-even runs dense)."""
-        n, d, side, inputs, total = self.tokens, self.embed_dim, self.image_size, self.in_channels, 0
-        if self.stem == "patch":
-            total += n * d * self.patch_size**2 * inputs
-        for channels in self.conv_channels:
-            side = (side + 1) // 2
-            total += side * side * channels * 9 * inputs
-            inputs = channels
-        for layer in self.layers:
-            total += n * d * (layer.qkv_dim + layer.q_dim) + 2 * n * n * layer.q_dim
-            total += 2 * n * min(d * layer.mlp_dim, (layer.rank or layer.mlp_dim) * (d + layer.mlp_dim))
-        return total + d * self.num_classes
+        from mcuformer.converter.estimate.macs import macs  # which folds over this config's ops
+
+        return macs(self)
 
     def to_dict(self) -> dict:
         """Plain values (for JSON and subnet.pt)."""

@@ -14,14 +14,17 @@ import hashlib
 import json
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import flatbuffers
 import flatbuffers.flexbuffers
 import numpy as np
 
+from mcuformer.converter import file_form
 from mcuformer.converter.graph import Graph, Op, Tensor
-from mcuformer.converter.ops import OPS, PREFIX
+from mcuformer.converter.ops import PREFIX
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.errors import ModelError
 
@@ -46,94 +49,118 @@ class ModelFile:
 
 
 def _schema():
-    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated
+    from mcuformer.converter import tflite_schema_generated
 
-    return schema_py_generated
+    return tflite_schema_generated
 
 
-def write(graph: Graph, offsets: list[int], info: dict, with_plan: bool = True) -> bytes:
+def write(graph: Graph, offsets: Sequence[int], info: dict, with_plan: bool = True) -> bytes:
     """The file's bytes. offsets: one a tensor, -1 for constants. Without plan the runtime places all tensors."""
+    filed, place = file_form.to_file_form(graph)
+    stored = sum(not tensor.external for tensor in filed.tensors)
+    external = [_external_entry(filed, i) for i in range(stored, len(filed.tensors))]
+    metadata = {}
+    if with_plan:
+        planned = file_form.moved(offsets, place, len(filed.tensors))[:stored]
+        metadata[PLAN_METADATA] = struct.pack(f"<3i{stored}i", 1, 0, stored, *planned)
+    metadata[MODEL_METADATA] = _pack_info(graph, {**info, "external": external})
+    metadata[CHECKSUM_METADATA] = CHECKSUM_MAGIC + bytes(DIGEST_BYTES)
+    return _with_checksum(flatbuffer(filed, metadata))
+
+
+def _with_checksum(content: bytes) -> bytes:
+    """A file whose checksum is still zeros, with it."""
+    at = content.rindex(CHECKSUM_MAGIC) + len(CHECKSUM_MAGIC)
+    return content[:at] + hashlib.sha256(content).digest() + content[at + DIGEST_BYTES :]
+
+
+def flatbuffer(filed: Graph, metadata: dict[str, bytes]) -> bytes:
+    """A graph in file form, and metadata by name, as a flatbuffer."""
     s = _schema()
-    stored = [tensor for tensor in graph.tensors if not tensor.external]
-    info = {**info, "external": [_external_entry(graph, i) for i in range(len(stored), len(graph.tensors))]}
-
-    class AlignedBuffer(s.BufferT):
-        """A buffer whose data starts at a multiple of ALIGNMENT in the file."""
-
-        def Pack(self, builder):
-            data = None
-            if self.data is not None:
-                content = bytes(self.data)
-                builder.StartVector(1, len(content), ALIGNMENT)
-                builder.head -= len(content)
-                builder.Bytes[builder.head : builder.head + len(content)] = content
-                data = builder.EndVector()
-            s.BufferStart(builder)
-            if data is not None:
-                s.BufferAddData(builder, data)
-            return s.BufferEnd(builder)
-
-    buffers = [AlignedBuffer()]
-
-    def add_buffer(content: bytes) -> int:
-        buffer = AlignedBuffer()
-        buffer.data = content
-        buffers.append(buffer)
-        return len(buffers) - 1
-
+    buffers = _Buffers(s)
     model = s.ModelT()
     model.version = 3
     model.description = "MCUFormer"
-    subgraph = s.SubGraphT()
-    subgraph.name = "main"
-    subgraph.inputs, subgraph.outputs = [i for i in graph.inputs if i < len(stored)], [graph.output]
-    subgraph.tensors = []
-    for tensor in stored:
-        t = s.TensorT()
-        t.name, t.shape = tensor.name, list(tensor.shape)
-        t.type = getattr(s.TensorType, tensor.dtype.name.upper())
-        t.buffer = add_buffer(_little_endian(tensor.data)) if tensor.is_constant else 0
-        if tensor.quantisation is not None and not tensor.quantisation.per_channel:
-            q = s.QuantizationParametersT()
-            q.scale, q.zeroPoint = [float(tensor.quantisation.scale)], [tensor.quantisation.zero_point]
-            t.quantization = q
-        subgraph.tensors.append(t)
-    kinds = list(dict.fromkeys(op.kind for op in graph.ops))
     model.operatorCodes = []
+    kinds = list(dict.fromkeys(op.kind for op in filed.ops))
     for kind in kinds:
         code = s.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = s.BuiltinOperator.CUSTOM
         code.customCode, code.version = PREFIX + kind, 1
         model.operatorCodes.append(code)
-    subgraph.operators = []
-    for op in graph.ops:
-        o = s.OperatorT()
-        o.opcodeIndex = kinds.index(op.kind)
-        o.inputs, o.outputs = [i if i < len(stored) else -1 for i in op.inputs], [op.output]
-        if op.options_dict:
-            o.customOptions = list(flatbuffers.flexbuffers.Dumps(op.options_dict))
-            o.customOptionsFormat = s.CustomOptionsFormat.FLEXBUFFERS
-        subgraph.operators.append(o)
-    model.subgraphs = [subgraph]
-
+    model.subgraphs = [_subgraph(filed, kinds, buffers, s)]
     model.metadata = []
-
-    def add_metadata(name: str, content: bytes) -> None:
+    for name, content in metadata.items():
         entry = s.MetadataT()
-        entry.name, entry.buffer = name, add_buffer(content)
+        entry.name, entry.buffer = name, buffers.add(content)
         model.metadata.append(entry)
-
-    if with_plan:
-        add_metadata(PLAN_METADATA, struct.pack(f"<3i{len(stored)}i", 1, 0, len(stored), *offsets[: len(stored)]))
-    add_metadata(MODEL_METADATA, _pack_info(graph, info))
-    add_metadata(CHECKSUM_METADATA, CHECKSUM_MAGIC + bytes(DIGEST_BYTES))
-    model.buffers = buffers
+    model.buffers = buffers.held
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    content = bytearray(builder.Output())
-    at = content.rindex(CHECKSUM_MAGIC) + len(CHECKSUM_MAGIC)
-    content[at : at + DIGEST_BYTES] = hashlib.sha256(content).digest()
-    return bytes(content)
+    return bytes(builder.Output())
+
+
+def _subgraph(filed: Graph, kinds: list[str], buffers: _Buffers, s) -> Any:
+    stored = sum(not tensor.external for tensor in filed.tensors)
+    subgraph = s.SubGraphT()
+    subgraph.name = "main"
+    subgraph.inputs, subgraph.outputs = [i for i in filed.inputs if i < stored], [filed.output]
+    subgraph.tensors = []
+    for tensor in filed.tensors[:stored]:
+        t = s.TensorT()
+        t.name, t.shape = tensor.name, list(tensor.shape)
+        t.type = getattr(s.TensorType, tensor.dtype.name.upper())
+        t.buffer = 0 if tensor.data is None else buffers.add(_little_endian(tensor.data))
+        if tensor.quantisation is not None and not tensor.quantisation.per_channel:
+            q = s.QuantizationParametersT()
+            q.scale, q.zeroPoint = [float(tensor.quantisation.scale)], [tensor.quantisation.zero_point]
+            t.quantization = q
+        subgraph.tensors.append(t)
+    subgraph.operators = []
+    for op in filed.ops:
+        o = s.OperatorT()
+        o.opcodeIndex = kinds.index(op.kind)
+        o.inputs, o.outputs = [i if i < stored else -1 for i in op.inputs], [op.output]
+        if options := _changed_options(op.options):
+            o.customOptions = list(flatbuffers.flexbuffers.Dumps(options))
+            o.customOptionsFormat = s.CustomOptionsFormat.FLEXBUFFERS
+        subgraph.operators.append(o)
+    return subgraph
+
+
+def _changed_options(options: Any) -> dict[str, int]:
+    """Options that differ from their defaults."""
+    values = {f.name: (getattr(options, f.name), f.default) for f in dataclasses.fields(options)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
+class _Buffers:
+    """The file's buffers, the first of them empty. Their data starts at multiples of ALIGNMENT in the file."""
+
+    def __init__(self, s):
+        class AlignedBuffer(s.BufferT):
+            def Pack(self, builder):
+                data = None
+                if self.data is not None:
+                    content = bytes(self.data)
+                    builder.StartVector(1, len(content), ALIGNMENT)
+                    builder.head -= len(content)
+                    builder.Bytes[builder.head : builder.head + len(content)] = content
+                    data = builder.EndVector()
+                s.BufferStart(builder)
+                if data is not None:
+                    s.BufferAddData(builder, data)
+                return s.BufferEnd(builder)
+
+        self._kind = AlignedBuffer
+        self.held = [AlignedBuffer()]
+
+    def add(self, content: bytes) -> int:
+        """The index of a new buffer."""
+        buffer = self._kind()
+        buffer.data = content
+        self.held.append(buffer)
+        return len(self.held) - 1
 
 
 def check_intact(content: bytes, name: str = "model") -> None:
@@ -161,56 +188,68 @@ def read(content: bytes, name: str = "model") -> ModelFile:
 
 def _parse(content: bytes) -> ModelFile:
     s = _schema()
-    model = s.ModelT.InitFromPackedBuf(content, 0)
-    (subgraph,) = model.subgraphs
-
-    def data_of(index: int) -> bytes | None:
-        data = model.buffers[index].data
-        return None if data is None else bytes(data)
-
-    metadata = {entry.name.decode(): data_of(entry.buffer) for entry in model.metadata}
+    model = s.ModelT.InitFromObj(s.Model.GetRootAs(content))
+    metadata = {entry.name.decode(): _data_of(model, entry.buffer) for entry in model.metadata}
     info = json.loads(zlib.decompress(metadata[MODEL_METADATA]))
     if info["format"] != FORMAT:
         raise ValueError(f"format {info['format']!r}, not {FORMAT!r}")
-    dtype_of = {getattr(s.TensorType, name.upper()): np.dtype(name) for name in DTYPES}
-    scales = info.pop("scales")
-    graph = Graph(inputs=[int(i) for i in subgraph.inputs], output=int(subgraph.outputs[0]))
-    for t in subgraph.tensors:
-        tensor_name, dtype = t.name.decode(), dtype_of[t.type]
-        shape = tuple(int(n) for n in t.shape)
-        data = data_of(t.buffer)
-        if data is not None:
-            data = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
-        quantisation, features = None, None
-        if tensor_name in scales:
-            scale, zero_point, features = _unpack_scale(scales[tensor_name])
-            quantisation = Quantisation(scale, zero_point)
-        graph.tensors.append(Tensor(tensor_name, shape, dtype, quantisation, data, features))
-    for o in subgraph.operators:
-        code = model.operatorCodes[o.opcodeIndex].customCode.decode()
-        kind = code.removeprefix(PREFIX)
-        values = flatbuffers.flexbuffers.Loads(bytearray(bytes(o.customOptions))) if o.customOptions is not None else {}
-        options = OPS[kind].Options(**values)
-        graph.ops.append(Op(kind, tuple(int(i) for i in o.inputs), int(o.outputs[0]), options))
-    stored = len(graph.tensors)
-    offsets = tuple([-1] * stored)
+    scales = {name: _unpack_scale(packed) for name, packed in info.pop("scales").items()}
+    filed = _parse_graph(model, scales)
+    stored = len(filed.tensors)
+    offsets = [-1] * stored
     if PLAN_METADATA in metadata:
-        numbers = np.frombuffer(metadata[PLAN_METADATA], "<i4")
-        offsets = tuple(int(n) for n in numbers[3:])
+        offsets = [int(n) for n in np.frombuffer(metadata[PLAN_METADATA], "<i4")[3:]]
         if len(offsets) != stored:
             raise ValueError(f"plan of {len(offsets)} tensors for {stored}")
-    for tensor_name, shape, step, position in info.pop("external"):
-        image = tensor_name in scales
-        quantisation = Quantisation(*_unpack_scale(scales[tensor_name])[:2]) if image else None
-        tensor = Tensor(tensor_name, tuple(shape), np.dtype(np.int8), quantisation, external=True)
-        index = graph.add_tensor(tensor)
-        if image:
-            graph.inputs.append(index)
-        inputs = list(graph.ops[step].inputs)
-        inputs[position] = index
-        graph.ops[step] = dataclasses.replace(graph.ops[step], inputs=tuple(inputs))
-        offsets += (-1,)
-    return ModelFile(graph, offsets, info)
+    for name, shape, step, position in info.pop("external"):
+        _add_external(filed, name, tuple(shape), step, position, scales)
+        offsets.append(-1)
+    graph, place = file_form.from_file_form(filed)
+    return ModelFile(graph, tuple(file_form.moved(offsets, place, len(graph.tensors))), info)
+
+
+def _data_of(model, buffer: int) -> bytes | None:
+    data = model.buffers[buffer].data
+    return None if data is None else bytes(data)
+
+
+def _parse_graph(model, scales: dict[str, tuple]) -> Graph:
+    """The graph in file form, without external tensors."""
+    s = _schema()
+    dtype_of = {getattr(s.TensorType, name.upper()): np.dtype(name) for name in DTYPES}
+    (subgraph,) = model.subgraphs
+    graph = Graph(inputs=[int(i) for i in subgraph.inputs], output=int(subgraph.outputs[0]))
+    for t in subgraph.tensors:
+        name, dtype, shape = t.name.decode(), dtype_of[t.type], tuple(int(n) for n in t.shape)
+        content, data = _data_of(model, t.buffer), None
+        if content is not None:
+            data = np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+        scale, zero_point, features = scales.get(name, (None, 0, None))
+        quantisation = None if scale is None else Quantisation(scale, zero_point)
+        graph.tensors.append(Tensor(name, shape, dtype, quantisation, data, features))
+    for o in subgraph.operators:
+        kind = model.operatorCodes[o.opcodeIndex].customCode.decode().removeprefix(PREFIX)
+        op = Op(kind, tuple(int(i) for i in o.inputs), int(o.outputs[0]), None)
+        values = flatbuffers.flexbuffers.Loads(bytearray(bytes(o.customOptions))) if o.customOptions is not None else {}
+        options = file_form.InParams if file_form.has_params(op) else op.module.Options
+        graph.ops.append(dataclasses.replace(op, options=options(**values)))
+    return graph
+
+
+def _add_external(
+    graph: Graph, name: str, shape: tuple[int, ...], step: int, position: int, scales: dict[str, tuple]
+) -> None:
+    """Adds a tensor that is not in the file to the graph: an image in strips, or staged weights, input `position` of an
+    op."""
+    is_image = name in scales
+    quantisation = Quantisation(*scales[name][:2]) if is_image else None
+    index = graph.add_tensor(Tensor(name, shape, np.dtype(np.int8), quantisation, external=True))
+    if is_image:
+        graph.inputs.append(index)
+    op = graph.ops[step]
+    inputs = [*op.inputs, *[-1] * (position + 1 - len(op.inputs))]
+    inputs[position] = index
+    graph.ops[step] = dataclasses.replace(op, inputs=tuple(inputs))
 
 
 def same(a: Graph, b: Graph) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter import tflite_file
+from mcuformer.converter.file_form import to_file_form
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.ops import OPS
@@ -31,7 +32,10 @@ def _runtime():
     try:
         from tflite_micro.python.tflite_micro import runtime
     except ImportError as error:
-        raise ToolchainError(f"tflite-micro cannot be imported ({error}): pip install tflite-micro") from error
+        raise ToolchainError(
+            f"the tflite-micro interpreter cannot be imported ({error}): on x86-64 Linux, pip install tflite-micro; it "
+            'has no build for other machines, where Interpreter(model, engine="c") runs the same kernels'
+        ) from error
     return runtime
 
 
@@ -60,14 +64,14 @@ class _Session:
         self, content: bytes, graph: Graph, arena_bytes: int, keep_all: bool = False, weights: bytes | None = None
     ):
         runtime = _runtime()
-        kernel_library.load()
+        registerer = kernel_library.registerer()
         kernel_library.clear_log()
         config = runtime.InterpreterConfig
         with _Captured() as captured:
             try:
                 self._interpreter = runtime.Interpreter.from_bytes(
                     content,
-                    custom_op_registerers=[kernel_library.REGISTERER],
+                    custom_op_registerers=[registerer],
                     arena_size=arena_bytes,
                     intrepreter_config=config.kPreserveAllTensors if keep_all else config.kAllocationRecording,
                 )
@@ -243,10 +247,11 @@ class Interpreter:
         arena_bytes = int(self.info["needed_bytes"]) + separate
         session = _Session(content, self.graph, arena_bytes, keep_all=True, weights=self.weights)
         session.invoke(to_int8(images))
+        _, place = to_file_form(self.graph)
         outputs = {}
         for op in self.graph.ops:
             tensor = self.graph.tensors[op.output]
-            value = session.tensor(op.output).reshape(tensor.shape[1:])
+            value = session.tensor(place[op.output]).reshape(tensor.shape[1:])
             outputs[tensor.name] = tensor.dequantise(value).astype(np.float32)
         return outputs
 
@@ -325,11 +330,12 @@ def run_op(
         if given not in module.INPUTS:
             raise ConfigError(f"{name} has no input {given!r}: it has {', '.join(module.INPUTS)}")
     try:
-        parsed = module.Options(**{key: operator.index(value) for key, value in (options or {}).items()})
+        values = {key: _whole_numbers(value) for key, value in (options or {}).items()}
+        parsed = module.Options(**values)
     except TypeError as error:
         raise ConfigError(f"options of {name}: {error}") from error
-    for key, value in (options or {}).items():
-        if not -(1 << 63) <= value < 1 << 63:
+    for key, value in values.items():
+        if not all(-(1 << 63) <= number < 1 << 63 for number in (value if isinstance(value, tuple) else (value,))):
             raise ConfigError(f"option {key} = {value} of {name}: does not fit 64 bits")
     graph = Graph()
     indices = {}
@@ -340,9 +346,16 @@ def run_op(
         indices[role] = graph.add_input(role, value.shape)
     try:
         graph.output = graph.add_op(name, "output", parsed, indices, dict(constants or {}))
-    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        content = tflite_file.write(graph, [-1] * len(graph.tensors), {"weights": None}, with_plan=False)
+    except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
         raise ConfigError(f"{name}: its inputs or options do not make sense, or one is missing ({error})") from error
-    content = tflite_file.write(graph, [], {"weights": None}, with_plan=False)
     activations = sum(2 * t.bytes + 1024 for t in graph.tensors) + (1 << 20)
     session = _Session(content, graph, activations)
     return session.invoke(*(np.ascontiguousarray(value) for value in inputs.values()))
+
+
+def _whole_numbers(value):
+    """An option: an integer, or a tuple of integers. TypeError for anything else."""
+    if isinstance(value, tuple | list):
+        return tuple(operator.index(number) for number in value)
+    return operator.index(value)

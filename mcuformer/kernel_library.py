@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled kernels: libmcuformer_host.so, built from tflm_kernels/ when the package is installed.
+"""The compiled kernels: libmcuformer_host.so (.dll, .dylib), built from tflm_kernels/ when the package is installed.
 
-It holds the int8 core and registers the custom ops in the interpreter of the tflite-micro wheel:
+It holds the int8 core. Where the tflite-micro wheel has a build, which is x86-64 Linux, it registers the custom ops in
+the wheel's interpreter too:
 
-    kernel_library.load()
-    runtime.Interpreter.from_bytes(model, custom_op_registerers=[kernel_library.REGISTERER])
+    runtime.Interpreter.from_bytes(model, custom_op_registerers=[kernel_library.registerer()])
 
 The `*_scratch_bytes` functions are those that the kernels call themselves, so a memory plan cannot disagree.
 """
@@ -14,29 +14,34 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 from pathlib import Path
 
 from mcuformer.errors import ToolchainError
+from mcuformer.native import library_suffix
 
 REGISTERER = "RegisterMcuformerOps"
 # MCUFORMER_HOST_LIBRARY: another build of it, such as one with sanitizers (make test-sanitize).
-LIBRARY = Path(os.environ.get("MCUFORMER_HOST_LIBRARY") or Path(__file__).with_name("libmcuformer_host.so"))
+LIBRARY = Path(
+    os.environ.get("MCUFORMER_HOST_LIBRARY")
+    or Path(__file__).with_name(f"libmcuformer_host{library_suffix(sys.platform)}")
+)
 
-# Scratch getters of the core and their number of int32 arguments.
-_SCRATCH_GETTERS = {
-    "mcuf_decomposed_patch_embed_s8_scratch_bytes": 6,
-    "mcuf_decomposed_patch_embed_strips_s8_scratch_bytes": 7,
-    "mcuf_in_place_fc_s8_scratch_bytes": 3,
-    "mcuf_int_attention_s8_scratch_bytes": 2,
-    "mcuf_stem_conv_s8_scratch_bytes": 1,
-    "mcuf_streamed_attention_s8_scratch_bytes": 8,
-    "mcuf_streamed_mlp_s8_scratch_bytes": 4,
-}
+# Scratch getters of the core: all take int32. Without argtypes, which ctypes checks slowly: a search calls them often.
+_SCRATCH_GETTERS = (
+    "mcuf_decomposed_patch_embed_s8_scratch_bytes",
+    "mcuf_decomposed_patch_embed_strips_s8_scratch_bytes",
+    "mcuf_in_place_fc_s8_scratch_bytes",
+    "mcuf_int_attention_s8_scratch_bytes",
+    "mcuf_stem_conv_s8_scratch_bytes",
+    "mcuf_streamed_attention_s8_scratch_bytes",
+    "mcuf_streamed_mlp_s8_scratch_bytes",
+)
 
 
 @functools.cache
 def load() -> ctypes.CDLL:
-    """The library, loaded once and visible to the interpreter, which looks REGISTERER up by name.
+    """The library, loaded once. Everywhere it has the core and the planner; has_ops() tells of the rest.
 
     Raises ToolchainError where the library is missing or cannot be loaded.
     """
@@ -46,25 +51,40 @@ def load() -> ctypes.CDLL:
             "project's folder"
         )
     try:
+        # Visible to the interpreter, which looks REGISTERER up by name.
         library = ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL)
-        for name, arguments in _SCRATCH_GETTERS.items():
-            function = getattr(library, name)
-            function.argtypes = [ctypes.c_int32] * arguments
-            function.restype = ctypes.c_int32
-        for name in ("mcuf_host_last_error", "mcuf_host_last_log"):
-            getattr(library, name).restype = ctypes.c_char_p
+        for name in _SCRATCH_GETTERS:
+            getattr(library, name).restype = ctypes.c_int32
+        library.mcuf_host_last_log.restype = ctypes.c_char_p
         library.mcuf_host_clear_log.restype = None
-        for name in ("mcuf_host_set_image_source", "mcuf_host_set_weight_source"):
-            getattr(library, name).argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-            getattr(library, name).restype = None
-        getattr(library, REGISTERER).argtypes = [ctypes.c_void_p]
-        getattr(library, REGISTERER).restype = ctypes.c_bool
+        if hasattr(library, REGISTERER):
+            library.mcuf_host_last_error.restype = ctypes.c_char_p
+            for name in ("mcuf_host_set_image_source", "mcuf_host_set_weight_source"):
+                getattr(library, name).argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+                getattr(library, name).restype = None
+            getattr(library, REGISTERER).argtypes = [ctypes.c_void_p]
+            getattr(library, REGISTERER).restype = ctypes.c_bool
     except (OSError, AttributeError) as error:
         raise ToolchainError(
             f"the compiled kernels cannot be used ({error}); build them again: run `pip install -e .` in the "
             "project's folder"
         ) from error
     return library
+
+
+def has_ops() -> bool:
+    """True where the library has the ops for the interpreter of the tflite-micro wheel."""
+    return hasattr(load(), REGISTERER)
+
+
+def registerer() -> str:
+    """The name that the wheel's interpreter finds the ops by. Raises ToolchainError where the library has none."""
+    if not has_ops():
+        raise ToolchainError(
+            f"{LIBRARY} has no ops for the tflite-micro interpreter: it was built for a machine without its wheel; use "
+            'Interpreter(model, engine="c"), or build it again: run `pip install -e .` in the project\'s folder'
+        )
+    return REGISTERER
 
 
 def last_error() -> str:

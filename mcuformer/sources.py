@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from mcuformer.errors import ToolchainError
+from mcuformer.native import SourceListError, listed_sources
 
 _HERE = Path(__file__).resolve().parent
 
@@ -36,14 +36,10 @@ def arduino_folder() -> Path:
 
 def listed(variable: str) -> list[str]:
     """The files that `variable` lists in sources.mk, relative to tflm_kernels; $(NAME) stands for a list above it."""
-    text = re.sub(r"#.*", "", (kernels_folder() / "sources.mk").read_text(encoding="utf-8").replace("\\\n", " "))
-    lists: dict[str, str] = {}
-    for name, values in re.findall(r"^\s*(\w+)\s*:?=(.*)$", text, flags=re.MULTILINE):
-        lists[name] = re.sub(r"\$\((\w+)\)", lambda match: lists.get(match[1], ""), values)
-    files = lists.get(variable, "").split()
-    if not files:
-        raise ToolchainError(f"sources.mk lists no files in {variable}; install the package again")
-    return files
+    try:
+        return listed_sources(kernels_folder() / "sources.mk", variable)
+    except SourceListError as error:
+        raise ToolchainError(f"{error}") from error
 
 
 def core_sources() -> list[Path]:

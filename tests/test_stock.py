@@ -5,10 +5,9 @@ The measured bytes are those of `python benchmarks/stock_network.py A B C narrow
 (tensorflow-cpu 2.21.0, tflite-micro 0.dev20261023182759, x86-64).
 """
 
-from types import SimpleNamespace
-
 import pytest
 
+from mcuformer import SubnetConfig
 from mcuformer.converter.estimate.stock import ROUTES, stock_arena_bytes, stock_head_bytes, stock_tail_bytes
 
 FIELDS = (
@@ -45,7 +44,7 @@ PLANNER_GAP = {("wide", "keras")}  # here the planner leaves a gap, which the fo
 
 
 def network(name, **changes):
-    return SimpleNamespace(**dict(zip(FIELDS, NETWORKS[name], strict=True)), **changes)
+    return SubnetConfig(**{**dict(zip(FIELDS, NETWORKS[name], strict=True)), **changes})
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -76,21 +75,13 @@ def test_arena_is_head_and_tail(route):
 
 
 def test_one_value_per_layer_equals_one_number():
-    fields = dict(zip(FIELDS, NETWORKS["A"], strict=True))
-    fields.update(num_heads=(3,) * 6, head_dim=[32] * 6, mlp_ratio=(4.0,) * 6)
-    assert stock_arena_bytes(SimpleNamespace(**fields)) == stock_arena_bytes(network("A"))
+    layers = network("A", num_heads=(3,) * 6, head_dim=[32] * 6, mlp_ratio=(4.0,) * 6)
+    assert stock_arena_bytes(layers) == stock_arena_bytes(network("A"))
 
 
-def test_layers_of_a_config_are_used():
-    layers = [SimpleNamespace(num_heads=3, head_dim=32, mlp_dim=384)] * 6
-    assert stock_arena_bytes(network("A", layers=layers)) == stock_arena_bytes(network("A"))
-
-
-def test_wrong_number_of_layers_is_refused():
-    config = network("mixed")
-    config.depth = 4
-    with pytest.raises(ValueError, match="num_heads has 3 values for depth 4"):
-        stock_arena_bytes(config)
+def test_the_baseline_is_the_plain_dense_network():
+    for change in ({"rank_ratio": 0.2}, {"kv_heads": 1}, {"stem": "conv"}):
+        assert stock_arena_bytes(network("A", **change)) == stock_arena_bytes(network("A"))
 
 
 def test_unknown_route_is_refused():

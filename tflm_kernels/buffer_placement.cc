@@ -173,7 +173,7 @@ class Placer {
     if (highest < 0 || buffers_[0].order == buffers_[highest].overwrites) return false;
     const int16_t root = buffers_[highest].overwrites;
     int at = 0;
-    while (buffers_[at].order != root && at < groups - 1) ++at;
+    while (at < groups - 1 && buffers_[at].order != root) ++at;
     for (; at > 0; --at) buffers_[at].order = buffers_[at - 1].order;
     buffers_[0].order = root;
     return true;

@@ -23,10 +23,14 @@ MCUF_CORE_SRCS = \
   core/mcuf_streamed_mlp_s8.c \
   core/mcuf_token_mean_s8.c
 
-# The TensorFlow Lite Micro ops around it: C++11.
-MCUF_TFLM_SRCS = \
+# C++11 that asks nothing of an interpreter: the planner of the arena, and the reader of options.
+MCUF_PLANNER_SRCS = \
   buffer_placement.cc \
   flexbuffer_options.cc \
+  token_overwrite_planner.cc
+
+# The TensorFlow Lite Micro ops around the core: C++11.
+MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) \
   kernels/decomposed_patch_embed.cc \
   kernels/in_place_fc.cc \
   kernels/int_attention.cc \
@@ -38,10 +42,16 @@ MCUF_TFLM_SRCS = \
   kernels/stem_conv.cc \
   kernels/streamed_attention.cc \
   kernels/streamed_mlp.cc \
-  kernels/token_mean.cc \
-  token_overwrite_planner.cc
+  kernels/token_mean.cc
 
-# The library that Python loads: the ops again, for the interpreter of the tflite-micro wheel.
+# The library that Python loads is made of the core and of these: everywhere, what needs no interpreter ...
+MCUF_HOST_CORE_SRCS = $(MCUF_PLANNER_SRCS) \
+  host/host_log.cc \
+  host/host_parts.cc
+
+# ... and where the tflite-micro wheel has a build, all ops, for its interpreter.
 MCUF_HOST_SRCS = $(MCUF_TFLM_SRCS) \
+  host/host_log.cc \
+  host/host_parts.cc \
   host/host_planner_run.cc \
   host/host_plugin.cc

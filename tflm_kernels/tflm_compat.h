@@ -182,7 +182,7 @@ using compat::AllocatePersistent;  // Init and Prepare; lives as long as the int
 using compat::Context;
 using compat::EvalTensor;
 using compat::ExternalContext;  // Eval only; what SetMicroExternalContext was given, nullptr without
-using compat::GetScratch;  // Eval only
+using compat::GetScratch;       // Eval only
 using compat::IntArray;
 using compat::kError;
 using compat::kFloat32;

@@ -90,7 +90,7 @@ def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) 
         graph = streamed(graph)
         if rng.random() < 0.15:
             for i, op in enumerate(graph.ops):
-                if op.kind in staging.STREAMED and config.tokens > 1:
+                if op.kind in ("StreamedAttention", "StreamedMLP") and config.tokens > 1:
                     graph = staging.resize(graph, graph.ops[i], block=2)
     return graph
 

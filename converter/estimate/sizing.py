@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mcuformer.converter.estimate.stock import stock_part_bytes
 from mcuformer.converter.memory.arena import ArenaPlan
+from mcuformer.converter.skeleton import Schedule, skeleton
 from mcuformer.converter.subnet_config import SubnetConfig
 
 
@@ -34,40 +36,17 @@ def part_of(tensor: str) -> str:
 
 
 def _paper_and_stock(config: SubnetConfig) -> dict[str, tuple[int, int]]:
-    n, d = config.tokens, config.embed_dim
-    image = config.image_size**2 * config.in_channels
-
-    def rule(tokens: int, inputs: int, outputs: int) -> int:
-        return inputs * outputs + tokens * max(inputs, outputs)
-
-    if config.stem == "patch":
-        weights = config.patch_size**2 * config.in_channels * d
-        parts = {"embedding": (weights + max(image, n * d), image + n * d)}
-    else:
-        parts = {"embedding": _stem(config)}
-    for i, layer in enumerate(config.layers):
-        scores = layer.num_heads * n * n
-        attention = 2 * n * d + max(3 * n * layer.q_dim, 2 * n * layer.q_dim + scores, 2 * scores)
-        parts[f"layers.{i} attention"] = (
-            max(rule(n, d, layer.qkv_dim), rule(n, layer.q_dim, d)), attention,
-        )  # fmt: skip
-        pairs = [(d, layer.mlp_dim), (layer.mlp_dim, d)]
-        if layer.rank is not None and layer.rank * (d + layer.mlp_dim) < d * layer.mlp_dim:
-            pairs = [(d, layer.rank), (layer.rank, layer.mlp_dim), (layer.mlp_dim, layer.rank), (layer.rank, d)]
-        parts[f"layers.{i} mlp"] = (max(rule(n, *pair) for pair in pairs), n * d + 3 * n * layer.mlp_dim)
-    parts["head"] = (max(rule(1, d, config.num_classes), n * d), 4 * n * d)
-    return parts
-
-
-def _stem(config: SubnetConfig) -> tuple[int, int]:
-    paper = stock = 0
-    side, channels = config.image_size, config.in_channels
-    for outputs in config.conv_channels:
-        before = side * side * channels
-        weights, side = 9 * channels * outputs, (side + 1) // 2
-        after, channels = side * side * outputs, outputs
-        paper, stock = max(paper, weights + max(before, after)), max(stock, before + after)
-    return paper, stock
+    """Bytes of every part, by its name: by the paper's rule, and with stock tools."""
+    paper: dict[str, int] = {}
+    stock: dict[str, int] = {}
+    for name, step in skeleton(config, Schedule("overwrite")).steps():
+        module, dims, part = step.module, step.dims, part_of(name)
+        before, after = module.input_elements(dims), module.output_elements(dims)
+        paper[part] = max(paper.get(part, 0), module.weight_elements(dims) + max(before, after))
+        if part == "embedding":
+            stock[part] = max(stock.get(part, 0), before + after)
+    stock.update(stock_part_bytes(config, exact=True))
+    return {part: (paper[part], stock[part]) for part in paper}
 
 
 def sizes(config: SubnetConfig, plan: ArenaPlan) -> list[PartSize]:

@@ -43,7 +43,14 @@ no wider than d): on small networks made to provoke this the formula was up to 1
 was up to 3 % too high.
 """
 
+from __future__ import annotations
+
+import dataclasses
 from collections import Counter
+from dataclasses import dataclass
+
+from mcuformer.converter.skeleton import Schedule, Skeleton, Step, skeleton
+from mcuformer.converter.subnet_config import SubnetConfig
 
 ROUTES = ("keras", "lean", "lean_per_tensor")
 
@@ -76,115 +83,125 @@ _OP_DATA = {
 _KERAS_NORM = Counter(MEAN=2, DEQUANTIZE=1, NEG=1, QUANTIZE=1, SQUARED_DIFFERENCE=1, ADD=3, RSQRT=1, MUL=3)
 _LEAN_NORM = Counter(MEAN=2, SUB=1, MUL=2, ADD=1, RSQRT=1)
 
-# Attention, GELU and the two residuals of a layer, without its six matrices and its two LayerNorms.
-_LEAN_LAYER = Counter(RESHAPE=4, TRANSPOSE=4, BATCH_MATMUL=2, SOFTMAX=1, LOGISTIC=1, MUL=1, ADD=2)
-_KERAS_LAYER = _LEAN_LAYER + Counter(MUL=2)  # attention scores * head_dim**-0.5, hidden * 1.702
+_LEAN_ATTENTION = Counter(RESHAPE=4, TRANSPOSE=4, BATCH_MATMUL=2, SOFTMAX=1)
+_KERAS_ATTENTION = _LEAN_ATTENTION + Counter(MUL=1)  # scores * head_dim**-0.5
+_LEAN_GELU = Counter(LOGISTIC=1, MUL=1)
+_KERAS_GELU = _LEAN_GELU + Counter(MUL=1)  # hidden * 1.702
 
 # Constants that the converter shares over the network: axes, shapes, permutations, epsilon, scalars.
 _SHARED_CONSTANTS = {"keras": 10, "lean": 7, "lean_per_tensor": 7}
 
 
-def stock_arena_bytes(config, route="keras"):
-    """Arena in bytes of `config`'s network with stock tools: an int, predicted, not measured.
+@dataclass(frozen=True)
+class _Stock:
+    """One op of ours as stock tools have it: their ops, and the output channels of its matrices."""
 
-    `config` is a SubnetConfig, or has image_size, in_channels, patch_size, embed_dim, depth, num_classes, and
-    num_heads, head_dim and mlp_ratio, each one number or one per layer. `route` is one of ROUTES, see above.
+    ops: Counter
+    matrices: tuple[int, ...] = ()
+    norm: bool = False
 
-    Raises ValueError for an unknown route or a per-layer tuple whose length is not the depth.
+
+def stock_arena_bytes(config: SubnetConfig, route: str = "keras") -> int:
+    """Arena in bytes of a config's network with stock tools: predicted, not measured.
+
+    route: one of ROUTES, see above; ValueError for any other.
     """
     return stock_head_bytes(config, route) + stock_tail_bytes(config, route)
 
 
-def stock_head_bytes(config, route="keras"):
+def stock_head_bytes(config: SubnetConfig, route: str = "keras") -> int:
     """Head of the arena: the largest set of activations alive at one time, in bytes. See the module."""
+    return max(_stock_embedding_bytes(config), *stock_part_bytes(config, route).values())
+
+
+def stock_part_bytes(config: SubnetConfig, route: str = "keras", exact: bool = False) -> dict[str, int]:
+    """The largest set of activations alive at one time, in bytes, by part: every half of a layer ("layers.0 attention",
+    "layers.0 mlp") and the "head". exact: sizes as they are, not rounded up to 16."""
     _check_route(route)
-    tokens = _tokens(config)
-    stream = _round16(tokens * config.embed_dim)
-    image = _round16(config.image_size**2 * config.in_channels)
-    peaks = [image + stream, (4 if route == "keras" else 3) * stream]
-    for heads, head_dim, hidden in _layers(config):
-        qkv = _round16(tokens * heads * head_dim)
-        scores = _round16(heads * tokens * tokens)
-        if route != "keras" and qkv > stream:
-            peaks.append(stream + qkv + max(4 * qkv, 2 * qkv + scores, 2 * scores))
-        else:
-            peaks.append(2 * stream + max(3 * qkv, 2 * qkv + scores, 2 * scores))
-        peaks.append(stream + 3 * _round16(tokens * hidden))
-    return max(peaks)
+    align = (lambda size: size) if exact else _round16
+    found = {}
+    for name, step in _dense(config).steps():
+        part, dims = name.rsplit(".", 1)[0], step.dims
+        if step.kind == "IntLayerNorm":
+            stream = align(dims.tokens * dims.features)
+            if name == "norm":
+                found["head"] = (4 if route == "keras" else 3) * stream
+        elif step.kind == "IntAttention":
+            qkv, scores = align(dims.tokens * dims.num_heads * dims.head_dim), align(dims.num_heads * dims.tokens**2)
+            if route != "keras" and qkv > stream:
+                found[f"{part} attention"] = stream + qkv + max(4 * qkv, 2 * qkv + scores, 2 * scores)
+            else:
+                found[f"{part} attention"] = 2 * stream + max(3 * qkv, 2 * qkv + scores, 2 * scores)
+        elif step.kind == "InPlaceFC" and dims.gelu:
+            found[f"{part} mlp"] = stream + 3 * align(dims.tokens * dims.out_features)
+    return found
 
 
-def stock_tail_bytes(config, route="keras"):
+def stock_tail_bytes(config: SubnetConfig, route: str = "keras") -> int:
     """Tail of the arena: what TFLM's interpreter and kernels keep, in bytes. See the module."""
     _check_route(route)
     keras = route == "keras"
-    norm, layer = (_KERAS_NORM, _KERAS_LAYER) if keras else (_LEAN_NORM, _LEAN_LAYER)
-    layers = _layers(config)
-
-    ops = Counter(CONV_2D=1, RESHAPE=1, ADD=1, MEAN=1, FULLY_CONNECTED=1)
-    ops.update(norm)
-    for _ in layers:
-        ops.update(layer + norm + norm + Counter(FULLY_CONNECTED=6))
-
-    matrices = ops["CONV_2D"] + ops["FULLY_CONNECTED"]
-    norms = 2 * len(layers) + 1
+    parts = [_stock(step, keras) for _, step in _dense(config).steps()]
+    ops: Counter = sum((part.ops for part in parts), Counter())
+    channels = [n for part in parts for n in part.matrices]
     tensors = 1 + sum(ops.values())  # the image, and each op's output
-    tensors += 2 * matrices + 1  # weights and biases, and the position table
-    tensors += 2 * norms if keras else 0  # gains and biases
+    tensors += 2 * len(channels) + 1  # weights and biases, and the position table
+    tensors += 2 * sum(part.norm for part in parts) if keras else 0  # gains and biases
     tensors += _SHARED_CONSTANTS[route]
 
     size = _BASE + _TENSOR * tensors + sum((_NODE + _OP_DATA[op]) * n for op, n in ops.items())
-
-    size += _per_channel(config.embed_dim)  # the patch convolution always is per channel
-    channels = [config.num_classes]
-    for heads, head_dim, hidden in layers:
-        channels += [heads * head_dim] * 3 + [config.embed_dim, hidden, config.embed_dim]
-    if route != "lean_per_tensor":
-        size += sum(_per_channel(n) for n in channels)
+    # The patch convolution, first, always is per channel.
+    size += sum(map(_per_channel, channels[:1] if route == "lean_per_tensor" else channels))
 
     rank = 4 if keras else 3  # of the attention tensors: Keras keeps a batch dimension
-    dims = _round16(4 + 4 * rank)
-    size += 2 * dims * len(layers)
-    if keras:
-        for heads, head_dim, _ in layers:
-            copy = _round16(_TENSOR) + dims + _round16(_tokens(config) * heads * head_dim)
-            size += 2 * copy
+    shape = _round16(4 + 4 * rank)
+    for _, step in _dense(config).steps():
+        if step.kind == "IntAttention":
+            size += 2 * shape
+            if keras:
+                copy = _round16(step.dims.tokens * step.dims.num_heads * step.dims.head_dim)
+                size += 2 * (_round16(_TENSOR) + shape + copy)
     return size
 
 
-def _layers(config):
-    """(num_heads, head_dim, hidden width) of each layer."""
-    if hasattr(config, "layers"):  # a SubnetConfig
-        return [(layer.num_heads, layer.head_dim, layer.mlp_dim) for layer in config.layers]
-    heads = _per_layer(config, "num_heads")
-    head_dims = _per_layer(config, "head_dim")
-    ratios = _per_layer(config, "mlp_ratio")
-    hidden = [round(config.embed_dim * ratio) for ratio in ratios]
-    return list(zip(heads, head_dims, hidden, strict=True))
+def _dense(config: SubnetConfig) -> Skeleton:
+    """The plain network that stock tools run."""
+    plain = dataclasses.replace(config, rank_ratio=None, kv_heads=None, stem="patch", stem_channels=None)
+    return skeleton(plain, Schedule("overwrite"))
 
 
-def _per_layer(config, name):
-    """The attribute `name` as a tuple of one value per layer; one number stands for all layers."""
-    value = getattr(config, name)
-    if not isinstance(value, (tuple, list)):
-        return (value,) * config.depth
-    if len(value) != config.depth:
-        raise ValueError(f"{name} has {len(value)} values for depth {config.depth}: give one, or one per layer")
-    return tuple(value)
+def _stock_embedding_bytes(config: SubnetConfig) -> int:
+    _, step = next(_dense(config).steps())
+    return sum(_round16(count(step.dims)) for count in (step.module.input_elements, step.module.output_elements))
 
 
-def _tokens(config):
-    return (config.image_size // config.patch_size) ** 2
+def _stock(step: Step, keras: bool) -> _Stock:
+    """KeyError for an op that this formula does not know."""
+    dims = step.dims
+    if step.kind == "InPlaceFC":
+        ops, matrices = Counter(FULLY_CONNECTED=1), (dims.out_features,)
+        if step.name == "qkv":  # three matrices, of equal widths
+            ops, matrices = Counter(FULLY_CONNECTED=3), (dims.out_features // 3,) * 3
+        if dims.gelu:
+            ops += _KERAS_GELU if keras else _LEAN_GELU
+        return _Stock(ops + Counter(ADD=int(dims.residual)), matrices)
+    return {
+        "DecomposedPatchEmbed": lambda: _Stock(Counter(CONV_2D=1, RESHAPE=1, ADD=1), (dims.embed_dim,)),
+        "IntLayerNorm": lambda: _Stock(_KERAS_NORM if keras else _LEAN_NORM, norm=True),
+        "IntAttention": lambda: _Stock(_KERAS_ATTENTION if keras else _LEAN_ATTENTION),
+        "TokenMean": lambda: _Stock(Counter(MEAN=1)),
+    }[step.kind]()
 
 
-def _per_channel(channels):
+def _per_channel(channels: int) -> int:
     """A multiplier and a shift of 4 bytes each per output channel, in two allocations."""
     return 2 * _round16(4 * channels)
 
 
-def _round16(size):
+def _round16(size: int) -> int:
     return (size + 15) // 16 * 16
 
 
-def _check_route(route):
+def _check_route(route: str) -> None:
     if route not in ROUTES:
         raise ValueError(f"route is {route!r}: use one of {', '.join(ROUTES)}")

@@ -8,6 +8,8 @@ import textwrap
 
 import numpy as np
 
+from mcuformer.converter.ops.c_call import Int64
+
 KEPT = "\0"  # a space that wrapped() does not break
 C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t"}
 
@@ -48,7 +50,7 @@ def _value(value) -> str:
         return struct(value)
     if isinstance(value, list):
         return "{" + ", ".join(map(_value, value)) + "}"
-    return str(value)
+    return int64(value) if isinstance(value, Int64) else str(value)
 
 
 def wrapped(text: str, indent: str = "    ") -> str:

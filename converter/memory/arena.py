@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mcuformer.converter.file_form import stored_tensors
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory import plan as memory_plan
 from mcuformer.converter.memory.plan import Buffer, Problem, Solution, align
@@ -101,7 +102,7 @@ def plan_arena(graph: Graph) -> ArenaPlan:
     """Plans a graph. The plan is validated."""
     problem, tensors = problem_of(graph)
     solution = memory_plan.plan(problem)
-    stored = sum(not tensor.external for tensor in graph.tensors)
+    stored = stored_tensors(graph)
     planning = PLANNING_BASE + PLANNING_PER_TENSOR * (stored + len(problem.scratch))
     planning += PLANNING_PER_BUFFER * (len(problem.buffers) + len(problem.scratch))
     planning += PLANNING_PER_SCRATCH * len(problem.scratch)

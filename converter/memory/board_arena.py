@@ -8,6 +8,7 @@ holds structures of pointers, which are half as large. Sizes below are those of 
 
 from __future__ import annotations
 
+from mcuformer.converter.file_form import stored_tensors
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory.arena import ArenaPlan
 from mcuformer.converter.memory.plan import ALIGNMENT, align
@@ -38,7 +39,7 @@ def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
     return arena_of(
         plan.head_bytes,
         op_data=[op.module.OP_DATA_BYTES for op in graph.ops],
-        tensors=sum(not tensor.external for tensor in graph.tensors),
+        tensors=stored_tensors(graph),
         inputs=sum(not graph.tensors[i].external for i in graph.inputs),
         scratch=len(plan.problem.scratch),
         activations=len(plan.problem.buffers),

@@ -1,10 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The custom ops: one module an op, holding its options, its integer reference and its lowering.
+"""The custom ops: one module an op, which holds all that is known of it.
 
-Every module has NAME, INPUTS (names of its inputs, in order), OVERWRITES (positions of the inputs that the output may
-stand over), OP_DATA_BYTES (what its kernel keeps in the arena's tail), Options (dataclass of integers),
-reference(options, *inputs), output_shape(options, input_shapes) and scratch_bytes(options, input_tensors).
+What it is
+    NAME, INPUTS (names of its inputs, in order), OVERWRITES (positions of the inputs that the output may stand over),
+    OP_DATA_BYTES (what its kernel keeps in the arena's tail), Options (dataclass), reference(options, *inputs),
+    output_shape(options, input_shapes)
+What it costs, from dimensions alone
+    Dims (named tuple), dims(options, input_shapes), then of Dims: input_elements, output_elements, weight_elements,
+    constants (how many the file holds), constant_bytes (of each), scratch_bytes, macs, work (calls of kernels; KERNELS
+    names what is counted of them)
+How C calls it
+    call(op, context): see c_call.py
+Where it has weights that may be packed or staged
+    WEIGHTS (names of those inputs), Options.packing, matrices(dims); staged(dims), resized(), block_choices(dims),
+    traffic(dims)
+Where its constants are one tensor in the file
+    LAYOUT: see params_blob.py
 """
+
+from types import ModuleType
 
 from mcuformer.converter.ops import (
     decomposed_patch_embed,
@@ -18,12 +32,17 @@ from mcuformer.converter.ops import (
     token_mean,
 )
 
-_MODULES = (
+_MODULES: tuple[ModuleType, ...] = (
     decomposed_patch_embed, stem_conv, int_layer_norm, in_place_fc, int_gelu, int_attention, streamed_attention,
     streamed_mlp, token_mean,
 )  # fmt: skip
 
-OPS = {module.NAME: module for module in _MODULES}
+OPS: dict[str, ModuleType] = {module.NAME: module for module in _MODULES}
 """Op name (as in the flatbuffer, without the prefix) -> module."""
 
 PREFIX = "mcuformer."
+
+
+def can_be_staged(kind: str) -> bool:
+    """Whether the weights of an op may be in a file of their own."""
+    return hasattr(OPS[kind], "staged")

@@ -3,22 +3,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from mcuformer import kernel_library
+from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
-from mcuformer.converter.ops.packed_weights import ROWS, unpack
+from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
 from mcuformer.converter.ops.weights import lower_convolution
+from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "DecomposedPatchEmbed"
 INPUTS = ("image", "weights", "bias", "multiplier", "position", "position_scale")
+WEIGHTS = ("weights",)
 OVERWRITES = (0,)
 OP_DATA_BYTES = 16
 
 FIELD = 4  # pixels, both ways
+
+_COUNTS = ("call", "block", "output", "field", "field_channel", "field_pair", "field_pair_channel", "edge")
+KERNELS = {f"patch_embed_{packing}_{size}": _COUNTS for packing in PACKING_NAMES.values() for size in BLOCK_SIZES}
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,171 @@ class Options:
     tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
     weights_offset: int = -1  # in the weights file, bytes
     blocks: int = 0  # of four tokens that they come once for
+
+
+class Dims(NamedTuple):
+    """An image of height x width pixels becomes tokens of embed_dim channels. strip_rows, tile_bytes, blocks: as in
+    Options. position_bytes: of an entry of the position table."""
+
+    height: int
+    width: int
+    channels: int
+    patch_size: int
+    embed_dim: int
+    packing: int = ROWS
+    strip_rows: int = 0
+    tile_bytes: int = 0
+    blocks: int = 0
+    position_bytes: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of tokens."""
+        return self.height // self.patch_size
+
+    @property
+    def columns(self) -> int:
+        """Tokens of a row."""
+        return self.width // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def fields(self) -> int:
+        """Receptive fields of a patch."""
+        return (-(-self.patch_size // FIELD)) ** 2
+
+    @property
+    def field_inputs(self) -> int:
+        return FIELD * FIELD * self.channels
+
+
+def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+    """Of an op with these options and shapes of its inputs."""
+    _, height, width, channels = shapes[0]
+    return Dims(
+        height, width, channels, options.patch_size, shapes[2][0], options.packing, options.strip_rows,
+        options.tile_bytes, options.blocks,
+    )  # fmt: skip
+
+
+def matrices(d: Dims) -> list[tuple[int, int]]:
+    """(inputs, outputs) of the matrix of one field; there are d.fields of them."""
+    return [(d.field_inputs, d.embed_dim)]
+
+
+def staged(d: Dims) -> Dims:
+    """With staged weights, in the least scratch."""
+    return d._replace(tile_bytes=least_tile([row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)]), blocks=1)
+
+
+def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
+    """Options with staged weights: a tile of tile_bytes comes once for `block` blocks of four tokens."""
+    return replace(options, tile_bytes=tile_bytes, weights_offset=weights_offset, blocks=block)
+
+
+def block_choices(d: Dims) -> list[int]:
+    """Blocks of four tokens that staged weights may come once for: the fewest for every number of turns. None where
+    they are not staged."""
+    if not d.tile_bytes:
+        return []
+    if 0 < d.strip_rows < d.patch_size:
+        return [1]  # a whole row of tokens anyway
+    fours = -(-d.columns // 4)
+    return sorted({-(-fours // n) for n in range(1, fours + 1)})
+
+
+def in_strips(d: Dims) -> Dims:
+    """With an image in strips, of as many rows at a time as take the least scratch."""
+    choices = (d.patch_size, FIELD) if d.patch_size > FIELD else (d.patch_size,)
+    return min((d._replace(strip_rows=rows) for rows in choices), key=scratch_bytes)
+
+
+def strip_options(options: Options, d: Dims) -> Options:
+    """Options for the image of d in strips."""
+    rows = in_strips(d).strip_rows
+    return replace(options, strip_rows=rows, image_height=d.height, image_width=d.width, channels=d.channels)
+
+
+def input_elements(d: Dims) -> int:
+    return d.height * d.width * d.channels
+
+
+def output_elements(d: Dims) -> int:
+    return d.tokens * d.embed_dim
+
+
+def weight_elements(d: Dims) -> int:
+    return d.patch_size**2 * d.channels * d.embed_dim
+
+
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 4 + (not d.tile_bytes)
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file."""
+    weights = d.fields * math.prod(row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing))
+    position = d.position_bytes * d.tokens * d.embed_dim
+    return (*((weights,) * (not d.tile_bytes)), 4 * d.embed_dim, 4 * d.embed_dim, position, 2 * d.embed_dim)
+
+
+def scratch_bytes(d: Dims) -> int:
+    sizes = (d.width, d.channels, d.patch_size, d.embed_dim)
+    if d.strip_rows:
+        return kernel_library.decomposed_patch_embed_strips_scratch_bytes(
+            *sizes, d.strip_rows, max(d.blocks, 1), d.tile_bytes
+        )
+    return kernel_library.decomposed_patch_embed_scratch_bytes(*sizes, max(d.blocks, 1), d.tile_bytes)
+
+
+def macs(d: Dims) -> int:
+    return d.tokens * weight_elements(d)
+
+
+def traffic(d: Dims) -> tuple[int, int]:
+    """Bytes and reads of staged weights in one run."""
+    if not d.tile_bytes:
+        return 0, 0
+    row, rows = row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)
+    fours = -(-d.columns // 4)
+    blocks = fours if 0 < d.strip_rows < d.patch_size else d.blocks
+    times = d.rows * -(-fours // blocks) * d.fields
+    return times * row * rows, times * tile_reads(row, rows, d.tile_bytes)
+
+
+def work(d: Dims) -> list[Work]:
+    pairs, found = (d.embed_dim + 1) // 2, []
+    edges = d.fields if d.patch_size % FIELD else 0
+    for i, (size, count) in enumerate(token_blocks(d.columns)):
+        blocks = d.rows * count
+        counts = (
+            int(i == 0), blocks, blocks * size * d.embed_dim, blocks * d.fields, blocks * d.fields * d.channels,
+            blocks * d.fields * pairs, blocks * d.fields * pairs * d.channels, blocks * edges,
+        )  # fmt: skip
+        found.append(Work(f"patch_embed_{PACKING_NAMES[d.packing]}_{size}", counts))
+    return found
+
+
+def call(op, c: c_call.Context) -> c_call.Call:
+    image, weights, bias, multiplier, position, position_scale = op.inputs
+    options, output = op.options, c.address(op.output)
+    _, height, width, channels = c.shape(image)
+    fields = {
+        "image_height": height, "image_width": width, "channels": channels, "patch_size": options.patch_size,
+        "embed_dim": c.shape(op.output)[-1], "zero_point": options.zero_point, "packing": options.packing,
+        "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
+        "position": c.tensor(position), "position_scale": c.tensor(position_scale), "blocks": options.blocks or 1,
+        **c.staged(options.tile_bytes, options.weights_offset),
+    }  # fmt: skip
+    if not options.strip_rows:
+        return c_call.call("decomposed_patch_embed", fields, c.address(image), output, c.scratch)
+    args = (c_call.PARAMS, options.strip_rows, c.rows_fn, c.user, output, c.scratch)
+    params = ("mcuf_decomposed_patch_embed_params", fields)
+    return c_call.Call("mcuf_decomposed_patch_embed_strips_s8", params, args)
 
 
 def split_fields(weight: np.ndarray) -> np.ndarray:
@@ -82,31 +256,6 @@ def reference(
     if position is not None:
         acc = acc + position.astype(np.int64) * position_scale
     return requantise(acc, multiplier, options.zero_point)
-
-
-def scratch_bytes(options: Options, tensors) -> int:
-    d = tensors[2].shape[0]
-    _, _, width, channels = tensors[0].shape
-    sizes = (max(options.blocks, 1), options.tile_bytes)
-    if options.strip_rows:
-        return strip_scratch_bytes(width, channels, options.patch_size, d, options.strip_rows, *sizes)
-    return kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, options.patch_size, d, *sizes)
-
-
-strip_scratch_bytes = kernel_library.decomposed_patch_embed_strips_scratch_bytes
-
-
-def in_strips(options: Options, image_shape: tuple[int, ...], embed_dim: int) -> Options:
-    """Options for an image in strips, of as many rows at a time as take the least scratch."""
-    _, height, width, channels = image_shape
-    size = options.patch_size
-    rows = min(
-        (size, FIELD) if size > FIELD else (size,),
-        key=lambda rows: strip_scratch_bytes(
-            width, channels, size, embed_dim, rows, max(options.blocks, 1), options.tile_bytes
-        ),
-    )
-    return replace(options, strip_rows=rows, image_height=height, image_width=width, channels=channels)
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

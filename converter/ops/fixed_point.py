@@ -39,6 +39,16 @@ def exact_matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
 
 
+def bit_length(value: np.ndarray) -> np.ndarray:
+    """Bits of each value, as int.bit_length has it. value: int64, not negative."""
+    bits = np.zeros_like(value)
+    for step in (32, 16, 8, 4, 2, 1):
+        large = value >> step > 0
+        bits += step * large
+        value = np.where(large, value >> step, value)
+    return bits + (value > 0)
+
+
 def round_bias(bias: np.ndarray) -> np.ndarray:
     """Rounds a bias to int32, saturated at the kernels' limit of 2^30."""
     return np.clip(np.rint(bias), -MAX_BIAS, MAX_BIAS).astype(np.int32)

@@ -3,22 +3,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from mcuformer import kernel_library
+from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import exact_matmul, multiplier_of, requantise, round_bias
-from mcuformer.converter.ops.packed_weights import ROWS, unpack
-from mcuformer.converter.ops.weights import accumulator_scale, quantise_rows
+from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
+from mcuformer.converter.ops.weights import MIN_SCALE_STEPS, accumulator_scale, quantise_rows
+from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "InPlaceFC"
 INPUTS = ("input", "weights", "bias", "multiplier", "gelu_table", "residual", "residual_scale")
+WEIGHTS = ("weights",)
 OVERWRITES = (5, 0)  # the residual stream first, else the input tokens
 OP_DATA_BYTES = 8
 
 MAX_RESIDUAL_SCALE = 32767
+GELU_ENTRIES = 256
+
+_COUNTS = (
+    "call", "block", "input", "vector", "pair", "pair_word", "pair_vector", "pair_tail", "pair_piece", "odd",
+    "odd_word", "output", "gelu", "residual",
+)  # fmt: skip
+KERNELS = {f"fully_connected_{packing}_{size}": _COUNTS for packing in PACKING_NAMES.values() for size in BLOCK_SIZES}
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,130 @@ class Options:
     tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
     weights_offset: int = -1  # in the weights file, bytes
     block: int = 0  # tokens that they come once for
+
+
+class Dims(NamedTuple):
+    """tokens of in_features channels become tokens of out_features. gelu, residual: fused. tile_bytes, block: of
+    staged weights, 0 where they are in the model."""
+
+    tokens: int
+    in_features: int
+    out_features: int
+    packing: int = ROWS
+    gelu: bool = False
+    residual: bool = False
+    tile_bytes: int = 0
+    block: int = 0
+
+
+def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+    """Of an op with these options and shapes of its inputs."""
+    source, weights, (out_features,), _, table, residual, _ = shapes
+    inputs = weights[-1] if options.packing == ROWS else weights[-2]  # pairs are padded to even
+    return Dims(
+        math.prod(source[:-1]), options.in_features or min(inputs, source[-1]), out_features, options.packing,
+        table is not None, residual is not None, options.tile_bytes, options.block,
+    )  # fmt: skip
+
+
+def matrices(d: Dims) -> list[tuple[int, int]]:
+    """(inputs, outputs) of every weight matrix."""
+    return [(d.in_features, d.out_features)]
+
+
+def staged(d: Dims) -> Dims:
+    """With staged weights, in the least scratch."""
+    tile = least_tile([row_bytes_and_rows(d.in_features, d.out_features, d.packing)])
+    return d._replace(tile_bytes=tile, block=min(4, d.tokens))
+
+
+def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
+    """Options with staged weights: a tile of tile_bytes comes once for every `block` tokens."""
+    return replace(
+        options, in_features=d.in_features, tile_bytes=tile_bytes, weights_offset=weights_offset, block=block
+    )
+
+
+def block_choices(d: Dims) -> list[int]:
+    """Tokens that staged weights may come once for: the fewest for every number of blocks. None where they are not."""
+    if not d.tile_bytes:
+        return []
+    if d.tokens <= 4:
+        return [d.tokens]
+    fours = -(-d.tokens // 4)
+    return sorted({min(4 * -(-fours // n), d.tokens) for n in range(1, fours + 1)})
+
+
+def input_elements(d: Dims) -> int:
+    return d.tokens * d.in_features
+
+
+def output_elements(d: Dims) -> int:
+    return d.tokens * d.out_features
+
+
+def weight_elements(d: Dims) -> int:
+    return d.in_features * d.out_features
+
+
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 2 + (not d.tile_bytes) + d.gelu + d.residual
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file."""
+    weights = () if d.tile_bytes else (math.prod(row_bytes_and_rows(d.in_features, d.out_features, d.packing)),)
+    table, residual_scale = (GELU_ENTRIES,) * d.gelu, (2 * d.out_features,) * d.residual
+    return (*weights, 4 * d.out_features, 4 * d.out_features, *table, *residual_scale)
+
+
+def scratch_bytes(d: Dims) -> int:
+    return kernel_library.in_place_fc_scratch_bytes(d.in_features, d.tile_bytes, d.block if d.tile_bytes else 0)
+
+
+def macs(d: Dims) -> int:
+    return d.tokens * d.in_features * d.out_features
+
+
+def traffic(d: Dims) -> tuple[int, int]:
+    """Bytes and reads of staged weights in one run."""
+    if not d.tile_bytes:
+        return 0, 0
+    row, rows = row_bytes_and_rows(d.in_features, d.out_features, d.packing)
+    times = -(-d.tokens // d.block)
+    return times * row * rows, times * tile_reads(row, rows, d.tile_bytes)
+
+
+def work(d: Dims, calls: int = 1) -> list[Work]:
+    """Of `calls` calls."""
+    outputs = d.out_features
+    pairs, words, odd = (outputs + 1) // 2, (d.in_features + 1) // 2, outputs % 2
+    vectors, pieces, found = -(-d.in_features // 16), -(-d.in_features // 64), []
+    for i, (size, count) in enumerate(token_blocks(d.tokens)):
+        blocks = calls * count
+        elements = blocks * size * outputs
+        counts = (
+            calls * (i == 0), blocks, blocks * d.in_features, blocks * vectors, blocks * pairs, blocks * pairs * words,
+            blocks * pairs * vectors, blocks * pairs * (d.in_features % 16 > 0), blocks * pairs * pieces, blocks * odd,
+            blocks * odd * words, elements, elements * d.gelu, elements * d.residual,
+        )  # fmt: skip
+        found.append(Work(f"fully_connected_{PACKING_NAMES[d.packing]}_{size}", counts))
+    return found
+
+
+def call(op, c: c_call.Context) -> c_call.Call:
+    source, weights, bias, multiplier, gelu_table, residual, residual_scale = op.inputs
+    d = dims(op.options, [c.shape(i) if i >= 0 else None for i in op.inputs])
+    fields = {
+        "tokens": d.tokens, "in_features": d.in_features, "in_stride": c.shape(source)[-1],
+        "out_features": d.out_features, "zero_point": op.options.zero_point, "packing": d.packing,
+        "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
+        "gelu_table": c.tensor(gelu_table), "residual_scale": c.tensor(residual_scale),
+        **c.staged(d.tile_bytes, op.options.weights_offset), "block": op.options.block,
+    }  # fmt: skip
+    added = c.address(residual) if residual >= 0 else c.null()
+    return c_call.call("in_place_fc", fields, c.address(source), added, c.address(op.output), c.scratch)
 
 
 def quantise_weights(
@@ -68,7 +205,7 @@ def lower(
     weight float [out, in], bias float [out] or None. target: of the requantised value; residual: of the stream.
     """
     weights, acc_scale, factor = quantise_weights(weight, bias, source, target, residual)
-    target = target.at_least(2.001 * acc_scale)
+    target = target.at_least(MIN_SCALE_STEPS * acc_scale)
     folded = -source.zero_point * weights.astype(np.float64).sum(axis=1)
     if bias is not None:
         folded += bias / acc_scale
@@ -101,10 +238,6 @@ def reference(
         acc = acc + residual.astype(np.int64) * residual_scale
     out = requantise(acc, multiplier, options.zero_point)
     return out if gelu_table is None else gelu_table[out.astype(np.int64) + 128]
-
-
-def scratch_bytes(options: Options, tensors) -> int:
-    return kernel_library.in_place_fc_scratch_bytes(tensors[1].shape[1], options.tile_bytes, options.block)
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

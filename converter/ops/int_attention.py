@@ -3,21 +3,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops.fixed_point import exact_matmul, mulhi_round, multiplier_of, sat8
+from mcuformer.converter.ops import c_call
+from mcuformer.converter.ops.fixed_point import bit_length, exact_matmul, mulhi_round, multiplier_of, sat8
+from mcuformer.converter.ops.work import Work
 
 NAME = "IntAttention"
 INPUTS = ("qkv", "head_params")
 OVERWRITES = (0,)
 OP_DATA_BYTES = 12
 
+HEAD_PARAMS = 4  # int32 of every query head: MCUF_ATTENTION_HEAD_PARAMS
+_COUNTS = (
+    "call", "token", "channel", "token_pair", "channel_pair", "pair_word", "token_vector", "channel_vector", "odd",
+    "odd_token",
+)  # fmt: skip
+KERNELS = {
+    **{f"attention_{rows}": _COUNTS for rows in (4, 1)},
+    "keys_and_values": ("call", "token", "element", "odd_token"),
+}
+
 STEPS_PER_NAT = 64
 K_FLOOR = -127  # packed kernels cannot hold -128, so none reads it
 MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT = -8, 12
+# A multiplier holds scales below 0.5. Scales of q and k are limited to MAX_STEP. Shifts begin at MAX_SHIFTED_STEP, which is
+# a little larger: rounding on the way cannot ask for a shift too many.
+MAX_STEP, MAX_SHIFTED_STEP = 0.499, 0.4999
 
 
 def softmax_table() -> np.ndarray:
@@ -36,6 +53,87 @@ class Options:
     zero_point: int  # of the output; q, k and v have zero point 0
 
 
+class Dims(NamedTuple):
+    """tokens of [q of num_heads heads | k, v of kv_heads heads], each of head_dim channels."""
+
+    tokens: int
+    num_heads: int
+    kv_heads: int
+    head_dim: int
+
+
+def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+    """Of an op with these options and shapes of its inputs."""
+    return Dims(shapes[0][1], shapes[1][0], options.kv_heads, options.head_dim)
+
+
+def input_elements(d: Dims) -> int:
+    return d.tokens * (d.num_heads + 2 * d.kv_heads) * d.head_dim
+
+
+def output_elements(d: Dims) -> int:
+    """As wide as the input: head outputs stand where q stood."""
+    return input_elements(d)
+
+
+def weight_elements(d: Dims) -> int:
+    return 0
+
+
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 1
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file."""
+    return (4 * HEAD_PARAMS * d.num_heads,)
+
+
+def scratch_bytes(d: Dims) -> int:
+    return kernel_library.int_attention_scratch_bytes(d.tokens, d.head_dim)
+
+
+def macs(d: Dims) -> int:
+    return 2 * d.tokens**2 * d.num_heads * d.head_dim
+
+
+def query_rows_work(tokens: int, head_dim: int, rows: int, calls: int = 1) -> Work:
+    """Of `calls` times the attention of at most four query rows of one head; fewer than four run one by one."""
+    calls = calls if rows == 4 else calls * rows
+    keys, channels, odd = (tokens + 1) // 2, (head_dim + 1) // 2, head_dim % 2
+    counts = (
+        1, tokens, head_dim, keys, channels, keys * channels, keys * -(-head_dim // 16), head_dim * -(-tokens // 8),
+        odd, odd * tokens,
+    )  # fmt: skip
+    return Work(f"attention_{4 if rows == 4 else 1}", tuple(calls * count for count in counts))
+
+
+def keys_and_values_work(tokens: int, head_dim: int, calls: int) -> Work:
+    """Of `calls` times the keys and values of `tokens` tokens put where attention wants them."""
+    counts = (1, tokens, tokens * head_dim, tokens * (head_dim % 2))
+    return Work("keys_and_values", tuple(calls * count for count in counts))
+
+
+def work(d: Dims) -> list[Work]:
+    found = [keys_and_values_work(d.tokens, d.head_dim, d.kv_heads)]
+    for rows, blocks in ((4, d.tokens // 4), (d.tokens % 4, int(d.tokens % 4 > 0))):
+        if blocks:
+            found.append(query_rows_work(d.tokens, d.head_dim, rows, blocks * d.num_heads))
+    return found
+
+
+def call(op, c: c_call.Context) -> c_call.Call:
+    qkv, head_params = op.inputs
+    d, stride = dims(op.options, [c.shape(qkv), c.shape(head_params)]), c.shape(qkv)[-1]
+    fields = {
+        "tokens": d.tokens, "num_heads": d.num_heads, "kv_heads": d.kv_heads, "head_dim": d.head_dim,
+        "in_stride": stride, "out_stride": stride, "zero_point": op.options.zero_point,
+        "head_params": c.tensor(head_params),
+    }  # fmt: skip
+    return c_call.call("int_attention", fields, c.address(qkv), c.address(op.output), c.scratch)
+
+
 def largest_score_shift(head_dim: int) -> int:
     """The most that score differences, below head_dim * 2^15, can be shifted within int32."""
     return 15 - (head_dim - 1).bit_length()
@@ -43,13 +141,13 @@ def largest_score_shift(head_dim: int) -> int:
 
 def largest_score_step(head_dim: int) -> float:
     """The largest q_scale * k_scale that score_multiplier and score_shift can express."""
-    return 0.499 * np.sqrt(head_dim) / STEPS_PER_NAT * 2.0 ** largest_score_shift(head_dim)
+    return MAX_STEP * np.sqrt(head_dim) / STEPS_PER_NAT * 2.0 ** largest_score_shift(head_dim)
 
 
 def lower_head(q_scale: float, k_scale: float, v_scale: float, out_scale: float, head_dim: int) -> np.ndarray:
     """int32 [4] of one query head: score_multiplier, out_multiplier, out_exponent, score_shift (see the C header)."""
     step = q_scale * k_scale / np.sqrt(head_dim) * STEPS_PER_NAT
-    shift = max(0, int(np.ceil(np.log2(step / 0.4999))))
+    shift = max(0, int(np.ceil(np.log2(step / MAX_SHIFTED_STEP))))
     mantissa, exponent = np.frexp(v_scale / out_scale)
     exponent = int(np.clip(exponent, MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT))
     mantissa = np.clip(np.rint(v_scale / out_scale * 2.0 ** (31 - exponent)), 2**30, 2**31 - 1)
@@ -71,17 +169,13 @@ def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.
         index = mulhi_round((scores.max(axis=-1, keepdims=True) - scores) << score_shift, score_multiplier)
         e = SOFTMAX_TABLE[np.minimum(index, len(SOFTMAX_TABLE) - 1)].astype(np.int64)
         total = e.sum(axis=-1, keepdims=True)
-        zeros = 32 - np.ceil(np.log2(total + 0.5)).astype(np.int64)  # leading zeros of a 32-bit word
+        zeros = 32 - bit_length(total)  # leading zeros of a 32-bit word
         inverse = 0xFFFFFFFF // ((total << zeros) >> 16)
         multiplier = (inverse * out_multiplier) >> 17
         shift = 30 - out_exponent - zeros
         high = mulhi_round(exact_matmul(e, v), multiplier)
         out[..., h * dim : (h + 1) * dim] = sat8(options.zero_point + ((high + (1 << (shift - 1))) >> shift))
     return out
-
-
-def scratch_bytes(options: Options, tensors) -> int:
-    return kernel_library.int_attention_scratch_bytes(tensors[0].shape[1], options.head_dim)
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

@@ -4,16 +4,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from mcuformer.converter.ops import c_call
+from mcuformer.converter.ops.work import Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "IntGeLU"
 INPUTS = ("input", "table")
 OVERWRITES = (0,)
 OP_DATA_BYTES = 0
+
+ENTRIES = 256
+KERNELS = {"gelu": ("call", "element")}
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -36,6 +43,55 @@ class Options:
     """IntGeLU has none."""
 
 
+class Dims(NamedTuple):
+    elements: int
+
+
+def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+    """Of an op with these options and shapes of its inputs."""
+    return Dims(math.prod(shapes[0]))
+
+
+def input_elements(d: Dims) -> int:
+    return d.elements
+
+
+def output_elements(d: Dims) -> int:
+    return d.elements
+
+
+def weight_elements(d: Dims) -> int:
+    return 0
+
+
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 1
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file."""
+    return (ENTRIES,)
+
+
+def scratch_bytes(d: Dims) -> int:
+    return 0
+
+
+def macs(d: Dims) -> int:
+    return 0
+
+
+def work(d: Dims) -> list[Work]:
+    return [Work("gelu", (1, d.elements))]
+
+
+def call(op, c: c_call.Context) -> c_call.Call:
+    source, table = op.inputs
+    args = (c.tensor(table), c.address(source), c.address(op.output), math.prod(c.shape(source)))
+    return c_call.Call("mcuf_int_gelu_s8", None, args)
+
+
 def table(source: Quantisation, target: Quantisation, form: str = "erf") -> np.ndarray:
     """int8 [256]: the output for every int8 input q, at index q + 128."""
     return target.quantise(FORMS[form](source.dequantise(np.arange(-128, 128))))
@@ -44,10 +100,6 @@ def table(source: Quantisation, target: Quantisation, form: str = "erf") -> np.n
 def reference(options: Options, x: np.ndarray, table: np.ndarray) -> np.ndarray:
     """x int8, any shape -> int8 of the same shape."""
     return table[x.astype(np.int64) + 128]
-
-
-def scratch_bytes(options: Options, tensors) -> int:
-    return 0
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

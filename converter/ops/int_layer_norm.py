@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from mcuformer.converter.ops.fixed_point import mulhi_round, sat8
+from mcuformer.converter.ops import c_call
+from mcuformer.converter.ops.fixed_point import bit_length, mulhi_round, sat8
+from mcuformer.converter.ops.work import Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "IntLayerNorm"
@@ -20,11 +25,79 @@ OUTPUT_BITS = 16  # fraction of normal * gamma + beta
 MAX_FACTOR = 127  # keeps (q - zero_point) * factor inside int16
 HERON_STEPS = 3
 
+# The widest tokens that the kernels for whole words take (mcuf_int_layer_norm_s8.c).
+MAX_WORD_FEATURES, MAX_WORD_FEATURES_FACTOR = 900, 257
+KERNELS = {
+    "layer_norm_call": ("call",),
+    **{f"layer_norm{kind}": ("token", "element") for kind in ("", "_factor", "_other", "_other_factor")},
+}
+
 
 @dataclass(frozen=True)
 class Options:
     zero_point: int  # of the input
     epsilon: int  # d^2 * eps / scale^2, at most 2^60
+
+
+class Dims(NamedTuple):
+    """tokens of `features` channels; factor: with a factor a channel."""
+
+    tokens: int
+    features: int
+    factor: bool = True
+
+
+def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+    """Of an op with these options and shapes of its inputs."""
+    return Dims(math.prod(shapes[0][:-1]), shapes[0][-1], shapes[3] is not None)
+
+
+def input_elements(d: Dims) -> int:
+    return d.tokens * d.features
+
+
+def output_elements(d: Dims) -> int:
+    return d.tokens * d.features
+
+
+def weight_elements(d: Dims) -> int:
+    return 0
+
+
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 2 + d.factor
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file: gamma, beta, factor."""
+    return (2 * d.features, 4 * d.features, *((d.features,) * d.factor))
+
+
+def scratch_bytes(d: Dims) -> int:
+    return 0
+
+
+def macs(d: Dims) -> int:
+    return 0
+
+
+def work(d: Dims, calls: int = 1) -> list[Work]:
+    """Of `calls` calls. Widths of whole words have kernels of their own."""
+    fits = d.features % 4 == 0 and d.features <= (MAX_WORD_FEATURES_FACTOR if d.factor else MAX_WORD_FEATURES)
+    kind = f"layer_norm{'' if fits else '_other'}{'_factor' if d.factor else ''}"
+    return [Work("layer_norm_call", (calls,)), Work(kind, (calls * d.tokens, calls * d.tokens * d.features))]
+
+
+def call(op, c: c_call.Context) -> c_call.Call:
+    source, gamma, beta, factor = op.inputs
+    shape = c.shape(source)
+    fields = {
+        "tokens": math.prod(shape[:-1]), "features": shape[-1], "zero_point": op.options.zero_point,
+        "epsilon": c_call.Int64(op.options.epsilon), "gamma": c.tensor(gamma), "beta": c.tensor(beta),
+        "factor": c.tensor(factor),
+    }  # fmt: skip
+    return c_call.call("int_layer_norm", fields, c.address(source), c.address(op.output))
 
 
 def lower(
@@ -51,15 +124,6 @@ def lower(
     return options, constants, target
 
 
-def _bit_length(value: np.ndarray) -> np.ndarray:
-    bits = np.zeros_like(value)
-    for step in (32, 16, 8, 4, 2, 1):
-        large = value >> step > 0
-        bits += step * large
-        value = np.where(large, value >> step, value)
-    return bits + (value > 0)
-
-
 def reference(
     options: Options, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, factor: np.ndarray | None = None
 ) -> np.ndarray:
@@ -72,7 +136,7 @@ def reference(
     variance = d * (x * x).sum(axis=-1, keepdims=True) - total * total + options.epsilon
     variance = np.maximum(variance, 1)
     # variance = normal * 4^half with normal in [2^30, 2^32)
-    half = (_bit_length(variance) - 31) >> 1
+    half = (bit_length(variance) - 31) >> 1
     normal = np.where(half >= 0, variance >> np.maximum(2 * half, 0), variance << np.maximum(-2 * half, 0))
     root = (normal >> 17) + (normal >> 19) + 24576
     for _ in range(HERON_STEPS):
@@ -84,10 +148,6 @@ def reference(
     difference = (d * x - total) << up
     t = mulhi_round(difference, multiplier)
     return sat8((t * gamma.astype(np.int64) + beta.astype(np.int64)) >> OUTPUT_BITS)
-
-
-def scratch_bytes(options: Options, tensors) -> int:
-    return 0
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

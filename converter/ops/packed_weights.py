@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 ROWS, PAIRS = 0, 1
@@ -13,6 +15,25 @@ def row_bytes_and_rows(in_features: int, out_features: int, packing: int) -> tup
     if packing == ROWS:
         return in_features, out_features
     return in_features + in_features % 2, out_features + out_features % 2
+
+
+def least_tile(matrices: Iterable[tuple[int, int]]) -> int:
+    """Bytes of the smallest tile for staged matrices, each (bytes of a row, rows): two rows of each, whole words."""
+    return -(-max(row * min(rows, 2) for row, rows in matrices) // 4) * 4
+
+
+def tile_reads(row: int, rows: int, tile: int) -> int:
+    """Reads that bring a matrix of `rows` rows of `row` bytes through a tile of `tile` bytes: an even number of rows
+    each, or all of them at once."""
+    most = tile // row
+    return 1 if most >= rows else -(-rows // (most // 2 * 2))
+
+
+def matrix_shape(in_features: int, out_features: int, packing: int) -> tuple[int, ...]:
+    """Shape of a packed matrix [out, in]."""
+    if packing == ROWS:
+        return out_features, in_features
+    return (out_features + 1) // 2, in_features + in_features % 2, 2
 
 
 def pack(weights: np.ndarray, packing: int) -> np.ndarray:

@@ -1,26 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The constants of a Streamed op in one uint8 tensor: tflm_kernels/kernels/params_blob.h reads it.
+"""How a Streamed op's options and constants lie in one uint8 tensor of the file, since every tensor costs arena.
 
 int32 words [count, offset, size, offset, size ...], then the sections, each at a multiple of 16 bytes; little-endian.
+The first section holds scalars, the others one constant each. tflm_kernels/kernels/params_blob.h reads it;
+tflm_kernels/kernels/streamed_layout.h has the same order of scalars and sections as the `Layout`s of the ops. In the
+graph they are options and tensors, as with every op: only converter/file_form.py packs and unpacks them.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from mcuformer.converter.ops import int_layer_norm
-from mcuformer.converter.ops.packed_weights import PAIRS
+import numpy as np
 
 ALIGNMENT = 16
 
 
-def pack(sections: list[np.ndarray | bytes | None]) -> np.ndarray:
+@dataclass(frozen=True)
+class Layout:
+    """Scalars and sections of one op, in order.
+
+    scalars        names of the first section's int32
+    repeated       name of a scalar that follows once for every matrix; empty: none
+    dtypes         name of every constant -> its dtype; the order is that of the sections
+    to_scalars     options -> scalars
+    from_scalars   scalars -> options
+    """
+
+    scalars: tuple[str, ...]
+    repeated: str
+    dtypes: dict[str, str]
+    to_scalars: Callable[[Any], list[int]]
+    from_scalars: Callable[[list[int]], Any]
+
+
+def pack(sections: Sequence[np.ndarray | None]) -> np.ndarray:
     """uint8 [bytes]. None: an empty section."""
-    contents = [_bytes_of(section) for section in sections]
-    words, at = [len(contents)], _align(4 + 8 * len(contents))
+    contents = [b"" if section is None else _bytes_of(section) for section in sections]
+    words, at = [len(contents)], align(4 + 8 * len(contents))
     for content in contents:
         words += [at, len(content)]
-        at += _align(len(content))
+        at += align(len(content))
     blob = bytearray(at)
     blob[: 4 * len(words)] = np.array(words, "<i4").tobytes()
     for i, content in enumerate(contents):
@@ -28,10 +50,10 @@ def pack(sections: list[np.ndarray | bytes | None]) -> np.ndarray:
     return np.frombuffer(bytes(blob), np.uint8)
 
 
-def _bytes_of(section: np.ndarray | bytes | None) -> bytes:
-    if section is None or isinstance(section, bytes):
-        return section or b""
-    return np.ascontiguousarray(section, section.dtype.newbyteorder("<")).tobytes()
+def packed_bytes(section_bytes: Iterable[int]) -> int:
+    """Size of what pack() makes of sections of these sizes."""
+    sizes = list(section_bytes)
+    return align(4 + 8 * len(sizes)) + sum(map(align, sizes))
 
 
 def unpack(blob: np.ndarray) -> list[bytes]:
@@ -49,42 +71,6 @@ def array(section: bytes, dtype: str) -> np.ndarray | None:
     return np.frombuffer(section, np.dtype(dtype).newbyteorder("<")).astype(dtype) if section else None
 
 
-def fully_connected(sections: list[bytes], at: int, packing: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """weights as packed, bias and multiplier [out] of the three sections from `at`."""
-    bias = array(sections[at + 1], "int32")
-    shape = ((len(bias) + 1) // 2, -1, 2) if packing == PAIRS else (len(bias), -1)
-    return array(sections[at], "int8").reshape(shape), bias, array(sections[at + 2], "int32")
-
-
-def take_out(sections: list[bytes], places: list[int]) -> np.ndarray:
-    """Empties sections of weights; returns them one behind the other, each at a multiple of 16 bytes: int8 [bytes]."""
-    out = b""
-    for place in places:
-        out += sections[place] + bytes(-len(sections[place]) % ALIGNMENT)
-        sections[place] = b""
-    return np.frombuffer(out, np.int8)
-
-
-def put_back(sections: list[bytes], places: list[int], sizes: list[int], weights: np.ndarray | None) -> None:
-    """Undoes take_out; nothing where the weights are in their sections, weights None."""
-    at = 0
-    for place, size in zip(places, sizes, strict=True):
-        if weights is not None:
-            sections[place] = weights[at : at + size].tobytes()
-        at += _align(size)
-
-
-def layer_norm(sections: list[bytes], at: int, x: np.ndarray, zero_point: int, low: int, high: int) -> np.ndarray:
-    """IntLayerNorm of x with gamma, beta and factor of the three sections from `at`; low, high: words of epsilon."""
-    return int_layer_norm.reference(
-        int_layer_norm.Options(zero_point, join_int64(low, high)),
-        x,
-        array(sections[at], "int16"),
-        array(sections[at + 1], "int32"),
-        array(sections[at + 2], "uint8"),
-    )
-
-
 def split_int64(value: int) -> tuple[int, int]:
     """Low and high word of an int64, as signed int32."""
     low, high = np.frombuffer(np.int64(value).tobytes(), "<i4")
@@ -95,5 +81,10 @@ def join_int64(low: int, high: int) -> int:
     return (int(high) << 32) | (int(low) & 0xFFFFFFFF)
 
 
-def _align(size: int) -> int:
+def align(size: int) -> int:
+    """size rounded up to a multiple of 16."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _bytes_of(section: np.ndarray) -> bytes:
+    return np.ascontiguousarray(section, section.dtype.newbyteorder("<")).tobytes()

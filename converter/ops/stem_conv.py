@@ -3,20 +3,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mcuformer import kernel_library
+from mcuformer.converter.ops import c_call, in_place_fc
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
 from mcuformer.converter.ops.packed_weights import ROWS, unpack
 from mcuformer.converter.ops.weights import lower_convolution
+from mcuformer.converter.ops.work import Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "StemConv"
 INPUTS = ("input", "weights", "bias", "multiplier", "position", "position_scale")
+WEIGHTS = ("weights",)
 OVERWRITES = ()
 OP_DATA_BYTES = 8
+
+TAPS = 9
+KERNELS = {"stem_conv": ("call", "pixel", "value", "odd", "edge")}
+"""A convolution is a fully connected layer on its taps, and what gathering them takes more than copying tokens."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,97 @@ class Options:
     pad_value: int  # int8 value of the input outside the image
     act_min: int  # zero_point for ReLU, -128 for none
     packing: int = ROWS  # of the weights, a row being all taps of an output
+
+
+class Dims(NamedTuple):
+    """height x width pixels of `channels` become half as many each way, of out_channels. position: with a position
+    table, of position_bytes an entry; the output is tokens then."""
+
+    height: int
+    width: int
+    channels: int
+    out_channels: int
+    packing: int = ROWS
+    position: bool = False
+    position_bytes: int = 1
+
+    @property
+    def rows(self) -> int:
+        return (self.height + 1) // 2
+
+    @property
+    def columns(self) -> int:
+        return (self.width + 1) // 2
+
+    @property
+    def fully_connected(self) -> in_place_fc.Dims:
+        """The same arithmetic on the taps of every output pixel."""
+        return in_place_fc.Dims(
+            self.rows * self.columns, TAPS * self.channels, self.out_channels, self.packing, residual=self.position
+        )
+
+
+def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+    """Of an op with these options and shapes of its inputs."""
+    _, height, width, channels = shapes[0]
+    return Dims(height, width, channels, shapes[2][0], options.packing, shapes[4] is not None)
+
+
+def matrices(d: Dims) -> list[tuple[int, int]]:
+    """(inputs, outputs) of every weight matrix."""
+    return [(TAPS * d.channels, d.out_channels)]
+
+
+def input_elements(d: Dims) -> int:
+    return d.height * d.width * d.channels
+
+
+def output_elements(d: Dims) -> int:
+    return d.rows * d.columns * d.out_channels
+
+
+def weight_elements(d: Dims) -> int:
+    return TAPS * d.channels * d.out_channels
+
+
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 3 + 2 * d.position
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file."""
+    position = (d.position_bytes * output_elements(d), 2 * d.out_channels) if d.position else ()
+    return (*in_place_fc.constant_bytes(d.fully_connected._replace(residual=False)), *position)
+
+
+def scratch_bytes(d: Dims) -> int:
+    return kernel_library.stem_conv_scratch_bytes(d.channels)
+
+
+def macs(d: Dims) -> int:
+    return in_place_fc.macs(d.fully_connected)
+
+
+def work(d: Dims) -> list[Work]:
+    pixels = d.rows * d.columns
+    edge = d.rows * (1 + d.width % 2)  # pixels with padding before or after them
+    counts = (1, pixels, pixels * TAPS * d.channels, pixels * (d.channels % 2), edge)
+    return [*in_place_fc.work(d.fully_connected), Work("stem_conv", counts)]
+
+
+def call(op, c: c_call.Context) -> c_call.Call:
+    source, weights, bias, multiplier, position, position_scale = op.inputs
+    options = op.options
+    _, height, width, channels = c.shape(source)
+    fields = {
+        "height": height, "width": width, "in_channels": channels, "out_channels": c.shape(op.output)[-1],
+        "pad_value": options.pad_value, "zero_point": options.zero_point, "act_min": options.act_min,
+        "packing": options.packing, "weights": c.tensor(weights), "bias": c.tensor(bias),
+        "multiplier": c.tensor(multiplier),
+        "position": c.tensor(position), "position_scale": c.tensor(position_scale),
+    }  # fmt: skip
+    return c_call.call("stem_conv", fields, c.address(source), c.address(op.output), c.scratch)
 
 
 def lower(
@@ -48,21 +148,17 @@ def reference(
 ) -> np.ndarray:
     """x int8 [batch, H, W, C] -> int8 [batch, ceil(H/2) * ceil(W/2), out]."""
     batch, height, width, channels = x.shape
-    weights = unpack(weights, len(bias), options.packing).reshape(len(bias), -1)[:, : 9 * channels]
+    weights = unpack(weights, len(bias), options.packing).reshape(len(bias), -1)[:, : TAPS * channels]
     rows, columns = (height + 1) // 2, (width + 1) // 2
     padded = np.full((batch, 2 * rows + 1, 2 * columns + 1, channels), options.pad_value, np.int8)
     padded[:, 1 : height + 1, 1 : width + 1] = x
     taps = [padded[:, y : y + 2 * rows : 2, z : z + 2 * columns : 2] for y in range(3) for z in range(3)]
-    taps = np.stack(taps, axis=3).reshape(batch, rows * columns, 9 * channels)
+    taps = np.stack(taps, axis=3).reshape(batch, rows * columns, TAPS * channels)
     acc = exact_matmul(taps, weights.T) + bias
     if position is not None:
         acc = acc + position.astype(np.int64) * position_scale
     q = requantise(acc, multiplier, options.zero_point)
     return np.maximum(q, np.int8(options.act_min))
-
-
-def scratch_bytes(options: Options, tensors) -> int:
-    return kernel_library.stem_conv_scratch_bytes(tensors[0].shape[3])
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

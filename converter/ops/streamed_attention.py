@@ -4,89 +4,234 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import in_place_fc, int_attention, params_blob
-from mcuformer.converter.ops.packed_weights import row_bytes_and_rows
+from mcuformer.converter.ops import c_call, in_place_fc, int_attention, int_layer_norm, params_blob, streamed
+from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads
+from mcuformer.converter.ops.work import Work
 
 NAME = "StreamedAttention"
-INPUTS = ("stream", "params", "weights")
+LAYERS = ("qkv", "proj")
+CONSTANT_TYPES = {
+    **streamed.NORM_TYPES, "head_params": "int32", "residual_scale": "int16", **streamed.layer_types(LAYERS),
+}  # fmt: skip
+INPUTS = ("stream", *CONSTANT_TYPES)
+FIRST_LAYER = INPUTS.index("qkv_weights")
+WEIGHTS = tuple(f"{layer}_weights" for layer in LAYERS)
 OVERWRITES = (0,)
 OP_DATA_BYTES = 4
-
-SCALARS, NORM, HEAD_PARAMS, RESIDUAL_SCALE, QKV, PROJ = 0, 1, 4, 5, 6, 9  # sections
-BLOCK, TILE_BYTES, WEIGHTS_OFFSET, PACKING = 0, 10, 11, 12  # scalars
+KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it is made of
 
 
 @dataclass(frozen=True)
 class Options:
-    """None: everything is in the params, since options would be read anew in every call."""
+    block: int  # tokens at a time
+    kv_heads: int
+    kv_heads_at_once: int
+    head_dim: int
+    zero_point: int  # of the attention's output; q, k and v have zero point 0
+    norm_zero_point: int  # of the stream
+    epsilon: int  # of the LayerNorm
+    qkv_zero_point: int
+    proj_zero_point: int
+    # Where weights are staged:
+    tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
+    weights_offset: int = 0  # in the weights file, bytes
+    packing: int = ROWS  # of the weights
 
 
-def params(
-    block: int, kv_heads_at_once: int, norm: tuple, qkv: tuple, attention: tuple, proj: tuple, residual_scale
-) -> np.ndarray:
-    """The params tensor. norm: (options, gamma, beta, factor); attention: (options, head_params); qkv, proj: (options,
-    weights, bias, multiplier)."""
-    norm_options, *norm_constants = norm
-    attention_options, head_params = attention
-    epsilon = params_blob.split_int64(norm_options.epsilon)
-    scalars = [
-        block, attention_options.kv_heads, kv_heads_at_once, attention_options.head_dim, attention_options.zero_point,
-        norm_options.zero_point, *epsilon, qkv[0].zero_point, proj[0].zero_point, 0, 0,
-        qkv[0].packing,
+def _to_scalars(o: Options) -> list[int]:
+    return [
+        o.block, o.kv_heads, o.kv_heads_at_once, o.head_dim, o.zero_point, o.norm_zero_point,
+        *params_blob.split_int64(o.epsilon), o.qkv_zero_point, o.proj_zero_point, o.tile_bytes, o.weights_offset,
+        o.packing,
     ]  # fmt: skip
-    sections = [np.array(scalars, np.int32), *norm_constants, head_params, residual_scale, *qkv[1:], *proj[1:]]
-    return params_blob.pack(sections)
 
 
-def layers_of(sections: list[bytes], d: int) -> list[tuple[int, int]]:
+def _from_scalars(scalars: list[int]) -> Options:
+    block, kv_heads, at_once, head_dim, zero_point, norm_zero_point, low, high, *rest = scalars
+    return Options(
+        block, kv_heads, at_once, head_dim, zero_point, norm_zero_point, params_blob.join_int64(low, high), *rest
+    )
+
+
+LAYOUT = params_blob.Layout(
+    scalars=(
+        "block", "kv_heads", "kv_heads_at_once", "head_dim", "zero_point", "norm_zero_point", "epsilon_low",
+        "epsilon_high", "qkv_zero_point", "proj_zero_point", "tile_bytes", "weights_offset", "packing",
+    ),
+    repeated="", dtypes=CONSTANT_TYPES, to_scalars=_to_scalars, from_scalars=_from_scalars,
+)  # fmt: skip
+
+
+class Dims(NamedTuple):
+    """tokens of embed_dim channels, attention as in IntAttention. block, kv_heads_at_once, tile_bytes: as in Options;
+    factor: the LayerNorm has a factor a channel."""
+
+    tokens: int
+    embed_dim: int
+    num_heads: int
+    kv_heads: int
+    head_dim: int
+    kv_heads_at_once: int
+    block: int
+    factor: bool = True
+    packing: int = ROWS
+    tile_bytes: int = 0
+
+    @property
+    def q_dim(self) -> int:
+        return self.num_heads * self.head_dim
+
+    @property
+    def qkv_dim(self) -> int:
+        return (self.num_heads + 2 * self.kv_heads) * self.head_dim
+
+
+def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+    """Of an op with these options and shapes of its inputs."""
+    stream, factor, head_params = shapes[0], shapes[3], shapes[4]
+    return Dims(
+        math.prod(stream[:-1]), stream[-1], head_params[0], options.kv_heads, options.head_dim,
+        options.kv_heads_at_once, options.block, factor is not None, options.packing, options.tile_bytes,
+    )  # fmt: skip
+
+
+def kv_heads_at_once(tokens: int, embed_dim: int, num_heads: int, kv_heads: int, head_dim: int) -> int:
+    """Key/value heads to make at a time: the number with the least scratch, the larger of equals (fewer passes)."""
+    best, least = kv_heads, None
+    for n in range(kv_heads, 0, -1) if kv_heads > 1 else ():
+        if kv_heads % n == 0:
+            scratch = kernel_library.streamed_attention_scratch_bytes(
+                tokens, streamed.block_of(tokens), embed_dim, num_heads, kv_heads, n, head_dim
+            )
+            if least is None or scratch < least:
+                best, least = n, scratch
+    return best
+
+
+def matrices(d: Dims) -> list[tuple[int, int]]:
     """(inputs, outputs) of qkv and of the projection."""
-    head_dim = params_blob.array(sections[SCALARS], "int32")[3]
-    return [(d, len(sections[QKV + 1]) // 4), (len(sections[HEAD_PARAMS]) // 16 * int(head_dim), d)]
+    return [(d.embed_dim, d.qkv_dim), (d.q_dim, d.embed_dim)]
 
 
-def weight_sections(sections: list[bytes]) -> list[int]:
-    return [QKV, PROJ]
+def staged(d: Dims) -> Dims:
+    """With staged weights, in the least scratch."""
+    return d._replace(tile_bytes=least_tile(row_bytes_and_rows(*matrix, d.packing) for matrix in matrices(d)))
+
+
+def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
+    """Options with other sizes, of staged weights where tile_bytes is not 0."""
+    return replace(options, block=block, tile_bytes=tile_bytes, weights_offset=weights_offset)
+
+
+def block_choices(d: Dims) -> list[int]:
+    return streamed.block_choices(d.tokens, d.tile_bytes > 0)
+
+
+def input_elements(d: Dims) -> int:
+    return d.tokens * d.embed_dim
+
+
+def output_elements(d: Dims) -> int:
+    return d.tokens * d.embed_dim
+
+
+def weight_elements(d: Dims) -> int:
+    return sum(inputs * outputs for inputs, outputs in matrices(d))
+
+
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 1
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file: there is one, the params."""
+    layers = [streamed.layer_bytes(*matrix, d.packing, d.tile_bytes > 0) for matrix in matrices(d)]
+    head_params = 4 * int_attention.HEAD_PARAMS * d.num_heads
+    sections = (4 * len(LAYOUT.scalars), *streamed.norm_bytes(d.embed_dim, d.factor), head_params, 2 * d.embed_dim)
+    return (params_blob.packed_bytes((*sections, *layers[0], *layers[1])),)
+
+
+def scratch_bytes(d: Dims) -> int:
+    return kernel_library.streamed_attention_scratch_bytes(
+        d.tokens, d.block, d.embed_dim, d.num_heads, d.kv_heads, d.kv_heads_at_once, d.head_dim, d.tile_bytes
+    )
+
+
+def macs(d: Dims) -> int:
+    return d.tokens * weight_elements(d) + 2 * d.tokens**2 * d.q_dim
+
+
+def traffic(d: Dims) -> tuple[int, int]:
+    """Bytes and reads of staged weights in one run."""
+    if not d.tile_bytes:
+        return 0, 0
+    (qkv_row, _), (proj_row, proj_rows) = (row_bytes_and_rows(*matrix, d.packing) for matrix in matrices(d))
+    passes, times = d.kv_heads // d.kv_heads_at_once, -(-d.tokens // d.block)
+    keys_and_values = 2 * d.kv_heads_at_once * tile_reads(qkv_row, d.head_dim, d.tile_bytes)
+    reads = passes * (keys_and_values + tile_reads(qkv_row, d.q_dim // passes, d.tile_bytes))
+    reads += tile_reads(proj_row, proj_rows, d.tile_bytes)
+    return times * streamed.weights_bytes(matrices(d), d.packing), times * reads
+
+
+def work(d: Dims) -> list[Work]:
+    """See the order of its passes in mcuf_streamed_attention_s8.h."""
+    passes, queries, found = d.kv_heads // d.kv_heads_at_once, d.num_heads // d.kv_heads * d.kv_heads_at_once, []
+    for count, blocks in streamed.token_counts(d.tokens, d.block):
+        times = passes * blocks
+        found += int_layer_norm.work(int_layer_norm.Dims(count, d.embed_dim, d.factor), 2 * times)
+        head = in_place_fc.Dims(count, d.embed_dim, d.head_dim, d.packing)
+        found += in_place_fc.work(head, 2 * d.kv_heads_at_once * times)
+        found.append(int_attention.keys_and_values_work(count, d.head_dim, d.kv_heads_at_once * times))
+        found += in_place_fc.work(head._replace(out_features=queries * d.head_dim), times)
+        found += in_place_fc.work(in_place_fc.Dims(count, d.q_dim, d.embed_dim, d.packing, residual=True), blocks)
+        for rows, parts in ((4, count // 4), (count % 4, int(count % 4 > 0))):
+            if parts:
+                found.append(int_attention.query_rows_work(d.tokens, d.head_dim, rows, queries * times * parts))
+    return found
+
+
+def call(op, c: c_call.Context) -> c_call.Call:
+    d = dims(op.options, [c.shape(i) if i >= 0 else None for i in op.inputs])
+    zero_points = (op.options.qkv_zero_point, op.options.proj_zero_point)
+    qkv, proj = streamed.layer_fields(c, op, FIRST_LAYER, matrices(d), zero_points)
+    proj["residual_scale"] = c.tensor(op.inputs[INPUTS.index("residual_scale")])
+    fields = {
+        "tokens": d.tokens, "block": d.block, "num_heads": d.num_heads, "kv_heads": d.kv_heads,
+        "kv_heads_at_once": d.kv_heads_at_once, "head_dim": d.head_dim, "zero_point": op.options.zero_point,
+        "head_params": c.tensor(op.inputs[INPUTS.index("head_params")]),
+        "norm": streamed.norm_fields(c, op, d.embed_dim), "qkv": qkv, "proj": proj,
+    }  # fmt: skip
+    return streamed.call("streamed_attention", op, fields, c)
 
 
 def reference(
-    options: Options, stream: np.ndarray, params: np.ndarray, weights: np.ndarray | None = None
+    options: Options,
+    stream: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    factor: np.ndarray | None,
+    head_params: np.ndarray,
+    residual_scale: np.ndarray,
+    *layers: np.ndarray,
 ) -> np.ndarray:
-    """stream int8 [batch, tokens, d] -> int8 of the same shape. weights int8 [bytes]: staged ones, see take_out."""
-    sections = params_blob.unpack(params)
-    scalars = params_blob.array(sections[SCALARS], "int32").tolist()
-    sizes = [math.prod(row_bytes_and_rows(*layer, scalars[PACKING])) for layer in layers_of(sections, stream.shape[-1])]
-    params_blob.put_back(sections, weight_sections(sections), sizes, weights)
-    _, kv_heads, _, head_dim, attention_zero, norm_zero, low, high, qkv_zero, proj_zero, _, _, packing = scalars
-    x = params_blob.layer_norm(sections, NORM, stream, norm_zero, low, high)
-    qkv = in_place_fc.reference(
-        in_place_fc.Options(qkv_zero, packing), x, *params_blob.fully_connected(sections, QKV, packing)
+    """stream int8 [batch, tokens, d] -> int8 of the same shape. layers: weights as packed, bias and multiplier of qkv
+    and of the projection; the rest as in the ops that this one is made of."""
+    x = int_layer_norm.reference(
+        int_layer_norm.Options(options.norm_zero_point, options.epsilon), stream, gamma, beta, factor
     )
-    head_params = params_blob.array(sections[HEAD_PARAMS], "int32").reshape(-1, 4)
-    x = int_attention.reference(int_attention.Options(kv_heads, head_dim, attention_zero), qkv, head_params)
-    return in_place_fc.reference(
-        in_place_fc.Options(proj_zero, packing),
-        x,
-        *params_blob.fully_connected(sections, PROJ, packing),
-        None,
-        stream,
-        params_blob.array(sections[RESIDUAL_SCALE], "int16"),
-    )
-
-
-def scratch_bytes(options: Options, tensors) -> int:
-    _, tokens, d = tensors[0].shape
-    sections = params_blob.unpack(tensors[1].data)
-    scalars = params_blob.array(sections[SCALARS], "int32").tolist()
-    block, kv_heads, at_once, head_dim, *_ = scalars
-    heads = len(sections[HEAD_PARAMS]) // 16
-    return kernel_library.streamed_attention_scratch_bytes(
-        tokens, block, d, heads, kv_heads, at_once, head_dim, scalars[TILE_BYTES]
-    )
+    x = in_place_fc.reference(in_place_fc.Options(options.qkv_zero_point, options.packing), x, *layers[:3])
+    attention = int_attention.Options(options.kv_heads, options.head_dim, options.zero_point)
+    x = int_attention.reference(attention, x, head_params)
+    proj = in_place_fc.Options(options.proj_zero_point, options.packing)
+    return in_place_fc.reference(proj, x, *layers[3:], None, stream, residual_scale)
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

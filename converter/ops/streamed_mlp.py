@@ -4,78 +4,200 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import in_place_fc, params_blob
-from mcuformer.converter.ops.packed_weights import row_bytes_and_rows
+from mcuformer.converter.ops import c_call, in_place_fc, int_layer_norm, params_blob, streamed
+from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads
+from mcuformer.converter.ops.work import Work
 
 NAME = "StreamedMLP"
-INPUTS = ("stream", "params", "weights")
+MAX_LAYERS = 4  # both matrices as two factors: MCUF_STREAMED_MLP_MAX_FCS
+LAYERS = tuple(f"fc{i}" for i in range(MAX_LAYERS))
+CONSTANT_TYPES = {
+    **streamed.NORM_TYPES, "gelu_table": "int8", "residual_scale": "int16", **streamed.layer_types(LAYERS),
+}  # fmt: skip
+INPUTS = ("stream", *CONSTANT_TYPES)  # layers that it does not have are left out
+FIRST_LAYER = INPUTS.index("fc0_weights")
+WEIGHTS = tuple(f"{layer}_weights" for layer in LAYERS)
 OVERWRITES = (0,)
 OP_DATA_BYTES = 4
-
-SCALARS, NORM, GELU_TABLE, RESIDUAL_SCALE, FIRST_FC = 0, 1, 4, 5, 6  # sections
-BLOCK, GELU_LAYER, TILE_BYTES, WEIGHTS_OFFSET, PACKING, FIRST_ZERO_POINT = 0, 4, 5, 6, 7, 8  # scalars; zero points last
+KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it is made of
 
 
 @dataclass(frozen=True)
 class Options:
-    """None: everything is in the params, since options would be read anew in every call."""
+    block: int  # tokens at a time
+    norm_zero_point: int  # of the stream
+    epsilon: int  # of the LayerNorm
+    gelu_layer: int  # which has the GELU; -1: none
+    zero_points: tuple[int, ...]  # of every layer
+    # Where weights are staged:
+    tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
+    weights_offset: int = 0  # in the weights file, bytes
+    packing: int = ROWS  # of the weights
 
 
-def params(block: int, norm: tuple, fcs: list[tuple], gelu_layer: int, gelu_table, residual_scale) -> np.ndarray:
-    """The params tensor. norm: (options, gamma, beta, factor); fcs: (options, weights, bias, multiplier) each."""
-    norm_options, *norm_constants = norm
-    epsilon = params_blob.split_int64(norm_options.epsilon)
-    zero_points = [options.zero_point for options, *_ in fcs]
-    scalars = [block, norm_options.zero_point, *epsilon, gelu_layer, 0, 0, fcs[0][0].packing, *zero_points]
-    constants = [array for _, *arrays in fcs for array in arrays]
-    return params_blob.pack([np.array(scalars, np.int32), *norm_constants, gelu_table, residual_scale, *constants])
+def _to_scalars(o: Options) -> list[int]:
+    epsilon = params_blob.split_int64(o.epsilon)
+    return [
+        o.block, o.norm_zero_point, *epsilon, o.gelu_layer, o.tile_bytes, o.weights_offset, o.packing, *o.zero_points
+    ]  # fmt: skip
 
 
-def layers_of(sections: list[bytes], d: int) -> list[tuple[int, int]]:
-    """(inputs, outputs) of every fully connected layer."""
-    count = len(sections[SCALARS]) // 4 - FIRST_ZERO_POINT
-    outputs = [len(sections[FIRST_FC + 3 * i + 1]) // 4 for i in range(count)]
-    return list(zip([d, *outputs], outputs, strict=False))
+def _from_scalars(scalars: list[int]) -> Options:
+    block, norm_zero_point, low, high, gelu_layer, tile_bytes, weights_offset, packing, *zero_points = scalars
+    epsilon = params_blob.join_int64(low, high)
+    return Options(
+        block, norm_zero_point, epsilon, gelu_layer, tuple(zero_points), tile_bytes, weights_offset, packing
+    )  # fmt: skip
 
 
-def weight_sections(sections: list[bytes]) -> list[int]:
-    return [FIRST_FC + 3 * i for i in range(len(sections[SCALARS]) // 4 - FIRST_ZERO_POINT)]
+LAYOUT = params_blob.Layout(
+    scalars=(
+        "block", "norm_zero_point", "epsilon_low", "epsilon_high", "gelu_layer", "tile_bytes", "weights_offset",
+        "packing",
+    ),
+    repeated="zero_point", dtypes=CONSTANT_TYPES, to_scalars=_to_scalars, from_scalars=_from_scalars,
+)  # fmt: skip
+
+
+class Dims(NamedTuple):
+    """tokens of embed_dim channels. layers: (inputs, outputs) of each; the others as in Options. factor: the LayerNorm
+    has a factor a channel."""
+
+    tokens: int
+    embed_dim: int
+    layers: tuple[tuple[int, int], ...]
+    gelu_layer: int
+    block: int
+    factor: bool = True
+    packing: int = ROWS
+    tile_bytes: int = 0
+
+
+def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+    """Of an op with these options and shapes of its inputs."""
+    stream, factor = shapes[0], shapes[3]
+    outputs = [shapes[FIRST_LAYER + 3 * i + 1][0] for i in range(len(options.zero_points))]
+    layers = tuple(zip((stream[-1], *outputs[:-1]), outputs, strict=True))
+    return Dims(
+        math.prod(stream[:-1]), stream[-1], layers, options.gelu_layer, options.block, factor is not None,
+        options.packing, options.tile_bytes,
+    )  # fmt: skip
+
+
+def matrices(d: Dims) -> list[tuple[int, int]]:
+    """(inputs, outputs) of every layer."""
+    return list(d.layers)
+
+
+def staged(d: Dims) -> Dims:
+    """With staged weights, in the least scratch."""
+    return d._replace(tile_bytes=least_tile(row_bytes_and_rows(*layer, d.packing) for layer in d.layers))
+
+
+def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
+    """Options with other sizes, of staged weights where tile_bytes is not 0."""
+    return replace(options, block=block, tile_bytes=tile_bytes, weights_offset=weights_offset)
+
+
+def block_choices(d: Dims) -> list[int]:
+    return streamed.block_choices(d.tokens, d.tile_bytes > 0)
+
+
+def input_elements(d: Dims) -> int:
+    return d.tokens * d.embed_dim
+
+
+def output_elements(d: Dims) -> int:
+    return d.tokens * d.embed_dim
+
+
+def weight_elements(d: Dims) -> int:
+    return sum(inputs * outputs for inputs, outputs in d.layers)
+
+
+def constants(d: Dims) -> int:
+    """How many constants the model file holds."""
+    return 1
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file: there is one, the params."""
+    scalars = 4 * (len(LAYOUT.scalars) + len(d.layers))
+    table = in_place_fc.GELU_ENTRIES * (d.gelu_layer >= 0)
+    sections = (scalars, *streamed.norm_bytes(d.embed_dim, d.factor), table, 2 * d.embed_dim)
+    layers = [streamed.layer_bytes(*layer, d.packing, d.tile_bytes > 0) for layer in d.layers]
+    return (params_blob.packed_bytes((*sections, *(size for sizes in layers for size in sizes))),)
+
+
+def scratch_bytes(d: Dims) -> int:
+    return kernel_library.streamed_mlp_scratch_bytes(d.block, tuple(inputs for inputs, _ in d.layers), d.tile_bytes)
+
+
+def macs(d: Dims) -> int:
+    return d.tokens * weight_elements(d)
+
+
+def traffic(d: Dims) -> tuple[int, int]:
+    """Bytes and reads of staged weights in one run."""
+    if not d.tile_bytes:
+        return 0, 0
+    reads = sum(tile_reads(*row_bytes_and_rows(*layer, d.packing), d.tile_bytes) for layer in d.layers)
+    times = -(-d.tokens // d.block)
+    return times * streamed.weights_bytes(d.layers, d.packing), times * reads
+
+
+def work(d: Dims) -> list[Work]:
+    found = []
+    for count, blocks in streamed.token_counts(d.tokens, d.block):
+        found += int_layer_norm.work(int_layer_norm.Dims(count, d.embed_dim, d.factor), blocks)
+        for i, (inputs, outputs) in enumerate(d.layers):
+            gelu, residual = i == d.gelu_layer, i + 1 == len(d.layers)
+            found += in_place_fc.work(in_place_fc.Dims(count, inputs, outputs, d.packing, gelu, residual), blocks)
+    return found
+
+
+def call(op, c: c_call.Context) -> c_call.Call:
+    d = dims(op.options, [c.shape(i) if i >= 0 else None for i in op.inputs])
+    fcs = streamed.layer_fields(c, op, FIRST_LAYER, d.layers, op.options.zero_points)
+    if d.gelu_layer >= 0:
+        fcs[d.gelu_layer]["gelu_table"] = c.tensor(op.inputs[INPUTS.index("gelu_table")])
+    fcs[-1]["residual_scale"] = c.tensor(op.inputs[INPUTS.index("residual_scale")])
+    fields = {
+        "tokens": d.tokens, "block": d.block, "norm": streamed.norm_fields(c, op, d.embed_dim), "fc_count": len(fcs),
+        "fcs": fcs,
+    }  # fmt: skip
+    return streamed.call("streamed_mlp", op, fields, c)
 
 
 def reference(
-    options: Options, stream: np.ndarray, params: np.ndarray, weights: np.ndarray | None = None
+    options: Options,
+    stream: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    factor: np.ndarray | None,
+    gelu_table: np.ndarray | None,
+    residual_scale: np.ndarray,
+    *layers: np.ndarray,
 ) -> np.ndarray:
-    """stream int8 [batch, tokens, d] -> int8 of the same shape. weights int8 [bytes]: staged ones, see take_out."""
-    sections = params_blob.unpack(params)
-    scalars = params_blob.array(sections[SCALARS], "int32").tolist()
-    _, zero_point, low, high, gelu_layer, _, _, packing, *zero_points = scalars
-    sizes = [math.prod(row_bytes_and_rows(*layer, packing)) for layer in layers_of(sections, stream.shape[-1])]
-    params_blob.put_back(sections, weight_sections(sections), sizes, weights)
-    x = params_blob.layer_norm(sections, NORM, stream, zero_point, low, high)
-    for i, zero_point in enumerate(zero_points):
-        table = params_blob.array(sections[GELU_TABLE], "int8") if i == gelu_layer else None
-        last = i == len(zero_points) - 1
-        x = in_place_fc.reference(
-            in_place_fc.Options(zero_point, packing),
-            x,
-            *params_blob.fully_connected(sections, FIRST_FC + 3 * i, packing),
-            table,
-            stream if last else None,
-            params_blob.array(sections[RESIDUAL_SCALE], "int16") if last else None,
-        )
+    """stream int8 [batch, tokens, d] -> int8 of the same shape. layers: weights as packed, bias and multiplier of every
+    layer; the rest as in the ops that this one is made of."""
+    x = int_layer_norm.reference(
+        int_layer_norm.Options(options.norm_zero_point, options.epsilon), stream, gamma, beta, factor
+    )
+    last = len(options.zero_points) - 1
+    for i, zero_point in enumerate(options.zero_points):
+        table = gelu_table if i == options.gelu_layer else None
+        residual = (stream, residual_scale) if i == last else ()
+        fc = in_place_fc.Options(zero_point, options.packing)
+        x = in_place_fc.reference(fc, x, *layers[3 * i : 3 * i + 3], table, *residual)
     return x
-
-
-def scratch_bytes(options: Options, tensors) -> int:
-    sections = params_blob.unpack(tensors[1].data)
-    scalars = params_blob.array(sections[SCALARS], "int32").tolist()
-    inputs = tuple(i for i, _ in layers_of(sections, tensors[0].shape[-1]))
-    return kernel_library.streamed_mlp_scratch_bytes(scalars[BLOCK], inputs, scalars[TILE_BYTES])
 
 
 def output_shape(options: Options, shapes) -> tuple[int, ...]:

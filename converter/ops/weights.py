@@ -9,6 +9,7 @@ from mcuformer.converter.ops.fixed_point import MAX_BIAS, multiplier_of, round_b
 from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation
 
 MAX_POSITION_SCALE = 32767
+MIN_SCALE_STEPS = 2.001  # accumulator steps in an output step, at least: requantisation scales stay below 0.5
 FINEST_STEP = 2.0**-20  # of an output step: a finer accumulator gains nothing
 
 
@@ -56,7 +57,7 @@ def lower_convolution(
     effective = weight.reshape(len(weight), -1) * source_scale
     acc_scale = accumulator_scale(effective, target, bias, position)
     quantised = quantise_rows(effective, acc_scale)
-    target = target.at_least(2.001 * acc_scale)
+    target = target.at_least(MIN_SCALE_STEPS * acc_scale)
     table, factor = (None, None) if position is None else fold_position(position, acc_scale)
     constants = {
         "weights": quantised.reshape(weight.shape),

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from mcuformer.boards import Board
 from mcuformer.converter.graph import Graph, Op
-from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, least_tile, pack, row_bytes_and_rows, unpack
+from mcuformer.converter.passes.staging import restaged
 
 PACKINGS = {"rows": ROWS, "pairs": PAIRS}
-_PACKED_OPS = ("InPlaceFC", "DecomposedPatchEmbed", "StemConv")
-_WEIGHTS = 1  # position of their weights
 
 
 def packing_of(board: Board | None) -> int:
@@ -20,30 +21,53 @@ def packing_of(board: Board | None) -> int:
 
 
 def packed(graph: Graph, packing: int) -> Graph:
-    """The same network with its weights packed; from a graph of schedule "overwrite" with plain rows."""
-    if packing == ROWS:
-        return graph
-    result = Graph(list(graph.tensors), [], list(graph.inputs), graph.output)
+    """The same network with its weights packed so, whatever they are now; its logits are equal bit for bit.
+
+    Heads of an odd width do not start at pairs: what is before and after their attention stays in rows.
+    """
     left = _around_odd_heads(graph)
+    result = Graph(list(graph.tensors), [], list(graph.inputs), graph.output)
     for op in graph.ops:
-        if op.kind in _PACKED_OPS and op.output not in left:
-            index = op.inputs[_WEIGHTS]
-            tensor = graph.tensors[index]
-            rows = tensor.data
-            if op.kind == "StemConv":
-                rows = rows.reshape(len(rows), -1)
-            data = pack(rows, packing)
-            result.tensors[index] = dataclasses.replace(tensor, data=data, shape=data.shape)
-            op = Op(op.kind, op.inputs, op.output, dataclasses.replace(op.options, packing=packing))
+        wanted = ROWS if op.output in left else packing
+        if hasattr(op.module, "WEIGHTS") and op.options.packing != wanted:
+            _repack(result, graph, op, wanted)
+            op = _with_options(result, op, wanted)
         result.ops.append(op)
-    return result
+    return restaged(result)
+
+
+def _repack(result: Graph, graph: Graph, op: Op, packing: int) -> None:
+    """Replaces the op's weights in `result`."""
+    matrices = op.module.matrices(graph.dims(op))
+    for index, (inputs, outputs) in zip(graph.weights(op), matrices, strict=True):
+        tensor = graph.tensors[index]
+        if tensor.data is None:
+            raise ValueError(f"{tensor.name}: its data is not here to be packed")
+        rows = unpack(tensor.data, outputs, op.options.packing)
+        if rows.ndim == 4:  # taps of a convolution
+            rows = rows.reshape(outputs, -1)
+        rows = np.ascontiguousarray(rows[..., :inputs])
+        data = pack(rows, packing)
+        result.tensors[index] = dataclasses.replace(tensor, data=data, shape=data.shape)
+
+
+def _with_options(graph: Graph, op: Op, packing: int) -> Op:
+    """The op with the packing in its options, and where its weights are staged a tile that holds two rows of it."""
+    tile = getattr(op.options, "tile_bytes", 0)
+    op = dataclasses.replace(op, options=dataclasses.replace(op.options, packing=packing))
+    if tile:
+        rows = [row_bytes_and_rows(*matrix, packing) for matrix in op.module.matrices(graph.dims(op))]
+        op = dataclasses.replace(op, options=dataclasses.replace(op.options, tile_bytes=max(tile, least_tile(rows))))
+    return op
 
 
 def _around_odd_heads(graph: Graph) -> set[int]:
-    """Outputs of the layers before and after attention with an odd head_dim: their heads do not start at pairs."""
+    """Outputs of the ops whose matrices are before and after attention with an odd head_dim."""
     found = set()
     for op in graph.ops:
-        if op.kind == "IntAttention" and op.options.head_dim % 2:
+        if op.kind == "StreamedAttention" and op.options.head_dim % 2:
+            found.add(op.output)
+        elif op.kind == "IntAttention" and op.options.head_dim % 2:
             found.add(op.inputs[0])
             found.update(user.output for user in graph.ops if user.inputs[0] == op.output)
     return found

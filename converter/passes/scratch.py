@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.memory.arena import plan_arena, problem_of
 from mcuformer.converter.memory.plan import Problem, align
+from mcuformer.converter.ops.packed_weights import least_tile, row_bytes_and_rows
 from mcuformer.converter.passes import staging
 from mcuformer.errors import PlanError
 
@@ -22,11 +23,13 @@ LARGEST_TILE = 16384  # bytes; above that the cost of a read does not count
 
 @dataclass(frozen=True)
 class _Choice:
-    """One way to run an op. cost: bytes read, READ_COST for every read; or blocks of tokens."""
+    """One way to run an op. cost: bytes read, READ_COST for every read; or blocks of tokens. block, tile_bytes: as
+    staging.resize() takes them; block 0: as the op is."""
 
     cost: int
     scratch: int
-    sizes: dict[str, int]
+    block: int = 0
+    tile_bytes: int = 0
 
 
 def fit_scratch(graph: Graph, limit: int) -> Graph:
@@ -64,55 +67,36 @@ def _choose(graph: Graph, choices: dict[int, list[_Choice]], limits: dict[int, i
         possible = [choice for choice in choices.get(i, []) if choice.scratch <= limit]
         if possible:
             best = min(possible, key=lambda choice: (choice.cost, choice.scratch))
-            if best.sizes:
-                graph = staging.resize(graph, graph.ops[i], **best.sizes)
+            if best.block:
+                graph = staging.resize(graph, graph.ops[i], best.block, best.tile_bytes)
     return graph
 
 
 def _choices(graph: Graph, op: Op) -> list[_Choice]:
-    """Ways to run an op; one without sizes where there is but one; none where it takes no scratch."""
-    scratch = graph.scratch_bytes(op)
+    """Ways to run an op; one without a block where there is but one; none where it takes no scratch."""
+    scratch, dims = graph.scratch_bytes(op), graph.dims(op)
     if not scratch:
         return []
-    tokens = graph.tensors[op.output].shape[1] if op.kind in staging.STREAMED else 1
+    blocks = op.module.block_choices(dims) if hasattr(op.module, "block_choices") else []
+    if not blocks:
+        return [_Choice(0, scratch)]
     if staging.traffic(graph, op) == (0, 0):
-        if op.kind not in staging.STREAMED:
-            return [_Choice(0, scratch, {})]
-        return [_way(graph, op, {"block": block}) for block in {min(4, tokens), min(2, tokens), 1}]
-    layers = staging.packed_layers_of(graph, op)
-    least = staging.least_tile(layers)
-    whole = max(row * rows for row, rows in layers)
+        return [_way(graph, op, block) for block in blocks]
+    rows = [row_bytes_and_rows(*matrix, dims.packing) for matrix in op.module.matrices(dims)]
+    least, whole = least_tile(rows), max(row * count for row, count in rows)
     tiles, tile = [], least
     while not tiles or tiles[-1] < min(whole, LARGEST_TILE):
         tiles.append(tile)
         tile *= 2
-    return [_way(graph, op, {"block": block, "tile_bytes": tile}) for block in _blocks(graph, op) for tile in tiles]
+    return [_way(graph, op, block, tile) for block in blocks for tile in tiles]
 
 
-def _way(graph: Graph, op: Op, sizes: dict[str, int]) -> _Choice:
-    i = graph.ops.index(op)
-    resized = staging.resize(graph, op, **sizes)
-    op = resized.ops[i]
+def _way(graph: Graph, op: Op, block: int, tile_bytes: int = 0) -> _Choice:
+    resized = staging.resize(graph, op, block, tile_bytes)
+    op = resized.ops[graph.ops.index(op)]
     read, reads = staging.traffic(resized, op)
-    tokens = graph.tensors[op.output].shape[1]
-    cost = read + READ_COST * reads if reads else -(-tokens // sizes["block"])
-    return _Choice(cost, resized.scratch_bytes(op), sizes)
-
-
-def _blocks(graph: Graph, op: Op) -> list[int]:
-    """Sizes of block worth trying: the smallest for every number of blocks."""
-    if op.kind == "DecomposedPatchEmbed":
-        _, _, width, _ = graph.tensors[op.inputs[0]].shape
-        if 0 < op.options.strip_rows < op.options.patch_size:
-            return [1]  # a whole row of tokens anyway
-        fours = -(-(width // op.options.patch_size) // 4)
-        return sorted({-(-fours // n) for n in range(1, fours + 1)})
-    shape = graph.tensors[op.inputs[0]].shape
-    tokens = shape[0] if len(shape) == 2 else shape[1]
-    if tokens <= 4:
-        return [tokens]
-    fours = -(-tokens // 4)
-    return sorted({min(4 * -(-fours // n), tokens) for n in range(1, fours + 1)})
+    cost = read + READ_COST * reads if reads else -(-graph.tensors[op.output].shape[1] // block)
+    return _Choice(cost, resized.scratch_bytes(op), block, tile_bytes)
 
 
 def _live(problem: Problem, step: int) -> int:

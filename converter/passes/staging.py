@@ -2,8 +2,8 @@
 """weights="staged": weights leave the model for a file of their own, which is read tile by tile into scratch.
 
 For external flash that is not mapped. Every layer's weights lie in the weights file in the order of the ops, each at a
-multiple of 16 bytes. What is read with every output or but once (bias, multiplier, tables) stays in the model, and so
-do the small weights of a convolution stem.
+multiple of 16 bytes. Small constants (bias, multiplier, tables) stay in the model, and so do the small weights of a
+convolution stem.
 """
 
 from __future__ import annotations
@@ -15,99 +15,52 @@ from pathlib import Path
 
 import numpy as np
 
-from mcuformer.converter.graph import Graph, Op, Tensor
-from mcuformer.converter.ops import decomposed_patch_embed, params_blob, streamed_attention, streamed_mlp
-from mcuformer.converter.ops.packed_weights import ROWS, row_bytes_and_rows
+from mcuformer.converter.graph import Graph, Op
+from mcuformer.converter.ops import can_be_staged, params_blob
 from mcuformer.errors import ConfigError, ModelError
 
 ALIGNMENT = params_blob.ALIGNMENT
-STREAMED = {"StreamedAttention": streamed_attention, "StreamedMLP": streamed_mlp}
-WEIGHTS = {"InPlaceFC": 1, "DecomposedPatchEmbed": 1, "StreamedAttention": 2, "StreamedMLP": 2}  # which input
 
 
 def is_staged(graph: Graph) -> bool:
     return any(_staged_weights(graph))
 
 
-def least_tile(layers: list[tuple[int, int]]) -> int:
-    """Bytes of the smallest tile for layers of (bytes of a weight row, rows): two rows of each."""
-    return -(-max(row * min(rows, 2) for row, rows in layers) // 4) * 4
-
-
-def layers_of(graph: Graph, op: Op) -> list[tuple[int, int]]:
-    """(inputs, outputs) of the matrices of an op with weights; of one field of DecomposedPatchEmbed."""
-    if op.kind in STREAMED:
-        sections = params_blob.unpack(graph.tensors[op.inputs[1]].data)
-        return STREAMED[op.kind].layers_of(sections, graph.tensors[op.inputs[0]].shape[-1])
-    shape = graph.tensors[op.inputs[1]].shape
-    inputs = shape[-1] if op.options.packing == ROWS else shape[-2]
-    if op.kind == "InPlaceFC":  # inputs of pairs are rounded up to even
-        inputs = min(inputs, graph.tensors[op.inputs[0]].shape[-1])
-    return [(inputs, len(graph.tensors[op.inputs[2]].data))]
-
-
-def packed_layers_of(graph: Graph, op: Op) -> list[tuple[int, int]]:
-    """(bytes of a weight row, rows) of the same matrices as they lie in memory."""
-    packing = getattr(op.options, "packing", ROWS)
-    if op.kind in STREAMED:
-        module = STREAMED[op.kind]
-        scalars = params_blob.unpack(graph.tensors[op.inputs[1]].data)[module.SCALARS]
-        packing = int(params_blob.array(scalars, "int32")[module.PACKING])
-    return [row_bytes_and_rows(*layer, packing) for layer in layers_of(graph, op)]
-
-
 def staged(graph: Graph) -> Graph:
     """The same network with staged weights, in the least scratch."""
-    tensors, ops, at = list(graph.tensors), [], 0
+    tensors, ops = list(graph.tensors), []
     for op in graph.ops:
-        if op.kind not in WEIGHTS:
-            ops.append(op)
-            continue
-        tile = least_tile(packed_layers_of(graph, op))
-        if op.kind in STREAMED:
-            module = STREAMED[op.kind]
-            params = tensors[op.inputs[1]]
-            sections = params_blob.unpack(params.data)
-            weights = params_blob.take_out(sections, module.weight_sections(sections))
-            tensors[op.inputs[1]] = dataclasses.replace(params, data=params_blob.pack(sections))
-            tensors.append(
-                Tensor(params.name.removesuffix("params") + "weights", weights.shape, weights.dtype, None, weights)
-            )
-            op = Op(op.kind, (*op.inputs[:2], len(tensors) - 1), op.output, op.options)
-        index = op.inputs[WEIGHTS[op.kind]]
-        tensors[index] = dataclasses.replace(tensors[index], external=True)
+        if can_be_staged(op.kind):
+            dims = op.module.staged(graph.dims(op))
+            block = dims.blocks if hasattr(dims, "blocks") else dims.block
+            options = op.module.resized(op.options, dims, block, dims.tile_bytes, 0)
+            op = dataclasses.replace(op, options=options)
+            for i in graph.weights(op):
+                tensors[i] = dataclasses.replace(tensors[i], external=True)
         ops.append(op)
-        resized = resize(Graph(tensors, ops), op, tile_bytes=tile, weights_offset=at)
-        tensors, ops = resized.tensors, resized.ops
-        at += -(-tensors[index].bytes // ALIGNMENT) * ALIGNMENT
-    return externals_last(Graph(tensors, ops, graph.inputs, graph.output))
+    return restaged(externals_last(Graph(tensors, ops, graph.inputs, graph.output)))
 
 
-def resize(graph: Graph, op: Op, **sizes: int) -> Graph:
-    """The graph with other sizes of an op: block, tile_bytes and weights_offset, as far as given.
+def restaged(graph: Graph) -> Graph:
+    """The graph in which every op knows where its staged weights are in the weights file; itself without any."""
+    ops, at = [], 0
+    for op in graph.ops:
+        weights = [i for i in graph.weights(op) if graph.tensors[i].external]
+        if weights:
+            op = dataclasses.replace(op, options=dataclasses.replace(op.options, weights_offset=at))
+            at += sum(params_blob.align(graph.tensors[i].bytes) for i in weights)
+        ops.append(op)
+    return Graph(graph.tensors, ops, graph.inputs, graph.output)
 
-    For InPlaceFC block is the tokens, for DecomposedPatchEmbed the blocks of four tokens that weights come once for.
+
+def resize(graph: Graph, op: Op, block: int, tile_bytes: int = 0) -> Graph:
+    """The graph in which an op works in other blocks, with staged weights in other tiles.
+
+    block: tokens; with DecomposedPatchEmbed, blocks of four tokens. tile_bytes: 0 where weights are in the model.
     """
-    tensors, ops = list(graph.tensors), list(graph.ops)
-    if op.kind in STREAMED:
-        module, params = STREAMED[op.kind], tensors[op.inputs[1]]
-        sections = params_blob.unpack(params.data)
-        scalars = params_blob.array(sections[module.SCALARS], "int32")
-        for name, value in sizes.items():
-            scalars[getattr(module, name.upper())] = value
-        sections[module.SCALARS] = scalars
-        data = params_blob.pack(sections)
-        tensors[op.inputs[1]] = dataclasses.replace(params, data=data, shape=data.shape)
-    else:
-        if op.kind == "InPlaceFC":
-            tokens = int(np.prod(tensors[op.inputs[0]].shape[:-1]))
-            fixed = {"in_features": layers_of(graph, op)[0][0], "block": op.options.block or min(4, tokens)}
-        else:
-            sizes = {"blocks" if name == "block" else name: value for name, value in sizes.items()}
-            fixed = {"blocks": op.options.blocks or 1}
-        options = dataclasses.replace(op.options, **{**fixed, **sizes})
-        ops[ops.index(op)] = dataclasses.replace(op, options=options)
-    return Graph(tensors, ops, list(graph.inputs), graph.output)
+    options = op.module.resized(op.options, graph.dims(op), block, tile_bytes, op.options.weights_offset)
+    ops = [dataclasses.replace(o, options=options) if o is op else o for o in graph.ops]
+    return Graph(list(graph.tensors), ops, list(graph.inputs), graph.output)
 
 
 def externals_last(graph: Graph) -> Graph:
@@ -156,51 +109,15 @@ def with_weights(graph: Graph, info: dict, content: bytes, name: str) -> Graph:
         tensor = tensors[i]
         data = np.frombuffer(content[at : at + tensor.bytes], tensor.dtype).reshape(tensor.shape)
         tensors[i] = dataclasses.replace(tensor, data=data)
-        at += -(-tensor.bytes // ALIGNMENT) * ALIGNMENT
+        at += params_blob.align(tensor.bytes)
     return Graph(tensors, graph.ops, graph.inputs, graph.output)
 
 
 def traffic(graph: Graph, op: Op) -> tuple[int, int]:
     """Bytes and reads of staged weights in one run of an op."""
-    weights = op.inputs[WEIGHTS[op.kind]] if op.kind in WEIGHTS else -1
-    if weights < 0 or not graph.tensors[weights].external:
-        return 0, 0
-    layers = packed_layers_of(graph, op)
-    weights = sum(row * rows for row, rows in layers)
-    if op.kind == "DecomposedPatchEmbed":
-        _, height, width, _ = graph.tensors[op.inputs[0]].shape
-        size, options = op.options.patch_size, op.options
-        ((row, rows),) = layers
-        fours = -(-(width // size) // 4)
-        blocks = fours if 0 < options.strip_rows < size else options.blocks
-        times = (height // size) * -(-fours // blocks)
-        fields = (-(-size // decomposed_patch_embed.FIELD)) ** 2
-        return times * weights * fields, times * fields * _tiles(row, rows, options.tile_bytes)
-    if op.kind == "InPlaceFC":
-        tokens = int(np.prod(graph.tensors[op.inputs[0]].shape[:-1]))
-        times = -(-tokens // op.options.block)
-        return times * weights, times * sum(_tiles(*layer, op.options.tile_bytes) for layer in layers)
-    module = STREAMED[op.kind]
-    sections = params_blob.unpack(graph.tensors[op.inputs[1]].data)
-    scalars = params_blob.array(sections[module.SCALARS], "int32").tolist()
-    times, tile = -(-graph.tensors[op.inputs[0]].shape[1] // scalars[module.BLOCK]), scalars[module.TILE_BYTES]
-    if op.kind == "StreamedMLP":
-        return times * weights, times * sum(_tiles(*layer, tile) for layer in layers)
-    _, kv_heads, at_once, head_dim, *_ = scalars
-    _, (q_width, _) = layers_of(graph, op)
-    (qkv_row, _), (proj_row, proj_rows) = layers
-    passes = kv_heads // at_once
-    reads = passes * (2 * at_once * _tiles(qkv_row, head_dim, tile) + _tiles(qkv_row, q_width // passes, tile))
-    return times * weights, times * (reads + _tiles(proj_row, proj_rows, tile))
-
-
-def _tiles(row: int, rows: int, tile: int) -> int:
-    """Reads of a matrix of `rows` rows of `row` bytes."""
-    most = tile // row
-    return 1 if most >= rows else -(-rows // (most // 2 * 2))
+    return op.module.traffic(graph.dims(op)) if can_be_staged(op.kind) else (0, 0)
 
 
 def _staged_weights(graph: Graph) -> list[int]:
     """Tensors of staged weights, in the order of the ops."""
-    found = [op.inputs[WEIGHTS[op.kind]] for op in graph.ops if op.kind in WEIGHTS]
-    return [i for i in found if i >= 0 and graph.tensors[i].external]
+    return [i for op in graph.ops for i in graph.weights(op) if graph.tensors[i].external]

@@ -3,25 +3,11 @@
 
 from __future__ import annotations
 
-from mcuformer import kernel_library
+import numpy as np
+
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import streamed_attention, streamed_mlp
-
-
-def block_of(tokens: int) -> int:
-    """Tokens at a time: what the kernels handle at once; more costs scratch and gains nothing from mapped flash."""
-    return min(4, tokens)
-
-
-def kv_heads_at_once(tokens: int, d: int, num_heads: int, kv_heads: int, head_dim: int) -> int:
-    """Key/value heads to make at a time: the number with the least scratch, the larger of equals (fewer passes)."""
-    divisors = [n for n in range(kv_heads, 0, -1) if kv_heads % n == 0]
-    return min(
-        divisors,
-        key=lambda n: kernel_library.streamed_attention_scratch_bytes(
-            tokens, block_of(tokens), d, num_heads, kv_heads, n, head_dim
-        ),
-    )
+from mcuformer.converter.ops.streamed import FullyConnected, block_of
 
 
 def half_layers(graph: Graph) -> list[tuple[int, int]]:
@@ -62,56 +48,74 @@ def streamed(graph: Graph) -> Graph:
             continue
         ops = graph.ops[at : ends[at] + 1]
         output = graph.tensors[ops[-1].output]
+        kind, lower = ("StreamedMLP", _mlp)
         if any(o.kind == "IntAttention" for o in ops):
-            kind, module, params = "StreamedAttention", streamed_attention, _attention_params(graph, ops)
-        else:
-            kind, module, params = "StreamedMLP", streamed_mlp, _mlp_params(graph, ops)
+            kind, lower = ("StreamedAttention", _attention)
+        options, constants = lower(graph, ops)
         activations = {"stream": take(ops[0].inputs[0])}
-        index = result.add_op(kind, output.name, module.Options(), activations, {"params": params}, output.quantisation)
+        index = result.add_op(kind, output.name, options, activations, constants, output.quantisation)
         moved[ops[-1].output] = index
         at = ends[at] + 1
     result.output = moved[graph.output]
     return result
 
 
-def _constants(graph: Graph, op: Op, positions: range) -> list:
-    return [graph.tensors[op.inputs[i]].data if op.inputs[i] >= 0 else None for i in positions]
+def _constants(graph: Graph, op: Op) -> dict[str, np.ndarray | None]:
+    """The op's constants by their names among its INPUTS."""
+    tensors = zip(op.module.INPUTS, op.inputs, strict=True)
+    return {role: graph.tensors[i].data if i >= 0 else None for role, i in tensors}
 
 
-def _norm(graph: Graph, op: Op) -> tuple:
-    return op.options, *_constants(graph, op, range(1, 4))
+def _layers(graph: Graph, names: tuple[str, ...], ops: list[Op]) -> dict[str, np.ndarray | None]:
+    found = {}
+    for name, op in zip(names, ops, strict=False):
+        constants = _constants(graph, op)
+        found.update({f"{name}_{part}": constants[part] for part in FullyConnected._fields})
+    return found
 
 
-def _fully_connected(graph: Graph, op: Op) -> tuple:
-    return op.options, *_constants(graph, op, range(1, 4))
+def _common(graph: Graph, norm: Op, last: Op) -> dict[str, np.ndarray | None]:
+    """LayerNorm's constants, and how the residual is added."""
+    constants = _constants(graph, norm)
+    return {
+        **{name: constants[name] for name in ("gamma", "beta", "factor")},
+        "residual_scale": _constants(graph, last)["residual_scale"],
+    }
 
 
-def _attention_params(graph: Graph, ops: list[Op]):
+def _attention(graph: Graph, ops: list[Op]) -> tuple[streamed_attention.Options, dict[str, np.ndarray | None]]:
     norm, qkv, attention, proj = ops
     _, tokens, d = graph.tensors[norm.inputs[0]].shape
-    (head_params,) = _constants(graph, attention, range(1, 2))
-    (residual_scale,) = _constants(graph, proj, range(6, 7))
-    return streamed_attention.params(
-        block_of(tokens),
-        kv_heads_at_once(tokens, d, len(head_params), attention.options.kv_heads, attention.options.head_dim),
-        _norm(graph, norm),
-        _fully_connected(graph, qkv),
-        (attention.options, head_params),
-        _fully_connected(graph, proj),
-        residual_scale,
+    head_params = _constants(graph, attention)["head_params"]
+    heads = (len(head_params), attention.options.kv_heads, attention.options.head_dim)
+    options = streamed_attention.Options(
+        block=block_of(tokens),
+        kv_heads=attention.options.kv_heads,
+        kv_heads_at_once=streamed_attention.kv_heads_at_once(tokens, d, *heads),
+        head_dim=attention.options.head_dim,
+        zero_point=attention.options.zero_point,
+        norm_zero_point=norm.options.zero_point,
+        epsilon=norm.options.epsilon,
+        qkv_zero_point=qkv.options.zero_point,
+        proj_zero_point=proj.options.zero_point,
+        packing=qkv.options.packing,
     )
+    layers = _layers(graph, streamed_attention.LAYERS, [qkv, proj])
+    return options, {**_common(graph, norm, proj), "head_params": head_params, **layers}
 
 
-def _mlp_params(graph: Graph, ops: list[Op]):
+def _mlp(graph: Graph, ops: list[Op]) -> tuple[streamed_mlp.Options, dict[str, np.ndarray | None]]:
     norm, *fcs = ops
-    tables = [_constants(graph, op, range(4, 5))[0] for op in fcs]
+    tables = [_constants(graph, op)["gelu_table"] for op in fcs]
     gelu_layer = next((i for i, table in enumerate(tables) if table is not None), -1)
-    (residual_scale,) = _constants(graph, fcs[-1], range(6, 7))
-    return streamed_mlp.params(
-        block_of(graph.tensors[norm.inputs[0]].shape[1]),
-        _norm(graph, norm),
-        [_fully_connected(graph, op) for op in fcs],
-        gelu_layer,
-        tables[gelu_layer] if gelu_layer >= 0 else None,
-        residual_scale,
+    options = streamed_mlp.Options(
+        block=block_of(graph.tensors[norm.inputs[0]].shape[1]),
+        norm_zero_point=norm.options.zero_point,
+        epsilon=norm.options.epsilon,
+        gelu_layer=gelu_layer,
+        zero_points=tuple(op.options.zero_point for op in fcs),
+        packing=fcs[0].options.packing,
     )
+    table = tables[gelu_layer] if gelu_layer >= 0 else None
+    layers = _layers(graph, streamed_mlp.LAYERS, fcs)
+    return options, {**_common(graph, norm, fcs[-1]), "gelu_table": table, **layers}

@@ -158,7 +158,8 @@ def test_a_convolution_stem_keeps_its_weights():
     images = structured_images(config, 4)
     model = convert(lively_subnet(config, 0), images, weights="staged")
     assert {tensor.name for tensor in model.graph.tensors if tensor.external} == {
-        "layers.0.proj/weights", "layers.0.fc2/weights", "head/weights",
+        "layers.0.proj/qkv_weights", "layers.0.proj/proj_weights", "layers.0.fc2/fc0_weights",
+        "layers.0.fc2/fc1_weights", "head/weights",
     }  # fmt: skip
     np.testing.assert_array_equal(Interpreter(model)(images), model.reference(images))
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import TINY
 
 from mcuformer import convert, run_op
-from mcuformer.converter import tflite_file
-from mcuformer.converter.graph import Graph
+from mcuformer.converter import file_form, tflite_file
+from mcuformer.converter.graph import Graph, Op, Tensor
 from mcuformer.converter.ops import OPS, params_blob
 from mcuformer.errors import McuformerError, ModelError
 from mcuformer.interpreter import _Session
@@ -17,20 +17,41 @@ from mcuformer.interpreter import _Session
 KINDS = ("StreamedAttention", "StreamedMLP")
 
 
+def first_ops(graph):
+    """params of the first op of each kind, as the file has them."""
+    filed, _ = file_form.to_file_form(graph)
+    first = {op.kind: op for op in reversed(filed.ops)}
+    return {kind: filed.tensors[first[kind].inputs[file_form.PARAMS]].data for kind in KINDS}
+
+
 @pytest.fixture(scope="module")
-def layers(tiny_net, tiny_images):
-    """params of the first op of each kind."""
-    graph = convert(tiny_net, tiny_images, schedule="streamed").graph
-    first = {op.kind: op for op in reversed(graph.ops)}
-    return {kind: graph.tensors[first[kind].inputs[1]].data for kind in KINDS}
+def model(tiny_net, tiny_images):
+    return convert(tiny_net, tiny_images, schedule="streamed")
+
+
+@pytest.fixture(scope="module")
+def layers(model):
+    return first_ops(model.graph)
 
 
 def stream(tokens=TINY.tokens, d=TINY.embed_dim):
     return np.random.default_rng(tokens).integers(-128, 128, (1, tokens, d)).astype(np.int8)
 
 
+def file_graph(kind, params, x):
+    """A graph in file form of this op alone."""
+    filed = Graph()
+    source = filed.add_input("stream", x.shape)
+    index = filed.add_tensor(Tensor("output/params", params.shape, params.dtype, None, params))
+    filed.output = filed.add_tensor(Tensor("output", x.shape, np.dtype(np.int8)))
+    filed.ops.append(Op(kind, (source, index, -1), filed.output, file_form.InParams()))
+    return filed
+
+
 def run(kind, params, x=None):
-    return run_op(kind, {"stream": stream() if x is None else x}, {"params": params})
+    x = stream() if x is None else x
+    filed = file_graph(kind, params, x)
+    return _Session(tflite_file.flatbuffer(filed, {}), filed, 1 << 20).invoke(x)
 
 
 def changed(params, section, at=None, value=None, dtype="int32", size=None):
@@ -50,8 +71,22 @@ def changed(params, section, at=None, value=None, dtype="int32", size=None):
 @pytest.mark.parametrize("tokens", [1, 3, 4, 5, 16, 37])
 def test_equals_reference(layers, kind, tokens):
     x = stream(tokens)
-    want = OPS[kind].reference(OPS[kind].Options(), x, layers[kind])
+    filed = file_graph(kind, layers[kind], x)
+    want = file_form.from_file_form(filed)[0].run(x)
     np.testing.assert_array_equal(run(kind, layers[kind], x), want)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_run_op_takes_options_and_constants(model, layers, kind):
+    """As fields and tensors: nobody has to pack params."""
+    graph = model.graph
+    op = next(op for op in graph.ops if op.kind == kind)
+    roles = {role: graph.tensors[i].data for role, i in zip(OPS[kind].INPUTS[1:], op.inputs[1:], strict=True) if i >= 0}
+    x = stream()
+    np.testing.assert_array_equal(
+        run_op(kind, {"stream": x}, roles, vars(op.options)),
+        run(kind, layers[kind], x),
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,10 +148,7 @@ def test_damaged_params_are_refused(layers, kind, change, message):
 
 @pytest.fixture(scope="module")
 def staged_layers(tiny_net, tiny_images):
-    """params of the first op of each kind, whose weights are staged."""
-    graph = convert(tiny_net, tiny_images, schedule="streamed", weights="staged").graph
-    first = {op.kind: op for op in reversed(graph.ops)}
-    return {kind: graph.tensors[first[kind].inputs[1]].data for kind in KINDS}
+    return first_ops(convert(tiny_net, tiny_images, schedule="streamed", weights="staged").graph)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -129,14 +161,14 @@ def test_staged_params_prepare_and_ask_for_a_source(staged_layers, kind):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("TILE_BYTES", 0), ("TILE_BYTES", 4), ("TILE_BYTES", -4), ("TILE_BYTES", 1002), ("TILE_BYTES", (1 << 20) + 4),
-        ("WEIGHTS_OFFSET", -1), ("WEIGHTS_OFFSET", (1 << 31) - 400), ("WEIGHTS_OFFSET", (1 << 31) - 1),
-        ("BLOCK", 0), ("BLOCK", 16385),
+        ("tile_bytes", 0), ("tile_bytes", 4), ("tile_bytes", -4), ("tile_bytes", 1002), ("tile_bytes", (1 << 20) + 4),
+        ("weights_offset", -1), ("weights_offset", (1 << 31) - 400), ("weights_offset", (1 << 31) - 1),
+        ("block", 0), ("block", 16385),
     ],
 )  # fmt: skip
 def test_damaged_staged_params_are_refused(staged_layers, kind, name, value):
     with pytest.raises(ModelError, match="size"):
-        run(kind, changed(staged_layers[kind], 0, getattr(OPS[kind], name), value))
+        run(kind, changed(staged_layers[kind], 0, OPS[kind].LAYOUT.scalars.index(name), value))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,16 +190,12 @@ def test_a_stream_of_another_width_is_refused(layers, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_output_of_another_shape_is_refused(layers, kind):
-    graph = Graph()
-    x = stream()
-    index = graph.add_op(
-        kind, "output", OPS[kind].Options(), {"stream": graph.add_input("stream", x.shape)}, {"params": layers[kind]}
+    filed = file_graph(kind, layers[kind], stream())
+    filed.tensors[filed.output] = dataclasses.replace(
+        filed.tensors[filed.output], shape=(1, TINY.tokens - 1, TINY.embed_dim)
     )
-    graph.output = index
-    graph.tensors[index] = dataclasses.replace(graph.tensors[index], shape=(1, TINY.tokens - 1, TINY.embed_dim))
-    content = tflite_file.write(graph, [], {}, with_plan=False)
     with pytest.raises(ModelError, match="'output' has shape"):
-        _Session(content, graph, 1 << 20)
+        _Session(tflite_file.flatbuffer(filed, {}), filed, 1 << 20)
 
 
 def test_attention_takes_one_image(layers):

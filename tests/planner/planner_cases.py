@@ -154,6 +154,8 @@ def odd_graph(rng: np.random.Generator, ops: int) -> Graph:
             wide = int(rng.integers(1, 40))
             weights = np.zeros((wide, width), np.int8)
             inputs["weights"] = graph.add_tensor(Tensor(f"w{i}", weights.shape, weights.dtype, None, weights))
+            bias = np.zeros(wide, np.int32)
+            inputs["bias"] = graph.add_tensor(Tensor(f"b{i}", bias.shape, bias.dtype, None, bias))
             shape = (1, tokens, wide)
             same = [t for t in alive if graph.tensors[t].shape == shape]
             if same and rng.random() < 0.7:

@@ -28,6 +28,7 @@ def project(tmp_path):
     (tmp_path / "tflm_kernels" / "core").mkdir(parents=True)
     (tmp_path / "mcuformer").mkdir()
     shutil.copy(ROOT / "setup.py", tmp_path)
+    shutil.copy(ROOT / "mcuformer" / "native.py", tmp_path / "mcuformer")
     (tmp_path / "tflm_kernels" / "sources.mk").write_text(
         "# the sources\nMCUF_CORE_SRCS := \\\n  core/two.c  # half of four\n"
         "MCUF_TFLM_SRCS = four.cc\nMCUF_HOST_SRCS = $(MCUF_TFLM_SRCS) \\\n  empty.cc\n"
@@ -72,6 +73,35 @@ def test_no_cxx_compiler_on_the_machine(project, tmp_path):
 
 def test_compiler_named_in_cc_is_missing(project):
     assert_one_clear_line(build(project, CC="no-such-cc"), "no C compiler", "CC=no-such-cc")
+
+
+def compilers(folder: Path, machine: str, names: tuple = ("cc", "c++")) -> dict:
+    """CC and CXX: this machine's compilers, which say that they make code for another."""
+    for name in names:
+        script = folder / name
+        script.write_text(f'#!/bin/sh\n[ "$1" = -dumpmachine ] && echo {machine} || exec {name} "$@"\n')
+        script.chmod(0o755)
+    return {variable: str(folder / name) for variable, name in (("CC", "cc"), ("CXX", "c++")) if name in names}
+
+
+def test_compilers_for_two_machines(project, tmp_path):
+    result = build(project, **compilers(tmp_path, "riscv64-linux-gnu", ("cc",)))
+    assert_one_clear_line(result, "code for riscv64-linux-gnu", "set both CC and CXX")
+
+
+@pytest.mark.parametrize(
+    ("machine", "suffix"), [("x86_64-apple-darwin23.1.0", ".dylib"), ("x86_64-unknown-hurd", ".so")]
+)
+def test_where_tflite_micro_has_no_build_its_ops_are_left_out(project, tmp_path, machine, suffix):
+    listed = project / "tflm_kernels" / "sources.mk"
+    listed.write_text(listed.read_text() + "MCUF_HOST_CORE_SRCS = three.cc\n")
+    (project / "tflm_kernels" / "three.cc").write_text(
+        CXX_SOURCE.replace("mcuf_four() { return 2", "mcuf_six() { return 3")
+    )
+    result = build(project, **compilers(tmp_path, machine))
+    assert result.returncode == 0, result.stderr
+    library = ctypes.CDLL(str(project / "out" / "mcuformer" / f"libmcuformer_host{suffix}"))
+    assert library.mcuf_six() == 6 and not hasattr(library, "mcuf_four")
 
 
 def test_library_holds_c_and_cxx_code(project):

@@ -6,15 +6,25 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import test_platforms
 
 from mcuformer.simulator import firmware
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTED = [line for line in (ROOT / "debian-packages.txt").read_text().splitlines() if not line.startswith("#")]
+LINES = (ROOT / "debian-packages.txt").read_text().splitlines()
+LISTED = [line for line in LINES if not line.startswith("#")]
+OPTIONAL = [line.removeprefix("# optional: ") for line in LINES if line.startswith("# optional: ")]
 
 
 def test_the_list_is_what_the_code_asks_for():
     assert set(firmware.PACKAGES.values()) <= set(LISTED)
+
+
+def test_optional_packages_are_those_that_skipped_tests_name():
+    assert set(test_platforms.PACKAGES.values()) <= set(OPTIONAL)
+    assert "flatbuffers-compiler" in OPTIONAL  # tools/generate_tflite_schema.py
+    assert not set(OPTIONAL) & set(LISTED)
+    assert all(re.fullmatch(r"[a-z0-9+.-]+", package) for package in LISTED + OPTIONAL)
 
 
 def test_ci_installs_the_list_and_names_no_package_itself():

@@ -38,8 +38,8 @@ mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head) {
   const int32_t zeros = mcuf_clz32(sum);                       /* 8 .. 17 */
   const uint32_t inverse = 0xFFFFFFFFu / (sum << zeros >> 16); /* 2^48 / normalised sum: 17 bits */
   mcuf_row_scale r;
-  r.multiplier = (int32_t)(((uint64_t)inverse * (uint32_t)head[1]) >> 17);
-  r.shift = 30 - head[2] - zeros; /* 1 .. 30 */
+  r.multiplier = (int32_t)(((uint64_t)inverse * (uint32_t)head[MCUF_HEAD_OUT_MULTIPLIER]) >> 17);
+  r.shift = 30 - head[MCUF_HEAD_OUT_EXPONENT] - zeros; /* 1 .. 30 */
   return r;
 }
 
@@ -73,7 +73,7 @@ void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head
 /* Numerators: [rows, tokens rounded up to even]. */
 void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head, int16_t* numerators,
                        mcuf_row_scale* scale) {
-  const int32_t multiplier = head[0], factor = 1 << head[3];
+  const int32_t multiplier = head[MCUF_HEAD_SCORE_MULTIPLIER], factor = 1 << head[MCUF_HEAD_SCORE_SHIFT];
   for (int32_t t = 0; t < rows; ++t) {
     int16_t* e = numerators + (ptrdiff_t)t * mcuf_round_up_even(tokens);
     int32_t max = scores[t];

@@ -11,6 +11,7 @@
 #define MCUF_ATTENTION_ROWS_H_
 
 #include "mcuf_block.h"
+#include "mcuf_int_attention_s8.h"
 #include "mcuf_types.h"
 
 #define MCUF_K_FLOOR (-127) /* packed keys cannot hold -128, so no kernel reads it */
@@ -40,7 +41,7 @@ void mcuf_attention_store_values(const mcuf_attention_rows_shape* shape, int8_t*
                                  const int8_t* source, int32_t stride);
 
 /* count (1 .. 4) query rows of one head. q: rows of head_dim values, q_stride apart; output may equal q where the
- * strides are equal. keys, values: as stored; head: its 4 head_params; scratch 4-byte aligned. */
+ * strides are equal. keys, values: as stored; head: its MCUF_ATTENTION_HEAD_PARAMS; scratch 4-byte aligned. */
 void mcuf_attention_rows(const mcuf_attention_rows_shape* shape, const int32_t* head, const int8_t* q, int32_t q_stride,
                          const int8_t* keys, const int8_t* values, int32_t count, void* scratch, int8_t* output);
 

@@ -77,7 +77,7 @@ void mcuf_attention_store_values(const mcuf_attention_rows_shape* p, int8_t* val
 }
 
 static uint32_t softmax_row(const int32_t* scores, int32_t tokens, const int32_t* head, int16_t* e) {
-  const int32_t multiplier = head[0], factor = 1 << head[3];
+  const int32_t multiplier = head[MCUF_HEAD_SCORE_MULTIPLIER], factor = 1 << head[MCUF_HEAD_SCORE_SHIFT];
   int32_t max = scores[0];
   for (int32_t j = 1; j < tokens; ++j) max = scores[j] > max ? scores[j] : max;
   uint32_t sum = 0;
@@ -97,19 +97,31 @@ void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, cons
     return;
   }
   mcuf_softmax_dsp_args args = {
-      scores, numerators, tokens / 2, tokens % 2, mcuf_softmax_table, 1 << head[3], head[0], {0},
+      scores,
+      numerators,
+      tokens / 2,
+      tokens % 2,
+      mcuf_softmax_table,
+      1 << head[MCUF_HEAD_SCORE_SHIFT],
+      head[MCUF_HEAD_SCORE_MULTIPLIER],
+      {0},
   };
   mcuf_softmax4_dsp(&args);
   for (int32_t t = 0; t < rows; ++t) scale[t] = mcuf_scale_of_row(args.sums[t], head);
 }
+
+/* The unrolled loop of mcuf_weigh4_dsp and mcuf_weigh1_dsp: a word a step, after one before the loop. */
+#define WEIGH_STEPS 16
+#define WEIGH_STEP_BYTES 52 /* of code */
 
 static void weigh_pairs(const mcuf_attention_rows_shape* p, int32_t pairs, const int16_t* numerators,
                         const int8_t* values, int32_t rows, const mcuf_row_scale* scale, int8_t* output,
                         int32_t stride) {
   const int32_t words = (p->tokens + 1) / 2;
   mcuf_weigh_dsp_args args = {
-      numerators,    4 * words, &scale[0].multiplier,         values, output, pairs,
-      p->zero_point, stride,    (16 - (words - 1) % 16) * 52,
+      numerators,    4 * words, &scale[0].multiplier,
+      values,        output,    pairs,
+      p->zero_point, stride,    (WEIGH_STEPS - (words - 1) % WEIGH_STEPS) * WEIGH_STEP_BYTES,
   };
   if (rows == 1) {
     mcuf_weigh1_dsp(&args);

@@ -70,13 +70,6 @@ void mcuf_block_dot(const int8_t* weights, int32_t packing, int32_t out_features
 
 void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
                    int32_t stride) {
-  if (count == 3) { /* as 2 and 1 */
-    mcuf_block_fc(p, block, 2, residual, output, stride);
-    block += 2 * mcuf_round_up_even(p->in_features);
-    output += 2 * (ptrdiff_t)stride;
-    residual = residual == NULL ? NULL : residual + 2 * (ptrdiff_t)stride;
-    count = 1;
-  }
   mcuf_block_fc_accumulated(p, block, count, residual, output, stride);
 }
 #endif /* MCUF_PORTABLE */

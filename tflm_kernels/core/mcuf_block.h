@@ -56,7 +56,7 @@ typedef struct {
   const int32_t* bias;
   const int32_t* multiplier;
   const int16_t* residual_scale; /* NULL without residual */
-  const int8_t* gelu_table;      /* [256] or NULL */
+  const int8_t* gelu_table;      /* [MCUF_GELU_TABLE_SIZE] or NULL */
 } mcuf_fc_rows;
 
 /* Outputs of the rows for a block of count (1 .. 4) tokens. residual (or NULL) and output start at the first token and

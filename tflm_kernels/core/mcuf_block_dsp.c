@@ -43,14 +43,10 @@ static int32_t chunks_after_first(const unrolled_loop* loop, int32_t words) {
 /* An odd value at the end is followed by a 0: what fills an odd k, or what the next part stands over. */
 void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {
   int16_t* target = token->block;
-  int32_t pair = 2 * token->count, index = token->index; /* pair: from one of the token to its next */
-  if (token->count == 3 && index < 2) {                  /* as 2 and 1 */
-    pair = 4;
-  } else if (token->count == 3) {
-    pair = 2;
-    index = 0;
-    target += 2 * mcuf_round_up_even(token->k);
-  }
+  int32_t count = token->count, index = token->index;
+  const int32_t before = mcuf_block_part(&count, &index);
+  if (before > 0) target += before * mcuf_round_up_even(token->k);
+  const int32_t pair = 2 * count; /* from one pair of the token's values to its next */
   target += (at >> 1) * pair + 2 * index;
   int8_t same[4];
   if (step == 0) {
@@ -211,14 +207,7 @@ static MCUF_OWN_STACK void fc_last(const mcuf_fc_rows* p, const int16_t* block, 
 
 void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
                    int32_t stride) {
-  if (count == 3) { /* as 2 and 1 */
-    mcuf_block_fc(p, block, 2, residual, output, stride);
-    block += 2 * mcuf_round_up_even(p->in_features);
-    output += 2 * (ptrdiff_t)stride;
-    residual = residual == NULL ? NULL : residual + 2 * (ptrdiff_t)stride;
-    count = 1;
-  }
-  if (p->packing == MCUF_PACKING_ROWS || count == 2) {
+  if (p->packing == MCUF_PACKING_ROWS || (count != 1 && count != MCUF_TOKEN_BLOCK)) {
     mcuf_block_fc_accumulated(p, block, count, residual, output, stride);
     return;
   }

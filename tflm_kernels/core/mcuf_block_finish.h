@@ -7,6 +7,23 @@
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
 
+/* A block of three tokens is kept and computed as one of two and, behind it, one of one. Only this file knows that. */
+#define MCUF_SPLIT_COUNT 3
+#define MCUF_FIRST_PART 2
+
+/* Turns a token's place in a block, *index of *count, into its place in its part of the block. Returns how many tokens
+ * lie before that part. */
+static inline int32_t mcuf_block_part(int32_t* count, int32_t* index) {
+  if (*count != MCUF_SPLIT_COUNT) return 0;
+  if (*index < MCUF_FIRST_PART) {
+    *count = MCUF_FIRST_PART;
+    return 0;
+  }
+  *count = MCUF_SPLIT_COUNT - MCUF_FIRST_PART;
+  *index = 0;
+  return MCUF_FIRST_PART;
+}
+
 /* acc[i * count + t]: sums of rows o + i, i < row_count, for count tokens, with bias. */
 static inline void mcuf_block_finish(const mcuf_fc_rows* p, int32_t o, int32_t row_count, int32_t count,
                                      const int32_t* acc, const int8_t* residual, int8_t* output, int32_t stride) {
@@ -24,9 +41,16 @@ static inline void mcuf_block_finish(const mcuf_fc_rows* p, int32_t o, int32_t r
   }
 }
 
-/* mcuf_block_fc by mcuf_block_accumulate, from accumulators on the stack: any packing, 1, 2 or 4 tokens. */
-static inline void mcuf_block_fc_accumulated(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
-                                             const int8_t* residual, int8_t* output, int32_t stride) {
+/* mcuf_block_fc() by mcuf_block_accumulate(), from accumulators on the stack: any packing and count. */
+static MCUF_OWN_STACK void mcuf_block_fc_accumulated(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
+                                                     const int8_t* residual, int8_t* output, int32_t stride) {
+  if (count == MCUF_SPLIT_COUNT) {
+    for (int32_t t = 0, part = MCUF_FIRST_PART; t < count; t += part, part = count - t) {
+      mcuf_block_fc(p, block + t * mcuf_round_up_even(p->in_features), part,
+                    residual == NULL ? NULL : residual + t * (ptrdiff_t)stride, output + t * (ptrdiff_t)stride, stride);
+    }
+    return;
+  }
   for (int32_t o = 0; o < p->out_features; o += 2) {
     const int32_t rows = o + 1 < p->out_features ? 2 : 1;
     int32_t acc[2 * MCUF_TOKEN_BLOCK];

@@ -21,10 +21,10 @@ static int32_t blocks_in(int32_t columns) { return (columns + MCUF_TOKEN_BLOCK -
 
 mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* p) {
   if (p->weights == NULL && p->staged.tile_bytes == 0) return MCUF_ERROR_NULL;
-  if (p->patch_size < 1 || p->patch_size > 256 || p->image_height < p->patch_size || p->image_height > 4096 ||
-      p->image_width < p->patch_size || p->image_width > 4096 || p->channels < 1 || p->channels > 64 ||
-      p->embed_dim < 1 || p->embed_dim > MCUF_MAX_FEATURES ||
-      p->patch_size * p->patch_size * p->channels > MCUF_MAX_PATCH_INPUTS ||
+  if (p->patch_size < 1 || p->patch_size > MCUF_MAX_PATCH_SIZE || p->image_height < p->patch_size ||
+      p->image_height > MCUF_MAX_IMAGE_SIDE || p->image_width < p->patch_size || p->image_width > MCUF_MAX_IMAGE_SIDE ||
+      p->channels < 1 || p->channels > MCUF_MAX_IMAGE_CHANNELS || p->embed_dim < 1 ||
+      p->embed_dim > MCUF_MAX_FEATURES || p->patch_size * p->patch_size * p->channels > MCUF_MAX_PATCH_INPUTS ||
       (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS || p->blocks < 1 ||
       p->blocks > blocks_in(p->image_width / p->patch_size) ||
       !mcuf_staged_weights_fit(&p->staged, field_row(p),
@@ -32,7 +32,7 @@ mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_emb
     return MCUF_ERROR_SIZE;
   }
   if (!mcuf_packing_is_known(p->packing, p->weights)) return MCUF_ERROR_VALUE;
-  if (p->zero_point < -128 || p->zero_point > 127) return MCUF_ERROR_VALUE;
+  if (!mcuf_is_int8(p->zero_point)) return MCUF_ERROR_VALUE;
   if (p->position != NULL && p->position_scale == NULL) return MCUF_ERROR_NULL;
   return mcuf_check_requantisation(p->bias, p->multiplier, p->embed_dim);
 }

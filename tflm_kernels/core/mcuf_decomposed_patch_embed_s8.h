@@ -4,8 +4,9 @@
  * into 4x4 receptive fields accumulated in a small int32 buffer for four tokens (MCUFormer, patch embedding
  * decomposition). Bias and position table are folded in:
  *
- *   acc[n, o] = bias[o] + sum_field sum_i weights[field, o, i] * patch[n, field, i] + position_scale[o] * position[n,
- * o] output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
+ *   acc[n, o] = bias[o] + sum_field sum_i weights[field, o, i] * patch[n, field, i]
+ *             + position_scale[o] * position[n, o]
+ *   output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
  *
  * Pixels past the last whole patch are not read. Staged weights come once for every `blocks` times four tokens of one
  * row of tokens: each block has its accumulators. */
@@ -20,16 +21,18 @@
 extern "C" {
 #endif
 
-#define MCUF_FIELD_SIZE 4           /* pixels, both ways */
+#define MCUF_FIELD_SIZE 4       /* pixels, both ways */
+#define MCUF_MAX_PATCH_SIZE 256 /* pixels */
+#define MCUF_MAX_IMAGE_CHANNELS 64
 #define MCUF_MAX_PATCH_INPUTS 65000 /* 65000 * 128 * 128 + MCUF_MAX_BIAS + 32767 * 128 < 2^31 */
 
 typedef struct {
-  int32_t image_height, image_width; /* pixels, patch_size .. 4096 */
-  int32_t channels;                  /* 1 .. 64 */
-  int32_t patch_size;                /* pixels, 1 .. 256; patch_size^2 * channels <= MCUF_MAX_PATCH_INPUTS */
-  int32_t embed_dim;                 /* d, 1 .. MCUF_MAX_FEATURES */
-  int32_t zero_point;                /* of the output, -128 .. 127 */
-  int32_t packing;                   /* of the weights of each field, MCUF_PACKING_* */
+  int32_t image_height, image_width; /* pixels, patch_size .. MCUF_MAX_IMAGE_SIDE */
+  int32_t channels;                  /* 1 .. MCUF_MAX_IMAGE_CHANNELS */
+  int32_t patch_size; /* pixels, 1 .. MCUF_MAX_PATCH_SIZE; its square times channels <= MCUF_MAX_PATCH_INPUTS */
+  int32_t embed_dim;  /* d, 1 .. MCUF_MAX_FEATURES */
+  int32_t zero_point; /* of the output, -128 .. 127 */
+  int32_t packing;    /* of the weights of each field, MCUF_PACKING_* */
   /* int8 [fields, d, 4 * 4 * channels], fields = ceil(patch_size / 4)^2 row by row; 0 past the patch's edge. In pairs d
    * is rounded up to even, and the address 4-byte aligned. */
   const int8_t* weights;

@@ -10,6 +10,9 @@
 #include "mcuf_target.h"
 #include "mcuf_types.h"
 
+/* Whether a value is in [-128, 127]: what zero points and other int8 constants are checked with. */
+static inline bool mcuf_is_int8(int32_t value) { return value >= INT8_MIN && value <= INT8_MAX; }
+
 /* Saturates to [-128, 127]. Every narrowing to int8 goes through here. One SSAT on Arm; else in two steps, of which
  * compilers make no branches: before a ReLU half of the values would take them, at random. */
 static inline int8_t mcuf_sat8(int32_t value) {

@@ -11,13 +11,13 @@ mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* p, int32_t 
   if (p->weights == NULL && !staged) return MCUF_ERROR_NULL;
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->in_features < 1 || p->in_features > MCUF_MAX_FEATURES ||
       p->out_features < 1 || p->out_features > MCUF_MAX_FEATURES || p->in_stride < p->in_features ||
-      p->in_stride > 4 * MCUF_MAX_FEATURES || (staged && (p->block < 1 || p->block > MCUF_MAX_TOKENS)) ||
+      p->in_stride > MCUF_MAX_STRIDE || (staged && (p->block < 1 || p->block > MCUF_MAX_TOKENS)) ||
       !mcuf_staged_weights_fit(&p->staged, mcuf_packed_row_bytes(p->in_features, p->packing),
                                mcuf_packed_rows(p->out_features, p->packing))) {
     return MCUF_ERROR_SIZE;
   }
   if (!mcuf_packing_is_known(p->packing, p->weights)) return MCUF_ERROR_VALUE;
-  if (p->zero_point < -128 || p->zero_point > 127) return MCUF_ERROR_VALUE;
+  if (!mcuf_is_int8(p->zero_point)) return MCUF_ERROR_VALUE;
   if (has_residual && p->residual_scale == NULL) return MCUF_ERROR_NULL;
   return mcuf_check_requantisation(p->bias, p->multiplier, p->out_features);
 }

@@ -25,14 +25,14 @@ extern "C" {
 typedef struct {
   int32_t tokens;                /* 1 .. MCUF_MAX_TOKENS */
   int32_t in_features;           /* 1 .. MCUF_MAX_FEATURES */
-  int32_t in_stride;             /* bytes from one input token to the next, >= in_features; the rest is not read */
+  int32_t in_stride;             /* bytes a token of the input, in_features .. MCUF_MAX_STRIDE; the rest is not read */
   int32_t out_features;          /* 1 .. MCUF_MAX_FEATURES; output tokens are dense */
   int32_t zero_point;            /* of the requantised value (before the table), -128 .. 127 */
   int32_t packing;               /* of weights, MCUF_PACKING_* */
   const int8_t* weights;         /* [out_features, in_features] as packed, pairs 4-byte aligned; not read if staged */
   const int32_t* bias;           /* [out_features], |bias| <= MCUF_MAX_BIAS */
   const int32_t* multiplier;     /* [out_features], round(scale * 2^32), >= 0 */
-  const int8_t* gelu_table;      /* [256] indexed by value + 128, or NULL */
+  const int8_t* gelu_table;      /* [MCUF_GELU_TABLE_SIZE] indexed by value + 128, or NULL */
   const int16_t* residual_scale; /* [out_features], or NULL where there is no residual */
   mcuf_staged_weights staged;    /* tile_bytes 0: none */
   int32_t block;                 /* tokens that weights come once for, 1 .. MCUF_MAX_TOKENS; only where staged */

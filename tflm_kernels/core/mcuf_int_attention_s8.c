@@ -13,15 +13,17 @@ mcuf_status mcuf_int_attention_s8_check(const mcuf_int_attention_params* p) {
   }
   const int64_t q_width = (int64_t)p->num_heads * p->head_dim;
   const int64_t kv_width = (int64_t)p->kv_heads * p->head_dim;
-  if (q_width > MCUF_MAX_FEATURES || p->in_stride < q_width + 2 * kv_width || p->in_stride > 4 * MCUF_MAX_FEATURES ||
-      p->out_stride < q_width || p->out_stride > 4 * MCUF_MAX_FEATURES) {
+  if (q_width > MCUF_MAX_FEATURES || p->in_stride < q_width + 2 * kv_width || p->in_stride > MCUF_MAX_STRIDE ||
+      p->out_stride < q_width || p->out_stride > MCUF_MAX_STRIDE) {
     return MCUF_ERROR_SIZE;
   }
-  if (p->zero_point < -128 || p->zero_point > 127) return MCUF_ERROR_VALUE;
+  if (!mcuf_is_int8(p->zero_point)) return MCUF_ERROR_VALUE;
   for (int32_t h = 0; h < p->num_heads; ++h) {
     const int32_t* head = p->head_params + MCUF_ATTENTION_HEAD_PARAMS * h;
-    if (head[0] < 0 || head[1] < (1 << 30) || head[2] < -8 || head[2] > 12 || head[3] < 0 || head[3] > 15 ||
-        (int64_t)p->head_dim << (15 + head[3]) > INT32_MAX) {
+    const int32_t exponent = head[MCUF_HEAD_OUT_EXPONENT], shift = head[MCUF_HEAD_SCORE_SHIFT];
+    if (head[MCUF_HEAD_SCORE_MULTIPLIER] < 0 || head[MCUF_HEAD_OUT_MULTIPLIER] < MCUF_HEAD_MIN_OUT_MULTIPLIER ||
+        exponent < MCUF_HEAD_MIN_OUT_EXPONENT || exponent > MCUF_HEAD_MAX_OUT_EXPONENT || shift < 0 ||
+        shift > MCUF_HEAD_MAX_SCORE_SHIFT || (int64_t)p->head_dim << (15 + shift) > INT32_MAX) {
       return MCUF_ERROR_VALUE;
     }
   }

@@ -19,22 +19,28 @@ extern "C" {
 
 #define MCUF_ATTENTION_MAX_TOKENS 512 /* 512 * 32767 * 128 < 2^31 */
 #define MCUF_ATTENTION_MAX_HEAD_DIM 1024
-#define MCUF_ATTENTION_HEAD_PARAMS 4 /* int32 a head, see head_params */
+/* What head_params has of every head, int32, and the range of each. */
+enum {
+  MCUF_HEAD_SCORE_MULTIPLIER, /* round(q_scale * k_scale / sqrt(head_dim) * 64 * 2^(32 - score_shift)), >= 0 */
+  MCUF_HEAD_OUT_MULTIPLIER,   /* mantissa of v_scale / out_scale, MCUF_HEAD_MIN_OUT_MULTIPLIER .. 2^31 - 1 */
+  MCUF_HEAD_OUT_EXPONENT,     /* v_scale / out_scale = out_multiplier * 2^(out_exponent - 31) */
+  MCUF_HEAD_SCORE_SHIFT,      /* 0 .., head_dim * 2^(15 + score_shift) < 2^31 */
+  MCUF_ATTENTION_HEAD_PARAMS
+};
+#define MCUF_HEAD_MIN_OUT_MULTIPLIER (1 << 30)
+#define MCUF_HEAD_MIN_OUT_EXPONENT (-8)
+#define MCUF_HEAD_MAX_OUT_EXPONENT 12
+#define MCUF_HEAD_MAX_SCORE_SHIFT 15
 
 typedef struct {
-  int32_t tokens;     /* 1 .. MCUF_ATTENTION_MAX_TOKENS */
-  int32_t num_heads;  /* >= 1 */
-  int32_t kv_heads;   /* >= 1, divides num_heads */
-  int32_t head_dim;   /* 1 .. MCUF_ATTENTION_MAX_HEAD_DIM */
-  int32_t in_stride;  /* bytes from token to token, >= (num_heads + 2 * kv_heads) * head_dim */
-  int32_t out_stride; /* bytes from token to token, >= num_heads * head_dim; equal to in_stride to write over q */
-  int32_t zero_point; /* of the output, -128 .. 127 */
-  /* [num_heads, 4]:
-   *   score_multiplier  round(q_scale * k_scale / sqrt(head_dim) * 64 * 2^(32 - score_shift)), >= 0
-   *   out_multiplier    mantissa of v_scale / out_scale, 2^30 .. 2^31 - 1
-   *   out_exponent      v_scale / out_scale = out_multiplier * 2^(out_exponent - 31), -8 .. 12
-   *   score_shift       0 .., head_dim * 2^(15 + score_shift) < 2^31 */
-  const int32_t* head_params;
+  int32_t tokens;             /* 1 .. MCUF_ATTENTION_MAX_TOKENS */
+  int32_t num_heads;          /* >= 1 */
+  int32_t kv_heads;           /* >= 1, divides num_heads */
+  int32_t head_dim;           /* 1 .. MCUF_ATTENTION_MAX_HEAD_DIM */
+  int32_t in_stride;          /* bytes from token to token, (num_heads + 2 * kv_heads) * head_dim .. MCUF_MAX_STRIDE */
+  int32_t out_stride;         /* the same, from num_heads * head_dim; equal to in_stride to write over q */
+  int32_t zero_point;         /* of the output, -128 .. 127 */
+  const int32_t* head_params; /* [num_heads, MCUF_ATTENTION_HEAD_PARAMS] */
 } mcuf_int_attention_params;
 
 /* Everything the kernel trusts about params. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * IntGeLU: int8 -> int8 through a table of 256 entries made offline, so that the op has no error but rounding. */
+ * IntGeLU: int8 -> int8 through a table made offline, so that the op has no error but rounding. */
 #ifndef MCUF_INT_GELU_S8_H_
 #define MCUF_INT_GELU_S8_H_
 
@@ -10,7 +10,8 @@
 extern "C" {
 #endif
 
-/* output[i] = table[input[i] + 128]. table: int8 [256]. output may equal input; no other overlap. count >= 0. */
+/* output[i] = table[input[i] + 128]. table: int8 [MCUF_GELU_TABLE_SIZE]. output may equal input; no other overlap.
+ * count >= 0. */
 MCUF_API mcuf_status mcuf_int_gelu_s8(const int8_t* table, const int8_t* input, int8_t* output, int32_t count);
 
 #ifdef __cplusplus

@@ -10,7 +10,7 @@ mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_params* p) {
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->features < 1 || p->features > MCUF_LAYER_NORM_MAX_FEATURES) {
     return MCUF_ERROR_SIZE;
   }
-  if (p->zero_point < -128 || p->zero_point > 127 || p->epsilon < 0 || p->epsilon > ((int64_t)1 << 60)) {
+  if (!mcuf_is_int8(p->zero_point) || p->epsilon < 0 || p->epsilon > MCUF_LAYER_NORM_MAX_EPSILON) {
     return MCUF_ERROR_VALUE;
   }
   /* |t| <= sqrt(d) * 2^10, so this bounds |t * gamma + beta| below 2^31. */
@@ -86,9 +86,6 @@ static void write_channels(const mcuf_int_layer_norm_params* p, const normalisat
 }
 
 #if MCUF_DSP || MCUF_MVE
-#define MAX_FACTOR_SCALE 257 /* 257 * 127 < 2^15 */
-#define MAX_DSP_FEATURES 900 /* then |t| <= (sqrt(d) + 1) * 2^10 < 2^15 */
-
 typedef struct {
   const int8_t* x;
   int8_t* output;
@@ -118,7 +115,8 @@ static void norm_words(const mcuf_int_layer_norm_params* p, const int8_t* x, int
     m.squares = sums[1] + p->zero_point * (d * p->zero_point - 2 * sums[0]);
   }
   const normalisation n = normalise(p, &m);
-  if (n.scale > (uint32_t)(p->factor == NULL ? 32767 : MAX_FACTOR_SCALE)) {
+  const int32_t most = p->factor == NULL ? MCUF_LAYER_NORM_DSP_MAX_SCALE : MCUF_LAYER_NORM_DSP_MAX_FACTOR_SCALE;
+  if (n.scale > (uint32_t)most) {
     write_channels(p, &n, x, output);
     return;
   }
@@ -140,7 +138,7 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
   const size_t bytes = (size_t)p->tokens * (size_t)d;
   if (output != input && mcuf_overlap(output, bytes, input, bytes)) return MCUF_ERROR_OVERLAP;
 #if MCUF_DSP || MCUF_MVE
-  if (d % 4 == 0 && d <= MAX_DSP_FEATURES && (p->factor == NULL || p->zero_point == 0)) {
+  if (d % 4 == 0 && d <= MCUF_LAYER_NORM_DSP_MAX_FEATURES && (p->factor == NULL || p->zero_point == 0)) {
     layer_norm_rows rows = {NULL, NULL, p->gamma, p->beta, p->factor, 0, 0, 0};
     for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) norm_words(p, input, output, &rows);
     return MCUF_OK;

@@ -19,14 +19,22 @@ extern "C" {
 #endif
 
 #define MCUF_LAYER_NORM_MAX_FEATURES 4096
+#define MCUF_LAYER_NORM_MAX_EPSILON ((int64_t)1 << 60)
 #define MCUF_LAYER_NORM_MAX_FACTOR 127   /* so that x fits int16 */
 #define MCUF_LAYER_NORM_FRACTION_BITS 10 /* of the normalised value t */
+
+/* What the 16-bit loops of the cores with DSP or MVE take; anything else goes through the portable loop, with the same
+ * result. Channels: a multiple of four, and then |t| <= (sqrt(d) + 1) * 2^10 < 2^15. The factor of differences, d times
+ * a power of two, with per-channel factors: 257 * MCUF_LAYER_NORM_MAX_FACTOR < 2^15. */
+#define MCUF_LAYER_NORM_DSP_MAX_FEATURES 900
+#define MCUF_LAYER_NORM_DSP_MAX_SCALE INT16_MAX
+#define MCUF_LAYER_NORM_DSP_MAX_FACTOR_SCALE 257
 
 typedef struct {
   int32_t tokens;        /* 1 .. MCUF_MAX_TOKENS */
   int32_t features;      /* d, 1 .. MCUF_LAYER_NORM_MAX_FEATURES */
   int32_t zero_point;    /* of the input, -128 .. 127 */
-  int64_t epsilon;       /* d^2 * eps / scale^2, 0 .. 2^60 */
+  int64_t epsilon;       /* d^2 * eps / scale^2, 0 .. MCUF_LAYER_NORM_MAX_EPSILON */
   const int16_t* gamma;  /* [d], round(gamma / out_scale * 2^6) */
   const int32_t* beta;   /* [d], (beta / out_scale + out_zero_point) * 2^16 + 2^15, rounded */
   const uint8_t* factor; /* [d], 1 .. MCUF_LAYER_NORM_MAX_FACTOR, or NULL for all 1 */

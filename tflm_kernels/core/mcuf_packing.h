@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * How the weights of a fully connected layer, or of a convolution as one, lie in memory. The file says which packing a
- * layer has; every kernel reads every packing, with the same result bit for bit. converter/passes/packing.py writes them.
- * Weights are -127 .. 127.
+ * layer has; every kernel reads every packing, with the same result bit for bit. converter/passes/packing.py writes
+ * them. Weights are -127 .. 127.
  *
  *   rows    int8 [out, in]: for kernels with byte vectors, and the host
  *   pairs   int16 [ceil(out / 2), in rounded up to even]: 256 * w[2 p + 1, i] + w[2 p, i], zeros where there is no such

@@ -8,15 +8,13 @@
 
 mcuf_status mcuf_stem_conv_s8_check(const mcuf_stem_conv_params* p) {
   if (p->weights == NULL) return MCUF_ERROR_NULL;
-  if (p->height < 1 || p->height > 4096 || p->width < 1 || p->width > 4096 || p->in_channels < 1 ||
-      p->in_channels > 1024 || p->out_channels < 1 || p->out_channels > MCUF_MAX_FEATURES) {
+  if (p->height < 1 || p->height > MCUF_MAX_IMAGE_SIDE || p->width < 1 || p->width > MCUF_MAX_IMAGE_SIDE ||
+      p->in_channels < 1 || p->in_channels > MCUF_STEM_MAX_CHANNELS || p->out_channels < 1 ||
+      p->out_channels > MCUF_MAX_FEATURES) {
     return MCUF_ERROR_SIZE;
   }
   if (!mcuf_packing_is_known(p->packing, p->weights)) return MCUF_ERROR_VALUE;
-  if (p->zero_point < -128 || p->zero_point > 127 || p->pad_value < -128 || p->pad_value > 127 || p->act_min < -128 ||
-      p->act_min > 127) {
-    return MCUF_ERROR_VALUE;
-  }
+  if (!mcuf_is_int8(p->zero_point) || !mcuf_is_int8(p->pad_value) || !mcuf_is_int8(p->act_min)) return MCUF_ERROR_VALUE;
   if (p->position != NULL && p->position_scale == NULL) return MCUF_ERROR_NULL;
   return mcuf_check_requantisation(p->bias, p->multiplier, p->out_channels);
 }

@@ -19,19 +19,20 @@ extern "C" {
 #endif
 
 #define MCUF_STEM_TAPS 9
+#define MCUF_STEM_MAX_CHANNELS 1024 /* of the input */
 
 typedef struct {
-  int32_t height, width;     /* of the input, pixels, 1 .. 4096; the output has ceil(height / 2) x ceil(width / 2) */
-  int32_t in_channels;       /* 1 .. 1024 */
-  int32_t out_channels;      /* 1 .. MCUF_MAX_FEATURES */
-  int32_t pad_value;         /* -128 .. 127 */
-  int32_t zero_point;        /* of the output, -128 .. 127 */
-  int32_t act_min;           /* -128 .. 127 */
-  int32_t packing;           /* of weights, a row being all taps of an output: MCUF_PACKING_* */
-  const int8_t* weights;     /* [out_channels, 3, 3, in_channels] as packed, pairs 4-byte aligned */
-  const int32_t* bias;       /* [out_channels] */
-  const int32_t* multiplier; /* [out_channels] */
-  const int8_t* position;    /* [out_height * out_width, out_channels], or NULL */
+  int32_t height, width; /* of the input, pixels, 1 .. MCUF_MAX_IMAGE_SIDE; the output has half of both, rounded up */
+  int32_t in_channels;   /* 1 .. MCUF_STEM_MAX_CHANNELS */
+  int32_t out_channels;  /* 1 .. MCUF_MAX_FEATURES */
+  int32_t pad_value;     /* -128 .. 127 */
+  int32_t zero_point;    /* of the output, -128 .. 127 */
+  int32_t act_min;       /* -128 .. 127 */
+  int32_t packing;       /* of weights, a row being all taps of an output: MCUF_PACKING_* */
+  const int8_t* weights; /* [out_channels, 3, 3, in_channels] as packed, pairs 4-byte aligned */
+  const int32_t* bias;   /* [out_channels] */
+  const int32_t* multiplier;     /* [out_channels] */
+  const int8_t* position;        /* [out_height * out_width, out_channels], or NULL */
   const int16_t* position_scale; /* [out_channels], NULL with position */
 } mcuf_stem_conv_params;
 

@@ -9,10 +9,7 @@ mcuf_status mcuf_token_mean_s8_check(const mcuf_token_mean_params* p) {
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->features < 1 || p->features > MCUF_MAX_FEATURES) {
     return MCUF_ERROR_SIZE;
   }
-  if (p->in_zero_point < -128 || p->in_zero_point > 127 || p->zero_point < -128 || p->zero_point > 127 ||
-      p->multiplier < 0) {
-    return MCUF_ERROR_VALUE;
-  }
+  if (!mcuf_is_int8(p->in_zero_point) || !mcuf_is_int8(p->zero_point) || p->multiplier < 0) return MCUF_ERROR_VALUE;
   return MCUF_OK;
 }
 

@@ -12,7 +12,9 @@ extern "C" {
 #endif
 
 /* Symbols of the core are visible where the core is built as a shared library, so that tests can call them. */
-#if defined(__GNUC__)
+#if defined(_WIN32)
+#define MCUF_API __declspec(dllexport)
+#elif defined(__GNUC__)
 #define MCUF_API __attribute__((visibility("default")))
 #else
 #define MCUF_API
@@ -28,9 +30,12 @@ typedef enum {
 } mcuf_status;
 
 /* Limits that every op shares. They keep every int32 accumulator below 2^31; see the op headers. */
-#define MCUF_MAX_FEATURES 16384 /* channels of a token, inputs of one output */
-#define MCUF_MAX_TOKENS 16384   /* tokens of one tensor (IntAttention: 512) */
-#define MCUF_MAX_BIAS (1 << 30) /* |bias| */
+#define MCUF_MAX_FEATURES 16384                 /* channels of a token, inputs of one output */
+#define MCUF_MAX_TOKENS 16384                   /* tokens of one tensor (IntAttention: 512) */
+#define MCUF_MAX_STRIDE (4 * MCUF_MAX_FEATURES) /* bytes from token to token */
+#define MCUF_MAX_BIAS (1 << 30)                 /* |bias| */
+#define MCUF_MAX_IMAGE_SIDE 4096                /* pixels */
+#define MCUF_GELU_TABLE_SIZE 256                /* one output for every int8 value */
 
 /* One line of English for a status, for messages. Never NULL. */
 MCUF_API const char* mcuf_status_text(mcuf_status status);

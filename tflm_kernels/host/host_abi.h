@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The binary interface of the TensorFlow Lite Micro inside the tflite-micro wheel (x86-64 and other LP64
-// Linux). The wheel ships no headers, so the few structures that a kernel touches are declared here by their
-// layout; host_plugin.cc checks each assumption before it relies on it.
+// The binary interface of the TensorFlow Lite Micro inside the tflite-micro wheel (x86-64 Linux). The wheel ships no
+// headers, so the few structures that a kernel touches are declared here by their layout; host_plugin.cc checks each
+// assumption before it relies on it. Where there is no wheel, the planner is compiled with these declarations alone.
 #ifndef MCUF_HOST_ABI_H_
 #define MCUF_HOST_ABI_H_
 
 #include <cstddef>
 #include <cstdint>
+
+// What Python calls.
+#if defined(_WIN32)
+#define MCUF_EXPORT extern "C" __declspec(dllexport)
+#else
+#define MCUF_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+MCUF_EXPORT const char* mcuf_host_last_log();
+MCUF_EXPORT void mcuf_host_clear_log();
 
 namespace mcuformer {
 namespace host {
@@ -69,12 +79,6 @@ struct PythonOpsResolver {
   unsigned builtin_count;
 };
 
-static_assert(sizeof(void*) == 8, "the host library is for 64-bit machines");
-static_assert(sizeof(EvalTensor) == 24, "TfLiteEvalTensor");
-static_assert(sizeof(Node) == 56, "TfLiteNode");
-static_assert(sizeof(Registration) == 56, "TFLMRegistration");
-static_assert(sizeof(PythonOpsResolver) == 13624, "tflite::PythonOpsResolver");
-
 // TfLiteTensor, as MicroInterpreter::input and ::output give it.
 struct Tensor {
   unsigned char quantization[24];
@@ -83,7 +87,6 @@ struct Tensor {
   size_t bytes;
   Type type;
 };
-static_assert(offsetof(Tensor, bytes) == 40 && sizeof(Tensor) == 56, "the start of TfLiteTensor");
 
 class ErrorReporter;
 
@@ -108,7 +111,10 @@ Status RequestScratch(Context* context, size_t bytes, int* index);
 void* GetScratch(Context* context, int index);
 void* ExternalContext(Context* context);  // set by mcuf_host_set_image_source
 
-// Prints one line as the wheel does (to stderr) and keeps it for mcuf_host_last_log().
+// What Log prints with: the wheel's own function, which writes to stderr; nullptr until the wheel is bound.
+extern void (*log_print)(const char* format, ...);
+
+// Keeps one line for mcuf_host_last_log(), and prints it where there is something to print with.
 void Log(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 // True where the node and its tensors look as declared above, so that a wheel of another layout gives an

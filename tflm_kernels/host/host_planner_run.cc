@@ -4,8 +4,6 @@
 // interface does not offer: the wheel's own MicroInterpreter and MicroAllocator around a TokenOverwritePlanner. Every
 // function is found by name. What is assumed of their layout is checked; an assumption that no check can reach may
 // still crash, so Python runs this in a process of its own (mcuformer/planner_run.py).
-//
-// Below that, what tests call: the planner and the placement by themselves, and the table of what ops may overwrite.
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -13,19 +11,16 @@
 #include <cstring>
 
 #include "external_context.h"
-#include "overwritable_inputs.h"
 #include "token_overwrite_planner.h"
-
-#define MCUF_EXPORT extern "C" __attribute__((visibility("default")))
 
 MCUF_EXPORT bool RegisterMcuformerOps(void* resolver);
 MCUF_EXPORT const char* mcuf_host_last_error();
-MCUF_EXPORT const char* mcuf_host_last_log();
-MCUF_EXPORT void mcuf_host_clear_log();
 
 namespace mcuformer {
 namespace host {
 namespace {
+
+static_assert(offsetof(Tensor, bytes) == 40 && sizeof(Tensor) == 56, "the start of TfLiteTensor");
 
 // The wheel's functions.
 struct Runtime {
@@ -233,56 +228,4 @@ MCUF_EXPORT bool mcuf_host_run_with_planner(mcuf_host_planner_run* run) {
   runtime.destroy(interpreter.get());
   dlclose(library);
   return ok;
-}
-
-// Row `index` of kOverwritableInputs: the op's name, nullptr past the end, and its input at place `place`, or -1.
-MCUF_EXPORT const char* mcuf_host_overwriting_op(int index) {
-  const int count = sizeof(mcuformer::kOverwritableInputs) / sizeof(mcuformer::kOverwritableInputs[0]);
-  return index >= 0 && index < count ? mcuformer::kOverwritableInputs[index].op : nullptr;
-}
-MCUF_EXPORT int mcuf_host_overwritable_input(int index, int place) {
-  return place < mcuformer::kMaxOverwritable ? mcuformer::kOverwritableInputs[index].inputs[place] : -1;
-}
-
-// PlaceBuffers on arrays of `count`, the first `tensors` of which are tensors; fixed: an offset, or -1. Writes offsets;
-// returns the head's bytes, or minus the Placement.
-MCUF_EXPORT int mcuf_host_place_buffers(int tensors, int count, const int* size, const int* first, const int* last,
-                                        const int* overwrites, const int* fixed, int* offsets) {
-  using namespace mcuformer;
-  auto* buffers = static_cast<PlannedBuffer*>(calloc(static_cast<size_t>(count) + 1, sizeof(PlannedBuffer)));
-  if (buffers == nullptr) return INT32_MIN;
-  for (int i = 0; i < count; ++i) {
-    buffers[i].size = size[i];
-    buffers[i].first = first[i];
-    buffers[i].last = last[i];
-    buffers[i].overwrites = static_cast<int16_t>(overwrites[i]);
-    buffers[i].fixed = fixed[i] != -1;
-    buffers[i].offset = fixed[i];
-  }
-  int32_t head = 0;
-  int culprit;
-  const Placement result = PlaceBuffers(buffers, tensors, count, &head, &culprit);
-  for (int i = 0; i < count; ++i) offsets[i] = buffers[i].offset;
-  free(buffers);
-  return result == Placement::kDone ? head : -static_cast<int>(result);
-}
-
-// What TFLM asks of a TokenOverwritePlanner, in its order; workspace: for Init. Writes offsets; returns the head's
-// bytes, or -1 and a log line.
-MCUF_EXPORT int mcuf_host_plan_model(const void* model, size_t model_bytes, unsigned char* workspace,
-                                     int workspace_bytes, int count, const int* size, const int* first, const int* last,
-                                     const int* fixed, int* offsets) {
-  using namespace mcuformer;
-  mcuf_host_clear_log();
-  TokenOverwritePlanner planner(model, model_bytes);
-  if (planner.Init(workspace, workspace_bytes) != kOk) return -1;
-  for (int i = 0; i < count; ++i) {
-    const Status status = fixed[i] == -1 ? planner.AddBuffer(size[i], first[i], last[i])
-                                         : planner.AddBuffer(size[i], first[i], last[i], fixed[i]);
-    if (status != kOk) return -1;
-  }
-  for (int i = 0; i < planner.GetBufferCount(); ++i) {
-    if (planner.GetOffsetForBuffer(i, &offsets[i]) != kOk) return -1;
-  }
-  return static_cast<int>(planner.GetMaximumMemorySize());
 }

@@ -14,18 +14,20 @@
 #include <initializer_list>
 
 #include "external_context.h"
-#include "flexbuffer_options.h"
 #include "op_resolver.h"
-
-#define MCUF_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace mcuformer {
 namespace host {
 namespace {
 
+static_assert(sizeof(void*) == 8, "the host library is for 64-bit machines");
+static_assert(sizeof(EvalTensor) == 24, "TfLiteEvalTensor");
+static_assert(sizeof(Node) == 56, "TfLiteNode");
+static_assert(sizeof(Registration) == 56, "TFLMRegistration");
+static_assert(sizeof(PythonOpsResolver) == 13624, "tflite::PythonOpsResolver");
+
 constexpr size_t kMessageBytes = 512;
 thread_local char last_error[kMessageBytes];
-thread_local char last_log[kMessageBytes];
 thread_local mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, nullptr, nullptr, {nullptr, nullptr}};
 
 bool Fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
@@ -73,7 +75,6 @@ struct Wheel {
   void* (*get_scratch)(void* micro_context, int index) = nullptr;
   EvalTensor* (*get_eval_tensor)(void* micro_context, int tensor) = nullptr;
   void* (*external_context)(void* micro_context) = nullptr;
-  void (*print)(const char* format, ...) = nullptr;
   int impl_offset = -1;  // of impl_ in TfLiteContext, once known
 };
 
@@ -130,9 +131,9 @@ bool Bind(const void* vtable) {
   BindMember(symbols, "16GetScratchBufferEi", &found.get_scratch);
   BindMember(symbols, "13GetEvalTensorEi", &found.get_eval_tensor);
   BindMember(symbols, "16external_contextEv", &found.external_context);
-  found.print = reinterpret_cast<void (*)(const char*, ...)>(dlsym(library, "_Z11MicroPrintfPKcz"));
+  const auto print = reinterpret_cast<void (*)(const char*, ...)>(dlsym(library, "_Z11MicroPrintfPKcz"));
   if (found.context_vtable == nullptr || found.allocate_persistent == nullptr || found.request_scratch == nullptr ||
-      found.get_scratch == nullptr || found.get_eval_tensor == nullptr || found.print == nullptr) {
+      found.get_scratch == nullptr || found.get_eval_tensor == nullptr || print == nullptr) {
     return Fail("this version of tflite-micro lacks a function that the ops need (%s)", info.dli_fname);
   }
   // FindOp is called through the vtable: its first two entries must be the two FindOp of a resolver for 200
@@ -144,6 +145,7 @@ bool Bind(const void* vtable) {
     return Fail("this version of tflite-micro has a resolver of unknown layout (%s)", info.dli_fname);
   }
   wheel = found;
+  log_print = print;
   return true;
 }
 
@@ -158,7 +160,8 @@ const Registration* FindCustom(const PythonOpsResolver* resolver, const char* na
 }
 
 bool IsShortString(const char* text) {
-  for (size_t i = 0; i < 256; ++i) {
+  constexpr size_t kMaxLength = 256;
+  for (size_t i = 0; i < kMaxLength; ++i) {
     char c;
     if (!SafeRead(text + i, &c, 1)) return false;
     if (c == '\0') return true;
@@ -267,11 +270,13 @@ bool IsIntArray(const IntArray* array, int max_size) {
 }
 
 bool TensorsLookRight(void* micro_context, const IntArray* tensors) {
+  constexpr int kMaxType = 64, kMaxDimensions = 16;  // above all that a model has
   for (int i = 0; i < tensors->size; ++i) {
     if (tensors->data[i] < 0) continue;
     const EvalTensor* tensor = wheel.get_eval_tensor(micro_context, tensors->data[i]);
     EvalTensor copy;
-    if (!SafeRead(tensor, &copy, sizeof(copy)) || copy.type < 0 || copy.type > 64 || !IsIntArray(copy.dims, 16)) {
+    if (!SafeRead(tensor, &copy, sizeof(copy)) || copy.type < 0 || copy.type > kMaxType ||
+        !IsIntArray(copy.dims, kMaxDimensions)) {
       return false;
     }
   }
@@ -308,14 +313,6 @@ void* GetScratch(Context* context, int index) {
   return micro_context == nullptr ? nullptr : wheel.get_scratch(micro_context, index);
 }
 
-void Log(const char* format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(last_log, sizeof(last_log), format, arguments);
-  va_end(arguments);
-  if (wheel.print != nullptr) wheel.print("%s", last_log);
-}
-
 bool LayoutIsKnown(const Context* context, const Node* node) {
   void* micro_context = MicroContextOf(context);
   Node copy;
@@ -346,13 +343,4 @@ MCUF_EXPORT void mcuf_host_set_image_source(mcuf_image_rows_fn rows, void* user)
 MCUF_EXPORT void mcuf_host_set_weight_source(mcuf_weights_fn read, void* user) {
   mcuformer::host::sources.weights.read = read;
   mcuformer::host::sources.weights.user = user;
-}
-
-// The last line that an op logged in this thread, empty if none since mcuf_host_clear_log().
-MCUF_EXPORT const char* mcuf_host_last_log() { return mcuformer::host::last_log; }
-MCUF_EXPORT void mcuf_host_clear_log() { mcuformer::host::last_log[0] = '\0'; }
-
-// For tests: ReadInt of flexbuffer_options.h.
-MCUF_EXPORT bool mcuf_flexbuffer_int(const uint8_t* buffer, size_t length, const char* key, int64_t* value) {
-  return mcuformer::ReadInt(buffer, length, key, value);
 }

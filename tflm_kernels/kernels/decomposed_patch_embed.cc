@@ -58,15 +58,15 @@ Status Prepare(Context* context, Node* node) {
   OpData* data = check.OpData<OpData>();
   const bool strips = check.ok() && !check.Has(kImage);
   const EvalTensor* output = check.OutputActivation();
-  const int64_t patch_size = check.Option("patch_size", 1, 256);
+  const int64_t patch_size = check.Option("patch_size", 1, MCUF_MAX_PATCH_SIZE);
   data->patch_size = static_cast<int16_t>(patch_size);
-  data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
+  data->zero_point = check.Int8Option("zero_point");
   int64_t height, width, channels;
   if (strips) {
-    height = check.Option("image_height", 1, 4096);
-    width = check.Option("image_width", 1, 4096);
-    channels = check.Option("channels", 1, 64);
-    const int64_t strip_rows = check.Option("strip_rows", 1, 256);
+    height = check.Option("image_height", 1, MCUF_MAX_IMAGE_SIDE);
+    width = check.Option("image_width", 1, MCUF_MAX_IMAGE_SIDE);
+    channels = check.Option("channels", 1, MCUF_MAX_IMAGE_CHANNELS);
+    const int64_t strip_rows = check.Option("strip_rows", 1, MCUF_MAX_PATCH_SIZE);
     check.Require(strip_rows == patch_size || strip_rows == MCUF_FIELD_SIZE, "strip_rows must be patch_size or 4");
     data->strip_rows = static_cast<int16_t>(strip_rows);
   } else {
@@ -75,7 +75,8 @@ Status Prepare(Context* context, Node* node) {
     height = Dim(image, 1);
     width = Dim(image, 2);
     channels = Dim(image, 3);
-    check.Require(height <= 4096 && width <= 4096 && channels <= 64, "the image is too large");
+    check.Require(height <= MCUF_MAX_IMAGE_SIDE && width <= MCUF_MAX_IMAGE_SIDE && channels <= MCUF_MAX_IMAGE_CHANNELS,
+                  "the image is too large");
     data->strip_rows = 0;
   }
   data->image_height = static_cast<int16_t>(height);
@@ -85,25 +86,19 @@ Status Prepare(Context* context, Node* node) {
   const int64_t fields = (patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
   const int64_t tokens = (height / patch_size) * (width / patch_size), d = Dim(output, -1);
   check.ShapeIs(output, "output", Shape(1, tokens, d));
-  data->packing = check.Packing();
-  if (check.Has(kWeights)) {
-    const int64_t inputs = MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels;
-    check.Constant(kWeights, "weights", kInt8,
-                   data->packing == MCUF_PACKING_PAIRS ? Shape(fields * fields, (d + 1) / 2, inputs, 2)
-                                                       : Shape(fields * fields, d, inputs));
-  } else {
+  const int64_t inputs = MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels;
+  data->packing =
+      check.Layer(kWeights, d, Shape(fields * fields, d, inputs), Shape(fields * fields, (d + 1) / 2, inputs, 2));
+  if (!check.Has(kWeights)) {
     CheckStagedOptions(&check, node);
     check.Option("blocks", 1, MCUF_MAX_TOKENS);
   }
-  check.Constant(kBias, "bias", kInt32, Shape(d));
-  check.Constant(kMultiplier, "multiplier", kInt32, Shape(d));
   check.OptionalConstant(kPosition, "position", kInt8, Shape(1, tokens, d));
   check.OptionalConstant(kPositionScale, "position_scale", kInt16, Shape(d));
   check.Require(check.Has(kPosition) == check.Has(kPositionScale), "position and position_scale go together");
   if (!check.ok()) return kError;
   const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
-  check.Core(mcuf_decomposed_patch_embed_s8_check(&params),
-             "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned");
+  check.Core(mcuf_decomposed_patch_embed_s8_check(&params), kLayerLimits);
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
   check.Scratch(

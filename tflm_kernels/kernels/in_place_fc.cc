@@ -59,28 +59,22 @@ Status Prepare(Context* context, Node* node) {
   const EvalTensor* output = check.OutputActivation();
   const int64_t out = Dim(output, -1);
   check.SameTokens(output, "output", x);
-  data->packing = check.Packing();
-  if (check.Has(kWeights)) {
-    const int64_t in = check.InputDim(kWeights, 1);
-    const bool pairs = data->packing == MCUF_PACKING_PAIRS;
-    check.Constant(kWeights, "weights", kInt8, pairs ? Shape((out + 1) / 2, in + in % 2, 2) : Shape(out, in));
-  } else {
+  const int64_t in = check.InputDim(kWeights, 1);
+  data->packing = check.Layer(kWeights, out, Shape(out, in), Shape((out + 1) / 2, in + in % 2, 2));
+  if (!check.Has(kWeights)) {
     CheckStagedOptions(&check, node);
     check.Option("in_features", 1, MCUF_MAX_FEATURES);
     check.Option("block", 1, MCUF_MAX_TOKENS);
   }
-  check.Constant(kBias, "bias", kInt32, Shape(out));
-  check.Constant(kMultiplier, "multiplier", kInt32, Shape(out));
-  check.OptionalConstant(kGeluTable, "gelu_table", kInt8, Shape(256));
+  check.OptionalConstant(kGeluTable, "gelu_table", kInt8, Shape(MCUF_GELU_TABLE_SIZE));
   check.OptionalConstant(kResidualScale, "residual_scale", kInt16, Shape(out));
   const bool has_residual = check.Has(kResidual);
   if (has_residual) check.SameShape(check.Activation(kResidual, "residual"), "residual", output);
   check.Require(has_residual == check.Has(kResidualScale), "residual and residual_scale go together");
-  data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
+  data->zero_point = check.Int8Option("zero_point");
   if (!check.ok()) return kError;
   const mcuf_in_place_fc_params params = Params(context, node, *data);
-  check.Core(mcuf_in_place_fc_s8_check(&params, has_residual),
-             "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned");
+  check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), kLayerLimits);
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
   check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features, params.staged.tile_bytes, params.block),
                 &data->scratch);

@@ -44,7 +44,7 @@ Status Prepare(Context* context, Node* node) {
   const int64_t head_dim = check.Option("head_dim", 1, MCUF_ATTENTION_MAX_HEAD_DIM);
   data->head_dim = static_cast<int16_t>(head_dim);
   data->kv_heads = static_cast<int16_t>(check.Option("kv_heads", 1, MCUF_MAX_FEATURES));
-  data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
+  data->zero_point = check.Int8Option("zero_point");
   const int64_t tokens = Dim(qkv, 1), stride = Dim(qkv, 2);
   check.SingleBatch(qkv, "qkv", 3);
   check.ShapeIs(output, "output", Shape(1, tokens, Dim(output, -1) == stride ? stride : heads * head_dim));

@@ -17,7 +17,7 @@ Status Prepare(Context* context, Node* node) {
   PrepareCheck check(context, node, kIntGeluName, kInputs, kInputs);
   const EvalTensor* x = check.Activation(kX, "x");
   check.SameShape(check.OutputActivation(), "output", x);
-  check.Constant(kTable, "table", kInt8, Shape(256));
+  check.Constant(kTable, "table", kInt8, Shape(MCUF_GELU_TABLE_SIZE));
   return check.status();
 }
 

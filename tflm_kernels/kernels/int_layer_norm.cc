@@ -40,8 +40,8 @@ Status Prepare(Context* context, Node* node) {
   check.Constant(kGamma, "gamma", kInt16, Shape(d));
   check.Constant(kBeta, "beta", kInt32, Shape(d));
   check.OptionalConstant(kFactor, "factor", kUInt8, Shape(d));
-  data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
-  data->epsilon = check.Option("epsilon", 0, static_cast<int64_t>(1) << 60);
+  data->zero_point = check.Int8Option("zero_point");
+  data->epsilon = check.Option("epsilon", 0, MCUF_LAYER_NORM_MAX_EPSILON);
   if (!check.ok()) return kError;
   const mcuf_int_layer_norm_params params = Params(context, node, *data);
   check.Core(mcuf_int_layer_norm_s8_check(&params),

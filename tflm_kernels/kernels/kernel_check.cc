@@ -87,6 +87,12 @@ int32_t Tokens(const EvalTensor* tensor) { return Product(tensor, Rank(tensor) -
 
 int32_t Elements(const EvalTensor* tensor) { return Product(tensor, Rank(tensor)); }
 
+bool ReadOption(const Node* node, const char* key, int64_t* value) {
+  const int length = node->custom_initial_data_size;
+  return ReadInt(static_cast<const uint8_t*>(node->custom_initial_data), static_cast<size_t>(length < 0 ? 0 : length),
+                 key, value);
+}
+
 PrepareCheck::PrepareCheck(Context* context, Node* node, const char* op, int min_inputs, int max_inputs)
     : context_(context), node_(node), op_(op), ok_(true), spare_() {
   if (!LayoutIsKnown(context, node)) {
@@ -189,9 +195,7 @@ void PrepareCheck::OptionalConstant(int input, const char* name, Type type, cons
 int64_t PrepareCheck::Option(const char* key, int64_t min, int64_t max) {
   if (!ok_) return min;
   int64_t value = 0;
-  const int length = node_->custom_initial_data_size;
-  ok_ = ReadInt(static_cast<const uint8_t*>(node_->custom_initial_data), static_cast<size_t>(length < 0 ? 0 : length),
-                key, &value);
+  ok_ = ReadOption(node_, key, &value);
   if (!ok_) {
     MCUF_LOG(context_, "%s: option '%s' is missing or no integer", op_, key);
     return min;
@@ -205,13 +209,17 @@ int64_t PrepareCheck::Option(const char* key, int64_t min, int64_t max) {
   return value;
 }
 
+uint8_t PrepareCheck::Layer(int first, int64_t out, const Shape& rows, const Shape& pairs) {
+  const uint8_t packing = Packing();
+  OptionalConstant(first, "weights", kInt8, packing == MCUF_PACKING_PAIRS ? pairs : rows);
+  Constant(first + 1, "bias", kInt32, Shape(out));
+  Constant(first + 2, "multiplier", kInt32, Shape(out));
+  return packing;
+}
+
 uint8_t PrepareCheck::Packing() {
   int64_t value = 0;
-  const int length = node_->custom_initial_data_size;
-  if (!ok_ || !ReadInt(static_cast<const uint8_t*>(node_->custom_initial_data),
-                       static_cast<size_t>(length < 0 ? 0 : length), "packing", &value)) {
-    return MCUF_PACKING_ROWS;
-  }
+  if (!ok_ || !ReadOption(node_, "packing", &value)) return MCUF_PACKING_ROWS;
   return static_cast<uint8_t>(Option("packing", MCUF_PACKING_ROWS, MCUF_PACKING_PAIRS));
 }
 

@@ -35,8 +35,14 @@ int32_t Tokens(const EvalTensor* tensor);
 // Elements of a tensor; INT32_MAX where there are more.
 int32_t Elements(const EvalTensor* tensor);
 
-// The checks of one Prepare, to be called in a row. The first that fails is logged, later ones then do
-// nothing; so sizes and options are to be used without care, and data of tensors only while ok().
+// An integer option of a node; false where it is missing or no integer.
+bool ReadOption(const Node* node, const char* key, int64_t* value);
+
+// What the core takes of the constants of a layer, for Core().
+constexpr char kLayerLimits[] = "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned";
+
+// The checks of one Prepare, called in a row. The first that fails is logged, and later ones do nothing. So a Prepare
+// uses sizes and options without asking whether they were there; it reads the data of tensors only while ok().
 class PrepareCheck {
  public:
   // Checks the number of inputs, and that there is one output.
@@ -62,12 +68,12 @@ class PrepareCheck {
   bool Has(int input) const { return ok_ && Input(context_, node_, input) != nullptr; }
   int32_t InputDim(int input, int index) const { return ok_ ? Dim(Input(context_, node_, input), index) : 0; }
 
-  void SingleBatch(const EvalTensor* tensor, const char* name,
-                   int rank);  // `rank` dimensions, the first of them 1
+  // `rank` dimensions, the first of them 1.
+  void SingleBatch(const EvalTensor* tensor, const char* name, int rank);
   void ShapeIs(const EvalTensor* tensor, const char* name, const Shape& wanted);
   void SameShape(const EvalTensor* tensor, const char* name, const EvalTensor* wanted);
-  void SameTokens(const EvalTensor* tensor, const char* name,
-                  const EvalTensor* wanted);  // the last may differ
+  // All dimensions but the last.
+  void SameTokens(const EvalTensor* tensor, const char* name, const EvalTensor* wanted);
 
   // A constant of the model. Optional: also right where it is missing.
   void Constant(int input, const char* name, Type type, const Shape& wanted);
@@ -76,8 +82,13 @@ class PrepareCheck {
   // An integer option; `min` after a failure.
   int64_t Option(const char* key, int64_t min, int64_t max);
 
-  // The packing of weights: option "packing", plain rows where there is none.
-  uint8_t Packing();
+  // An integer option from -128 to 127; -128 after a failure.
+  int8_t Int8Option(const char* key) { return static_cast<int8_t>(Option(key, INT8_MIN, INT8_MAX)); }
+
+  // Inputs weights, bias and multiplier of a layer with `out` outputs, one behind the other from `first`. Weights have
+  // the shape `rows`, or `pairs` where option "packing" says so; they may be missing, which is the caller's to judge.
+  // Returns the packing, plain rows without that option.
+  uint8_t Layer(int first, int64_t out, const Shape& rows, const Shape& pairs);
 
   void Require(bool condition, const char* message);
 
@@ -90,6 +101,7 @@ class PrepareCheck {
   static constexpr size_t kOpDataBytes = 16;
 
   bool Readable(const EvalTensor* tensor, const char* name, Type type);
+  uint8_t Packing();
 
   Context* context_;
   Node* node_;

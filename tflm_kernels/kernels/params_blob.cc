@@ -26,7 +26,8 @@ mcuf_in_place_fc_params ParamsBlob::FullyConnected(int section, int32_t zero_poi
   const int64_t bytes = rows * (small ? mcuf_packed_row_bytes(in_features, packing) : 0);
   const bool staged = tile_bytes != 0;
   const bool fits = out > 0 && bytes > 0 && Count<int8_t>(section) == (staged ? 0 : bytes) &&
-                    Count<int32_t>(section + 2) == out && *offset >= 0 && bytes <= INT32_MAX - 15 - int64_t{*offset};
+                    Count<int32_t>(section + 2) == out && *offset >= 0 &&
+                    bytes <= INT32_MAX - kAlignment - int64_t{*offset};
   mcuf_in_place_fc_params params;
   params.tokens = 1;
   params.in_features = params.in_stride = fits ? in_features : 0;
@@ -40,7 +41,7 @@ mcuf_in_place_fc_params ParamsBlob::FullyConnected(int section, int32_t zero_poi
   params.residual_scale = nullptr;
   params.staged = {nullptr, tile_bytes, *offset};
   params.block = 0;
-  if (staged && fits) *offset += static_cast<int32_t>((bytes + 15) / 16 * 16);
+  if (staged && fits) *offset += static_cast<int32_t>((bytes + kAlignment - 1) / kAlignment * kAlignment);
   return params;
 }
 

@@ -14,17 +14,18 @@ namespace mcuformer {
 class ParamsBlob {
  public:
   static constexpr int kMaxSections = 24;
+  static constexpr int32_t kAlignment = 16;  // of sections, and of staged weights in their file
 
   ParamsBlob(const uint8_t* data, int32_t bytes) : data_(data), bytes_(bytes) {}
 
-  // Whether the table and all sections lie inside the tensor, at multiples of 16, and there are `count` or more.
+  // Whether the table and all sections lie inside the tensor, aligned, and there are `count` or more.
   bool IsWhole(int count) const {
     if (data_ == nullptr || bytes_ < 4 || (reinterpret_cast<uintptr_t>(data_) & 3) != 0) return false;
     const int32_t n = Word(0);
     if (n < count || n > kMaxSections || 4 + 8 * n > bytes_) return false;
     for (int32_t i = 0; i < n; ++i) {
       const int32_t offset = Word(1 + 2 * i), size = Word(2 + 2 * i);
-      if (offset < 0 || size < 0 || offset % 16 != 0 || offset > bytes_ || size > bytes_ - offset) return false;
+      if (offset < 0 || size < 0 || offset % kAlignment != 0 || offset > bytes_ || size > bytes_ - offset) return false;
     }
     return true;
   }

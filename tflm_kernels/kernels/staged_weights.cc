@@ -2,16 +2,12 @@
 #include "staged_weights.h"
 
 #include "../external_context.h"
-#include "../flexbuffer_options.h"
 
 namespace mcuformer {
 
 int32_t CheckedOption(const Node* node, const char* key) {
   int64_t value = 0;
-  const int length = node->custom_initial_data_size;
-  const bool found = ReadInt(static_cast<const uint8_t*>(node->custom_initial_data),
-                             static_cast<size_t>(length < 0 ? 0 : length), key, &value);
-  return found ? static_cast<int32_t>(value) : 0;
+  return ReadOption(node, key, &value) ? static_cast<int32_t>(value) : 0;
 }
 
 void CheckStagedOptions(PrepareCheck* check, const Node* node) {

@@ -54,23 +54,18 @@ Status Prepare(Context* context, Node* node) {
   } else {
     check.ShapeIs(output, "output", Shape(1, out_height * out_width, out));
   }
-  data->packing = check.Packing();
   const int64_t taps = MCUF_STEM_TAPS * channels;
-  check.Constant(
-      kWeights, "weights", kInt8,
-      data->packing == MCUF_PACKING_PAIRS ? Shape((out + 1) / 2, taps + taps % 2, 2) : Shape(out, 3, 3, channels));
-  check.Constant(kBias, "bias", kInt32, Shape(out));
-  check.Constant(kMultiplier, "multiplier", kInt32, Shape(out));
+  check.Require(check.Has(kWeights), "tensor 'weights' is missing");
+  data->packing = check.Layer(kWeights, out, Shape(out, 3, 3, channels), Shape((out + 1) / 2, taps + taps % 2, 2));
   check.OptionalConstant(kPosition, "position", kInt8, Shape(1, out_height * out_width, out));
   check.OptionalConstant(kPositionScale, "position_scale", kInt16, Shape(out));
   check.Require(check.Has(kPosition) == check.Has(kPositionScale), "position and position_scale go together");
-  data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
-  data->pad_value = static_cast<int8_t>(check.Option("pad_value", -128, 127));
-  data->act_min = static_cast<int8_t>(check.Option("act_min", -128, 127));
+  data->zero_point = check.Int8Option("zero_point");
+  data->pad_value = check.Int8Option("pad_value");
+  data->act_min = check.Int8Option("act_min");
   if (!check.ok()) return kError;
   const mcuf_stem_conv_params params = Params(context, node, *data);
-  check.Core(mcuf_stem_conv_s8_check(&params),
-             "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned");
+  check.Core(mcuf_stem_conv_s8_check(&params), kLayerLimits);
   if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
   check.Scratch(mcuf_stem_conv_s8_scratch_bytes(params.in_channels), &data->scratch);
   return check.status();

@@ -35,8 +35,8 @@ Status Prepare(Context* context, Node* node) {
   const int64_t d = Dim(x, 2);
   check.SingleBatch(x, "x", 3);
   check.ShapeIs(check.OutputActivation(), "output", Shape(1, d));
-  data->in_zero_point = static_cast<int8_t>(check.Option("in_zero_point", -128, 127));
-  data->zero_point = static_cast<int8_t>(check.Option("zero_point", -128, 127));
+  data->in_zero_point = check.Int8Option("in_zero_point");
+  data->zero_point = check.Int8Option("zero_point");
   data->multiplier = static_cast<int32_t>(check.Option("multiplier", 0, INT32_MAX));
   if (!check.ok()) return kError;
   const mcuf_token_mean_params params = Params(context, node, *data);

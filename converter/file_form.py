@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The graph as it lies in a file: the constants and options of a Streamed op are one tensor there, `params`.
+
+In memory every op has its constants as tensors and its options as fields; in the file and in C a Streamed op has the
+inputs (stream, params, staged weights or none), since every tensor of a file costs arena. Other ops are alike in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcuformer.converter.graph import Graph, Op, Tensor
+from mcuformer.converter.ops import params_blob
+from mcuformer.converter.ops.int_attention import HEAD_PARAMS
+from mcuformer.converter.ops.packed_weights import matrix_shape
+from mcuformer.converter.ops.streamed import weights_bytes
+
+STREAM, PARAMS, WEIGHTS = 0, 1, 2  # inputs of a Streamed op in the file
+
+
+@dataclass(frozen=True)
+class InParams:
+    """Options of a Streamed op in the file: none, they are in its params."""
+
+
+def has_params(op: Op) -> bool:
+    """Whether the op's constants and options are one tensor in the file."""
+    return hasattr(op.module, "LAYOUT")
+
+
+def stored_tensors(graph: Graph) -> int:
+    """Tensors of the graph's file; those that lie outside of it are not counted."""
+    stored = sum(not tensor.external for tensor in graph.tensors)
+    for op in filter(has_params, graph.ops):
+        stored -= sum(i >= 0 and graph.tensors[i].is_constant and not graph.tensors[i].external for i in op.inputs) - 1
+    return stored
+
+
+def constant_bytes(graph: Graph, op: Op) -> int:
+    """Bytes of an op's constants in the file."""
+    constants = [graph.tensors[i] for i in op.inputs if i >= 0 and graph.tensors[i].is_constant]
+    inside = [tensor for tensor in constants if not tensor.external]
+    return _params(graph, op).size if has_params(op) else sum(tensor.bytes for tensor in inside)
+
+
+def _sections(op: Op) -> int:
+    """How many of the op's constants its params have: layers that it does not have are left out."""
+    return max(i for i, tensor in enumerate(op.inputs) if tensor >= 0)
+
+
+def _params(graph: Graph, op: Op) -> np.ndarray:
+    tensors = [graph.tensors[i] if i >= 0 else None for i in op.inputs[1 : 1 + _sections(op)]]
+    constants = [None if tensor is None or tensor.external else tensor.data for tensor in tensors]
+    scalars = np.array(op.module.LAYOUT.to_scalars(op.options), np.int32)
+    return params_blob.pack([scalars, *constants])
+
+
+def to_file_form(graph: Graph) -> tuple[Graph, list[int]]:
+    """The graph as the file has it, and the file's tensor of every tensor of the graph; -1 for those in params."""
+    of_params: dict[int, Op] = {}  # the op whose params hold a constant
+    for op in filter(has_params, graph.ops):
+        of_params.update((i, op) for i in op.inputs[1:] if i >= 0)
+    result, place = Graph(), [-1] * len(graph.tensors)
+    params: dict[int, int] = {}  # op, by its output -> tensor of the file
+    weights: dict[int, int] = {}
+    for i, tensor in enumerate(graph.tensors):
+        op = of_params.get(i)
+        if op is None:
+            place[i] = result.add_tensor(tensor)
+            continue
+        name = graph.tensors[op.output].name
+        if tensor.external:
+            if op.output not in weights:
+                weights[op.output] = result.add_tensor(_staged_weights(graph, op, f"{name}/weights"))
+        elif op.output not in params:
+            data = _params(graph, op)
+            params[op.output] = result.add_tensor(Tensor(f"{name}/params", data.shape, data.dtype, None, data))
+    for op in graph.ops:
+        inputs = tuple(place[i] if i >= 0 else -1 for i in op.inputs)
+        options = op.options
+        if has_params(op):
+            inputs = (place[op.inputs[0]], params[op.output], weights.get(op.output, -1))
+            options = InParams()
+        result.ops.append(Op(op.kind, inputs, place[op.output], options))
+    result.inputs, result.output = [place[i] for i in graph.inputs], place[graph.output]
+    return result, place
+
+
+def _staged_weights(graph: Graph, op: Op, name: str) -> Tensor:
+    """All staged matrices of an op, as they follow each other in the weights file."""
+    tensors = [graph.tensors[i] for i in graph.weights(op)]
+    size = sum(params_blob.align(tensor.bytes) for tensor in tensors)
+    return Tensor(name, (size,), np.dtype(np.int8), external=True)
+
+
+def from_file_form(graph: Graph) -> tuple[Graph, list[int]]:
+    """Undoes to_file_form: the graph, and its tensor for every tensor of the file, -1 for params and staged weights.
+
+    ValueError where params are damaged.
+    """
+    owner = {i: op for op in graph.ops if has_params(op) for i in op.inputs[PARAMS:] if i >= 0}
+    unpacked = {op.output: _unpacked(graph, op) for op in graph.ops if has_params(op)}
+    result, place = Graph(), [-1] * len(graph.tensors)
+    constants: dict[int, dict[str, int]] = {output: {} for output in unpacked}
+    for i, tensor in enumerate(graph.tensors):
+        if i not in owner:
+            place[i] = result.add_tensor(tensor)
+            continue
+        output = owner[i].output
+        for role, constant in unpacked[output][1].items():
+            if constant.external == tensor.external:
+                constants[output][role] = result.add_tensor(constant)
+    for op in graph.ops:
+        inputs = tuple(place[i] if i >= 0 else -1 for i in op.inputs)
+        options = op.options
+        if has_params(op):
+            roles = constants[op.output]
+            inputs = (place[op.inputs[STREAM]], *(roles.get(role, -1) for role in op.module.INPUTS[1:]))
+            options = unpacked[op.output][0]
+        result.ops.append(Op(op.kind, inputs, place[op.output], options))
+    result.inputs, result.output = [place[i] for i in graph.inputs], place[graph.output]
+    return result, place
+
+
+def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
+    """Options and constants, by role, of an op of the file. Staged weights are external, without data."""
+    module, layout = op.module, op.module.LAYOUT
+    sections = params_blob.unpack(graph.tensors[op.inputs[PARAMS]].data)
+    options = layout.from_scalars(params_blob.array(sections[0], "int32").tolist())
+    name = graph.tensors[op.output].name
+    arrays = {role: params_blob.array(section, layout.dtypes[role])
+              for role, section in zip(layout.dtypes, sections[1:], strict=False)}  # fmt: skip
+    if (head_params := arrays.get("head_params")) is not None:
+        arrays["head_params"] = head_params.reshape(-1, HEAD_PARAMS)
+    shapes = [graph.tensors[op.inputs[STREAM]].shape, *(None if a is None else a.shape for a in arrays.values())]
+    shapes += [None] * (len(module.INPUTS) - len(shapes))
+    dims = module.dims(options, shapes)
+    constants = {}
+    matrices = dict(zip(module.WEIGHTS, module.matrices(dims), strict=False))
+    for role, values in arrays.items():
+        if role in matrices:
+            shape, dtype = matrix_shape(*matrices[role], dims.packing), np.dtype(np.int8)
+            staged = dims.tile_bytes > 0
+            data = None if staged else values.reshape(shape)
+            constants[role] = Tensor(f"{name}/{role}", shape, dtype, None, data, external=staged)
+        elif values is not None:
+            constants[role] = Tensor(f"{name}/{role}", values.shape, values.dtype, None, values)
+    if dims.tile_bytes and op.inputs[WEIGHTS] >= 0:
+        have, want = graph.tensors[op.inputs[WEIGHTS]].shape[0], weights_bytes(list(matrices.values()), dims.packing)
+        if have < want:
+            raise ValueError(f"staged weights of {have} bytes for {want}")
+    return options, constants
+
+
+def moved(offsets: Sequence[int], place: Sequence[int], tensors: int) -> list[int]:
+    """Offsets of the tensors of one form -> of the `tensors` of the other; -1 where one has no counterpart. place: as
+    to_file_form() or from_file_form() returns it."""
+    found = [-1] * tensors
+    for offset, at in zip(offsets, place, strict=True):
+        if at >= 0:
+            found[at] = offset
+    return found

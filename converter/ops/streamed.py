@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What StreamedAttention and StreamedMLP have in common: LayerNorm, then fully connected layers, on the stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mcuformer.converter.ops import c_call, in_place_fc, int_layer_norm, params_blob
+from mcuformer.converter.ops.packed_weights import row_bytes_and_rows
+
+NORM = ("gamma", "beta", "factor")  # inputs of every Streamed op, after the stream
+NORM_TYPES = {"gamma": "int16", "beta": "int32", "factor": "uint8"}
+FULLY_CONNECTED_TYPES = {"weights": "int8", "bias": "int32", "multiplier": "int32"}
+
+
+def block_of(tokens: int) -> int:
+    """Tokens at a time: what the kernels handle at once; more costs scratch and gains nothing from mapped flash."""
+    return min(4, tokens)
+
+
+class FullyConnected(NamedTuple):
+    """Constants of one layer: weights as packed, bias and multiplier int32 [out]."""
+
+    weights: Any
+    bias: Any
+    multiplier: Any
+
+
+def layer_types(layers: Sequence[str]) -> dict[str, str]:
+    """dtype of the constants of every layer, by their names."""
+    return {f"{layer}_{name}": dtype for layer in layers for name, dtype in FULLY_CONNECTED_TYPES.items()}
+
+
+def norm_bytes(features: int, factor: bool) -> tuple[int, int, int]:
+    """Bytes of gamma, beta and factor; 0 for none."""
+    gamma, beta, *rest = int_layer_norm.constant_bytes(int_layer_norm.Dims(1, features, factor))
+    return gamma, beta, sum(rest)
+
+
+def layer_bytes(inputs: int, outputs: int, packing: int, staged: bool) -> tuple[int, int, int]:
+    """Bytes of weights (0 where they are staged), bias and multiplier."""
+    weights, bias, multiplier = in_place_fc.constant_bytes(in_place_fc.Dims(1, inputs, outputs, packing))
+    return 0 if staged else weights, bias, multiplier
+
+
+def token_counts(tokens: int, block: int) -> list[tuple[int, int]]:
+    """(tokens of a block, such blocks): whole blocks, then what is left."""
+    full, rest = divmod(tokens, block)
+    return [(count, blocks) for count, blocks in ((block, full), (rest, int(rest > 0))) if blocks]
+
+
+def block_choices(tokens: int, staged: bool) -> list[int]:
+    """Sizes of block worth trying: with staged weights the smallest for every number of blocks, else what kernels
+    handle at once."""
+    if staged:
+        return in_place_fc.block_choices(in_place_fc.Dims(tokens, 1, 1, tile_bytes=1))
+    return [min(4, tokens), min(2, tokens), 1]
+
+
+def weights_bytes(matrices: Sequence[tuple[int, int]], packing: int) -> int:
+    """Bytes of all matrices, each (inputs, outputs)."""
+    return sum(math.prod(row_bytes_and_rows(*matrix, packing)) for matrix in matrices)
+
+
+def call(function: str, op, fields: dict[str, Any], c: c_call.Context) -> c_call.Call:
+    """The call of a Streamed op's kernel: in place on the stream."""
+    output = c.address(op.output)
+    if c.address(op.inputs[0]) != output:
+        raise AssertionError(f"the output of {op.kind} does not stand over its input")
+    return c_call.call(function, fields, output, c.scratch)
+
+
+def norm_fields(c: c_call.Context, op, features: int) -> dict[str, Any]:
+    """The field `norm`, a mcuf_int_layer_norm_params."""
+    gamma, beta, factor = op.inputs[1:4]
+    return {
+        "features": features, "zero_point": op.options.norm_zero_point, "epsilon": c_call.Int64(op.options.epsilon),
+        "gamma": c.tensor(gamma), "beta": c.tensor(beta), "factor": c.tensor(factor),
+    }  # fmt: skip
+
+
+def layer_fields(
+    c: c_call.Context, op, first: int, matrices: Sequence[tuple[int, int]], zero_points: Sequence[int]
+) -> list[dict[str, Any]]:
+    """A mcuf_in_place_fc_params for every layer, whose constants are the op's inputs from `first`."""
+    fields, offset = [], op.options.weights_offset
+    for i, ((inputs, outputs), zero_point) in enumerate(zip(matrices, zero_points, strict=True)):
+        weights, bias, multiplier = op.inputs[first + 3 * i : first + 3 * i + 3]
+        fields.append(
+            {
+                "in_features": inputs, "out_features": outputs, "zero_point": zero_point,
+                "packing": op.options.packing, "weights": c.tensor(weights), "bias": c.tensor(bias),
+                "multiplier": c.tensor(multiplier), **c.staged(op.options.tile_bytes, offset),
+            }
+        )  # fmt: skip
+        offset += params_blob.align(weights_bytes([(inputs, outputs)], op.options.packing))
+    return fields

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kernels do, as counts: the instruction model multiplies each with a coefficient of the core.
+
+Every op module says in `KERNELS` what is counted of each of its kernels, and in `work(dims)` how often each happens.
+Blocks of four, two and one tokens have kernels of their own; a pair is two outputs (keys, channels), a word two inputs,
+a vector 16 inputs or 8 tokens, a piece 64 inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
+
+PACKING_NAMES = {ROWS: "rows", PAIRS: "pairs"}  # as in the names of kernels
+BLOCK_SIZES = (4, 2, 1)  # tokens that a kernel takes at once
+
+
+@dataclass(frozen=True)
+class Work:
+    """Calls of one kernel: counts by the names that KERNELS has for it, in order."""
+
+    kernel: str
+    counts: tuple[int, ...]
+
+
+def token_blocks(tokens: int) -> list[tuple[int, int]]:
+    """(tokens of a block, such blocks): four as long as there are, the rest as two and one."""
+    return [(size, count) for size, count in ((4, tokens // 4), (2, tokens % 4 // 2), (1, tokens % 2)) if count]

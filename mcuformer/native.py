@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What setup.py and the installed package both know of the C and C++ sources and the library that is made of them.
+
+setup.py loads this file by its path, before the package is there: it imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+class SourceListError(Exception):
+    """The list of sources, or a file that it names, is missing."""
+
+
+def listed_sources(path: Path, variable: str) -> list[str]:
+    """The files that `variable` lists in a make file of plain lists, relative to its folder, in their order.
+
+    $(NAME) stands for a list above. SourceListError where the make file, the list or one of the files is missing.
+    """
+    if not path.is_file():
+        raise SourceListError(f"{path} is missing; it lists the C and C++ sources; get a complete copy of the project")
+    text = re.sub(r"#.*", "", path.read_text(encoding="utf-8").replace("\\\n", " "))
+    lists: dict[str, str] = {}
+    for name, values in re.findall(r"^\s*(\w+)\s*:?=(.*)$", text, flags=re.MULTILINE):
+        lists[name] = re.sub(r"\$\((\w+)\)", lambda match: lists.get(match[1], match[0]), values)
+    files = lists.get(variable, "").split()
+    if not files:
+        raise SourceListError(f"{path} lists no files in {variable}; get a complete copy of the project")
+    for name in files:
+        if not (path.parent / name).is_file():
+            raise SourceListError(f"{path} lists {name} in {variable}, and there is no such file")
+    return files
+
+
+def is_windows(platform: str) -> bool:
+    """platform: sys.platform, or what a compiler calls its target, such as x86_64-w64-mingw32."""
+    return re.search(r"win32|mingw|windows", platform) is not None
+
+
+def is_macos(platform: str) -> bool:
+    """platform: as for is_windows."""
+    return re.search(r"darwin|macos", platform) is not None
+
+
+def library_suffix(platform: str) -> str:
+    """How shared libraries end there: .dll, .dylib or .so. platform: as for is_windows."""
+    return ".dll" if is_windows(platform) else ".dylib" if is_macos(platform) else ".so"

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The params of a Streamed op have one layout in Python and one in C, streamed_layout.h: both list the same names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from mcuformer import sources
+from mcuformer.converter.ops import params_blob
+
+HEADER = (sources.kernels_folder() / "kernels" / "streamed_layout.h").read_text()
+
+# IMPORT HERE: these lists, from where the converter has them, once it names its scalars and sections.
+LAYOUT = {
+    "streamed_attention": (
+        ("block", "kv_heads", "kv_heads_at_once", "head_dim", "zero_point", "norm_zero_point", "epsilon_low",
+         "epsilon_high", "qkv_zero_point", "proj_zero_point", "tile_bytes", "weights_offset", "packing"),
+        ("scalars", "gamma", "beta", "factor", "head_params", "residual_scale", "qkv_weights", "qkv_bias",
+         "qkv_multiplier", "proj_weights", "proj_bias", "proj_multiplier"),
+    ),
+    "streamed_mlp": (
+        ("block", "norm_zero_point", "epsilon_low", "epsilon_high", "gelu_layer", "tile_bytes", "weights_offset",
+         "packing", "fc0_zero_point"),
+        ("scalars", "gamma", "beta", "factor", "gelu_table", "residual_scale", "fc0_weights", "fc0_bias",
+         "fc0_multiplier", "fc1_weights"),
+    ),
+}  # fmt: skip
+
+
+def enum_names(op: str, enum: str) -> list[str]:
+    """The names of an enum of streamed_layout.h as Python writes them, without the count at its end."""
+    space = re.search(rf"namespace {op} {{(.*?)}}  // namespace {op}", HEADER, re.DOTALL).group(1)
+    body = re.search(rf"enum {enum} {{(.*?)}};", space, re.DOTALL).group(1)
+    names = [name.strip() for name in re.sub(r"//.*", "", body).split(",") if name.strip()]
+    assert names, f"no names in {op}::{enum}"
+    assert all(re.fullmatch(r"k[A-Z]\w*", name) for name in names), f"{names}: values come from the order alone"
+    words = [re.sub(r"(?<!^)(?=[A-Z])", "_", name[1:]).lower() for name in names]
+    return words[:-1] if words[-1] == f"{enum.lower()}_count" else words
+
+
+@pytest.mark.parametrize("op", LAYOUT)
+def test_scalars_have_the_same_order(op):
+    assert enum_names(op, "Scalar") == list(LAYOUT[op][0])
+
+
+@pytest.mark.parametrize("op", LAYOUT)
+def test_sections_have_the_same_order(op):
+    assert enum_names(op, "Section") == list(LAYOUT[op][1])
+
+
+def test_sections_begin_at_the_same_multiple():
+    text = (sources.kernels_folder() / "kernels" / "params_blob.h").read_text()
+    assert int(re.search(r"kAlignment = (\d+);", text).group(1)) == params_blob.ALIGNMENT

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machines that are not x86-64 Linux: everything but the tflite-micro interpreter, and the kernels built for them.
+
+docs/platforms.md says of each machine what is run here, what is compiled only and what is untried.
+"""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_install import compilers
+
+from mcuformer import kernel_library, native, sources
+
+ROOT = Path(__file__).resolve().parents[2]
+# Debian's package of each tool; debian-packages.txt lists them as optional.
+PACKAGES = {
+    "clang": "clang",
+    "clang++": "clang",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "qemu-aarch64-static": "qemu-user-static",
+    "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64",
+    "x86_64-w64-mingw32-g++": "g++-mingw-w64-x86-64",
+    "wine": "wine",
+}
+TIMEOUT_SECONDS = 300
+
+
+def needs(*tools: str):
+    """Skips a test where a tool is missing, and names its package."""
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    packages = " ".join(dict.fromkeys(PACKAGES[tool] for tool in missing))
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}: apt-get install {packages}")
+
+
+def build(folder: Path, cc: str, cxx: str) -> Path:
+    """The library as setup.py makes it with these compilers, which must not warn of anything."""
+    kept = {name: value for name, value in os.environ.items() if not re.fullmatch("CC|CXX|.*FLAGS", name)}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(folder), "--build-temp"]
+    command.append(str(folder / "work"))
+    flags = {"CC": cc, "CXX": cxx, "CFLAGS": "-Werror", "CXXFLAGS": "-Werror"}
+    built = subprocess.run(command, cwd=ROOT, env=kept | flags, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (library,) = (folder / "mcuformer").iterdir()
+    return library
+
+
+def driver(folder: Path, cc: str, *libraries: str) -> Path:
+    """drive_library.c as a program."""
+    program = folder / "drive_library.exe"
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{sources.core_folder()}"]
+    subprocess.run([cc, *flags, Path(__file__).with_name("drive_library.c"), "-o", program, *libraries], check=True)
+    return program
+
+
+def driven(command: list, **env: str) -> str:
+    """What the driver prints of a library: on stdout what must be the same everywhere."""
+    done = subprocess.run(
+        list(map(str, command)), env=os.environ | env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@functools.cache
+def _expected(folder: Path) -> str:
+    folder.mkdir()
+    return driven([driver(folder, "cc", "-ldl"), kernel_library.LIBRARY])
+
+
+@pytest.fixture
+def expected(tmp_path_factory) -> str:
+    """What the library of this machine gives; tests/core compares its kernels with the references."""
+    return _expected(tmp_path_factory.getbasetemp() / "native-driver")
+
+
+def test_the_driver_knows_an_answer(expected):
+    lines = dict(line.split(":") for line in expected.splitlines() if ":" in line)
+    assert lines["mean 0"] == " 15 0"
+    assert lines["placement 112"] == " 0 0 64"
+    getters = (
+        kernel_library.stem_conv_scratch_bytes(24),
+        kernel_library.int_attention_scratch_bytes(49, 32),
+        kernel_library.in_place_fc_scratch_bytes(96, 1024, 8),
+        kernel_library.streamed_mlp_scratch_bytes(4, (96, 384)),
+        kernel_library.decomposed_patch_embed_scratch_bytes(96, 3, 16, 96),
+        kernel_library.streamed_attention_scratch_bytes(36, 4, 96, 3, 3, 1, 32),
+    )
+    assert expected.splitlines()[0] == f"scratch {' '.join(map(str, getters))}"
+    for name in ("gelu", "layer_norm", "fc", "attention"):  # done, and not of one value
+        assert len(set(lines[f"{name} 0"].split())) > 20
+
+
+@pytest.mark.parametrize("cc, cxx", [("cc", "c++"), pytest.param("clang", "clang++", marks=needs("clang", "clang++"))])
+def test_the_whole_library_builds_without_a_warning(tmp_path, cc, cxx, expected):
+    library = build(tmp_path, cc, cxx)
+    assert driven([driver(tmp_path, cc, "-ldl"), library]) == expected
+
+
+@needs("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "qemu-aarch64-static")
+def test_aarch64_linux_in_qemu(tmp_path, expected):
+    library = build(tmp_path, "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")
+    program = driver(tmp_path, "aarch64-linux-gnu-gcc", "-ldl")
+    assert driven(["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu", program, library]) == expected
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory) -> tuple[Path, Path]:
+    """Driver and library."""
+    folder = tmp_path_factory.mktemp("windows")
+    library = build(folder, "x86_64-w64-mingw32-gcc", "x86_64-w64-mingw32-g++")
+    return driver(folder, "x86_64-w64-mingw32-gcc"), library
+
+
+@needs("x86_64-w64-mingw32-gcc", "x86_64-w64-mingw32-g++")
+def test_windows_library_needs_no_other_dll(windows):
+    _, library = windows
+    assert library.name == "libmcuformer_host.dll"
+    asked = subprocess.run(["x86_64-w64-mingw32-objdump", "-p", library], capture_output=True, text=True, check=True)
+    assert set(re.findall(r"DLL Name: (\S+)", asked.stdout)) == {"KERNEL32.dll", "msvcrt.dll"}
+
+
+@needs("x86_64-w64-mingw32-gcc", "x86_64-w64-mingw32-g++", "wine")
+def test_windows_in_wine(windows, tmp_path, expected):
+    program, library = windows
+    env = {"WINEPREFIX": str(tmp_path / "prefix"), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
+    try:
+        hello = subprocess.run(
+            ["wine", "cmd", "/c", "echo", "hello"], env=os.environ | env, capture_output=True, timeout=TIMEOUT_SECONDS
+        )
+        if b"hello" not in hello.stdout:
+            pytest.skip("wine does not run here: compiled only")
+        # Its own names for the files: drive Z is the root.
+        assert driven(["wine", program, f"Z:{library}"], **env).replace("\r", "") == expected
+    finally:
+        subprocess.run(["wineserver", "-k"], env=os.environ | env, capture_output=True)
+
+
+# All that the library takes from headers which come with the system; Apple's are on Apple's machines alone.
+APPLE_HEADERS = {
+    "string.h": "#include <stddef.h>\nvoid *memcpy(void *, const void *, size_t), *memset(void *, int, size_t);\n"
+    "void *memmove(void *, const void *, size_t);\n",
+    "cstdint": "#include <stdint.h>\n",
+    "cstddef": "#include <stddef.h>\n",
+    "cstdarg": "#include <stdarg.h>\n",
+    "cstdio": "#include <stdarg.h>\n#include <stddef.h>\n"
+    'extern "C" int vsnprintf(char*, size_t, const char*, va_list);\n',
+    "cstdlib": '#include <stddef.h>\nextern "C" void* calloc(size_t, size_t);\nextern "C" void free(void*);\n',
+}
+
+
+@needs("clang", "clang++")
+@pytest.mark.parametrize("target", ["arm64-apple-macos11", "x86_64-apple-macos10.15"])
+def test_macos_compiles(target, tmp_path):
+    """Every source of the library, to Mach-O objects. Nothing is linked: that takes Apple's libraries."""
+    for name, text in APPLE_HEADERS.items():
+        (tmp_path / name).write_text(text)
+    kernels = sources.kernels_folder()
+    common = [f"--target={target}", "-ffreestanding", "-nostdinc++", "-isystem", tmp_path, "-O3", "-fPIC", "-Wall"]
+    common += ["-Wextra", "-Werror", "-fvisibility=hidden", f"-I{kernels}", f"-I{kernels / 'core'}", "-c"]
+    cxx = ["clang++", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-DMCUF_HOST_PLUGIN"]
+    for language, variable in ((["clang", "-std=c99"], "MCUF_CORE_SRCS"), (cxx, "MCUF_HOST_CORE_SRCS")):
+        for name in sources.listed(variable):
+            built = tmp_path / "object.o"
+            subprocess.run([*language, *common, kernels / name, "-o", built], check=True)
+            assert built.read_bytes()[:4] == b"\xcf\xfa\xed\xfe"  # 64-bit Mach-O
+
+
+@pytest.mark.parametrize(
+    ("suffix", "platforms"),
+    [
+        (".so", ("linux", "x86_64-linux-gnu", "x86_64-pc-linux-gnu", "aarch64-linux-gnu", "x86_64-unknown-freebsd14")),
+        (".dll", ("win32", "x86_64-w64-mingw32", "x86_64-w64-windows-gnu", "x86_64-pc-windows-msvc", "amd64-win32")),
+        (".dylib", ("darwin", "arm64-apple-darwin23.1.0", "x86_64-apple-macos10.15")),
+    ],
+)
+def test_library_is_looked_for_under_the_name_that_setup_gives_it(suffix, platforms):
+    assert [native.library_suffix(platform) for platform in platforms] == [suffix] * len(platforms)
+    code = f"import ctypes, pathlib, sys; sys.platform = {platforms[0]!r}; from mcuformer import kernel_library"
+    env = {name: value for name, value in os.environ.items() if name != "MCUFORMER_HOST_LIBRARY"}
+    found = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(kernel_library.LIBRARY.name)"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout == f"libmcuformer_host{suffix}\n", found.stderr
+
+
+def test_tflite_micro_is_required_where_it_has_a_build():
+    requirements = pytest.importorskip("packaging.requirements")
+    (line,) = re.findall(r"^    (tflite-micro.*)$", (ROOT / "setup.cfg").read_text(), flags=re.MULTILINE)
+    marker = requirements.Requirement(line).marker
+    machines = [
+        ("linux", "x86_64"),
+        ("linux", "aarch64"),
+        ("darwin", "arm64"),
+        ("darwin", "x86_64"),
+        ("win32", "AMD64"),
+    ]
+    wanted = [marker.evaluate({"sys_platform": system, "platform_machine": machine}) for system, machine in machines]
+    assert wanted == [True, False, False, False, False]
+
+
+HIDE = """
+import importlib.abc, sys
+class Hide(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tflite_micro":
+            raise ImportError("No module named 'tflite_micro'")
+sys.meta_path.insert(0, Hide())
+"""
+USE = """
+import sys
+from pathlib import Path
+import numpy as np
+import mcuformer
+from mcuformer import Interpreter, SubnetConfig, convert, kernel_library, nas
+from mcuformer.converter import tflite_file
+from mcuformer.converter.export import c_model
+from mcuformer.errors import ToolchainError
+assert not kernel_library.has_ops()
+config = SubnetConfig(image_size=16, in_channels=1, patch_size=4, embed_dim=24, depth=1, num_heads=2, head_dim=10,
+                      num_classes=5)
+images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
+model = convert(nas.build_subnet(config), calibration=images)
+model.save("model.tflite")
+stored = tflite_file.read(open("model.tflite", "rb").read())
+assert tflite_file.same(model.graph, stored.graph) is None
+assert np.array_equal(stored.graph.reference(images), model.reference(images))
+assert len(np.unique(model.reference(images))) > 5 and model.plan.arena_bytes > 0
+assert c_model.export(stored.graph, model.class_names, Path("exported")).arena_bytes > 0
+for refused in (lambda: Interpreter("model.tflite"), kernel_library.registerer):
+    try:
+        refused()
+    except ToolchainError as error:
+        assert "\\n" not in str(error) and "tflite-micro" in str(error) and 'engine="c"' in str(error), error
+    else:
+        sys.exit("the interpreter runs without its wheel")
+"""
+
+
+@pytest.fixture(scope="module")
+def without_wheel(tmp_path_factory):
+    """Runs Python without tflite-micro, with a library that was built for a machine without it; gives the process."""
+    folder = tmp_path_factory.mktemp("without_wheel")
+    environment = compilers(folder, "x86_64-unknown-hurd")
+    library = build(folder / "built", environment["CC"], environment["CXX"])
+    env = os.environ | {"MCUFORMER_HOST_LIBRARY": str(library), "PYTHONPATH": str(ROOT)}
+
+    def run(code: str, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", HIDE + code, *arguments]
+        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+
+    return run
+
+
+def test_everything_but_the_interpreter_works_without_tflite_micro(without_wheel):
+    done = without_wheel(USE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = "import sys; sys.argv[0] = 'mcuformer'; from mcuformer.cli import main; main()"
+    done = without_wheel(command, "inspect", "model.tflite")
+    assert done.returncode == 0 and "StreamedAttention" in done.stdout, done.stdout + done.stderr
+    done = without_wheel(command, "run", "model.tflite", "--limit", "2")
+    assert done.returncode == 2 and 'engine="c"' in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_the_page_names_is_there():
+    """Every test that docs/platforms.md shows a claim with."""
+    shown = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", (ROOT / "docs" / "platforms.md").read_text())
+    assert len(shown) >= 5
+    for path, name in shown:
+        assert not name or re.search(rf"^def {name}\b", (ROOT / path).read_text(), flags=re.MULTILINE), name

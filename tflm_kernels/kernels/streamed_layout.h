@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the params blob of each Streamed op holds, in order: the int32 scalars of its first section, and its sections
+// (see params_blob.h). The converter writes the same lists; tests/kernels/test_streamed_layout.py compares them, so
+// keep to one name a line. Packed weights lie as core/mcuf_packing.h says. Staged weights are empty here: they lie one
+// behind the other in the weights file, from weights_offset, each at a multiple of 16 bytes.
+#ifndef MCUF_KERNELS_STREAMED_LAYOUT_H_
+#define MCUF_KERNELS_STREAMED_LAYOUT_H_
+
+namespace mcuformer {
+namespace streamed_attention {
+
+enum Scalar {
+  kBlock,
+  kKvHeads,
+  kKvHeadsAtOnce,
+  kHeadDim,
+  kZeroPoint,      // of the attention's output
+  kNormZeroPoint,  // of the stream
+  kEpsilonLow,     // words of the int64 epsilon of the layer normalisation
+  kEpsilonHigh,
+  kQkvZeroPoint,
+  kProjZeroPoint,
+  kTileBytes,      // of staged weights; 0: the weights are in their sections
+  kWeightsOffset,  // of staged weights, in the weights file
+  kPacking,        // of all weights, MCUF_PACKING_*
+  kScalarCount
+};
+
+enum Section {
+  kScalars,         // int32 [kScalarCount]
+  kGamma,           // int16 [d]
+  kBeta,            // int32 [d]
+  kFactor,          // uint8 [d], or empty
+  kHeadParams,      // int32 [heads, MCUF_ATTENTION_HEAD_PARAMS]
+  kResidualScale,   // int16 [d]
+  kQkvWeights,      // int8 [(heads + 2 * kv_heads) * head_dim, d] as packed
+  kQkvBias,         // int32 [(heads + 2 * kv_heads) * head_dim]
+  kQkvMultiplier,   // int32, as many
+  kProjWeights,     // int8 [d, heads * head_dim] as packed
+  kProjBias,        // int32 [d]
+  kProjMultiplier,  // int32 [d]
+  kSectionCount
+};
+
+}  // namespace streamed_attention
+
+namespace streamed_mlp {
+
+enum Scalar {
+  kBlock,
+  kNormZeroPoint,  // of the stream
+  kEpsilonLow,     // words of the int64 epsilon of the layer normalisation
+  kEpsilonHigh,
+  kGeluLayer,      // the fully connected layer with the GELU, -1: none
+  kTileBytes,      // of staged weights; 0: the weights are in their sections
+  kWeightsOffset,  // of staged weights, in the weights file
+  kPacking,        // of all weights, MCUF_PACKING_*
+  kFc0ZeroPoint,   // then those of the other layers; their number says how many layers there are
+};
+
+enum Section {
+  kScalars,        // int32 [kFc0ZeroPoint + layers]
+  kGamma,          // int16 [d]
+  kBeta,           // int32 [d]
+  kFactor,         // uint8 [d], or empty
+  kGeluTable,      // int8 [MCUF_GELU_TABLE_SIZE], or empty without GELU
+  kResidualScale,  // int16 [d]
+  kFc0Weights,     // int8 [out, in] as packed
+  kFc0Bias,        // int32 [out]
+  kFc0Multiplier,  // int32 [out]
+  kFc1Weights,     // and so on
+};
+
+constexpr int kSectionsOfFc = kFc1Weights - kFc0Weights;
+
+}  // namespace streamed_mlp
+}  // namespace mcuformer
+
+#endif  // MCUF_KERNELS_STREAMED_LAYOUT_H_

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Style and static analysis of all C and C++:
+#   tools/check_c.sh            clang-format and cppcheck; fails where one finds something
+#   tools/check_c.sh --format   clang-format mends
+# A tool that is not installed is skipped, and one line says so. Both are in debian-packages.txt. Takes some seconds.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+all_c_files() {
+  find tflm_kernels firmware arduino tools tests -type f \
+    \( -name '*.c' -o -name '*.cc' -o -name '*.cpp' -o -name '*.h' -o -name '*.ino' \) -print0
+}
+
+has() {
+  command -v "$1" >/dev/null && return
+  echo "$1 is not installed: C and C++ are not checked with it (Debian's package $1)"
+  return 1
+}
+
+if [ "${1:-}" = --format ]; then
+  if has clang-format; then all_c_files | xargs -0 clang-format -i; fi
+  exit
+fi
+
+if has clang-format; then all_c_files | xargs -0 clang-format --dry-run -Werror; fi
+
+if has cppcheck; then
+  # The linker's symbols, which startup.c compares, are arrays of their own for cppcheck.
+  cppcheck=(cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 --inline-suppr
+            --suppress=comparePointers:firmware/startup.c -Itflm_kernels)
+  core=("${cppcheck[@]}" --language=c --std=c99 tflm_kernels/core)
+  glue=("${cppcheck[@]}" --std=c++11 tflm_kernels/*.cc tflm_kernels/kernels)
+  arm=(-D__GNUC__=12 -D__ARM_ARCH_PROFILE=77 -D__thumb2__=1 -D__ARM_FEATURE_DSP=1)  # see core/mcuf_target.h
+  "${core[@]}" -DMCUF_FORCE_PORTABLE=1
+  "${core[@]}" "${arm[@]}"
+  "${core[@]}" "${arm[@]}" -D__ARM_FEATURE_MVE=1
+  "${cppcheck[@]}" --language=c --std=c99 firmware
+  "${glue[@]}" -DMCUF_HOST_PLUGIN=1 tflm_kernels/host
+  "${glue[@]}" -Itests/tflm_api/c -Itests/tflm_api/shared tools
+fi

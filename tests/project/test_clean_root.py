@@ -23,6 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 RELEASE = "bookworm"  # Debian 12
 HOME = "/root/mcuformer"  # where the project lies in the new root
 TESTS = "tests/export tests/firmware tests/arduino tests/test_cli_export.py"
+# A test that was skipped for want of what the README promises; cmake and arduino-cli it does not.
+LEFT_OUT = r"^SKIPPED.*(?:arm-none-eabi|qemu-system|: (?:cc|c\+\+|g\+\+|make) is not installed).*$"
+# One image of each class of the golden model, for the sketch's test images.
+DATA = (
+    "import numpy as np; images = np.load('tests/golden/0.1.0/values.npz')['patch.images'][[0, 1, 2, 3, 0]]; "
+    "np.savez('/tmp/data.npz', x_train=images, y_train=range(5), x_test=images, y_test=range(5))"
+)
 KEPT = re.compile(r"PIP_.*|(https?|no|ftp)_proxy", re.IGNORECASE)
 
 pytestmark = [
@@ -146,15 +153,16 @@ def test_the_readmes_lines_are_enough(root):
     printed = root.run(f"make test PYTEST_ARGS='-rs {TESTS}'", HOME)
     print(printed[printed.rindex("short test summary") :] if "short test summary" in printed else printed[-400:])
     assert re.search(r"\d+ passed", printed) and not re.search(r"\d+ (failed|error)", printed)
-    needed = re.findall(r"^SKIPPED.*(?:arm-none-eabi|qemu-system|\bgcc\b|g\+\+|make\b).*$", printed, flags=re.MULTILINE)
-    assert not needed, "the README's lines leave these out:\n" + "\n".join(needed)
+    left_out = re.findall(LEFT_OUT, printed, flags=re.MULTILINE)
+    assert not left_out, "for want of what the README's lines do not install:\n" + "\n".join(left_out)
 
 
 def test_a_model_is_exported_every_way(root):
     """The command that ended with `cstddef: No such file or directory` where the C++ headers were missing."""
     model = "tests/golden/0.1.0/packed.tflite"
-    for kind in ("c", "tflm", "arduino"):
-        root.run(f".venv/bin/mcuformer export {model} --to {kind} -o /tmp/{kind}", HOME)
-    printed = root.run(f".venv/bin/mcuformer run {model} --board nano33ble", HOME)
+    root.run(f'.venv/bin/python -c "{DATA}"', HOME)
+    for kind, more in (("c", ""), ("tflm", ""), ("arduino", " --data /tmp/data.npz")):
+        root.run(f".venv/bin/mcuformer export {model} --to {kind} -o /tmp/{kind}{more}", HOME)
+    printed = root.run(f".venv/bin/mcuformer run {model} --data /tmp/data.npz --board nano33ble", HOME)
     print(printed)
     assert "instructions" in printed

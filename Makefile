@@ -8,7 +8,8 @@
 # make tflm-check TFLM_DIR=tree TFLM_LIB=library  exported models in a TFLM that you built with its own Makefile
 #              (TFLM_FLAGS: more compiler flags; MODEL: a .tflite of yours)
 # make lint    check style, and C with cppcheck  make format   mend style
-# make bench   all benchmarks (installs tensorflow too)
+# make docs    the documentation as a site, in build/site
+# make bench   all benchmarks (installs tensorflow and other runtimes too)
 # make clean   remove what was built, and .venv
 # Each makes .venv where there is none. PYTHON=python3.12 chooses the interpreter it is made with.
 
@@ -22,7 +23,7 @@ LIBRARY := $(or $(wildcard mcuformer/libmcuformer_host.dylib),mcuformer/libmcufo
 NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
 PROJECT_FILES := setup.cfg setup.py mcuformer/native.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow test-arm test-sanitize tflm-check lint format bench clean FORCE
+.PHONY: demo test test-slow test-arm test-sanitize tflm-check lint format docs bench clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -64,6 +65,10 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	@tools/check_c.sh --format
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "built build/site: open build/site/index.html, or serve it with python -m http.server -d build/site"
+
 bench: $(VENV)/.installed-bench
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/run_all.py
 
@@ -79,6 +84,10 @@ $(BIN)/pip:
 # gone.
 $(VENV)/.installed: $(PROJECT_FILES) $(NATIVE_SOURCES) $(if $(wildcard $(LIBRARY)),,FORCE) | $(BIN)/pip
 	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP_INSTALL) -e '.[dev,docs]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

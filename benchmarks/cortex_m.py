@@ -201,13 +201,13 @@ def run_app(text: str, machine, folder: Path, objects, include=(), libraries=())
     folder.mkdir(parents=True)
     (folder / "app.c").write_text(text)
     compiled = firmware.compile_objects(
-        [folder / "app.c"], machine, folder, [sources.core_folder(), *include], firmware.C_FLAGS
+        [folder / "app.c"], machine.core, folder, [sources.core_folder(), *include], firmware.C_FLAGS
     )
-    image = firmware.link(
+    program = firmware.link(
         [*compiled, *objects, *libraries], machine, folder / "app.elf", machine.most_ram_bytes,
         machine.most_flash_bytes, 8192,
     )  # fmt: skip
-    run = firmware.run(image)
+    run = firmware.run(program)
     if run.status:
         raise RuntimeError(f"an app on {machine.name} ended with status {run.status}: {run.text}")
     return [int(line) for line in run.text.split()]
@@ -216,7 +216,7 @@ def run_app(text: str, machine, folder: Path, objects, include=(), libraries=())
 def measure(name: str, folder: Path) -> list[dict]:
     """All rows on one machine."""
     machine = MACHINES[name]
-    objects = firmware_model.core_objects(machine, folder / "core")
+    objects = firmware_model.kernel_objects(machine, folder / "kernels")
     wanted = [row for row in rows() if name in row.machines]
     softmax = {n: run_app(softmax_app(n), machine, folder / f"softmax{n}", objects) for n in (49, 196)}
     results = []
@@ -256,14 +256,14 @@ def network_a(folder: Path) -> dict:
         raise AssertionError("network A: the logits on the Cortex-M4 differ")
     return {
         "instructions": run.instructions, "macs": config.macs, "per_mac": run.instructions / config.macs,
-        "stack": run.stack_bytes, "flash": built.image.flash_bytes, "ram": built.image.static_bytes,
+        "stack": run.stack_bytes, "flash": built.program.flash_bytes, "ram": built.program.static_bytes,
     }  # fmt: skip
 
 
 def code_bytes(folder: Path) -> int:
     """Code and constants of all kernels on a Cortex-M4."""
     objects = firmware.compile_objects(
-        sources.core_sources(), MACHINES[M4], folder, [sources.core_folder()], firmware_model.MODEL_FLAGS
+        sources.core_sources(), MACHINES[M4].core, folder, [sources.core_folder()], firmware_model.MODEL_FLAGS
     )
     return sum(
         size
@@ -303,7 +303,7 @@ def main() -> int:
         columns.append("CMSIS-NN in this run")
     cells, requirements = [], []
     for row in results:
-        core = MACHINES[row["machine"]].core.upper()
+        core = MACHINES[row["machine"]].core.key.upper()
         most = None if row["most"] is None else f"{row['most']:.2f}"
         exact = "-" if row["exact"] is None else "yes" if row["exact"] else "NO"
         here = measured.get((row["machine"], row["shape"]))

@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 TITLES = {
     "networks": "Networks A, B, C against stock tools",
+    "host_speed": "The host, beside other runtimes",
     "memory": "The arena of every schedule",
     "feasibility": "The quick answer against the full plan",
     "op_error": "Errors of single ops",
@@ -38,7 +39,7 @@ TITLES = {
     "cortex_m": "Instructions on simulated Cortex-M",
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
-PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu")
+PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu", "ai-edge-litert", "onnxruntime")
 LAST_LINES = 5  # of the error output of a benchmark that failed
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the memory plans of stock tools, of schedule overwrite and of schedule streamed, side by side, to one scale.
+"""Draws the memory plans of stock tools and of each schedule, side by side, to one scale.
 
     python benchmarks/schedules_picture.py docs/schedules_A.png        # needs the bench extra (tensorflow)
 
@@ -20,6 +20,11 @@ from mcuformer.converter.memory.plan import Buffer, Problem, Solution, place_scr
 from mcuformer.nas import build_subnet
 from mcuformer.plots import plot_plans
 
+SCHEDULES = {
+    "overwrite": {"schedule": "overwrite"},
+    "streamed": {"schedule": "streamed"},
+    "streamed, image in strips": {"schedule": "streamed", "strips": True},
+}
 SIZES = {schema.TensorType.INT8: 1, schema.TensorType.INT32: 4, schema.TensorType.FLOAT32: 4}
 
 
@@ -55,9 +60,9 @@ def main() -> int:
     content = stock_network.convert(network, stock_network.random_weights(network, 0), "lean_per_tensor", images)
     plans = [("stock tools", *stock_plan(content))]
     net = build_subnet(SubnetConfig(**{name: getattr(network, name) for name in network.__dataclass_fields__}))
-    for schedule in ("overwrite", "streamed"):
-        plan = convert(net, images, schedule=schedule).plan
-        plans.append((schedule, plan.problem, plan.solution))
+    for name, options in SCHEDULES.items():
+        plan = convert(net, images, **options).plan
+        plans.append((name, plan.problem, plan.solution))
     plot_plans([(f"{name}: head {s.head_bytes:,} bytes", p, s) for name, p, s in plans], arguments.path)
     print(f"wrote {arguments.path}: " + ", ".join(f"{name} {s.head_bytes:,}" for name, _, s in plans))
     return 0

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mcuformer.cores import KB, Core, get_core
 from mcuformer.errors import ConfigError
 
-KB = 1024
 MB = 1024 * KB
 
 
@@ -21,13 +21,14 @@ MB = 1024 * KB
 class Board:
     """One board: its memory, and how much of it the firmware keeps.
 
-    sram_bytes and flash_bytes are the chip's own memory that a model can use; flash_bytes is None where the
-    board has no flash of its own (a simulator). clock_mhz is None where a clock means nothing.
+    core is a Core, or the name of one in mcuformer/cores.py. sram_bytes and flash_bytes are the chip's own memory that
+    a model can use; flash_bytes is None where the board has no flash of its own (a simulator). clock_mhz is None where
+    a clock means nothing. ConfigError for a core that is not known, or a reserve outside the memory.
     """
 
     name: str
     mcu: str
-    core: str
+    core: Core
     clock_mhz: int | None
     sram_bytes: int
     flash_bytes: int | None
@@ -36,14 +37,11 @@ class Board:
     note: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.core, str):
+            object.__setattr__(self, "core", get_core(self.core))
         _check_reserve(self.name, "SRAM", self.reserved_sram_bytes, self.sram_bytes)
         if self.flash_bytes is not None:
             _check_reserve(self.name, "flash", self.reserved_flash_bytes, self.flash_bytes)
-
-    @property
-    def short_core(self) -> str:
-        """ "m4", "m7" or "m55": the core as the instruction model and the firmware machines name it."""
-        return self.core.removeprefix("Cortex-").removesuffix("F").lower()
 
     @property
     def sram_budget(self) -> int:
@@ -68,7 +66,7 @@ _ALL = (
     Board(
         name="nano33ble",
         mcu="nRF52840",
-        core="Cortex-M4F",
+        core=get_core("Cortex-M4F"),
         clock_mhz=64,
         sram_bytes=256 * KB,
         flash_bytes=1 * MB,
@@ -82,7 +80,7 @@ _ALL = (
     Board(
         name="portenta-h7",
         mcu="STM32H747",
-        core="Cortex-M7",
+        core=get_core("Cortex-M7"),
         clock_mhz=480,
         sram_bytes=512 * KB,
         flash_bytes=2 * MB,
@@ -97,7 +95,7 @@ _ALL = (
     Board(
         name="stm32f427",
         mcu="STM32F427",
-        core="Cortex-M4F",
+        core=get_core("Cortex-M4F"),
         clock_mhz=180,
         sram_bytes=256 * KB,
         flash_bytes=1 * MB,
@@ -111,7 +109,7 @@ _ALL = (
     Board(
         name="stm32f746",
         mcu="STM32F746",
-        core="Cortex-M7",
+        core=get_core("Cortex-M7"),
         clock_mhz=216,
         sram_bytes=320 * KB,
         flash_bytes=1 * MB,
@@ -124,7 +122,7 @@ _ALL = (
     Board(
         name="stm32h743",
         mcu="STM32H743",
-        core="Cortex-M7",
+        core=get_core("Cortex-M7"),
         clock_mhz=480,
         sram_bytes=512 * KB,
         flash_bytes=2 * MB,
@@ -136,7 +134,7 @@ _ALL = (
     Board(
         name="corstone300",
         mcu="simulated",
-        core="Cortex-M55",
+        core=get_core("Cortex-M55"),
         clock_mhz=None,
         sram_bytes=4 * MB,
         flash_bytes=None,

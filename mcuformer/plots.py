@@ -10,7 +10,7 @@ from mcuformer.converter.memory.plan import Problem, Solution
 from mcuformer.files import write_whole
 
 STREAM, BRANCH, IMAGE, SCRATCH = "#3b6ea5", "#e0a030", "#7a9e5f", "#bbbbbb"
-HEIGHT = 6.0  # of the picture, inches
+HEIGHT, PANEL_HEIGHT = 6.0, 4.3  # of the picture and, at least, of a panel in it, inches
 LETTER_WIDTH, LETTER_HEIGHT = 0.075, 0.14  # of a label, inches
 
 
@@ -29,7 +29,7 @@ def plot_plans(plans: list[tuple[str, Problem, Solution]], path: str | os.PathLi
     from matplotlib import pyplot as plt
     from matplotlib.patches import Patch
 
-    inches = [min(18.0, 6 + _steps(problem) * 0.3) if len(plans) == 1 else 8.0 for _, problem, _ in plans]
+    inches = [min(18.0, 6 + _steps(problem) * 0.3) if len(plans) == 1 else 4.5 for _, problem, _ in plans]
     figure, panels = plt.subplots(
         1, len(plans), figsize=(sum(inches), HEIGHT), layout="constrained", sharey=True, squeeze=False
     )
@@ -38,16 +38,19 @@ def plot_plans(plans: list[tuple[str, Problem, Solution]], path: str | os.PathLi
         _draw(axes, problem, solution, top, width)
         axes.set_title(title)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-        axes.set_xlabel("op (order of execution; 0 is the filled input)")
+        axes.set_xlabel("op (in order of execution; 0 is the filled input)")
     panels[0][0].set_ylim(0, top * 1.1)
     panels[0][0].set_ylabel("address in the arena, bytes")
     panels[0][0].yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
     legend = {"image": IMAGE, "residual stream": STREAM, "inside a layer": BRANCH}
     handles = [Patch(color=colour, label=label) for label, colour in legend.items()]
     handles.append(Patch(facecolor=SCRATCH, hatch="///", edgecolor="white", label="scratch"))
-    panels[0][-1].legend(handles=handles, loc="upper right", ncols=4, fontsize=8)
+    if len(plans) == 1:
+        panels[0][0].legend(handles=handles, loc="upper right", ncols=4, fontsize=8)
+    else:
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
     try:
-        write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130 if len(plans) == 1 else 80))
+        write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130 if len(plans) == 1 else 100))
     finally:
         plt.close(figure)
 
@@ -67,7 +70,7 @@ def _draw(axes, problem: Problem, solution: Solution, top: int, inches: float) -
         width = max(last - buffer.first, 0.5)
         axes.bar(buffer.first, buffer.size, width, offset, align="edge", color=colour, edgecolor="white", linewidth=0.6)
         _label(axes, buffer.name.removeprefix("layers."), buffer.first + width / 2, offset + buffer.size / 2,
-               width / steps * inches, buffer.size / top * HEIGHT)  # fmt: skip
+               width / steps * inches, buffer.size / top * PANEL_HEIGHT)  # fmt: skip
     for buffer, offset in zip(problem.scratch, solution.scratch_offsets, strict=True):
         axes.bar(buffer.first, buffer.size, 1, offset, align="edge", color=SCRATCH, hatch="///", edgecolor="white")
     axes.axhline(solution.head_bytes, color="black", linewidth=0.8, linestyle="--")

@@ -12,6 +12,7 @@ from mcuformer.boards import Board
 from mcuformer.converter.estimate import feasibility, instructions
 from mcuformer.converter.estimate.model_size import model_bytes
 from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.nas.search_space import SearchSpace
 
@@ -23,11 +24,18 @@ RANDOM_TRIES = 20_000  # subnets drawn before a budget that no uniform subnet me
 
 @dataclass(frozen=True)
 class Cost:
-    """sram: bytes of the arena; flash: at most this many bytes of model; instructions: of one image. See cost_of."""
+    """sram: bytes of the arena; flash: at most this many bytes of model; instructions: of one image, None where the
+    core's are unknown. See cost_of."""
 
     sram: int
     flash: int
-    instructions: int
+    instructions: int | None
+
+    def of(self, name: str) -> int:
+        """One of NAMES; ConfigError where it is not known, since no limit can be held to then."""
+        if (value := getattr(self, name)) is None:
+            raise ConfigError(f"a budget of {name}: what this core takes is unknown; leave the {name} budget out")
+        return value
 
 
 @dataclass(frozen=True)
@@ -44,25 +52,34 @@ class Budget:
                 yield name, limit
 
     def admits(self, cost: Cost) -> bool:
-        return all(getattr(cost, name) <= limit for name, limit in self.limits())
+        return all(cost.of(name) <= limit for name, limit in self.limits())
 
 
 def cost_of(config: SubnetConfig, board: Board | None = None, strips: bool = False) -> Cost:
     """Arena on the board, or without one in the host's interpreter; the model's bytes, from above; and the predicted
-    instructions of the board's core, or without one of a Cortex-M4 (converter/estimate/instructions.py).
+    instructions of the board's core, or without one of a Cortex-M4 (converter/estimate/instructions.py); None where the
+    core has no coefficients.
 
     strips: the image comes a few rows at a time (convert(..., strips=True)).
     """
     arena = feasibility.arena_bytes if board is None else feasibility.board_arena_bytes
-    core = "m4" if board is None else board.short_core
-    return Cost(
-        arena(config, strips=strips), model_bytes(config), instructions.instructions(config, core, strips=strips)
-    )
+    core = CORES["m4"].coefficients if board is None else board.core.coefficients
+    count = None if core is None else instructions.instructions(config, core, strips=strips)
+    return Cost(arena(config, strips=strips), model_bytes(config), count)
 
 
 def board_budget(board: Board | None, sram: int | None, flash: int | None, instructions: int | None) -> Budget:
-    """What the board leaves for arena and model, each replaced where a value is given."""
+    """What the board leaves for arena and model, each replaced where a value is given.
+
+    ConfigError for a number of instructions on a core whose instructions are unknown.
+    """
     if board is not None:
+        if instructions is not None and board.core.coefficients is None:
+            known = ", ".join(core.label for core in CORES.values() if core.coefficients is not None)
+            raise ConfigError(
+                f"an instruction budget for {board.name}: the instructions of its {board.core.name} are unknown "
+                f"(known: {known}); leave it out"
+            )
         sram = board.sram_budget if sram is None else sram
         flash = board.flash_budget if flash is None else flash
     return Budget(sram, flash, instructions)
@@ -94,8 +111,8 @@ def check_reachable(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], bu
     """
     costs = {config: cost(config) for config in space.uniform(min(space.depth))}
     for name, limit in budget.limits():
-        config = min(costs, key=lambda c: getattr(costs[c], name))  # noqa: B023 (used at once)
-        if (least := getattr(costs[config], name)) > limit:
+        config = min(costs, key=lambda c: costs[c].of(name))  # noqa: B023 (used at once)
+        if (least := costs[config].of(name)) > limit:
             raise PlanError(
                 f"no subnet of the space has at most {limit:,} {NAMES[name]}: the smallest has {least:,} "
                 f"({_words(config)}); raise the {name} budget, or add smaller choices to the space"
@@ -107,10 +124,10 @@ def check_reachable(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], bu
     for _ in range(RANDOM_TRIES):
         if budget.admits(cost(config := space.sample(rng))):
             return [config]
-    least = {name: min(getattr(found, name) for found in costs.values()) for name, _ in budget.limits()}
+    smallest = {name: min(found.of(name) for found in costs.values()) for name, _ in budget.limits()}
     raise PlanError(
         "no subnet found that meets all limits at once, though each alone can be met: the smallest have "
-        + ", ".join(f"{value:,} {NAMES[name]}" for name, value in least.items())
+        + ", ".join(f"{value:,} {NAMES[name]}" for name, value in smallest.items())
         + "; raise a budget, or add smaller choices to the space"
     )
 

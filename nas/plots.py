@@ -31,9 +31,10 @@ def plot_front(result: SearchResult, path: str | os.PathLike, title: str) -> Non
         found = result.evaluated
         dots = axes.scatter(
             [f.cost.sram for f in found], [100 * f.accuracy for f in found],
-            c=[f.cost.instructions / 1e6 for f in found], s=18, cmap="viridis",
+            c=[(f.cost.instructions or 0) / 1e6 for f in found], s=18, cmap="viridis",
         )  # fmt: skip
-        figure.colorbar(dots, ax=axes, label="million instructions")
+        if any(f.cost.instructions is not None for f in found):
+            figure.colorbar(dots, ax=axes, label="million instructions")
         best_so_far, front = -1.0, []
         for f in sorted(found, key=lambda f: (f.cost.sram, -f.accuracy)):
             if f.accuracy > best_so_far:

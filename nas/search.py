@@ -253,7 +253,7 @@ def _order(found: Found) -> tuple:
 
 
 def _values(found: list[Found]) -> np.ndarray:
-    return np.array([(-f.accuracy, f.cost.sram, f.cost.instructions) for f in found], float)
+    return np.array([(-f.accuracy, f.cost.sram, f.cost.instructions or 0) for f in found], float)  # 0: unknown of all
 
 
 def _fronts(found: list[Found], count: int) -> list[np.ndarray]:

@@ -99,12 +99,12 @@ def tiny_model(tiny_net, tiny_images):
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
-    """machine -> the objects that all its images share, compiled once."""
+    """machine -> the objects that all its programs share, compiled once."""
     folder, objects = tmp_path_factory.mktemp("shared"), {}
 
     def get(machine):
         if machine.name not in objects:
-            objects[machine.name] = firmware_model.core_objects(machine, folder / machine.name)
+            objects[machine.name] = firmware_model.kernel_objects(machine, folder / machine.name)
         return objects[machine.name]
 
     return get

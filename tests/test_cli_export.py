@@ -12,6 +12,9 @@ from conftest import TINY, structured_images
 from test_cli import mcuformer, mistake
 
 from mcuformer import convert
+from mcuformer.converter import tflite_file
+from mcuformer.converter.repack import repacked
+from mcuformer.cores import CORES
 from mcuformer.simulator import firmware
 
 
@@ -49,13 +52,16 @@ def test_export_for_tflm(files):
     header = (files / "tflm" / "vit.h").read_text()
     assert f"vit_arena_size = sizeof(void*) == 4 ? {written['arena_bytes']} :" in header
     numbers = (files / "tflm" / "vit.cc").read_text().split("vit_data[] = {")[1].rstrip("};\n")
-    assert bytes(map(int, numbers.split(","))) == (files / "model.tflite").read_bytes()
+    content, model = bytes(map(int, numbers.split(","))), (files / "model.tflite").read_bytes()
+    assert content == repacked(model, tflite_file.read(model).graph, CORES["m4"])[0] != model  # the board's core
     before = sorted(path.name for path in files.iterdir())
     assert "not empty" in mistake(*arguments) and "--force" in mistake(*arguments)
     mcuformer(*arguments, "--name", "vit", "--force")
     other = ("export", files / "model.tflite", "--to", "tflm", "-o", files / "other")
     assert "board 'uno' is unknown" in mistake(*other, "--board", "uno")
-    assert "--zip: an Arduino library's" in mistake(*other, "--zip")
+    assert "--zip: an Arduino library's; leave it out with --to tflm" in mistake(*other, "--zip")
+    assert "--image caller: for --to c; leave it out with --to tflm" in mistake(*other, "--image", "caller")
+    assert "--data x: where the images of sketches come from; leave" in mistake(*other, "--data", "x")
     assert "name 'a-b'" in mistake(*other, "--name", "a-b")
     assert sorted(path.name for path in files.iterdir()) == before
 
@@ -118,7 +124,8 @@ def test_every_export_holds_the_licence_of_what_it_copies(files, tmp_path):
     text = (Path(__file__).parent.parent / "LICENSE").read_text()
     for target in ("c", "tflm", "arduino"):
         folder = tmp_path / target
-        mcuformer("export", files / "model.tflite", "--to", target, "--data", files / "data.npz", "-o", folder)
+        data = ("--data", files / "data.npz") if target == "arduino" else ()
+        mcuformer("export", files / "model.tflite", "--to", target, *data, "-o", folder)
         assert (folder / "LICENSE").read_text() == text
 
 

@@ -37,6 +37,7 @@ from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
 from mcuformer.simulator.firmware import MACHINES
 
+COUNTED = [machine for machine in MACHINES.values() if machine.core.coefficients is not None]
 FITTED, CHECKED = 160, 40  # networks
 ALLOWED = 0.05  # of a network's instructions
 MOST_MACS = 12_000_000  # of a network, to keep the simulation short
@@ -107,15 +108,15 @@ def network(seed: int, core: str) -> tuple[Graph, np.ndarray]:
 def count(seed: int, folder: Path) -> dict[str, list[int]]:
     """Instructions of every op of one network, on every core."""
     found = {}
-    for machine in MACHINES.values():
-        graph, image = network(seed, machine.core)
+    for machine in COUNTED:
+        graph, image = network(seed, machine.core.coefficients)
         names = [str(i) for i in range(graph.tensors[graph.output].shape[-1])]
         objects = sorted((folder / machine.name).rglob("*.o"))
         with tempfile.TemporaryDirectory(prefix="mcuformer-fit-") as work:
             built = firmware_model.build(
                 graph, names, machine, work, machine.most_ram_bytes, machine.most_flash_bytes, objects
             )
-            found[machine.core] = [op.instructions for op in built.run(image).ops]
+            found[machine.core.coefficients] = [op.instructions for op in built.run(image).ops]
     return found
 
 
@@ -179,8 +180,8 @@ def report(networks: list[list[OpSample]], coefficients: dict) -> tuple[float, d
 
 def count_all(seeds: list[int], jobs: int) -> dict[int, dict[str, list[int]]]:
     with tempfile.TemporaryDirectory(prefix="mcuformer-core-") as folder:
-        for machine in MACHINES.values():
-            firmware_model.core_objects(machine, Path(folder) / machine.name)
+        for machine in COUNTED:
+            firmware_model.kernel_objects(machine, Path(folder) / machine.name)
         with ProcessPoolExecutor(jobs) as pool:
             return dict(zip(seeds, pool.map(count, seeds, [Path(folder)] * len(seeds)), strict=True))
 

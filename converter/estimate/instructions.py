@@ -15,17 +15,20 @@ import operator
 from collections.abc import Iterable
 from pathlib import Path
 
+from mcuformer import cores
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import OPS
-from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
+from mcuformer.converter.ops.packed_weights import PACKINGS, ROWS
 from mcuformer.converter.ops.work import Work
 from mcuformer.converter.skeleton import Part, Schedule, per_part, skeleton
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
-CORES = ("m4", "m7", "m55")
 COEFFICIENTS = Path(__file__).with_name("instruction_coefficients.json")
-PACKING_OF = {"m4": PAIRS, "m7": PAIRS, "m55": ROWS}  # what a model converted for a board with that core has
+CORES = tuple(core.coefficients for core in cores.CORES.values() if core.coefficients is not None)
+PACKING_OF = {  # what a model converted for a board with that core has
+    core.coefficients: PACKINGS[core.packing] for core in cores.CORES.values() if core.coefficients is not None
+}
 
 KERNELS = {kernel: counts for module in OPS.values() for kernel, counts in module.KERNELS.items()}
 """What is counted of every kernel, see mcuformer.converter.ops.work."""

@@ -47,7 +47,7 @@ def _less_ram(graph: Graph, board: Board) -> str:
     smaller = f"search with a smaller budget (`mcuformer search --sram {board.sram_budget}B`), or take fewer tokens"
     if not sizes:
         return smaller
-    best = min(sizes, key=sizes.get)
+    best = min(sizes, key=lambda options: sizes[options])
     return f"converted with {best} it still takes {sizes[best]:,} bytes; {smaller}"
 
 

@@ -12,13 +12,17 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from mcuformer.boards import Board
 from mcuformer.converter.export import c_project, c_sources, c_text
+from mcuformer.converter.export.board_fit import check_board
 from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.export.c_sources import Network
 from mcuformer.converter.export.folder import check_name, core_files, licence_file, write_folder
+from mcuformer.converter.export.registry import Result, Source
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory import plan as memory_plan
 from mcuformer.converter.memory.arena import problem_of
@@ -66,7 +70,7 @@ def export(
     ConfigError where the folder is not empty and not force.
     """
     generated = generate(graph, class_names, name, image)
-    files = {**generated.sources, **core_files()}
+    files: dict[str, str | bytes] = {**generated.sources, **core_files()}
     compiled = [*generated.c_files, *(path for path in files if path.startswith("core/") and not path.endswith(".h"))]
     files["Makefile"] = c_project.makefile(name, compiled)
     files["CMakeLists.txt"] = c_project.cmake(name, compiled)
@@ -76,6 +80,23 @@ def export(
         files[f"{name}.weights"] = weights_content(graph)
     write_folder(folder, files, force)
     return generated
+
+
+def to_folder(source: Source, folder: Path, force: bool, name: str, image: str, board: Board | None) -> Result:
+    """The export of `mcuformer export --to c`."""
+    if board is not None:
+        model = generate(source.graph, source.class_names, name, image)
+        check_board(source.graph, board, model.arena_bytes, model.constant_bytes)
+    model = export(source.graph, source.class_names, folder, name, image, force)
+    place = "image in it" if model.image_bytes else "image elsewhere"
+    lines = (
+        f"arena {model.arena_bytes:,} bytes ({place}), constants {model.constant_bytes:,} bytes",
+        f"wrote {folder}: {name}.h says how to call it; `make -C {folder}` builds an example",
+    )
+    values = {
+        "arena_bytes": model.arena_bytes, "image_bytes": model.image_bytes, "constant_bytes": model.constant_bytes,
+    }  # fmt: skip
+    return Result(folder, lines, values)
 
 
 def generate(graph: Graph, class_names: Sequence[str], name: str = "model", image: str = "arena") -> CModel:
@@ -130,7 +151,7 @@ class _Plan:
         problem, tensors = problem_of(graph)
         outside = {graph.output} if keep_image else {graph.output, *graph.inputs}
         kept = [i for i, tensor in enumerate(tensors) if tensor not in outside]
-        place = {old: new for new, old in enumerate(kept)}
+        place: dict[int | None, int] = {old: new for new, old in enumerate(kept)}
         buffers = tuple(
             dataclasses.replace(problem.buffers[i], overwrites=place.get(problem.buffers[i].overwrites)) for i in kept
         )

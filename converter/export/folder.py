@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from mcuformer import sources
@@ -24,7 +25,7 @@ def check_folder(folder: Path, force: bool) -> None:
         )
 
 
-def write_folder(folder: str | os.PathLike, files: dict[str, str | bytes], force: bool = False) -> Path:
+def write_folder(folder: str | os.PathLike, files: Mapping[str, str | bytes], force: bool = False) -> Path:
     """Writes files, by their path in the folder. A new folder appears whole or not at all; with force, files of the
     same names are replaced one by one and others stay."""
     folder = Path(folder)
@@ -58,7 +59,7 @@ def licence_file() -> dict[str, str]:
 
 
 def core_files() -> dict[str, str]:
-    """Sources and headers of the int8 core, by their path in an export: core/..."""
+    """Sources and headers of the int8 C library, by their path in an export: core/..."""
     root = sources.kernels_folder()
     paths = [*sources.core_sources(), *sorted(sources.core_folder().glob("*.h"))]
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}

@@ -32,8 +32,8 @@ KERNELS = {
 STEPS_PER_NAT = 64
 K_FLOOR = -127  # packed kernels cannot hold -128, so none reads it
 MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT = -8, 12
-# A multiplier holds scales below 0.5. Scales of q and k are limited to MAX_STEP. Shifts begin at MAX_SHIFTED_STEP, which is
-# a little larger: rounding on the way cannot ask for a shift too many.
+# A multiplier holds scales below 0.5. Scales of q and k are limited to MAX_STEP, a little less than where shifts begin:
+# rounding on the way cannot ask for a shift too many.
 MAX_STEP, MAX_SHIFTED_STEP = 0.499, 0.4999
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 ROWS, PAIRS = 0, 1
+PACKINGS = {"rows": ROWS, "pairs": PAIRS}
 
 
 def row_bytes_and_rows(in_features: int, out_features: int, packing: int) -> tuple[int, int]:

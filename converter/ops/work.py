@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
+from mcuformer.converter.ops.packed_weights import PACKINGS
 
-PACKING_NAMES = {ROWS: "rows", PAIRS: "pairs"}  # as in the names of kernels
+PACKING_NAMES = {packing: name for name, packing in PACKINGS.items()}  # as in the names of kernels
 BLOCK_SIZES = (4, 2, 1)  # tokens that a kernel takes at once
 
 

@@ -9,15 +9,13 @@ import numpy as np
 
 from mcuformer.boards import Board
 from mcuformer.converter.graph import Graph, Op
-from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, least_tile, pack, row_bytes_and_rows, unpack
+from mcuformer.converter.ops.packed_weights import PACKINGS, ROWS, least_tile, pack, row_bytes_and_rows, unpack
 from mcuformer.converter.passes.staging import restaged
-
-PACKINGS = {"rows": ROWS, "pairs": PAIRS}
 
 
 def packing_of(board: Board | None) -> int:
-    """What a board's core likes best: pairs on Cortex-M4 and M7, else rows."""
-    return PAIRS if board is not None and board.core.startswith(("Cortex-M4", "Cortex-M7")) else ROWS
+    """What a board's core likes best (mcuformer/cores.py); rows without a board."""
+    return ROWS if board is None else PACKINGS[board.core.packing]
 
 
 def packed(graph: Graph, packing: int) -> Graph:
@@ -46,8 +44,10 @@ def _repack(result: Graph, graph: Graph, op: Op, packing: int) -> None:
         rows = unpack(tensor.data, outputs, op.options.packing)
         if rows.ndim == 4:  # taps of a convolution
             rows = rows.reshape(outputs, -1)
-        rows = np.ascontiguousarray(rows[..., :inputs])
+        rows = np.ascontiguousarray(rows[..., :inputs], np.int8)
         data = pack(rows, packing)
+        if op.kind == "StemConv" and packing == ROWS:
+            data = data.reshape(outputs, 3, 3, -1)
         result.tensors[index] = dataclasses.replace(tensor, data=data, shape=data.shape)
 
 

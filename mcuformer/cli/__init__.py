@@ -55,13 +55,14 @@ def boards(json_file: JsonOption = None) -> None:
     for board in BOARDS.values():
         flash = "-" if board.flash_bytes is None else f"{board.flash_bytes:,}"
         budget = "-" if board.flash_budget is None else f"{board.flash_budget:,}"
+        core = board.core.name
         clock = "" if board.clock_mhz is None else f" {board.clock_mhz} MHz"
         table.add_row(
-            board.name, board.mcu, board.core + clock, f"{board.sram_bytes:,}", f"{board.sram_budget:,}", flash, budget
+            board.name, board.mcu, core + clock, f"{board.sram_bytes:,}", f"{board.sram_budget:,}", flash, budget
         )
         rows.append(
             {
-                "name": board.name, "mcu": board.mcu, "core": board.core, "sram_bytes": board.sram_bytes,
+                "name": board.name, "mcu": board.mcu, "core": core, "sram_bytes": board.sram_bytes,
                 "sram_budget": board.sram_budget, "flash_bytes": board.flash_bytes, "flash_budget": board.flash_budget,
             }
         )  # fmt: skip
@@ -233,7 +234,7 @@ def inspect(
     from mcuformer.converter.tflite_file import read
 
     check_outputs(plot, json_file)
-    core = None if board is None else get_board(board).short_core
+    core = None if board is None else get_board(board).core
     content = read_bytes(model)
     stored = read(content, str(model))
     graph, plan = stored.graph, plan_arena(stored.graph)

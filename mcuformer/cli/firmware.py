@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mcuformer run --on: a model as a firmware image in QEMU, compared with the host."""
+"""mcuformer run --on: a model as firmware in QEMU, compared with the host."""
 
 from __future__ import annotations
 
@@ -18,21 +18,31 @@ from mcuformer.simulator.firmware import MACHINES, Machine, get_machine
 IMAGES = 16  # that are run where no --limit says otherwise
 
 
-def choose_machine(on: str | None, board: str | None, ram_bytes: int | None, flash_bytes: int | None):
+def choose_machine(
+    on: str | None, board: str | None, ram_bytes: int | None, flash_bytes: int | None
+) -> tuple[Machine, int, int]:
     """The machine, and the limits of RAM and flash: as given, else the board's, else the machine's."""
     machine = None if on is None else get_machine(on)
     if board is not None:
         limits = get_board(board)
-        fitting = next(m for m in MACHINES.values() if m.core == limits.short_core)
-        if machine is not None and machine is not fitting:
+        fitting = limits.core.machine
+        if fitting is None:
+            simulated = ", ".join(f"{m.name} ({m.core.label})" for m in MACHINES.values())
             raise ConfigError(
-                f"--on {machine.name} has a Cortex-{machine.core.upper()}, board {board} a {limits.core}: "
+                f"--board {board} has a {limits.core.name}, which nothing here simulates; "
+                f"leave --board out and give --on one of {simulated}"
+            )
+        if machine is not None and machine.name != fitting.name:
+            raise ConfigError(
+                f"--on {machine.name} has a {machine.core.label}, board {board} a {limits.core.name}: "
                 f"use --on {fitting.name}"
             )
         machine = fitting
         ram_bytes = limits.sram_bytes if ram_bytes is None else ram_bytes
         if flash_bytes is None and limits.flash_bytes is not None:
             flash_bytes = limits.flash_bytes
+    if machine is None:
+        raise ConfigError("nothing to run on: give --on or --board")
     ram_bytes = machine.ram_bytes if ram_bytes is None else ram_bytes
     flash_bytes = machine.flash_bytes if flash_bytes is None else flash_bytes
     for option, size in (("--ram-bytes", ram_bytes), ("--flash-bytes", flash_bytes)):
@@ -44,16 +54,25 @@ def choose_machine(on: str | None, board: str | None, ram_bytes: int | None, fla
 def run_on(
     interpreter, images: np.ndarray, machine: Machine, ram_bytes: int, flash_bytes: int
 ) -> tuple[dict, np.ndarray]:
-    """Builds and runs the image; prints what it takes. Returns the result for JSON, and the float logits."""
+    """Builds and runs the firmware, its weights packed for the machine's core; prints what it takes.
+
+    Returns the result for JSON, and the float logits.
+    """
+    from mcuformer.converter.repack import repacked_graph
     from mcuformer.simulator import firmware_model
 
     with tempfile.TemporaryDirectory(prefix="mcuformer-firmware-") as folder, bar("simulating") as update:
         update(0, len(images), "building")
         built = firmware_model.build(
-            interpreter.graph, interpreter.class_names, machine, Path(folder), ram_bytes, flash_bytes
+            repacked_graph(interpreter.graph, machine.core),
+            interpreter.class_names,
+            machine,
+            Path(folder),
+            ram_bytes,
+            flash_bytes,
         )
         result = built.run(images, progress=update)
-    image = built.image
+    program = built.program
     listing = Table("op", "output", "MACs", "instructions", "a MAC")
     for op in result.ops:
         ratio = f"{op.instructions / op.macs:.2f}" if op.macs else ""
@@ -61,21 +80,21 @@ def run_on(
     out.print(listing)
     arena = built.exported.arena_bytes
     out.print(
-        f"{machine.name}, RAM {image.static_bytes + result.stack_bytes:,} of {ram_bytes:,} bytes: static "
-        f"{image.static_bytes:,} (arena {arena:,}), stack {result.stack_bytes:,}"
+        f"{machine.name}, RAM {program.static_bytes + result.stack_bytes:,} of {ram_bytes:,} bytes: static "
+        f"{program.static_bytes:,} (arena {arena:,}), stack {result.stack_bytes:,}"
     )
     out.print(
-        f"flash {image.flash_bytes:,} of {flash_bytes:,} bytes: code {image.code_bytes:,}, constants "
-        f"{image.constant_bytes:,} (weights and tables of the network {built.exported.constant_bytes:,})"
+        f"flash {program.flash_bytes:,} of {flash_bytes:,} bytes: code {program.code_bytes:,}, constants "
+        f"{program.constant_bytes:,} (weights and tables of the network {built.exported.constant_bytes:,})"
     )
     out.print(
         f"{result.instructions:,} instructions an image, {result.instructions / result.macs:.3f} a MAC "
         "(counted in QEMU: neither cycles nor time)"
     )
     summary = {
-        "machine": machine.name, "core": machine.core, "ram_bytes": image.static_bytes + result.stack_bytes,
-        "static_bytes": image.static_bytes, "static_arena_bytes": arena, "stack_bytes": result.stack_bytes,
-        "flash_bytes": image.flash_bytes, "code_bytes": image.code_bytes, "constant_bytes": image.constant_bytes,
+        "machine": machine.name, "core": machine.core.key, "ram_bytes": program.static_bytes + result.stack_bytes,
+        "static_bytes": program.static_bytes, "static_arena_bytes": arena, "stack_bytes": result.stack_bytes,
+        "flash_bytes": program.flash_bytes, "code_bytes": program.code_bytes, "constant_bytes": program.constant_bytes,
         "ram_limit": ram_bytes, "flash_limit": flash_bytes, "instructions": result.instructions, "macs": result.macs,
         "instructions_per_mac": result.instructions / result.macs,
         "per_op": [dataclasses.asdict(op) for op in result.ops],

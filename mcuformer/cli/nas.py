@@ -277,10 +277,11 @@ def describe(config, cost) -> str:
         pays = layer.rank is not None and layer.rank * (d + layer.mlp_dim) < d * layer.mlp_dim
         return f"{layer.mlp_dim}r{layer.rank}" if pays else str(layer.mlp_dim)
 
+    count = "instructions unknown" if cost.instructions is None else f"{cost.instructions / 1e6:.1f} M instructions"
     layers = ", ".join(f"{layer.num_heads}/{layer.kv_heads}x{mlp(layer)}" for layer in config.layers)
     return (
         f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers}): "
-        f"arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {cost.instructions / 1e6:.1f} M instructions"
+        f"arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {count}"
     )
 
 
@@ -346,9 +347,8 @@ def search(
     if objective == "front":
         table = Table("arena", "model at most", "M instructions", "held-out top-1 %")
         for f in result.front:
-            table.add_row(
-                f"{f.cost.sram:,}", f"{f.cost.flash:,}", f"{f.cost.instructions / 1e6:.2f}", f"{100 * f.accuracy:.2f}"
-            )
+            count = "unknown" if f.cost.instructions is None else f"{f.cost.instructions / 1e6:.2f}"
+            table.add_row(f"{f.cost.sram:,}", f"{f.cost.flash:,}", count, f"{100 * f.accuracy:.2f}")
         out.print(table)
     out.print(f"best: {100 * best.accuracy:.2f} %, {describe(best.config, best.cost)}")
     out.print(f"wrote {output}")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models as firmware on simulated microcontrollers: images for QEMU, and how large an Arduino build is."""
+"""Models as firmware on simulated microcontrollers: programs for QEMU, and how large an Arduino build is."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An Arduino library compiled as the Arduino Mbed cores compile it: its flash and RAM, and images for QEMU."""
+"""An Arduino library compiled as the Arduino Mbed cores compile it: its flash and RAM, and programs for QEMU."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from pathlib import Path
 
 from mcuformer.boards import Board
 from mcuformer.simulator import firmware
-from mcuformer.simulator.firmware import MACHINES, Image, Machine
+from mcuformer.simulator.firmware import Machine, Program
 
-# Of the Mbed cores 4.x: variants/ARDUINO_NANO33BLE and variants/PORTENTA_H7_M7.
-CPU_FLAGS = {
-    "m4": ("-mcpu=cortex-m4", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16"),
-    "m7": ("-mcpu=cortex-m7", "-mfloat-abi=softfp", "-mfpu=fpv5-d16"),
-}
+# Of the Mbed cores 4.x, after the flags of the processor.
 COMMON = ("-Os", "-funsigned-char", "-fmessage-length=0", "-fno-exceptions", "-fomit-frame-pointer")
 C_FLAGS = ("-std=gnu11",)
 CXX_FLAGS = ("-std=gnu++14", "-fno-rtti", "-fno-threadsafe-statics")
@@ -39,10 +35,9 @@ int main(void) { return model_invoke(image, logits) + model_confidence(logits, 0
 
 def machine_of(board: Board) -> Machine | None:
     """QEMU's machine with a board's core and its Mbed core's flags; None where Arduino has no such core."""
-    for machine in MACHINES.values():
-        if machine.core == board.short_core and machine.core in CPU_FLAGS:
-            return dataclasses.replace(machine, cpu_flags=(*CPU_FLAGS[machine.core], *COMMON))
-    return None
+    if board.core.arduino_flags is None:
+        return None
+    return dataclasses.replace(board.core, flags=(*board.core.arduino_flags, *COMMON)).machine
 
 
 def compile_library(
@@ -54,11 +49,11 @@ def compile_library(
     compiled = []
     for number, (suffixes, standard) in enumerate((((".c", ".S"), C_FLAGS), ((".cpp",), CXX_FLAGS))):
         files = [path for path in found if path.suffix in suffixes]
-        compiled += firmware.compile_objects(files, machine, objects / str(number), include, [*standard, *flags])
+        compiled += firmware.compile_objects(files, machine.core, objects / str(number), include, [*standard, *flags])
     return compiled
 
 
-def measure(library: Path, board: Board, folder: Path) -> Image | None:
+def measure(library: Path, board: Board, folder: Path) -> Program | None:
     """The network alone, linked for a board within its budgets: PlanError where it is over them. None: no such core."""
     machine = machine_of(board)
     if machine is None:
@@ -66,6 +61,6 @@ def measure(library: Path, board: Board, folder: Path) -> Image | None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "probe.c").write_text(PROBE)
     objects = compile_library(library, machine, folder / "library")
-    objects += firmware.compile_objects([folder / "probe.c"], machine, folder, [library / "src"], C_FLAGS)
+    objects += firmware.compile_objects([folder / "probe.c"], machine.core, folder, [library / "src"], C_FLAGS)
     objects += firmware.firmware_objects(machine, folder / "firmware")
     return firmware.link(objects, machine, folder / "probe.elf", board.sram_budget, board.flash_budget)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Firmware images for Cortex-M, built with arm-none-eabi-gcc and run in QEMU.
+"""Firmware for the cores of mcuformer/cores.py, built with their compiler and run in QEMU.
 
-    image = build([*sources.core_sources(), "app.c"], MACHINES["mps2-an386"], folder, include=[sources.core_folder()])
-    print(run(image).text)
+    program = build([*sources.core_sources(), "app.c"], MACHINES["mps2-an386"], folder, include=[sources.core_folder()])
+    print(run(program).text)
 
 An app has a `main` and what firmware/board.h declares: text out, files, a counter of instructions, a painted stack.
 """
@@ -19,60 +19,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mcuformer.cores import CORES, KB, Core, Machine
 from mcuformer.errors import ConfigError, PlanError, ToolchainError
 from mcuformer.sources import firmware_folder
 
-KB = 1024
 COMPILER, SIZE, QEMU = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
-# What a firmware image is built and run with, and Debian's package of each; debian-packages.txt lists the same.
+# What firmware is built and run with, and Debian's package of each; debian-packages.txt lists the same.
 PACKAGES = {
     "compiler": "gcc-arm-none-eabi",
     "C library": "libnewlib-arm-none-eabi",
     "C++ headers": "libstdc++-arm-none-eabi-newlib",
     "QEMU": "qemu-system-arm",
 }
-FLAGS = ("-mthumb", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
-HARD = "-mfloat-abi=hard"
+FLAGS = ("-O2", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 C_FLAGS = ("-std=gnu99",)  # of the firmware itself; the kernels are C99
 LEAST_MEMORY = 4 * KB  # of RAM and of flash, bytes
 
-
-@dataclass(frozen=True)
-class Machine:
-    """A board of QEMU. core: "m4", "m7" or "m55"; cpu_flags: the compiler's, after FLAGS; ram_bytes, flash_bytes: the
-    limits where none are given, those of a board with this core; most_*: what the machine has;
-    *_origin: where they begin."""
-
-    name: str
-    core: str
-    cpu_flags: tuple[str, ...]
-    ram_bytes: int
-    flash_bytes: int
-    most_ram_bytes: int
-    most_flash_bytes: int
-    vectors_origin: int = 0
-    flash_origin: int = 0x40
-    ram_origin: int = 0x20000000
-
-
-MACHINES = {
-    machine.name: machine
-    for machine in (
-        Machine(
-            "mps2-an386", "m4", ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", HARD),
-            256 * KB, 1024 * KB, 4096 * KB, 4096 * KB,
-        ),
-        Machine(
-            "mps2-an500", "m7", ("-mcpu=cortex-m7", "-mfpu=fpv5-d16", HARD),
-            512 * KB, 2048 * KB, 4096 * KB, 4096 * KB,
-        ),
-        Machine(
-            "mps3-an547", "m55", ("-mcpu=cortex-m55", HARD), 4096 * KB, 2048 * KB, 4096 * KB, 2048 * KB,
-            vectors_origin=0x10000000, flash_origin=0x11000000, ram_origin=0x31000000,
-        ),
-    )
-}  # fmt: skip
+MACHINES: dict[str, Machine] = {core.machine.name: core.machine for core in CORES.values() if core.machine is not None}
 
 
 def get_machine(name: str) -> Machine:
@@ -127,8 +91,8 @@ def require_tools() -> None:
 
 
 @dataclass(frozen=True)
-class Image:
-    """A linked image. Bytes: code, constants (vectors too) and initial values are in flash; data and stack in RAM."""
+class Program:
+    """A linked program, an ELF file. In flash: code, constants, vectors and initial values; in RAM: data and stack."""
 
     path: Path
     machine: Machine
@@ -159,7 +123,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Run:
-    """What an image printed, and the status it ended with."""
+    """What a program printed, and the status it ended with."""
 
     text: str
     status: int
@@ -167,12 +131,12 @@ class Run:
 
 def compile_objects(
     sources: Iterable[str | os.PathLike],
-    machine: Machine,
+    core: Core,
     folder: str | os.PathLike,
     include: Sequence[str | os.PathLike] = (),
     flags: Sequence[str] = (),
 ) -> list[Path]:
-    """Compiles C and assembly files for a machine's core into `folder`; returns the objects, in order.
+    """Compiles C and assembly files for a core into `folder`; returns the objects, in order.
 
     ToolchainError with the compiler's words where one does not compile.
     """
@@ -184,8 +148,8 @@ def compile_objects(
     def compile_one(job: tuple[int, Path]) -> Path:
         index, source = job
         target = folder / f"{index}_{source.name}.o"
-        _call([COMPILER, *FLAGS, *machine.cpu_flags, *WARNINGS, *flags, *include_flags, "-c", source, "-o", target],
-              source)  # fmt: skip
+        command = [f"{core.toolchain}gcc", *FLAGS, *core.flags, *WARNINGS, *flags, *include_flags]
+        _call([*command, "-c", source, "-o", target], source)
         return target
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -193,8 +157,8 @@ def compile_objects(
 
 
 def firmware_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
-    """The objects of startup and board functions, which every image needs."""
-    return compile_objects(sorted(firmware_folder().glob("*.c")), machine, folder, flags=C_FLAGS)
+    """The objects of startup and board functions, which every program needs."""
+    return compile_objects(sorted(firmware_folder().glob("*.c")), machine.core, folder, flags=C_FLAGS)
 
 
 def link(
@@ -204,10 +168,10 @@ def link(
     ram_bytes: int | None = None,
     flash_bytes: int | None = None,
     stack_bytes: int = 4 * KB,
-) -> Image:
-    """Links objects to an image. ram_bytes, flash_bytes: hard limits; left out: the machine's.
+) -> Program:
+    """Links objects to a program. ram_bytes, flash_bytes: hard limits; left out: the machine's.
 
-    PlanError says by how much an image is over a limit.
+    PlanError says by how much a program is over a limit.
     """
     ram = _limit(machine, "ram_bytes", ram_bytes, machine.ram_bytes, machine.most_ram_bytes)
     flash = _limit(machine, "flash_bytes", flash_bytes, machine.flash_bytes, machine.most_flash_bytes)
@@ -219,8 +183,8 @@ def link(
     }  # fmt: skip
     target = Path(target)
     command = [
-        COMPILER, *FLAGS, *machine.cpu_flags, "-nostartfiles", "-T", firmware_folder() / "link.ld",
-        "-Wl,--gc-sections", "-Wl,--fatal-warnings",
+        f"{machine.core.toolchain}gcc", *FLAGS, *machine.core.flags,
+        "-nostartfiles", "-T", firmware_folder() / "link.ld", "-Wl,--gc-sections", "-Wl,--fatal-warnings",
         *(f"-Wl,--defsym={name}={value}" for name, value in symbols.items()),
         *objects, "-o", target,
     ]  # fmt: skip
@@ -231,10 +195,11 @@ def link(
             limits = {"RAM": ram, "FLASH": flash}
             parts = [f"{size:,} bytes over the {limits[name]:,} of {name}" for name, size in sorted(over.items())]
             raise PlanError(
-                f"the image does not fit {machine.name}: {' and '.join(parts)}; use a smaller network or larger limits"
+                f"the program does not fit {machine.name}: {' and '.join(parts)}; "
+                "use a smaller network or larger limits"
             )
         raise ToolchainError(f"{target.name} does not link: {_first_line(done.stderr)}")
-    return Image(target, machine, section_bytes(target))
+    return Program(target, machine, section_bytes(target))
 
 
 def build(
@@ -247,23 +212,23 @@ def build(
     ram_bytes: int | None = None,
     flash_bytes: int | None = None,
     stack_bytes: int = 4 * KB,
-) -> Image:
-    """compile_objects, firmware_objects and link: an image in `folder` from an app's sources."""
+) -> Program:
+    """compile_objects, firmware_objects and link: a program in `folder` from an app's sources."""
     folder = Path(folder)
-    objects = compile_objects(sources, machine, folder, include, flags)
+    objects = compile_objects(sources, machine.core, folder, include, flags)
     objects += firmware_objects(machine, folder / "firmware")
-    return link(objects, machine, folder / "image.elf", ram_bytes, flash_bytes, stack_bytes)
+    return link(objects, machine, folder / "program.elf", ram_bytes, flash_bytes, stack_bytes)
 
 
-def run(image: Image, folder: str | os.PathLike | None = None, timeout: float = 600) -> Run:
-    """Runs an image. folder: where board_open() finds files; timeout: seconds.
+def run(program: Program, folder: str | os.PathLike | None = None, timeout: float = 600) -> Run:
+    """Runs a program in QEMU. folder: where board_open() finds files; timeout: seconds.
 
     ToolchainError where it ends in a fault, or not at all.
     """
     require_tools()
-    command = [
-        QEMU, "-M", image.machine.name, "-display", "none", "-monitor", "none", "-serial", "null",
-        "-semihosting-config", "enable=on,target=native", "-icount", "shift=6", "-kernel", image.path.resolve(),
+    command: list[str | os.PathLike] = [
+        program.machine.emulator, "-M", program.machine.name, "-display", "none", "-monitor", "none", "-serial", "null",
+        "-semihosting-config", "enable=on,target=native", "-icount", "shift=6", "-kernel", program.path.resolve(),
     ]  # fmt: skip
     try:
         done = subprocess.run(
@@ -276,18 +241,20 @@ def run(image: Image, folder: str | os.PathLike | None = None, timeout: float = 
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
-        raise ToolchainError(f"{image.path.name} did not end within {timeout:.0f} s on {image.machine.name}") from error
+        raise ToolchainError(
+            f"{program.path.name} did not end within {timeout:.0f} s on {program.machine.name}"
+        ) from error
     # QEMU's semihosting writes to its standard error.
     text = done.stdout + done.stderr
     if match := re.search(r"^fault: .*", text, flags=re.MULTILINE):
-        raise ToolchainError(f"{image.path.name} on {image.machine.name} ended in a {match[0]}")
-    if "qemu-system-arm:" in text:
-        raise ToolchainError(f"QEMU on {image.machine.name}: {text.strip().splitlines()[-1]}")
+        raise ToolchainError(f"{program.path.name} on {program.machine.name} ended in a {match[0]}")
+    if f"{program.machine.emulator}:" in text:
+        raise ToolchainError(f"QEMU on {program.machine.name}: {text.strip().splitlines()[-1]}")
     return Run(text, done.returncode)
 
 
 def section_bytes(path: Path) -> dict[str, int]:
-    """Sections of an object or an image."""
+    """Sections of an object or a program."""
     lines = _call([SIZE, "-A", "-d", path], path).splitlines()
     return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 3 and words[1].isdigit()}
 
@@ -302,7 +269,10 @@ def _limit(machine: Machine, name: str, value: int | None, default: int, most: i
 
 
 def _run_tool(command: list) -> subprocess.CompletedProcess:
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True, errors="replace")
+    try:
+        return subprocess.run([str(word) for word in command], capture_output=True, text=True, errors="replace")
+    except FileNotFoundError as error:
+        raise ToolchainError(f"{command[0]} is not installed") from error
 
 
 def _call(command: list, subject) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A converted model as a firmware image in QEMU: its logits, RAM, flash and instructions."""
+"""A converted model as firmware in QEMU: its logits, RAM, flash and instructions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.passes.staging import is_staged, weights_content
 from mcuformer.errors import ModelError, ToolchainError
 from mcuformer.simulator import firmware
-from mcuformer.simulator.firmware import Image, Machine
+from mcuformer.simulator.firmware import Machine, Program
 
 APP = Path("apps") / "run_model.c"
 STACK_BYTES = 4096  # reserved: the networks use about a quarter, printing the rest
@@ -40,7 +40,7 @@ class OpCount:
 
 @dataclass(frozen=True)
 class FirmwareRun:
-    """What an image in QEMU gave. logits: int8 [n, classes]; stack_bytes: the most below the network's function."""
+    """What a program in QEMU gave. logits: int8 [n, classes]; stack_bytes: the most below the network's function."""
 
     logits: np.ndarray
     stack_bytes: int
@@ -58,18 +58,18 @@ class FirmwareRun:
 
 @dataclass(frozen=True)
 class FirmwareModel:
-    """A network's firmware image."""
+    """A network's firmware."""
 
     graph: Graph
     exported: CModel
-    image: Image
+    program: Program
 
     def run(
         self, images: np.ndarray, timeout: float = 3600, progress: Callable[[int, int], None] | None = None
     ) -> FirmwareRun:
         """uint8 images [n, H, W, C], n >= 1, in as many processes of QEMU as there are processors.
 
-        ModelError where a kernel refuses, ToolchainError where the image faults.
+        ModelError where a kernel refuses, ToolchainError where the program faults.
         """
         parts = np.array_split(np.arange(len(images)), min(len(images), 2 * (os.cpu_count() or 1), 64))
         done = 0
@@ -101,19 +101,23 @@ class FirmwareModel:
             (Path(folder) / "images.bin").write_bytes(content)
             if is_staged(self.graph):
                 (Path(folder) / "weights.bin").write_bytes(weights_content(self.graph))
-            run = firmware.run(self.image, folder, timeout)
+            run = firmware.run(self.program, folder, timeout)
         if run.status:
-            raise ModelError(f"the network on {self.image.machine.name} ended with status {run.status}: {run.text}")
+            raise ModelError(f"the network on {self.program.machine.name} ended with status {run.status}: {run.text}")
         lines = [line.split(" ") for line in run.text.splitlines()]
         if len(lines) != 3 * len(images):
-            raise ToolchainError(f"the image on {self.image.machine.name} printed {run.text[:200]!r}")
+            raise ToolchainError(f"the program on {self.program.machine.name} printed {run.text[:200]!r}")
         return [{words[0]: words[1:] for words in lines[i : i + 3]} for i in range(0, len(lines), 3)]
 
 
-def core_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
-    """The objects that every network's image on a machine shares: core, startup, board."""
+def kernel_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
+    """The objects that all programs on a machine share: kernels, startup, board."""
     objects = firmware.compile_objects(
-        sources.core_sources(), machine, Path(folder) / "core", include=[sources.core_folder()], flags=MODEL_FLAGS
+        sources.core_sources(),
+        machine.core,
+        Path(folder) / "kernels",
+        include=[sources.core_folder()],
+        flags=MODEL_FLAGS,
     )
     return objects + firmware.firmware_objects(machine, Path(folder) / "firmware")
 
@@ -127,7 +131,7 @@ def build(
     flash_bytes: int | None = None,
     objects: Sequence[Path] | None = None,
 ) -> FirmwareModel:
-    """The firmware image of a graph, in `folder`. objects: core_objects(), where they are there already.
+    """The firmware of a graph, in `folder`. objects: kernel_objects(), where they are there already.
 
     PlanError where it is over ram_bytes or flash_bytes (left out: the machine's), by how much.
     """
@@ -141,12 +145,12 @@ def build(
     include = [folder / "model", sources.core_folder(), apps]
     hook = ["-include", str(apps / "op_done.h")]
     files = [folder / "model" / name for name in exported.c_files]
-    compiled = firmware.compile_objects(files, machine, folder / "objects", include, [*MODEL_FLAGS, *hook])
+    compiled = firmware.compile_objects(files, machine.core, folder / "objects", include, [*MODEL_FLAGS, *hook])
     compiled += firmware.compile_objects(
-        [sources.firmware_folder() / APP], machine, folder / "app", include, firmware.C_FLAGS
+        [sources.firmware_folder() / APP], machine.core, folder / "app", include, firmware.C_FLAGS
     )
-    shared = list(objects) if objects is not None else core_objects(machine, folder / "shared")
-    image = firmware.link(
-        [*compiled, *shared], machine, folder / "image.elf", ram_bytes, flash_bytes, stack_bytes=STACK_BYTES
+    shared = list(objects) if objects is not None else kernel_objects(machine, folder / "shared")
+    program = firmware.link(
+        [*compiled, *shared], machine, folder / "program.elf", ram_bytes, flash_bytes, stack_bytes=STACK_BYTES
     )
-    return FirmwareModel(graph, exported, image)
+    return FirmwareModel(graph, exported, program)

@@ -61,28 +61,28 @@ def run_ops(
     objects: Sequence[Path] | None = None,
     timeout: float = 600,
 ) -> list[OpRun]:
-    """Builds one image of all cases in `folder`, and runs it. objects: firmware_model.core_objects() of the machine.
+    """Builds one program of all cases in `folder` and runs it. objects: the machine's firmware_model.kernel_objects().
 
     Outputs stand over the first input where the op allows it. Attention is compared in the columns it writes, q's.
     """
-    from mcuformer.simulator.firmware_model import MODEL_FLAGS, core_objects
+    from mcuformer.simulator.firmware_model import MODEL_FLAGS, kernel_objects
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ops.c").write_text(_app(cases), encoding="utf-8")
     compiled = firmware.compile_objects(
         [folder / "ops.c"],
-        machine,
+        machine.core,
         folder / "objects",
         [sources.core_folder()],
         [*MODEL_FLAGS, "-Wno-overlength-strings"],
     )
-    shared = list(objects) if objects is not None else core_objects(machine, folder / "shared")
-    image = firmware.link(
+    shared = list(objects) if objects is not None else kernel_objects(machine, folder / "shared")
+    program = firmware.link(
         [*compiled, *shared], machine, folder / "ops.elf", machine.most_ram_bytes, machine.most_flash_bytes, 8192
     )
     (folder / "inputs.bin").write_bytes(b"".join(_bytes(value) for case in cases for value in case.inputs))
-    run = firmware.run(image, folder, timeout)
+    run = firmware.run(program, folder, timeout)
     lines = [line.split() for line in run.text.splitlines()]
     if run.status or len(lines) != len(cases):
         raise ToolchainError(f"the ops on {machine.name} ended with status {run.status}: {run.text[:200]!r}")
@@ -116,7 +116,9 @@ def _app(cases: Sequence[OpCase]) -> str:
             constants.append("static " + c_text.array(c_name, values))
             return c_name
 
-        call = call_of(op, Context(graph, constant, lambda i, names=names: names[i], "scratch", "NULL"))
+        call = call_of(op, Context(graph, constant, names.__getitem__, "scratch", "NULL"))
+        if call.params is None:
+            raise ToolchainError(f"{op.kind}: has no parameters; an op of firmware needs some")
         kind, fields = call.params
         reads = "".join(
             f"  if (board_read(file, {names[tensor]}, {value.size}) != 0) return 2;\n"

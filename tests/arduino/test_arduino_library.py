@@ -71,7 +71,7 @@ class Case:
         target.parent.mkdir(exist_ok=True)
         target.write_text(f'#include <Arduino.h>\n#line 1 "{source}"\n{source.read_text()}')
         include = [self.folder / "src", source.parent, STUBS, *include]
-        return firmware.compile_objects([target], self.machine, target.parent, include, arduino_build.CXX_FLAGS)
+        return firmware.compile_objects([target], self.machine.core, target.parent, include, arduino_build.CXX_FLAGS)
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -174,7 +174,7 @@ def test_all_of_src_compiles_with_the_tflm_library_and_without(case, tmp_path):
     glue = sorted((case.folder / "src").rglob("*.cpp"))
     glue = [path for path in glue if path.name != "model_tflite.cpp"]
     there = firmware.compile_objects(
-        glue, case.machine, tmp_path, [case.folder / "src", *TFLM], arduino_build.CXX_FLAGS
+        glue, case.machine.core, tmp_path, [case.folder / "src", *TFLM], arduino_build.CXX_FLAGS
     )
     without = [
         path for path in case.objects() if path.name.split("_", 1)[1].removesuffix(".o") in {p.name for p in glue}
@@ -193,13 +193,13 @@ def test_image_classify_runs_within_the_boards_memory(case, tmp_path):
     run_time = [HERE / "qemu_arduino.c", *sorted(sources.firmware_folder().glob("*.c"))]
     objects = [*case.objects(), *case.sketch("ImageClassify")]
     include = [STUBS, sources.firmware_folder()]
-    objects += firmware.compile_objects(run_time, case.machine, tmp_path / "c", include, firmware.C_FLAGS)
+    objects += firmware.compile_objects(run_time, case.machine.core, tmp_path / "c", include, firmware.C_FLAGS)
     objects += firmware.compile_objects(
-        [HERE / "serial.cpp"], case.machine, tmp_path / "cpp", include, arduino_build.CXX_FLAGS
+        [HERE / "serial.cpp"], case.machine.core, tmp_path / "cpp", include, arduino_build.CXX_FLAGS
     )
     board = case.board
-    image = firmware.link(objects, case.machine, tmp_path / "sketch.elf", board.sram_budget, board.flash_budget)
-    lines = firmware.run(image).text.splitlines()
+    program = firmware.link(objects, case.machine, tmp_path / "sketch.elf", board.sram_budget, board.flash_budget)
+    lines = firmware.run(program).text.splitlines()
     logits = case.model.reference(case.images[:4])
     assert len(lines) == 4
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -210,7 +210,7 @@ def test_image_classify_runs_within_the_boards_memory(case, tmp_path):
         assert (label, name) == (f"image {i}", case.model.class_names[best])
         assert abs(int(confidence) - 100 * shares[i, best]) <= 1.1 and int(duration) > 0
     assert len(set(line.split(",")[0].split(": ")[1] for line in lines)) > 1
-    listing = subprocess.run(["arm-none-eabi-objdump", "-d", image.path], capture_output=True, text=True).stdout
+    listing = subprocess.run(["arm-none-eabi-objdump", "-d", program.path], capture_output=True, text=True).stdout
     assert "<model_invoke" in listing
     assert "smlad" in listing, "the kernels for M4 and M7 are not taken"
     assert re.findall(r"\tv(?:add|sub|mul|div|mla|fma|cvt|cmp|sqrt)\S*", listing) == []
@@ -221,9 +221,9 @@ def test_image_classify_runs_within_the_boards_memory(case, tmp_path):
 def test_size_as_built_is_within_the_board_or_refused(grey, tmp_path):
     folder = arduino.write(grey, tmp_path / "library")
     board = get_board("nano33ble")
-    image = arduino_build.measure(folder, board, tmp_path / "objects")
-    assert grey.plain.constant_bytes < image.flash_bytes < grey.plain.constant_bytes + 32 * 1024
-    assert grey.plain.arena_bytes <= image.static_bytes < grey.plain.arena_bytes + 256
+    program = arduino_build.measure(folder, board, tmp_path / "objects")
+    assert grey.plain.constant_bytes < program.flash_bytes < grey.plain.constant_bytes + 32 * 1024
+    assert grey.plain.arena_bytes <= program.static_bytes < grey.plain.arena_bytes + 256
     small = dataclasses.replace(board, reserved_flash_bytes=board.flash_bytes - 16 * 1024)
     with pytest.raises(PlanError, match=r"bytes over the 16,384 of FLASH"):
         arduino_build.measure(folder, small, tmp_path / "objects")

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_tests import needs_tools
+from arm_tests import LARGE_BOARD, needs_tools
 from conftest import lively_subnet, structured_images
 from random_networks import random_config
 
 from mcuformer import SubnetConfig, convert
 from mcuformer.converter.estimate import instructions
 from mcuformer.converter.estimate.macs import op_macs
+from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError
 from mcuformer.simulator import firmware_model
-from mcuformer.simulator.firmware import MACHINES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import fit_instruction_model  # noqa: E402
@@ -30,7 +30,7 @@ NEITHER = SubnetConfig(
 CONV = SubnetConfig(
     image_size=36, in_channels=3, patch_size=4, embed_dim=72, depth=1, num_heads=2, head_dim=24, stem="conv"
 )
-BOARDS = {"m4": "portenta-h7", "m7": "portenta-h7", "m55": "corstone300"}  # large ones whose models are packed alike
+FITTED = {core.coefficients: core for core in CORES.values() if core.coefficients is not None}
 CHECKED = {"A": A, "neither": NEITHER, "conv": CONV}
 
 
@@ -38,7 +38,7 @@ def test_a_config_predicts_what_its_graph_does():
     for seed in range(12):
         config = random_config(np.random.default_rng(seed))
         net, images = lively_subnet(config, seed), structured_images(config, 2, seed)
-        for core, board in BOARDS.items():
+        for core, board in ((name, LARGE_BOARD[core.packing]) for name, core in FITTED.items()):
             schedule = ("overwrite", "streamed")[(seed + len(core)) % 2]
             graph = convert(net, images, schedule=schedule, board=board).graph
             work = [instructions.work_of(graph, op) for op in graph.ops]
@@ -52,16 +52,18 @@ def test_a_config_predicts_what_its_graph_does():
 
 
 @needs_tools
-@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize("machine", [core.machine for core in FITTED.values()], ids=FITTED)
 def test_within_5_percent_of_networks_it_was_not_fitted_on(machine, tmp_path):
-    objects = firmware_model.core_objects(machine, tmp_path / "core")
+    objects = firmware_model.kernel_objects(machine, tmp_path / "kernels")
     for name, config in CHECKED.items():
         images = structured_images(config, 1)
         for schedule in ("streamed", "overwrite"):
-            model = convert(lively_subnet(config, 1), images, schedule=schedule, board=BOARDS[machine.core])
+            model = convert(
+                lively_subnet(config, 1), images, schedule=schedule, board=LARGE_BOARD[machine.core.packing]
+            )
             built = firmware_model.build(model.graph, model.class_names, machine, tmp_path / name, objects=objects)
             counted = built.run(images).instructions
-            guess = instructions.instructions(config, machine.core, schedule)
+            guess = instructions.instructions(config, machine.core.coefficients, schedule)
             assert abs(guess / counted - 1) < 0.05, f"{name} {schedule}: {guess} for {counted}"
 
 

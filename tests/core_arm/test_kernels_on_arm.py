@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every kernel on simulated Cortex-M4, M7 and M55 against the reference: odd shapes, extremes, every packing.
 
-Many cases go into one image. A sample runs always, all of them with `make test-arm`.
+Many cases go into one program. A sample runs always, all of them with `make test-arm`.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
 from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
 SEEDS = range(24) if ALL else range(2)
-CASES = 40  # in an image
+CASES = 40  # in a program
 
 
 def values(rng, *shape, least=-128):

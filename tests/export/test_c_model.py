@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY, lively_subnet, structured_images
+from tflm_exports import VARIANTS
 
 from mcuformer import QuantisationOptions, SubnetConfig, convert, sources
 from mcuformer.converter import tflite_file
@@ -67,16 +68,17 @@ ONE_TOKEN = SubnetConfig(image_size=6, in_channels=1, patch_size=6, embed_dim=5,
 CONV = SubnetConfig(image_size=17, in_channels=1, patch_size=4, embed_dim=16, depth=1, num_heads=2, stem="conv")
 LARGE = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=6, num_heads=3, head_dim=32)
 NETWORKS = {"tiny": TINY, "odd": ODD, "one token": ONE_TOKEN, "conv": CONV, "large": LARGE}
-VARIANTS = {
-    "overwrite": ({"schedule": "overwrite"}, "arena", "model_image()"),
-    "streamed": ({"schedule": "streamed"}, "arena", "model_image()"),
-    "elsewhere": ({"schedule": "streamed"}, "arena", "own"),
-    "caller": ({"schedule": "overwrite"}, "caller", "own"),
-    "gelu": ({"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)}, "arena", "model_image()"),
-    "strips": ({"schedule": "streamed", "strips": True}, "arena", ""),
-    "staged": ({"schedule": "streamed", "weights": "staged"}, "arena", "model_image()"),
-    "staged strips": ({"schedule": "overwrite", "strips": True, "weights": "staged"}, "arena", ""),
-}  # fmt: skip
+GELU_APART = {"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)}
+# name -> options of convert, where the image has its place, where the driver puts it
+PLACED = {
+    **{
+        name: (options, "arena", "" if options.get("strips") else "model_image()") for name, options in VARIANTS.items()
+    },
+    "elsewhere": (VARIANTS["streamed"], "arena", "own"),
+    "caller": (VARIANTS["overwrite"], "caller", "own"),
+    "gelu": (GELU_APART, "arena", "model_image()"),
+    "overwrite, staged strips": ({**VARIANTS["staged strips"], "schedule": "overwrite"}, "arena", ""),
+}
 
 
 def export(model, folder: Path, **options) -> c_model.CModel:
@@ -124,11 +126,11 @@ def stored_patch(folder: Path) -> int:
     return int(text.split(".patch_size = ")[1].split(",")[0])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", PLACED)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_exported_c_equals_the_reference(network, variant, core, tmp_path):
     config = NETWORKS[network]
-    options, image, place = VARIANTS[variant]
+    options, image, place = PLACED[variant]
     if options.get("strips") and config.stem == "conv":
         pytest.skip("a convolution stem keeps its whole image")
     images = structured_images(config, 6, seed=2)

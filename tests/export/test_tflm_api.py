@@ -68,6 +68,16 @@ def test_the_readme_of_an_export_compiles(generation, variant, tmp_path):
     check([*compiler("host"), *include(generation), f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("target", COMPILERS)
+def test_a_model_needs_no_header_of_the_cpp_standard_library(target, variant, tmp_path):
+    """Its two files compile where the cross compiler comes without C++ headers."""
+    net, images = lively_subnet(TINY, 3), structured_images(TINY, 4)
+    folder = exported(net, images, VARIANTS[variant], tmp_path / "model")
+    (tmp_path / "use.cc").write_text('#include "model.h"\nsize_t use() { return model_arena_size + model_data_len; }\n')
+    check([*compiler(target), "-nostdinc++", f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
+
+
 def test_no_two_sources_make_the_same_object():
     """TFLM's Makefile makes name.o of name.c, name.cc and name.S."""
     objects = [str(Path(name).with_suffix(".o")) for name in sources.listed("MCUF_CORE_SRCS")]

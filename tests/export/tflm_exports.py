@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models exported for TFLM, for the tests of that."""
 
+import sys
 from pathlib import Path
 
 from mcuformer import convert
@@ -8,13 +9,8 @@ from mcuformer.converter import tflite_file
 from mcuformer.converter.export import tflm
 from mcuformer.converter.passes.staging import is_staged, with_weights
 
-VARIANTS = {
-    "streamed": {"schedule": "streamed"},
-    "overwrite": {"schedule": "overwrite"},
-    "strips": {"strips": True},
-    "staged": {"weights": "staged"},
-    "staged strips": {"strips": True, "weights": "staged"},
-}
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "tflm_check"))
+from tflm_check import VARIANTS  # noqa: E402, F401
 
 
 def stored_graph(model):

@@ -56,10 +56,10 @@ def app(folder, ram=64, flash=64):
 
 @needs_tools
 @every_machine
-def test_image_counts_instructions_and_stack_and_reads_files(machine, tmp_path):
+def test_program_counts_instructions_and_stack_and_reads_files(machine, tmp_path):
     (tmp_path / "words.txt").write_text("hello world")
-    image = firmware.build([app(tmp_path)], machine, tmp_path / "build", ram_bytes=64 * KB, stack_bytes=2 * KB)
-    first, again = firmware.run(image, tmp_path), firmware.run(image, tmp_path)
+    program = firmware.build([app(tmp_path)], machine, tmp_path / "build", ram_bytes=64 * KB, stack_bytes=2 * KB)
+    first, again = firmware.run(program, tmp_path), firmware.run(program, tmp_path)
     assert first == again and first.status == 5
     found = dict(line.split(" ", 1) for line in first.text.splitlines())
     once, more = map(int, found["loop"].split())
@@ -67,17 +67,17 @@ def test_image_counts_instructions_and_stack_and_reads_files(machine, tmp_path):
     deep, shallow = map(int, found["stack"].split())
     assert 1024 <= deep <= 1064 and shallow < 64
     assert found["file"] == "world" and found["number"] == "-2147483648"
-    assert image.stack_bytes == 2 * KB and 64 <= image.static_bytes < 128
-    assert 0 < image.code_bytes < 4 * KB and 64 <= image.constant_bytes < 1 * KB
+    assert program.stack_bytes == 2 * KB and 64 <= program.static_bytes < 128
+    assert 0 < program.code_bytes < 4 * KB and 64 <= program.constant_bytes < 1 * KB
 
 
 @needs_tools
 @every_machine
 def test_limits_are_hard(machine, tmp_path):
     sources = [app(tmp_path, 30 * KB, 40 * KB)]
-    image = firmware.build(sources, machine, tmp_path / "a", ram_bytes=64 * KB, flash_bytes=64 * KB)
-    ram = image.static_bytes + image.stack_bytes
-    for short, limits in ((8, {"ram_bytes": ram - 8}), (16, {"flash_bytes": image.flash_bytes - 16})):
+    program = firmware.build(sources, machine, tmp_path / "a", ram_bytes=64 * KB, flash_bytes=64 * KB)
+    ram = program.static_bytes + program.stack_bytes
+    for short, limits in ((8, {"ram_bytes": ram - 8}), (16, {"flash_bytes": program.flash_bytes - 16})):
         with pytest.raises(PlanError, match=f"{machine.name}: [0-9]+ bytes over the ") as error:
             firmware.build(sources, machine, tmp_path / "b", **limits)
         over = int(re.search(r"([0-9]+) bytes over", str(error.value))[1])

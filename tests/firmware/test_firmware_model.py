@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from arm_tests import ALL, every_machine, needs_tools
+from arm_tests import ALL, LARGE_BOARD, every_machine, needs_tools
 from conftest import TINY, lively_subnet, structured_images
 from random_networks import CONFIGS, random_config
 
@@ -16,7 +16,6 @@ from mcuformer.nas import TrainOptions, build_subnet, recipes, train
 from mcuformer.simulator import firmware_model
 from mcuformer.simulator.firmware import KB, MACHINES
 
-BOARDS = {"m4": "stm32h743", "m7": "stm32h743", "m55": "corstone300"}  # large ones whose models are packed alike
 MOST_STACK = 1024  # bytes below the network's function
 A = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=6, num_heads=3, head_dim=32)
 STRIPS = {"schedule": "streamed", "strips": True}
@@ -39,8 +38,7 @@ def trained():
     training, test = data.load("fashion-mnist", "train", limit=512), data.load("fashion-mnist", "test", limit=8)
     net = build_subnet(recipes.NETWORK_CONFIG, 0)
     train(net, training, TrainOptions(epochs=1, seed=0))
-    boards = {"m4": "nano33ble", "m7": "stm32f746", "m55": "corstone300"}
-    return lambda core: (convert(net, training.images[:64], board=boards[core]), test.images)
+    return lambda core: (convert(net, training.images[:64], board=LARGE_BOARD[core.packing]), test.images)
 
 
 @needs_tools
@@ -49,7 +47,7 @@ def test_a_trained_network(machine, trained, shared, tmp_path):
     model, images = trained(machine.core)
     built, run = check(model, images, machine, shared, tmp_path)
     assert run.macs == recipes.NETWORK_CONFIG.macs
-    assert built.image.flash_bytes > built.exported.constant_bytes > 100 * KB
+    assert built.program.flash_bytes > built.exported.constant_bytes > 100 * KB
     assert [op.op for op in run.ops] == [op.kind for op in model.graph.ops]
     assert all(op.instructions > 0 for op in run.ops)
 
@@ -72,7 +70,7 @@ def test_random_networks(seed, machine, shared, tmp_path):
         variants[seed % 2] = {**variants[seed % 2], "weights": "staged"}
     for i, options in enumerate(variants):
         if (seed + i) % 4:  # else with rows of weights, which every core takes too
-            options = {**options, "board": BOARDS[machine.core]}
+            options = {**options, "board": LARGE_BOARD[machine.core.packing]}
         model = convert(net, images[:1], **options)
         check(model, images, machine, shared, tmp_path / str(i), f"seed {seed} {options}: {config}")
 
@@ -84,7 +82,7 @@ def test_network_a_fits_a_cortex_m4_of_256_kb_and_a_larger_one_says_by_how_much_
     images = structured_images(A, 2)
     model = convert(lively_subnet(A, 3), images, board="nano33ble")
     built, run = check(model, images, machine, shared, tmp_path / "a")
-    assert built.image.static_bytes + built.image.stack_bytes <= 256 * KB
+    assert built.program.static_bytes + built.program.stack_bytes <= 256 * KB
     assert run.macs == A.macs
     wide = dataclasses.replace(A, embed_dim=192, num_heads=6)
     large = convert(lively_subnet(wide, 3), structured_images(wide, 2))
@@ -103,5 +101,5 @@ def test_strips_take_no_memory_for_the_image(shared, tmp_path):
     net = lively_subnet(config, 1)
     whole, _ = check(convert(net, images), images, machine, shared, tmp_path / "whole")
     strips, _ = check(convert(net, images, strips=True), images, machine, shared, tmp_path / "strips")
-    assert whole.image.static_bytes > 64 * 64 > strips.image.static_bytes
-    assert whole.exported.arena_bytes <= whole.image.static_bytes < whole.exported.arena_bytes + 256
+    assert whole.program.static_bytes > 64 * 64 > strips.program.static_bytes
+    assert whole.exported.arena_bytes <= whole.program.static_bytes < whole.exported.arena_bytes + 256

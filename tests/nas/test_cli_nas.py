@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from spaces import CONV, digits
 
+from mcuformer.boards import BOARDS
 from mcuformer.cli import app
+from mcuformer.cores import CORES
 from mcuformer.errors import McuformerError
 from mcuformer.nas import load_space, load_subnet, load_supernet
 from mcuformer.nas.search_space import EvolutionRange, space_yaml
@@ -110,6 +112,22 @@ def test_the_front_is_listed(files, tmp_path):
     )  # fmt: skip
     front = json.loads((tmp_path / "search.json").read_text())["front"]
     assert front and all(f"{found['sram']:,}" in done.stdout for found in front)
+
+
+def test_a_core_whose_instructions_are_unknown(files, tmp_path, monkeypatch, capsys):
+    """Searched as any other; only a budget of instructions is a mistake, told before the supernet is read."""
+    board = dataclasses.replace(BOARDS["nano33ble"], name="my-m33", core=CORES["m33"])
+    monkeypatch.setitem(BOARDS, board.name, board)
+    options = ("--board", board.name, "-o", tmp_path / "subnet.pt", "--json", tmp_path / "search.json", "--plot")
+    options += (tmp_path / "front.png", "--objective", "front", "--population", 10, "--generations", 1)
+    app([*map(str, ("search", files / "supernet.pt", *options))], standalone_mode=False)
+    result = json.loads((tmp_path / "search.json").read_text())
+    assert result["best"]["instructions"] is None and (tmp_path / "front.png").stat().st_size > 1000
+    printed = capsys.readouterr().out
+    assert "instructions unknown" in printed and printed.count("unknown") == 1 + len(result["front"])
+    assert "the instructions of its Cortex-M33 are unknown" in mistake(
+        "search", tmp_path / "none.pt", "--board", board.name, "--instructions", "1M"
+    )
 
 
 def test_evolve_writes_a_space_that_trains_on(files, tmp_path):

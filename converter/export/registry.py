@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of export, and `export`, which `mcuformer export` calls.
+
+    result = export("model.tflite", "tflm", "folder", board="nano33ble")
+    result.values["arena_bytes"]
+
+A kind is a Target: its name, the options it takes and a function. The command line makes its options from the list.
+docs/add_a_target.md says how to add one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mcuformer.boards import BOARDS, Board, get_board
+from mcuformer.converter.export.folder import check_folder
+from mcuformer.cores import CORES, Core, get_core
+from mcuformer.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:  # the command line reads this table on every start: without numpy it is quick
+    from mcuformer.converter.graph import Graph
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of an export: a keyword of its function, and an option of the command line.
+
+    name     the keyword
+    help     one sentence, its first letter small: the command line puts the kinds that take it before it
+    default  where it is not given; its type is what the command line reads: text, a number, False for a switch
+    flag     on the command line; left out: -- and the name
+    owner    whose it is, for the error where another kind is given it
+    parse    makes the value of what is given; ConfigError where it is wrong
+    """
+
+    name: str
+    help: str
+    default: Any = None
+    flag: str = ""
+    owner: str = ""
+    parse: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.flag:
+            object.__setattr__(self, "flag", f"--{self.name.replace('_', '-')}")
+
+
+def _board(value: str | Board) -> Board:
+    return value if isinstance(value, Board) else get_board(value)
+
+
+def _core(value: str | Core) -> Core:
+    return value if isinstance(value, Core) else get_core(value)
+
+
+NAME = Option("name", "what files, functions and macros begin with.", "model")
+IMAGE = Option("image", "where the image lies: arena (least RAM in all) or caller (smallest arena).", "arena")
+BOARD = Option("board", "refuse what does not fit (arduino: nano33ble).", parse=_board)
+CORE = Option(
+    "core", "the processor core to pack weights for, such as m7; left out, that of the board.", parse=_core
+)  # fmt: skip
+DATA = Option(
+    "data", "where the sketches' test images come from (see `mcuformer run --data`).", "fashion-mnist",
+    owner="where the images of sketches come from",
+)  # fmt: skip
+ZIP = Option(
+    "make_zip", "also write OUT.zip, which the Arduino IDE installs.", False, flag="--zip",
+    owner="an Arduino library's",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported. content: the .tflite file; graph: what it holds, with staged weights where it has some."""
+
+    content: bytes
+    graph: Graph
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """folder: what was written; lines: what the command line prints; values: what it adds to the JSON."""
+
+    folder: Path
+    lines: tuple[str, ...]
+    values: dict[str, Any]
+
+
+class ExportFunction(Protocol):
+    """Writes `source` to `folder`. options: a value for each option of its Target.
+
+    McuformerError where the folder holds something and not force, or the model cannot be exported so.
+    """
+
+    def __call__(self, source: Source, folder: Path, force: bool, **options: Any) -> Result: ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of export. help: a few words; refused: option -> why this kind cannot take it, for the error."""
+
+    name: str
+    help: str
+    options: tuple[Option, ...]
+    export: ExportFunction
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A value for each of its options, as given or its default. ConfigError for an option it does not take."""
+        known, taken = all_options(), {option.name: option for option in self.options}
+        for name, value in given.items():
+            if name in taken:
+                continue
+            if name not in known:
+                raise ConfigError(f"option {name!r} of an export is unknown; choose from {', '.join(known)}")
+            option = known[name]
+            why = self.refused.get(name) or option.owner or f"for --to {takers(name, 'or')}"
+            shown = option.flag if option.default is False else f"{option.flag} {value}"
+            raise ConfigError(f"{shown}: {why}; leave it out with --to {self.name}")
+        values = {name: given.get(name, option.default) for name, option in taken.items()}
+        for name, option in taken.items():
+            if option.parse is not None and values[name] is not None:
+                values[name] = option.parse(values[name])
+        return values
+
+
+def _function(module: str) -> ExportFunction:
+    """`to_folder` of a module of this package, imported when it is called."""
+
+    def call(source: Source, folder: Path, force: bool, **options: Any) -> Result:
+        found = importlib.import_module(f"mcuformer.converter.export.{module}")
+        return found.to_folder(source, folder, force, **options)
+
+    return call
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target("c", "plain C99 without an interpreter", (NAME, IMAGE, BOARD, CORE), _function("c_model")),
+        Target("tflm", "for TensorFlow Lite Micro", (NAME, BOARD, CORE), _function("tflm")),
+        Target(
+            "arduino", "a library", (replace(BOARD, default="nano33ble"), DATA, ZIP), _function("arduino"),
+            refused={"name": "the sketches call the network model"},
+        ),
+    )
+}  # fmt: skip
+
+
+def get_target(name: str) -> Target:
+    """The target called `name`; ConfigError names all where there is none."""
+    if name not in TARGETS:
+        raise ConfigError(f"--to {name}: must be one of {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def all_options() -> dict[str, Option]:
+    """The options of all kinds by name, each as the first kind that takes it declares it."""
+    options: dict[str, Option] = {}
+    for target in TARGETS.values():
+        for option in target.options:
+            options.setdefault(option.name, option)
+    return options
+
+
+def takers(name: str, word: str = "and") -> str:
+    """The targets that take an option, as words: "c, tflm and arduino"."""
+    names = [target.name for target in TARGETS.values() if any(option.name == name for option in target.options)]
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def export(
+    model: str | os.PathLike,
+    to: str,
+    folder: str | os.PathLike,
+    *,
+    force: bool = False,
+    weights: str | os.PathLike | None = None,
+    **options: Any,
+) -> Result:
+    """Exports a .tflite file to a folder. to: the name of a target; options: of that target.
+
+    weights: the file of staged weights; left out, the one beside the model. McuformerError for a model that cannot be
+    read or exported so, an option that the target does not take, or a folder that holds something and not force.
+    """
+    from mcuformer.converter.repack import repacked
+    from mcuformer.interpreter import Interpreter
+
+    target, folder = get_target(to), Path(folder)
+    values = target.values(options)
+    check_folder(folder, force)
+    try:
+        content = Path(model).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{model}: cannot be read ({error.strerror})") from error
+    interpreter = Interpreter(model, weights=weights)  # here the kernels check what an export trusts
+    core = core_of(values.pop("core", None), values.get("board"), interpreter.info.get("board"))
+    content, graph = repacked(content, interpreter.graph, core)
+    result = target.export(Source(content, graph, tuple(interpreter.class_names)), folder, force, **values)
+    lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
+    return replace(result, lines=lines, values={**result.values, "packing": core.packing})
+
+
+def core_of(core: Core | None, board: Board | None, converted_for: str | None) -> Core:
+    """The core to pack weights for: the one that is named, or the board's, or that of the board which the model was
+    converted for; else a Cortex-M4, as the commonest are packed."""
+    if core is None and board is None and converted_for in BOARDS:
+        board = get_board(converted_for)
+    return core or (CORES["m4"] if board is None else board.core)
+
+
+def _packing_line(core: Core) -> str:
+    alike = [other.label for other in CORES.values() if other.packing == core.packing and other.isa == core.isa]
+    return f"weights packed for {', '.join(alike)}; any core computes the same from them"

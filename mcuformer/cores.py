@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processor cores that models are compiled for: one entry each, with all that is known of it.
+
+A board has a core (mcuformer/boards.py). Its packing decides how weights lie in memory, its flags how the kernels are
+compiled, its machine where firmware is simulated, its coefficients whether instructions are predicted. The last two
+may be missing. docs/add_a_core.md says how to add one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from mcuformer.errors import ConfigError
+
+KB = 1024
+ISAS = ("portable", "dsp", "mve")  # tflm_kernels/core/mcuf_target.h: which kernels the compiler's macros choose
+PACKINGS = ("rows", "pairs")  # tflm_kernels/core/mcuf_packing.h: how weights lie in memory
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A board of QEMU. Sizes in bytes.
+
+    ram_bytes, flash_bytes: the limits where none are given, those of a board with this core; most_*: what the machine
+    has; *_origin: where they begin; emulator: the program that simulates it; core: set by the Core it belongs to.
+    """
+
+    name: str
+    ram_bytes: int
+    flash_bytes: int
+    most_ram_bytes: int
+    most_flash_bytes: int
+    vectors_origin: int = 0
+    flash_origin: int = 0x40
+    ram_origin: int = 0x20000000
+    emulator: str = "qemu-system-arm"
+    core: Core = field(init=False, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Core:
+    """A processor core.
+
+    key           short name, unique: in JSON, and what `get_core` takes too
+    name          as data sheets write it, with its floating-point unit
+    label         the same without
+    isa           what the kernels use of its instructions, one of ISAS
+    packing       how its kernels like weights, one of PACKINGS
+    flags         of the compiler, for code that runs on it
+    machine       that simulates it; None: none does
+    coefficients  its entry in converter/estimate/instruction_coefficients.json; None: its instructions are unknown
+    arduino_flags of the Arduino Mbed core for it, in place of flags; None: Arduino has none
+    toolchain     what the names of its compiler and tools begin with
+    """
+
+    key: str
+    name: str
+    label: str
+    isa: str
+    packing: str
+    flags: tuple[str, ...]
+    machine: Machine | None = None
+    coefficients: str | None = None
+    arduino_flags: tuple[str, ...] | None = None
+    toolchain: str = "arm-none-eabi-"
+
+    def __post_init__(self) -> None:
+        for name, legal in (("isa", ISAS), ("packing", PACKINGS)):
+            if getattr(self, name) not in legal:
+                raise ConfigError(f"core {self.name}: {name} {getattr(self, name)!r} must be one of {', '.join(legal)}")
+        if self.machine is not None:
+            machine = dataclasses.replace(self.machine)
+            object.__setattr__(machine, "core", self)
+            object.__setattr__(self, "machine", machine)
+
+
+def _thumb(cpu: str, *floating_point: str) -> tuple[str, ...]:
+    return ("-mthumb", f"-mcpu={cpu}", *floating_point)
+
+
+HARD = "-mfloat-abi=hard"
+SOFTFP = "-mfloat-abi=softfp"
+
+_ALL = (
+    Core("m0plus", "Cortex-M0+", "Cortex-M0+", "portable", "rows", _thumb("cortex-m0plus")),
+    Core("m3", "Cortex-M3", "Cortex-M3", "portable", "rows", _thumb("cortex-m3")),
+    Core(
+        "m4", "Cortex-M4F", "Cortex-M4", "dsp", "pairs", _thumb("cortex-m4", "-mfpu=fpv4-sp-d16", HARD),
+        machine=Machine("mps2-an386", 256 * KB, 1024 * KB, 4096 * KB, 4096 * KB),
+        coefficients="m4",
+        arduino_flags=_thumb("cortex-m4", SOFTFP, "-mfpu=fpv4-sp-d16"),  # Mbed cores 4.x, ARDUINO_NANO33BLE
+    ),
+    Core(
+        "m7", "Cortex-M7", "Cortex-M7", "dsp", "pairs", _thumb("cortex-m7", "-mfpu=fpv5-d16", HARD),
+        machine=Machine("mps2-an500", 512 * KB, 2048 * KB, 4096 * KB, 4096 * KB),
+        coefficients="m7",
+        arduino_flags=_thumb("cortex-m7", SOFTFP, "-mfpu=fpv5-d16"),  # Mbed cores 4.x, PORTENTA_H7_M7
+    ),
+    # With the DSP extension, which nearly every chip with an M33 has.
+    Core("m33", "Cortex-M33", "Cortex-M33", "dsp", "pairs", _thumb("cortex-m33", "-mfpu=fpv5-sp-d16", HARD)),
+    # GCC counts the vector extension out without the hard floating-point convention.
+    Core(
+        "m55", "Cortex-M55", "Cortex-M55", "mve", "rows", _thumb("cortex-m55", HARD),
+        machine=Machine(
+            "mps3-an547", 4096 * KB, 2048 * KB, 4096 * KB, 2048 * KB,
+            vectors_origin=0x10000000, flash_origin=0x11000000, ram_origin=0x31000000,
+        ),
+        coefficients="m55",
+    ),
+)  # fmt: skip
+
+CORES: dict[str, Core] = {core.key: core for core in _ALL}
+
+
+def get_core(name: str) -> Core:
+    """The core whose key, name or label is `name`; ConfigError names all where there is none."""
+    for core in CORES.values():
+        if name in (core.key, core.name, core.label):
+            return core
+    known = ", ".join(core.name for core in CORES.values())
+    raise ConfigError(f"core {name!r} is unknown; choose one of {known}, or add it to mcuformer/cores.py")

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of export: called from Python, and one more kind in the command line by an entry in the table."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from arm_tests import needs_tools
+from conftest import TINY, structured_images
+
+from mcuformer import convert
+from mcuformer.converter.export import registry
+from mcuformer.errors import ConfigError
+from mcuformer.simulator import firmware
+
+TOY = """
+from mcuformer.converter.export import registry
+from mcuformer.converter.export.folder import write_folder
+from mcuformer.converter.export.registry import NAME, Option, Result, Target
+
+def to_folder(source, folder, force, name, lines, upper):
+    text = "\\n".join([name, *source.class_names][:lines])
+    write_folder(folder, {f"{name}.txt": text.upper() if upper else text}, force)
+    return Result(folder, (f"wrote {lines} lines",), {"ops": len(source.graph.ops)})
+
+LINES = Option("lines", "how many lines to write.", 3)
+UPPER = Option("upper", "in capitals.", False)
+registry.TARGETS["toy"] = Target("toy", "a text file", (NAME, LINES, UPPER), to_folder)
+from mcuformer.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, tiny_net, tiny_images):
+    folder = tmp_path_factory.mktemp("kinds")
+    convert(tiny_net, tiny_images, class_names=list("abcde")).save(folder / "model.tflite")
+    images, labels = structured_images(TINY, 10), np.arange(10) % TINY.num_classes
+    np.savez(folder / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    return folder
+
+
+def toy(*arguments, status: int = 0) -> str:
+    """What the command line with one more kind of export prints."""
+    command = [sys.executable, "-c", TOY, "export", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_new_kind_is_one_entry_in_the_table(files, tmp_path):
+    model = files / "model.tflite"
+    text = " ".join(toy("--help").replace("│", "").split())
+    assert "arduino: a library; toy: a text file." in text
+    assert "With toy: how many lines to write. [default: 3]" in text
+    assert "With c, tflm and toy: what files" in text and "--upper" in text
+    arguments = (model, "--to", "toy", "--lines", 2, "--upper", "--name", "net", "--json", tmp_path / "toy.json")
+    assert "wrote 2 lines" in toy(*arguments, "-o", tmp_path / "out")
+    assert (tmp_path / "out" / "net.txt").read_text() == "NET\nA"
+    values = json.loads((tmp_path / "toy.json").read_text())
+    folder = str(tmp_path / "out")
+    assert values == {"folder": folder, "ops": values["ops"], "packing": "pairs"} and values["ops"] > 2
+    assert "not empty" in toy(*arguments, "-o", tmp_path / "out", status=2)
+    assert "must be one of c, tflm, arduino, toy" in toy(model, "--to", "rust", "-o", tmp_path / "b", status=2)
+    assert "--upper: for --to toy; leave it out with --to c" in toy(
+        model, "--to", "c", "--upper", "-o", tmp_path / "b", status=2
+    )
+    assert "--board nano33ble: for --to c, tflm or arduino; leave it out with --to toy" in toy(
+        model, "--to", "toy", "--board", "nano33ble", "-o", tmp_path / "b", status=2
+    )
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("to", registry.TARGETS)
+def test_every_kind_can_be_called_from_python(to, files, tmp_path):
+    options = {"arduino": {"data": str(files / "data.npz"), "make_zip": True}, "tflm": {"board": "nano33ble"}}
+    result = registry.export(files / "model.tflite", to, tmp_path / "out", **options.get(to, {}))
+    assert result.folder == tmp_path / "out" and (tmp_path / "out" / "README.md").is_file()
+    assert result.values["arena_bytes"] > 0 and f"{result.values['arena_bytes']:,}" in "".join(result.lines) + "".join(
+        path.read_text() for path in (tmp_path / "out").rglob("README.md")
+    )
+    assert json.dumps(result.values) and result.lines[-1].startswith(f"wrote {tmp_path / 'out'}")
+
+
+def test_an_option_that_nobody_has_is_named(files, tmp_path):
+    with pytest.raises(ConfigError, match="option 'bord' of an export is unknown; choose from name, image, board,"):
+        registry.export(files / "model.tflite", "tflm", tmp_path / "out", bord="nano33ble")
+    with pytest.raises(ConfigError, match="--name model: the sketches call the network model; leave it out"):
+        registry.export(files / "model.tflite", "arduino", tmp_path / "out", name="model")
+
+
+@needs_tools
+def test_an_arduino_library_is_exported_where_the_cpp_headers_are_missing(files, tmp_path, monkeypatch):
+    """With a cross compiler that has none, which is what installing it without libstdc++ leaves."""
+    real = shutil.which(firmware.COMPILER)
+    wrapper = tmp_path / "bin" / firmware.COMPILER
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec {real} -nostdinc++ "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}")
+    result = registry.export(files / "model.tflite", "arduino", tmp_path / "out", data=str(files / "data.npz"))
+    assert (tmp_path / "out" / "library.properties").is_file()
+    assert result.lines[0] == (
+        "not built: not installed: the C++ standard headers (libstdc++-arm-none-eabi-newlib); "
+        "on Debian and Ubuntu: apt-get install libstdc++-arm-none-eabi-newlib"
+    )
+    assert result.values["flash_bytes"] is None and result.values["ram_bytes"] is None

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of the command line, made from the commands themselves: their help, arguments, options and defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+GROUPS = {
+    "The whole way": ("demo",),
+    "From a network to a microcontroller": ("train", "convert", "run", "inspect", "export", "boards"),
+    "Search": ("evolve", "search", "finetune"),
+}
+
+
+def commands() -> dict:
+    """Every command by name, in the order of GROUPS; those that no group names come last."""
+    from mcuformer.cli import app
+
+    found = typer.main.get_command(app).commands
+    named = [name for names in GROUPS.values() for name in names if name in found]
+    return {name: found[name] for name in (*named, *sorted(set(found) - set(named)))}
+
+
+def page() -> str:
+    """The whole page, Markdown."""
+    known = commands()
+    parts = [
+        "# Command line\n",
+        "Made from the commands; `mcuformer COMMAND --help` prints the same. A mistake of yours is one line on stderr, "
+        "and exit status 2. `--json FILE` writes the result for a program to read.\n",
+    ]
+    titles = {names[0]: title for title, names in GROUPS.items()}
+    others = [name for name in known if not any(name in names for names in GROUPS.values())]
+    if others:
+        titles[others[0]] = "Others"
+    for name, command in known.items():
+        if name in titles:
+            parts.append(f"## {titles[name]}\n")
+        parts.append(section(name, command))
+    return "\n".join(parts)
+
+
+def section(name: str, command) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and not p.hidden and p.name != "help"]
+    usage = " ".join(["mcuformer", name, *(_metavar(p) for p in arguments), "[OPTIONS]"])
+    rows = [(f"`{_metavar(p)}`", "" if p.required else _default(p), p.help) for p in arguments]
+    rows += [(_names(p), "required" if p.required else _default(p), p.help) for p in options]
+    parts = [f"### mcuformer {name}\n", f"{_text(command.help)}\n", f"```text\n{usage}\n```\n"]
+    if rows:
+        parts.append("| option | default | |\n|---|---|---|")
+        parts += [f"| {names} | {default} | {_text(words)} |" for names, default, words in rows]
+    return "\n".join(parts) + "\n"
+
+
+def _metavar(parameter) -> str:
+    name = (parameter.metavar or parameter.name).upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _names(option) -> str:
+    """The option's spellings, and what it takes."""
+    names = ",&nbsp;".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    return names if option.is_flag else f"{names}&nbsp;{_takes(option)}"
+
+
+def _takes(option) -> str:
+    kind = option.type_descriptor.annotation
+    words = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
+    return (option.metavar or words.get(kind, "TEXT")) + ("&nbsp;..." if option.multiple else "")
+
+
+def _default(parameter) -> str:
+    value = parameter.default
+    if value is None or value is False or callable(value) or "Sentinel" in type(value).__name__ or value in ([], ()):
+        return ""
+    return f"`{value}`" if value is not True else "on"
+
+
+def _text(words: str | None) -> str:
+    """Help as one line of Markdown."""
+    line = " ".join((words or "").replace("\b", " ").split())
+    return line.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+if __name__ == "__main__":
+    print(page())

@@ -109,6 +109,7 @@ def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | o
 
 
 def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow, ...]:
+    from mcuformer.converter import file_form
     from mcuformer.converter.passes import staging
 
     graph, problem = stored.graph, plan.problem
@@ -117,7 +118,6 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow,
     rows = []
     for step, op in enumerate(graph.ops, start=1):
         tensor, over = graph.tensors[op.output], buffer_of[op.output].overwrites
-        constants = (graph.tensors[i] for i in op.inputs if i >= 0 and graph.tensors[i].is_constant)
         macs, instructions = (None, None) if core is None else _predicted(graph, op, core)
         read, reads = staging.traffic(graph, op)
         rows.append(
@@ -129,7 +129,7 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow,
                 bytes=tensor.bytes,
                 overwrites=None if over is None else problem.buffers[over].name,
                 scratch_bytes=scratch.get(step, 0),
-                constant_bytes=sum(constant.bytes for constant in constants),
+                constant_bytes=file_form.constant_bytes(graph, op),
                 weights_read_bytes=read,
                 weights_reads=reads,
                 macs=macs,
@@ -149,16 +149,19 @@ def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None]:
 
 
 def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> None:
-    """tensors: list every one, constants too; sizes: the memory of every part."""
+    """tensors: list every tensor of the file, constants too; sizes: the memory of every part."""
+    from mcuformer.converter.file_form import moved, to_file_form
+
     graph, plan = inspected.graph, inspected.plan
+    filed, place = to_file_form(graph)
     out.print(
-        f"{inspected.path}: {inspected.model_bytes:,} bytes, {len(graph.ops)} ops, {len(graph.tensors)} tensors, "
+        f"{inspected.path}: {inspected.model_bytes:,} bytes, {len(graph.ops)} ops, {len(filed.tensors)} tensors, "
         f"schedule {inspected.stored.info['schedule']}"
     )
     out.print(", ".join(f"{name} {value}" for name, value in inspected.config.items() if value is not None))
     out.print(_ops_table(inspected))
     if tensors:
-        out.print(_tensors_table(inspected.stored))
+        out.print(_tensors_table(filed.tensors, moved(inspected.stored.offsets, place, len(filed.tensors))))
     if sizes:
         table = Table("part", "paper's rule M, weights counted", "ours", "stock tools")
         for part in inspected.parts:
@@ -184,9 +187,9 @@ def _ops_table(inspected: Inspection) -> Table:
     return table
 
 
-def _tensors_table(stored: ModelFile) -> Table:
+def _tensors_table(tensors: list[Tensor], offsets: list[int]) -> Table:
     table = Table("tensor", "type", "shape", "bytes", "offset", "zero point", "scale")
-    for tensor, offset in zip(stored.graph.tensors, stored.offsets, strict=True):
+    for tensor, offset in zip(tensors, offsets, strict=True):
         zero = "" if tensor.quantisation is None else str(tensor.quantisation.zero_point)
         table.add_row(
             tensor.name, tensor.dtype.name, "x".join(map(str, tensor.shape)), f"{tensor.bytes:,}",

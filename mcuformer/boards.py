@@ -22,7 +22,7 @@ class Board:
     """One board: its memory, and how much of it the firmware keeps.
 
     core is a Core, or the name of one in mcuformer/cores.py. sram_bytes and flash_bytes are the chip's own memory that
-    a model can use; flash_bytes is None where the board has no flash of its own (a simulator). clock_mhz is None where
+    a model can use; flash_bytes is None if the board has no flash of its own (a simulator). clock_mhz is None if
     a clock means nothing. ConfigError for a core that is not known, or a reserve outside the memory.
     """
 

@@ -62,7 +62,7 @@ def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bo
     with_plan  keep the model's offline plan, whose offsets the planner then honours; else it places every tensor
 
     Returns {"total", "head", "tail": bytes of the arena; "logits": float32 [n, classes] or None}. The tail is
-    LESS_TAIL_BYTES shorter than that of the model's plan. ModelError where the interpreter refuses the model,
+    LESS_TAIL_BYTES shorter than that of the model's plan. ModelError if the interpreter refuses the model,
     ToolchainError where this tflite-micro is of an unknown layout or crashes.
     """
     from mcuformer.interpreter import _content_of, weights_of

@@ -20,7 +20,7 @@ class AppendLog:
 
     path       the file; None: nothing is read or written
     form       name and version of the content, such as "mcuformer.search/1"
-    identity   plain values a run must share with the one that wrote the log: ConfigError where one differs
+    identity   plain values a run must share with the one that wrote the log: ConfigError if one differs
     """
 
     def __init__(self, path: str | os.PathLike | None, form: str, identity: dict):
@@ -61,7 +61,7 @@ class AppendLog:
         return entries
 
     def _entries(self, content: bytes, whole: bytes, head: dict) -> list[dict]:
-        """ModelError where the file is no log of this program, ConfigError where it is of another run."""
+        """ModelError if the file is no log of this program, ConfigError if it is of another run."""
         foreign = ModelError(f"{self.path}: not a log of this program; remove it or give another name")
         if not whole:
             if not json.dumps(head).encode().startswith(content):

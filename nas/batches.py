@@ -24,7 +24,7 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 class Batches:
     """This process's share of every batch. size: of a whole one, over all processes; steps: of an epoch.
 
-    What is random depends on seed, epoch and the image's index alone. ConfigError where processes cannot share a batch.
+    What is random depends on seed, epoch and the image's index alone. ConfigError if processes cannot share a batch.
     """
 
     def __init__(self, dataset: Dataset, options: TrainOptions):

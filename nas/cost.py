@@ -24,7 +24,7 @@ RANDOM_TRIES = 20_000  # subnets drawn before a budget that no uniform subnet me
 
 @dataclass(frozen=True)
 class Cost:
-    """sram: bytes of the arena; flash: at most this many bytes of model; instructions: of one image, None where the
+    """sram: bytes of the arena; flash: at most this many bytes of model; instructions: of one image, None if the
     core's are unknown. See cost_of."""
 
     sram: int
@@ -32,7 +32,7 @@ class Cost:
     instructions: int | None
 
     def of(self, name: str) -> int:
-        """One of NAMES; ConfigError where it is not known, since no limit can be held to then."""
+        """One of NAMES; ConfigError if it is not known, since no limit can be held to then."""
         if (value := getattr(self, name)) is None:
             raise ConfigError(f"a budget of {name}: what this core takes is unknown; leave the {name} budget out")
         return value
@@ -57,7 +57,7 @@ class Budget:
 
 def cost_of(config: SubnetConfig, board: Board | None = None, strips: bool = False) -> Cost:
     """Arena on the board, or without one in the host's interpreter; the model's bytes, from above; and the predicted
-    instructions of the board's core, or without one of a Cortex-M4 (converter/estimate/instructions.py); None where the
+    instructions of the board's core, or without one of a Cortex-M4 (converter/estimate/instructions.py); None if the
     core has no coefficients.
 
     strips: the image comes a few rows at a time (convert(..., strips=True)).

@@ -19,7 +19,7 @@ CALIBRATION_IMAGES = 512  # of a supernet's batch norm
 def evaluate(
     net: FloatViT | SuperNet, dataset: Dataset, batch_size: int = 256, config: SubnetConfig | None = None
 ) -> float:
-    """Top-1 of `net` on all images of `dataset`, from 0 to 1. Raises DataError where they do not fit.
+    """Top-1 of `net` on all images of `dataset`, from 0 to 1. Raises DataError if they do not fit.
 
     config: the subnet of a supernet; left out, the largest.
     """
@@ -47,7 +47,7 @@ def calibration_images(dataset: Dataset, count: int = CALIBRATION_IMAGES) -> tor
 
 
 def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
-    """Raises DataError where images or classes of `dataset` are not those `net` was built for."""
+    """Raises DataError if images or classes of `dataset` are not those `net` was built for."""
     config = net.space if isinstance(net, SuperNet) else net.config
     where = f"{dataset.source} ({dataset.split})"
     if dataset.images.ndim != 4 or dataset.images.dtype != "uint8" or not len(dataset):

@@ -46,7 +46,7 @@ def read(path: str | os.PathLike, kind: str, file_format: str, made_by: str) -> 
 
 
 def fill(module: nn.Module, content: dict, path: str | os.PathLike, described_by: str) -> None:
-    """Loads the weights; ModelError where they do not fit what describes the module ("config", "space")."""
+    """Loads the weights; ModelError if they do not fit what describes the module ("config", "space")."""
     try:
         module.load_state_dict(content["state"])
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:

@@ -111,7 +111,7 @@ def search(
     identity  plain values that the log must agree with besides space, budget and options, such as of the supernet
     progress  called with evaluations done, the most there will be, and the best accuracy so far
 
-    PlanError where nothing meets the budget, ConfigError where the log is of another search.
+    PlanError if nothing meets the budget, ConfigError if the log is of another search.
     """
     start = check_reachable(space, cost, budget)
     known = AppendLog(

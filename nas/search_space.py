@@ -66,7 +66,7 @@ class EvolutionRange:
 class SearchSpace:
     """All subnets that can be made of the choices (the module's text says how). Made by load_space, or from tuples.
 
-    Raises ConfigError where a choice is empty or makes no network.
+    Raises ConfigError if a choice is empty or makes no network.
     """
 
     image_size: int
@@ -236,7 +236,7 @@ class SearchSpace:
 
     @property
     def evolution_range(self) -> EvolutionRange:
-        """`evolution`; ConfigError where the space has none."""
+        """`evolution`; ConfigError if the space has none."""
         if self.evolution is None:
             raise ConfigError(
                 "the space has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)"
@@ -261,7 +261,7 @@ class SearchSpace:
 
     @classmethod
     def from_dict(cls, values: object) -> SearchSpace:
-        """ConfigError where a key is unknown or missing, or the choices make no networks."""
+        """ConfigError if a key is unknown or missing, or the choices make no networks."""
         fields = {f.name: f for f in dataclasses.fields(cls)}
         if not isinstance(values, dict):
             raise ConfigError(f"a space must be a mapping of keys to choices, not {type(values).__name__}")

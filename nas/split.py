@@ -44,7 +44,7 @@ def split_of(
 ) -> Split:
     """split_images() as the supernet in the file `path` was trained with it.
 
-    ConfigError where what is given makes another split: images that it was trained on would select.
+    ConfigError if what is given makes another split: images that it was trained on would select.
     """
     notes = supernet.notes
     made = split_images(

@@ -36,7 +36,7 @@ FORMAT = "mcuformer.supernet/1"
 class SuperNet(nn.Module):
     """forward(images, config): float NCHW in [-1, 1] -> logits [N, num_classes] of the subnet `config`.
 
-    ValueError where the space does not hold the config, or its batch-norm statistics are not known in eval mode.
+    ValueError if the space does not hold the config, or its batch-norm statistics are not known in eval mode.
     """
 
     def __init__(self, space: SearchSpace, seed: int = 0):
@@ -183,7 +183,7 @@ def save_supernet(supernet: SuperNet, path: str | os.PathLike, notes: dict | Non
 def load_supernet(path: str | os.PathLike, space: SearchSpace | None = None) -> SuperNet:
     """Reads a `supernet.pt` without unpickling code; what was kept with it is in `.notes`.
 
-    space: what it must be of. ModelError where the file is not a supernet, ConfigError where it is of another space.
+    space: what it must be of. ModelError if the file is not a supernet, ConfigError if it is of another space.
     """
     content = saved_network.read(path, "supernet", FORMAT, "mcuformer train --space")
     try:

@@ -89,8 +89,8 @@ def train(
     checkpoint: a file that holds the whole state after every epoch. Where it exists already, training goes on
     from it, to the same weights as without the interruption.
 
-    Trains on this process's GPU where there is one. Raises DataError where data and network do not fit, ConfigError
-    where the checkpoint belongs to another training or the loss is no longer a number, ModelError where the checkpoint
+    Trains on this process's GPU where there is one. Raises DataError if data and network do not fit, ConfigError
+    where the checkpoint belongs to another training or the loss is no longer a number, ModelError if the checkpoint
     cannot be read.
     """
     check_fit(net, dataset)

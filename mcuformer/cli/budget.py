@@ -22,7 +22,7 @@ StripsOption = Annotated[bool, typer.Option(help="The image comes a few rows at 
 
 
 def budget_of(board: Board | None, **amounts: str | int | None) -> Budget:
-    """The budget that --board and amounts (sram, flash, instructions) describe; ConfigError where there is none."""
+    """The budget that --board and amounts (sram, flash, instructions) describe; ConfigError if there is none."""
     from mcuformer.nas import cost
 
     if board is None and not any(amounts.values()):

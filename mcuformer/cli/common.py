@@ -98,7 +98,7 @@ def run_images(interpreter: Interpreter, images: np.ndarray, progress: Progress 
 
 
 def read_bytes(path: Path) -> bytes:
-    """A model file's bytes; ModelError where it cannot be read."""
+    """A model file's bytes; ModelError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinetunedSubnet:
-    """A subnet, written to path. float_top1: from 0 to 1 on so many test images; None where none were looked at."""
+    """A subnet, written to path. float_top1: from 0 to 1 on so many test images; None if none were looked at."""
 
     path: Path
     float_top1: float | None

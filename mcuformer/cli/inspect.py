@@ -29,7 +29,7 @@ class OpRow:
     overwrites      the tensor on which its output lies
     constant_bytes  of its weights and tables
     weights_read_bytes, weights_reads   of staged weights, in one run
-    macs, instructions   where a core was given; instructions: None where its cost is unknown
+    macs, instructions   where a core was given; instructions: None if its cost is unknown
     """
 
     op: str
@@ -140,7 +140,7 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow,
 
 
 def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None]:
-    """Multiply-accumulates, and the instructions that the core's coefficients predict; None where it has none."""
+    """Multiply-accumulates, and the instructions that the core's coefficients predict; None if it has none."""
     from mcuformer.converter.estimate.instructions import op_instructions
     from mcuformer.converter.estimate.macs import op_macs
 

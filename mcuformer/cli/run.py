@@ -37,7 +37,7 @@ THE_REFERENCE = "the integer reference"
 class HostRun:
     """A model in this machine's interpreter. logits: float32 [n, classes]; top1: from 0 to 1; invoke_ms: the median of
     an image; arena: bytes of "total", "head" and "tail"; weights_read, weights_reads: bytes and reads of staged weights
-    an image, 0 where they are in the model."""
+    an image, 0 if they are in the model."""
 
     logits: np.ndarray
     top1: float
@@ -58,7 +58,7 @@ class ModelRun:
 
     @property
     def exact(self) -> bool | None:
-        """Whether every logit is equal everywhere; None where nothing was compared."""
+        """Whether every logit is equal everywhere; None if nothing was compared."""
         return not any(self.differing.values()) if self.differing else None
 
     def to_dict(self) -> dict:

@@ -43,7 +43,7 @@ def assignments(pairs: list[str] | None, flag: str) -> dict[str, Any]:
 
 
 def train_options(defaults: TrainOptions, pairs: list[str] | None, **flags: int | None) -> TrainOptions:
-    """defaults with the --option pairs and the flags that are not None; ConfigError where one is unknown or both."""
+    """defaults with the --option pairs and the flags that are not None; ConfigError if one is unknown or both."""
     known = {field.name for field in dataclasses.fields(defaults)}
     given = assignments(pairs, "--option")
     if unknown := sorted(set(given) - known):

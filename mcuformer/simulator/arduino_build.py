@@ -34,7 +34,7 @@ int main(void) { return model_invoke(image, logits) + model_confidence(logits, 0
 
 
 def machine_of(board: Board) -> Machine | None:
-    """QEMU's machine with a board's core and its Mbed core's flags; None where Arduino has no such core."""
+    """QEMU's machine with a board's core and its Mbed core's flags; None if Arduino has no such core."""
     if board.core.arduino_flags is None:
         return None
     return dataclasses.replace(board.core, flags=(*board.core.arduino_flags, *COMMON)).machine
@@ -54,7 +54,7 @@ def compile_library(
 
 
 def measure(library: Path, board: Board, folder: Path) -> Program | None:
-    """The network alone, linked for a board within its budgets: PlanError where it is over them. None: no such core."""
+    """The network alone, linked for a board within its budgets: PlanError if it is over them. None: no such core."""
     machine = machine_of(board)
     if machine is None:
         return None

@@ -47,7 +47,7 @@ def get_machine(name: str) -> Machine:
 
 
 def missing_tools() -> str | None:
-    """None where all of PACKAGES are installed, else one line that names each missing piece and its package."""
+    """None if all of PACKAGES are installed, else one line that names each missing piece and its package."""
     missing = _missing(os.environ.get("PATH", ""))
     if not missing:
         return None

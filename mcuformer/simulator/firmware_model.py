@@ -69,7 +69,7 @@ class FirmwareModel:
     ) -> FirmwareRun:
         """uint8 images [n, H, W, C], n >= 1, in as many processes of QEMU as there are processors.
 
-        ModelError where a kernel refuses, ToolchainError where the program faults.
+        ModelError if a kernel refuses, ToolchainError where the program faults.
         """
         parts = np.array_split(np.arange(len(images)), min(len(images), 2 * (os.cpu_count() or 1), 64))
         done = 0
@@ -133,7 +133,7 @@ def build(
 ) -> FirmwareModel:
     """The firmware of a graph, in `folder`. objects: kernel_objects(), where they are there already.
 
-    PlanError where it is over ram_bytes or flash_bytes (left out: the machine's), by how much.
+    PlanError if it is over ram_bytes or flash_bytes (left out: the machine's), by how much.
     """
     firmware.require_tools()
     folder = Path(folder)

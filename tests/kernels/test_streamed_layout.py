@@ -8,25 +8,22 @@ import re
 import pytest
 
 from mcuformer import sources
-from mcuformer.converter.ops import params_blob
+from mcuformer.converter.ops import OPS, params_blob
 
 HEADER = (sources.kernels_folder() / "kernels" / "streamed_layout.h").read_text()
 
-# IMPORT HERE: these lists, from where the converter has them, once it names its scalars and sections.
-LAYOUT = {
-    "streamed_attention": (
-        ("block", "kv_heads", "kv_heads_at_once", "head_dim", "zero_point", "norm_zero_point", "epsilon_low",
-         "epsilon_high", "qkv_zero_point", "proj_zero_point", "tile_bytes", "weights_offset", "packing"),
-        ("scalars", "gamma", "beta", "factor", "head_params", "residual_scale", "qkv_weights", "qkv_bias",
-         "qkv_multiplier", "proj_weights", "proj_bias", "proj_multiplier"),
-    ),
-    "streamed_mlp": (
-        ("block", "norm_zero_point", "epsilon_low", "epsilon_high", "gelu_layer", "tile_bytes", "weights_offset",
-         "packing", "fc0_zero_point"),
-        ("scalars", "gamma", "beta", "factor", "gelu_table", "residual_scale", "fc0_weights", "fc0_bias",
-         "fc0_multiplier", "fc1_weights"),
-    ),
-}  # fmt: skip
+
+def python_names(op: str) -> tuple[list[str], list[str]]:
+    """Scalars and sections of an op. What repeats with every layer is listed for the first, as the header has it."""
+    layout = OPS[op].LAYOUT
+    scalars, sections = list(layout.scalars), ["scalars", *layout.dtypes]
+    if layout.repeated:
+        scalars.append(f"fc0_{layout.repeated}")
+        sections = sections[: sections.index("fc1_weights") + 1]
+    return scalars, sections
+
+
+LAYOUT = {"streamed_attention": python_names("StreamedAttention"), "streamed_mlp": python_names("StreamedMLP")}
 
 
 def enum_names(op: str, enum: str) -> list[str]:

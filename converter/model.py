@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mcuformer.boards import Board, get_board
+from mcuformer.checks import whole
 from mcuformer.converter import tflite_file
 from mcuformer.converter.calibrate import calibrate, check_images
 from mcuformer.converter.float_vit import FloatViT
@@ -78,7 +79,7 @@ class Model:
         return len(self.content)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the .tflite file, whole or not at all; before it, staged weights to weights_path(path)."""
+        """Writes the .tflite file, after any staged weights (to weights_path(path)); each whole or not at all."""
         if is_staged(self.graph):
             write_bytes(weights_path(path), self.weights_content)
         write_bytes(path, self.content)
@@ -128,8 +129,8 @@ def convert(
     """
     quantisation = quantisation or QuantisationOptions()
     Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError if there is no such schedule
-    if scratch is not None and (isinstance(scratch, bool) or not isinstance(scratch, int) or scratch < 0):
-        raise ConfigError(f"scratch = {scratch!r}: must be a whole number of bytes")
+    if scratch is not None:
+        whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
     config = net.config
     names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))

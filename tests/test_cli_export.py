@@ -143,5 +143,5 @@ def test_inspect_predicts_instructions_of_every_op(files):
     done = mcuformer("inspect", files / "model.tflite", "--board", "nano33ble", "--json", files / "inspect.json")
     rows = json.loads((files / "inspect.json").read_text())["ops"]
     assert sum(row["macs"] for row in rows) == TINY.macs and all(row["instructions"] > 0 for row in rows)
-    assert f"about {sum(row['instructions'] for row in rows):,} instructions an image on Cortex-M4" in done.stdout
+    assert f"about {sum(row['instructions'] for row in rows):,} instructions per image on Cortex-M4" in done.stdout
     assert "unknown" in mistake("inspect", files / "model.tflite", "--board", "nano")

@@ -5,7 +5,7 @@ namespace mcuformer {
 namespace {
 
 constexpr int kOrders = 4;          // ways to sort, see Before
-constexpr int kRounds = 8;          // placements tried of each
+constexpr int kRounds = 8;          // placements tried per order
 constexpr int kFromEnds = kOrders;  // the order of PlaceFromEnds
 
 int32_t Larger(int32_t a, int32_t b) { return a > b ? a : b; }
@@ -56,7 +56,7 @@ class Placer {
     }
     for (int i = 0; i < count_; ++i) {
       PlannedBuffer& a = buffers_[i];
-      // Ends: each link leads to an earlier step.
+      // This ends: each link leads to an earlier step.
       while (buffers_[a.overwrites].overwrites != a.overwrites) a.overwrites = buffers_[a.overwrites].overwrites;
       PlannedBuffer& root = buffers_[a.overwrites];
       root.group_size = Larger(root.group_size, a.size);
@@ -93,7 +93,7 @@ class Placer {
   bool LinkIsGood(int i) const {
     const int over = buffers_[i].overwrites;
     if (i >= tensors_ || over < 0 || over >= tensors_ || buffers_[over].last != buffers_[i].first) return false;
-    // What overwrites something must outlast the step that reads it, or three would be there at once.
+    // What overwrites a buffer must outlast the step that reads it, or three would overlap.
     if (buffers_[over].overwrites != kNoBuffer && buffers_[over].first >= buffers_[over].last) return false;
     for (int j = 0; j < i; ++j) {
       if (buffers_[j].overwrites == over) return false;
@@ -103,13 +103,13 @@ class Placer {
 
   bool IsRoot(int i) const { return buffers_[i].overwrites == i && !buffers_[i].fixed; }
 
-  // The most bytes in use in one step; no plan is smaller.
+  // The most bytes in use in any step; no plan is smaller.
   int32_t LowerBound() const {
     int32_t bound = 0;
     for (int at = 0; at < count_; ++at) {
       int32_t sum = 0;
       for (int i = 0; i < count_; ++i) {
-        // A group counts once, with the larger of the two that meet where one overwrites the other.
+        // A group counts once, at the larger size of the two that meet when one overwrites the other.
         if (IsRoot(i)) sum += LargestAlive(i, buffers_[at].first);
       }
       bound = Larger(bound, sum);
@@ -117,7 +117,7 @@ class Placer {
     return bound;
   }
 
-  // Of the group's buffers in use in this step, the largest one's size; 0 without any.
+  // The largest size of the group's buffers in use in this step; 0 without any.
   int32_t LargestAlive(int root, int32_t step) const {
     int32_t largest = 0;
     if (buffers_[root].first > step || buffers_[root].group_last < step) return largest;
@@ -128,7 +128,7 @@ class Placer {
     return largest;
   }
 
-  // True where group a is placed before group b.
+  // True if group a is placed before group b.
   bool Before(int by, int16_t a_root, int16_t b_root) const {
     const PlannedBuffer& a = buffers_[a_root];
     const PlannedBuffer& b = buffers_[b_root];
@@ -164,7 +164,7 @@ class Placer {
     return groups;
   }
 
-  // False where that group is there already.
+  // False if that group is already in it.
   bool HighestToFront(int groups) {
     int highest = -1;
     for (int i = 0; i < tensors_; ++i) {
@@ -179,7 +179,7 @@ class Placer {
     return true;
   }
 
-  // Each group in turn at the lowest offset that is free, then the scratch. Returns where the highest ends.
+  // Each group in turn at the lowest free offset, then the scratch. Returns where the highest ends.
   int32_t PlaceAll(int groups) {
     StartPlacing();
     for (int i = 0; i < groups; ++i) PlaceGroup(buffers_[i].order, LowestOffset(buffers_[i].order));
@@ -242,7 +242,7 @@ class Placer {
     return offset;
   }
 
-  // Negative where the group does not fit under the ceiling.
+  // Negative if the group does not fit below the ceiling.
   int32_t HighestOffset(int root, int32_t ceiling) const {
     int32_t offset = ceiling - buffers_[root].group_size;
     for (int32_t tried = ceiling; tried != offset && offset >= 0;) {
@@ -262,7 +262,7 @@ class Placer {
     }
   }
 
-  // `offset`, or what it must at least be with this buffer there: above each placed one that it would meet.
+  // `offset`, or the least offset for this buffer: above each placed one that it would meet.
   int32_t Above(const PlannedBuffer& a, int32_t offset) const {
     for (int i = 0; i < count_; ++i) {
       const PlannedBuffer& b = buffers_[i];
@@ -271,7 +271,7 @@ class Placer {
     return offset;
   }
 
-  // `offset`, or what it must at most be: below each placed one that it would meet.
+  // `offset`, or the largest offset for this buffer: below each placed one that it would meet.
   int32_t Below(const PlannedBuffer& a, int32_t offset) const {
     for (int i = 0; i < count_; ++i) {
       const PlannedBuffer& b = buffers_[i];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where every activation and scratch buffer lies in the arena: the planner of converter/memory/plan.py again, for
-// the device. Both give the same plan. No heap, no TFLM.
+// Where every activation and scratch buffer lies in the arena: converter/memory/plan.py on the device. Both give the
+// same plan. No heap, no TFLM.
 #ifndef MCUF_BUFFER_PLACEMENT_H_
 #define MCUF_BUFFER_PLACEMENT_H_
 
@@ -12,7 +12,7 @@ namespace mcuformer {
 constexpr int32_t kBufferAlignment = 16;
 constexpr int kMaxBuffers = INT16_MAX;
 
-// 40 bytes, as many as TFLM's own planner takes for a buffer. What the caller fills in comes first.
+// 40 bytes, as in TFLM's own planner. The fields that the caller fills in come first.
 struct PlannedBuffer {
   int32_t size;        // bytes, a multiple of kBufferAlignment
   int32_t first;       // in use from this step

@@ -4,15 +4,15 @@
 namespace mcuformer {
 namespace {
 
-// Value types of the format that are used here.
+// The format's value types that are used here.
 enum { kInt = 1, kUnsigned = 2, kIndirectInt = 6, kIndirectUnsigned = 7, kMap = 9 };
 
-// The buffer, read by position; every read is checked.
+// The buffer, read by position with every read checked.
 class Reader {
  public:
   Reader(const uint8_t* buffer, size_t length) : buffer_(buffer), length_(length) {}
 
-  // True where `width` is one of the format's, and [position, position + width) lies in the buffer.
+  // True if `width` is one of the format's and [position, position + width) lies in the buffer.
   bool Holds(size_t position, uint64_t width) const {
     return (width == 1 || width == 2 || width == 4 || width == 8) && position <= length_ && width <= length_ - position;
   }
@@ -26,7 +26,7 @@ class Reader {
     return true;
   }
 
-  // What an offset points to: offsets are stored as the distance backwards from where they stand.
+  // What an offset points to: offsets are stored as the distance backwards from their own position.
   bool Indirect(size_t position, uint64_t width, size_t* target) const {
     uint64_t offset;
     if (!Unsigned(position, width, &offset) || offset > position) return false;
@@ -34,7 +34,7 @@ class Reader {
     return true;
   }
 
-  // True where the zero-terminated string at `position` is `key`.
+  // True if the zero-terminated string at `position` is `key`.
   bool Matches(size_t position, const char* key) const {
     for (; position < length_; ++position, ++key) {
       if (buffer_[position] != static_cast<uint8_t>(*key)) return false;
@@ -49,7 +49,7 @@ class Reader {
 };
 
 // A map is [keys offset][width of keys][count] values... types..., its position that of the first value. All
-// but the types (a byte each) are `width` bytes wide.
+// except the types (a byte each) are `width` bytes wide.
 struct Map {
   size_t values;
   uint64_t width;

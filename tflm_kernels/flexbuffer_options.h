@@ -10,7 +10,7 @@
 namespace mcuformer {
 
 // Reads the integer under `key` of the map that is the root of `buffer`, signed or unsigned, 1 to 8 bytes
-// wide. False, and *value as it was, where the map is damaged, has no such key, holds no integer there, or
+// wide. False, with *value unchanged, if the map is damaged, has no such key, or holds no integer there or
 // one above 2^63 - 1.
 bool ReadInt(const uint8_t* buffer, size_t length, const char* key, int64_t* value);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The custom ops: their names in a .tflite file, and what registers them. Tensors and options of each op are
-// listed at the top of kernels/<op>.cc.
+// The custom ops: their names in a .tflite file, and their registrations. The top of kernels/<op>.cc lists each op's
+// tensors and options.
 #ifndef MCUF_MCUFORMER_OPS_H_
 #define MCUF_MCUFORMER_OPS_H_
 
@@ -9,8 +9,8 @@
 
 namespace mcuformer {
 
-// The one list of ops. OP(constant, name, registration, first, second): the constant that holds the name; the name in
-// a .tflite file; the function that registers the op; the inputs that its output may stand over, by position, in order
+// The only list of ops. OP(constant, name, registration, first, second): the constant that holds the name; the name in
+// a .tflite file; the function that registers the op; the inputs that its output may overwrite, by position, in order
 // of preference, -1: no more. The converter's modules say the same in NAME and OVERWRITES; a test compares.
 #define MCUF_OPS(OP)                                                                                       \
   OP(kDecomposedPatchEmbedName, "mcuformer.DecomposedPatchEmbed", Register_DECOMPOSED_PATCH_EMBED, 0, -1)  \

@@ -20,11 +20,11 @@ struct OpEntry {
 constexpr OpEntry kOps[] = {MCUF_OPS(MCUF_OP_ENTRY)};
 #undef MCUF_OP_ENTRY
 
-// What the capacity of a MicroMutableOpResolver must leave for them.
+// The capacity that a MicroMutableOpResolver must have for them.
 constexpr unsigned kOpCount = sizeof(kOps) / sizeof(kOps[0]);
 
-// Resolver: a MicroMutableOpResolver<N>. The error of its AddCustom where it has no room or an op is there
-// already; ops added before that stay.
+// Resolver: a MicroMutableOpResolver<N>. Returns AddCustom's error if the resolver is full or already has an op;
+// ops added before stay.
 template <class Resolver>
 Status AddMcuformerOps(Resolver& resolver) {
   for (const OpEntry& op : kOps) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which of an op's inputs its output may stand over, in order of preference, as the list in mcuformer_ops.h has it.
+// Which inputs an op's output may overwrite, in order of preference, as listed in mcuformer_ops.h.
 #ifndef MCUF_OVERWRITABLE_INPUTS_H_
 #define MCUF_OVERWRITABLE_INPUTS_H_
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The one list of sources, relative to this folder. setup.py and the exporters read it too: keep to plain lists.
+# The only list of sources, relative to this folder. setup.py and the exporters read it too: keep to plain lists.
 
 # The int8 arithmetic: C99, nothing else needed.
 MCUF_CORE_SRCS = \

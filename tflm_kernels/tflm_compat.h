@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one vocabulary that the kernels use for TensorFlow Lite Micro (TFLM), and the only file that knows its versions:
+// The vocabulary that the kernels use for TensorFlow Lite Micro (TFLM), and the only file that knows its versions:
 //
 // - 2021-09 to 2023-05: TfLiteRegistration. Before 2022-01 the context is a table of functions, then a MicroContext.
 // - 2023-05 to 2026-09: TFLMRegistration, types in the global namespace.
 // - since 2026-10: all of it in tflite::micro.
 // - MCUF_HOST_PLUGIN: no TFLM headers, but the layout of the tflite-micro wheel (host_abi.h).
 //
-// Kernels need no temporary tensors. Type, dimensions and the data of constants are known in Prepare; a tensor whose
-// data is there by then is a constant.
+// Kernels need no temporary tensors. Type, dimensions and the data of constants are known in Prepare; a tensor that has
+// data by then is a constant.
 #ifndef MCUF_TFLM_COMPAT_H_
 #define MCUF_TFLM_COMPAT_H_
 
@@ -177,7 +177,7 @@ void Ignore(Arguments&&...) {}
 
 namespace mcuformer {
 
-using compat::AllocatePersistent;  // Init and Prepare; lives as long as the interpreter; nullptr where the
+using compat::AllocatePersistent;  // Init and Prepare; lives as long as the interpreter; nullptr if the
                                    // arena ends
 using compat::Context;
 using compat::EvalTensor;
@@ -201,7 +201,7 @@ using compat::Type;
 inline int InputCount(const Node* node) { return node->inputs == nullptr ? 0 : node->inputs->size; }
 inline int OutputCount(const Node* node) { return node->outputs == nullptr ? 0 : node->outputs->size; }
 
-// Tensor `index` of a list of a node; nullptr where the list is shorter, or has -1 (no tensor) there.
+// Tensor `index` in a node's list; nullptr if the list is shorter, or has -1 (no tensor) there.
 inline EvalTensor* TensorAt(const Context* context, const IntArray* tensors, int index) {
   if (tensors == nullptr || index < 0 || index >= tensors->size || tensors->data[index] < 0) return nullptr;
   return compat::GetEvalTensor(context, tensors->data[index]);

@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kOnline = -1;  // the offline offset of a tensor that the planner places
 
-// Fields of the .tflite schema's tables, in their order there.
+// Fields of the .tflite schema's tables, in the schema's order.
 enum ModelField { kOperatorCodes = 1, kSubgraphs = 2, kBuffers = 4 };
 enum SubgraphField { kTensors = 0, kGraphOutputs = 2, kOperators = 3 };
 enum TensorField { kShape = 0, kType = 1, kBuffer = 2, kIsVariable = 5 };
@@ -16,8 +16,8 @@ enum OperatorField { kOpcodeIndex = 0, kInputs = 1, kOutputs = 2 };
 enum OperatorCodeField { kCustomCode = 1 };
 enum BufferField { kData = 0 };
 
-// Reads a flatbuffer by position, within its bounds; position 0 stands for what is not there. What lies outside reads
-// as 0, and damaged() is true from then on.
+// Reads a flatbuffer by position, within its bounds; position 0 means missing. What lies outside reads as 0, and
+// damaged() is true from then on.
 class ModelReader {
  public:
   ModelReader(const uint8_t* bytes, uint32_t size) : bytes_(bytes), size_(size) {}
@@ -42,7 +42,7 @@ class ModelReader {
     return value;
   }
 
-  // A table's scalar; 0, the default of all that are read here, where it is left out.
+  // A table's scalar; if missing 0, the default of all that are read here.
   uint32_t Scalar(uint32_t table, int field, uint32_t width) {
     const uint32_t at = Field(table, field);
     return at == 0 ? 0 : Number(at, width);
@@ -104,7 +104,7 @@ uint32_t TypeBytes(uint32_t type) {
   return type < sizeof(kBytes) ? kBytes[type] : 0;
 }
 
-// 0 where a dimension is; a scalar has one element. Past INT32_MAX where there are that many.
+// 0 if a dimension is; a scalar has one element. Beyond INT32_MAX if there are that many.
 uint64_t ElementCount(ModelReader* model, uint32_t tensor) {
   const uint32_t shape = model->Child(tensor, kShape);
   const uint32_t dimensions = model->Length(shape);
@@ -203,7 +203,7 @@ bool TokenOverwritePlanner::Plan() {
   return true;
 }
 
-// TFLM adds buffers without saying what they are: tensors by subgraph and index, without constants, variables and empty
+// TFLM adds buffers without saying what they are: tensors by subgraph and index, except constants, variables and empty
 // ones, then scratch. Sizes must agree.
 bool TokenOverwritePlanner::MatchModel() {
   ModelReader model(model_, model_bytes_);
@@ -253,7 +253,7 @@ bool TokenOverwritePlanner::MatchModel() {
   return true;
 }
 
-// Links each op's output to the first input that it may overwrite and that is used there for the last time.
+// Links each op's output to the first input that it may overwrite and that is used for the last time there.
 bool TokenOverwritePlanner::Link() {
   ModelReader model(model_, model_bytes_);
   const uint32_t codes = model.Child(model.Root(), kOperatorCodes);
@@ -299,7 +299,7 @@ bool TokenOverwritePlanner::Link() {
   return !model.damaged();
 }
 
-// The buffer of a tensor; -1 where it has none.
+// The buffer of a tensor; -1 if it has none.
 int TokenOverwritePlanner::Find(uint32_t tensor) const {
   for (int i = 0; i < tensor_count_; ++i) {
     if (static_cast<uint32_t>(buffers_[i].tensor) == tensor) return i;

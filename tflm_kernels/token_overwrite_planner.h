@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Plans the arena of a model on the device: an op's output stands over the input that it may overwrite, where that
-// input is used for the last time; all else is packed around it. For models without an offline plan; where a model
-// has one, its offsets are kept and checked.
+// Plans a model's arena on the device: an op's output overwrites an input that it may overwrite and that is used for
+// the last time there; everything else is packed around it. For models without an offline plan; if a model has one, its
+// offsets are kept and checked.
 //
 //   mcuformer::TokenOverwritePlanner planner(model_data, model_data_len);
 //   tflite::MicroAllocator* allocator = tflite::MicroAllocator::Create(arena, sizeof(arena), &planner);
 //   tflite::MicroInterpreter interpreter(tflite::GetModel(model_data), resolver, allocator);
 //
-// The planner must live as long as the interpreter, and plans that one model. A file that it cannot read, buffers that
-// are not the model's, or an offline plan in which two tensors meet that may not: one line is logged, and
-// AllocateTensors fails.
+// The planner must live as long as the interpreter, and plans only that model. It logs one line and AllocateTensors
+// fails if it cannot read the file, if the buffers are not the model's, or if two tensors of an offline plan collide.
 #ifndef MCUF_TOKEN_OVERWRITE_PLANNER_H_
 #define MCUF_TOKEN_OVERWRITE_PLANNER_H_
 
@@ -23,12 +22,12 @@ namespace mcuformer {
 // ErrorReporter, and preserves_all_tensors came in 2023-08.
 class TokenOverwritePlanner : public compat::MicroMemoryPlanner {
  public:
-  // model: the .tflite file's bytes, which must stay. bytes: their number, beyond which nothing is read; may be left
-  // out for a file that is known to be whole.
+  // model: the .tflite file's bytes, which must stay. bytes: their number, beyond which nothing is read; leave it
+  // out only for a file that is known to be whole.
   explicit TokenOverwritePlanner(const void* model, size_t bytes = INT32_MAX)
       : model_(static_cast<const uint8_t*>(model)), model_bytes_(bytes < INT32_MAX ? bytes : INT32_MAX) {}
 
-  // scratch_buffer: room for 40 bytes a buffer, until the offsets have been asked for.
+  // scratch_buffer: room for 40 bytes per buffer, until the offsets have been read.
   Status Init(unsigned char* scratch_buffer, int scratch_buffer_size);
 
   Status AddBuffer(int size, int first_time_used, int last_time_used);
@@ -38,7 +37,7 @@ class TokenOverwritePlanner : public compat::MicroMemoryPlanner {
     return AddBuffer(size, first, last, offset);
   }
 
-  size_t GetMaximumMemorySize();  // 0 where there is no plan
+  size_t GetMaximumMemorySize();  // 0 without a plan
   int GetBufferCount() { return count_; }
   Status GetOffsetForBuffer(int buffer_index, int* offset);
   Status GetOffsetForBuffer(compat::ErrorReporter*, int index, int* offset) {
@@ -47,12 +46,12 @@ class TokenOverwritePlanner : public compat::MicroMemoryPlanner {
 
   bool preserves_all_tensors() const { return false; }
 
-  void operator delete(void*) {}  // there is no heap; the virtual destructor wants one
+  void operator delete(void*) {}  // there is no heap, but the virtual destructor wants one
 
  private:
   enum State { kAdding, kPlanned, kFailed };
 
-  bool Plan();        // once; false where there is no plan
+  bool Plan();        // once; false without a plan
   bool MatchModel();  // tells which buffer is which tensor, and which it overwrites
   bool Link();
   int Find(uint32_t tensor) const;

@@ -68,7 +68,7 @@ def in_subprocess(program: str) -> list[str]:
 )
 def test_foreign_memory_is_refused(program):
     (line,) = in_subprocess(program)
-    assert line.startswith("False | the object given is no resolver of the tflite-micro interpreter")
+    assert line.startswith("False | the given object is not a resolver of the tflite-micro interpreter")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ ctypes.memmove(base, resolver(), mmap.PAGESIZE)
 assert libc.mprotect(ctypes.c_void_p(base + mmap.PAGESIZE), 3 * mmap.PAGESIZE, 0) == 0
 try_register(base)
 """
-    assert in_subprocess(program)[0].startswith("False | the object given is no resolver")
+    assert in_subprocess(program)[0].startswith("False | the given object is not a resolver")
 
 
 def test_registering_twice_changes_nothing():

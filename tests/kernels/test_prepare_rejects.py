@@ -83,13 +83,13 @@ def wrong_type(name, dtype, needed):
 
 
 def not_constant(name, shape, dtype):
-    return (setting(name, Activation(shape, dtype)), f"tensor '{name}' is no constant")
+    return (setting(name, Activation(shape, dtype)), f"tensor '{name}' is not a constant")
 
 
 def option_cases(name, low, high):
     return [
         (no_option(name), f"option '{name}' is missing"),
-        (option(name, "1"), f"option '{name}' is missing or no integer"),
+        (option(name, "1"), f"option '{name}' is missing or not an integer"),
         (option(name, low - 1), f"option '{name}' is {low - 1}, needs {low} to {high}"),
         (option(name, high + 1), f"option '{name}' is {high + 1}, needs {low} to {high}"),
     ]

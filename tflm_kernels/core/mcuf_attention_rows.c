@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mcuf_attention_rows.h: what all cores share, and the portable softmax and weighted sum. */
+ * mcuf_attention_rows.h: what all targets share, and the portable softmax and weighted sum. */
 #include "mcuf_attention_rows.h"
 
 #include "mcuf_fixed_point.h"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Attention of some query rows of one head against all keys and values: what IntAttention and StreamedAttention share.
- * The arithmetic is told in mcuf_int_attention_s8.h. Internal to the core.
+ * mcuf_int_attention_s8.h specifies the arithmetic. Internal to the int8 C library.
  *
- * Keys and values are copied first, in the form that the core's kernels like best:
- *   keys     as the weights of mcuf_block.h, one row a key, values below -127 as -127
+ * Keys and values are copied first, in the form that the target's kernels like best:
+ *   keys     as the weights of mcuf_block.h, one row per key, values below -127 as -127
  *   values   int8 [head_dim, tokens], transposed; with the DSP extension pairs of channels as plain bytes,
  *            [head_dim / 2][tokens][2]; both sizes rounded up to even */
 #ifndef MCUF_ATTENTION_ROWS_H_
@@ -14,7 +14,7 @@
 #include "mcuf_int_attention_s8.h"
 #include "mcuf_types.h"
 
-#define MCUF_K_FLOOR (-127) /* packed keys cannot hold -128, so no kernel reads it */
+#define MCUF_K_FLOOR (-127) /* packed keys cannot hold -128, so no kernel uses it */
 
 typedef struct {
   int32_t tokens, head_dim;
@@ -40,7 +40,7 @@ void mcuf_attention_store_keys(const mcuf_attention_rows_shape* shape, int8_t* k
 void mcuf_attention_store_values(const mcuf_attention_rows_shape* shape, int8_t* values, int32_t first, int32_t count,
                                  const int8_t* source, int32_t stride);
 
-/* count (1 .. 4) query rows of one head. q: rows of head_dim values, q_stride apart; output may equal q where the
+/* count (1 .. 4) query rows of one head. q: rows of head_dim values, q_stride apart; output may equal q if the
  * strides are equal. keys, values: as stored; head: its MCUF_ATTENTION_HEAD_PARAMS; scratch 4-byte aligned. */
 void mcuf_attention_rows(const mcuf_attention_rows_shape* shape, const int32_t* head, const int8_t* q, int32_t q_stride,
                          const int8_t* keys, const int8_t* values, int32_t count, void* scratch, int8_t* output);
@@ -50,7 +50,7 @@ typedef struct {
   int32_t multiplier, shift;
 } mcuf_row_scale;
 
-/* What differs from core to core, for rows = 1 or 4 query rows. numerators: int16, in the kernels' own order.
+/* What differs between targets, for rows = 1 or 4 query rows. numerators: int16, in the kernels' own order.
  *
  * mcuf_softmax_rows: scores [tokens, rows] -> numerators, and the scale of each row.
  * mcuf_weigh_rows: sums of numerators * values, scaled, to the outputs. */

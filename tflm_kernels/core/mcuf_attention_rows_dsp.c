@@ -110,7 +110,7 @@ void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, cons
   for (int32_t t = 0; t < rows; ++t) scale[t] = mcuf_scale_of_row(args.sums[t], head);
 }
 
-/* The unrolled loop of mcuf_weigh4_dsp and mcuf_weigh1_dsp: a word a step, after one before the loop. */
+/* The unrolled loop of mcuf_weigh4_dsp and mcuf_weigh1_dsp: one word per step, after one before the loop. */
 #define WEIGH_STEPS 16
 #define WEIGH_STEP_BYTES 52 /* of code */
 

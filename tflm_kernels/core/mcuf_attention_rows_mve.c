@@ -4,7 +4,7 @@
  * up to even]. */
 #include "mcuf_attention_rows.h"
 #include "mcuf_target.h"
-#include "mcuf_types.h" /* a file that another core leaves empty is no C99 */
+#include "mcuf_types.h" /* an empty translation unit is not valid C99 */
 
 #if MCUF_MVE
 #include <arm_mve.h>

@@ -5,7 +5,7 @@
 #include "mcuf_block.h"
 
 #include "mcuf_target.h"
-#include "mcuf_types.h" /* a file that another core leaves empty is no C99 */
+#include "mcuf_types.h" /* an empty translation unit is not valid C99 */
 
 #if MCUF_PORTABLE
 #include <string.h>
@@ -27,7 +27,7 @@ void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* sou
   mcuf_block_fill_by_token(block, k, count, source, stride, at, n);
 }
 
-/* Inputs [start, start + n) of rows o and o + 1 as int16. Where there is no second row, the first stands for it. */
+/* Inputs [start, start + n) of rows o and o + 1 as int16. Without a second row, the first stands in for it. */
 static void expand_weights(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k, int32_t o,
                            int32_t start, int32_t n, int16_t* first, int16_t* second) {
   const int8_t* row = weights + mcuf_packed_offset(o, k, packing);

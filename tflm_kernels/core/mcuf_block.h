@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inner products of up to four tokens with rows of weights: what the fully connected layers, the patch embedding, the
- * convolutions of a stem and the scores of attention are made of. Internal to the core.
+ * Inner products of up to four tokens with rows of weights: fully connected layers, patch embedding, stem convolutions
+ * and attention scores are made of them. Internal to the int8 C library.
  *
- * A block is a copy of those tokens in the form that the core's kernels like best (mcuf_target.h); that copy is also
- * what makes overwriting the tokens safe. */
+ * A block is a copy of those tokens in the form that the target's kernels like best (mcuf_target.h); the copy also
+ * makes it safe to overwrite the tokens. */
 #ifndef MCUF_BLOCK_H_
 #define MCUF_BLOCK_H_
 
@@ -13,7 +13,7 @@
 
 #define MCUF_TOKEN_BLOCK 4
 
-/* Bytes of a block, 4-byte aligned, a multiple of 16. k: inputs a token. */
+/* Bytes of a block, 4-byte aligned, a multiple of 16. k: inputs per token. */
 static inline int32_t mcuf_block_bytes(int32_t k) {
   return MCUF_TOKEN_BLOCK * mcuf_round_up_even(k) * (int32_t)sizeof(int16_t);
 }
@@ -30,11 +30,10 @@ typedef struct {
   int32_t index; /* 0 .. count - 1 */
 } mcuf_block_token;
 
-/* The same for one token: its values [at, at + n), n at least 1. step 1: one after the other from source; 0: each is
- * source[0]. */
+/* The same for one token: its values [at, at + n), n at least 1. step 1: consecutive from source; 0: all source[0]. */
 void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n);
 
-/* mcuf_block_fill by mcuf_block_fill_token. */
+/* mcuf_block_fill(), made of mcuf_block_fill_token(). */
 static inline void mcuf_block_fill_by_token(int16_t* block, int32_t k, int32_t count, const int8_t* source,
                                             int32_t stride, int32_t at, int32_t n) {
   static const int8_t zero = 0;
@@ -45,10 +44,10 @@ static inline void mcuf_block_fill_by_token(int16_t* block, int32_t k, int32_t c
   }
 }
 
-/* Some rows of a fully connected layer; the pointers start at the first of them, an even one where packed in pairs.
- * The arithmetic is told in mcuf_in_place_fc_s8.h. */
+/* Some rows of a fully connected layer; the pointers start at the first of them, an even one if packed in pairs.
+ * mcuf_in_place_fc_s8.h specifies the arithmetic. */
 typedef struct {
-  const int8_t* weights; /* 4-byte aligned where packed in pairs */
+  const int8_t* weights; /* 4-byte aligned if packed in pairs */
   int32_t packing;       /* MCUF_PACKING_* */
   int32_t in_features;
   int32_t out_features; /* rows */
@@ -65,15 +64,15 @@ void mcuf_block_fc(const mcuf_fc_rows* rows, const int16_t* block, int32_t count
                    int8_t* output, int32_t stride);
 
 /* acc[o, t] += sum_i weights[o, i] * token t, for out_features rows and count = 1, 2 or 4 tokens.
- * acc: int32 [out_features rounded up to even, count]; what is added to a row too many is of no meaning. */
+ * acc: int32 [out_features rounded up to even, count]; a surplus row's sums are meaningless. */
 void mcuf_block_accumulate(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k,
                            const int16_t* block, int32_t count, int32_t* acc);
 
-/* The same with the sums alone: acc need not be set before. */
+/* The same, but sets acc to the sums: it need not be initialised. */
 void mcuf_block_dot(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k, const int16_t* block,
                     int32_t count, int32_t* acc);
 
-/* The number of tokens that mcuf_block_accumulate takes at once where `left` are left. */
+/* The number of tokens that mcuf_block_accumulate takes at once when `left` are left. */
 static inline int32_t mcuf_block_count(int32_t left) {
   return left >= MCUF_TOKEN_BLOCK ? MCUF_TOKEN_BLOCK : left >= 2 ? 2 : 1;
 }

@@ -20,8 +20,8 @@ OFFSET_IS(mcuf_accumulate_dsp_args, entry_bytes, 28);
 OFFSET_IS(mcuf_weigh_dsp_args, output, 16);
 OFFSET_IS(mcuf_weigh_dsp_args, entry_bytes, 32);
 
-/* The unrolled loops of the assembly: words a step takes, steps, code bytes of a step, words before the loop; chunk:
- * the words between two separations, whole rounds of the loop. */
+/* The unrolled loops of the assembly: words per step, steps, code bytes per step, words before the loop; chunk: the
+ * words between two separations, whole rounds of the loop. */
 typedef struct {
   int32_t words, steps, code, before, chunk;
 } unrolled_loop;
@@ -33,14 +33,14 @@ static int32_t entry_of(const unrolled_loop* loop, int32_t words) {
   return (loop->steps - (words - loop->before) / loop->words % loop->steps) * loop->code;
 }
 
-/* Chunks of a pair of `words` words, without the first, which is what is left: at most as much as the others. All end
- * where a round of the loop ends. */
+/* Chunks in a pair of `words` words, without the first, which is the rest: at most as long as the others. All end where
+ * a round of the loop ends. */
 static int32_t chunks_after_first(const unrolled_loop* loop, int32_t words) {
   const int32_t round = loop->words * loop->steps;
   return (words - loop->before) / round / (loop->chunk / round);
 }
 
-/* An odd value at the end is followed by a 0: what fills an odd k, or what the next part stands over. */
+/* An odd value at the end is followed by a 0: it fills an odd k, or the next part overwrites it. */
 void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {
   int16_t* target = token->block;
   int32_t count = token->count, index = token->index;
@@ -87,7 +87,7 @@ void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* sou
   mcuf_expand4_dsp(source, stride, n, block);
 }
 
-/* At most MCUF_DSP_MOST_WORDS words of `pairs` pairs of rows that lie one behind the other. start: acc, or zeros. */
+/* At most MCUF_DSP_MOST_WORDS words of `pairs` contiguous pairs of rows. start: acc, or zeros. */
 static MCUF_OWN_STACK void accumulate_words(const int8_t* weights, int32_t pairs, int32_t words, const int16_t* block,
                                             int32_t count, const int32_t* start, int32_t* acc) {
   const unrolled_loop* loop = count == 4 ? &kFour : count == 2 ? &kTwo : &kAccumulateOne;

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The assembly kernels of Cortex-M cores with the DSP extension (mcuf_block_dsp_loops.S), and what they are called
- * with.
+ * The assembly kernels of Cortex-M cores with the DSP extension (mcuf_block_dsp_loops.S), and their arguments.
  *
- * All take activations as int16 pairs, pair by pair of inputs and in it token by token: [k / 2][tokens][2], and weights
- * as pairs of rows (mcuf_packing.h). One 32-bit word then holds two inputs of one token, and one word two inputs of two
- * rows. SMLAD with the word as it is adds 256 * hi + lo; SMLAD with its low bytes, SXTB16 of it, adds lo: one
- * instruction unpacks two rows. 4 tokens x 2 rows x 2 inputs take 12 instructions: 0.75 a multiply-accumulate, plus
- * what a pair of rows costs once.
+ * All take activations as int16 pairs of inputs, within a pair token by token: [k / 2][tokens][2], and weights as pairs
+ * of rows (mcuf_packing.h). One 32-bit word then holds two inputs of one token, and one word two inputs of two rows.
+ * SMLAD with the word as it is adds 256 * hi + lo; SMLAD with its low bytes, SXTB16 of it, adds lo: one instruction
+ * unpacks two rows. 4 tokens x 2 rows x 2 inputs take 12 instructions: 0.75 per multiply-accumulate, plus a fixed cost
+ * per pair of rows.
  *
  * Arguments are structs that the kernels advance as they go. Offsets are written in the assembly as numbers and checked
  * in mcuf_block_dsp.c. Rows, weights and structs are 4-byte aligned. */
@@ -19,11 +18,11 @@
 
 #if MCUF_DSP
 
-/* The most words (pairs of inputs) whose products a mixed accumulator takes before the rows are separated. */
+/* The most words (pairs of inputs) whose products a mixed accumulator holds before the rows are separated. */
 #define MCUF_DSP_MOST_WORDS 256
 
-/* A fully connected layer of some pairs of rows; per pair: accumulate from the bias, separate, residual, requantise,
- * GELU, store. */
+/* A fully connected layer of some pairs of rows; for each pair: accumulate from the bias, separate, add the residual,
+ * requantise, GELU, store. */
 typedef struct {
   const int16_t* rows;           /*  0 */
   int32_t first_bytes;           /*  4  weight bytes of a pair before the first separation: see chunks_after_first() */
@@ -34,18 +33,18 @@ typedef struct {
   int32_t pairs;                 /* 24 */
   int32_t zero_point;            /* 28 */
   int32_t stride;                /* 32  bytes from token to token, of output and residual */
-  int32_t special;               /* 36  1: there is a residual, a GELU or more than one chunk */
+  int32_t special;               /* 36  1: with a residual, a GELU or more than one chunk */
   const int8_t* residual;        /* 40  or NULL */
   const int16_t* residual_scale; /* 44 */
   const int8_t* gelu;            /* 48  entry of value 0, or NULL */
   int32_t more_chunks;           /* 52  chunks after the first, of as many words as suit the loop */
-  int32_t entry_bytes;           /* 56  code bytes to skip where an unrolled loop is entered */
+  int32_t entry_bytes;           /* 56  code bytes to skip on entry to an unrolled loop */
 } mcuf_fc_dsp_args;
 
 void mcuf_fc4_dsp(mcuf_fc_dsp_args* args); /* four tokens */
 void mcuf_fc1_dsp(mcuf_fc_dsp_args* args); /* one token; stride is not read */
 
-/* acc = start + products, int32 [pairs][2][tokens], at most MCUF_DSP_MOST_WORDS words a pair. */
+/* acc = start + products, int32 [pairs][2][tokens], at most MCUF_DSP_MOST_WORDS words per pair. */
 typedef struct {
   const int16_t* rows;   /*  0 */
   int32_t bytes;         /*  4  weight bytes of a pair */
@@ -61,11 +60,11 @@ void mcuf_accumulate4_dsp(mcuf_accumulate_dsp_args* args);
 void mcuf_accumulate2_dsp(mcuf_accumulate_dsp_args* args);
 void mcuf_accumulate1_dsp(mcuf_accumulate_dsp_args* args);
 
-/* Attention's weighted sum: rows hold 15-bit numbers, so both rows are unpacked; weights are pairs of plain bytes. */
+/* Attention's weighted sum: tokens hold 15-bit numbers, so both rows are unpacked; weights are pairs of plain bytes. */
 typedef struct {
   const int16_t* rows;   /*  0 */
   int32_t bytes;         /*  4 */
-  const int32_t* scale;  /*  8  multiplier and shift of every token */
+  const int32_t* scale;  /*  8  multiplier and shift of each token */
   const int8_t* weights; /* 12 */
   int8_t* output;        /* 16 */
   int32_t pairs;         /* 20 */
@@ -77,12 +76,12 @@ typedef struct {
 void mcuf_weigh4_dsp(mcuf_weigh_dsp_args* args);
 void mcuf_weigh1_dsp(mcuf_weigh_dsp_args* args);
 
-/* Softmax numerators of four rows: int16 [tokens / 2][4][2], a token too many 0. */
+/* Softmax numerators of four rows: int16 [tokens / 2][4][2]; a surplus token is 0. */
 typedef struct {
   const int32_t* scores; /*  0  [tokens rounded up to even, 4] */
   int16_t* numerators;   /*  4 */
   int32_t pairs;         /*  8  whole pairs of tokens */
-  int32_t odd;           /* 12  1: there is a token more */
+  int32_t odd;           /* 12  1: with one more token */
   const int16_t* table;  /* 16  [1024] */
   int32_t factor;        /* 20  of score differences */
   int32_t multiplier;    /* 24 */

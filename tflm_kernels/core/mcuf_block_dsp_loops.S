@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Kernels for Cortex-M with the DSP extension; mcuf_block_dsp.h tells what they do and how their arguments lie.
- * In all of them: r0 walks over the activations, r1 over the weights. */
+ * Kernels for Cortex-M with the DSP extension; mcuf_block_dsp.h says what they do and how their arguments lie.
+ * In all of them r0 walks over the activations, r1 over the weights. */
 #include "mcuf_target.h"
 
 #if MCUF_DSP
@@ -9,11 +9,11 @@
     .thumb
     .text
 
-/* Frame of every kernel, below the saved registers; the struct's address is the saved r0. */
+/* Every kernel's frame, below the saved registers; the struct's address is the saved r0. */
     .equ END, 0          /* weights' address where the loop ends */
     .equ ENTRY, 4        /* where the unrolled loop is entered */
     .equ BIAS_HI, 8
-    .equ CHUNK, 12       /* separations done in this pair */
+    .equ CHUNK, 12       /* separations so far in this pair */
     .equ HIGH, 16        /* int32[4]: sums of the second row so far */
     .equ FRAME, 32
     .equ ARGS, FRAME     /* saved r0 */
@@ -44,7 +44,7 @@
 
 /* ---- four tokens: mixed sums in r6 r8 r10 r12, sums of the first row in r7 r9 r11 lr ---- */
 
-/* Two inputs of two rows: 48 bytes of code. The sums start from a0 .. a3 where they are given. */
+/* Two inputs of two rows: 48 bytes of code. The sums start from a0 .. a3 if given. */
     .macro step4 a0=r7, a1=r9, a2=r11, a3=lr, m0=r6, m1=r8, m2=r10, m3=r12
     ldr r2, [r1], #4
     ldrd r4, r5, [r0], #8
@@ -107,8 +107,8 @@
     strb \hi, [r0, #-1]
     .endm
 
-/* Of the struct in r5: multipliers to r2 r3, output (advanced by a pair) to r0, zero point to r4, stride to r5; flags
- * tell whether this was the last pair. */
+/* Of the struct in r5: multipliers to r2 r3, output (advanced by a pair) to r0, zero point to r4, stride to r5; flags:
+ * whether this was the last pair. */
     .macro load_requantisation
     ldr r4, [r5, #16]
     ldrd r2, r3, [r4], #8
@@ -360,7 +360,7 @@ accumulate2_loop:
     product1 r5, r9
     .endm
 
-/* What does not fill a step: 0 to 3 words, of the bytes in r2. */
+/* The words that do not fill a step: 0 to 3, of the bytes in r2. */
     .macro tail1
     tst r2, #12
     beq 8f
@@ -634,7 +634,7 @@ weigh1_pair:
     movgt \max, \score
     .endm
 
-/* A score to its numerator, (max - score) * factor being max times factor less score times factor. */
+/* A score to its numerator: (max - score) * factor is max * factor - score * factor. */
     .macro numerator score, max, sum
     mls \score, \score, r8, \max
     smmulr \score, \score, r9

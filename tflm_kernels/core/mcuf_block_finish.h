@@ -7,12 +7,12 @@
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
 
-/* A block of three tokens is kept and computed as one of two and, behind it, one of one. Only this file knows that. */
+/* A block of three tokens is kept and computed as one of two, then one of one. Only this file knows that. */
 #define MCUF_SPLIT_COUNT 3
 #define MCUF_FIRST_PART 2
 
-/* Turns a token's place in a block, *index of *count, into its place in its part of the block. Returns how many tokens
- * lie before that part. */
+/* Turns a token's place in a block, *index of *count, into its place in its part of the block. Returns the number of
+ * tokens before that part. */
 static inline int32_t mcuf_block_part(int32_t* count, int32_t* index) {
   if (*count != MCUF_SPLIT_COUNT) return 0;
   if (*index < MCUF_FIRST_PART) {
@@ -41,7 +41,7 @@ static inline void mcuf_block_finish(const mcuf_fc_rows* p, int32_t o, int32_t r
   }
 }
 
-/* mcuf_block_fc() by mcuf_block_accumulate(), from accumulators on the stack: any packing and count. */
+/* mcuf_block_fc(), made of mcuf_block_accumulate() with accumulators on the stack: any packing and count. */
 static MCUF_OWN_STACK void mcuf_block_fc_accumulated(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
                                                      const int8_t* residual, int8_t* output, int32_t stride) {
   if (count == MCUF_SPLIT_COUNT) {

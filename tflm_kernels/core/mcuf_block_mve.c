@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * mcuf_block.h for Cortex-M with vectors (MVE). A block of four tokens is int8 [k / 16][4][16], then [4][k % 16]; fewer
- * tokens lie one behind the other, and are handled one at a time. */
+ * tokens lie one after another, and are handled one at a time. */
 #include "mcuf_block.h"
 #include "mcuf_target.h"
-#include "mcuf_types.h" /* a file that another core leaves empty is no C99 */
+#include "mcuf_types.h" /* an empty translation unit is not valid C99 */
 
 #if MCUF_MVE
 #include <arm_mve.h>
@@ -76,7 +76,7 @@ static MCUF_OWN_STACK void dot_pair(const int8_t* pair, int32_t k, const int8_t*
   }
 }
 
-/* The same for rows o and o + 1 in any packing. Without a second row the first stands for it. */
+/* The same for rows o and o + 1 in any packing. Without a second row, the first stands in for it. */
 static inline void dot_rows(const int8_t* weights, int32_t packing, int32_t out_features, int32_t o, int32_t k,
                             const int8_t* block, int32_t count, int32_t* acc) {
   const int8_t* row = weights + mcuf_packed_offset(o, k, packing);
@@ -90,7 +90,7 @@ static inline void dot_rows(const int8_t* weights, int32_t packing, int32_t out_
   }
 }
 
-/* What outputs of four tokens need beside their sums. */
+/* What the outputs of four tokens need besides their sums. */
 typedef struct {
   const int8_t *residual, *gelu_table; /* or NULL */
   int32_t zero_point;
@@ -112,7 +112,7 @@ static inline void finish_row(const mcuf_fc_rows* p, const four_tokens* f, int32
   vstrbq_scatter_offset_s32(output + o, f->tokens, a);
 }
 
-/* The layer is copied: then the compiler need not read it again after every store. */
+/* The layer is copied so that the compiler need not read it again after every store. */
 static void fc_four(const mcuf_fc_rows* layer, const int8_t* block, const int8_t* residual, int8_t* output,
                     int32_t stride) {
   const mcuf_fc_rows p = *layer;

@@ -13,7 +13,7 @@ static int32_t side_of(const mcuf_decomposed_patch_embed_params* p) {
   return (p->patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
 }
 
-/* Inputs of a field: an even number, so also the bytes of a row of its weights in every packing. */
+/* Inputs of a field: an even number, and so the bytes of a row of its weights in every packing. */
 static int32_t field_row(const mcuf_decomposed_patch_embed_params* p) { return FIELD_PIXELS * p->channels; }
 
 /* Blocks of four tokens in a row of tokens. */
@@ -69,7 +69,7 @@ static void gather_fields(const mcuf_decomposed_patch_embed_params* p, int32_t c
   }
 }
 
-/* Work on neighbouring blocks of four tokens of one row of tokens; the last block of a row may have fewer. */
+/* Work on neighbouring blocks of four tokens in one row of tokens; the last block of a row may have fewer. */
 typedef struct {
   const mcuf_decomposed_patch_embed_params* p;
   int32_t columns;       /* tokens in a row of tokens */
@@ -96,7 +96,7 @@ static block_part part_at(const block_run* r, int32_t at) {
   return part;
 }
 
-/* The next part; its count is 0 where there is none. */
+/* The next part; its count is 0 if there is none. */
 static block_part next_part(const block_run* r, const block_part* part) {
   const int32_t at = part->at + part->count;
   if (at < MCUF_TOKEN_BLOCK * r->blocks && r->first + at < r->columns) return part_at(r, at);
@@ -115,12 +115,12 @@ static void start_blocks(const block_run* r) {
   }
 }
 
-/* Adds one field of every patch, against the weights of outputs [row, row + row_count). */
+/* Adds one field of every patch, with the weights of outputs [row, row + row_count). */
 static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, int32_t field_x, const int8_t* weights,
                       int32_t row, int32_t row_count) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
   for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
-    if (row == 0 || r->blocks > 1) { /* else they lie there already */
+    if (row == 0 || r->blocks > 1) { /* else they are already there */
       const int32_t column = r->first + part.at;
       gather_fields(p, part.count, rows + (ptrdiff_t)column * p->patch_size * p->channels, field_y, field_x,
                     part.fields);
@@ -216,7 +216,7 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
   return MCUF_OK;
 }
 
-/* Blocks that have accumulators: where a strip is less than whole patches, all of a row of tokens. */
+/* Blocks with accumulators: if a strip is less than whole patches, all blocks of a row of tokens. */
 static int32_t strip_blocks(int32_t columns, int32_t patch_size, int32_t blocks, int32_t strip_rows) {
   return strip_rows >= patch_size ? blocks : blocks_in(columns);
 }

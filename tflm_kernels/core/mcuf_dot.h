@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inner products in C, of int16 activations and a piece of two weight rows, both expanded before. */
+ * Inner products in C of int16 activations and a piece of two weight rows, both already expanded. */
 #ifndef MCUF_DOT_H_
 #define MCUF_DOT_H_
 
 #include "mcuf_types.h"
 
-/* Weights expanded at a time: 4 bytes of stack each for a pair of rows. A microcontroller has 1 KB for a network. */
+/* Weights expanded at a time: 4 bytes of stack each for a pair of rows. A network has 1 KB of stack. */
 #if UINTPTR_MAX > UINT32_MAX
 #define MCUF_DOT_PIECE 512
 #else

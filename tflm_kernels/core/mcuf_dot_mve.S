@@ -25,7 +25,7 @@
     token r6, lr
     .endm
 
-/* What is left of a token, r9 values: lanes behind them are read as 0. */
+/* The rest of a token, r9 values: lanes beyond them read as 0. */
     .macro tail_token first, second
     vpst
     vldrbt.u8 q2, [r1]

@@ -10,11 +10,11 @@
 #include "mcuf_target.h"
 #include "mcuf_types.h"
 
-/* Whether a value is in [-128, 127]: what zero points and other int8 constants are checked with. */
+/* Whether a value is in [-128, 127]: the check of zero points and other int8 constants. */
 static inline bool mcuf_is_int8(int32_t value) { return value >= INT8_MIN && value <= INT8_MAX; }
 
-/* Saturates to [-128, 127]. Every narrowing to int8 goes through here. One SSAT on Arm; else in two steps, of which
- * compilers make no branches: before a ReLU half of the values would take them, at random. */
+/* Saturates to [-128, 127]. Every narrowing to int8 goes through here. One SSAT on Arm. Elsewhere in two steps,
+ * which compilers turn into branch-free code: before a ReLU, half of the values would take a branch, at random. */
 static inline int8_t mcuf_sat8(int32_t value) {
 #if MCUF_DSP || MCUF_MVE
   __asm__("ssat %0, #8, %1" : "=r"(value) : "r"(value));
@@ -57,7 +57,7 @@ static inline int32_t mcuf_clz32(uint32_t value) {
 #endif
 }
 
-/* True where [a, a + a_bytes) and [b, b + b_bytes) share a byte. */
+/* True if [a, a + a_bytes) and [b, b + b_bytes) share a byte. */
 static inline bool mcuf_overlap(const void* a, size_t a_bytes, const void* b, size_t b_bytes) {
   const uintptr_t a0 = (uintptr_t)a, b0 = (uintptr_t)b;
   return a0 < b0 + b_bytes && b0 < a0 + a_bytes;

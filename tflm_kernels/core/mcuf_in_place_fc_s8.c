@@ -28,8 +28,8 @@ int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_byte
   return mcuf_block_bytes(in_features) + tile_bytes + copied;
 }
 
-/* Tokens [first, first + count), whose inputs begin at input and are in_stride apart. With more than four, outputs may
- * not stand over inputs. */
+/* Tokens [first, first + count), whose inputs begin at input and are in_stride apart. With more than four, outputs must
+ * not overwrite inputs. */
 static mcuf_status run_block(const mcuf_in_place_fc_params* p, const int8_t* input, int32_t in_stride, int32_t first,
                              int32_t count, const int8_t* residual, int8_t* output, int16_t* block, int8_t* tile) {
   const int32_t row_bytes = mcuf_packed_row_bytes(p->in_features, p->packing);

@@ -7,10 +7,10 @@
  *   output    = gelu_table ? gelu_table[q + 128] : q
  *
  * The input zero point is folded into the bias. Token overwriting (MCUFormer, section on token overwriting): output
- * may equal input (same start): where rows shrink, tokens go from the first to the last, where they grow from the last
- * to the first, and a block of four tokens is copied to scratch before its outputs are written.
+ * may equal input (same start). If rows shrink, tokens go from the first to the last; if they grow, from the last to
+ * the first; and a block of four tokens is copied to scratch before its outputs are written.
  *
- * Staged weights come once for every `block` tokens, tile by tile; a larger block saves reading and takes scratch. */
+ * Staged weights are read once per `block` tokens, tile by tile; a larger block reads less and takes more scratch. */
 #ifndef MCUF_IN_PLACE_FC_S8_H_
 #define MCUF_IN_PLACE_FC_S8_H_
 
@@ -25,7 +25,7 @@ extern "C" {
 typedef struct {
   int32_t tokens;                /* 1 .. MCUF_MAX_TOKENS */
   int32_t in_features;           /* 1 .. MCUF_MAX_FEATURES */
-  int32_t in_stride;             /* bytes a token of the input, in_features .. MCUF_MAX_STRIDE; the rest is not read */
+  int32_t in_stride;             /* bytes per input token, in_features .. MCUF_MAX_STRIDE; the rest is not read */
   int32_t out_features;          /* 1 .. MCUF_MAX_FEATURES; output tokens are dense */
   int32_t zero_point;            /* of the requantised value (before the table), -128 .. 127 */
   int32_t packing;               /* of weights, MCUF_PACKING_* */
@@ -33,16 +33,16 @@ typedef struct {
   const int32_t* bias;           /* [out_features], |bias| <= MCUF_MAX_BIAS */
   const int32_t* multiplier;     /* [out_features], round(scale * 2^32), >= 0 */
   const int8_t* gelu_table;      /* [MCUF_GELU_TABLE_SIZE] indexed by value + 128, or NULL */
-  const int16_t* residual_scale; /* [out_features], or NULL where there is no residual */
+  const int16_t* residual_scale; /* [out_features], or NULL without residual */
   mcuf_staged_weights staged;    /* tile_bytes 0: none */
-  int32_t block;                 /* tokens that weights come once for, 1 .. MCUF_MAX_TOKENS; only where staged */
+  int32_t block;                 /* tokens per read of the weights, 1 .. MCUF_MAX_TOKENS; only if staged */
 } mcuf_in_place_fc_params;
 
-/* Everything the kernel trusts about params. has_residual: a residual tensor will be given. */
+/* Checks everything that the kernel trusts about params. has_residual: a residual tensor will be given. */
 MCUF_API mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* params, int32_t has_residual);
 
-/* Bytes of scratch, 4-byte aligned: four tokens as int16; where weights are staged (tile_bytes > 0) a tile, and with
- * blocks of more than four tokens those as int8. */
+/* Bytes of scratch, 4-byte aligned: four tokens as int16; if weights are staged (tile_bytes > 0) also a tile and, for
+ * blocks of more than four tokens, those as int8. */
 MCUF_API int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_bytes, int32_t block);
 
 /* input [tokens, in_stride]; residual [tokens, out_features] or NULL; output [tokens, out_features].

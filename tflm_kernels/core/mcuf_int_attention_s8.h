@@ -7,7 +7,7 @@
  *   s[j] = sum_c q[c] * max(k[j, c], -127)
  *   e[j] = table[min(mulhi_round((max(s) - s[j]) << score_shift, score_multiplier), last)]   exp(-i / 64) in 15 bits
  *   out[c] = sat8(zero_point + sum_j e[j] * v[j, c] / sum_j e[j] * (v_scale / out_scale))
- * with one clz-normalised division a row; nothing is normalised to int8 probabilities in between. */
+ * with one clz-normalised division per row; nothing is normalised to int8 probabilities in between. */
 #ifndef MCUF_INT_ATTENTION_S8_H_
 #define MCUF_INT_ATTENTION_S8_H_
 
@@ -19,7 +19,7 @@ extern "C" {
 
 #define MCUF_ATTENTION_MAX_TOKENS 512 /* 512 * 32767 * 128 < 2^31 */
 #define MCUF_ATTENTION_MAX_HEAD_DIM 1024
-/* What head_params has of every head, int32, and the range of each. */
+/* The fields of head_params for each head, int32, with their ranges. */
 enum {
   MCUF_HEAD_SCORE_MULTIPLIER, /* round(q_scale * k_scale / sqrt(head_dim) * 64 * 2^(32 - score_shift)), >= 0 */
   MCUF_HEAD_OUT_MULTIPLIER,   /* mantissa of v_scale / out_scale, MCUF_HEAD_MIN_OUT_MULTIPLIER .. 2^31 - 1 */
@@ -43,14 +43,14 @@ typedef struct {
   const int32_t* head_params; /* [num_heads, MCUF_ATTENTION_HEAD_PARAMS] */
 } mcuf_int_attention_params;
 
-/* Everything the kernel trusts about params. */
+/* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_int_attention_s8_check(const mcuf_int_attention_params* params);
 
 /* Bytes of scratch, 4-byte aligned. */
 MCUF_API int32_t mcuf_int_attention_s8_scratch_bytes(int32_t tokens, int32_t head_dim);
 
 /* input [tokens, in_stride], output [tokens, out_stride] (the first num_heads * head_dim of a row are written).
- * output may equal input where the strides are equal: head outputs then stand where q stood, k and v are kept. */
+ * output may equal input if the strides are equal: head outputs then replace q; k and v are kept. */
 MCUF_API mcuf_status mcuf_int_attention_s8(const mcuf_int_attention_params* params, const int8_t* input, int8_t* output,
                                            void* scratch);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The loops of IntLayerNorm for Cortex-M with the DSP extension, four channels at a time; mcuf_int_layer_norm_s8.c
- * tells what they compute and when they may be used. */
+ * says what they compute and when they may be used. */
 #include "mcuf_target.h"
 
 #if MCUF_DSP || MCUF_MVE

@@ -54,7 +54,7 @@ static inline normalisation normalise(const mcuf_int_layer_norm_params* p, const
   for (int32_t i = 0; i < HERON_STEPS; ++i) root = (root + normal / root) >> 1;
   if (root > 65535) root = 65535;
   const uint32_t inverse = 0xFFFFFFFFu / root; /* 17 bits: 2^32 / root */
-  /* t = (d x - sum) * inverse * 2^(10 - 32 - half). Where that power is too large for the multiplier, the rest of the
+  /* t = (d x - sum) * inverse * 2^(10 - 32 - half). If that power is too large for the multiplier, the rest of the
    * shift goes to the (then small) difference. */
   const int32_t up = half < -4 ? -4 - half : 0;
   const int32_t power = MCUF_LAYER_NORM_FRACTION_BITS - half - up;
@@ -102,13 +102,13 @@ void mcuf_layer_norm_factor_sums_dsp(const int8_t* x, const uint8_t* factor, int
 void mcuf_layer_norm_rows_dsp(const layer_norm_rows* rows);
 void mcuf_layer_norm_factor_rows_dsp(const layer_norm_rows* rows);
 
-/* A token whose channels are all in words of four, by assembly where its 16-bit products hold. */
+/* A token whose channels are whole words of four; in assembly if the 16-bit products do not overflow. */
 static void norm_words(const mcuf_int_layer_norm_params* p, const int8_t* x, int8_t* output, layer_norm_rows* rows) {
   const int32_t d = p->features, words = d / 4;
   moments m;
   if (p->factor != NULL) {
     mcuf_layer_norm_factor_sums_dsp(x, p->factor, words, &m);
-  } else { /* sums of the values as they are; the zero point is taken off them */
+  } else { /* sums of the raw values; the zero point is subtracted from them */
     int32_t sums[2];
     mcuf_layer_norm_sums_dsp(x, words, sums);
     m.sum = sums[0] - d * p->zero_point;

@@ -23,8 +23,8 @@ extern "C" {
 #define MCUF_LAYER_NORM_MAX_FACTOR 127   /* so that x fits int16 */
 #define MCUF_LAYER_NORM_FRACTION_BITS 10 /* of the normalised value t */
 
-/* What the 16-bit loops of the cores with DSP or MVE take; anything else goes through the portable loop, with the same
- * result. Channels: a multiple of four, and then |t| <= (sqrt(d) + 1) * 2^10 < 2^15. The factor of differences, d times
+/* The limits of the 16-bit loops for DSP and MVE; anything else goes through the portable loop, with the same result.
+ * Channels: a multiple of four, and then |t| <= (sqrt(d) + 1) * 2^10 < 2^15. The factor of differences, d times
  * a power of two, with per-channel factors: 257 * MCUF_LAYER_NORM_MAX_FACTOR < 2^15. */
 #define MCUF_LAYER_NORM_DSP_MAX_FEATURES 900
 #define MCUF_LAYER_NORM_DSP_MAX_SCALE INT16_MAX
@@ -40,7 +40,7 @@ typedef struct {
   const uint8_t* factor; /* [d], 1 .. MCUF_LAYER_NORM_MAX_FACTOR, or NULL for all 1 */
 } mcuf_int_layer_norm_params;
 
-/* Everything the kernel trusts about params, so also that no accumulator can overflow. */
+/* Checks everything that the kernel trusts about params; after that no accumulator can overflow. */
 MCUF_API mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_params* params);
 
 /* input, output: [tokens, features]. output may equal input; no other overlap. Needs no scratch. */

@@ -21,8 +21,8 @@ mcuf_status mcuf_stem_conv_s8_check(const mcuf_stem_conv_params* p) {
 
 int32_t mcuf_stem_conv_s8_scratch_bytes(int32_t in_channels) { return mcuf_block_bytes(MCUF_STEM_TAPS * in_channels); }
 
-/* An output pixel becomes a token: the 3x3 neighbourhood of input pixel (2 out_y, 2 out_x), of every row of it one run
- * of input, and padding where that leaves the image. */
+/* An output pixel becomes a token: the 3x3 neighbourhood of input pixel (2 out_y, 2 out_x), one run of input per row,
+ * and padding outside the image. */
 static void gather_pixel(const mcuf_stem_conv_params* p, const int8_t* input, int32_t out_y, int32_t out_x,
                          const mcuf_block_token* token) {
   const int32_t c = p->in_channels, row = 3 * c;
@@ -46,7 +46,8 @@ static void gather_block(const mcuf_stem_conv_params* p, const int8_t* input, in
                          int16_t* block, int32_t count) {
   const int32_t c = p->in_channels, row = 3 * c, k = MCUF_STEM_TAPS * c;
   const bool padded = out_y == 0 || 2 * out_y + 1 >= p->height || out_x == 0;
-  if (!padded && 2 * (out_x + count - 1) + 1 < p->width) { /* all in one row, and inside: together, which is faster */
+  if (!padded &&
+      2 * (out_x + count - 1) + 1 < p->width) { /* all in one row and inside the image: together, which is faster */
     for (int32_t tap_y = 0; tap_y < 3; ++tap_y) {
       const int8_t* run = input + ((ptrdiff_t)(2 * out_y - 1 + tap_y) * p->width + 2 * out_x - 1) * c;
       mcuf_block_fill(block, k, count, run, 2 * c, tap_y * row, row);

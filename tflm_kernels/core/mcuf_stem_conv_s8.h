@@ -5,8 +5,8 @@
  *   acc    = bias[o] + sum weights[o, y, x, c] * input[2 i + y - 1, 2 j + x - 1, c]  (+ position_scale[o] * position)
  *   output = max(act_min, sat8(zero_point + mulhi_round(acc, multiplier[o])))
  *
- * Outside the image input is pad_value. act_min = zero_point makes a ReLU. The last one of a stem adds the position
- * table. Output pixels are gathered in blocks of four tokens of 9 in_channels inputs; what follows is the fully
+ * Outside the image, input is pad_value. act_min = zero_point makes a ReLU. The last one of a stem adds the position
+ * table. Output pixels are gathered in blocks of four tokens of 9 in_channels inputs, then go through the fully
  * connected layer of mcuf_in_place_fc_s8.h. */
 #ifndef MCUF_STEM_CONV_S8_H_
 #define MCUF_STEM_CONV_S8_H_
@@ -28,7 +28,7 @@ typedef struct {
   int32_t pad_value;     /* -128 .. 127 */
   int32_t zero_point;    /* of the output, -128 .. 127 */
   int32_t act_min;       /* -128 .. 127 */
-  int32_t packing;       /* of weights, a row being all taps of an output: MCUF_PACKING_* */
+  int32_t packing;       /* of weights; a row is all taps of an output: MCUF_PACKING_* */
   const int8_t* weights; /* [out_channels, 3, 3, in_channels] as packed, pairs 4-byte aligned */
   const int32_t* bias;   /* [out_channels] */
   const int32_t* multiplier;     /* [out_channels] */
@@ -36,7 +36,7 @@ typedef struct {
   const int16_t* position_scale; /* [out_channels], NULL with position */
 } mcuf_stem_conv_params;
 
-/* Everything the kernel trusts about params. */
+/* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_stem_conv_s8_check(const mcuf_stem_conv_params* params);
 
 /* Bytes of scratch, 4-byte aligned: the inputs of four output pixels as int16. */

@@ -37,7 +37,7 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
   return status;
 }
 
-/* Sizes of the parts of scratch, in bytes and in their order there. One pass handles kv_heads_at_once key/value heads
+/* Sizes of the parts of scratch, in bytes and in order. One pass handles kv_heads_at_once key/value heads
  * and the query heads that use them. */
 typedef struct {
   int32_t pass_width; /* channels of one pass's queries */
@@ -47,7 +47,7 @@ typedef struct {
   int32_t kept;       /* int8 [tokens, kept_width] */
   int32_t normal;     /* int8 [block, d] */
   int32_t queries;    /* int8 [block, pass_width], or keys or values of a block */
-  int32_t outputs;    /* int8 [block, num_heads * head_dim]; none where the queries are all of it */
+  int32_t outputs;    /* int8 [block, num_heads * head_dim]; none if the queries are all of it */
 } attention_parts;
 
 static attention_parts parts_of(int32_t tokens, int32_t block, int32_t d, int32_t num_heads, int32_t kv_heads,
@@ -149,7 +149,7 @@ static MCUF_OWN_STACK mcuf_status project(const attention_state* s, const int8_t
   return mcuf_in_place_fc_s8(&fc, rows, block, block, s->work);
 }
 
-/* The last pass of a block: its outputs behind those that waited, then the projection. */
+/* The last pass of a block: its outputs after those that waited, then the projection. */
 static mcuf_status finish_block(const attention_state* s, int32_t head, int32_t first, int32_t count, int8_t* block) {
   const int32_t q_width = s->p->num_heads * s->p->head_dim, kept = s->size.kept_width;
   if (kept == 0) {

@@ -4,10 +4,10 @@
  *
  *   stream[t] = proj(attention(qkv(layer_norm(stream))))[t] + stream[t]
  *
- * Keys and values are made first, kv_heads_at_once heads at a time; then queries, attention and projection run on a
- * block of tokens. Where not all heads fit at once, the outputs of earlier ones wait in [tokens, their width]; those of
- * the last heads never do. LayerNorm is computed again in every pass. The same arithmetic, bit for bit, as
- * IntLayerNorm, InPlaceFC, IntAttention and InPlaceFC one after the other. */
+ * Keys and values are computed first, kv_heads_at_once heads at a time; then queries, attention and projection, a block
+ * of tokens at a time. If not all heads fit at once, outputs of earlier passes wait in [tokens, their width]; those of
+ * the last pass never do. Each pass computes LayerNorm again. The same bits as IntLayerNorm, InPlaceFC, IntAttention
+ * and InPlaceFC in sequence. */
 #ifndef MCUF_STREAMED_ATTENTION_S8_H_
 #define MCUF_STREAMED_ATTENTION_S8_H_
 
@@ -22,20 +22,20 @@ extern "C" {
 typedef struct {
   int32_t tokens;                  /* 1 .. MCUF_ATTENTION_MAX_TOKENS */
   int32_t block;                   /* tokens at a time, 1 .. MCUF_MAX_TOKENS; multiples of 4 are fastest */
-  int32_t num_heads, kv_heads;     /* as of IntAttention */
+  int32_t num_heads, kv_heads;     /* as in IntAttention */
   int32_t kv_heads_at_once;        /* divides kv_heads; kv_heads: all keys and values are kept */
   int32_t head_dim;                /* 1 .. MCUF_ATTENTION_MAX_HEAD_DIM */
   int32_t zero_point;              /* of the attention's output */
-  const int32_t* head_params;      /* [num_heads, 4], as of IntAttention */
+  const int32_t* head_params;      /* [num_heads, 4], as in IntAttention */
   mcuf_int_layer_norm_params norm; /* its tokens are not read */
   mcuf_in_place_fc_params qkv;     /* outputs [q heads | k heads | v heads]; tokens, in_stride, block are not read */
   mcuf_in_place_fc_params proj;    /* has a residual; the same are not read; staged as qkv is, or not */
 } mcuf_streamed_attention_params;
 
-/* Everything the kernel trusts about params. */
+/* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* params);
 
-/* Bytes of scratch, 4-byte aligned. d: width of the stream; tile_bytes: of qkv and proj, 0 where weights are not
+/* Bytes of scratch, 4-byte aligned. d: width of the stream; tile_bytes: of qkv and proj, 0 if weights are not
  * staged. */
 MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t block, int32_t d, int32_t num_heads,
                                                           int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim,

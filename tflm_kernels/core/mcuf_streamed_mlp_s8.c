@@ -30,11 +30,11 @@ static int32_t most_inputs(const mcuf_streamed_mlp_params* p, int32_t first) {
   return most;
 }
 
-/* Sizes of the parts of scratch, in bytes and in their order there. */
+/* Sizes of the parts of scratch, in bytes and in order. */
 typedef struct {
   int32_t work; /* of the fully connected layers */
   int32_t even; /* int8 [block, ..], inputs of the layers 0, 2 .. */
-  int32_t odd;  /* of the layers 1, 3 ..: by itself only where weights are staged, else over those */
+  int32_t odd;  /* of layers 1, 3 ..: separate only if weights are staged, else in the same place */
 } mlp_parts;
 
 static mlp_parts parts_of(int32_t block, int32_t even, int32_t odd, int32_t tile_bytes) {

@@ -5,8 +5,8 @@
  *   stream[t] = fcs(layer_norm(stream[t])) + stream[t]
  *
  * The chain of fully connected layers has a GELU table where the network has its GELU, and a residual at its end. Only
- * a block of tokens ever exists between LayerNorm and residual. The same arithmetic, bit for bit, as IntLayerNorm and
- * InPlaceFC one after the other. */
+ * one block of tokens ever exists between LayerNorm and residual. The same bits as IntLayerNorm and InPlaceFC in
+ * sequence. */
 #ifndef MCUF_STREAMED_MLP_S8_H_
 #define MCUF_STREAMED_MLP_S8_H_
 
@@ -27,14 +27,14 @@ typedef struct {
   mcuf_in_place_fc_params fcs[MCUF_STREAMED_MLP_MAX_FCS]; /* the last has a residual; all staged, or none */
 } mcuf_streamed_mlp_params;
 
-/* Everything the kernel trusts about params. */
+/* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_streamed_mlp_s8_check(const mcuf_streamed_mlp_params* params);
 
-/* Bytes of scratch, 4-byte aligned. even, odd: the most channels that the layers 0, 2 .. and 1, 3 .. take; tile_bytes:
- * 0 where weights are not staged. */
+/* Bytes of scratch, 4-byte aligned. even, odd: the most input channels of layers 0, 2 .. and 1, 3 ..; tile_bytes: 0 if
+ * weights are not staged. */
 MCUF_API int32_t mcuf_streamed_mlp_s8_scratch_bytes(int32_t block, int32_t even, int32_t odd, int32_t tile_bytes);
 
-/* That of params. */
+/* The same, for these params. */
 MCUF_API int32_t mcuf_streamed_mlp_s8_scratch_bytes_of(const mcuf_streamed_mlp_params* params);
 
 /* stream [tokens, d], overwritten. */

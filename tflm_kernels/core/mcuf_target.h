@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which kernels are compiled: exactly one of these is 1, chosen by what the compiler says of the core. All files are
- * compiled everywhere; those of other cores are empty then. Also read by the assembler.
+ * Which kernels are compiled: exactly one of these is 1, depending on the compiler's macros for the core. All files are
+ * compiled everywhere; those for other targets are then empty. The assembler reads this file too.
  *
  *   MCUF_MVE       Cortex-M with the vector extension (Cortex-M52, M55, M85)
  *   MCUF_DSP       Cortex-M with 16-bit dual multiply-accumulate (Cortex-M4, M7, M33, M35P)
@@ -28,7 +28,8 @@
 #define MCUF_PORTABLE 1
 #endif
 
-/* Keeps a function's stack its own: a network has 1 KB, and inlining adds up what is never needed at once. */
+/* Keeps a function's stack frame separate: a network has 1 KB, and inlining would add up frames that are never live
+ * together. */
 #if defined(__GNUC__)
 #define MCUF_OWN_STACK __attribute__((noinline))
 #else

@@ -21,7 +21,7 @@ typedef struct {
   int32_t multiplier;    /* round(in_scale / (out_scale * tokens * 128) * 2^32), >= 0 */
 } mcuf_token_mean_params;
 
-/* Everything the kernel trusts about params. */
+/* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_token_mean_s8_check(const mcuf_token_mean_params* params);
 
 /* input [tokens, features], output [features]. output may equal input; no other overlap. Needs no scratch. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Types shared by every kernel of the int8 core. C99; no heap, no floats, no globals. */
+ * Types shared by all kernels of the int8 C library. C99; no heap, no floats, no globals. */
 #ifndef MCUF_TYPES_H_
 #define MCUF_TYPES_H_
 
@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-/* Symbols of the core are visible where the core is built as a shared library, so that tests can call them. */
+/* Makes the library's symbols visible when it is built as a shared library, so that tests can call them. */
 #if defined(_WIN32)
 #define MCUF_API __declspec(dllexport)
 #elif defined(__GNUC__)
@@ -25,8 +25,8 @@ typedef enum {
   MCUF_ERROR_NULL = 1,    /* a pointer that must not be NULL is NULL */
   MCUF_ERROR_SIZE = 2,    /* a size is out of its legal range, or sizes contradict each other */
   MCUF_ERROR_VALUE = 3,   /* a constant (bias, multiplier, scale, shift ...) is out of its legal range */
-  MCUF_ERROR_OVERLAP = 4, /* buffers overlap in a way the kernel does not allow */
-  MCUF_ERROR_SOURCE = 5,  /* a callback that brings an image or weights failed */
+  MCUF_ERROR_OVERLAP = 4, /* buffers overlap in a way that the kernel does not allow */
+  MCUF_ERROR_SOURCE = 5,  /* a callback for image rows or weights failed */
 } mcuf_status;
 
 /* Limits that every op shares. They keep every int32 accumulator below 2^31; see the op headers. */
@@ -35,9 +35,9 @@ typedef enum {
 #define MCUF_MAX_STRIDE (4 * MCUF_MAX_FEATURES) /* bytes from token to token */
 #define MCUF_MAX_BIAS (1 << 30)                 /* |bias| */
 #define MCUF_MAX_IMAGE_SIDE 4096                /* pixels */
-#define MCUF_GELU_TABLE_SIZE 256                /* one output for every int8 value */
+#define MCUF_GELU_TABLE_SIZE 256                /* one output per int8 value */
 
-/* One line of English for a status, for messages. Never NULL. */
+/* One line of English for a status, for use in messages. Never NULL. */
 MCUF_API const char* mcuf_status_text(mcuf_status status);
 
 #ifdef __cplusplus

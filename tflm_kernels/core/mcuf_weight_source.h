@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Staged weights: weights that the processor cannot read in place (external flash that is not mapped) come through a
- * callback, a tile of whole output rows at a time, into scratch. */
+ * Staged weights: a callback copies weights that the processor cannot read in place (in external flash that is not
+ * memory-mapped) to scratch, a tile of whole output rows at a time. */
 #ifndef MCUF_WEIGHT_SOURCE_H_
 #define MCUF_WEIGHT_SOURCE_H_
 
@@ -9,8 +9,8 @@
 
 #include "mcuf_types.h"
 
-/* Brings bytes [offset, offset + bytes) of the model's weights file to target, which has an alignment of 4. Returns the
- * number of bytes brought; anything but `bytes` is a failure. */
+/* Copies bytes [offset, offset + bytes) of the weights file to target, which is 4-byte aligned. Returns the number of
+ * bytes copied; anything but `bytes` is a failure. */
 typedef int32_t (*mcuf_weights_fn)(void* user, int32_t offset, int32_t bytes, int8_t* target);
 
 typedef struct {
@@ -18,16 +18,16 @@ typedef struct {
   void* user; /* handed to read */
 } mcuf_weight_source;
 
-/* Where the weights of one layer, or of several that lie one behind the other, come from. */
+/* Where the weights of one layer, or of several adjacent ones, come from. */
 typedef struct {
-  const mcuf_weight_source* source; /* NULL in checks, and where tile_bytes is 0 */
+  const mcuf_weight_source* source; /* NULL in checks, and if tile_bytes is 0 */
   int32_t tile_bytes;               /* scratch for one tile, a multiple of 4; 0: weights are read in place */
   int32_t offset;                   /* of the layer's first row in the weights file, bytes */
 } mcuf_staged_weights;
 
 #define MCUF_MAX_TILE_BYTES (1 << 20)
 
-/* Whether tiles of two rows fit, and the sizes make sense: what every staged layer needs. */
+/* Whether tiles of two rows fit and the sizes make sense: every staged layer needs both. */
 static inline bool mcuf_staged_weights_fit(const mcuf_staged_weights* s, int32_t row_bytes, int32_t rows) {
   if (s->tile_bytes == 0) return true;
   return s->tile_bytes > 0 && s->tile_bytes % 4 == 0 && s->tile_bytes <= MCUF_MAX_TILE_BYTES &&
@@ -41,8 +41,8 @@ static inline int32_t mcuf_tile_rows(const mcuf_staged_weights* s, int32_t row_b
   return most >= rows ? rows : most / 2 * 2;
 }
 
-/* Rows [row, row + count) of a layer: in place where weights are not staged, else brought to tile. NULL where the
- * source fails. */
+/* Rows [row, row + count) of a layer: in place if weights are not staged, else copied to tile. NULL if the source
+ * fails. */
 static inline const int8_t* mcuf_weight_rows(const mcuf_staged_weights* s, const int8_t* weights, int32_t row_bytes,
                                              int32_t row, int32_t count, int8_t* tile) {
   if (s->tile_bytes == 0) return weights + (ptrdiff_t)row * row_bytes;

@@ -2,7 +2,7 @@
 //
 // The binary interface of the TensorFlow Lite Micro inside the tflite-micro wheel (x86-64 Linux). The wheel ships no
 // headers, so the few structures that a kernel touches are declared here by their layout; host_plugin.cc checks each
-// assumption before it relies on it. Where there is no wheel, the planner is compiled with these declarations alone.
+// assumption before it relies on it. Without a wheel, the planner is compiled with these declarations alone.
 #ifndef MCUF_HOST_ABI_H_
 #define MCUF_HOST_ABI_H_
 
@@ -79,7 +79,7 @@ struct PythonOpsResolver {
   unsigned builtin_count;
 };
 
-// TfLiteTensor, as MicroInterpreter::input and ::output give it.
+// TfLiteTensor, as MicroInterpreter::input and ::output return it.
 struct Tensor {
   unsigned char quantization[24];
   void* data;
@@ -90,7 +90,7 @@ struct Tensor {
 
 class ErrorReporter;
 
-// tflite::micro::MicroMemoryPlanner: its virtual functions in their order. host_planner_run.cc checks it.
+// tflite::micro::MicroMemoryPlanner: its virtual functions in order. host_planner_run.cc checks it.
 class MicroMemoryPlanner {
  public:
   virtual ~MicroMemoryPlanner() {}
@@ -114,10 +114,10 @@ void* ExternalContext(Context* context);  // set by mcuf_host_set_image_source
 // What Log prints with: the wheel's own function, which writes to stderr; nullptr until the wheel is bound.
 extern void (*log_print)(const char* format, ...);
 
-// Keeps one line for mcuf_host_last_log(), and prints it where there is something to print with.
+// Keeps one line for mcuf_host_last_log(), and prints it if there is something to print with.
 void Log(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
-// True where the node and its tensors look as declared above, so that a wheel of another layout gives an
+// True if the node and its tensors look as declared above, so that a wheel of another layout gives an
 // error.
 bool LayoutIsKnown(const Context* context, const Node* node);
 

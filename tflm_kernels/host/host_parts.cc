@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Parts of the firmware by themselves, for tests: the planner, the placement of buffers, the table of what ops may
-// overwrite, the reader of options. None of them asks for an interpreter.
+// Parts of the firmware on their own, for tests: the planner, the placement of buffers, the table of what ops may
+// overwrite, the reader of options. None of them needs an interpreter.
 #include <cstdlib>
 
 #include "flexbuffer_options.h"
@@ -40,8 +40,8 @@ MCUF_EXPORT int mcuf_host_place_buffers(int tensors, int count, const int* size,
   return result == Placement::kDone ? head : -static_cast<int>(result);
 }
 
-// What TFLM asks of a TokenOverwritePlanner, in its order; workspace: for Init. Writes offsets; returns the head's
-// bytes, or -1 and a log line.
+// The calls that TFLM makes to a TokenOverwritePlanner, in order; workspace: for Init. Writes offsets; returns the
+// head's bytes, or -1 with a log line.
 MCUF_EXPORT int mcuf_host_plan_model(const void* model, size_t model_bytes, unsigned char* workspace,
                                      int workspace_bytes, int count, const int* size, const int* first, const int* last,
                                      const int* fixed, int* offsets) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs a model in the interpreter of the tflite-micro wheel with the planner for firmware, which the wheel's Python
-// interface does not offer: the wheel's own MicroInterpreter and MicroAllocator around a TokenOverwritePlanner. Every
-// function is found by name. What is assumed of their layout is checked; an assumption that no check can reach may
-// still crash, so Python runs this in a process of its own (mcuformer/planner_run.py).
+// Runs a model in the tflite-micro wheel with the planner for firmware, which the wheel's Python interface does not
+// offer: the wheel's own MicroInterpreter and MicroAllocator around a TokenOverwritePlanner. Functions are found by
+// name. Assumptions about layout are checked; one that no check can reach may still crash, so Python runs this in a
+// process of its own (mcuformer/planner_run.py).
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -37,7 +37,7 @@ struct Runtime {
   Tensor* (*output)(void* interpreter, size_t index);
 };
 
-// Binds all functions; otherwise the name of the first that is missing.
+// Binds all functions, or returns the name of the first missing one.
 const char* Bind(void* library, Runtime* runtime) {
   const struct {
     void* function;
@@ -64,7 +64,7 @@ const char* Bind(void* library, Runtime* runtime) {
   return nullptr;
 }
 
-// The virtual functions of the wheel's own planner stand in the order that host_abi.h declares.
+// The wheel's own planner has its virtual functions in the order that host_abi.h declares.
 bool PlannerLayoutIsKnown(void* library) {
   static const char* const kNames[] = {
       "_ZN6tflite5micro19GreedyMemoryPlannerD1Ev",
@@ -80,7 +80,7 @@ bool PlannerLayoutIsKnown(void* library) {
   };
   void* const* vtable = static_cast<void* const*>(dlsym(library, "_ZTVN6tflite5micro19GreedyMemoryPlannerE"));
   if (vtable == nullptr) return false;
-  vtable += 2;  // behind the offset to top and the type information
+  vtable += 2;  // after the offset to top and the type information
   for (const char* name : kNames) {
     void* const function = dlsym(library, name);
     if (function == nullptr || *vtable++ != function) return false;
@@ -112,14 +112,14 @@ class Storage {
 
 constexpr size_t kResolverBytes = 65536, kInterpreterBytes = 16384;
 
-// The tensor's data; nullptr where it does not have `bytes` bytes inside the arena.
+// The tensor's data; nullptr if it does not have `bytes` bytes inside the arena.
 void* DataInArena(const Tensor* tensor, size_t bytes, const uint8_t* arena, size_t arena_bytes) {
   if (tensor == nullptr || tensor->bytes != bytes) return nullptr;
   const uintptr_t data = reinterpret_cast<uintptr_t>(tensor->data), start = reinterpret_cast<uintptr_t>(arena);
   return data >= start && bytes <= arena_bytes && data - start <= arena_bytes - bytes ? tensor->data : nullptr;
 }
 
-// What a camera and a flash chip would bring, from memory.
+// What a camera and a flash chip would deliver, from memory.
 struct Memory {
   const int8_t* data;
   size_t bytes;
@@ -148,7 +148,7 @@ int32_t ReadWeights(void* user, int32_t offset, int32_t bytes, int8_t* target) {
 
 // One run of a model; filled in by the caller down to `runs`.
 struct mcuf_host_planner_run {
-  const char* runtime;   // path of the wheel's library, which is loaded already
+  const char* runtime;   // path of the wheel's library, which is already loaded
   const uint8_t* model;  // aligned to 16 bytes
   size_t model_bytes;
   uint8_t* arena;  // aligned to 16 bytes
@@ -158,7 +158,7 @@ struct mcuf_host_planner_run {
   int8_t* outputs;  // runs * output_bytes
   size_t output_bytes;
   size_t runs;
-  size_t image_row_bytes;  // the image comes in strips, of rows of so many bytes; 0: it is a tensor
+  size_t image_row_bytes;  // bytes per row of an image in strips; 0: the image is a tensor
   const int8_t* weights;   // staged ones, or nullptr
   size_t weights_bytes;
   size_t total;  // out: used_bytes() of the allocator, head and tail
@@ -166,7 +166,7 @@ struct mcuf_host_planner_run {
   char message[512];
 };
 
-// True where all runs are done; otherwise the reason is in `message`.
+// True if all runs are done; otherwise the reason is in `message`.
 MCUF_EXPORT bool mcuf_host_run_with_planner(mcuf_host_planner_run* run) {
   using namespace mcuformer;
   using namespace mcuformer::host;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Puts the custom ops into the interpreter of the tflite-micro wheel, which looks up RegisterMcuformerOps by
+// Adds the custom ops to the interpreter of the tflite-micro wheel, which looks up RegisterMcuformerOps by
 // name. The wheel's functions are bound by symbol; each assumption about its memory layout (host_abi.h) is
-// checked before use, and memory that may be foreign is read through the kernel, so that an unknown wheel
-// gives an error, never a crash.
+// checked before use, and memory that may be foreign is read through the kernel, so an unknown wheel gives
+// an error, never a crash.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -39,7 +39,7 @@ bool Fail(const char* format, ...) {
   return false;
 }
 
-// Copies `bytes` at `address`; false where any of them cannot be read. A pipe refuses unreadable memory
+// Copies `bytes` at `address`; false if any of them cannot be read. A pipe refuses unreadable memory
 // (EFAULT).
 bool SafeRead(const void* address, void* target, size_t bytes) {
   constexpr size_t kPiece = 4096;  // fits into an empty pipe
@@ -105,23 +105,24 @@ void BindMember(const Symbols& symbols, const char* member, Function* function) 
   *function = reinterpret_cast<Function>(symbols.Get("_ZN", name));
 }
 
-// Where the vtable of a class starts for its objects: behind the offset to top and the type information.
+// Where the vtable of a class starts for its objects: after the offset to top and the type information.
 void* const* VtableStart(void* symbol) { return symbol == nullptr ? nullptr : static_cast<void* const*>(symbol) + 2; }
 
 // Checks that `vtable` is that of the wheel's PythonOpsResolver, and binds the wheel's functions.
 bool Bind(const void* vtable) {
   Dl_info info = {};
   if (dladdr(vtable, &info) == 0 || info.dli_fname == nullptr) {
-    return Fail("the object given is no resolver of the tflite-micro interpreter");
+    return Fail("the given object is not a resolver of the tflite-micro interpreter");
   }
   void* library = dlopen(info.dli_fname, RTLD_NOLOAD | RTLD_LAZY);
   if (library == nullptr) {
-    return Fail("the object given is no resolver of the tflite-micro interpreter, but comes from %s", info.dli_fname);
+    return Fail("the given object is not a resolver of the tflite-micro interpreter, but comes from %s",
+                info.dli_fname);
   }
   // The handle is not closed: the wheel stays loaded as long as its functions are bound.
   void* const* const resolver_vtable = VtableStart(dlsym(library, "_ZTVN6tflite17PythonOpsResolverE"));
   if (resolver_vtable == nullptr || resolver_vtable != vtable) {
-    return Fail("the object given is no resolver of the tflite-micro interpreter (%s)", info.dli_fname);
+    return Fail("the given object is not a resolver of the tflite-micro interpreter (%s)", info.dli_fname);
   }
   const Symbols symbols(library);
   Wheel found = wheel;
@@ -226,12 +227,12 @@ bool RegisterOps(void* object) {
   last_error[0] = '\0';
   const void* vtable = nullptr;
   if (object == nullptr || !SafeReadPointer(object, &vtable)) {
-    return Fail("the object given is no resolver of the tflite-micro interpreter");
+    return Fail("the given object is not a resolver of the tflite-micro interpreter");
   }
   if (!Bind(vtable)) return false;
   PythonOpsResolver copy;
   if (!SafeRead(object, &copy, sizeof(copy))) {
-    return Fail("the object given is no resolver of the tflite-micro interpreter");
+    return Fail("the given object is not a resolver of the tflite-micro interpreter");
   }
   auto* resolver = static_cast<PythonOpsResolver*>(object);
   if (!CheckRegistrations(resolver)) return false;
@@ -270,7 +271,7 @@ bool IsIntArray(const IntArray* array, int max_size) {
 }
 
 bool TensorsLookRight(void* micro_context, const IntArray* tensors) {
-  constexpr int kMaxType = 64, kMaxDimensions = 16;  // above all that a model has
+  constexpr int kMaxType = 64, kMaxDimensions = 16;  // more than any model has
   for (int i = 0; i < tensors->size; ++i) {
     if (tensors->data[i] < 0) continue;
     const EvalTensor* tensor = wheel.get_eval_tensor(micro_context, tensors->data[i]);
@@ -300,7 +301,7 @@ Status RequestScratch(Context* context, size_t bytes, int* index) {
   return micro_context == nullptr ? kStatusError : wheel.request_scratch(micro_context, bytes, index);
 }
 
-// What the interpreter was given, as on firmware; where nothing, what this thread has set through the functions below.
+// What the interpreter was given, as in firmware; if nothing, what this thread set through the functions below.
 void* ExternalContext(Context* context) {
   void* micro_context = MicroContextOf(context);
   void* given =
@@ -330,7 +331,7 @@ bool LayoutIsKnown(const Context* context, const Node* node) {
 // Adding them to the same resolver again changes nothing.
 MCUF_EXPORT bool RegisterMcuformerOps(void* resolver) { return mcuformer::host::RegisterOps(resolver); }
 
-// Why the last RegisterMcuformerOps of this thread gave false; empty after one that gave true.
+// Why the last RegisterMcuformerOps of this thread returned false; empty if it returned true.
 MCUF_EXPORT const char* mcuf_host_last_error() { return mcuformer::host::last_error; }
 
 // Where the ops of this thread get image rows from: the wheel cannot set an external context.

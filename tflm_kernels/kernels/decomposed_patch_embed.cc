@@ -4,8 +4,8 @@
 //   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C]
 //            int8, in pairs [fields,ceil(d/2),16*C,2], or none; bias [d] int32; multiplier [d] int32; position [1,N,d]
 //            int8 or none; position_scale [d] int16, none without position
-//   output   [1,N,d], N = floor(H / patch_size) * floor(W / patch_size); may stand over the image
-//   options  patch_size, zero_point; packing of the weights, MCUF_PACKING_ROWS where left out; without image also
+//   output   [1,N,d], N = floor(H / patch_size) * floor(W / patch_size); may overwrite the image
+//   options  patch_size, zero_point; packing of the weights, default MCUF_PACKING_ROWS; without image also
 //            strip_rows (patch_size or 4), image_height, image_width, channels;
 //            without weights these are staged (see staged_weights.h): also tile_bytes, weights_offset, blocks
 #include "../core/mcuf_decomposed_patch_embed_s8.h"
@@ -99,7 +99,7 @@ Status Prepare(Context* context, Node* node) {
   if (!check.ok()) return kError;
   const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
   check.Core(mcuf_decomposed_patch_embed_s8_check(&params), kLayerLimits);
-  if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
+  if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
   check.Scratch(
       strips

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.InPlaceFC: a fully connected layer on each token; see core/mcuf_in_place_fc_s8.h.
-//   inputs   x [1,N,S] or [N,S] int8, its first `in` channels are read; weights [out,in] int8, in
-//            pairs [ceil(out/2),in rounded up to even,2], or none;
-//            bias [out] int32; multiplier [out] int32; gelu_table [256] int8 or none; residual [..,out] int8 or none;
-//            residual_scale [out] int16, none without residual
-//   output   as x with `out` channels, may stand over x, or over residual
-//   options  zero_point; packing of the weights, MCUF_PACKING_ROWS where left out; without weights these are staged
-//   (see staged_weights.h): also in_features, tile_bytes,
-//            weights_offset, block
+//   inputs   x [1,N,S] or [N,S] int8, its first `in` channels are read; weights [out,in] int8, in pairs
+//            [ceil(out/2),in rounded up to even,2], or none; bias [out] int32; multiplier [out] int32; gelu_table [256]
+//            int8 or none; residual [..,out] int8 or none; residual_scale [out] int16, none without residual
+//   output   as x with `out` channels, may overwrite x or residual
+//   options  zero_point; packing of the weights, default MCUF_PACKING_ROWS; without weights these are staged (see
+//            staged_weights.h): also in_features, tile_bytes, weights_offset, block
 #include "../core/mcuf_in_place_fc_s8.h"
 #include "../mcuformer_ops.h"
 #include "kernel_check.h"
@@ -75,7 +73,7 @@ Status Prepare(Context* context, Node* node) {
   if (!check.ok()) return kError;
   const mcuf_in_place_fc_params params = Params(context, node, *data);
   check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), kLayerLimits);
-  if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
+  if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features, params.staged.tile_bytes, params.block),
                 &data->scratch);
   return check.status();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// mcuformer.IntAttention: multi-head attention on q, k, v of every token; see core/mcuf_int_attention_s8.h.
+// mcuformer.IntAttention: multi-head attention on each token's q, k, v; see core/mcuf_int_attention_s8.h.
 //   inputs   qkv [1,N,S] int8, S >= (h + 2 * kv_heads) * head_dim; head_params [h,4] int32
-//   output   [1,N,S], which may stand over qkv, or [1,N,h*head_dim]
+//   output   [1,N,S], which may overwrite qkv, or [1,N,h*head_dim]
 //   options  kv_heads, head_dim, zero_point
 #include "../core/mcuf_int_attention_s8.h"
 #include "../mcuformer_ops.h"
@@ -53,7 +53,7 @@ Status Prepare(Context* context, Node* node) {
   const mcuf_int_attention_params params = Params(context, node, *data);
   check.Core(mcuf_int_attention_s8_check(&params),
              "score_multiplier from 0, out_multiplier from 2^30, out_exponent from -8 to 12, score_shift in int32");
-  if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
+  if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   check.Scratch(mcuf_int_attention_s8_scratch_bytes(params.tokens, params.head_dim), &data->scratch);
   return check.status();
 }

@@ -2,7 +2,7 @@
 //
 // mcuformer.IntGeLU: int8 -> int8 through a table; see core/mcuf_int_gelu_s8.h.
 //   inputs   x int8 of any shape; table [256] int8, indexed by value + 128
-//   output   as x, may stand over it
+//   output   as x, may overwrite it
 //   options  none
 #include "../core/mcuf_int_gelu_s8.h"
 #include "../mcuformer_ops.h"

@@ -2,7 +2,7 @@
 //
 // mcuformer.IntLayerNorm: layer normalisation of each token; see core/mcuf_int_layer_norm_s8.h.
 //   inputs   x [1,N,d] or [N,d] int8; gamma [d] int16; beta [d] int32; factor [d] uint8 or none
-//   output   as x, may stand over it
+//   output   as x, may overwrite it
 //   options  zero_point, epsilon (64 bit)
 #include "../core/mcuf_int_layer_norm_s8.h"
 #include "../mcuformer_ops.h"

@@ -17,7 +17,7 @@ int32_t Product(const EvalTensor* tensor, int count) {
 
 int Rank(const EvalTensor* tensor) { return tensor == nullptr || tensor->dims == nullptr ? 0 : tensor->dims->size; }
 
-// A number or a shape such as "[1,49,96]" as text: small targets print neither lists nor 64-bit numbers.
+// A number or a shape such as "[1,49,96]" as text: small targets can print neither lists nor 64-bit numbers.
 class Text {
  public:
   explicit Text(int64_t value) { Number(value); }
@@ -179,7 +179,7 @@ void PrepareCheck::Constant(int input, const char* name, Type type, const Shape&
   if (!ok_) return;
   const void* data = Data<void>(tensor);
   if (data == nullptr) {
-    MCUF_LOG(context_, "%s: tensor '%s' is no constant, store its values in the model", op_, name);
+    MCUF_LOG(context_, "%s: tensor '%s' is not a constant, store its values in the model", op_, name);
     ok_ = false;
   } else if (reinterpret_cast<uintptr_t>(data) % Alignment(type) != 0) {
     MCUF_LOG(context_, "%s: tensor '%s' is not aligned to %d bytes in memory", op_, name,
@@ -197,7 +197,7 @@ int64_t PrepareCheck::Option(const char* key, int64_t min, int64_t max) {
   int64_t value = 0;
   ok_ = ReadOption(node_, key, &value);
   if (!ok_) {
-    MCUF_LOG(context_, "%s: option '%s' is missing or no integer", op_, key);
+    MCUF_LOG(context_, "%s: option '%s' is missing or not an integer", op_, key);
     return min;
   }
   ok_ = value >= min && value <= max;
@@ -242,7 +242,7 @@ void PrepareCheck::Core(mcuf_status status, const char* limits) {
 
 void PrepareCheck::Scratch(int32_t bytes, int* index) {
   if (!ok_ || RequestScratch(context_, static_cast<size_t>(bytes), index) == kOk) return;
-  MCUF_LOG(context_, "%s: no scratch buffer of %d bytes to be had", op_, static_cast<int>(bytes));
+  MCUF_LOG(context_, "%s: no scratch buffer of %d bytes available", op_, static_cast<int>(bytes));
   ok_ = false;
 }
 

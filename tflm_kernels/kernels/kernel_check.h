@@ -25,24 +25,24 @@ struct Shape {
   int64_t size[kMaxRank];
 };
 
-// Dimension `index` of a tensor, from the end where negative (-1: the last); 0 where there is no such
+// Dimension `index` of a tensor, from the end if negative (-1: the last); 0 if there is no such
 // dimension.
 int32_t Dim(const EvalTensor* tensor, int index);
 
-// Tokens of a tensor: the product of all dimensions but the last; INT32_MAX where it is larger.
+// Tokens of a tensor: the product of all dimensions except the last; INT32_MAX if it is larger.
 int32_t Tokens(const EvalTensor* tensor);
 
-// Elements of a tensor; INT32_MAX where there are more.
+// Elements of a tensor; INT32_MAX if there are more.
 int32_t Elements(const EvalTensor* tensor);
 
-// An integer option of a node; false where it is missing or no integer.
+// An integer option of a node; false if it is missing or not an integer.
 bool ReadOption(const Node* node, const char* key, int64_t* value);
 
-// What the core takes of the constants of a layer, for Core().
+// The limits of a layer's constants, for Core().
 constexpr char kLayerLimits[] = "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned";
 
-// The checks of one Prepare, called in a row. The first that fails is logged, and later ones do nothing. So a Prepare
-// uses sizes and options without asking whether they were there; it reads the data of tensors only while ok().
+// The checks of one Prepare, called in sequence. The first failure is logged and makes all later checks no-ops, so
+// sizes and options can be used unchecked in between; read tensor data only while ok().
 class PrepareCheck {
  public:
   // Checks the number of inputs, and that there is one output.
@@ -51,7 +51,7 @@ class PrepareCheck {
   bool ok() const { return ok_; }
   Status status() const { return ok_ ? kOk : kError; }
 
-  // What Init allocated; zeros to write to where it could not.
+  // What Init allocated; a zeroed dummy if it could not.
   template <typename T>
   T* OpData() {
     static_assert(sizeof(T) <= kOpDataBytes, "op data counts against the arena");
@@ -64,7 +64,7 @@ class PrepareCheck {
   const EvalTensor* Activation(int input, const char* name);
   const EvalTensor* OutputActivation();
 
-  // Where ok(): whether the node has this input, and a dimension of it (0 where not).
+  // If ok(): whether the node has this input, and a dimension of it (0 if not).
   bool Has(int input) const { return ok_ && Input(context_, node_, input) != nullptr; }
   int32_t InputDim(int input, int index) const { return ok_ ? Dim(Input(context_, node_, input), index) : 0; }
 
@@ -72,10 +72,10 @@ class PrepareCheck {
   void SingleBatch(const EvalTensor* tensor, const char* name, int rank);
   void ShapeIs(const EvalTensor* tensor, const char* name, const Shape& wanted);
   void SameShape(const EvalTensor* tensor, const char* name, const EvalTensor* wanted);
-  // All dimensions but the last.
+  // All dimensions except the last.
   void SameTokens(const EvalTensor* tensor, const char* name, const EvalTensor* wanted);
 
-  // A constant of the model. Optional: also right where it is missing.
+  // A constant of the model. Optional: passes if missing.
   void Constant(int input, const char* name, Type type, const Shape& wanted);
   void OptionalConstant(int input, const char* name, Type type, const Shape& wanted);
 
@@ -85,14 +85,14 @@ class PrepareCheck {
   // An integer option from -128 to 127; -128 after a failure.
   int8_t Int8Option(const char* key) { return static_cast<int8_t>(Option(key, INT8_MIN, INT8_MAX)); }
 
-  // Inputs weights, bias and multiplier of a layer with `out` outputs, one behind the other from `first`. Weights have
-  // the shape `rows`, or `pairs` where option "packing" says so; they may be missing, which is the caller's to judge.
-  // Returns the packing, plain rows without that option.
+  // Inputs weights, bias and multiplier of a layer with `out` outputs, consecutive from `first`. Weights have the shape
+  // `rows`, or `pairs` if option "packing" says so; they may be missing, which the caller must judge. Returns the
+  // packing, plain rows without that option.
   uint8_t Layer(int first, int64_t out, const Shape& rows, const Shape& pairs);
 
   void Require(bool condition, const char* message);
 
-  // What the core says of the parameters; `limits` tells in a few words what constants it takes.
+  // The C library's check of the parameters; `limits` says in a few words which constants it takes.
   void Core(mcuf_status status, const char* limits);
 
   void Scratch(int32_t bytes, int* index);
@@ -116,7 +116,7 @@ void* InitOpData(Context* context, const char*, size_t) {
   return AllocatePersistent(context, sizeof(T));
 }
 
-// The end of an Eval: an error of the core is logged.
+// The end of an Eval: logs an error of the C library.
 Status EvalStatus(Context* context, const char* op, mcuf_status status);
 
 }  // namespace mcuformer

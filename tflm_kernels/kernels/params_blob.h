@@ -18,7 +18,7 @@ class ParamsBlob {
 
   ParamsBlob(const uint8_t* data, int32_t bytes) : data_(data), bytes_(bytes) {}
 
-  // Whether the table and all sections lie inside the tensor, aligned, and there are `count` or more.
+  // Whether the table and all sections lie inside the tensor, aligned, with `count` sections or more.
   bool IsWhole(int count) const {
     if (data_ == nullptr || bytes_ < 4 || (reinterpret_cast<uintptr_t>(data_) & 3) != 0) return false;
     const int32_t n = Word(0);
@@ -30,7 +30,7 @@ class ParamsBlob {
     return true;
   }
 
-  // Elements and data of a section; nullptr where it is empty.
+  // Elements and data of a section; nullptr if it is empty.
   template <typename T>
   int32_t Count(int section) const {
     return Word(2 + 2 * section) / static_cast<int32_t>(sizeof(T));
@@ -40,13 +40,13 @@ class ParamsBlob {
     return Count<T>(section) == 0 ? nullptr : reinterpret_cast<const T*>(data_ + Word(1 + 2 * section));
   }
 
-  // Sections [gamma, beta, factor] from `section`; sizes that contradict each other make features 0.
+  // Sections [gamma, beta, factor] from `section`; sizes that contradict each other set features to 0.
   mcuf_int_layer_norm_params LayerNorm(int section, int32_t zero_point, int32_t epsilon_low,
                                        int32_t epsilon_high) const;
 
   // Sections [weights, bias, multiplier] from `section`, for tokens of in_features channels; sizes that contradict each
-  // other make in_features 0. With tile_bytes the weights are staged: their section is empty, they lie at *offset of
-  // the weights file, which then moves on to what comes behind them.
+  // other set in_features to 0. With tile_bytes the weights are staged: their section is empty, they lie at *offset in
+  // the weights file, and *offset then moves past them.
   mcuf_in_place_fc_params FullyConnected(int section, int32_t zero_point, int32_t in_features, int32_t packing,
                                          int32_t tile_bytes, int32_t* offset) const;
 

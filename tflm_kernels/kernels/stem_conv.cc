@@ -4,7 +4,7 @@
 //   inputs   x [1,H,W,C] int8; weights [O,3,3,C] int8, in pairs [ceil(O/2),9*C rounded up to even,2]; bias [O] int32;
 //            multiplier [O] int32; position [1,N,O] int8 or none; position_scale [O] int16, none without position
 //   output   [1,ceil(H/2),ceil(W/2),O], or the same as tokens, [1,N,O]
-//   options  zero_point, pad_value, act_min; packing of the weights, MCUF_PACKING_ROWS where left out
+//   options  zero_point, pad_value, act_min; packing of the weights, default MCUF_PACKING_ROWS
 #include "../core/mcuf_stem_conv_s8.h"
 #include "../mcuformer_ops.h"
 #include "kernel_check.h"
@@ -66,7 +66,7 @@ Status Prepare(Context* context, Node* node) {
   if (!check.ok()) return kError;
   const mcuf_stem_conv_params params = Params(context, node, *data);
   check.Core(mcuf_stem_conv_s8_check(&params), kLayerLimits);
-  if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
+  if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   check.Scratch(mcuf_stem_conv_s8_scratch_bytes(params.in_channels), &data->scratch);
   return check.status();
 }

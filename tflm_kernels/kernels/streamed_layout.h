@@ -2,8 +2,8 @@
 //
 // What the params blob of each Streamed op holds, in order: the int32 scalars of its first section, and its sections
 // (see params_blob.h). The converter writes the same lists; tests/kernels/test_streamed_layout.py compares them, so
-// keep to one name a line. Packed weights lie as core/mcuf_packing.h says. Staged weights are empty here: they lie one
-// behind the other in the weights file, from weights_offset, each at a multiple of 16 bytes.
+// keep to one name per line. Packed weights lie as core/mcuf_packing.h says. Staged weights are empty here: they lie
+// one after another in the weights file, from weights_offset, each at a multiple of 16 bytes.
 #ifndef MCUF_KERNELS_STREAMED_LAYOUT_H_
 #define MCUF_KERNELS_STREAMED_LAYOUT_H_
 
@@ -56,7 +56,7 @@ enum Scalar {
   kTileBytes,      // of staged weights; 0: the weights are in their sections
   kWeightsOffset,  // of staged weights, in the weights file
   kPacking,        // of all weights, MCUF_PACKING_*
-  kFc0ZeroPoint,   // then those of the other layers; their number says how many layers there are
+  kFc0ZeroPoint,   // then those of the other layers; how many there are is the number of layers
 };
 
 enum Section {

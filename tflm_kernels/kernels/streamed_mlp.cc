@@ -17,7 +17,7 @@ struct StreamedMlp {
   static constexpr int kResidualScale = streamed_mlp::kResidualScale;
 
   static const char* Name() { return kStreamedMlpName; }
-  static const char* Limits() { return "see IntLayerNorm and InPlaceFC; every layer takes what the last gives"; }
+  static const char* Limits() { return "see IntLayerNorm and InPlaceFC; each layer takes the previous one's outputs"; }
 
   static int32_t Layers(const ParamsBlob& blob) { return blob.Count<int32_t>(kScalars) - kFc0ZeroPoint; }
 
@@ -31,7 +31,7 @@ struct StreamedMlp {
 
   static void Check(PrepareCheck* check, const EvalTensor*, const ParamsBlob& blob, const Params& params) {
     const int32_t gelu_layer = blob.Data<int32_t>(kScalars)[kGeluLayer];
-    check->Require(gelu_layer >= -1 && gelu_layer < params.fc_count, "no such layer to have the GELU");
+    check->Require(gelu_layer >= -1 && gelu_layer < params.fc_count, "the layer for the GELU does not exist");
     check->Require(blob.Count<int8_t>(kGeluTable) == (gelu_layer >= 0 ? MCUF_GELU_TABLE_SIZE : 0),
                    "gelu_table must have 256 entries");
   }

@@ -3,19 +3,19 @@
 // What the two Streamed ops share: Prepare and Eval of an op that works in place on the residual stream, with all its
 // constants in one params blob.
 //   inputs   stream [1,N,d] int8; params [bytes] uint8, see params_blob.h and streamed_layout.h; none
-//   output   as stream, may stand over it
+//   output   as stream, may overwrite it
 //
 // An Op is a struct of static functions:
 //   const char* Name()                                    of the op, for messages
-//   const char* Limits()                                  what constants the core takes, in a few words
+//   const char* Limits()                                  which constants the kernel takes, in a few words
 //   bool IsWhole(blob)                                    whether the blob has all sections that Read() reads
-//   Params Read(blob, tokens)                             what the core takes; sizes that contradict each other make
-//                                                         features or in_features 0, which the core refuses
-//   void Check(check, stream, blob, params)               what is the op's own to check
+//   Params Read(blob, tokens)                             the kernel's params; sizes that contradict each other set
+//                                                         features or in_features to 0, which the kernel refuses
+//   void Check(check, stream, blob, params)               the op's own checks
 //   mcuf_status CoreCheck(params); int32_t ScratchBytes(params)
 //   int32_t TileBytes(params); void SetSource(params, source)    of staged weights
 //   mcuf_status Run(params, stream, scratch)
-// and the type Params, which has a `norm`, and the number kResidualScale of that section.
+// and the type Params, which has a `norm`, and kResidualScale, the number of that section.
 #ifndef MCUF_KERNELS_STREAMED_OP_H_
 #define MCUF_KERNELS_STREAMED_OP_H_
 
@@ -56,7 +56,7 @@ Status PrepareStreamed(Context* context, Node* node) {
   check.Require(blob.Count<int16_t>(Op::kResidualScale) == params.norm.features, "residual_scale must have d entries");
   check.Require(Dim(stream, -1) == params.norm.features, "stream and params differ in their channels");
   check.Core(Op::CoreCheck(params), Op::Limits());
-  if (!check.ok()) return kError;  // only now the sizes are known to be small enough for the next line
+  if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   check.Scratch(Op::ScratchBytes(params), &data->scratch);
   return check.status();
 }

@@ -2,7 +2,7 @@
 //
 // mcuformer.TokenMean: mean over tokens; see core/mcuf_token_mean_s8.h.
 //   inputs   x [1,N,d] int8
-//   output   [1,d], may stand over x
+//   output   [1,d], may overwrite x
 //   options  in_zero_point, zero_point, multiplier
 #include "../core/mcuf_token_mean_s8.h"
 #include "../mcuformer_ops.h"

@@ -36,7 +36,7 @@ int32_t board_read(int32_t file, void* target, uint32_t bytes) {
 #if __ARM_ARCH >= 8 /* mps3-an547: the system counter, 32 MHz */
 #define COUNTER_CONTROL (*(volatile uint32_t*)0x58100000)
 #define COUNTER_VALUE (*(volatile uint32_t*)0x58100008)
-/* 64 ns an instruction, 31.25 ns a tick */
+/* 64 ns per instruction, 31.25 ns per tick */
 static uint32_t to_instructions(uint32_t ticks) { return (uint32_t)(((uint64_t)ticks * 125 + 128) >> 8); }
 void board_start_counter(void) { COUNTER_CONTROL = 1; }
 __attribute__((noipa)) uint32_t board_ticks(void) { return COUNTER_VALUE; }
@@ -44,7 +44,7 @@ __attribute__((noipa)) uint32_t board_ticks(void) { return COUNTER_VALUE; }
 #define TIMER_CONTROL (*(volatile uint32_t*)0x40000000)
 #define TIMER_VALUE (*(volatile uint32_t*)0x40000004)
 #define TIMER_RELOAD (*(volatile uint32_t*)0x40000008)
-/* 64 ns an instruction, 40 ns a tick */
+/* 64 ns per instruction, 40 ns per tick */
 static uint32_t to_instructions(uint32_t ticks) { return (uint32_t)(((uint64_t)ticks * 5 + 4) >> 3); }
 void board_start_counter(void) {
   TIMER_RELOAD = TIMER_VALUE = 0xFFFFFFFFu;
@@ -53,7 +53,7 @@ void board_start_counter(void) {
 __attribute__((noipa)) uint32_t board_ticks(void) { return ~TIMER_VALUE; }
 #endif
 
-/* What eight calls of board_ticks() take, which is a whole number of ticks on every machine. */
+/* Ticks of eight calls of board_ticks(), a whole number on every machine. */
 static uint32_t ticks_of_eight_calls(void) {
   const uint32_t start = board_ticks();
   board_ticks(), board_ticks(), board_ticks(), board_ticks(), board_ticks(), board_ticks(), board_ticks();

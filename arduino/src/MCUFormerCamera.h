@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a camera's frame to the network's image: the square in the middle, scaled by averaging, as int8. Rows are made
-// when they are asked for, so that an image that comes in strips is never whole in memory.
+// Turns a camera frame into the network's image: the centre square, scaled by averaging, as int8. Rows are made on
+// request, so an image in strips is never whole in memory.
 #ifndef MCUFORMER_CAMERA_H_
 #define MCUFORMER_CAMERA_H_
 
@@ -12,8 +12,8 @@
 namespace mcuformer {
 
 enum FrameFormat {
-  kGrey,   // one byte a pixel
-  kRgb565  // two bytes a pixel, the one with red first
+  kGrey,   // one byte per pixel
+  kRgb565  // two bytes per pixel, the one with red first
 };
 
 struct Frame {
@@ -51,7 +51,7 @@ inline int32_t FrameRows(void* frame, int32_t first_row, int32_t row_count, int8
       const int32_t y1 = Begin(row + 1, MODEL_IMAGE_HEIGHT, side), x1 = Begin(column + 1, MODEL_IMAGE_WIDTH, side);
       uint32_t sums[3] = {0, 0, 0}, count = 0;
       int32_t y = y0;
-      do {  // at least one pixel, also where the frame is the smaller of the two
+      do {  // at least one pixel, even if the frame is smaller than the image
         int32_t x = x0;
         do {
           AddPixel(source, left + x, top + y, sums);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Put before an exported model.c by the compiler's -include: notes when each op is done. */
+ * Included before an exported model.c, with the compiler's -include: notes when each op is done. */
 #ifndef MCUF_FIRMWARE_OP_DONE_H_
 #define MCUF_FIRMWARE_OP_DONE_H_
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs an exported network (model.h) on the images of images.bin and prints, for each of them, its logits, the stack
- * below the call and the instructions of every op. images.bin: int32 number of images, then the images, int8; those
- * that come in strips hold only the rows that are asked for. weights.bin: staged weights. */
+ * Runs an exported network (model.h) on the images in images.bin and prints, for each, its logits, the stack below the
+ * call and the instructions of each op. images.bin: int32 number of images, then the images, int8; in strips, only the
+ * rows that are requested. weights.bin: staged weights. */
 #include "board.h"
 #include "model.h"
 #include "op_done.h"
@@ -48,7 +48,7 @@ static void print_hexadecimal(const int8_t* values, int32_t count) {
   }
 }
 
-/* Instructions from one op_done() to the next where nothing lies between them. */
+/* Instructions from one op_done() to the next with nothing between them. */
 static uint32_t instructions_of_op_done(void) {
   op_done(-1);
   op_done(0);

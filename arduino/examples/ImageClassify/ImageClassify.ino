@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Classifies a few test images that lie in flash. Needs no other library.
+// Classifies a few test images in flash. Needs no other library.
 #include <MCUFormer.h>
 
 #include "test_images.h"
 
 #ifdef MODEL_STRIP_ROWS
-// Brings rows of an image: with a camera, this is where they would be captured.
+// Gives rows of an image: with a camera, this is where they would be captured.
 static int32_t rowsOf(void* image, int32_t firstRow, int32_t rowCount, int8_t* rows) {
   const int32_t row = MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS;
   memcpy(rows, static_cast<const int8_t*>(image) + firstRow * row, rowCount * row);

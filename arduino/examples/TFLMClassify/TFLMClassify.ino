@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Classifies a few test images that lie in flash, in TensorFlow Lite Micro's interpreter. Needs the library
+// Classifies a few test images in flash, with TensorFlow Lite Micro's interpreter. Needs the library
 // Arduino_TensorFlowLite.
 #include <TensorFlowLite.h>
 
@@ -19,7 +19,7 @@ alignas(16) static uint8_t arena[model_tflite_arena_size];
 static MicroInterpreter* interpreter = nullptr;
 
 #ifdef MODEL_STRIP_ROWS
-static const int8_t* image = nullptr;  // the one whose rows are brought
+static const int8_t* image = nullptr;  // the one whose rows are given
 
 static int32_t rowsOf(void*, int32_t firstRow, int32_t rowCount, int8_t* rows) {
   const int32_t row = MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS;

@@ -7,10 +7,10 @@
 Counted in QEMU, weights in flash, compiled as the project ships: instructions, never cycles. Every output is compared
 with the reference. Needs gcc-arm-none-eabi, libnewlib-arm-none-eabi and qemu-system-arm.
 
-The column CMSIS-NN is what was counted for CMSIS-NN 99f736a in the same way (-O3, gcc 12.2, QEMU 7.2, Cortex-M4; M55
+The column CMSIS-NN has the counts of CMSIS-NN 99f736a, taken in the same way (-O3, gcc 12.2, QEMU 7.2, Cortex-M4; M55
 where the row says so): its public function and, in brackets, its fastest internal one. With --cmsis-nn-include and
---cmsis-nn-lib a library that you built (for --cmsis-nn-machine) runs the same shapes in the same run. What it computes
-is not quite the same: one multiplier and a shift a layer or channel with two roundings, the input's zero point added in
+--cmsis-nn-lib, a library that you built (for --cmsis-nn-machine) runs the same shapes in the same run. Its arithmetic
+is not quite the same: one multiplier and shift per layer or channel with two roundings, the input's zero point added in
 the inner loop, no GELU and no residual.
 """
 
@@ -47,9 +47,9 @@ SOFTMAX = 16.0  # per element
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel at one shape. units: what instructions are divided by; most: per unit, None: only exact.
+    """One kernel at one shape. units: the divisor of instructions; most: per unit, None: only exact.
 
-    cmsis: instructions per unit of CMSIS-NN as counted before; softmax: (tokens, heads) whose softmax is taken off.
+    cmsis: instructions per unit of CMSIS-NN, counted earlier; softmax: (tokens, heads) whose softmax is subtracted.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Row:
     most: float | None
     machines: tuple[str, ...]
     cmsis: str | None = None
-    shape: tuple[int, int, int] | None = None  # tokens, in, out: what CMSIS-NN is given
+    shape: tuple[int, int, int] | None = None  # tokens, in, out: for CMSIS-NN
     softmax: tuple[int, int] | None = None
 
 
@@ -171,7 +171,7 @@ def rows() -> list[Row]:
 
 
 def softmax_app(tokens: int) -> str:
-    """Softmax of 4 rows and of 1 for flat, uniform and peaked scores: prints instructions of each."""
+    """Softmax of 4 rows and of 1 for flat, uniform and peaked scores: prints the instructions of each."""
     return f"""
 #include "board.h"
 #include "mcuf_attention_rows.h"
@@ -197,7 +197,7 @@ int main(void) {{
 
 
 def run_app(text: str, machine, folder: Path, objects, include=(), libraries=()) -> list[int]:
-    """The numbers an app prints, one a line."""
+    """The numbers that an app prints, one per line."""
     folder.mkdir(parents=True)
     (folder / "app.c").write_text(text)
     compiled = firmware.compile_objects(
@@ -223,7 +223,7 @@ def measure(name: str, folder: Path) -> list[dict]:
     for i, row in enumerate(wanted):
         (run,) = run_ops([row.case], machine, folder / f"row{i}", objects)
         count = run.instructions
-        if row.softmax:  # blocks of four query rows, and what is left one at a time
+        if row.softmax:  # blocks of four query rows, and the rest one at a time
             tokens, heads = row.softmax
             count -= heads * (tokens // 4 * softmax[tokens][1] + tokens % 4 * softmax[tokens][4])
         results.append(

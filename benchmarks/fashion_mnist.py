@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fashion-MNIST, all 60,000 training images: supernet, search for a 32 KB arena, int8 in the interpreter.
 
-Runs the commands it prints, in two processes of one thread where it counts: on two cores these train faster than one
-process with two threads. Needs Debian's dataset-fashion-mnist. Selection is on 5,000 training images held out; the
-10,000 test images are looked at once, at the end.
+Runs the commands that it prints, in two processes of one thread where it matters: on two cores these train faster than
+one process with two threads. Needs Debian's dataset-fashion-mnist. Selection uses 5,000 held-out training images; the
+10,000 test images are used once, at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST_MINUTES, LEAST_LARGEST, LEAST_SMALLEST, LEAST_INT8 = 10, 0.915, 0.895, 0.91
 
 def main() -> int:
     parser = table.parser(__doc__)
-    parser.add_argument("--folder", type=Path, help="keep the files here; left out: they are removed")
+    parser.add_argument("--folder", type=Path, help="keep the files here; default: remove them")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)

@@ -39,7 +39,7 @@ TIMED = 2000  # answers timed, of configs never asked before
 
 
 def random_config(seed: int) -> SubnetConfig:
-    """Images of 4 to 224 pixels, 1 to 256 tokens, widths 8 to 400, 1 to 6 layers of their own shape each."""
+    """Images of 4 to 224 pixels, 1 to 256 tokens, widths 8 to 400, 1 to 6 layers, each of its own shape."""
     rng = np.random.default_rng(seed)
     depth = int(rng.integers(1, 7))
     conv = bool(rng.random() < 0.2)

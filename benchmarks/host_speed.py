@@ -4,7 +4,7 @@
     python benchmarks/host_speed.py                # DeiT-Tiny's shape; needs the bench extra
     python benchmarks/host_speed.py A C            # other networks of stock_network.py
 
-What each row runs, all from the same random weights, calibration and test images:
+The rows, all from the same random weights, calibration and test images:
 
     mcuformer    our kernels in the tflite-micro interpreter, each schedule
     tflm         the stock .tflite in the tflite-micro interpreter, with its reference kernels
@@ -12,11 +12,11 @@ What each row runs, all from the same random weights, calibration and test image
     onnxruntime  the float network exported to ONNX: as it is, and quantised by ONNX Runtime's own tools
     torch        the float network
 
-XNNPACK, ONNX Runtime and PyTorch are made for CPUs of this size: they pick code for the vector unit they find, and take
-memory for speed. Ours are the microcontroller's kernels, compiled for any x86-64, in a small arena.
+XNNPACK, ONNX Runtime and PyTorch are made for CPUs of this size: they pick code for the vector unit they find, and
+trade memory for speed. Ours are the microcontroller's kernels, compiled for any x86-64, in a small arena.
 
-All of them run each image in turn, so that a busy machine slows all alike. A cosine compares the logits with those of
-the float32 network; stock networks replace GELU and are compared with a float network that does the same.
+All of them run each image in turn, so a busy machine slows all equally. A cosine compares the logits with those of the
+float32 network; stock networks replace GELU and are compared with a float network that does the same.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def pytorch(net) -> Runner:
 
 
 def runners_of(name: str, net, calibration: np.ndarray, folder: Path) -> tuple[dict[str, Runner], dict[str, str]]:
-    """(what runs the network, by its row's name; the package that each row which cannot be measured lacks)."""
+    """(what runs the network, by row name; the missing package of each row that cannot be measured)."""
     found: dict[str, Runner] = {}
     missing: dict[str, str] = {}
 
@@ -202,7 +202,7 @@ def measure(name: str) -> tuple[list[dict], dict[str, str]]:
         logits = {row: [] for row in runners}
         milliseconds = {row: [] for row in runners}
         for run in runners.values():
-            run(test[0])  # the first run of each allocates, and is not counted
+            run(test[0])  # the first run of each allocates and is not counted
         for image in test:
             for row, run in runners.items():
                 answer, seconds = run(image)
@@ -223,7 +223,7 @@ def measure(name: str) -> tuple[list[dict], dict[str, str]]:
 
 
 def requirements(rows: list[dict]) -> list[dict]:
-    """What the project promises of these times."""
+    """What the project promises about these times."""
     found = []
     measured = {row["network"] for row in rows}
     for name, least in networks.LEAST_SPEED_UP.items():

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arena of every schedule, as the interpreter counts it, head and tail.
+"""The arena of each schedule, as the interpreter counts it: head and tail.
 
     python benchmarks/memory.py --json memory.json A B C
 
 overwrite: op by op; streamed: half-layers in place on the residual stream; strips: streamed, and the image comes a
 few rows at a time; staged: strips, and weights come from a file of their own, tile by tile; stm32f746: the same in
-the arena that this board has, which saves reading. All give the same logits (checked here). B1 is B with kv_heads=1; S
-is DeiT-Small's shape. Random weights (seed 0); the arena does not depend on them. It counts no firmware, stack or
-camera. The milliseconds of staged weights hold a callback in Python for every read.
+this board's arena, which saves reads. All give the same logits (checked here). B1 is B with kv_heads=1; S is
+DeiT-Small's shape. Random weights (seed 0); the arena does not depend on them. Firmware, stack and camera are not
+counted. The milliseconds of staged weights include a Python callback for every read.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RUNS = 7
 
 
 def measure(name: str) -> list[dict]:
-    """One row a schedule; the schedules run in turn, so that a busy machine slows all alike."""
+    """One row per schedule; the schedules run in turn, so a busy machine slows all equally."""
     config = CONFIGS[name]
     net, images = build_subnet(config), stock_network.structured_images(config, 4, 1)
     models = {schedule: convert(net, images, **options) for schedule, options in SCHEDULES.items()}

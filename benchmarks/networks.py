@@ -5,10 +5,10 @@
     python benchmarks/networks.py --no-stock             # without tensorflow
 
 Both get the same random weights (seed 0), calibration images and test images; see stock_network.py for the
-shapes, the images and the stock routes. Every image is run by all of them in turn, on one thread, so that a busy
-machine slows all alike; the ratios are those of the median times. A cosine compares logits with those of the
-float32 network: ours has the exact GELU, the stock one the GELU that stock tools can run (x * sigmoid(1.702 x)),
-so each shows what quantisation alone costs.
+shapes, the images and the stock routes. All of them run each image in turn, on one thread, so a busy machine
+slows all equally; the ratios are those of the median times. A cosine compares logits with those of the float32
+network: ours has the exact GELU, the stock one the GELU that stock tools can run (x * sigmoid(1.702 x)), so each
+shows what quantisation alone costs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def convert_ours(net: FloatViT, calibration: np.ndarray):
-    """The model, the seconds it took with calibration, and the seconds after it; both with writing the file."""
+    """The model, the seconds it took with calibration, and the seconds after that; both include writing the file."""
     calibrated = []
     start = time.perf_counter()
     model = convert(
@@ -133,7 +133,7 @@ def measure(name: str, with_stock: bool) -> list[dict]:
 
 
 def requirements(rows: list[dict]) -> list[dict]:
-    """What the project promises of these networks, each with what was measured."""
+    """What the project promises about these networks, each with its measured value."""
     found = []
 
     def check(text, measured, holds):

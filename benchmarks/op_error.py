@@ -5,7 +5,7 @@
 
 All by the integer reference, which the kernels equal bit for bit (tests/core); one case of each op is also run by
 the kernel in the interpreter. The float64 result is rounded to the same int8 output scale; errors are in its steps
-(LSB), but for GELU, where they are against the unrounded value.
+(LSB), except for GELU, where they are against the unrounded value.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def kernels_equal() -> dict[str, bool]:
     cases = [
         (int_layer_norm, {"input": x}, constants, options, None),
         (int_gelu, {"input": x}, table_constant, int_gelu.Options(), None),
-        # The output is as wide as q, k and v; only what stands where q stood means something.
+        # The output is as wide as q, k and v; only the part in place of q is meaningful.
         (int_attention, {"qkv": qkv}, {"head_params": head_params}, attention_options, attention_options.head_dim),
     ]
     equal = {}

@@ -10,10 +10,10 @@ Streams, each with every calibration method (minmax, percentile, mse):
     power of two        per channel, powers of two (1 to 64) of one scale, as FQ-ViT has before LayerNorm; each holds
                         its channel's range. Not in the converter: the integer factors below, rounded up
     integer             per channel, integer multiples (1 to 127) of one scale: "per-channel", the default
-    integer + 10 %      the same with scales a tenth larger, for images whose values pass those of the calibration
+    integer + 10 %      the same with scales a tenth larger, for images whose values exceed those of the calibration
     simulated 8, 16 bit a simulation in float, no int8 arithmetic: weights and all activations of the int8 network
-                        are rounded to the very scales it has, the stream to 8 bits ("integer") or to 16 bits
-                        (per-tensor). The 8-bit one shows how near to the real network the simulation comes
+                        are rounded to its exact scales, the stream to 8 bits ("integer") or to 16 bits
+                        (per-tensor). The 8-bit one shows how close the simulation comes to the real network
 
 The logit error is the root mean square of (int8 - float) over that of the float logits, on all test images. The
 int8 networks run as the integer reference, which the kernels equal bit for bit.
@@ -43,7 +43,7 @@ LARGEST_POWER = 6
 MARGIN = 1.1
 OUTLIERS = 20.0
 MOST_POINTS_LOST = 0.5
-STREAM = ("embed", ".proj", ".fc2")  # how the names of the stream's tensors end
+STREAM = ("embed", ".proj", ".fc2")  # suffixes of the names of the stream's tensors
 DEFAULT = ("integer", QuantisationOptions().method)
 
 
@@ -80,7 +80,7 @@ def int8_logits(net: FloatViT, samples: dict[str, Samples], stream: str, method:
 
 
 def round_weights(net: FloatViT, quantisations: dict[str, Quantisation]) -> FloatViT:
-    """A copy with all matrices and the position table rounded to int8, symmetric, by output channel."""
+    """A copy with all matrices and the position table rounded to int8, symmetric, per output channel."""
     net = copy.deepcopy(net)
 
     def rounded(weight: np.ndarray, axis: int) -> torch.Tensor:
@@ -91,7 +91,7 @@ def round_weights(net: FloatViT, quantisations: dict[str, Quantisation]) -> Floa
         for name, module in net.named_modules():
             if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
                 weight = module.weight.double().numpy().reshape(len(module.weight), -1)
-                # Heads have scales of their own, which enter the matrix behind them.
+                # Heads have scales of their own, which enter the next matrix.
                 scale = quantisations[name.removesuffix(".proj")].scale if name.endswith("attention.proj") else 1.0
                 weight = rounded(weight * scale, 1) / torch.as_tensor(scale)
                 module.weight.copy_(weight.reshape(module.weight.shape))
@@ -139,7 +139,7 @@ def trained(subnet: Path | None, training) -> FloatViT:
 
 
 def measure_trained(subnet: Path | None) -> tuple[float, list[dict]]:
-    """Float top-1, and a row for every stream and method."""
+    """Float top-1, and a row per stream and method."""
     training, test = load("fashion-mnist", "train"), load("fashion-mnist", "test")
     net = trained(subnet, training)
     samples = calibrate(net, training.images[:CALIBRATION_IMAGES])
@@ -156,7 +156,7 @@ def measure_trained(subnet: Path | None) -> tuple[float, list[dict]]:
 
 
 def with_outliers(net: FloatViT) -> FloatViT:
-    """The network with two channels of the stream 20 times as large, and as much smaller behind each LayerNorm."""
+    """The network with two channels of the stream 20 times as large, and 20 times smaller after each LayerNorm."""
     weights = net.state_dict()
     for name, value in weights.items():
         if name.startswith("stem.") or ".attention.proj." in name or ".mlp.fc2." in name:
@@ -187,7 +187,7 @@ def measure_random(name: str, outliers: bool) -> list[dict]:
 
 def main() -> int:
     parser = table.parser(__doc__)
-    parser.add_argument("--subnet", type=Path, metavar="FILE", help="a trained subnet.pt; left out: train the demo's")
+    parser.add_argument("--subnet", type=Path, metavar="FILE", help="a trained subnet.pt; default: train the demo's")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 

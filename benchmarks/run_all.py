@@ -2,10 +2,10 @@
 """Runs all benchmarks and writes benchmarks/RESULTS.md: every table with its command, date, machine and versions.
 
     make bench                                 # installs the `bench` extra (tensorflow), then runs this
-    python benchmarks/run_all.py op_error      # only some; what RESULTS.md says of the others stays
+    python benchmarks/run_all.py op_error      # only some; the others' sections of RESULTS.md stay
 
 Each section says when and where it was measured. RESULTS.md is written at the end, whole or not at all. Exit status 1
-where a benchmark failed or a requirement does not hold; the table says which.
+if a benchmark failed or a requirement does not hold; the table says which.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def versions() -> str:
 
 
 def run(name: str) -> tuple[str, bool]:
-    """(section of RESULTS.md, whether all went well). What the benchmark prints is shown as well."""
+    """(section of RESULTS.md, whether all went well). Also shows what the benchmark prints."""
     print(f"== {name}", file=sys.stderr, flush=True)
     start = datetime.datetime.now()
     done = subprocess.run(
@@ -74,7 +74,7 @@ def run(name: str) -> tuple[str, bool]:
     )  # fmt: skip
     seconds = (datetime.datetime.now() - start).total_seconds()
     shown = done.stdout.rstrip()
-    if done.returncode not in (0, 1) or "Traceback" in done.stderr:  # 1 alone: a requirement does not hold
+    if done.returncode not in (0, 1) or "Traceback" in done.stderr:  # just 1: a requirement does not hold
         words = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
         shown = f"{shown}\nexit status {done.returncode}\n{words}".strip()
     print(shown, flush=True)
@@ -87,7 +87,7 @@ def run(name: str) -> tuple[str, bool]:
 
 
 def sections_of(path: Path) -> dict[str, str]:
-    """The sections of an earlier RESULTS.md, by the name of the benchmark."""
+    """The sections of an earlier RESULTS.md, by benchmark name."""
     if not path.exists():
         return {}
     parts = re.split(r"^(?=## )", path.read_text(), flags=re.MULTILINE)[1:]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the memory plans of stock tools and of each schedule, side by side, to one scale.
+"""Draws the memory plans of stock tools and of each schedule, side by side, on one scale.
 
     python benchmarks/schedules_picture.py docs/schedules_A.png        # needs the bench extra (tensorflow)
 
-The stock plan is that of the smallest stock route (lean_per_tensor): the tensors and ops of its .tflite, placed by
-TFLM's own greedy rule. Heads only: the tails are not drawn.
+The stock plan is the smallest stock route's (lean_per_tensor): the tensors and ops of its .tflite, placed by TFLM's own
+greedy rule. Heads only: the tails are not drawn.
 """
 
 from __future__ import annotations

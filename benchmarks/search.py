@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The architecture search on Fashion-MNIST: against chance, against exhausting a space, ranks, speed, real arenas.
+"""The architecture search on Fashion-MNIST: against random and exhaustive search, ranks, speed, real arenas.
 
     python benchmarks/search.py                                    # trains a supernet on the images in the package
     python benchmarks/search.py --supernet fashion/supernet.pt     # one that benchmarks/fashion_mnist.py made
 
-Validation accuracy throughout: held-out training images, inherited weights, the same ones for search and chance.
-Columns: search, random: the best of as many evaluations within the same budget. Kendall's tau compares the order of
-subnets with inherited weights and trained on their own.
+Validation accuracy throughout: held-out training images, inherited weights, the same for search and random sampling.
+Columns: search, random: the best of equally many evaluations within the same budget. Kendall's tau compares the order
+of subnets with inherited weights and trained alone.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ SPACE, SMALL_SPACE = "fashion-mnist", "exhaustible"
 BUDGET = Budget(sram=32 * 1024, flash=128 * 1024)
 OPTIONS = dict(population=60, generations=10, parents=10, children=18)  # 240 evaluations
 SEEDS = range(5)
-DRAWN = 20_000  # subnets drawn to estimate how many are within the budget
-RANKED = 10  # subnets trained on their own
+DRAWN = 20_000  # subnets drawn, to estimate how many are within the budget
+RANKED = 10  # subnets trained alone
 ALONE_EPOCHS = 12
 CONVERTED = 50
 LEAST_FEASIBLE, LEAST_JUDGED, MOST_BEHIND = 100_000, 5_000, 0.003
@@ -50,7 +50,7 @@ def trained_supernet(path: Path | None):
 
 
 def speed(space) -> float:
-    """Candidates drawn and judged in a second of one core's time."""
+    """Candidates drawn and judged per second of one core's time."""
     rng, count = random.Random(1), 10_000
     start = time.process_time()
     for _ in range(count):
@@ -65,7 +65,7 @@ def feasible(space) -> int:
 
 
 def against_chance(space, accuracy) -> list[dict]:
-    """Search and random sampling with the same number of evaluations, for every seed."""
+    """Search and random sampling with the same number of evaluations, for each seed."""
     rows = []
     for seed in SEEDS:
         result = search(space, accuracy, cost_of, BUDGET, SearchOptions(seed=seed, **OPTIONS))
@@ -83,7 +83,7 @@ def against_chance(space, accuracy) -> list[dict]:
 
 
 def against_all(accuracy) -> dict:
-    """The search in a small space against the best of all of it."""
+    """The search in a small space, against the best of the whole space."""
     space = nas.load_space(SMALL_SPACE)
     budget = Budget(flash=sorted(cost_of(config).flash for config in space.every())[space.subnets // 2])
     scores = [accuracy(config) for config in space.every() if budget.admits(cost_of(config))]
@@ -96,7 +96,7 @@ def against_all(accuracy) -> dict:
 
 
 def ranks(space, accuracy, images, kept) -> list[dict]:
-    """Subnets from the smallest to the largest: inherited weights, and trained on their own."""
+    """Subnets from the smallest to the largest: with inherited weights, and trained alone."""
     rng = random.Random(3)
     drawn = sorted((space.sample(rng) for _ in range(200)), key=lambda config: config.macs)
     chosen = [drawn[i] for i in np.linspace(0, len(drawn) - 1, RANKED - 2).astype(int)]
@@ -134,7 +134,7 @@ def arenas(space, supernet, kept) -> list[tuple[int, int, int, int]]:
 
 def main() -> int:
     parser = table.parser(__doc__)
-    parser.add_argument("--supernet", type=Path, help="of the space fashion-mnist; left out: one is trained")
+    parser.add_argument("--supernet", type=Path, help="of the space fashion-mnist; default: train one")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     space = nas.load_space(SPACE)

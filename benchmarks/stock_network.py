@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stock tools make of the same networks: TFLite converter, full int8, tflite-micro wheel, no custom op.
+"""The same networks with stock tools: TFLite converter, full int8, tflite-micro wheel, no custom op.
 
     pip install tensorflow-cpu==2.21.0 tflite-micro        # the `bench` extra
     python benchmarks/stock_network.py --json stock.json A B C
@@ -9,9 +9,9 @@ x * sigmoid(1.702 x) and LayerNorm is made of primitive ops. From a plain port t
 
     keras            Keras layers as they are; converter with its defaults
     lean             the graph arranged by hand for TFLM (see `_lean_network`); converter with its defaults
-    lean_per_tensor  `lean`, with the converter's private switch for one scale a matrix, not one a channel
+    lean_per_tensor  `lean`, with the converter's private switch for one scale per matrix, not per channel
 
-The smallest is the fairest baseline. Going on by hand is possible: with the MLP cut into two slices of hidden
+The smallest is the fairest baseline. More is possible by hand: with the MLP cut into two slices of hidden
 channels, lean_per_tensor needs 74,096 bytes for A and 457,664 for B (441,152 with four), but 241,280 for C.
 
 The cosines compare the logits with a float32 run of the network with the same GELU: they show what
@@ -213,8 +213,8 @@ def _lean_network(tf, config, weights):
 
     - Tokens are rows of a matrix, without a batch dimension: no reshapes around matrix products.
     - Gain and bias of a LayerNorm, head_dim**-0.5 and the GELU's 1.702 are folded into the matrices.
-    - BATCH_MATMUL keeps a transposed copy of a right operand that is not marked as transposed, in every layer
-      and for good. So keys stay as they are (q k^T), and values are transposed by an op, in reused memory.
+    - BATCH_MATMUL keeps a transposed copy of a right operand that is not marked as transposed, permanently, in
+      every layer. So keys stay as they are (q k^T), and an op transposes the values, in reused memory.
     """
 
     def linear(x, weight, bias):
@@ -361,7 +361,7 @@ def main() -> None:
             parser.error(f"unknown network {name!r}: use some of {known}")
     if arguments.runs < 1:
         parser.error(f"--runs {arguments.runs}: must be at least 1")
-    # Read by TensorFlow's and the maths libraries' thread pools when they are loaded.
+    # TensorFlow's and the maths libraries' thread pools read these when they are loaded.
     os.environ.update(OMP_NUM_THREADS="1", TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
 
     print(

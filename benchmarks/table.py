@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all benchmarks print with: tables, requirements that hold or do not, and JSON."""
+"""How all benchmarks print: tables, requirements that hold or do not, and JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mcuformer.files import write_bytes
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """A parser with `--json FILE`. description: the benchmark's docstring, of which the first line is shown."""
+    """A parser with `--json FILE`. description: the benchmark's docstring; its first line is shown."""
     made = argparse.ArgumentParser(description=description.splitlines()[0])
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the result there")
     return made
@@ -33,7 +33,7 @@ def requirement(text: str, measured: str | None, holds: bool | None) -> dict:
 
 
 def finish(result: dict, requirements: list[dict], path: Path | None) -> int:
-    """Prints the requirements and writes the JSON; returns the exit status: 1 where one does not hold."""
+    """Prints the requirements and writes the JSON; returns the exit status: 1 if one does not hold."""
     print()
     words = {True: "holds", False: "DOES NOT HOLD", None: "not measured"}
     show(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training step of the paper's supernet keeps for its backward pass, an image: most of the memory of a GPU.
+"""Memory per image that a training step of the paper's supernet keeps for its backward pass: most of a GPU's memory.
 
 Counted on the CPU, in the forward pass of one step, from what autograd saves; each storage once. Weights, their
 gradients, the two moments of AdamW and the average of the weights come on top, once.
@@ -22,7 +22,7 @@ SPACE, IMAGES = "mcuformer", 2
 
 
 def kept_bytes(supernet, subnets, precision: str) -> int:
-    """Bytes an image that autograd saves for one step on the subnets."""
+    """Bytes per image that autograd saves for one step on the subnets."""
     space = supernet.space
     loss = StepLoss(supernet, nas.TrainOptions(precision=precision))
     images = torch.zeros(IMAGES, space.in_channels, space.image_size, space.image_size)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Style and static analysis of all C and C++:
-#   tools/check_c.sh            clang-format and cppcheck; fails where one finds something
-#   tools/check_c.sh --format   clang-format mends
-# A tool that is not installed is skipped, and one line says so. Both are in debian-packages.txt. Takes some seconds.
+#   tools/check_c.sh            clang-format and cppcheck; fails if one finds something
+#   tools/check_c.sh --format   clang-format fixes
+# A tool that is not installed is skipped, and one line says so. Both are in debian-packages.txt. Takes a few seconds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

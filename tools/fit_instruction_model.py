@@ -3,7 +3,7 @@
 """Fits converter/estimate/instruction_coefficients.json to instructions counted in QEMU, and says how good it is.
 
     python tools/fit_instruction_model.py            # counts generated networks on every core, fits, checks, writes
-    python tools/fit_instruction_model.py --counts counts.json   # the same, with counts of an earlier time
+    python tools/fit_instruction_model.py --counts counts.json   # the same, with earlier counts
     python tools/fit_instruction_model.py --check    # only checks the coefficients in the repository
 
 Networks with an even seed are fitted, those with an odd seed are checked: every whole network within 5 %. Needs
@@ -40,7 +40,7 @@ from mcuformer.simulator.firmware import MACHINES
 COUNTED = [machine for machine in MACHINES.values() if machine.core.coefficients is not None]
 FITTED, CHECKED = 160, 40  # networks
 ALLOWED = 0.05  # of a network's instructions
-MOST_MACS = 12_000_000  # of a network, to keep the simulation short
+MOST_MACS = 12_000_000  # per network, to keep the simulation short
 MOST_FLASH = 1_500_000
 
 
@@ -54,7 +54,7 @@ class OpSample:
 
 
 def random_config(seed: int) -> SubnetConfig:
-    """Shapes as a search has them (two in three) and odd ones; both stems; dense and low rank."""
+    """Shapes typical of a search (two in three) and odd ones; both stems; dense and low rank."""
     rng = np.random.default_rng(seed)
     while True:
         conv, odd = rng.random() < 0.25, rng.random() < 0.33
@@ -81,7 +81,7 @@ def random_config(seed: int) -> SubnetConfig:
 
 
 def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) -> Graph:
-    """A network's graph by one of the schedules; some with GELU as an op of its own, some in blocks of two tokens."""
+    """A network's graph in one of the schedules; some with GELU as an op of its own, some in blocks of two tokens."""
     rng = np.random.default_rng(seed)
     streams = rng.random() < 0.6
     net = build_subnet(config, seed)
@@ -97,7 +97,7 @@ def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) 
 
 
 def network(seed: int, core: str) -> tuple[Graph, np.ndarray]:
-    """One network, mostly with its weights packed as a board with that core has them, and an image for it."""
+    """One network, usually with its weights packed as for a board with that core, and an image for it."""
     config = random_config(seed)
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (2, config.image_size, config.image_size, config.in_channels), dtype=np.uint8)
@@ -106,7 +106,7 @@ def network(seed: int, core: str) -> tuple[Graph, np.ndarray]:
 
 
 def count(seed: int, folder: Path) -> dict[str, list[int]]:
-    """Instructions of every op of one network, on every core."""
+    """Instructions of each op of one network, on each core."""
     found = {}
     for machine in COUNTED:
         graph, image = network(seed, machine.core.coefficients)
@@ -140,7 +140,7 @@ def summed(work: list[instructions.Work]) -> dict[str, np.ndarray]:
 
 
 def fit(samples: list[OpSample]) -> dict[str, dict[str, float]]:
-    """Coefficients of all kernels together: the least squares of relative errors, none negative."""
+    """Coefficients of all kernels together: least squares of relative errors, none negative."""
     from scipy.optimize import nnls
 
     names = [(kernel, name) for kernel, found in KERNELS.items() for name in found]
@@ -168,7 +168,7 @@ def predicted(sample: OpSample, coefficients: dict) -> float:
 
 
 def report(networks: list[list[OpSample]], coefficients: dict) -> tuple[float, dict[str, float]]:
-    """The largest relative error of a whole network, and of the ops of a kind the mean of its size."""
+    """The largest relative error of a whole network, and the mean absolute relative error of each kind of op."""
     worst, by_kind = 0.0, defaultdict(list)
     for network in networks:
         guess = [predicted(sample, coefficients) for sample in network]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints figures of the project's structure, of this tree or of another version's, for docs/verification.md.
+"""Prints figures of the project's structure, for this tree or another version, for docs/verification.md.
 
     python tools/house.py              this tree, as git has it (what is committed)
     python tools/house.py c234ded      another commit
@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# What each is known by: a new one of its kind has to be entered where the name of an old one stands.
+# The name that each is known by: a new one of its kind must be added wherever an old one's name is.
 KNOWN_BY = {
     "small op": "int_gelu|IntGeLU",
     "large op": "stem_conv|StemConv|conv_channels",
@@ -50,7 +50,7 @@ def unpack(commit: str, folder: Path) -> None:
 
 
 def as_installed(source: Path, folder: Path) -> list[Path]:
-    """Copies the Python files to where an install puts them, by setup.cfg: then any tool follows the imports."""
+    """Copies the Python files to where setup.cfg would install them, so that any tool follows the imports."""
     settings = configparser.ConfigParser()
     settings.read(source / "setup.cfg")
     folders = dict(line.split(" = ") for line in settings["options"]["package_dir"].split("\n") if line)
@@ -67,7 +67,7 @@ def as_installed(source: Path, folder: Path) -> list[Path]:
 
 
 def functions(path: Path) -> list[tuple[int, str]]:
-    """(lines, name) of each function of a file."""
+    """(lines, name) of each function in a file."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
     return [(node.end_lineno - node.lineno + 1, node.name) for node in nodes]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of the C API, made from the public headers: their comments as text, their declarations as code.
+"""The C API page, made from the public headers: their comments as text, their declarations as code.
 
-Public is every header of the core that declares an MCUF_API function, and what those include; the rest is internal.
-Of the folder above, the headers that firmware with TensorFlow Lite Micro includes.
+Public headers of the int8 C library are those that declare an MCUF_API function, and the ones they include; the rest
+is internal. From the folder above: the headers that firmware with TensorFlow Lite Micro includes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 KERNELS = Path(__file__).resolve().parents[2] / "tflm_kernels"
 TFLM_HEADERS = ("op_resolver.h", "mcuformer_ops.h", "external_context.h", "token_overwrite_planner.h")
-CODE = re.compile(r"`[^`]+`|\b[A-Za-z]\w*_\w*\b\*?")  # in a comment: what is quoted, and every name_with_parts
+CODE = re.compile(r"`[^`]+`|\b[A-Za-z]\w*_\w*\b\*?")  # in a comment: quoted text, and every name_with_parts
 INCLUDE = re.compile(r'^#include "(mcuf_\w+\.h)"', re.MULTILINE)
 HEAD_COMMENT = re.compile(r"\A(?:/\* SPDX[^\n]*\n(.*?)\*/\n|// SPDX[^\n]*\n((?://[^\n]*\n)*))", re.DOTALL)
 
 
 def public_headers() -> list[Path]:
-    """The headers of the core that the page shows: shared types first, then one an op, by name."""
+    """The headers of the int8 C library on the page: shared types first, then one per op, by name."""
     core = KERNELS / "core"
     ops = {path.name for path in core.glob("*.h") if re.search(r"^MCUF_API.*\bmcuf_\w+_s8\(", path.read_text(), re.M)}
     shared: set[str] = set()
@@ -36,10 +36,10 @@ def page() -> str:
         "# C API\n",
         "Made from the headers in `tflm_kernels/`. The [op reference](ops.md) says what each op computes; an exported "
         "model has an API of its own, which [the walk for plain C](examples/c/README.md) shows.\n",
-        "Every function of the core takes its parameters, inputs, output and scratch in this order, allocates nothing "
+        "Every function takes its parameters, inputs, output and scratch in this order, allocates nothing "
         "and returns an `mcuf_status`. Call `_check` once for parameters that you did not make yourself: the kernel "
         "trusts them.\n",
-        "## The int8 core, C99\n",
+        "## The int8 C library, C99\n",
         *map(core_section, public_headers()),
         "## Firmware with TensorFlow Lite Micro, C++\n",
         *(tflm_section(KERNELS / name) for name in TFLM_HEADERS),
@@ -63,13 +63,13 @@ def tflm_section(path: Path) -> str:
 
 
 def head_comment(text: str) -> str:
-    """The comment at the top of a header, without its licence line and the signs of a comment."""
+    """The comment at the top of a header, without its licence line and comment marks."""
     found = HEAD_COMMENT.match(text)
     return re.sub(r"^(?: \*|//) ?", "", found[1] or found[2] or "", flags=re.MULTILINE).strip("\n ")
 
 
 def body(text: str) -> str:
-    """What stands between the include guards, without includes and the C++ brackets."""
+    """The text between the include guards, without includes and the C++ brackets."""
     text = HEAD_COMMENT.sub("", text)
     text = re.sub(r"#ifdef __cplusplus\n.*?#endif\n", "", text, flags=re.DOTALL)
     text = re.sub(r"^#(?:ifndef|define) MCUF_\w+_H_\n|^#endif[^\n]*_H_[^\n]*\n|^#include[^\n]*\n", "", text, flags=re.M)
@@ -94,7 +94,7 @@ def declarations(text: str) -> list[tuple[str, str]]:
 
 
 def realigned(code: str) -> str:
-    """A call's arguments stand under the first one; without MCUF_API that is further left."""
+    """Aligns a call's arguments under the first one, which is further left without MCUF_API."""
     lines = code.splitlines()
     if len(lines) > 1 and "(" in lines[0] and not lines[0].startswith(("typedef struct", "#")):
         indent = " " * (lines[0].index("(") + 1)
@@ -114,7 +114,7 @@ def fenced(code: str, language: str) -> str:
 
 
 def prose(comment: str) -> str:
-    """A comment as Markdown: indented lines as code, names of the API as code, all else as it stands."""
+    """A comment as Markdown: indented lines as code, API names as code, everything else unchanged."""
     out, block = [], []
     for line in [*comment.splitlines(), ""]:
         if line.startswith("  "):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of the command line, made from the commands themselves: their help, arguments, options and defaults."""
+"""The command line page, made from the commands themselves: their help, arguments, options and defaults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROUPS = {
 
 
 def commands() -> dict:
-    """Every command by name, in the order of GROUPS; those that no group names come last."""
+    """All commands by name, in the order of GROUPS; those in no group come last."""
     from mcuformer.cli import app
 
     found = typer.main.get_command(app).commands
@@ -28,7 +28,7 @@ def page() -> str:
     known = commands()
     parts = [
         "# Command line\n",
-        "Made from the commands; `mcuformer COMMAND --help` prints the same. A mistake of yours is one line on stderr, "
+        "Made from the commands; `mcuformer COMMAND --help` prints the same. A user's mistake gives one line on stderr "
         "and exit status 2. `--json FILE` writes the result for a program to read.\n",
     ]
     titles = {names[0]: title for title, names in GROUPS.items()}
@@ -61,7 +61,7 @@ def _metavar(parameter) -> str:
 
 
 def _names(option) -> str:
-    """The option's spellings, and what it takes."""
+    """The option's spellings, and its type."""
     names = ",&nbsp;".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     return names if option.is_flag else f"{names}&nbsp;{_takes(option)}"
 

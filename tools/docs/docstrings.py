@@ -2,10 +2,10 @@
 """A Griffe extension: lists in the project's docstrings, such as
 
     path   where it is written
-    board  a board's name; left out: no limit,
+    board  a board's name; default: no limit,
            and plain rows
 
-become Markdown lists, so that the Python API shows them as lists and not as one paragraph.
+become Markdown lists, so that the Python API page shows them as lists and not as one paragraph.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ENTRY = re.compile(r"^(\w+(?:, \w+)*) {2,}(\S.*)$")
 
 
 def listed(text: str) -> str:
-    """Markdown of a docstring: its aligned entries as list items, all else as it stands."""
+    """Markdown of a docstring: its aligned entries as list items, everything else unchanged."""
     out: list[str] = []
     inside = False
     for line in text.splitlines():
@@ -37,7 +37,7 @@ def listed(text: str) -> str:
 
 
 class AlignedLists(griffe.Extension):
-    """Rewrites every docstring that Griffe loads by `listed`."""
+    """Rewrites every docstring that Griffe loads, with `listed`."""
 
     def on_object(self, *, obj: griffe.Object, **_) -> None:
         if obj.docstring is not None:

@@ -2,7 +2,7 @@
 """MkDocs hooks that add generated pages, and pages from outside docs/, to the site.
 
 README.md is the first page; CHANGELOG.md, CONTRIBUTING.md, benchmarks/RESULTS.md and the walks in examples/ are pages
-under their own names. Links in Markdown are written for the repository; `site_links` turns them into links of the site.
+under their own names. Links in Markdown are written for the repository; `site_links` turns them into site links.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 
 
 def site_path(path: str) -> str:
-    """Where a file of the repository lies in the site."""
+    """Where a file of the repository is in the site."""
     return "index.md" if path == "README.md" else path.removeprefix("docs/")
 
 

@@ -4,8 +4,8 @@
     make tflm-check TFLM_DIR=../tflite-micro TFLM_LIB=../tflite-micro/gen/.../libtensorflow-microlite.a
 
 TFLM_LIB is what TFLM's own Makefile builds for this machine (`make -f tensorflow/lite/micro/tools/make/Makefile
-microlite`). TFLM_FLAGS: more compiler flags, such as those it was built with. MODEL: a .tflite of yours; left out, a
-small network is made and run in every form: streamed, overwrite, in strips, with staged weights."""
+microlite`). TFLM_FLAGS: more compiler flags, such as those it was built with. MODEL: your own .tflite; default: a small
+network is made and run in every form: streamed, overwrite, in strips, with staged weights."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from mcuformer.nas import build_subnet
 
 IMAGES = 20
 RUNNER = Path(__file__).with_name("run_model.cc")
-# Where TFLM's Makefile puts what it downloads, and where such libraries lie without it.
+# Where TFLM's Makefile puts its downloads, and where these libraries are without it.
 INCLUDES = ("", "tensorflow/lite/micro/tools/make/downloads/flatbuffers/include",
             "tensorflow/lite/micro/tools/make/downloads/gemmlowp", "tensorflow/lite/micro/tools/make/downloads/ruy",
             "third_party/flatbuffers/include", "third_party/gemmlowp", "third_party/ruy")  # fmt: skip
 FLAGS = ["-O2", "-fno-exceptions", "-fno-rtti", "-DTF_LITE_STATIC_MEMORY"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 CONFIG = SubnetConfig(image_size=24, in_channels=3, patch_size=6, embed_dim=30, depth=2, num_heads=2, num_classes=7)
-# The forms of a model: name -> options of convert. The tests of the exports take the same.
+# The forms of a model: name -> options of convert. The tests of the exports use the same.
 VARIANTS = {
     "streamed": {"schedule": "streamed"},
     "overwrite": {"schedule": "overwrite"},
@@ -91,7 +91,7 @@ class Compiler:
 
 
 def sources_of(folder: Path) -> list[Path]:
-    """What an export's sources.mk lists."""
+    """The sources in an export's sources.mk."""
     listed = (folder / "sources.mk").read_text().split("MCUF_SRCS :=")[1].split("\n\n")[0]
     return [folder / word.removeprefix("$(MCUF_DIR)/") for word in listed.replace("\\\n", " ").split()]
 
@@ -103,9 +103,9 @@ def call(command: list, subject: str) -> None:
 
 
 def check(name: str, path: Path, folder: Path, compiler: Compiler, library: Path, kernels: list[Path]) -> bool:
-    """Prints a line for a model with TFLM's own planner and one with ours; True where all logits are equal.
+    """Prints a line for a model with TFLM's own planner and one with ours; True if all logits are equal.
 
-    kernels: their objects, compiled where there are none yet."""
+    kernels: their objects, compiled if there are none yet."""
     interpreter = Interpreter(path)
     graph = interpreter.graph
     model = tflm.export(path.read_bytes(), graph, interpreter.class_names, folder)

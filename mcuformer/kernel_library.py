@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -57,6 +58,8 @@ def load() -> ctypes.CDLL:
             getattr(library, name).restype = ctypes.c_int32
         library.mcuf_host_last_log.restype = ctypes.c_char_p
         library.mcuf_host_clear_log.restype = None
+        library.mcuf_host_struct_place.restype = ctypes.c_bool
+        library.mcuf_status_text.restype = ctypes.c_char_p
         if hasattr(library, REGISTERER):
             library.mcuf_host_last_error.restype = ctypes.c_char_p
             for name in ("mcuf_host_set_image_source", "mcuf_host_set_weight_source"):
@@ -100,6 +103,23 @@ def last_log() -> str:
 def clear_log() -> None:
     """Forgets last_log()."""
     load().mcuf_host_clear_log()
+
+
+def status_text(status: int) -> str:
+    """What a status of the core says."""
+    return load().mcuf_status_text(status).decode()
+
+
+def struct_layout() -> dict[tuple[str, str], tuple[int, int]]:
+    """(struct, field) -> (offset, bytes) of the core's structs as they were compiled; field "": the whole struct."""
+    texts, sizes = (ctypes.c_char_p(), ctypes.c_char_p()), (ctypes.c_size_t(), ctypes.c_size_t())
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for index in itertools.count():
+        if not load().mcuf_host_struct_place(index, *map(ctypes.byref, (*texts, *sizes))):
+            break
+        struct, field = ((text.value or b"").decode() for text in texts)
+        found[struct, field] = (sizes[0].value, sizes[1].value)
+    return found
 
 
 def decomposed_patch_embed_scratch_bytes(

@@ -46,6 +46,9 @@ class Interpreter:
             content = _with_strips(stored)
             stored = tflite_file.read(content, name)
         self.graph = stored.graph
+        for i in (*self.graph.inputs, *(op.output for op in self.graph.ops)):
+            if self.graph.tensors[i].quantisation is None:
+                raise ModelError(f"{name}: has no scale of {self.graph.tensors[i].name}: damaged; convert it again")
         if self.weights is not None:
             self.graph = with_weights(self.graph, stored.info["weights"], self.weights, name)
         self.info = stored.info

@@ -175,7 +175,7 @@ STRUCTS: dict[str, type[Struct]] = {
 def filled(struct: type[Struct], fields: Mapping[str, Any]) -> Struct:
     """The struct of these fields, the others 0. They are integers, a Memory, another Address or None, dictionaries
     (structs) or lists of them. ValueError where a number does not fit its field, or a constant is missing, of another
-    type, or has fewer values than the kernel reads."""
+    type, or of another size than the kernel reads."""
     params = struct()
     for name, kind in struct.kinds.items():
         value = fields.get(name)
@@ -217,8 +217,8 @@ def _pointed_to(name: str, kind: Pointer, value: Memory | None, fields: Mapping[
 
 
 def check_values(name: str, memory: Memory, dtype: str, count: int) -> None:
-    """ValueError where a constant has another dtype, or fewer values than the kernel reads."""
-    if memory.values.dtype != dtype or memory.values.size < count:
+    """ValueError where a constant has another dtype or number of values than the kernel reads."""
+    if memory.values.dtype != dtype or memory.values.size != count:
         raise ValueError(f"{name} has {memory.values.size} {memory.values.dtype}, needs {count} {dtype}")
 
 

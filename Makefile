@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo    the whole way: search space, supernet, search, int8, interpreter
-# make test    lint, then all tests            (PYTEST_ARGS="-k boards" for some of them)
+# make test    lint, then all tests but the slow (PYTEST_ARGS="-k boards" for some of them); at most 6 minutes on two cores
+# make test-slow  the slow ones: an install in a clean Debian (as root, with debootstrap), and what else takes minutes
 # make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (packages:
 #              debian-packages.txt); make test takes some of them
 # make test-sanitize  the tests of the kernels, which stop at any undefined behaviour or wrong access
@@ -22,7 +23,7 @@ LIBRARY := $(or $(wildcard mcuformer/libmcuformer_host.dylib),mcuformer/libmcufo
 NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
 PROJECT_FILES := setup.cfg setup.py mcuformer/native.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-arm test-sanitize tflm-check lint format docs bench clean FORCE
+.PHONY: demo test test-slow test-arm test-sanitize tflm-check lint format docs bench clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -30,6 +31,10 @@ demo: $(VENV)/.installed
 
 test: lint
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+# One process: a slow test takes both cores itself, and much of the disk. One of them builds the documentation.
+test-slow: $(VENV)/.installed-docs
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -rs $(PYTEST_ARGS)
 
 test-arm: $(VENV)/.installed
 	MCUFORMER_TEST_ARM=all OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/firmware tests/core_arm

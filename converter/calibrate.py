@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mcuformer.converter.float_vit import FloatViT
+from mcuformer.converter.pixels import to_float
 from mcuformer.converter.quantise import Quantisation, affine, per_channel, symmetric
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, DataError, ModelError
@@ -89,11 +90,6 @@ def check_images(images: np.ndarray, config: SubnetConfig, what: str = "images")
             f"{what} have shape {images.shape}: the network takes [n, {want[0]}, {want[1]}, {want[2]}] (NHWC)"
         )
     return images
-
-
-def to_float(images: np.ndarray) -> torch.Tensor:
-    """uint8 NHWC -> float32 NCHW in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 127.5 - 1.0
 
 
 def check_weights(net: FloatViT) -> None:

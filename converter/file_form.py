@@ -68,10 +68,10 @@ def to_file_form(graph: Graph) -> tuple[Graph, list[int]]:
     params: dict[int, int] = {}  # op, by its output -> tensor of the file
     weights: dict[int, int] = {}
     for i, tensor in enumerate(graph.tensors):
-        op = of_params.get(i)
-        if op is None:
+        if i not in of_params:
             place[i] = result.add_tensor(tensor)
             continue
+        op = of_params[i]
         name = graph.tensors[op.output].name
         if tensor.external:
             if op.output not in weights:
@@ -129,11 +129,11 @@ def from_file_form(graph: Graph) -> tuple[Graph, list[int]]:
 def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
     """Options and constants, by role, of an op of the file. Staged weights are external, without data."""
     module, layout = op.module, op.module.LAYOUT
-    sections = params_blob.unpack(graph.tensors[op.inputs[PARAMS]].data)
-    options = layout.from_scalars(params_blob.array(sections[0], "int32").tolist())
+    scalars, *sections = params_blob.unpack(graph.tensors[op.inputs[PARAMS]].values)
+    options = layout.from_scalars(np.frombuffer(scalars, "<i4").tolist())
     name = graph.tensors[op.output].name
     arrays = {role: params_blob.array(section, layout.dtypes[role])
-              for role, section in zip(layout.dtypes, sections[1:], strict=False)}  # fmt: skip
+              for role, section in zip(layout.dtypes, sections, strict=False)}  # fmt: skip
     if (head_params := arrays.get("head_params")) is not None:
         arrays["head_params"] = head_params.reshape(-1, HEAD_PARAMS)
     shapes = [graph.tensors[op.inputs[STREAM]].shape, *(None if a is None else a.shape for a in arrays.values())]
@@ -143,9 +143,10 @@ def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
     matrices = dict(zip(module.WEIGHTS, module.matrices(dims), strict=False))
     for role, values in arrays.items():
         if role in matrices:
-            shape, dtype = matrix_shape(*matrices[role], dims.packing), np.dtype(np.int8)
+            inputs, outputs = matrices[role]
+            shape, dtype = matrix_shape(inputs, outputs, dims.packing), np.dtype(np.int8)
             staged = dims.tile_bytes > 0
-            data = None if staged else values.reshape(shape)
+            data = None if staged or values is None else values.reshape(shape)
             constants[role] = Tensor(f"{name}/{role}", shape, dtype, None, data, external=staged)
         elif values is not None:
             constants[role] = Tensor(f"{name}/{role}", values.shape, values.dtype, None, values)

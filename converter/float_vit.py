@@ -40,12 +40,12 @@ class Mlp(nn.Module):
 
     def __init__(self, embed_dim: int, layer: LayerConfig):
         super().__init__()
-        if layer.rank is None:
-            self.fc1 = nn.Linear(embed_dim, layer.mlp_dim)
-            self.fc2 = nn.Linear(layer.mlp_dim, embed_dim)
-        else:
-            self.fc1 = LowRankLinear(embed_dim, layer.mlp_dim, layer.rank)
-            self.fc2 = LowRankLinear(layer.mlp_dim, embed_dim, layer.rank)
+
+        def matrix(inputs: int, outputs: int) -> nn.Linear | LowRankLinear:
+            return nn.Linear(inputs, outputs) if layer.rank is None else LowRankLinear(inputs, outputs, layer.rank)
+
+        self.fc1 = matrix(embed_dim, layer.mlp_dim)
+        self.fc2 = matrix(layer.mlp_dim, embed_dim)
 
     def forward(self, x: torch.Tensor, record: Record, name: str) -> torch.Tensor:
         x = self.fc1(x, record, f"{name}.fc1") if isinstance(self.fc1, LowRankLinear) else self.fc1(x)
@@ -134,7 +134,9 @@ class FloatViT(nn.Module):
     def __init__(self, config: SubnetConfig):
         super().__init__()
         self.config = config
+        self.notes: dict = {}  # plain values that subnet.pt keeps beside the weights
         d = config.embed_dim
+        self.stem: nn.Conv2d | ConvStem
         if config.stem == "patch":
             self.stem = nn.Conv2d(config.in_channels, d, config.patch_size, stride=config.patch_size)
         else:

@@ -40,9 +40,23 @@ class Tensor:
     def is_constant(self) -> bool:
         return self.data is not None
 
+    @property
+    def quantised_by(self) -> Quantisation:
+        """The quantisation of an activation. ValueError for a tensor without one."""
+        if self.quantisation is None:
+            raise ValueError(f"tensor {self.name} has no quantisation")
+        return self.quantisation
+
+    @property
+    def values(self) -> np.ndarray:
+        """The data of a constant. ValueError for a tensor without data."""
+        if self.data is None:
+            raise ValueError(f"tensor {self.name} has no data here")
+        return self.data
+
     def dequantise(self, value: np.ndarray) -> np.ndarray:
         """int8 [..., last dimension] -> float64, only the features that mean something."""
-        return self.quantisation.dequantise(value[..., : self.features])
+        return self.quantised_by.dequantise(value[..., : self.features])
 
     @property
     def bytes(self) -> int:
@@ -146,7 +160,7 @@ class Graph:
 
     def logits(self, output: np.ndarray) -> np.ndarray:
         """int8 outputs of the graph -> float32 logits."""
-        return self.tensors[self.output].quantisation.dequantise(output).astype(np.float32)
+        return self.tensors[self.output].quantised_by.dequantise(output).astype(np.float32)
 
     def reference(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
         """The integer reference's logits. images uint8 [n, H, W, C] -> float32 [n, classes]."""

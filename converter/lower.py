@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -53,8 +54,12 @@ class QuantisationOptions:
             raise ConfigError(f'residual = {self.residual!r}: must be "per-channel" or "per-tensor"')
 
 
-def _array(value: torch.Tensor | None) -> np.ndarray | None:
-    return None if value is None else value.detach().cpu().double().numpy()
+def _array(value: torch.Tensor) -> np.ndarray:
+    return value.detach().cpu().double().numpy()
+
+
+def _bias(linear: torch.nn.Linear) -> np.ndarray | None:
+    return None if linear.bias is None else _array(linear.bias)
 
 
 class Lowering:
@@ -105,12 +110,12 @@ class Lowering:
         return self.samples[name].per_channel(self.options.method, int_layer_norm.MAX_FACTOR)
 
     def quantisation(self, index: int) -> Quantisation:
-        return self.graph.tensors[index].quantisation
+        return self.graph.tensors[index].quantised_by
 
     # ops: (full name, step, activations by role) -> tensor index
 
     def patch_embed(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        stem = self.net.stem
+        stem: Any = self.net.stem
         options, constants, target = decomposed_patch_embed.lower(
             _array(stem.weight).transpose(0, 2, 3, 1), _array(stem.bias), _array(self.net.position)[0],
             IMAGE_SCALE, IMAGE_ZERO, self.stream_quantisation(name),
@@ -118,15 +123,15 @@ class Lowering:
         return self.add(step, name, options, inputs, constants, target)
 
     def stem_conv(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        at = len(self.graph.ops)
-        conv, norm = self.net.stem.convs[at], self.net.stem.norms[at]
+        at, stem = len(self.graph.ops), cast(Any, self.net.stem)
+        conv, norm = stem.convs[at], stem.norms[at]
         gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
         weight = _array(conv.weight).transpose(0, 2, 3, 1) * gain[:, None, None, None]
         bias = _array(norm.bias) - _array(norm.running_mean) * gain
         scale, zero = IMAGE_SCALE, IMAGE_ZERO
         if at:
             source = self.quantisation(inputs["input"])
-            scale, zero = source.scale, float(source.zero_point)
+            scale, zero = float(source.scale), float(source.zero_point)
         position = _array(self.net.position)[0] if step.stream else None
         target = self.stream_quantisation(name) if step.stream else self.affine(name)
         options, constants, target = stem_conv.lower(
@@ -135,7 +140,7 @@ class Lowering:
         return self.add(step, name, options, inputs, constants, target)
 
     def layer_norm(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        norm = self.net.get_submodule(name)
+        norm: Any = self.net.get_submodule(name)
         options, constants, target = int_layer_norm.lower(
             _array(norm.weight), _array(norm.bias), norm.eps, self.quantisation(inputs["input"]), self.affine(name)
         )
@@ -159,17 +164,17 @@ class Lowering:
         path, _, part = name.partition(".fc")
         if not part:
             layer, _, half = name.rpartition(".")
-            linear = self.net.get_submodule(f"{layer}.attention.{half}" if layer else name)
-            return _array(linear.weight), _array(linear.bias)
+            dense: Any = self.net.get_submodule(f"{layer}.attention.{half}" if layer else name)
+            return _array(dense.weight), _bias(dense)
         which, _, factor = part.partition(".")
-        linear = self.net.get_submodule(f"{path}.mlp.fc{which}")
+        linear: Any = self.net.get_submodule(f"{path}.mlp.fc{which}")
         if not isinstance(linear, LowRankLinear):
-            return _array(linear.weight), _array(linear.bias)
+            return _array(linear.weight), _bias(linear)
         down, up = _array(linear.down.weight), _array(linear.up.weight)
         if factor == "rank":
             return down, None
         weight = up if runs_as_factors(len(down), down.shape[1], len(up)) else up @ down
-        return weight, _array(linear.up.bias)
+        return weight, _bias(linear.up)
 
     def _target(self, name: str, step: Step) -> Quantisation:
         """Of what a fully connected layer makes, before its GELU."""
@@ -214,7 +219,7 @@ class Lowering:
     def attention(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         layer = self._layer(name)
         dim, kv_of, most = layer.head_dim, _kv_of(layer), int_attention.largest_score_step(layer.head_dim)
-        scales = self.quantisation(inputs["qkv"]).scale[::dim]  # perhaps widened
+        scales = np.asarray(self.quantisation(inputs["qkv"]).scale)[::dim]  # perhaps widened
         q, k, v = np.split(scales, [layer.num_heads, layer.num_heads + layer.kv_heads])
         q = np.minimum(q, most / k[kv_of])
         out = self._head_scales(self.samples[name], 0, layer.num_heads, dim)

@@ -42,7 +42,7 @@ def error_report(model: Model, net: FloatViT, images: np.ndarray) -> list[Tensor
     for op in model.graph.ops:
         tensor = model.graph.tensors[op.output]
         real = floats[tensor.name]
-        quantisation = tensor.quantisation
+        quantisation = tensor.quantised_by
         size = np.sqrt(np.mean(real**2)) or 1.0
 
         def error(q, real=real, quantisation=quantisation, size=size):

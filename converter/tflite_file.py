@@ -189,7 +189,7 @@ def read(content: bytes, name: str = "model") -> ModelFile:
 def _parse(content: bytes) -> ModelFile:
     s = _schema()
     model = s.ModelT.InitFromObj(s.Model.GetRootAs(content))
-    metadata = {entry.name.decode(): _data_of(model, entry.buffer) for entry in model.metadata}
+    metadata = {entry.name.decode(): _data_of(model, entry.buffer) or b"" for entry in model.metadata}
     info = json.loads(zlib.decompress(metadata[MODEL_METADATA]))
     if info["format"] != FORMAT:
         raise ValueError(f"format {info['format']!r}, not {FORMAT!r}")
@@ -261,19 +261,26 @@ def same(a: Graph, b: Graph) -> str | None:
             return f"tensor {x.name}"
         if x.external != y.external:
             return f"place of tensor {x.name}"
-        if not x.external and (x.is_constant != y.is_constant or x.is_constant and not np.array_equal(x.data, y.data)):
+        if not x.external and not _same_data(x.data, y.data):
             return f"data of tensor {x.name}"
-        if (x.quantisation is None) != (y.quantisation is None):
+        if not _same_quantisation(x.quantisation, y.quantisation):
             return f"quantisation of tensor {x.name}"
-        if x.quantisation is not None and (
-            x.quantisation.zero_point != y.quantisation.zero_point
-            or not np.allclose(x.quantisation.scale, y.quantisation.scale, rtol=1e-6, atol=0)
-        ):
-            return f"quantisation of tensor {x.name}"
-    for x, y in zip(a.ops, b.ops, strict=True):
-        if (x.kind, x.inputs, x.output, x.options) != (y.kind, y.inputs, y.output, y.options):
-            return f"op that makes {a.tensors[x.output].name}"
+    for mine, other in zip(a.ops, b.ops, strict=True):
+        if mine != other:
+            return f"op that makes {a.tensors[mine.output].name}"
     return None
+
+
+def _same_data(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def _same_quantisation(a: Quantisation | None, b: Quantisation | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.zero_point == b.zero_point and np.allclose(a.scale, b.scale, rtol=1e-6, atol=0)
 
 
 def _external_entry(graph: Graph, tensor: int) -> list:

@@ -30,7 +30,7 @@ class AppendLog:
         error = None
         if self.path is not None and distributed.rank() == 0:
             try:
-                found = self._open(head)
+                found = self._open(self.path, head)
             except McuformerError as raised:
                 error = raised
         self.entries, error = distributed.from_first((found, error))
@@ -45,19 +45,19 @@ class AppendLog:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def _open(self, head: dict) -> list[dict]:
+    def _open(self, path: Path, head: dict) -> list[dict]:
         """What the file has. It is changed only where it is a log of this run: then a line cut short is dropped."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            content = self.path.read_bytes() if self.path.exists() else b""
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = path.read_bytes() if path.exists() else b""
             whole = content[: content.rfind(b"\n") + 1]
             entries = self._entries(content, whole, head)
             if len(whole) < len(content):
-                os.truncate(self.path, len(whole))
+                os.truncate(path, len(whole))
             if not whole:
                 self.append(head)
         except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be used as a log ({error.strerror}); give another name") from error
+            raise ConfigError(f"{path}: cannot be used as a log ({error.strerror}); give another name") from error
         return entries
 
     def _entries(self, content: bytes, whole: bytes, head: dict) -> list[dict]:

@@ -103,14 +103,14 @@ def mix(
 
     def span(draw: Draw, length: int) -> tuple[np.ndarray, np.ndarray]:
         centre = uniform(seed, epoch, indices, draw) * length
-        ends = (np.rint(np.clip(centre + sign * side * length / 2, 0, length)) for sign in (-1, 1))
-        return tuple(end.astype(np.int64)[:, None] for end in ends)
+        low, high = (np.rint(np.clip(centre + sign * side * length / 2, 0, length)) for sign in (-1, 1))
+        return low.astype(np.int64)[:, None], high.astype(np.int64)[:, None]
 
     (top, bottom), (left, right) = span(Draw.BOX_DOWN, height), span(Draw.BOX_RIGHT, width)
     rows, columns = np.arange(height), np.arange(width)
     inside = ((rows >= top) & (rows < bottom))[:, :, None] & ((columns >= left) & (columns < right))[:, None, :]
     box_share = 1 - inside.mean(axis=(1, 2))
-    weight = np.where(blended[:, None, None], share[:, None, None], np.where(pasted[:, None, None] & inside, 0.0, 1.0))
-    weight = torch.from_numpy(weight[:, None].astype(np.float32)).to(images.device)
+    shares = np.where(blended[:, None, None], share[:, None, None], np.where(pasted[:, None, None] & inside, 0.0, 1.0))
+    weight = torch.from_numpy(shares[:, None].astype(np.float32)).to(images.device)
     first = np.where(blended, share, np.where(pasted, box_share, 1.0)).astype(np.float32)
     return images * weight + others * (1 - weight), torch.from_numpy(first).to(images.device)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -37,6 +38,12 @@ def rank() -> int:
 
 def ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def on_first(act: Callable[..., object], *arguments: Any) -> None:
+    """Calls act(*arguments) in the first process alone."""
+    if rank() == 0:
+        act(*arguments)
 
 
 def from_first(value):

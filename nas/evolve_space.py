@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcuformer.checks import whole
 from mcuformer.errors import ConfigError
 from mcuformer.nas import distributed
 from mcuformer.nas.append_log import AppendLog
@@ -42,9 +43,7 @@ class EvolutionOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("neighbours", 3), ("epochs", 1), ("visits", 3)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{name} = {value!r}: must be a whole number from {least}")
+            whole(name, getattr(self, name), least)
         if not isinstance(self.eta, int | float) or not 0 <= self.eta < math.inf:
             raise ConfigError(f"eta = {self.eta!r}: must be a number from 0")
 

@@ -7,8 +7,9 @@ from contextlib import nullcontext
 
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.data import Dataset
+from mcuformer.nas.evaluation import calibration_images, check_fit
 from mcuformer.nas.qat import fake_quantised
-from mcuformer.nas.train import TrainResult, calibration_images, check_fit, train
+from mcuformer.nas.train import TrainResult, train
 from mcuformer.nas.train_options import TrainOptions
 
 FINETUNE_OPTIONS = TrainOptions(epochs=5, learning_rate=5e-4, warmup_epochs=0.5)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from mcuformer.converter.float_vit import ConvStem, FloatViT, LowRankLinear
+from mcuformer.converter.float_vit import ConvStem, FloatViT, Layer, LowRankLinear
 from mcuformer.converter.lower import GELU_FLOOR
 
 MOMENTUM = 0.05  # of the running ranges
@@ -45,6 +45,8 @@ class RoundedActivation(nn.Module):
     def __init__(self, groups: int = 0, floor: float = -torch.inf):
         super().__init__()
         self.groups, self.floor = groups, floor
+        self.low: torch.Tensor
+        self.high: torch.Tensor
         self.register_buffer("low", torch.full((max(1, groups),), torch.nan))
         self.register_buffer("high", torch.full((max(1, groups),), torch.nan))
 
@@ -88,6 +90,7 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
         for conv in net.stem.convs[1:]:
             before(conv)
     for layer, dims in zip(net.layers, net.config.layers, strict=True):
+        assert isinstance(layer, Layer)
         after(layer.norm1)
         after(layer.attention.qkv, dims.num_heads + 2 * dims.kv_heads)
         before(layer.attention.proj, dims.num_heads)

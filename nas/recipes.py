@@ -8,6 +8,10 @@ and larger.
 
 from __future__ import annotations
 
+import dataclasses
+
+import torch
+
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.nas.train_options import TrainOptions
 
@@ -28,3 +32,15 @@ SUPERNET_OPTIONS = TrainOptions(epochs=20, learning_rate=4e-3)
 EVOLUTION_OPTIONS = TrainOptions(epochs=2, learning_rate=2e-3, ema_decay=0.98)
 DEMO_SUPERNET_OPTIONS = TrainOptions(epochs=40, learning_rate=4e-3)
 DEMO_FINETUNE_OPTIONS = TrainOptions(epochs=10, learning_rate=1e-3)
+
+
+def evolution_options(epochs: int) -> TrainOptions:
+    """How a space is trained, of which a visit lasts so many epochs."""
+    return dataclasses.replace(EVOLUTION_OPTIONS, epochs=epochs, warmup_epochs=min(1.0, epochs))
+
+
+def for_device(options: TrainOptions) -> TrainOptions:
+    """The same options for a GPU, where there is one: sandwich, mixed precision."""
+    if not torch.cuda.is_available():
+        return options
+    return dataclasses.replace(options, sampling="sandwich", precision="bfloat16")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import torch
@@ -51,3 +52,11 @@ def fill(module: nn.Module, content: dict, path: str | os.PathLike, described_by
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"{path}: weights do not fit the {described_by}: {reason}") from error
+
+
+def checksum(module: nn.Module) -> int:
+    """crc32 of all weights and buffers."""
+    value = 0
+    for tensor in module.state_dict().values():
+        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), value)
+    return value

@@ -17,16 +17,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mcuformer.checks import whole
+from mcuformer.converter.pixels import to_float
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
 from mcuformer.errors import ConfigError
 from mcuformer.nas import distributed
 from mcuformer.nas.append_log import AppendLog
 from mcuformer.nas.cost import Budget, Cost, check_reachable
+from mcuformer.nas.evaluation import check_fit
 from mcuformer.nas.predictor import Predictor
 from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.supernet import SuperNet
-from mcuformer.nas.train import check_fit, to_input
 
 FORMAT = "mcuformer.search/1"
 TRIES = 200  # candidates drawn for each one that is wanted in the first generation,
@@ -58,17 +60,9 @@ class SearchOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("population", 1),
-            ("generations", 0),
-            ("parents", 1),
-            ("children", 1),
-            ("drawn", 1),
-            ("seed", 0),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{name} = {value!r}: must be a whole number from {least}")
+        least_of = {"population": 1, "generations": 0, "parents": 1, "children": 1, "drawn": 1, "seed": 0}
+        for name, least in least_of.items():
+            whole(name, getattr(self, name), least)
         if not isinstance(self.mutation, float | int) or not 0 < self.mutation <= 1:
             raise ConfigError(f"mutation = {self.mutation!r}: must be a number above 0, at most 1")
         if self.objective not in ("accuracy", "front"):
@@ -204,7 +198,7 @@ class _Search:
 
     def _draw(self, wanted: int, make: Callable[[], SubnetConfig], tries: int = TRIES) -> list[SubnetConfig]:
         """Up to `wanted` new subnets within the budget, with so many tries for each."""
-        chosen = []
+        chosen: list[SubnetConfig] = []
         for _ in range(wanted * tries):
             if len(chosen) == wanted:
                 break
@@ -258,7 +252,8 @@ def _values(found: list[Found]) -> np.ndarray:
 
 def _fronts(found: list[Found], count: int) -> list[np.ndarray]:
     """Indices by front, the best first, until `count` are in them."""
-    values, left, fronts = _values(found), np.arange(len(found)), []
+    values, left = _values(found), np.arange(len(found))
+    fronts: list[np.ndarray] = []
     while len(left) and sum(map(len, fronts)) < count:
         v = values[left]
         beaten = ((v[:, None] <= v[None]).all(2) & (v[:, None] < v[None]).any(2)).any(0)
@@ -292,5 +287,5 @@ class HeldOutAccuracy:
     def __call__(self, config: SubnetConfig) -> float:
         with torch.inference_mode():
             parts = zip(self.images, self.labels, strict=True)
-            correct = sum(int((self.supernet(to_input(x), config).argmax(1) == y).sum()) for x, y in parts)
+            correct = sum(int((self.supernet(to_float(x), config).argmax(1) == y).sum()) for x, y in parts)
         return correct / sum(map(len, self.labels))

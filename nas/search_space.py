@@ -21,9 +21,11 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from mcuformer.checks import is_number, is_whole, whole
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
@@ -53,6 +55,11 @@ class EvolutionRange:
     def places(self) -> tuple[int, int]:
         """Number of places of a window along either axis."""
         return (len(self.rank_ratio) - self.window[0] + 1, len(self.patch_size) - self.window[1] + 1)
+
+    def every(self) -> list[tuple[int, int]]:
+        """All places."""
+        ranks, patches = self.places
+        return [(rank, patch) for rank in range(ranks) for patch in range(patches)]
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,9 @@ class SearchSpace:
                 if name == "kv_heads" and choice == "all":
                     continue
                 if name in ("mlp_ratio", "rank_ratio"):
-                    if not _is_number(choice):
+                    if not is_number(choice):
                         raise ConfigError(f"{name}: {_plain(choice)!r} is not a number; give a list of numbers")
-                elif not _is_whole(choice):
+                elif not is_whole(choice, 1):
                     raise ConfigError(f"{name}: {_plain(choice)!r} is not a whole number from 1; give a list of them")
             if len(set(value)) < len(value):
                 raise ConfigError(f"{name} = {_plain(value)!r}: the same choice twice; leave one out")
@@ -108,7 +115,7 @@ class SearchSpace:
 
     def _check_stem(self) -> None:
         channels = self.stem_channels
-        if channels is not None and not (isinstance(channels, tuple) and all(map(_is_whole, channels))):
+        if channels is not None and not (isinstance(channels, tuple) and all(map(_is_positive, channels))):
             raise ConfigError(f"stem_channels = {_plain(channels)!r}: give a list of whole numbers from 1")
         if self.stem != "conv":
             return
@@ -135,7 +142,7 @@ class SearchSpace:
                 raise ConfigError(f"kv_heads: {kv} divides none of num_heads = {list(self.num_heads)}; leave it out")
 
     def _head_pairs(self) -> list[tuple[int, int]]:
-        pairs = {(h, h if kv == "all" else kv) for h in self.num_heads for kv in self.kv_heads}
+        pairs = {(h, h if isinstance(kv, str) else kv) for h in self.num_heads for kv in self.kv_heads}  # "all"
         return sorted((h, kv) for h, kv in pairs if kv > 0 and h % kv == 0)
 
     @functools.cached_property
@@ -179,16 +186,16 @@ class SearchSpace:
     def largest(self) -> SubnetConfig:
         """Most tokens, and of all else the most."""
         heads = max(self.num_heads)
-        layer = (heads, max(kv for h, kv in self._head_pairs() if h == heads), max(self.mlp_ratio))
-        layer += (None if self.rank_ratio is None else max(self.rank_ratio),)
+        kv_heads = max(kv for h, kv in self._head_pairs() if h == heads)
+        layer = (heads, kv_heads, max(self.mlp_ratio), None if self.rank_ratio is None else max(self.rank_ratio))
         depth = max(self.depth)
         return self._config(min(self.patch_size), max(self.embed_dim), (layer,) * depth, depth)
 
     def smallest(self) -> SubnetConfig:
         """Fewest tokens, and of all else the least."""
         heads = min(self.num_heads)
-        layer = (heads, min(kv for h, kv in self._head_pairs() if h == heads), min(self.mlp_ratio))
-        layer += (None if self.rank_ratio is None else min(self.rank_ratio),)
+        kv_heads = min(kv for h, kv in self._head_pairs() if h == heads)
+        layer = (heads, kv_heads, min(self.mlp_ratio), None if self.rank_ratio is None else min(self.rank_ratio))
         depth = min(self.depth)
         return self._config(max(self.patch_size), min(self.embed_dim), (layer,) * depth, depth)
 
@@ -227,9 +234,18 @@ class SearchSpace:
         except (TypeError, ConfigError):
             return False
 
+    @property
+    def evolution_range(self) -> EvolutionRange:
+        """`evolution`; ConfigError where the space has none."""
+        if self.evolution is None:
+            raise ConfigError(
+                "the space has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)"
+            )
+        return self.evolution
+
     def window(self, place: tuple[int, int]) -> SearchSpace:
         """The space at a place of its evolution range."""
-        evolution = self.evolution
+        evolution = self.evolution_range
         (rank, patch), (ranks, patches) = place, evolution.window
         return dataclasses.replace(
             self,
@@ -244,22 +260,20 @@ class SearchSpace:
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
     @classmethod
-    def from_dict(cls, values: dict) -> SearchSpace:
+    def from_dict(cls, values: object) -> SearchSpace:
         """ConfigError where a key is unknown or missing, or the choices make no networks."""
         fields = {f.name: f for f in dataclasses.fields(cls)}
         if not isinstance(values, dict):
             raise ConfigError(f"a space must be a mapping of keys to choices, not {type(values).__name__}")
         _check_keys(values, fields, "")
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         for name in ("image_size", "in_channels", "num_classes", "head_dim"):
-            value = values[name]
-            if not _is_whole(value):
-                raise ConfigError(f"{name} = {_plain(value)!r}: must be a whole number from 1")
-        if values.get("evolution") is not None:
-            values["evolution"] = _evolution(values["evolution"], values)
-        space = cls(**values)
+            whole(name, _plain(given[name]), 1)
+        if given.get("evolution") is not None:
+            given["evolution"] = _evolution(given["evolution"], given)
+        space = cls(**given)
         if space.evolution is not None:
-            for place in itertools.product(*map(range, space.evolution.places)):
+            for place in space.evolution.every():
                 space.window(place)  # each makes networks
         return space
 
@@ -267,12 +281,8 @@ class SearchSpace:
 CHOICES = ("patch_size", "embed_dim", "depth", "num_heads", "kv_heads", "mlp_ratio", "rank_ratio")
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_positive(value: object) -> bool:
+    return is_whole(value, 1)
 
 
 def _inner_convolutions(patch_size: int) -> int:
@@ -282,7 +292,8 @@ def _inner_convolutions(patch_size: int) -> int:
 
 def _layers(config: SubnetConfig) -> list[tuple]:
     rank = config.rank_ratio or (None,) * config.depth
-    return list(zip(config.num_heads, config.kv_heads, config.mlp_ratio, rank, strict=True))
+    per_layer: Any = (config.num_heads, config.kv_heads, config.mlp_ratio, rank)  # one value a layer each, once made
+    return list(zip(*per_layer, strict=True))
 
 
 def _plain(value):
@@ -315,11 +326,11 @@ def _evolution(values, space: dict) -> EvolutionRange:
         raise ConfigError(f"evolution: {error}; see nas/spaces for one that is right") from error
     if space.get("rank_ratio") is None:
         raise ConfigError("evolution without rank_ratio: give the space the rank ratios it starts with")
-    if len(made.window) != 2 or not all(map(_is_whole, made.window)):
+    if len(made.window) != 2 or not all(map(_is_positive, made.window)):
         raise ConfigError(f"evolution.window = {_plain(made.window)}: must be two whole numbers from 1")
     for name, legal, words in (
-        ("rank_ratio", _is_number, "numbers"),
-        ("patch_size", _is_whole, "whole numbers from 1"),
+        ("rank_ratio", is_number, "numbers"),
+        ("patch_size", _is_positive, "whole numbers from 1"),
     ):
         axis, width = getattr(made, name), made.window[name == "patch_size"]
         if not all(map(legal, axis)):
@@ -328,10 +339,10 @@ def _evolution(values, space: dict) -> EvolutionRange:
             raise ConfigError(
                 f"evolution.{name} = {list(axis)}: must rise and hold at least the window's {width} values"
             )
-    if len(made.threshold) != 2 or not all(_is_number(h) and 0 < h < math.inf for h in made.threshold):
+    if len(made.threshold) != 2 or not all(is_number(h) and 0 < h < math.inf for h in made.threshold):
         raise ConfigError(f"evolution.threshold = {_plain(made.threshold)}: must be two numbers above 0")
     for place in made.start:
-        if len(place) != 2 or not all(isinstance(at, int) and not isinstance(at, bool) for at in place):
+        if len(place) != 2 or not all(map(is_whole, place)):
             raise ConfigError(f"evolution.start: {_plain(place)} is no place; give two whole numbers")
         if not all(0 <= at < most for at, most in zip(place, made.places, strict=True)):
             raise ConfigError(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +70,7 @@ def _start_from_fewer(checkpoint: Path, epochs: int) -> None:
 def check_reachable_somewhere(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], budget: Budget) -> None:
     """PlanError, which names the smallest, where no place of the space's window has a subnet within the budget."""
     errors = []
-    places = itertools.product(*map(range, space.evolution.places))
+    places = space.evolution_range.every()
     for place in sorted(places, key=lambda at: (at[0], -at[1])):  # the least rank ratio and the fewest tokens first
         try:
             check_reachable(space.window(place), cost, budget)

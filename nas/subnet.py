@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from mcuformer.converter.float_vit import FloatViT, initialise
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -32,8 +33,9 @@ def load_subnet(path: str | os.PathLike) -> FloatViT:
     Raises ModelError where it is not one.
     """
     content = saved_network.read(path, "subnet", FORMAT, "mcuformer train")
+    described: Any = content.get("config")  # whatever it is, from_dict tells
     try:
-        net = FloatViT(SubnetConfig.from_dict(content.get("config")))
+        net = FloatViT(SubnetConfig.from_dict(described))
     except (ConfigError, TypeError) as error:
         raise ModelError(f"{path}: its config is not valid: {error}") from error
     saved_network.fill(net, content, path, "config")

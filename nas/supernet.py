@@ -42,13 +42,14 @@ class SuperNet(nn.Module):
     def __init__(self, space: SearchSpace, seed: int = 0):
         super().__init__()
         self.space = space
+        self.notes: dict = {}  # plain values that supernet.pt keeps beside the weights
         self.hull = _hull(space)
         whole = FloatViT(self.hull)
         position = torch.empty(1, space.largest().tokens, self.hull.embed_dim)
         whole.position = nn.Parameter(position)
         initialise(whole, seed)
         self.whole = whole  # holds the weights; its own forward is never called
-        self.stems = sorted({SubnetConfig.conv_channels.fget(c) for c in _widths(space)})
+        self.stems = sorted({config.conv_channels for config in _widths(space)})
         for i, channels in enumerate(self.stems):
             for j, count in enumerate(channels):
                 self.register_buffer(f"stem{i}_mean{j}", torch.full((count,), torch.nan))
@@ -62,8 +63,8 @@ class SuperNet(nn.Module):
         """The subnet's weights by their names in FloatViT: views of the supernet's, or made of them; differentiable."""
         if not self.space.holds(config):
             raise ValueError(f"the supernet's space does not hold {config}")
-        whole = dict(self.whole.named_parameters())
-        made = {}
+        whole: dict[str, torch.Tensor] = dict(self.whole.named_parameters())
+        made: dict[str, torch.Tensor] = {}
         for name, shape in _shapes(config):
             if name == "position":
                 made[name] = self._position(config)

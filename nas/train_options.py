@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mcuformer.checks import is_number, whole
 from mcuformer.errors import ConfigError
 
 SAMPLINGS = ("alternate", "sandwich")
@@ -56,10 +57,8 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "threads"):
             value = getattr(self, name)
-            if name == "threads" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} = {value!r}: must be a whole number from 1")
+            if name != "threads" or value is not None:
+                whole(name, value, 1)
         ranges = {
             "learning_rate": (lambda v: 0 < v < math.inf, "above 0"),
             "weight_decay": (lambda v: 0 <= v < math.inf, "from 0"),
@@ -74,14 +73,13 @@ class TrainOptions:
             ranges["crop"] = (lambda v: 0 < v <= 1, "above 0 to 1, or None")
         for name, (is_valid, legal) in ranges.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not is_valid(value):
+            if not is_number(value) or not is_valid(value):
                 raise ConfigError(f"{name} = {value!r}: must be a number {legal}")
         for name in ("augmentation", "flip"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} = {getattr(self, name)!r}: must be true or false")
         words = {"schedule": ("cosine", "constant"), "sampling": SAMPLINGS, "precision": ("float32", "bfloat16")}
-        for name, legal in words.items():
-            if getattr(self, name) not in legal:
-                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(legal)}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed = {self.seed!r}: must be a whole number from 0 to 2^63 - 1")
+        for name, choices in words.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(choices)}")
+        whole("seed", self.seed, 0, 2**63 - 1)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,36 @@ from mcuformer.simulator import firmware_model
 
 torch.set_num_threads(1)
 
+# tool -> Debian's package, for @pytest.mark.needs
+PACKAGES = {
+    "arm-none-eabi-g++": "gcc-arm-none-eabi",
+    "c++": "g++",
+    "cc": "gcc",
+    "chromium": "chromium",
+    "cmake": "cmake",
+    "debootstrap": "debootstrap",
+    "g++": "g++",
+    "git": "git",
+    "make": "make",
+    "unshare": "util-linux",
+}
+
 TINY = SubnetConfig(
     image_size=16, in_channels=1, patch_size=4, embed_dim=24, depth=2, num_heads=2, head_dim=10, num_classes=5
 )
+
+
+def skip_without(*tools: str) -> None:
+    """Skips the test that runs, naming the package, where one of the tools is not installed."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed: Debian's package {PACKAGES[tool]}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        skip_without(*mark.args)
 
 
 def structured_images(config: SubnetConfig, count: int, seed: int = 0) -> np.ndarray:

@@ -13,8 +13,8 @@ from conftest import TINY, structured_images
 
 from mcuformer import convert, sources
 from mcuformer.boards import BOARDS, KB, Board, get_board
+from mcuformer.cli.budget import describe
 from mcuformer.cli.firmware import choose_machine
-from mcuformer.cli.nas import describe
 from mcuformer.converter.ops.packed_weights import PAIRS
 from mcuformer.converter.passes.packing import packing_of
 from mcuformer.cores import CORES, Core, get_core

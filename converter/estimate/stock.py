@@ -179,9 +179,8 @@ def _stock(step: Step, keras: bool) -> _Stock:
     """KeyError for an op that this formula does not know."""
     dims = step.dims
     if step.kind == "InPlaceFC":
-        ops, matrices = Counter(FULLY_CONNECTED=1), (dims.out_features,)
-        if step.name == "qkv":  # three matrices, of equal widths
-            ops, matrices = Counter(FULLY_CONNECTED=3), (dims.out_features // 3,) * 3
+        count = 3 if step.name == "qkv" else 1  # q, k and v are matrices of their own, of equal widths
+        ops, matrices = Counter(FULLY_CONNECTED=count), (dims.out_features // count,) * count
         if dims.gelu:
             ops += _KERAS_GELU if keras else _LEAN_GELU
         return _Stock(ops + Counter(ADD=int(dims.residual)), matrices)

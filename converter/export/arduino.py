@@ -191,7 +191,7 @@ def _model_files(plain: CModel, for_tflm: TflmModel, class_names: Sequence[str])
              files.items()}  # fmt: skip
     files.update(model_files(for_tflm, ".cpp"))
     output = for_tflm.graph.tensors[for_tflm.graph.output]
-    files.update(_confidence_files(float(output.quantisation.scale), len(class_names)))
+    files.update(_confidence_files(float(output.quantised_by.scale), len(class_names)))
     return {f"{MODEL_FOLDER}/{name}": text for name, text in files.items()}
 
 

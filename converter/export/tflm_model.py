@@ -107,8 +107,8 @@ def _header(model: TflmModel) -> str:
         "",
         "// A logit is worth (value - zero_point) * scale.",
         f"constexpr int {n}_classes = {classes};",
-        f"constexpr float {n}_logit_scale = {float(output.quantisation.scale)!r}f;",
-        f"constexpr int {n}_logit_zero_point = {output.quantisation.zero_point};",
+        f"constexpr float {n}_logit_scale = {float(output.quantised_by.scale)!r}f;",
+        f"constexpr int {n}_logit_zero_point = {output.quantised_by.zero_point};",
         f"extern const char* const {n}_class_names[{n}_classes];",
         "",
     ]

@@ -157,12 +157,12 @@ def plan(problem: Problem) -> Solution:
         lambda g: (-size(g) * (span(g) + 1),),
         lambda g: (min(problem.buffers[i].first for i in g), -size(g)),
     )
-    best = None
+    best = _place(problem, sorted(groups, key=orders[0]))
     for key in orders:
         order = sorted(groups, key=key)
         for _ in range(ROUNDS):
             solution = _place(problem, order)
-            if best is None or solution.head_bytes < best.head_bytes:
+            if solution.head_bytes < best.head_bytes:
                 best = solution
             # What ends highest is placed first the next time.
             ends = [o + b.aligned_size for o, b in zip(solution.offsets, problem.buffers, strict=True)]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
 from mcuformer.converter.ops.weights import lower_convolution
-from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Work, token_blocks
+from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "DecomposedPatchEmbed"
@@ -85,7 +84,7 @@ class Dims(NamedTuple):
         return FIELD * FIELD * self.channels
 
 
-def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+def dims(options: Options, shapes: Shapes) -> Dims:
     """Of an op with these options and shapes of its inputs."""
     _, height, width, channels = shapes[0]
     return Dims(
@@ -253,11 +252,11 @@ def reference(
     whole = weights.reshape(side, side, d, FIELD, FIELD, channels).transpose(2, 0, 3, 1, 4, 5)
     whole = whole.reshape(d, side * FIELD, side * FIELD, channels)[:, :size, :size].reshape(d, -1)
     acc = exact_matmul(patches.reshape(batch, rows * columns, -1), whole.T) + bias
-    if position is not None:
+    if position is not None and position_scale is not None:
         acc = acc + position.astype(np.int64) * position_scale
     return requantise(acc, multiplier, options.zero_point)
 
 
-def output_shape(options: Options, shapes) -> tuple[int, ...]:
+def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     (_, height, width, _), _, (d,) = shapes[:3]
     return (1, (height // options.patch_size) * (width // options.patch_size), d)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import exact_matmul, multiplier_of, requantise, round_bias
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
 from mcuformer.converter.ops.weights import MIN_SCALE_STEPS, accumulator_scale, quantise_rows
-from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Work, token_blocks
+from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "InPlaceFC"
@@ -59,7 +58,7 @@ class Dims(NamedTuple):
     block: int = 0
 
 
-def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+def dims(options: Options, shapes: Shapes) -> Dims:
     """Of an op with these options and shapes of its inputs."""
     source, weights, (out_features,), _, table, residual, _ = shapes
     inputs = weights[-1] if options.packing == ROWS else weights[-2]  # pairs are padded to even
@@ -209,7 +208,7 @@ def lower(
     folded = -source.zero_point * weights.astype(np.float64).sum(axis=1)
     if bias is not None:
         folded += bias / acc_scale
-    if residual is not None:
+    if residual is not None and factor is not None:
         folded -= factor.astype(np.float64) * residual.zero_point
     constants = {
         "weights": weights,
@@ -234,11 +233,11 @@ def reference(
     weights = unpack(weights, len(bias), options.packing)
     features = min(weights.shape[1], x.shape[-1])  # pairs are padded to even
     acc = exact_matmul(x[..., :features], weights[:, :features].T) + bias
-    if residual is not None:
+    if residual is not None and residual_scale is not None:
         acc = acc + residual.astype(np.int64) * residual_scale
     out = requantise(acc, multiplier, options.zero_point)
     return out if gelu_table is None else gelu_table[out.astype(np.int64) + 128]
 
 
-def output_shape(options: Options, shapes) -> tuple[int, ...]:
+def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     return (*shapes[0][:-1], shapes[2][0])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import bit_length, exact_matmul, mulhi_round, multiplier_of, sat8
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import Shapes, Work
 
 NAME = "IntAttention"
 INPUTS = ("qkv", "head_params")
@@ -62,7 +61,7 @@ class Dims(NamedTuple):
     head_dim: int
 
 
-def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+def dims(options: Options, shapes: Shapes) -> Dims:
     """Of an op with these options and shapes of its inputs."""
     return Dims(shapes[0][1], shapes[1][0], options.kv_heads, options.head_dim)
 
@@ -178,6 +177,6 @@ def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.
     return out
 
 
-def output_shape(options: Options, shapes) -> tuple[int, ...]:
+def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     """As wide as qkv: head outputs stand where q stood."""
     return shapes[0]

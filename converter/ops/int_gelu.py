@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from mcuformer.converter.ops import c_call
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import Shapes, Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "IntGeLU"
@@ -47,7 +46,7 @@ class Dims(NamedTuple):
     elements: int
 
 
-def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+def dims(options: Options, shapes: Shapes) -> Dims:
     """Of an op with these options and shapes of its inputs."""
     return Dims(math.prod(shapes[0]))
 
@@ -102,5 +101,5 @@ def reference(options: Options, x: np.ndarray, table: np.ndarray) -> np.ndarray:
     return table[x.astype(np.int64) + 128]
 
 
-def output_shape(options: Options, shapes) -> tuple[int, ...]:
+def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     return shapes[0]

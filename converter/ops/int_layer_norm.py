@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import bit_length, mulhi_round, sat8
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import Shapes, Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "IntLayerNorm"
@@ -47,7 +46,7 @@ class Dims(NamedTuple):
     factor: bool = True
 
 
-def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+def dims(options: Options, shapes: Shapes) -> Dims:
     """Of an op with these options and shapes of its inputs."""
     return Dims(math.prod(shapes[0][:-1]), shapes[0][-1], shapes[3] is not None)
 
@@ -150,5 +149,5 @@ def reference(
     return sat8((t * gamma.astype(np.int64) + beta.astype(np.int64)) >> OUTPUT_BITS)
 
 
-def output_shape(options: Options, shapes) -> tuple[int, ...]:
+def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     return shapes[0]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from mcuformer.converter.ops import c_call, in_place_fc
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
 from mcuformer.converter.ops.packed_weights import ROWS, unpack
 from mcuformer.converter.ops.weights import lower_convolution
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import Shapes, Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "StemConv"
@@ -64,7 +63,7 @@ class Dims(NamedTuple):
         )
 
 
-def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+def dims(options: Options, shapes: Shapes) -> Dims:
     """Of an op with these options and shapes of its inputs."""
     _, height, width, channels = shapes[0]
     return Dims(height, width, channels, shapes[2][0], options.packing, shapes[4] is not None)
@@ -152,16 +151,16 @@ def reference(
     rows, columns = (height + 1) // 2, (width + 1) // 2
     padded = np.full((batch, 2 * rows + 1, 2 * columns + 1, channels), options.pad_value, np.int8)
     padded[:, 1 : height + 1, 1 : width + 1] = x
-    taps = [padded[:, y : y + 2 * rows : 2, z : z + 2 * columns : 2] for y in range(3) for z in range(3)]
-    taps = np.stack(taps, axis=3).reshape(batch, rows * columns, TAPS * channels)
+    shifted = [padded[:, y : y + 2 * rows : 2, z : z + 2 * columns : 2] for y in range(3) for z in range(3)]
+    taps = np.stack(shifted, axis=3).reshape(batch, rows * columns, TAPS * channels)
     acc = exact_matmul(taps, weights.T) + bias
-    if position is not None:
+    if position is not None and position_scale is not None:
         acc = acc + position.astype(np.int64) * position_scale
     q = requantise(acc, multiplier, options.zero_point)
     return np.maximum(q, np.int8(options.act_min))
 
 
-def output_shape(options: Options, shapes) -> tuple[int, ...]:
+def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     """[1, H', W', out], or tokens [1, H' * W', out] where the position table is added."""
     (_, height, width, _), _, (out,) = shapes[:3]
     rows, columns = (height + 1) // 2, (width + 1) // 2

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call, in_place_fc, int_attention, int_layer_norm, params_blob, streamed
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import Shapes, Work
 
 NAME = "StreamedAttention"
 LAYERS = ("qkv", "proj")
@@ -93,7 +92,7 @@ class Dims(NamedTuple):
         return (self.num_heads + 2 * self.kv_heads) * self.head_dim
 
 
-def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+def dims(options: Options, shapes: Shapes) -> Dims:
     """Of an op with these options and shapes of its inputs."""
     stream, factor, head_params = shapes[0], shapes[3], shapes[4]
     return Dims(
@@ -227,12 +226,16 @@ def reference(
     x = int_layer_norm.reference(
         int_layer_norm.Options(options.norm_zero_point, options.epsilon), stream, gamma, beta, factor
     )
-    x = in_place_fc.reference(in_place_fc.Options(options.qkv_zero_point, options.packing), x, *layers[:3])
+    qkv_weights, qkv_bias, qkv_multiplier, proj_weights, proj_bias, proj_multiplier = layers
+    qkv = in_place_fc.Options(options.qkv_zero_point, options.packing)
+    x = in_place_fc.reference(qkv, x, qkv_weights, qkv_bias, qkv_multiplier)
     attention = int_attention.Options(options.kv_heads, options.head_dim, options.zero_point)
     x = int_attention.reference(attention, x, head_params)
     proj = in_place_fc.Options(options.proj_zero_point, options.packing)
-    return in_place_fc.reference(proj, x, *layers[3:], None, stream, residual_scale)
+    return in_place_fc.reference(
+        proj, x, proj_weights, proj_bias, proj_multiplier, residual=stream, residual_scale=residual_scale
+    )
 
 
-def output_shape(options: Options, shapes) -> tuple[int, ...]:
+def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     return shapes[0]

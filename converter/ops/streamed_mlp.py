@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call, in_place_fc, int_layer_norm, params_blob, streamed
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import Shapes, Work
 
 NAME = "StreamedMLP"
 MAX_LAYERS = 4  # both matrices as two factors: MCUF_STREAMED_MLP_MAX_FCS
@@ -80,7 +79,7 @@ class Dims(NamedTuple):
     tile_bytes: int = 0
 
 
-def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+def dims(options: Options, shapes: Shapes) -> Dims:
     """Of an op with these options and shapes of its inputs."""
     stream, factor = shapes[0], shapes[3]
     outputs = [shapes[FIRST_LAYER + 3 * i + 1][0] for i in range(len(options.zero_points))]
@@ -193,12 +192,13 @@ def reference(
     )
     last = len(options.zero_points) - 1
     for i, zero_point in enumerate(options.zero_points):
+        weights, bias, multiplier = layers[3 * i : 3 * i + 3]
         table = gelu_table if i == options.gelu_layer else None
-        residual = (stream, residual_scale) if i == last else ()
+        residual = stream if i == last else None
         fc = in_place_fc.Options(zero_point, options.packing)
-        x = in_place_fc.reference(fc, x, *layers[3 * i : 3 * i + 3], table, *residual)
+        x = in_place_fc.reference(fc, x, weights, bias, multiplier, table, residual, residual_scale)
     return x
 
 
-def output_shape(options: Options, shapes) -> tuple[int, ...]:
+def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     return shapes[0]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import multiplier_of, requantise
 from mcuformer.converter.ops.weights import MIN_SCALE_STEPS
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import Shapes, Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "TokenMean"
@@ -38,7 +37,7 @@ class Dims(NamedTuple):
     features: int
 
 
-def dims(options: Options, shapes: Sequence[tuple[int, ...] | None]) -> Dims:
+def dims(options: Options, shapes: Shapes) -> Dims:
     """Of an op with these options and shapes of its inputs."""
     return Dims(shapes[0][1], shapes[0][2])
 
@@ -99,5 +98,5 @@ def reference(options: Options, x: np.ndarray) -> np.ndarray:
     return requantise(total << SUM_SHIFT, options.multiplier, options.zero_point)
 
 
-def output_shape(options: Options, shapes) -> tuple[int, ...]:
+def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     return (shapes[0][0], shapes[0][-1])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mcuformer.converter.ops.fixed_point import MAX_BIAS, multiplier_of, round_bias
@@ -49,7 +51,7 @@ def fold_position(position: np.ndarray, acc_scale: np.ndarray) -> tuple[np.ndarr
 def lower_convolution(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray | None, source_scale: float, source_zero: float,
     target: Quantisation,
-) -> tuple[dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
+) -> tuple[dict[str, Any], Quantisation]:  # fmt: skip
     """Constants, and the target widened where its scale is too fine. weight float [out, ...].
 
     The image's real zero point may be a fraction (-0.5 for uint8 images in [-1, 1]); it only enters the bias.

@@ -8,11 +8,14 @@ a vector 16 inputs or 8 tokens, a piece 64 inputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mcuformer.converter.ops.packed_weights import PACKINGS
 
 PACKING_NAMES = {packing: name for name, packing in PACKINGS.items()}  # as in the names of kernels
+Shapes = Sequence[Any]  # of an op's inputs: tuples of integers, None for an input that is left out
 BLOCK_SIZES = (4, 2, 1)  # tokens that a kernel takes at once
 
 

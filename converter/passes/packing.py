@@ -56,7 +56,7 @@ def _with_options(graph: Graph, op: Op, packing: int) -> Op:
     tile = getattr(op.options, "tile_bytes", 0)
     op = dataclasses.replace(op, options=dataclasses.replace(op.options, packing=packing))
     if tile:
-        rows = [row_bytes_and_rows(*matrix, packing) for matrix in op.module.matrices(graph.dims(op))]
+        rows = [row_bytes_and_rows(i, o, packing) for i, o in op.module.matrices(graph.dims(op))]
         op = dataclasses.replace(op, options=dataclasses.replace(op.options, tile_bytes=max(tile, least_tile(rows))))
     return op
 

@@ -40,7 +40,7 @@ def fit_scratch(graph: Graph, limit: int) -> Graph:
     choices = {i: _choices(graph, op) for i, op in enumerate(graph.ops)}
     needs = {i: min(c.scratch for c in found) for i, found in choices.items() if found}
     if needs and (most := max(needs.values())) > limit:
-        culprit = graph.ops[max(needs, key=needs.get)]
+        culprit = graph.ops[max(needs, key=lambda i: needs[i])]
         raise PlanError(
             f"scratch = {limit} bytes: {graph.tensors[culprit.output].name} ({culprit.kind}) cannot do with less than "
             f"{most}; give at least that"
@@ -82,9 +82,10 @@ def _choices(graph: Graph, op: Op) -> list[_Choice]:
         return [_Choice(0, scratch)]
     if staging.traffic(graph, op) == (0, 0):
         return [_way(graph, op, block) for block in blocks]
-    rows = [row_bytes_and_rows(*matrix, dims.packing) for matrix in op.module.matrices(dims)]
+    rows = [row_bytes_and_rows(inputs, outputs, dims.packing) for inputs, outputs in op.module.matrices(dims)]
     least, whole = least_tile(rows), max(row * count for row, count in rows)
-    tiles, tile = [], least
+    tiles: list[int] = []
+    tile = least
     while not tiles or tiles[-1] < min(whole, LARGEST_TILE):
         tiles.append(tile)
         tile *= 2

@@ -87,7 +87,7 @@ def weights_content(graph: Graph) -> bytes:
     """The weights file."""
     content = b""
     for i in _staged_weights(graph):
-        data = graph.tensors[i].data.tobytes()
+        data = graph.tensors[i].values.tobytes()
         content += data + bytes(-len(data) % ALIGNMENT)
     return content
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mcuformer.converter.graph import Graph, Op
@@ -48,10 +50,9 @@ def streamed(graph: Graph) -> Graph:
             continue
         ops = graph.ops[at : ends[at] + 1]
         output = graph.tensors[ops[-1].output]
-        kind, lower = ("StreamedMLP", _mlp)
-        if any(o.kind == "IntAttention" for o in ops):
-            kind, lower = ("StreamedAttention", _attention)
-        options, constants = lower(graph, ops)
+        is_attention = any(o.kind == "IntAttention" for o in ops)
+        kind = "StreamedAttention" if is_attention else "StreamedMLP"
+        options, constants = _attention(graph, ops) if is_attention else _mlp(graph, ops)
         activations = {"stream": take(ops[0].inputs[0])}
         index = result.add_op(kind, output.name, options, activations, constants, output.quantisation)
         moved[ops[-1].output] = index
@@ -83,10 +84,10 @@ def _common(graph: Graph, norm: Op, last: Op) -> dict[str, np.ndarray | None]:
     }
 
 
-def _attention(graph: Graph, ops: list[Op]) -> tuple[streamed_attention.Options, dict[str, np.ndarray | None]]:
+def _attention(graph: Graph, ops: list[Op]) -> tuple[Any, dict[str, np.ndarray | None]]:
     norm, qkv, attention, proj = ops
     _, tokens, d = graph.tensors[norm.inputs[0]].shape
-    head_params = _constants(graph, attention)["head_params"]
+    head_params = graph.tensors[attention.inputs[1]].values
     heads = (len(head_params), attention.options.kv_heads, attention.options.head_dim)
     options = streamed_attention.Options(
         block=block_of(tokens),
@@ -104,7 +105,7 @@ def _attention(graph: Graph, ops: list[Op]) -> tuple[streamed_attention.Options,
     return options, {**_common(graph, norm, proj), "head_params": head_params, **layers}
 
 
-def _mlp(graph: Graph, ops: list[Op]) -> tuple[streamed_mlp.Options, dict[str, np.ndarray | None]]:
+def _mlp(graph: Graph, ops: list[Op]) -> tuple[Any, dict[str, np.ndarray | None]]:
     norm, *fcs = ops
     tables = [_constants(graph, op)["gelu_table"] for op in fcs]
     gelu_layer = next((i for i, table in enumerate(tables) if table is not None), -1)

@@ -6,17 +6,24 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
+from mcuformer.cli.progress import Progress, Update
 from mcuformer.errors import ConfigError, ModelError
 from mcuformer.files import write_bytes
+
+if TYPE_CHECKING:
+    from mcuformer.data import Dataset
+    from mcuformer.interpreter import Interpreter
 
 app = typer.Typer(
     help="Vision Transformers on microcontrollers.",
@@ -38,9 +45,9 @@ DataOption = Annotated[
 ]
 
 
-def check_outputs(*paths: Path | None) -> None:
+def check_outputs(*paths: str | os.PathLike | None) -> None:
     """Refuses, before any work, outputs that could not be written after it, or would replace each other."""
-    given = [path for path in paths if path is not None]
+    given = [Path(path) for path in paths if path is not None]
     for path in given:
         if sum(path.resolve() == other.resolve() for other in given) > 1:
             raise ConfigError(f"{path}: named for two outputs; give each a name of its own")
@@ -52,33 +59,42 @@ def check_outputs(*paths: Path | None) -> None:
 
 
 def write_json(path: Path | None, result: dict) -> None:
-    if path is not None:
+    """Writes what --json asks for; under torchrun the first process does."""
+    if path is not None and not quiet:
         write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
 
 
 @contextmanager
-def bar(label: str):
+def bar(label: str) -> Iterator[Update]:
     """Yields update(done, total, note="") that draws a progress bar on stderr."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=progress_out, refresh_per_second=4) as progress:
-        task = progress.add_task(label, total=None, note="")
-        yield lambda done, total, note="": progress.update(task, completed=done, total=total, note=note)
+    with Bars(*columns, console=progress_out, refresh_per_second=4) as bars:
+        task = bars.add_task(label, total=None, note="")
+        yield lambda done, total, note="": bars.update(task, completed=done, total=total, note=note)
 
 
-def load_data(spec: str, split: str, image_size: int, limit: int | None = None):
+CONSOLE = Progress(say=out.print, bar=bar)
+
+
+def load_data(spec: str, split: str, image_size: int, limit: int | None = None) -> Dataset:
     """Images at a network's size: only folders of photographs are brought to it."""
-    from mcuformer.data import load
+    from mcuformer.data import load_sized
 
-    return load(spec, split, image_size=image_size if Path(spec).is_dir() else None, limit=limit)
+    return load_sized(spec, split, image_size, limit)
 
 
-def run_images(interpreter, images: np.ndarray) -> np.ndarray:
+def run_images(interpreter: Interpreter, images: np.ndarray, progress: Progress = CONSOLE) -> np.ndarray:
     """Logits of all images, with a progress bar."""
-    with bar("running") as update:
-        return interpreter(images, progress=lambda done, total: done % 16 and done < total or update(done, total))
+    with progress.bar("running") as update:
+
+        def now_and_then(done: int, total: int) -> None:
+            if done % 16 == 0 or done == total:
+                update(done, total)
+
+        return interpreter(images, progress=now_and_then)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -91,3 +107,8 @@ def read_bytes(path: Path) -> bytes:
 
 def top1_of(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == labels).mean())
+
+
+def sizes_line(arena: int, head: int, model: int) -> str:
+    """Bytes of a model and of its arena."""
+    return f"arena {arena:,} bytes (head {head:,}, tail {arena - head:,}), model {model:,} bytes"

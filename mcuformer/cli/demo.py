@@ -5,26 +5,305 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from rich.table import Table
 
-from mcuformer.cli.common import JsonOption, app, bar, check_outputs, out, run_images, top1_of, write_json
-from mcuformer.cli.nas import describe, split_images, training_bar
+from mcuformer.boards import Board, get_board
+from mcuformer.cli.budget import describe
+from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, run_images, top1_of, write_json
+from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.errors import ModelError
 from mcuformer.files import write_bytes
 
+if TYPE_CHECKING:
+    from mcuformer.converter.float_vit import FloatViT
+    from mcuformer.converter.subnet_config import SubnetConfig
+    from mcuformer.data import Dataset
+    from mcuformer.nas import SearchSpace, SuperNet
+    from mcuformer.nas.cost import Budget, Cost
+    from mcuformer.nas.evolve_space import EvolutionResult
+    from mcuformer.nas.search import SearchResult
+    from mcuformer.nas.split import Split
+
 DATA, SPACE = "fashion-mnist", "tiny"
 EVOLUTION_LIMIT = 3000  # training images a visit of the evolution sees
+CALIBRATION_IMAGES = 256
+FILES = ("space.yaml", "supernet.pt", "subnet.pt", "model.tflite", "evolution.png", "search.png", "memory_plan.png")
 
 
-@app.command()
+@dataclass(frozen=True)
+class Int8Figures:
+    """The int8 model. engine: what ran it, as Interpreter.engine; top1: from 0 to 1; exact: whether every logit equals
+    the reference's; arena_bytes: in the interpreter of a 64-bit machine; invoke_ms: an image, on this machine; stock_arena_bytes and
+    lean_arena_bytes: the same shape with stock tools by formula, as they are and arranged by hand."""
+
+    engine: str
+    top1: float
+    exact: bool
+    arena_bytes: int
+    board_arena_bytes: int
+    model_bytes: int
+    stock_arena_bytes: int
+    lean_arena_bytes: int
+    invoke_ms: float
+    test_images: int
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demo came to. float_top1: of the fine-tuned subnet on the test images; supernet_top1: of its largest and
+    its smallest subnet on the images held out; seconds_of: by stage."""
+
+    board: Board
+    config: SubnetConfig
+    float_top1: float
+    int8: Int8Figures
+    supernet_top1: tuple[float, float]
+    found: SearchResult
+    evolution: EvolutionResult
+    seconds: float
+    seconds_of: dict[str, float]
+    files: dict[str, Path]
+
+    def to_dict(self) -> dict:
+        """What --json writes."""
+        int8, best = self.int8, self.found.best
+        return {
+            "float_top1": self.float_top1, "int8_top1": int8.top1, "exact": int8.exact,
+            "arena_bytes": int8.arena_bytes, "board_arena_bytes": int8.board_arena_bytes,
+            "model_bytes": int8.model_bytes, "stock_arena_bytes": int8.stock_arena_bytes, "board": self.board.name,
+            "config": self.config.to_dict(), "predicted": dataclasses.asdict(best.cost),
+            "held_out_top1": best.accuracy, "supernet_top1": list(self.supernet_top1),
+            "evaluated": len(self.found.evaluated), "visits": len(self.evolution.visits), "seconds": self.seconds,
+            "seconds_of": self.seconds_of, "files": {name: str(path) for name, path in self.files.items()},
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all stages share."""
+
+    board: Board
+    budget: Budget
+    cost: Callable[[SubnetConfig], Cost]
+    epochs: int | None
+    seed: int
+    files: dict[str, Path]
+    progress: Progress
+
+
+class _Laps:
+    """Seconds of every stage."""
+
+    def __init__(self, say: Callable[[str], object]):
+        self.say, self.seconds = say, dict[str, float]()
+        self.start = self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name], self.last = now - self.last, now
+        self.say(f"  {self.seconds[name]:.0f} s")
+
+
 def demo(
+    output: str | os.PathLike = "mcuformer-demo",
+    *,
+    board: str = "nano33ble",
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Demonstration:
+    """Goes the whole way and writes FILES into the folder `output`; progress.say() tells of every stage.
+
+    epochs: of the supernet, and most of the fine-tuning; left out: those of nas/recipes.py
+    """
+    from mcuformer import nas
+    from mcuformer.data import load
+    from mcuformer.engines import ENGINES, choose
+    from mcuformer.nas.cost import board_budget, cost_of
+    from mcuformer.nas.split import split_images
+
+    files = {name: Path(output) / name for name in FILES}
+    check_outputs(*files.values())
+    laps, target = _Laps(progress.say), get_board(board)
+    budget, cost = board_budget(target, None, None, None), functools.partial(cost_of, board=target)
+    setting = _Setting(target, budget, cost, epochs, seed, files, progress)
+    space = nas.load_space(SPACE)
+    whole, split = load(DATA, "train"), split_images(DATA, space.image_size)
+    progress.say(
+        f"Fashion-MNIST: {len(split.images):,} images to train on, {len(split.kept):,} held out to select on; {board} "
+        f"leaves {target.sram_budget:,} bytes for the arena"
+    )
+
+    progress.say("1. evolution of the search space: where along rank ratio and tokens?")
+    space, evolution = _evolve(setting, space)
+    laps.lap("evolution")
+
+    progress.say("2. one supernet that holds them all")
+    supernet, ends = _train(setting, space, split)
+    laps.lap("supernet")
+
+    progress.say(f"3. search within the budget of {board}")
+    found = _search(setting, supernet, split)
+    laps.lap("search")
+
+    progress.say("4. fine-tuning of the chosen subnet, on all training images")
+    net = supernet.extract(found.best.config)
+    _finetune(setting, net, whole)
+    laps.lap("fine-tuning")
+
+    progress.say(f"5. int8, {ENGINES[choose(None)]}, on the test images")
+    float_top1, int8 = _convert(setting, net, whole)
+    laps.lap("int8")
+    total = time.perf_counter() - laps.start
+    return Demonstration(target, net.config, float_top1, int8, ends, found, evolution, total, laps.seconds, files)
+
+
+def _evolve(setting: _Setting, space: SearchSpace) -> tuple[SearchSpace, EvolutionResult]:
+    from mcuformer.data import hold_out, load
+    from mcuformer.nas import plots, recipes
+    from mcuformer.nas.evolve_space import EvolutionOptions, evolve
+    from mcuformer.nas.search_space import space_yaml
+    from mcuformer.nas.space_trainer import SpaceTrainer, tokens_of
+
+    files = setting.files
+    few, some = hold_out(load(DATA, "train", limit=EVOLUTION_LIMIT))
+    options = dataclasses.replace(recipes.EVOLUTION_OPTIONS, epochs=1, warmup_epochs=0.5, seed=setting.seed)
+    with setting.progress.training("training spaces") as show_step, tempfile.TemporaryDirectory() as folder:
+        trainer = SpaceTrainer(space, few, some, options, Path(folder), setting.cost, setting.budget, show_step)
+        result = evolve(
+            space.evolution_range, tokens_of(space), trainer, EvolutionOptions(neighbours=3, epochs=1, visits=6)
+        )
+    space = space.window(result.best.place)
+    plots.plot_path(result, files["evolution.png"], f"{len(result.visits)} visits of 1 epoch")
+    write_bytes(files["space.yaml"], space_yaml(space).encode())
+    setting.progress.say(
+        f"  {len(result.visits)} visits; best: rank ratios {list(space.rank_ratio or ())}, "
+        f"{result.best.x[1]:.0f} tokens, {space.subnets:,} subnets"
+    )
+    return space, result
+
+
+def _train(setting: _Setting, space: SearchSpace, split: Split) -> tuple[SuperNet, tuple[float, float]]:
+    """The supernet, and the held-out top-1 of its largest and its smallest subnet."""
+    from mcuformer import nas
+    from mcuformer.nas import recipes
+    from mcuformer.nas.distributed import device
+
+    options = dataclasses.replace(recipes.DEMO_SUPERNET_OPTIONS, seed=setting.seed)
+    if (epochs := setting.epochs) is not None:
+        options = dataclasses.replace(options, epochs=epochs, warmup_epochs=min(options.warmup_epochs, epochs))
+    supernet = nas.SuperNet(space, setting.seed).to(device())
+    with setting.progress.training("training") as show_step:
+        nas.train(supernet, split.images, options, progress=show_step)
+    nas.save_supernet(supernet, setting.files["supernet.pt"], split.notes)
+    largest, smallest = (
+        nas.evaluate(supernet, split.kept, config=config) for config in (space.largest(), space.smallest())
+    )
+    setting.progress.say(f"  largest {100 * largest:.2f} %, smallest {100 * smallest:.2f} % of the held-out images")
+    return supernet, (largest, smallest)
+
+
+def _search(setting: _Setting, supernet: SuperNet, split: Split) -> SearchResult:
+    from mcuformer.nas import plots
+    from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
+
+    options = SearchOptions(population=24, generations=4, parents=6, children=12, seed=setting.seed)
+    with setting.progress.searching() as show_best:
+        accuracy = HeldOutAccuracy(supernet, split.kept)
+        found = search(supernet.space, accuracy, setting.cost, setting.budget, options, progress=show_best)
+    best = found.best
+    plots.plot_front(found, setting.files["search.png"], f"{len(found.evaluated)} subnets")
+    setting.progress.say(
+        f"  {len(found.evaluated)} evaluated; best {100 * best.accuracy:.2f} %, {describe(best.config, best.cost)}"
+    )
+    return found
+
+
+def _finetune(setting: _Setting, net: FloatViT, images: Dataset) -> None:
+    from mcuformer.nas import recipes
+    from mcuformer.nas.finetune import finetune
+
+    options = dataclasses.replace(recipes.DEMO_FINETUNE_OPTIONS, seed=setting.seed)
+    if setting.epochs is not None:
+        options = dataclasses.replace(options, epochs=min(options.epochs, setting.epochs))
+    with setting.progress.training("fine-tuning") as show_step:
+        finetune(net, images, options, progress=show_step)
+
+
+def _convert(setting: _Setting, net: FloatViT, images: Dataset) -> tuple[float, Int8Figures]:
+    """The float top-1 on the test images, and what the int8 model of the subnet gives on them."""
+    from mcuformer import nas
+    from mcuformer.converter.estimate.stock import stock_arena_bytes
+    from mcuformer.converter.model import convert
+    from mcuformer.data import load
+    from mcuformer.interpreter import Interpreter
+    from mcuformer.plots import plot_memory_plan
+
+    files, board = setting.files, setting.board.name
+    test = load(DATA, "test")
+    float_top1 = nas.evaluate(net, test)
+    nas.save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": float_top1})
+    model = convert(net, images.images[:CALIBRATION_IMAGES], board=board, class_names=test.class_names)
+    model.save(files["model.tflite"])
+    plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
+    interpreter = Interpreter(files["model.tflite"])
+    logits = run_images(interpreter, test.images[:], setting.progress)
+    # The plan says to the byte what the interpreter reports, where there is one.
+    arena_bytes = interpreter.arena_used_bytes if interpreter.engine == "tflm" else model.plan.arena_bytes
+    figures = Int8Figures(
+        engine=interpreter.engine,
+        top1=top1_of(logits, test.labels),
+        exact=bool(np.array_equal(logits, model.reference(test.images[:]))),
+        arena_bytes=arena_bytes,
+        board_arena_bytes=model.arena_bytes(board),
+        model_bytes=model.model_bytes,
+        stock_arena_bytes=stock_arena_bytes(net.config),
+        lean_arena_bytes=stock_arena_bytes(net.config, route="lean_per_tensor"),
+        invoke_ms=interpreter.invoke_ms or 0.0,
+        test_images=len(test),
+    )
+    return float_top1, figures
+
+
+def show(shown: Demonstration) -> None:
+    from mcuformer.engines import ENGINES
+
+    int8, board = shown.int8, shown.board
+    table = Table(show_header=False)
+    table.add_row("float top-1", f"{100 * shown.float_top1:.2f} %")
+    table.add_row("int8 top-1", f"{100 * int8.top1:.2f} %, {ENGINES[int8.engine]}, {int8.test_images:,} test images")
+    table.add_row("kernels against reference", "every logit equal" if int8.exact else "LOGITS DIFFER")
+    table.add_row(
+        "arena",
+        f"{int8.board_arena_bytes:,} bytes of the {board.sram_budget:,} that {board.name} has for it; "
+        f"{int8.arena_bytes:,} here",
+    )
+    flash = "no limit" if board.flash_budget is None else f"of the {board.flash_budget:,} that {board.name} has for it"
+    table.add_row("model", f"{int8.model_bytes:,} bytes {flash}")
+    stock, lean, used = int8.stock_arena_bytes, int8.lean_arena_bytes, int8.arena_bytes
+    table.add_row(
+        "same shape with stock tools",
+        f"by formula {stock:,} bytes of arena ({stock / used:.1f} times), arranged by hand {lean:,} "
+        f"({lean / used:.1f} times)",
+    )
+    table.add_row("time", f"{shown.seconds:.0f} s; {int8.invoke_ms:.2f} ms an image on this machine")
+    out.print(table)
+    for path in shown.files.values():
+        out.print(f"wrote {path}")
+
+
+@app.command("demo")
+def command(
     output: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("mcuformer-demo"),
     board: Annotated[str, typer.Option(help="The board to search and convert for.")] = "nano33ble",
     epochs: Annotated[int | None, typer.Option(help="Epochs of the supernet, and most of the fine-tuning.")] = None,
@@ -32,135 +311,9 @@ def demo(
     json_file: JsonOption = None,
 ) -> None:
     """The whole way: evolve a space, train its supernet, search it, fine-tune, convert, run in the interpreter."""
-    from mcuformer import nas
-    from mcuformer.boards import get_board
-    from mcuformer.converter.estimate.stock import stock_arena_bytes
-    from mcuformer.converter.model import convert
-    from mcuformer.data import hold_out, load
-    from mcuformer.interpreter import Interpreter
-    from mcuformer.nas import plots, recipes
-    from mcuformer.nas.cost import board_budget, cost_of
-    from mcuformer.nas.distributed import device
-    from mcuformer.nas.evolve_space import EvolutionOptions, evolve
-    from mcuformer.nas.finetune import finetune
-    from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
-    from mcuformer.nas.search_space import space_yaml
-    from mcuformer.nas.space_trainer import SpaceTrainer, tokens_of
-    from mcuformer.plots import plot_memory_plan
-
-    start = time.perf_counter()
-    names = ("space.yaml", "supernet.pt", "subnet.pt", "model.tflite", "evolution.png", "search.png", "memory_plan.png")
-    files = {name: output / name for name in names}
-    check_outputs(*files.values(), json_file)
-    target = get_board(board)
-    budget = board_budget(target, None, None, None)
-    cost = functools.partial(cost_of, board=target)
-    space = nas.load_space(SPACE)
-    whole = load(DATA, "train")
-    images, kept, split = split_images(DATA, space.image_size, None, None)
-    seconds, last = {}, start
-
-    def lap(name: str) -> None:
-        nonlocal last
-        seconds[name], last = time.perf_counter() - last, time.perf_counter()
-        out.print(f"  {seconds[name]:.0f} s")
-
-    out.print(
-        f"Fashion-MNIST: {len(images):,} images to train on, {len(kept):,} held out to select on; {board} leaves "
-        f"{target.sram_budget:,} bytes for the arena"
-    )
-
-    out.print("1. evolution of the search space: where along rank ratio and tokens?")
-    few, some = hold_out(load(DATA, "train", limit=EVOLUTION_LIMIT))
-    options = dataclasses.replace(recipes.EVOLUTION_OPTIONS, epochs=1, warmup_epochs=0.5, seed=seed)
-    with training_bar("training spaces") as show, tempfile.TemporaryDirectory() as folder:
-        trainer = SpaceTrainer(space, few, some, options, Path(folder), cost, budget, show)
-        evolution = evolve(
-            space.evolution, tokens_of(space), trainer, EvolutionOptions(neighbours=3, epochs=1, visits=6)
-        )
-    space = space.window(evolution.best.place)
-    plots.plot_path(evolution, files["evolution.png"], f"{len(evolution.visits)} visits of 1 epoch")
-    write_bytes(files["space.yaml"], space_yaml(space).encode())
-    out.print(
-        f"  {len(evolution.visits)} visits; best: rank ratios {list(space.rank_ratio)}, "
-        f"{evolution.best.x[1]:.0f} tokens, {space.subnets:,} subnets"
-    )
-    lap("evolution")
-
-    out.print("2. one supernet that holds them all")
-    options = dataclasses.replace(recipes.DEMO_SUPERNET_OPTIONS, seed=seed)
-    if epochs is not None:
-        options = dataclasses.replace(options, epochs=epochs, warmup_epochs=min(options.warmup_epochs, epochs))
-    supernet = nas.SuperNet(space, seed).to(device())
-    with training_bar("training") as show:
-        nas.train(supernet, images, options, progress=show)
-    nas.save_supernet(supernet, files["supernet.pt"], split)
-    ends = [nas.evaluate(supernet, kept, config=config) for config in (space.largest(), space.smallest())]
-    out.print(f"  largest {100 * ends[0]:.2f} %, smallest {100 * ends[1]:.2f} % of the held-out images")
-    lap("supernet")
-
-    out.print(f"3. search within the budget of {board}")
-    with bar("searching") as update:
-        found = search(
-            space, HeldOutAccuracy(supernet, kept), cost, budget,
-            SearchOptions(population=24, generations=4, parents=6, children=12, seed=seed),
-            progress=lambda done, most, best: update(done, most, f"best {100 * best:.2f} %"),
-        )  # fmt: skip
-    best = found.best
-    plots.plot_front(found, files["search.png"], f"{len(found.evaluated)} subnets")
-    out.print(
-        f"  {len(found.evaluated)} evaluated; best {100 * best.accuracy:.2f} %, {describe(best.config, best.cost)}"
-    )
-    lap("search")
-
-    out.print("4. fine-tuning of the chosen subnet, on all training images")
-    net = supernet.extract(best.config)
-    tuning = dataclasses.replace(recipes.DEMO_FINETUNE_OPTIONS, seed=seed)
-    if epochs is not None:
-        tuning = dataclasses.replace(tuning, epochs=min(tuning.epochs, epochs))
-    with training_bar("fine-tuning") as show:
-        finetune(net, whole, tuning, progress=show)
-    lap("fine-tuning")
-
-    out.print("5. int8, in the tflite-micro interpreter, on the test images")
-    test = load(DATA, "test")
-    float_top1 = nas.evaluate(net, test)
-    nas.save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": float_top1})
-    model = convert(net, whole.images[:256], board=board, class_names=test.class_names)
-    model.save(files["model.tflite"])
-    plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
-    interpreter = Interpreter(files["model.tflite"])
-    logits = run_images(interpreter, test.images)
-    exact = bool(np.array_equal(logits, model.reference(test.images)))
-    top1, used = top1_of(logits, test.labels), interpreter.arena_used_bytes
-    stock, lean = (stock_arena_bytes(net.config, **how) for how in ({}, {"route": "lean_per_tensor"}))
-    lap("int8")
-
-    total = time.perf_counter() - start
-    table = Table(show_header=False)
-    table.add_row("float top-1", f"{100 * float_top1:.2f} %")
-    table.add_row("int8 top-1", f"{100 * top1:.2f} %, in the tflite-micro interpreter, {len(test):,} test images")
-    table.add_row("kernels against reference", "every logit equal" if exact else "LOGITS DIFFER")
-    arena = model.arena_bytes(board)
-    table.add_row("arena", f"{arena:,} bytes of the {target.sram_budget:,} that {board} has for it; {used:,} here")
-    flash = "no limit" if target.flash_budget is None else f"of the {target.flash_budget:,} that {board} has for it"
-    table.add_row("model", f"{model.model_bytes:,} bytes {flash}")
-    table.add_row(
-        "same shape with stock tools",
-        f"by formula {stock:,} bytes of arena ({stock / used:.1f} times), arranged by hand {lean:,} "
-        f"({lean / used:.1f} times)",
-    )
-    table.add_row("time", f"{total:.0f} s; {interpreter.invoke_ms:.2f} ms an image on this machine")
-    out.print(table)
-    for path in files.values():
-        out.print(f"wrote {path}")
-    result = {
-        "float_top1": float_top1, "int8_top1": top1, "exact": exact, "arena_bytes": used, "board_arena_bytes": arena,
-        "model_bytes": model.model_bytes, "stock_arena_bytes": stock, "board": board, "config": net.config.to_dict(),
-        "predicted": dataclasses.asdict(best.cost), "held_out_top1": best.accuracy, "supernet_top1": ends,
-        "evaluated": len(found.evaluated), "visits": len(evolution.visits), "seconds": total, "seconds_of": seconds,
-        "files": {name: str(path) for name, path in files.items()},
-    }  # fmt: skip
-    write_json(json_file, result)
-    if not exact:
+    check_outputs(*(output / name for name in FILES), json_file)
+    shown = demo(output, board=board, epochs=epochs, seed=seed, progress=CONSOLE)
+    show(shown)
+    write_json(json_file, shown.to_dict())
+    if not shown.int8.exact:
         raise ModelError("the kernels and the integer reference disagree; please report this with the files above")

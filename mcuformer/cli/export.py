@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mcuformer export: a model as a folder of sources for firmware. The kinds of export declare the options."""
+"""mcuformer export: a model as a folder of sources for firmware. The kinds of export declare the options.
+
+`export` is that of the registry, which returns what was written.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import typer
 
 from mcuformer.cli.common import JsonOption, app, check_outputs, out, write_json
 from mcuformer.converter.export import registry
+from mcuformer.converter.export.registry import export
 
 ModelArgument = Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")]
 OutputOption = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
@@ -20,14 +24,14 @@ WeightsOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the files of an export that is there.")]
 
 
-def export(
+def command(
     model: Path, to: str, output: Path, weights: Path | None, force: bool, json_file: Path | None, **options: Any
 ) -> None:
     """Export a model as sources for firmware."""
     check_outputs(json_file)
     shown = registry.all_options()
     given = {name: value for name, value in options.items() if value != shown[name].default}
-    result = registry.export(model, to, output, force=force, weights=weights, **given)
+    result = export(model, to, output, force=force, weights=weights, **given)
     for line in result.lines:
         out.print(line)
     write_json(json_file, {"folder": str(result.folder), **result.values})
@@ -56,6 +60,6 @@ def _annotation(option: registry.Option) -> Any:
     return Annotated[kind, typer.Option(option.flag, help=f"With {registry.takers(option.name)}: {option.help}")]
 
 
-export.__signature__ = inspect.Signature(_parameters())  # type: ignore[attr-defined]
-export.__annotations__ = {parameter.name: parameter.annotation for parameter in _parameters()}
-app.command()(export)
+command.__signature__ = inspect.Signature(_parameters())  # type: ignore[attr-defined]
+command.__annotations__ = {parameter.name: parameter.annotation for parameter in _parameters()}
+app.command("export")(command)

@@ -5,15 +5,22 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
 
 from mcuformer.boards import get_board
-from mcuformer.cli.common import bar, out
+from mcuformer.cli.common import out
+from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.errors import ConfigError
 from mcuformer.simulator.firmware import MACHINES, Machine, get_machine
+
+if TYPE_CHECKING:
+    from mcuformer.interpreter import Interpreter
+    from mcuformer.simulator.firmware_model import FirmwareModel, FirmwareRun
 
 IMAGES = 16  # that are run where no --limit says otherwise
 
@@ -51,17 +58,31 @@ def choose_machine(
     return machine, ram_bytes, flash_bytes
 
 
-def run_on(
-    interpreter, images: np.ndarray, machine: Machine, ram_bytes: int, flash_bytes: int
-) -> tuple[dict, np.ndarray]:
-    """Builds and runs the firmware, its weights packed for the machine's core; prints what it takes.
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """What a machine made of the images. ram_bytes, flash_bytes: its limits; logits: float [n, classes]."""
 
-    Returns the result for JSON, and the float logits.
-    """
+    machine: Machine
+    ram_bytes: int
+    flash_bytes: int
+    built: FirmwareModel
+    result: FirmwareRun
+    logits: np.ndarray
+
+
+def run_on(
+    interpreter: Interpreter,
+    images: np.ndarray,
+    machine: Machine,
+    ram_bytes: int,
+    flash_bytes: int,
+    progress: Progress = SILENT,
+) -> Simulated:
+    """Builds the model, its weights packed for the machine's core, and runs it on the images."""
     from mcuformer.converter.repack import repacked_graph
     from mcuformer.simulator import firmware_model
 
-    with tempfile.TemporaryDirectory(prefix="mcuformer-firmware-") as folder, bar("simulating") as update:
+    with tempfile.TemporaryDirectory(prefix="mcuformer-firmware-") as folder, progress.bar("simulating") as update:
         update(0, len(images), "building")
         built = firmware_model.build(
             repacked_graph(interpreter.graph, machine.core),
@@ -72,6 +93,13 @@ def run_on(
             flash_bytes,
         )
         result = built.run(images, progress=update)
+    return Simulated(machine, ram_bytes, flash_bytes, built, result, interpreter.graph.logits(result.logits))
+
+
+def show(simulated: Simulated) -> None:
+    """Prints what every op and the whole take."""
+    machine, ram_bytes, flash_bytes = simulated.machine, simulated.ram_bytes, simulated.flash_bytes
+    built, result = simulated.built, simulated.result
     program = built.program
     listing = Table("op", "output", "MACs", "instructions", "a MAC")
     for op in result.ops:
@@ -91,7 +119,14 @@ def run_on(
         f"{result.instructions:,} instructions an image, {result.instructions / result.macs:.3f} a MAC "
         "(counted in QEMU: neither cycles nor time)"
     )
-    summary = {
+
+
+def to_dict(simulated: Simulated) -> dict:
+    """What --json writes of it."""
+    machine, ram_bytes, flash_bytes = simulated.machine, simulated.ram_bytes, simulated.flash_bytes
+    built, result = simulated.built, simulated.result
+    program, arena = built.program, built.exported.arena_bytes
+    return {
         "machine": machine.name, "core": machine.core.key, "ram_bytes": program.static_bytes + result.stack_bytes,
         "static_bytes": program.static_bytes, "static_arena_bytes": arena, "stack_bytes": result.stack_bytes,
         "flash_bytes": program.flash_bytes, "code_bytes": program.code_bytes, "constant_bytes": program.constant_bytes,
@@ -99,4 +134,3 @@ def run_on(
         "instructions_per_mac": result.instructions / result.macs,
         "per_op": [dataclasses.asdict(op) for op in result.ops],
     }  # fmt: skip
-    return summary, interpreter.graph.logits(result.logits)

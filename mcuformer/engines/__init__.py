@@ -19,7 +19,8 @@ import numpy as np
 from mcuformer.converter.graph import Graph
 from mcuformer.errors import ConfigError, PlanError
 
-ENGINES = ("tflm", "c")
+ENGINES = {"tflm": "in the tflite-micro interpreter", "c": "by the kernels alone"}
+"""Name -> where a model runs, in words."""
 MOST_ARENA_BYTES = 1 << 31  # a mistake rather than a wish
 
 

@@ -269,6 +269,7 @@ def expected(frame: np.ndarray, size: int, channels: int) -> np.ndarray:
     return (result - 128).astype(np.int8)
 
 
+@pytest.mark.needs("cc", "c++")
 def test_frames_of_a_camera_become_images(case):
     """Cropped and scaled, on the host: grey and colour, frames larger and smaller than the image."""
     rng = np.random.default_rng(0)

@@ -355,7 +355,7 @@ def test_unreadable_image(tmp_path, content):
 
 
 def test_more_images_than_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MAX_BYTES", 1000)
+    monkeypatch.setattr(data.image_folder, "MAX_BYTES", 1000)
     assert_clear_error(write_image_folder(tmp_path), "6 images of 8x8x3", "give a limit")
     assert len(load(tmp_path, limit=5)) == 5
 
@@ -363,7 +363,7 @@ def test_more_images_than_memory(tmp_path, monkeypatch):
 def test_more_images_than_memory_are_read_as_they_are_used(tmp_path, monkeypatch):
     write_image_folder(tmp_path)
     held = load(tmp_path, image_size=6)
-    monkeypatch.setattr(data, "MAX_BYTES", 500)
+    monkeypatch.setattr(data.image_folder, "MAX_BYTES", 500)
     files = load(tmp_path, image_size=6)
     assert isinstance(files.images, data.FileImages) and files.images.shape == held.images.shape
     chosen = np.array([4, 1, 1])

@@ -18,6 +18,8 @@ from mcuformer.converter.graph import to_int8
 from mcuformer.converter.passes.staging import is_staged, with_weights
 from mcuformer.errors import ConfigError
 
+pytestmark = pytest.mark.needs("cc", "make")
+
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 CC = shutil.which("cc") or "cc"
 SANITIZE = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -173,7 +175,7 @@ def test_make_builds_the_example_with_every_warning_an_error(strips, tiny_net, t
     assert outside <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+@pytest.mark.needs("cmake")
 def test_cmake_builds_the_example(tiny_model, tiny_images, tmp_path):
     export(tiny_model, tmp_path / "out")
     subprocess.run(["cmake", "-S", tmp_path / "out", "-B", tmp_path / "build"], check=True, capture_output=True)

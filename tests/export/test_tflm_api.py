@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import TINY, lively_subnet, structured_images
+from conftest import TINY, lively_subnet, skip_without, structured_images
 from tflm_exports import VARIANTS, exported
 
 from mcuformer import sources
@@ -27,8 +27,7 @@ COMPILERS = {
 
 
 def compiler(name: str) -> list[str]:
-    if shutil.which(COMPILERS[name][0]) is None:
-        pytest.skip(f"{COMPILERS[name][0]} is not installed")
+    skip_without(Path(COMPILERS[name][0]).name)
     return [*COMPILERS[name], *WARNINGS]
 
 
@@ -100,7 +99,7 @@ def test_sources_mk_lists_every_source_wherever_it_is_included_from(folder):
     assert set(done.stdout.split()) == there and len(done.stdout.split()) == 2 * len(there)
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+@pytest.mark.needs("cmake")
 def test_cmake_builds_the_export_as_part_of_a_project(folder, tmp_path):
     (tmp_path / "CMakeLists.txt").write_text(
         f"cmake_minimum_required(VERSION 3.13)\nproject(firmware C CXX)\n"

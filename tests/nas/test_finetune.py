@@ -10,10 +10,11 @@ import torch
 from spaces import CONV, PATCH, digits
 
 from mcuformer import Interpreter, convert
+from mcuformer.converter.pixels import to_float
 from mcuformer.nas import SuperNet, TrainOptions, evaluate, train
+from mcuformer.nas.evaluation import calibration_images
 from mcuformer.nas.finetune import finetune
 from mcuformer.nas.qat import RoundedActivation, RoundedWeight, fake_quantised
-from mcuformer.nas.train import calibration_images
 
 OPTIONS = TrainOptions(epochs=4, batch_size=64, learning_rate=3e-3, flip=False, threads=1)
 
@@ -44,7 +45,7 @@ def test_the_rounded_network_is_near_the_int8_one(trained):
     images = digits(1400, 1600)
     model = convert(net, digits(0, 256).images)
     int8 = torch.from_numpy(Interpreter(model)(images.images))
-    x = torch.from_numpy(images.images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = to_float(images.images)
     with torch.inference_mode():
         plain = net(x)
     with fake_quantised(net, calibration_images(digits(0, 256))), torch.inference_mode():

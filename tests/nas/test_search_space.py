@@ -4,6 +4,7 @@
 import dataclasses
 import random
 
+import numpy as np
 import pytest
 import yaml
 from spaces import CONV, DENSE, PATCH, SMALL
@@ -143,3 +144,10 @@ def test_unreadable_files_are_named(tmp_path):
 
 def test_from_dict_equals_the_space():
     assert SearchSpace.from_dict(PATCH.to_dict()) == PATCH
+
+
+def test_a_space_without_evolution_has_no_window():
+    space = dataclasses.replace(load_space("tiny"), evolution=None)
+    with pytest.raises(ConfigError, match="no key evolution: where its window may move"):
+        space.window((0, 0))
+    assert len(load_space("tiny").evolution_range.every()) == np.prod(load_space("tiny").evolution.places)

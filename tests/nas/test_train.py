@@ -10,12 +10,13 @@ import torch
 from spaces import digits
 
 from mcuformer.boards import get_board
+from mcuformer.converter.pixels import to_float
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset, load
 from mcuformer.errors import ConfigError, DataError, ModelError
 from mcuformer.nas import TrainOptions, build_subnet, train
+from mcuformer.nas.evaluation import check_fit, evaluate
 from mcuformer.nas.recipes import NETWORK_CONFIG
-from mcuformer.nas.train import check_fit, evaluate, to_input
 
 CONFIG = SubnetConfig(
     image_size=8,
@@ -123,8 +124,9 @@ def test_threads_are_put_back():
 
 def test_input_is_the_whole_range():
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 1, 3, 1).expand(1, 1, 3, 2)
-    assert to_input(images).shape == (1, 2, 1, 3)
-    np.testing.assert_allclose(to_input(images)[0, 1, 0], [-1, -0.6, 1], atol=1e-6)
+    for given in (images, images.numpy()):
+        assert to_float(given).shape == (1, 2, 1, 3)
+        np.testing.assert_allclose(to_float(given)[0, 1, 0], [-1, -0.6, 1], atol=1e-6)
 
 
 def test_data_that_does_not_fit_the_network_is_named():

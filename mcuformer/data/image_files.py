@@ -62,3 +62,15 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return image.crop((left, top, left + size, top + size))
+
+
+def fit_array(images: np.ndarray, size: int | None) -> np.ndarray:
+    """uint8 NHWC of any size to [n, size, size, channels], one channel at a time."""
+    if size is None or images.shape[1:3] == (size, size):
+        return np.ascontiguousarray(images)
+    fitted = np.empty((len(images), size, size, images.shape[3]), np.uint8)
+    for n, image in enumerate(images):
+        for channel in range(images.shape[3]):
+            plane = Image.fromarray(np.ascontiguousarray(image[:, :, channel]))
+            fitted[n, :, :, channel] = np.asarray(fit(plane, size))
+    return fitted

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of single values that a user gives. A bool is an int for Python; for none of these is it a number."""
+
+from __future__ import annotations
+
+from typing import TypeGuard
+
+from mcuformer.errors import ConfigError, McuformerError
+
+
+def is_whole(value: object, least: int | None = None, most: int | None = None) -> TypeGuard[int]:
+    """Whether value is an int, and from `least` to `most` where these are given."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return False
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether value is an int or a float; NaN and infinity are."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def whole(
+    name: str,
+    value: object,
+    least: int | None = None,
+    most: int | None = None,
+    *,
+    unit: str = "",
+    error: type[McuformerError] = ConfigError,
+) -> int:
+    """Returns value where is_whole() holds; else raises `error`, one line with the name, the value and the legal range.
+
+    unit: what is counted, such as "bytes".
+    """
+    if is_whole(value, least, most):
+        return value
+    raise error(f"{name} = {value!r}: must be a whole number{f' of {unit}' if unit else ''}{_range(least, most)}")
+
+
+def _range(least: int | None, most: int | None) -> str:
+    if most is None:
+        return "" if least is None else f" from {least}"
+    return f", at most {_plain(most)}" if least is None else f" from {least} to {_plain(most)}"
+
+
+def _plain(n: int) -> str:
+    """2^63 - 1 rather than its 19 digits."""
+    return f"2^{n.bit_length()} - 1" if n >= 2**31 - 1 and n & (n + 1) == 0 else str(n)

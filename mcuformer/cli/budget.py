@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What search, evolve and demo share: the options that make a budget, and the line that says what a subnet costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mcuformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mcuformer.boards import Board
+    from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
+    from mcuformer.nas.cost import Budget, Cost
+
+BoardOption = Annotated[str | None, typer.Option(help="Budget of this board (see `mcuformer boards`).")]
+SramOption = Annotated[str | None, typer.Option(help="Most bytes of arena, such as 64KB.")]
+FlashOption = Annotated[str | None, typer.Option(help="Most bytes of model, such as 500KB.")]
+InstructionsOption = Annotated[str | None, typer.Option(help="Most instructions an image, such as 50M.")]
+StripsOption = Annotated[bool, typer.Option(help="The image comes a few rows at a time; the arena holds none.")]
+
+
+def budget_of(board: Board | None, **amounts: str | int | None) -> Budget:
+    """The budget that --board and amounts (sram, flash, instructions) describe; ConfigError where there is none."""
+    from mcuformer.nas import cost
+
+    if board is None and not any(amounts.values()):
+        raise ConfigError(f"no budget: give --board, or {' or '.join(f'--{name}' for name in amounts)}")
+    limits: dict[str, int | None] = dict.fromkeys(("sram", "flash", "instructions"))
+    for name, amount in amounts.items():
+        parse = cost.parse_count if name == "instructions" else cost.parse_bytes
+        try:
+            limits[name] = None if amount is None else parse(str(amount))
+        except ConfigError as error:
+            raise ConfigError(f"--{name} {error}") from error
+    return cost.board_budget(board, **limits)
+
+
+def describe(config: SubnetConfig, cost: Cost) -> str:
+    """One line: dimensions and cost of a subnet. Layers as query heads / key and value heads x MLP width (r rank)."""
+
+    def mlp(layer: LayerConfig) -> str:
+        d = config.embed_dim
+        pays = layer.rank is not None and layer.rank * (d + layer.mlp_dim) < d * layer.mlp_dim
+        return f"{layer.mlp_dim}r{layer.rank}" if pays else str(layer.mlp_dim)
+
+    count = "instructions unknown" if cost.instructions is None else f"{cost.instructions / 1e6:.1f} M instructions"
+    layers = ", ".join(f"{layer.num_heads}/{layer.kv_heads}x{mlp(layer)}" for layer in config.layers)
+    return (
+        f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers}): "
+        f"arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {count}"
+    )

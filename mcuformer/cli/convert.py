@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer convert: a subnet as an int8 .tflite."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from mcuformer.cli.common import (
+    CONSOLE,
+    DataOption,
+    JsonOption,
+    app,
+    check_outputs,
+    load_data,
+    out,
+    sizes_line,
+    write_json,
+)
+from mcuformer.cli.progress import SILENT, Progress
+from mcuformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mcuformer.converter.lower import QuantisationOptions
+    from mcuformer.converter.model import Model
+    from mcuformer.converter.report import TensorError
+
+REPORT_IMAGES = 8  # that errors are measured on
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """model: what was written to path; report: the errors of its tensors, where they were asked for; seconds: of
+    calibration and lowering; the others as they were given."""
+
+    model: Model
+    path: Path
+    report: tuple[TensorError, ...]
+    seconds: float
+    strips: bool
+    weights: str
+    scratch: int | None
+
+    def to_dict(self) -> dict:
+        """What --json writes."""
+        model = self.model
+        return {
+            "model": str(self.path), "arena_bytes": model.plan.arena_bytes, "head_bytes": model.plan.head_bytes,
+            "model_bytes": model.model_bytes, "weights_bytes": len(model.weights_content), "schedule": model.schedule,
+            "board": model.board, "strips": self.strips, "weights": self.weights, "scratch": self.scratch,
+            "seconds": self.seconds, "report": [vars(row) for row in self.report],
+        }  # fmt: skip
+
+
+def convert(
+    subnet: str | os.PathLike,
+    *,
+    data: str = "fashion-mnist",
+    images: int = 256,
+    board: str | None = None,
+    schedule: str = "streamed",
+    strips: bool = False,
+    weights: str = "xip",
+    scratch: int | None = None,
+    quantisation: QuantisationOptions | None = None,
+    report: bool = False,
+    output: str | os.PathLike = "model.tflite",
+    progress: Progress = SILENT,
+) -> ConvertedModel:
+    """Reads a subnet.pt, calibrates it with `images` of the training images of `data`, and writes the model.
+
+    report: also measure the error that every tensor adds. The rest as mcuformer.convert takes it.
+    """
+    from mcuformer.converter.model import convert as convert_network
+    from mcuformer.converter.report import error_report
+    from mcuformer.nas import load_subnet
+
+    output = Path(output)
+    check_outputs(output)
+    net = load_subnet(subnet)
+    if images < 1:
+        raise ConfigError(f"--images {images}: calibrate with at least 1 image; some hundred are better")
+    calibration = load_data(data, "train", net.config.image_size, images).images[:]
+    start = time.perf_counter()
+    with progress.bar("calibrating") as update:
+        model = convert_network(
+            net, calibration, schedule=schedule, board=board, strips=strips, weights=weights, scratch=scratch,
+            quantisation=quantisation, class_names=net.notes.get("class_names"), progress=update,
+        )  # fmt: skip
+    seconds = time.perf_counter() - start
+    model.save(output)
+    rows = tuple(error_report(model, net, calibration[:REPORT_IMAGES])) if report else ()
+    return ConvertedModel(model, output, rows, seconds, strips, weights, scratch)
+
+
+def show(made: ConvertedModel) -> None:
+    from mcuformer.converter.passes.staging import weights_path
+
+    model = made.model
+    if made.report:
+        table = Table("tensor", "added %", "total %", "clipped %")
+        for row in made.report:
+            table.add_row(row.name, *(f"{100 * v:.3f}" for v in (row.added, row.total, row.clipped)))
+        out.print(table)
+    out.print(sizes_line(model.plan.arena_bytes, model.plan.head_bytes, model.model_bytes))
+    if model.board is not None:
+        out.print(f"arena on {model.board}: {model.arena_bytes(model.board):,} bytes")
+    out.print(f"wrote {made.path} ({made.seconds:.1f} s)")
+    if made.weights == "staged":
+        read = f"{len(model.weights_content):,} bytes of weights to read in tiles"
+        out.print(f"wrote {weights_path(made.path)}, {read}")
+
+
+@app.command("convert")
+def command(
+    subnet: Annotated[Path, typer.Argument(help="subnet.pt, from `mcuformer train`.")],
+    data: DataOption = "fashion-mnist",
+    images: Annotated[int, typer.Option(help="Training images to calibrate with.")] = 256,
+    board: Annotated[str | None, typer.Option(help="Check the budget of this board (see `mcuformer boards`).")] = None,
+    schedule: Annotated[
+        str, typer.Option(help="overwrite (op by op) or streamed (half-layers in place).")
+    ] = "streamed",
+    strips: Annotated[bool, typer.Option(help="The image comes a few rows at a time; the arena holds none.")] = False,
+    weights: Annotated[
+        str, typer.Option(help="xip (read in place from flash) or staged (a file of their own, read tile by tile).")
+    ] = "xip",
+    scratch: Annotated[int | None, typer.Option(help="The most bytes of scratch that one op may take.")] = None,
+    method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
+    gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
+    residual: Annotated[str | None, typer.Option(help="Residual stream: per-channel or per-tensor.")] = None,
+    report: Annotated[bool, typer.Option(help="Print the error every tensor adds.")] = False,
+    output: Annotated[Path, typer.Option("--out", "-o", help="The model.")] = Path("model.tflite"),
+    json_file: JsonOption = None,
+) -> None:
+    """Convert a subnet to an int8 .tflite."""
+    from mcuformer.converter.lower import QuantisationOptions
+
+    check_outputs(output, json_file)
+    given: dict[str, Any] = {"method": method, "gelu": gelu, "residual": residual}
+    quantisation = QuantisationOptions(**{name: value for name, value in given.items() if value is not None})
+    made = convert(
+        subnet, data=data, images=images, board=board, schedule=schedule, strips=strips, weights=weights,
+        scratch=scratch, quantisation=quantisation, report=report, output=output, progress=CONSOLE,
+    )  # fmt: skip
+    show(made)
+    write_json(json_file, made.to_dict())

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer finetune: a chosen subnet, trained further on its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, load_data, out, write_json
+from mcuformer.cli.progress import SILENT, Progress
+from mcuformer.cli.training import CheckpointOption, TrainingOption, train_options
+
+if TYPE_CHECKING:
+    from mcuformer.nas import TrainOptions
+
+
+@dataclass(frozen=True)
+class FinetunedSubnet:
+    """A subnet, written to path. float_top1: from 0 to 1 on so many test images; None where none were looked at."""
+
+    path: Path
+    float_top1: float | None
+    test_images: int
+    losses: tuple[float, ...]
+    seconds: float
+
+    def to_dict(self) -> dict:
+        """What --json writes."""
+        return {
+            "float_top1": self.float_top1, "seconds": self.seconds, "losses": list(self.losses),
+            "subnet": str(self.path),
+        }  # fmt: skip
+
+
+def finetune(
+    subnet: str | os.PathLike,
+    *,
+    data: str | None = None,
+    quantised: bool = False,
+    options: TrainOptions | None = None,
+    limit: int | None = None,
+    test: bool = False,
+    output: str | os.PathLike = "finetuned.pt",
+    checkpoint: str | os.PathLike | None = None,
+    progress: Progress = SILENT,
+) -> FinetunedSubnet:
+    """Trains the subnet.pt further, and writes it.
+
+    data        left out: what it was trained on
+    quantised   weights and activations are rounded as int8 will be
+    options     left out: those of nas/finetune.py
+    limit       use only so many training images
+    test        look at the test images too: once, at the end of all choices
+    checkpoint  state after every epoch; training goes on from it where it exists
+    """
+    from mcuformer import nas
+    from mcuformer.nas import distributed
+    from mcuformer.nas import finetune as finetuning
+
+    output = Path(output)
+    check_outputs(output, checkpoint)
+    net = nas.load_subnet(subnet)
+    spec = data or net.notes.get("data", "fashion-mnist")
+    images = load_data(spec, "train", net.config.image_size, limit)
+    unseen = load_data(spec, "test", net.config.image_size) if test else None
+    with distributed.process_group(), progress.training("fine-tuning") as show_step:
+        net.to(distributed.device())
+        result = finetuning.finetune(
+            net, images, options or finetuning.FINETUNE_OPTIONS, quantised=quantised, progress=show_step,
+            checkpoint=checkpoint,
+        )  # fmt: skip
+        top1 = None if unseen is None else nas.evaluate(net, unseen)
+        distributed.on_first(nas.save_subnet, net, output, {**net.notes, "data": spec, "float_top1": top1})
+    return FinetunedSubnet(output, top1, 0 if unseen is None else len(unseen), result.losses, result.seconds)
+
+
+def show(tuned: FinetunedSubnet) -> None:
+    out.print(f"loss {tuned.losses[0]:.3f} to {tuned.losses[-1]:.3f}, trained {tuned.seconds:.0f} s")
+    if tuned.float_top1 is not None:
+        out.print(f"float top-1 {100 * tuned.float_top1:.2f} % on {tuned.test_images} test images")
+    out.print(f"wrote {tuned.path}")
+
+
+@app.command("finetune")
+def command(
+    subnet: Annotated[Path, typer.Argument(help="subnet.pt, from `mcuformer search`.")],
+    data: Annotated[str | None, typer.Option(help="Left out: the data it was trained on.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    quantised: Annotated[bool, typer.Option(help="Quantisation-aware: round weights and activations to int8.")] = False,
+    training: TrainingOption = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of order and augmentation; left out: 0.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
+    test: Annotated[bool, typer.Option(help="Look at the test images too: once, at the end of all choices.")] = False,
+    output: Annotated[Path, typer.Option("--out", "-o", help="The subnet.")] = Path("finetuned.pt"),
+    checkpoint: CheckpointOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Train a chosen subnet further, on its own."""
+    from mcuformer.nas.finetune import FINETUNE_OPTIONS
+
+    check_outputs(output, json_file, checkpoint)
+    options = train_options(FINETUNE_OPTIONS, training, epochs=epochs, seed=seed)
+    tuned = finetune(
+        subnet, data=data, quantised=quantised, options=options, limit=limit, test=test, output=output,
+        checkpoint=checkpoint, progress=CONSOLE,
+    )  # fmt: skip
+    show(tuned)
+    write_json(json_file, tuned.to_dict())

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer inspect: a model's ops, tensors, offsets and memory plan."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from mcuformer.cli.common import JsonOption, app, check_outputs, out, read_bytes, sizes_line, write_json
+
+if TYPE_CHECKING:
+    from mcuformer.converter.estimate.sizing import PartSize
+    from mcuformer.converter.graph import Graph, Op, Tensor
+    from mcuformer.converter.memory.arena import ArenaPlan
+    from mcuformer.converter.tflite_file import ModelFile
+    from mcuformer.cores import Core
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One op, in the order of execution; all sizes in bytes.
+
+    overwrites      the tensor on which its output lies
+    constant_bytes  of its weights and tables
+    weights_read_bytes, weights_reads   of staged weights, in one run
+    macs, instructions   where a core was given; instructions: None where its cost is unknown
+    """
+
+    op: str
+    output: str
+    shape: tuple[int, ...]
+    offset: int
+    bytes: int
+    overwrites: str | None
+    scratch_bytes: int
+    constant_bytes: int
+    weights_read_bytes: int
+    weights_reads: int
+    macs: int | None = None
+    instructions: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What a model file holds. core: that of the board whose instructions were asked for, or None."""
+
+    path: Path
+    model_bytes: int
+    stored: ModelFile
+    plan: ArenaPlan
+    ops: tuple[OpRow, ...]
+    parts: tuple[PartSize, ...]
+    core: Core | None
+
+    @property
+    def graph(self) -> Graph:
+        return self.stored.graph
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.plan.arena_bytes
+
+    @property
+    def config(self) -> dict:
+        """The fields of the network's SubnetConfig."""
+        return self.stored.info["config"]
+
+    def to_dict(self) -> dict:
+        """What --json writes."""
+        hidden = {"macs", "instructions"} if self.core is None else set()
+        rows = [{name: value for name, value in vars(row).items() if name not in hidden} for row in self.ops]
+        return {
+            "model_bytes": self.model_bytes, "arena_bytes": self.arena_bytes, "head_bytes": self.plan.head_bytes,
+            "ops": rows, "config": self.config, "schedule": self.stored.info["schedule"],
+            "parts": [vars(part) for part in self.parts],
+        }  # fmt: skip
+
+
+def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | os.PathLike | None = None) -> Inspection:
+    """Reads a .tflite and plans its memory anew.
+
+    board  also predict multiply-accumulates and instructions of every op on this board's core
+    plot   the memory plan is drawn here (PNG)
+    """
+    from mcuformer.boards import get_board
+    from mcuformer.converter.estimate.sizing import sizes
+    from mcuformer.converter.memory.arena import plan_arena
+    from mcuformer.converter.subnet_config import SubnetConfig
+    from mcuformer.converter.tflite_file import read
+
+    path = Path(model)
+    core = None if board is None else get_board(board).core
+    content = read_bytes(path)
+    stored = read(content, str(path))
+    plan = plan_arena(stored.graph)
+    parts = tuple(sizes(SubnetConfig.from_dict(stored.info["config"]), plan))
+    inspected = Inspection(path, len(content), stored, plan, _rows(stored, plan, core), parts, core)
+    if plot is not None:
+        from mcuformer.plots import plot_memory_plan
+
+        plot_memory_plan(plan, plot, path.name)
+    return inspected
+
+
+def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow, ...]:
+    from mcuformer.converter import file_form
+    from mcuformer.converter.passes import staging
+
+    graph, problem = stored.graph, plan.problem
+    scratch = {buffer.first: buffer.size for buffer in problem.scratch}
+    buffer_of = dict(zip(plan.tensors, problem.buffers, strict=True))
+    rows = []
+    for step, op in enumerate(graph.ops, start=1):
+        tensor, over = graph.tensors[op.output], buffer_of[op.output].overwrites
+        macs, instructions = (None, None) if core is None else _predicted(graph, op, core)
+        read, reads = staging.traffic(graph, op)
+        rows.append(
+            OpRow(
+                op=op.kind,
+                output=tensor.name,
+                shape=tensor.shape,
+                offset=stored.offsets[op.output],
+                bytes=tensor.bytes,
+                overwrites=None if over is None else problem.buffers[over].name,
+                scratch_bytes=scratch.get(step, 0),
+                constant_bytes=file_form.constant_bytes(graph, op),
+                weights_read_bytes=read,
+                weights_reads=reads,
+                macs=macs,
+                instructions=instructions,
+            )
+        )
+    return tuple(rows)
+
+
+def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None]:
+    """Multiply-accumulates, and the instructions that the core's coefficients predict; None where it has none."""
+    from mcuformer.converter.estimate.instructions import op_instructions
+    from mcuformer.converter.estimate.macs import op_macs
+
+    instructions = None if core.coefficients is None else op_instructions(graph, op, core.coefficients)
+    return op_macs(graph, op), instructions
+
+
+def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> None:
+    """tensors: list every tensor of the file, constants too; sizes: the memory of every part."""
+    from mcuformer.converter.file_form import moved, to_file_form
+
+    graph, plan = inspected.graph, inspected.plan
+    filed, place = to_file_form(graph)
+    out.print(
+        f"{inspected.path}: {inspected.model_bytes:,} bytes, {len(graph.ops)} ops, {len(filed.tensors)} tensors, "
+        f"schedule {inspected.stored.info['schedule']}"
+    )
+    out.print(", ".join(f"{name} {value}" for name, value in inspected.config.items() if value is not None))
+    out.print(_ops_table(inspected))
+    if tensors:
+        out.print(_tensors_table(filed.tensors, moved(inspected.stored.offsets, place, len(filed.tensors))))
+    if sizes:
+        table = Table("part", "paper's rule M, weights counted", "ours", "stock tools")
+        for part in inspected.parts:
+            table.add_row(part.name, *(f"{value:,}" for value in (part.paper, part.ours, part.stock)))
+        out.print(table)
+    if inspected.core is not None:
+        _show_instructions(inspected.ops, inspected.core)
+    out.print(sizes_line(plan.arena_bytes, plan.head_bytes, inspected.model_bytes))
+
+
+def _ops_table(inspected: Inspection) -> Table:
+    from mcuformer.converter.passes.staging import is_staged
+
+    staged = is_staged(inspected.graph)
+    columns = ["#", "op", "output", "shape", "offset", "bytes", "overwrites", "scratch", "constants"]
+    table = Table(*columns, *(["weights read", "reads"] if staged else []))
+    for step, row in enumerate(inspected.ops, start=1):
+        table.add_row(
+            str(step), row.op, row.output, "x".join(map(str, row.shape[1:])), f"{row.offset:,}", f"{row.bytes:,}",
+            row.overwrites or "", f"{row.scratch_bytes:,}", f"{row.constant_bytes:,}",
+            *([f"{row.weights_read_bytes:,}", f"{row.weights_reads:,}"] if staged else []),
+        )  # fmt: skip
+    return table
+
+
+def _tensors_table(tensors: list[Tensor], offsets: list[int]) -> Table:
+    table = Table("tensor", "type", "shape", "bytes", "offset", "zero point", "scale")
+    for tensor, offset in zip(tensors, offsets, strict=True):
+        zero = "" if tensor.quantisation is None else str(tensor.quantisation.zero_point)
+        table.add_row(
+            tensor.name, tensor.dtype.name, "x".join(map(str, tensor.shape)), f"{tensor.bytes:,}",
+            _place(tensor, offset), zero, _scale(tensor),
+        )  # fmt: skip
+    return table
+
+
+def _place(tensor: Tensor, offset: int) -> str:
+    if tensor.is_constant:
+        return "flash"
+    if tensor.external:
+        return "weights file" if tensor.quantisation is None else "strips"
+    return f"{offset:,}"
+
+
+def _scale(tensor: Tensor) -> str:
+    q = tensor.quantisation
+    if q is None:
+        return ""
+    return f"{np.min(q.scale):.4g}" + (f" .. {np.max(q.scale):.4g}" if q.per_channel else "")
+
+
+def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
+    table = Table("#", "op", "output", "MACs", "instructions", "a MAC")
+    for step, row in enumerate(rows, start=1):
+        macs, instructions = row.macs or 0, row.instructions
+        count = "unknown" if instructions is None else f"{instructions:,}"
+        ratio = "" if instructions is None or not macs else f"{instructions / macs:.2f}"
+        table.add_row(str(step), row.op, row.output, f"{macs:,}", count, ratio)
+    out.print(table)
+    if core.coefficients is None:
+        out.print(f"instructions on {core.label} are unknown: no counts have been fitted for it")
+        return
+    macs, total = sum(row.macs or 0 for row in rows), sum(row.instructions or 0 for row in rows)
+    out.print(
+        f"about {total:,} instructions an image on {core.label}, {total / macs:.3f} a MAC (by the model "
+        "fitted to counts in QEMU; neither cycles nor time)"
+    )
+
+
+@app.command("inspect")
+def command(
+    model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
+    plot: Annotated[Path | None, typer.Option(help="Write the picture of the memory plan here (PNG).")] = None,
+    tensors: Annotated[bool, typer.Option(help="List every tensor, constants too.")] = False,
+    sizes: Annotated[bool, typer.Option(help="Memory of every part: the paper's rule, ours, stock tools.")] = False,
+    board: Annotated[
+        str | None, typer.Option(help="Multiply-accumulates of every op, and its instructions on this board's core.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Show a model's ops, tensors, offsets and memory plan."""
+    check_outputs(plot, json_file)
+    inspected = inspect(model, board=board, plot=plot)
+    show(inspected, tensors, sizes)
+    if plot is not None:
+        out.print(f"wrote {plot}")
+    write_json(json_file, inspected.to_dict())

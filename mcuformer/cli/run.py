@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer run: a model on this machine, and as firmware in QEMU; compared with the reference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from mcuformer.cli.common import (
+    CONSOLE,
+    DataOption,
+    JsonOption,
+    app,
+    check_outputs,
+    load_data,
+    out,
+    run_images,
+    top1_of,
+    write_json,
+)
+from mcuformer.cli.progress import SILENT, Progress
+from mcuformer.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from mcuformer.cli.firmware import Simulated
+
+THE_REFERENCE = "the integer reference"
+
+
+@dataclass(frozen=True, eq=False)
+class HostRun:
+    """A model on this machine. engine: as Interpreter.engine; logits: float32 [n, classes]; top1: from 0 to 1;
+    invoke_ms: the median of an image; arena: bytes of "total", "head" and "tail"; weights_read, weights_reads: bytes
+    and reads of staged weights an image, 0 where they are in the model."""
+
+    engine: str
+    logits: np.ndarray
+    top1: float
+    invoke_ms: float
+    arena: dict[str, int]
+    weights_read: int
+    weights_reads: int
+
+
+@dataclass(frozen=True, eq=False)
+class ModelRun:
+    """host; simulated: as firmware, where that was asked for; differing: how many logits of the host are not those of
+    what it was compared with, by its name."""
+
+    host: HostRun
+    simulated: Simulated | None
+    differing: dict[str, int]
+
+    @property
+    def exact(self) -> bool | None:
+        """Whether every logit is equal everywhere; None where nothing was compared."""
+        return not any(self.differing.values()) if self.differing else None
+
+    def to_dict(self) -> dict:
+        """What --json writes."""
+        from mcuformer.cli import firmware
+
+        host = self.host
+        values = {
+            "weights_read_bytes": host.weights_read, "weights_reads": host.weights_reads, "top1": host.top1,
+            "images": len(host.logits), "invoke_ms": host.invoke_ms, "arena_bytes": host.arena["total"],
+            "head_bytes": host.arena["head"], "engine": host.engine,
+        }  # fmt: skip
+        if self.simulated is not None:
+            values |= firmware.to_dict(self.simulated)
+        return values if self.exact is None else values | {"exact": self.exact}
+
+
+def run(
+    model: str | os.PathLike,
+    *,
+    data: str = "fashion-mnist",
+    split: str = "test",
+    limit: int | None = None,
+    weights: str | os.PathLike | None = None,
+    reference: bool = False,
+    engine: str | None = None,
+    on: str | None = None,
+    board: str | None = None,
+    ram_bytes: int | None = None,
+    flash_bytes: int | None = None,
+    on_host: Callable[[HostRun], object] | None = None,
+    progress: Progress = SILENT,
+) -> ModelRun:
+    """Runs a .tflite on images of `data`, as mcuformer.data.load takes it.
+
+    limit      run only so many images; left out: all, or 16 in a simulator
+    weights    the file of staged weights; left out, the one beside the model
+    reference  also compare every logit with the integer reference
+    engine     what runs it on this machine, as of Interpreter
+    on, board  also run it as firmware, on this machine of QEMU or this board's; ram_bytes, flash_bytes: its limits
+    on_host    called with the host's part before the simulation, which takes longer, begins
+    """
+    from mcuformer.cli import firmware as cli_firmware
+    from mcuformer.interpreter import Interpreter
+    from mcuformer.simulator import firmware
+
+    chosen = None
+    if on is not None or board is not None:
+        chosen = cli_firmware.choose_machine(on, board, ram_bytes, flash_bytes)
+        firmware.require_tools()
+        limit = cli_firmware.IMAGES if limit is None else limit
+    elif ram_bytes is not None or flash_bytes is not None:
+        raise ConfigError("--ram-bytes and --flash-bytes are limits of firmware: give --on or --board too")
+    interpreter = Interpreter(model, weights=weights, engine=engine)
+    dataset = load_data(data, split, interpreter.image_size, limit)
+    if len(dataset.class_names) != len(interpreter.class_names):
+        raise ConfigError(
+            f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "
+            "give the data it was trained for"
+        )
+    images = dataset.images[:]
+    logits = run_images(interpreter, images, progress)
+    assert interpreter.invoke_ms is not None  # a data set has images
+    host = HostRun(
+        interpreter.engine, logits, top1_of(logits, dataset.labels), interpreter.invoke_ms, interpreter.allocations,
+        *interpreter.weights_read,
+    )  # fmt: skip
+    if on_host is not None:
+        on_host(host)
+    others, simulated = {}, None
+    if reference:
+        others[THE_REFERENCE] = interpreter.reference(images)
+    if chosen is not None:
+        machine, ram, flash = chosen
+        simulated = cli_firmware.run_on(interpreter, images, machine, ram, flash, progress)
+        others[simulated.machine.name] = simulated.logits
+    return ModelRun(host, simulated, {name: int((other != logits).sum()) for name, other in others.items()})
+
+
+def show_host(host: HostRun) -> None:
+    from mcuformer.engines import ENGINES
+
+    arena = host.arena
+    out.print(
+        f"top-1 {100 * host.top1:.2f} % on {len(host.logits)} images {ENGINES[host.engine]}, {host.invoke_ms:.2f} ms "
+        f"an image on this machine, arena {arena['total']:,} bytes (head {arena['head']:,}, tail {arena['tail']:,})"
+    )
+    if host.weights_reads:
+        out.print(f"staged weights: {host.weights_read:,} bytes an image in {host.weights_reads:,} reads")
+
+
+def show(done: ModelRun) -> None:
+    """All but the host's part."""
+    from mcuformer.cli import firmware
+
+    if done.simulated is not None:
+        firmware.show(done.simulated)
+    for name, count in done.differing.items():
+        out.print(f"{count} logits differ from {name}" if count else f"every logit equals {name}")
+
+
+@app.command("run")
+def command(
+    model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
+    data: DataOption = "fashion-mnist",
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="Run only this many images (with --on: 16 by default).")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="The file of staged weights; left out, the one beside the model.")
+    ] = None,
+    reference: Annotated[bool, typer.Option(help="Also compare every logit with the integer reference.")] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="tflm (the tflite-micro interpreter, the default where it is installed) or c (without it)."),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="Also run it as firmware in QEMU: mps2-an386 (M4), mps2-an500 (M7), mps3-an547 (M55)."),
+    ] = None,
+    board: Annotated[str | None, typer.Option(help="As --on, with this board's core, RAM and flash.")] = None,
+    ram_bytes: Annotated[int | None, typer.Option(help="RAM of the firmware.")] = None,
+    flash_bytes: Annotated[int | None, typer.Option(help="Flash of the firmware.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Run a model on this machine, as firmware in QEMU too if you like; prints its top-1."""
+    check_outputs(json_file)
+    done = run(
+        model, data=data, split=split, limit=limit, weights=weights, reference=reference, engine=engine, on=on,
+        board=board, ram_bytes=ram_bytes, flash_bytes=flash_bytes, on_host=show_host, progress=CONSOLE,
+    )  # fmt: skip
+    show(done)
+    write_json(json_file, done.to_dict())
+    if wrong := [name for name, count in done.differing.items() if count]:
+        raise ModelError(f"{model}: the kernels and {' and '.join(wrong)} disagree; please report this with the model")

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer search: the most accurate subnet of a supernet within a budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from mcuformer.boards import get_board
+from mcuformer.cli.budget import (
+    BoardOption,
+    FlashOption,
+    InstructionsOption,
+    SramOption,
+    StripsOption,
+    budget_of,
+    describe,
+)
+from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, write_json
+from mcuformer.cli.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from mcuformer.nas.cost import Budget
+    from mcuformer.nas.search import Found, SearchOptions, SearchResult
+
+
+@dataclass(frozen=True)
+class ChosenSubnet:
+    """The best subnet of a search, written to path with its inherited weights. held_out: images it was chosen by."""
+
+    path: Path
+    found: SearchResult
+    budget: Budget
+    held_out: int
+
+    def to_dict(self) -> dict:
+        """What --json writes."""
+        found = self.found
+        return {
+            "best": _plain(found.best), "front": [_plain(f) for f in found.front], "evaluated": len(found.evaluated),
+            "judged": found.judged, "subnet": str(self.path), "budget": dataclasses.asdict(self.budget),
+        }  # fmt: skip
+
+
+def _plain(found: Found) -> dict:
+    return {"config": found.config.to_dict(), "accuracy": found.accuracy, **dataclasses.asdict(found.cost)}
+
+
+def search(
+    supernet: str | os.PathLike,
+    *,
+    board: str | None = None,
+    sram: str | int | None = None,
+    flash: str | int | None = None,
+    instructions: str | int | None = None,
+    strips: bool = False,
+    data: str | None = None,
+    options: SearchOptions | None = None,
+    log: str | os.PathLike | None = None,
+    plot: str | os.PathLike | None = None,
+    output: str | os.PathLike = "subnet.pt",
+    progress: Progress = SILENT,
+) -> ChosenSubnet:
+    """Searches the supernet.pt and writes the best subnet; under torchrun evaluations are shared out.
+
+    board, sram, flash, instructions  the budget: the board's, each replaced where one is given, such as 65536 or "64KB"
+    strips   the image comes a few rows at a time
+    data     where the data is that the supernet was trained on, if it moved
+    log      gets a line for each evaluation; the search goes on from it
+    plot     accuracy against SRAM is drawn here (PNG)
+    """
+    from mcuformer import nas
+    from mcuformer.nas import distributed, saved_network
+    from mcuformer.nas.cost import cost_of
+    from mcuformer.nas.plots import plot_front
+    from mcuformer.nas.search import HeldOutAccuracy, SearchOptions
+    from mcuformer.nas.search import search as run_search
+    from mcuformer.nas.split import split_of
+
+    supernet, output = Path(supernet), Path(output)
+    check_outputs(output, log, plot)
+    target = None if board is None else get_board(board)
+    budget = budget_of(target, sram=sram, flash=flash, instructions=instructions)
+    net = nas.load_supernet(supernet)
+    split = split_of(net, supernet, data)
+    with distributed.process_group(), progress.searching() as show_best:
+        net.to(distributed.device())
+        found = run_search(
+            net.space, HeldOutAccuracy(net, split.kept), functools.partial(cost_of, board=target, strips=strips),
+            budget, options or SearchOptions(), log=log,
+            identity={"supernet": saved_network.checksum(net), "held_out": len(split.kept)}, progress=show_best,
+        )  # fmt: skip
+        best, notes = found.best, split.notes
+        kept = {"class_names": notes["class_names"], "data": notes["data"], "held_out_top1": best.accuracy}
+        distributed.on_first(nas.save_subnet, net.extract(best.config), output, kept)
+        if plot is not None:
+            title = f"{len(found.evaluated)} subnets of {supernet.name}"
+            distributed.on_first(plot_front, found, plot, title)
+    return ChosenSubnet(output, found, budget, len(split.kept))
+
+
+def show(chosen: ChosenSubnet, front: bool) -> None:
+    """front: list it too."""
+    found = chosen.found
+    out.print(
+        f"{found.judged:,} subnets judged, {len(found.evaluated):,} evaluated on {chosen.held_out:,} held-out images"
+    )
+    if front:
+        table = Table("arena", "model at most", "M instructions", "held-out top-1 %")
+        for f in found.front:
+            count = "unknown" if f.cost.instructions is None else f"{f.cost.instructions / 1e6:.2f}"
+            table.add_row(f"{f.cost.sram:,}", f"{f.cost.flash:,}", count, f"{100 * f.accuracy:.2f}")
+        out.print(table)
+    out.print(f"best: {100 * found.best.accuracy:.2f} %, {describe(found.best.config, found.best.cost)}")
+    out.print(f"wrote {chosen.path}")
+
+
+@app.command("search")
+def command(
+    supernet: Annotated[Path, typer.Argument(help="supernet.pt, from `mcuformer train --space`.")],
+    board: BoardOption = None,
+    sram: SramOption = None,
+    flash: FlashOption = None,
+    instructions: InstructionsOption = None,
+    strips: StripsOption = False,
+    data: Annotated[str | None, typer.Option(help="Where the data is that it was trained on, if it moved.")] = None,
+    population: Annotated[int, typer.Option(help="Subnets of the first generation.")] = 50,
+    generations: Annotated[int, typer.Option(help="Generations that follow.")] = 10,
+    children: Annotated[int, typer.Option(help="New subnets a generation.")] = 25,
+    objective: Annotated[
+        str, typer.Option(help="accuracy, or front: accuracy against SRAM and instructions.")
+    ] = "accuracy",
+    seed: Annotated[int, typer.Option(help="Seed of all that is drawn.")] = 0,
+    log: Annotated[
+        Path | None, typer.Option("--log-file", help="A line for each evaluation; the search goes on from it.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write accuracy against SRAM here (PNG).")] = None,
+    output: Annotated[Path, typer.Option("--out", "-o", help="The best subnet: weights and config.")] = Path(
+        "subnet.pt"
+    ),
+    json_file: JsonOption = None,
+) -> None:
+    """Search a supernet for the most accurate subnet within a budget; under torchrun on all processes."""
+    from mcuformer.nas.search import SearchOptions
+
+    check_outputs(output, json_file, log, plot)
+    options = SearchOptions(
+        population=population, generations=generations, children=children, objective=objective, seed=seed
+    )
+    chosen = search(
+        supernet, board=board, sram=sram, flash=flash, instructions=instructions, strips=strips, data=data,
+        options=options, log=log, plot=plot, output=output, progress=CONSOLE,
+    )  # fmt: skip
+    show(chosen, front=objective == "front")
+    write_json(json_file, chosen.to_dict())

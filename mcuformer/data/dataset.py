@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dataset, and how images are kept apart for selection."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcuformer.data.image_files import FileImages
+from mcuformer.errors import DataError
+
+MAX_HELD_OUT = 5000  # by default
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with labels.
+
+    images: uint8, [n, height, width, channels], or FileImages, which are read when they are indexed; labels: int64,
+    [n], each an index into class_names; source: where they came from; split: "train", "test" or "all".
+    """
+
+    images: np.ndarray | FileImages
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    source: str
+    split: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def labels_crc32(self) -> int:
+        """What tells one set of labels from another."""
+        return zlib.crc32(np.ascontiguousarray(self.labels).tobytes())
+
+
+def hold_out(dataset: Dataset, count: int | None = None, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """(all but `count` images, those images), drawn with the seed: to select on what was not trained on.
+
+    count: left out, a sixth of the images, at most 5,000.
+    """
+    count = min(MAX_HELD_OUT, len(dataset) // 6) if count is None else count
+    if not 0 < count < len(dataset):
+        raise DataError(
+            f"{dataset.source}: {count} images to hold out of {len(dataset)}; give 1 to {len(dataset) - 1} of them"
+        )
+    order = np.random.default_rng(seed).permutation(len(dataset))
+
+    def part(chosen: np.ndarray, name: str) -> Dataset:
+        images = dataset.images
+        images = images.take(chosen) if isinstance(images, FileImages) else images[chosen]
+        return Dataset(images, dataset.labels[chosen], dataset.class_names, dataset.source, name)
+
+    return part(np.sort(order[count:]), dataset.split), part(np.sort(order[:count]), f"{dataset.split}, held out")

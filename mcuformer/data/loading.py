@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""load(): one split of a data set, whatever form it has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from mcuformer.checks import is_whole
+from mcuformer.data import fashion_mnist
+from mcuformer.data.cifar import CIFAR_LAYOUTS, read_cifar
+from mcuformer.data.dataset import Dataset
+from mcuformer.data.idx import IDX_IMAGES, read_idx_folder
+from mcuformer.data.image_files import fit_array
+from mcuformer.data.image_folder import read_image_files, read_image_folder
+from mcuformer.data.npz import read_npz
+from mcuformer.data.source import Source, check, listing, select
+from mcuformer.errors import DataError
+
+SPLITS = ("train", "test", "all")
+
+
+def load(
+    spec: str | Path,
+    split: str = "test",
+    image_size: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Loads one split of a data set.
+
+    spec: "fashion-mnist", "fashion-mnist-full" (both padded from 28 to 32 pixels with zeros), or a path; the
+    package's text says what a path may hold. Where a folder has such a name, write "./fashion-mnist".
+    split: "train", "test" ("val" means the same) or "all".
+    image_size: pixels; images become squares of it (shorter side resized, centre cropped). None: as they are.
+    limit: at most this many images, drawn without replacement with `seed`, kept in the order of the source.
+
+    Raises DataError, one line that names the file, the value and the fix.
+    """
+    split = "test" if split == "val" else split
+    if split not in SPLITS:
+        raise DataError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
+    for name, value in (("image_size", image_size), ("limit", limit)):
+        if value is not None and not is_whole(value, 1):
+            raise DataError(f"{name} is {value!r}; give a whole number from 1, or leave it out")
+
+    source = _open(spec)
+    check(source)
+    part = select(source, split)
+    if limit is not None and limit < len(part.labels):
+        part = part.take(np.sort(np.random.default_rng(seed).choice(len(part.labels), limit, replace=False)))
+    held = part.images
+    images = fit_array(held, image_size) if isinstance(held, np.ndarray) else read_image_files(held, image_size)
+    return Dataset(images, part.labels, source.class_names, source.name, split)
+
+
+def load_sized(spec: str | Path, split: str, image_size: int, limit: int | None = None) -> Dataset:
+    """load() for a network that takes images of image_size pixels: only folders of photographs are brought to it."""
+    return load(spec, split, image_size=image_size if Path(spec).is_dir() else None, limit=limit)
+
+
+def _open(spec: str | Path) -> Source:
+    """Finds out what `spec` means, and reads all of it but image files."""
+    if spec in fashion_mnist.NAMES:
+        return fashion_mnist.read_fashion_mnist(str(spec))
+    path = Path(spec).expanduser()
+    if not os.path.exists(path):
+        raise DataError(f"{path}: does not exist; give fashion-mnist, fashion-mnist-full or a path that does")
+    if path.is_file():
+        if path.suffix != ".npz":
+            raise DataError(f"{path}: is not a data set that can be read; give a folder or an .npz file")
+        return read_npz(path)
+    files = {entry.name for entry in listing(path) if entry.is_file()}
+    if any(IDX_IMAGES.fullmatch(name) for name in files):
+        return read_idx_folder(path)
+    for layout in CIFAR_LAYOUTS:
+        if files & {layout.meta, *layout.train, *layout.test}:
+            return read_cifar(path, layout)
+    return read_image_folder(path)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training images, and images held out to select on: the same ones in every command that goes on from a supernet."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from mcuformer.data import Dataset, hold_out, load_sized
+from mcuformer.errors import ConfigError
+from mcuformer.nas.supernet import SuperNet
+
+DATA = "fashion-mnist"  # where a supernet does not say what it was trained on
+WORDS = {"images": "images", "labels_crc32": "labels of checksum", "held_out": "images held out"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: to train on; kept: to select on; notes: plain values from which a later command makes the same split."""
+
+    images: Dataset
+    kept: Dataset
+    notes: dict
+
+
+def split_images(data: str, image_size: int, limit: int | None = None, held_out: int | None = None) -> Split:
+    """Holds images out of the training images. data: as mcuformer.data.load takes it; limit: use only so many images;
+    held_out: how many of them, see mcuformer.data.hold_out."""
+    whole = load_sized(data, "train", image_size, limit)
+    images, kept = hold_out(whole, held_out)
+    notes = {
+        "data": data, "limit": limit, "held_out": len(kept), "images": len(whole), "labels_crc32": whole.labels_crc32,
+        "class_names": list(kept.class_names),
+    }  # fmt: skip
+    return Split(images, kept, notes)
+
+
+def split_of(
+    supernet: SuperNet,
+    path: str | os.PathLike,
+    data: str | None = None,
+    limit: int | None = None,
+    held_out: int | None = None,
+) -> Split:
+    """split_images() as the supernet in the file `path` was trained with it.
+
+    ConfigError where what is given makes another split: images that it was trained on would select.
+    """
+    notes = supernet.notes
+    made = split_images(
+        data or notes.get("data", DATA),
+        supernet.space.image_size,
+        notes.get("limit") if limit is None else limit,
+        notes.get("held_out") if held_out is None else held_out,
+    )
+    for name, word in WORDS.items():
+        if name in notes and notes[name] != made.notes[name]:
+            raise ConfigError(
+                f"{path}: was trained with {notes[name]} {word}, here are {made.notes[name]}: it would be judged by "
+                "images it was trained on; give the same --data, --limit and --held-out"
+            )
+    return made

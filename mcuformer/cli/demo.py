@@ -43,8 +43,9 @@ FILES = ("space.yaml", "supernet.pt", "subnet.pt", "model.tflite", "evolution.pn
 @dataclass(frozen=True)
 class Int8Figures:
     """The int8 model. engine: what ran it, as Interpreter.engine; top1: from 0 to 1; exact: whether every logit equals
-    the reference's; arena_bytes: in the interpreter of a 64-bit machine; invoke_ms: an image, on this machine; stock_arena_bytes and
-    lean_arena_bytes: the same shape with stock tools by formula, as they are and arranged by hand."""
+    the reference's; arena_bytes: in the interpreter of a 64-bit machine; invoke_ms: an image, on this machine;
+    stock_arena_bytes and lean_arena_bytes: the same shape with stock tools by formula, as they are and arranged by
+    hand."""
 
     engine: str
     top1: float

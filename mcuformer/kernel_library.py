@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import itertools
 import os
 import sys
 from pathlib import Path
@@ -58,7 +57,8 @@ def load() -> ctypes.CDLL:
             getattr(library, name).restype = ctypes.c_int32
         library.mcuf_host_last_log.restype = ctypes.c_char_p
         library.mcuf_host_clear_log.restype = None
-        library.mcuf_host_struct_place.restype = ctypes.c_bool
+        if hasattr(library, "mcuf_host_headers"):
+            library.mcuf_host_headers.restype = ctypes.c_char_p
         library.mcuf_status_text.restype = ctypes.c_char_p
         if hasattr(library, REGISTERER):
             library.mcuf_host_last_error.restype = ctypes.c_char_p
@@ -110,16 +110,10 @@ def status_text(status: int) -> str:
     return load().mcuf_status_text(status).decode()
 
 
-def struct_layout() -> dict[tuple[str, str], tuple[int, int]]:
-    """(struct, field) -> (offset, bytes) of the core's structs as they were compiled; field "": the whole struct."""
-    texts, sizes = (ctypes.c_char_p(), ctypes.c_char_p()), (ctypes.c_size_t(), ctypes.c_size_t())
-    found: dict[tuple[str, str], tuple[int, int]] = {}
-    for index in itertools.count():
-        if not load().mcuf_host_struct_place(index, *map(ctypes.byref, (*texts, *sizes))):
-            break
-        struct, field = ((text.value or b"").decode() for text in texts)
-        found[struct, field] = (sizes[0].value, sizes[1].value)
-    return found
+def headers() -> str:
+    """The headers_digest() of the core's headers that the library was compiled with; empty: it does not know."""
+    library = load()
+    return library.mcuf_host_headers().decode() if hasattr(library, "mcuf_host_headers") else ""
 
 
 def decomposed_patch_embed_scratch_bytes(

@@ -15,7 +15,7 @@ Where it has weights that may be packed or staged
     WEIGHTS (names of those inputs), Options.packing, matrices(dims); staged(dims), resized(), block_choices(dims),
     traffic(dims)
 Where its constants are one tensor in the file
-    LAYOUT: see params_blob.py
+    LAYOUT (see params_blob.py), section_bytes(dims)
 """
 
 from types import ModuleType

@@ -150,12 +150,17 @@ def constants(d: Dims) -> int:
     return 1
 
 
-def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of every constant in the model file: there is one, the params."""
+def section_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every section of the params."""
     layers = [streamed.layer_bytes(*matrix, d.packing, d.tile_bytes > 0) for matrix in matrices(d)]
     head_params = 4 * int_attention.HEAD_PARAMS * d.num_heads
     sections = (4 * len(LAYOUT.scalars), *streamed.norm_bytes(d.embed_dim, d.factor), head_params, 2 * d.embed_dim)
-    return (params_blob.packed_bytes((*sections, *layers[0], *layers[1])),)
+    return (*sections, *layers[0], *layers[1])
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file: there is one, the params."""
+    return (params_blob.packed_bytes(section_bytes(d)),)
 
 
 def scratch_bytes(d: Dims) -> int:

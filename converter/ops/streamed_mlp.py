@@ -126,13 +126,18 @@ def constants(d: Dims) -> int:
     return 1
 
 
-def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of every constant in the model file: there is one, the params."""
+def section_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every section of the params."""
     scalars = 4 * (len(LAYOUT.scalars) + len(d.layers))
     table = in_place_fc.GELU_ENTRIES * (d.gelu_layer >= 0)
     sections = (scalars, *streamed.norm_bytes(d.embed_dim, d.factor), table, 2 * d.embed_dim)
     layers = [streamed.layer_bytes(*layer, d.packing, d.tile_bytes > 0) for layer in d.layers]
-    return (params_blob.packed_bytes((*sections, *(size for sizes in layers for size in sizes))),)
+    return (*sections, *(size for sizes in layers for size in sizes))
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file: there is one, the params."""
+    return (params_blob.packed_bytes(section_bytes(d)),)
 
 
 def scratch_bytes(d: Dims) -> int:

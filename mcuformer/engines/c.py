@@ -3,13 +3,12 @@
 
 Nothing of an interpreter is needed, so it runs wherever the kernels compile. Before anything is placed in memory, each
 op is checked: that its tensors have the shapes that its kernel reads and writes, that constants are as large as its
-params say, and what the kernel's own `_check` function checks. A damaged model is a ModelError.
+dimensions say, and what the kernel's own `_check` function checks. A damaged model is a ModelError.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +23,9 @@ from mcuformer.converter.file_form import has_params
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.memory.c_arena import plan_c_arena
 from mcuformer.converter.ops import c_call, decomposed_patch_embed
-from mcuformer.converter.ops.in_place_fc import GELU_ENTRIES
 from mcuformer.engines import MOST_ARENA_BYTES, Loaded, c_structs, callbacks, check_arena
-from mcuformer.engines.c_structs import STRUCTS, Address, Memory, Struct, aligned
-from mcuformer.errors import McuformerError, ModelError, ToolchainError
+from mcuformer.engines.c_structs import Address, Memory, Struct, aligned, structs
+from mcuformer.errors import McuformerError, ModelError
 
 NOWHERE = Address(0)  # of an activation, before it has a place
 # What reading a damaged graph raises.
@@ -44,16 +42,6 @@ def open_session(loaded: Loaded, arena_bytes: int | None) -> Session:
 def open_keeping_all(loaded: Loaded) -> Session:
     """See Engine. Every activation has a buffer of its own."""
     return Session(loaded, None, keep_all=True)
-
-
-@functools.cache
-def _kernels() -> ctypes.CDLL:
-    """The library, whose structs are those that are filled here."""
-    try:
-        c_structs.check_layout()
-    except AttributeError as error:
-        raise ToolchainError(f"{kernel_library.LIBRARY} is of an earlier version; build it again ({error})") from error
-    return kernel_library.load()
 
 
 @dataclass
@@ -112,7 +100,7 @@ class Session:
 
     def __init__(self, loaded: Loaded, arena_bytes: int | None, keep_all: bool = False):
         self._graph, self._weights = loaded.graph, loaded.weights
-        self._source = STRUCTS["mcuf_weight_source"]()
+        self._source = structs()[c_structs.WEIGHT_SOURCE]()
         self._rows_fn = ctypes.c_void_p()
         self._lock = threading.Lock()
         self.seconds, self.weights_read = 0.0, (0, 0)
@@ -160,11 +148,13 @@ class Session:
                 places = {**places, stream: output}
             source = Address(ctypes.addressof(self._source) if self._weights is not None else 0)
             context = _Context(self._graph, places, scratch, source, self._rows_fn)
+            if places is None:
+                _check_constants(self._graph, op)
             call = op.module.call(op, context)
-            params = None if call.params is None else c_structs.filled(STRUCTS[call.params[0]], call.params[1])
+            params = None if call.params is None else c_structs.filled(structs()[call.params[0]], call.params[1])
             _check_call(call, params)
             args = tuple(_argument(arg, params) for arg in call.args)
-        return _Step(name, getattr(_kernels(), call.function), args, copy, [call, params])
+        return _Step(name, getattr(kernel_library.load(), call.function), args, copy, [call, params])
 
     def invoke(self, *inputs: np.ndarray) -> np.ndarray:
         """int8 inputs with batch dimension 1 -> the int8 output.
@@ -271,17 +261,37 @@ def _check_shapes(graph: Graph, op: Op, made: set[int]) -> None:
             raise ValueError(f"{tensor.name} has shape {tensor.shape}, needs {output.shape}")
 
 
+def _check_constants(graph: Graph, op: Op) -> None:
+    """That constants have the sizes which the op's dimensions give; what is missing the kernel's check tells."""
+    dims, roles = graph.dims(op), dict(zip(op.module.INPUTS, op.inputs, strict=True))
+    inside = {
+        role: graph.tensors[i]
+        for role, i in roles.items()
+        if i >= 0 and graph.tensors[i].is_constant and not graph.tensors[i].external
+    }
+    if has_params(op):
+        sizes = dict(zip(op.module.INPUTS[1:], op.module.section_bytes(dims)[1:], strict=False))
+        wanted = {role: sizes.get(role, 0) for role in inside}
+    else:
+        sizes = op.module.constant_bytes(dims)
+        if len(inside) > len(sizes):
+            raise ValueError(f"has {len(inside)} constants ({', '.join(inside)}), needs {len(sizes)}")
+        wanted = dict(zip(inside, sizes, strict=False))
+    for role, size in wanted.items():
+        if inside[role].bytes != size:
+            raise ValueError(f"{role} has {inside[role].bytes} bytes, needs {size}")
+
+
 def _check_call(call: c_call.Call, params: Struct | None) -> None:
     """What the kernel trusts: by its own check, and the arguments that this does not see. ValueError."""
     if call.params is not None:
-        check = getattr(_kernels(), call.params[0].removesuffix("_params") + "_s8_check")
+        check = getattr(kernel_library.load(), call.params[0].removesuffix("_params") + "_s8_check")
         more = (call.args[2] is not None,) if call.function == "mcuf_in_place_fc_s8" else ()  # is there a residual?
         if status := check(ctypes.byref(params), *more):
             raise ValueError(kernel_library.status_text(status))
-    if call.function == "mcuf_int_gelu_s8":
-        if call.args[0] is None:
-            raise ValueError("table is missing")
-        c_structs.check_values("table", call.args[0], "int8", GELU_ENTRIES)
+    for arg in call.args:
+        if isinstance(arg, Memory) and arg.values.dtype != np.int8:  # those of params have their type there
+            raise ValueError(f"a table is {arg.values.dtype}, needs int8")
     if call.function == "mcuf_decomposed_patch_embed_strips_s8":
         strip_rows, possible = call.args[1], (decomposed_patch_embed.FIELD, params.patch_size)
         if strip_rows not in possible:

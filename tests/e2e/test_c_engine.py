@@ -6,6 +6,7 @@ tests/e2e/test_exactness.py runs 200 random networks through both."""
 import ctypes
 import dataclasses
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -185,23 +186,23 @@ def test_run_op():
 X = np.zeros((1, 4, 8), np.int8)
 FC = {
     "weights": np.zeros((6, 8), np.int8), "bias": np.zeros(6, np.int32), "multiplier": np.zeros(6, np.int32),
-    "residual_scale": np.zeros(6, np.int16),
 }  # fmt: skip
+SCALE = {"residual_scale": np.zeros(6, np.int16)}
 
 
 @pytest.mark.parametrize(
     ("op", "inputs", "constants", "options", "message"),
     [
-        ("IntGeLU", {"input": X}, {}, {}, "table is missing"),
-        ("IntGeLU", {"input": X}, {"table": np.zeros(255, np.int8)}, {}, "table has 255 int8, needs 256 int8"),
-        ("IntGeLU", {"input": X}, {"table": np.zeros(256, np.int16)}, {}, "table has 256 int16, needs 256 int8"),
+        ("IntGeLU", {"input": X}, {}, {}, "a needed tensor is missing"),
+        ("IntGeLU", {"input": X}, {"table": np.zeros(255, np.int8)}, {}, "table has 255 bytes, needs 256"),
+        ("IntGeLU", {"input": X}, {"table": np.zeros(128, np.int16)}, {}, "a table is int16, needs int8"),
         (
             "IntLayerNorm", {"input": X}, {"gamma": np.zeros(7, np.int16), "beta": np.zeros(8, np.int32)},
-            {"zero_point": 0, "epsilon": 0}, "gamma has 7 int16, needs 8 int16",
+            {"zero_point": 0, "epsilon": 0}, "gamma has 14 bytes, needs 16",
         ),
         (
             "IntLayerNorm", {"input": X}, {"gamma": np.zeros(8, np.int16)}, {"zero_point": 0, "epsilon": 0},
-            "beta is missing",
+            "a needed tensor is missing",
         ),
         (
             "IntLayerNorm", {"input": X}, {"gamma": np.zeros(8, np.int16), "beta": np.zeros(8, np.int32)},
@@ -214,17 +215,19 @@ FC = {
         ("TokenMean", {"input": X[0]}, {}, {"in_zero_point": 0, "zero_point": 0, "multiplier": 1}, "batch of 1"),
         ("TokenMean", {"input": X}, {}, {"in_zero_point": 0, "zero_point": 0, "multiplier": -1}, "legal range"),
         (
-            "InPlaceFC", {"input": X, "residual": np.zeros((1, 3, 6), np.int8)}, FC, {"zero_point": 0},
+            "InPlaceFC", {"input": X, "residual": np.zeros((1, 3, 6), np.int8)}, FC | SCALE, {"zero_point": 0},
             r"residual has shape \(1, 3, 6\), needs \(1, 4, 6\)",
         ),
         (
-            "InPlaceFC", {"input": X, "residual": np.zeros((1, 4, 6), np.int8)},
-            {name: value for name, value in FC.items() if name != "residual_scale"}, {"zero_point": 0},
+            "InPlaceFC", {"input": X, "residual": np.zeros((1, 4, 6), np.int8)}, FC, {"zero_point": 0},
             "a needed tensor is missing",
         ),
-        ("InPlaceFC", {"input": X}, FC | {"weights": np.zeros((5, 8), np.int8)}, {"zero_point": 0}, "weights has 40"),
-        ("InPlaceFC", {"input": X}, FC, {"zero_point": 0, "packing": 1}, "weights has 48 int8, needs 36"),
-        ("InPlaceFC", {"input": X}, FC, {"zero_point": 0, "tile_bytes": 16, "block": 4}, "does not fit the others"),
+        ("InPlaceFC", {"input": X}, FC | SCALE, {"zero_point": 0}, "has 4 constants .*, needs 3"),
+        ("InPlaceFC", {"input": X}, FC | {"bias": np.zeros(12, np.int16)}, {"zero_point": 0}, "InPlaceFC"),
+        ("InPlaceFC", {"input": X}, FC | {"multiplier": np.zeros(12, np.int16)}, {"zero_point": 0}, "is int16, needs"),
+        ("InPlaceFC", {"input": X}, FC | {"weights": np.zeros((5, 8), np.int8)}, {"zero_point": 0}, "40 bytes, needs 48"),
+        ("InPlaceFC", {"input": X}, FC, {"zero_point": 0, "packing": 1}, "weights has 48 bytes, needs 36"),
+        ("InPlaceFC", {"input": X}, FC, {"zero_point": 0, "tile_bytes": 16, "block": 4}, "has 3 constants .*, needs 2"),
     ],
 )  # fmt: skip
 def test_run_op_refuses(op, inputs, constants, options, message):
@@ -362,30 +365,64 @@ def test_a_damaged_model_is_refused_and_never_crashes(networks, tmp_path):
     assert [line for line in lines if not line.endswith("refused")] == []
 
 
-def test_the_structs_are_those_of_the_headers():
-    c_structs.check_layout()
-    used = {name for name, _ in kernel_library.struct_layout()}
+def offsets(structs) -> list[str]:
+    """A line for every struct, and for every field."""
+    lines = []
+    for name, struct in structs.items():
+        lines.append(f"{name} {ctypes.sizeof(struct)}")
+        lines += [
+            f"{name} {field} {getattr(struct, field).offset} {getattr(struct, field).size}" for field in struct.kinds
+        ]
+    return lines
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: apt-get install gcc")
+def test_the_structs_are_what_the_compiler_makes_of_the_headers(tmp_path):
+    structs = c_structs.structs()
     headers = sorted(sources.core_folder().glob("mcuf_*_s8.h"))
     declared = {
         name for path in headers for name in re.findall(r"^\} (mcuf_\w+_params);", path.read_text(), re.MULTILINE)
     }
-    assert len(declared) == 8 and declared <= used
+    assert len(declared) >= 8 and set(structs) == declared | {"mcuf_weight_source", "mcuf_staged_weights"}
+    prints = []
+    for name, struct in structs.items():
+        prints.append(f'printf("{name} %zu\\n", sizeof({name}));')
+        for field in struct.kinds:
+            size = f"sizeof((({name}*)0)->{field})"
+            prints.append(f'printf("{name} {field} %zu %zu\\n", offsetof({name}, {field}), {size});')
+    includes = [f'#include "{path.name}"' for path in headers]
+    program = ["#include <stddef.h>", "#include <stdio.h>", *includes, "int main(void) {", *prints, "return 0;", "}"]
+    (tmp_path / "offsets.c").write_text("\n".join(program))
+    command = ["cc", "-std=c99", f"-I{sources.core_folder()}", "offsets.c", "-o", "offsets"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "offsets"], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines() == offsets(structs)
 
 
-def test_another_layout_is_an_error():
-    moved = dict(c_structs.STRUCTS)
-    fields = dict(moved["mcuf_token_mean_params"].kinds)
-    swapped = {"features": fields.pop("features"), **fields}
-    moved["mcuf_token_mean_params"] = c_structs._struct("mcuf_token_mean_params", **swapped)
-    with pytest.raises(ToolchainError, match=r"mcuf_token_mean_params.features are \(4, 4\) there and \(0, 4\) here"):
-        c_structs.check_layout(moved)
-    with pytest.raises(ToolchainError, match="mcuf_token_mean_params are .* there and None here"):
-        c_structs.check_layout({name: c_structs.STRUCTS[name] for name in moved if "mean" not in name})
-    longer = c_structs._struct(
-        "mcuf_token_mean_params", **c_structs.STRUCTS["mcuf_token_mean_params"].kinds, more=ctypes.c_int32
-    )
-    with pytest.raises(ToolchainError, match="are .* there and .* here"):
-        c_structs.check_layout(c_structs.STRUCTS | {"mcuf_token_mean_params": longer})
+def test_pointers_know_their_type():
+    kinds = c_structs.structs()["mcuf_in_place_fc_params"].kinds
+    dtypes = {name: kind.dtype for name, kind in kinds.items() if isinstance(kind, c_structs.Pointer)}
+    assert dtypes == {
+        "weights": "int8", "bias": "int32", "multiplier": "int32", "gelu_table": "int8", "residual_scale": "int16",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["float scale;", "int32_t* a, *b;", "mcuf_unknown thing;", "int32_t size[OTHER];"])
+def test_a_field_that_is_not_understood(field, tmp_path):
+    header = tmp_path / "mcuf_new_s8.h"
+    header.write_text(f"typedef struct {{\n  int32_t tokens; /* 1 .. 2; more */\n  {field}\n}} mcuf_new_params;\n")
+    with pytest.raises(ToolchainError, match="mcuf_new_params of the core's headers has a field of an unknown kind"):
+        c_structs.read_structs([header])
+
+
+@pytest.mark.parametrize("compiled", ["", "0123456789abcdef"])
+def test_a_library_of_other_headers_is_an_error(tiny_model, compiled, monkeypatch):
+    c_structs.structs.cache_clear()
+    monkeypatch.setattr(kernel_library, "headers", lambda: compiled)
+    with pytest.raises(ToolchainError, match=f"its headers are {compiled or 'unknown'}.*build it again"):
+        Interpreter(tiny_model, engine="c")
+    monkeypatch.undo()
+    assert Interpreter(tiny_model, engine="c").engine == "c"
 
 
 def test_a_constant_of_an_odd_address_is_moved():

@@ -7,7 +7,7 @@
 # make test-sanitize  the tests of the kernels, which stop at any undefined behaviour or wrong access
 # make tflm-check TFLM_DIR=tree TFLM_LIB=library  exported models in a TFLM that you built with its own Makefile
 #              (TFLM_FLAGS: more compiler flags; MODEL: a .tflite of yours)
-# make lint    check style, and C with cppcheck  make format   mend style
+# make lint    check style, types with mypy, C with cppcheck   make format   mend style
 # make docs    the documentation as a site, in build/site
 # make bench   all benchmarks (installs tensorflow and other runtimes too)
 # make clean   remove what was built, and .venv
@@ -58,6 +58,7 @@ tflm-check: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	@tools/check_c.sh
 
 format: $(VENV)/.installed

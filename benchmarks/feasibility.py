@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import sys
 import time
 
@@ -31,7 +32,7 @@ from mcuformer.converter.memory.board_arena import board_arena_bytes
 from mcuformer.converter.passes.staging import staged
 from mcuformer.converter.passes.streamed import streamed
 from mcuformer.converter.passes.strips import in_strips
-from mcuformer.nas import build_subnet
+from mcuformer.nas import build_subnet, load_space
 
 MOST_MS = 0.2
 TIMED = 2000  # answers timed, of configs never asked before
@@ -101,11 +102,21 @@ def answer_ms() -> float:
     return 1e3 * float(np.median(taken))
 
 
+def search_answer_ms() -> float:
+    """Milliseconds of an answer in a search: subnets of a space, whose layers come again and again."""
+    rng, space = random.Random(0), load_space("fashion-mnist")
+    configs = [space.sample(rng) for _ in range(TIMED)]
+    start = time.perf_counter()
+    for config in configs:
+        feasibility.fits(config, 1 << 18)
+    return 1e3 * (time.perf_counter() - start) / len(configs)
+
+
 def main() -> int:
     parser = table.parser(__doc__)
     parser.add_argument("--configs", type=int, default=10_000, help="random configs to compare (default: 10000)")
     arguments = parser.parse_args()
-    milliseconds = answer_ms()
+    milliseconds, in_search = answer_ms(), search_answer_ms()
     with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
         work = pool.imap_unordered(differences, range(arguments.configs), chunksize=8)
         found = list(track(work, "comparing", total=arguments.configs, transient=True, disable=not sys.stderr.isatty()))
@@ -114,11 +125,18 @@ def main() -> int:
     for difference in wrong[:5]:
         print(difference)
     print(f"{arguments.configs:,} random configs, {plans:,} full plans; {TIMED:,} answers timed on this machine")
+    print(f"an answer takes {milliseconds:.3f} ms for a config never seen, {in_search:.3f} ms in a search of a space")
     requirements = [
         table.requirement("every answer equals the full plan", f"{len(wrong):,} differ", not wrong),
         table.requirement(f"an answer in at most {MOST_MS} ms", f"{milliseconds:.3f} ms", milliseconds <= MOST_MS),
     ]
-    result = {"configs": arguments.configs, "plans": plans, "answer_ms": milliseconds, "differences": wrong}
+    result = {
+        "configs": arguments.configs,
+        "plans": plans,
+        "answer_ms": milliseconds,
+        "search_answer_ms": in_search,
+        "differences": wrong,
+    }
     return table.finish(result, requirements, arguments.json)
 
 

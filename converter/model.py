@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mcuformer.boards import Board, get_board
+from mcuformer.checks import whole
 from mcuformer.converter import tflite_file
 from mcuformer.converter.calibrate import calibrate, check_images
 from mcuformer.converter.float_vit import FloatViT
@@ -128,8 +129,8 @@ def convert(
     """
     quantisation = quantisation or QuantisationOptions()
     Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError where there is no such schedule
-    if scratch is not None and (isinstance(scratch, bool) or not isinstance(scratch, int) or scratch < 0):
-        raise ConfigError(f"scratch = {scratch!r}: must be a whole number of bytes")
+    if scratch is not None:
+        whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
     config = net.config
     names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))

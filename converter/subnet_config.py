@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mcuformer.checks import is_number, is_whole
 from mcuformer.errors import ConfigError
 
 MAX_TOKENS = 512  # IntAttention sums 512 * 32767 * 128 < 2^31
@@ -16,11 +17,9 @@ MAX_EMBED_DIM = 4096  # IntLayerNorm
 MAX_HEAD_DIM = 1024  # IntAttention
 MAX_FEATURES = 16384  # InPlaceFC
 MAX_STEM_CHANNELS = 1024  # StemConv
+MAX_IMAGE_SIZE, MAX_IN_CHANNELS, MAX_PATCH_SIZE = 4096, 64, 256  # DecomposedPatchEmbed
+MAX_DEPTH, MAX_MLP_RATIO = 64, 64
 MAX_PATCH_INPUTS = 65000  # DecomposedPatchEmbed
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -87,12 +86,12 @@ class SubnetConfig:
             if isinstance(value, list):
                 object.__setattr__(self, field, tuple(value))
         limits = {
-            "image_size": 4096, "in_channels": 64, "patch_size": 256, "embed_dim": MAX_EMBED_DIM, "depth": 64,
-            "num_classes": MAX_FEATURES,
+            "image_size": MAX_IMAGE_SIZE, "in_channels": MAX_IN_CHANNELS, "patch_size": MAX_PATCH_SIZE,
+            "embed_dim": MAX_EMBED_DIM, "depth": MAX_DEPTH, "num_classes": MAX_FEATURES,
         }  # fmt: skip
         for field, most in limits.items():
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            if not is_whole(value, 1, most):
                 raise ConfigError(f"{field} = {value!r}: must be an integer from 1 to {most}")
         if self.patch_size > self.image_size:
             raise ConfigError(
@@ -201,7 +200,7 @@ class SubnetConfig:
 
     def _layer(self, i, num_heads, head_dim, kv_heads, mlp_ratio, rank_ratio) -> LayerConfig:
         def positive_int(name, value):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not is_whole(value, 1):
                 raise ConfigError(f"{name} = {value!r} in layer {i}: must be a positive integer")
 
         positive_int("num_heads", num_heads)
@@ -224,8 +223,8 @@ class SubnetConfig:
                 f"head_dim = {head_dim} with {num_heads} heads and {kv_heads} key/value heads in layer {i}: too wide, "
                 f"at most {MAX_HEAD_DIM} a head, {MAX_FEATURES} for q, k and v together"
             )
-        if not _is_number(mlp_ratio) or not 0 < mlp_ratio <= 64:
-            raise ConfigError(f"mlp_ratio = {mlp_ratio!r} in layer {i}: must be a number in (0, 64]")
+        if not is_number(mlp_ratio) or not 0 < mlp_ratio <= MAX_MLP_RATIO:
+            raise ConfigError(f"mlp_ratio = {mlp_ratio!r} in layer {i}: must be a number in (0, {MAX_MLP_RATIO}]")
         mlp_dim = round(mlp_ratio * self.embed_dim)
         if not 1 <= mlp_dim <= MAX_FEATURES:
             raise ConfigError(
@@ -233,7 +232,7 @@ class SubnetConfig:
             )
         rank = None
         if rank_ratio is not None:
-            if not _is_number(rank_ratio) or not 0 < rank_ratio <= 1:
+            if not is_number(rank_ratio) or not 0 < rank_ratio <= 1:
                 raise ConfigError(f"rank_ratio = {rank_ratio!r} in layer {i}: must be a number in (0, 1], or None")
             rank = max(1, min(round(rank_ratio * self.embed_dim), mlp_dim))
         return LayerConfig(num_heads, kv_heads, head_dim, mlp_dim, rank)

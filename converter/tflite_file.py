@@ -138,7 +138,7 @@ class _Buffers:
     """The file's buffers, the first of them empty. Their data starts at multiples of ALIGNMENT in the file."""
 
     def __init__(self, s):
-        class AlignedBuffer(s.BufferT):
+        class AlignedBuffer(s.BufferT):  # type: ignore[name-defined]
             def Pack(self, builder):
                 data = None
                 if self.data is not None:

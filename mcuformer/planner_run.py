@@ -94,8 +94,8 @@ def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bo
 def _in_own_process(content: bytes, inputs: np.ndarray, weights: bytes | None, sizes: list[int]) -> dict:
     """sizes: bytes of the output, of the arena, of an image row where the image comes in strips (else 0)."""
     sent = io.BytesIO()
-    held = {"content": np.frombuffer(content, np.uint8), "weights": np.frombuffer(weights or b"", np.uint8)}
-    np.savez(sent, **held, inputs=inputs, sizes=sizes)
+    model, staged = np.frombuffer(content, np.uint8), np.frombuffer(weights or b"", np.uint8)
+    np.savez(sent, content=model, weights=staged, inputs=inputs, sizes=np.array(sizes))
     try:
         done = subprocess.run(
             [sys.executable, *_COMMAND],

@@ -93,6 +93,7 @@ class SuperNet(nn.Module):
         return table.flatten(0, 1)[None]
 
     def _patch_weight(self, config: SubnetConfig) -> torch.Tensor:
+        assert isinstance(self.whole.stem, nn.Conv2d)  # as the hull of patches is built
         weight = self.whole.stem.weight[: config.embed_dim]
         if config.patch_size == self.hull.patch_size:
             return weight

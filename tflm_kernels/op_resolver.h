@@ -16,18 +16,9 @@ struct OpEntry {
   Registration (*registration)();
 };
 
-// The one list of ops.
-constexpr OpEntry kOps[] = {
-    {kDecomposedPatchEmbedName, Register_DECOMPOSED_PATCH_EMBED},
-    {kInPlaceFcName, Register_IN_PLACE_FC},
-    {kIntAttentionName, Register_INT_ATTENTION},
-    {kIntGeluName, Register_INT_GELU},
-    {kIntLayerNormName, Register_INT_LAYER_NORM},
-    {kStemConvName, Register_STEM_CONV},
-    {kStreamedAttentionName, Register_STREAMED_ATTENTION},
-    {kStreamedMlpName, Register_STREAMED_MLP},
-    {kTokenMeanName, Register_TOKEN_MEAN},
-};
+#define MCUF_OP_ENTRY(constant, name, registration, first, second) {constant, registration},
+constexpr OpEntry kOps[] = {MCUF_OPS(MCUF_OP_ENTRY)};
+#undef MCUF_OP_ENTRY
 
 // What the capacity of a MicroMutableOpResolver must leave for them.
 constexpr unsigned kOpCount = sizeof(kOps) / sizeof(kOps[0]);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which of an op's inputs its output may stand over, in order of preference. The converter's modules say the same
-// in OVERWRITES; a test compares.
+// Which of an op's inputs its output may stand over, in order of preference, as the list in mcuformer_ops.h has it.
 #ifndef MCUF_OVERWRITABLE_INPUTS_H_
 #define MCUF_OVERWRITABLE_INPUTS_H_
 
@@ -18,12 +17,9 @@ struct OverwritableInputs {
   int8_t inputs[kMaxOverwritable];  // positions; -1: no more
 };
 
-// Ops that are not here overwrite nothing.
-constexpr OverwritableInputs kOverwritableInputs[] = {
-    {kDecomposedPatchEmbedName, {0, -1}}, {kInPlaceFcName, {5, 0}},  // the residual stream first, else the input tokens
-    {kIntAttentionName, {0, -1}},         {kIntGeluName, {0, -1}},     {kIntLayerNormName, {0, -1}},
-    {kStreamedAttentionName, {0, -1}},    {kStreamedMlpName, {0, -1}}, {kTokenMeanName, {0, -1}},
-};
+#define MCUF_OVERWRITABLE(constant, name, registration, first, second) {constant, {first, second}},
+constexpr OverwritableInputs kOverwritableInputs[] = {MCUF_OPS(MCUF_OVERWRITABLE)};
+#undef MCUF_OVERWRITABLE
 
 }  // namespace mcuformer
 

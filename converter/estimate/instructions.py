@@ -55,12 +55,19 @@ def _coefficients(core: str) -> dict[str, tuple[float, ...]]:
     if core not in CORES:
         raise ConfigError(f"core {core!r} is unknown; choose one of {', '.join(CORES)}")
     stored = json.loads(COEFFICIENTS.read_text(encoding="utf-8"))["coefficients"][core]
-    return {kernel: tuple(stored[kernel][name] for name in names) for kernel, names in KERNELS.items()}
+    fitted = {kernel: names for kernel, names in KERNELS.items() if set(names) <= set(stored.get(kernel, ()))}
+    return {kernel: tuple(stored[kernel][name] for name in names) for kernel, names in fitted.items()}
 
 
 def _instructions(work: Iterable[Work], core: str) -> float:
+    """ConfigError for a kernel that was not fitted."""
     coefficients = _coefficients(core)
-    return sum(sum(map(operator.mul, one.counts, coefficients[one.kernel])) for one in work)
+    try:
+        return sum(sum(map(operator.mul, one.counts, coefficients[one.kernel])) for one in work)
+    except KeyError as error:
+        raise ConfigError(
+            f"instructions of kernel {error.args[0]!r} on {core} are unknown: run tools/fit_instruction_model.py"
+        ) from error
 
 
 def op_instructions(graph: Graph, op: Op, core: str) -> int:

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.skeleton import Schedule, skeleton
-from mcuformer.converter.subnet_config import SubnetConfig
+
+if TYPE_CHECKING:  # SubnetConfig.macs asks this module
+    from mcuformer.converter.subnet_config import SubnetConfig
 
 
 def macs(config: SubnetConfig) -> int:

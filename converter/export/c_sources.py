@@ -44,7 +44,7 @@ class Network:
 def header(p: Network) -> str:
     _, height, width, channels = p.graph.tensors[p.graph.inputs[0]].shape
     output = p.graph.tensors[p.graph.output]
-    n, m, place = p.name, p.macro, p.image_offset
+    n, m = p.name, p.macro
     lines = [
         f"/* {GENERATOR} */",
         f"#ifndef {m}_H_",
@@ -72,6 +72,16 @@ def header(p: Network) -> str:
         f"extern const char* const {n}_class_names[{m}_CLASSES];",
         "",
     ]
+    lines += _declarations(p)
+    lines += [f"{p.invoke};", "", "#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {m}_H_ */", ""]
+    return "\n".join(lines)
+
+
+def _declarations(p: Network) -> list[str]:
+    """What a caller has to give and may call, but for the network's function itself, whose comment comes last."""
+    _, height, width, channels = p.graph.tensors[p.graph.inputs[0]].shape
+    output = p.graph.tensors[p.graph.output]
+    n, m, place, lines = p.name, p.macro, p.image_offset, []
     if p.weights_bytes:
         lines += [
             f"#define {m}_WEIGHTS_BYTES {p.weights_bytes}",
@@ -101,8 +111,7 @@ def header(p: Network) -> str:
             f" * The image may be in {where}, and is read there.",
             " * MCUF_OK, or what a kernel refuses. Not reentrant: the arena is static. */",
         ]
-    lines += [f"{p.invoke};", "", "#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {m}_H_ */", ""]
-    return "\n".join(lines)
+    return lines
 
 
 def source(p: Network, structs: list[str], calls: list[str]) -> str:

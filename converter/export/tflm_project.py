@@ -83,9 +83,7 @@ int32_t ReadFlash(void* user, int32_t offset, int32_t bytes, int8_t* target);
 
 def readme(model: TflmModel, compiled: int) -> str:
     n = model.name
-    context = '#include "mcuformer/external_context.h"\n' if model.strip_rows or model.weights else ""
-    copy = "" if model.strip_rows else f"  memcpy(interpreter->input(0)->data.int8, image, {n}_image_bytes);\n"
-    argument = "" if model.strip_rows else "const int8_t* image"
+    since = EXTERNAL_SINCE if model.strip_rows or model.weights else "2021-09"
     size = f"{len(model.weights):,} bytes"
     weights = (
         f"- `{n}.weights`: {size} of weights for a flash of its own, read by a callback.\n" if model.weights else ""
@@ -97,7 +95,7 @@ def readme(model: TflmModel, compiled: int) -> str:
 - `{n}.h`, `{n}.cc`: the model ({len(model.content):,} bytes of flash), its arena ({model.arena_bytes:,} bytes on a
   32-bit board), its classes.
 {weights}- `mcuformer/`: the kernels, `op_resolver.h`, `token_overwrite_planner.h`. C99 and C++11, without heap.
-  `tflm_compat.h` finds out which version of TFLM is there: any from {EXTERNAL_SINCE if context else "2021-09"} on.
+  `tflm_compat.h` finds out which version of TFLM is there: any from {since} on.
 
 ## Build
 
@@ -110,7 +108,16 @@ Copy this folder into your project. {compiled} files are to be compiled, with TF
 
 Compile with `-O2` or more.
 
-## Use
+{_use(model)}"""
+
+
+def _use(model: TflmModel) -> str:
+    """How firmware calls the model."""
+    n = model.name
+    context = '#include "mcuformer/external_context.h"\n' if model.strip_rows or model.weights else ""
+    copy = "" if model.strip_rows else f"  memcpy(interpreter->input(0)->data.int8, image, {n}_image_bytes);\n"
+    argument = "" if model.strip_rows else "const int8_t* image"
+    return f"""## Use
 
 ```cpp
 #include <cstring>

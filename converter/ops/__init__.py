@@ -12,8 +12,8 @@ What it costs, from dimensions alone
 How C calls it
     call(op, context): see c_call.py
 Where it has weights that may be packed or staged
-    WEIGHTS (names of those inputs), Options.packing, matrices(dims); staged(dims), resized(), block_choices(dims),
-    traffic(dims)
+    WEIGHTS (names of those inputs), Options.packing, matrices(dims), rows_shape(dims) where plain rows are not
+    [outputs, inputs]; staged(dims), resized(), block_choices(dims), traffic(dims)
 Where its constants are one tensor in the file
     LAYOUT (see params_blob.py), section_bytes(dims)
 """

@@ -74,6 +74,11 @@ def matrices(d: Dims) -> list[tuple[int, int]]:
     return [(TAPS * d.channels, d.out_channels)]
 
 
+def rows_shape(d: Dims) -> tuple[int, ...]:
+    """Shape of the weights as rows, where that is not [outputs, inputs]."""
+    return d.out_channels, 3, 3, d.channels
+
+
 def input_elements(d: Dims) -> int:
     return d.height * d.width * d.channels
 

@@ -46,8 +46,10 @@ def _repack(result: Graph, graph: Graph, op: Op, packing: int) -> None:
             rows = rows.reshape(outputs, -1)
         rows = np.ascontiguousarray(rows[..., :inputs], np.int8)
         data = pack(rows, packing)
-        if op.kind == "StemConv" and packing == ROWS:
-            data = data.reshape(outputs, 3, 3, -1)
+        if packing == ROWS:
+            data = data.reshape(
+                op.module.rows_shape(graph.dims(op)) if hasattr(op.module, "rows_shape") else data.shape
+            )
         result.tensors[index] = dataclasses.replace(tensor, data=data, shape=data.shape)
 
 

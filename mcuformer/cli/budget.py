@@ -39,11 +39,11 @@ def budget_of(board: Board | None, **amounts: str | int | None) -> Budget:
 
 def describe(config: SubnetConfig, cost: Cost) -> str:
     """One line: dimensions and cost of a subnet. Layers as query heads / key and value heads x MLP width (r rank)."""
+    from mcuformer.converter.skeleton import runs_as_factors
 
     def mlp(layer: LayerConfig) -> str:
-        d = config.embed_dim
-        pays = layer.rank is not None and layer.rank * (d + layer.mlp_dim) < d * layer.mlp_dim
-        return f"{layer.mlp_dim}r{layer.rank}" if pays else str(layer.mlp_dim)
+        factors = runs_as_factors(layer.rank, config.embed_dim, layer.mlp_dim)
+        return f"{layer.mlp_dim}r{layer.rank}" if factors else str(layer.mlp_dim)
 
     count = "instructions unknown" if cost.instructions is None else f"{cost.instructions / 1e6:.1f} M instructions"
     layers = ", ".join(f"{layer.num_heads}/{layer.kv_heads}x{mlp(layer)}" for layer in config.layers)

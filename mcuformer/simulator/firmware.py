@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mcuformer.checks import is_whole
 from mcuformer.cores import CORES, KB, Core, Machine
 from mcuformer.errors import ConfigError, PlanError, ToolchainError
 from mcuformer.sources import firmware_folder
@@ -261,7 +262,7 @@ def section_bytes(path: Path) -> dict[str, int]:
 
 def _limit(machine: Machine, name: str, value: int | None, default: int, most: int) -> int:
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or not LEAST_MEMORY <= value <= most:
+    if not is_whole(value, LEAST_MEMORY, most):
         raise ConfigError(
             f"{name} = {value!r}: must be a whole number from {LEAST_MEMORY} to {most}, what {machine.name} has"
         )

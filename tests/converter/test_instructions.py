@@ -15,6 +15,7 @@ from random_networks import random_config
 from mcuformer import SubnetConfig, convert
 from mcuformer.converter.estimate import instructions
 from mcuformer.converter.estimate.macs import op_macs
+from mcuformer.converter.ops.work import Work
 from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError
 from mcuformer.simulator import firmware_model
@@ -91,6 +92,15 @@ def test_more_work_is_more_instructions_and_mistakes_are_named():
         instructions.instructions(A, "m3")
     with pytest.raises(ConfigError, match="schedule = 'none'"):
         instructions.instructions(A, "m4", "none")
+
+
+def test_a_kernel_without_coefficients_is_an_error_only_where_it_is_used(monkeypatch):
+    known = instructions.instructions(A, "m4")
+    monkeypatch.setitem(instructions.KERNELS, "new", ("call",))
+    instructions._coefficients.cache_clear()
+    assert instructions.instructions(dataclasses.replace(A, depth=7), "m4") > known
+    with pytest.raises(ConfigError, match="kernel 'new' on m4 are unknown: run tools/fit_instruction_model.py"):
+        instructions._instructions([Work("new", (1,))], "m4")
 
 
 def test_the_fit_finds_coefficients_that_made_the_counts():

@@ -17,8 +17,8 @@ OK, NULL, SIZE, VALUE, OVERLAP, SOURCE = range(6)
 GUARD = 64  # bytes after every buffer that must stay as they are
 
 
-def _struct(name: str, *fields: str) -> type[ctypes.Structure]:
-    """Fields: "name" is int32, "name:q" int64, "*name" a pointer."""
+def struct(name: str, *fields: str) -> type[ctypes.Structure]:
+    """A params struct of the core. Fields: "name" is int32, "name:q" int64, "*name" a pointer."""
     types = []
     for field in fields:
         if field.startswith("*"):
@@ -30,24 +30,24 @@ def _struct(name: str, *fields: str) -> type[ctypes.Structure]:
     return type(name, (ctypes.Structure,), {"_fields_": types})
 
 
-FcParams = _struct(
+FcParams = struct(
     "FcParams", "tokens", "in_features", "in_stride", "out_features", "zero_point", "packing", "*weights", "*bias",
     "*multiplier", "*gelu_table", "*residual_scale", "*source", "tile_bytes", "weights_offset", "block",
 )  # fmt: skip
-LayerNormParams = _struct(
+LayerNormParams = struct(
     "LayerNormParams", "tokens", "features", "zero_point", "epsilon:q", "*gamma", "*beta", "*factor"
 )
-AttentionParams = _struct(
+AttentionParams = struct(
     "AttentionParams", "tokens", "num_heads", "kv_heads", "head_dim", "in_stride", "out_stride", "zero_point",
     "*head_params",
 )  # fmt: skip
-TokenMeanParams = _struct("TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier")
-PatchEmbedParams = _struct(
+TokenMeanParams = struct("TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier")
+PatchEmbedParams = struct(
     "PatchEmbedParams", "image_height", "image_width", "channels", "patch_size", "embed_dim", "zero_point", "packing",
     "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source", "tile_bytes", "weights_offset",
     "blocks",
 )  # fmt: skip
-StemConvParams = _struct(
+StemConvParams = struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
     "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale",
 )  # fmt: skip
@@ -57,9 +57,9 @@ def pointer(array: np.ndarray | None) -> int | None:
     return None if array is None else array.ctypes.data
 
 
-def filled(struct: type[ctypes.Structure], keep: list, **values) -> ctypes.Structure:
-    """A params struct; arrays are made contiguous and kept alive in `keep`."""
-    params = struct()
+def filled(kind: type[ctypes.Structure], keep: list, **values) -> ctypes.Structure:
+    """A struct of this kind; arrays are made contiguous and kept alive in `keep`."""
+    params = kind()
     for name, value in values.items():
         if isinstance(value, np.ndarray):
             value = np.ascontiguousarray(value)

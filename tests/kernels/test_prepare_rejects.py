@@ -10,6 +10,7 @@ import tiny_model
 from tiny_model import Activation
 
 from mcuformer import kernel_library
+from mcuformer.converter.ops import OPS, PREFIX
 
 
 def setting(name, value):
@@ -304,6 +305,13 @@ CASES = {
 }
 TABLE = [(op, change, words) for op, cases in CASES.items() for change, *words in cases]
 IDS = [f"{op}-{i}-{words[0] or 'accepted'}" for i, (op, _, words) in enumerate(TABLE)]
+
+
+def test_every_op_has_a_good_model_and_cases():
+    """Those with params in one tensor are in test_streamed_rejects.py."""
+    own = {PREFIX + kind for kind, module in OPS.items() if not hasattr(module, "LAYOUT")}
+    assert {make().op for make in good_models.ALL.values()} == own
+    assert CASES.keys() == good_models.ALL.keys()
 
 
 @pytest.mark.parametrize(("op", "change", "words"), TABLE, ids=IDS)

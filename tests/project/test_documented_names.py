@@ -187,6 +187,23 @@ def test_moved_names_are_the_same_objects():
     assert resolve("mcuformer.converter.feasibility.board_arena_bytes") is feasibility.board_arena_bytes
 
 
+# Modules that the documents of 0.1.0 named by their files -> where they are now, and a name of each.
+MOVED_FILES = {
+    "mcuformer.converter.stream": "mcuformer.converter.passes.streamed.streamed",
+    "mcuformer.converter.strips": "mcuformer.converter.passes.strips.in_strips",
+    "mcuformer.converter.staging": "mcuformer.converter.passes.staging.staged",
+    "mcuformer.converter.memory_plan": "mcuformer.converter.memory.plan.plan",
+    "mcuformer.converter.macs": "mcuformer.converter.estimate.macs.op_macs",
+    "mcuformer.firmware": "mcuformer.simulator.firmware.get_machine",
+}
+
+
+@pytest.mark.parametrize("old", MOVED_FILES)
+def test_a_module_that_was_named_by_its_file_is_still_there(old):
+    new = MOVED_FILES[old]
+    assert resolve(f"{old}.{new.rpartition('.')[2]}") is resolve(new)
+
+
 @pytest.mark.parametrize("name", shown_today())
 def test_a_name_that_is_shown(name):
     assert resolve(name) is not None

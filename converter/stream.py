@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kept for programs written for version 0.1.0; use mcuformer.converter.passes.streamed."""
+
+from mcuformer.converter.passes.streamed import *  # noqa: F403

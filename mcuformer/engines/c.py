@@ -162,7 +162,8 @@ class Session:
         Keeps the seconds the kernels took, and the (bytes, reads) of staged weights.
         """
         with self._lock:
-            rows, read = None, []
+            rows = None
+            read: list[int] = []
             for tensor, value in zip(self._graph.inputs, inputs, strict=True):
                 if self._graph.tensors[tensor].external:
                     rows = callbacks.rows_of(value[0])
@@ -177,9 +178,7 @@ class Session:
                     if step.copy is not None:
                         ctypes.memmove(*step.copy)
                     if status := step.function(*step.args):
-                        raise ModelError(
-                            f"the kernels refuse the model: {step.name}: {kernel_library.status_text(status)}"
-                        )
+                        raise _refused(step.name, kernel_library.status_text(status))
             finally:
                 self._rows_fn.value = self._source.read = None
             self.seconds = time.perf_counter() - start
@@ -284,7 +283,7 @@ def _check_constants(graph: Graph, op: Op) -> None:
 
 def _check_call(call: c_call.Call, params: Struct | None) -> None:
     """What the kernel trusts: by its own check, and the arguments that this does not see. ValueError."""
-    if call.params is not None:
+    if call.params is not None and params is not None:
         check = getattr(kernel_library.load(), call.params[0].removesuffix("_params") + "_s8_check")
         more = (call.args[2] is not None,) if call.function == "mcuf_in_place_fc_s8" else ()  # is there a residual?
         if status := check(ctypes.byref(params), *more):
@@ -292,7 +291,7 @@ def _check_call(call: c_call.Call, params: Struct | None) -> None:
     for arg in call.args:
         if isinstance(arg, Memory) and arg.values.dtype != np.int8:  # those of params have their type there
             raise ValueError(f"a table is {arg.values.dtype}, needs int8")
-    if call.function == "mcuf_decomposed_patch_embed_strips_s8":
+    if call.function == "mcuf_decomposed_patch_embed_strips_s8" and params is not None:
         strip_rows, possible = call.args[1], (decomposed_patch_embed.FIELD, params.patch_size)
         if strip_rows not in possible:
             raise ValueError(f"strip_rows = {strip_rows}, must be one of {possible}")
@@ -300,7 +299,7 @@ def _check_call(call: c_call.Call, params: Struct | None) -> None:
 
 def _argument(arg: Any, params: Struct | None) -> Any:
     """An argument of a Call for ctypes."""
-    if arg is c_call.PARAMS:
+    if arg is c_call.PARAMS and params is not None:
         return ctypes.byref(params)
     if arg is None or isinstance(arg, ctypes.c_void_p):
         return arg

@@ -17,6 +17,7 @@ from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.ops import OPS
 from mcuformer.converter.passes.staging import is_staged, weights_path, with_weights
 from mcuformer.converter.passes.strips import in_strips, takes_strips
+from mcuformer.engines.session import Loaded
 from mcuformer.engines.tflm import Session as _Session  # noqa: F401
 from mcuformer.errors import ConfigError, DataError, ModelError
 
@@ -52,7 +53,7 @@ class Interpreter:
         if self.weights is not None:
             self.graph = with_weights(self.graph, stored.info["weights"], self.weights, name)
         self.info = stored.info
-        self._loaded = engines.Loaded(name, content, self.graph, self.info, self.weights)
+        self._loaded = Loaded(name, content, self.graph, self.info, self.weights)
         self._session = engines.get_engine(self.engine).open_session(self._loaded, arena_bytes)
         self.invoke_ms: float | None = None
 
@@ -215,7 +216,7 @@ def run_op(
     except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
         raise ConfigError(f"{name}: its inputs or options do not make sense, or one is missing ({error})") from error
     activations = sum(2 * t.bytes + 1024 for t in graph.tensors) + (1 << 20)
-    loaded = engines.Loaded(name, content, graph, {"needed_bytes": activations})
+    loaded = Loaded(name, content, graph, {"needed_bytes": activations})
     session = engines.get_engine(engines.choose(engine)).open_session(loaded, None)
     return session.invoke(*(np.ascontiguousarray(value) for value in inputs.values()))
 

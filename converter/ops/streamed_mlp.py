@@ -141,7 +141,9 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.streamed_mlp_scratch_bytes(d.block, tuple(inputs for inputs, _ in d.layers), d.tile_bytes)
+    # Two buffers: layers take their tokens from one and the other in turn.
+    even, odd = max([i for i, _ in d.layers[::2]]), max([i for i, _ in d.layers[1::2]], default=0)
+    return kernel_library.scratch_bytes("streamed_mlp", d.block, even, odd, d.tile_bytes)
 
 
 def macs(d: Dims) -> int:

@@ -23,8 +23,9 @@ from mcuformer.converter.file_form import has_params
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.memory.c_arena import plan_c_arena
 from mcuformer.converter.ops import c_call, decomposed_patch_embed
-from mcuformer.engines import MOST_ARENA_BYTES, Loaded, c_structs, callbacks, check_arena
+from mcuformer.engines import c_structs, callbacks
 from mcuformer.engines.c_structs import Address, Memory, Struct, aligned, structs
+from mcuformer.engines.session import MOST_ARENA_BYTES, Loaded, check_arena
 from mcuformer.errors import McuformerError, ModelError
 
 NOWHERE = Address(0)  # of an activation, before it has a place

@@ -16,7 +16,8 @@ from mcuformer import kernel_library
 from mcuformer.converter import tflite_file
 from mcuformer.converter.file_form import to_file_form
 from mcuformer.converter.graph import Graph
-from mcuformer.engines import Loaded, callbacks, check_arena
+from mcuformer.engines import callbacks
+from mcuformer.engines.session import Loaded, check_arena
 from mcuformer.errors import ModelError, ToolchainError
 
 

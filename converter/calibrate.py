@@ -17,7 +17,7 @@ from mcuformer.errors import ConfigError, DataError, ModelError
 
 METHODS = ("minmax", "percentile", "mse")
 PERCENTILE = 99.99
-SAMPLE_ROWS = 2048  # tokens kept of every tensor
+SAMPLE_ROWS = 2048  # tokens kept per tensor
 MSE_VALUES = 1 << 16
 MSE_SHRINK = np.linspace(0.5, 1.0, 26)
 
@@ -34,7 +34,7 @@ class Samples:
         return Samples(self.low[start:stop], self.high[start:stop], self.rows[:, start:stop])
 
     def affine(self, method: str, floor: float = -np.inf) -> Quantisation:
-        """Per-tensor, with zero point. Values below `floor` need not be told apart."""
+        """Per-tensor, with zero point. Values below `floor` may share one code."""
         low, high = self._range(method)
         return affine(max(low, floor), high)
 
@@ -44,7 +44,7 @@ class Samples:
         return symmetric(max(-low, high))
 
     def per_channel(self, method: str, most: int) -> Quantisation:
-        """A scale a channel, integer multiples (up to `most`) of one; zero point 0."""
+        """One scale per channel, all integer multiples (up to `most`) of one; zero point 0."""
         largest = np.maximum(np.abs(self.low), np.abs(self.high))
         if method == "percentile":
             largest = np.percentile(np.abs(self.rows), PERCENTILE, axis=0)
@@ -80,7 +80,7 @@ class Samples:
 
 
 def check_images(images: np.ndarray, config: SubnetConfig, what: str = "images") -> np.ndarray:
-    """Returns images as uint8 [n, image_size, image_size, in_channels]; DataError where they are something else."""
+    """Returns images as uint8 [n, image_size, image_size, in_channels]; DataError if they are anything else."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
         raise DataError(f"{what} have dtype {images.dtype}: give uint8 values, 0 to 255")
@@ -93,7 +93,7 @@ def check_images(images: np.ndarray, config: SubnetConfig, what: str = "images")
 
 
 def check_weights(net: FloatViT) -> None:
-    """Raises ModelError where a weight is NaN or infinite."""
+    """Raises ModelError if a weight is NaN or infinite."""
     for name, value in net.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             bad = int((~torch.isfinite(value)).sum())
@@ -114,7 +114,7 @@ def calibrate(
     """
     images = check_images(images, net.config, "calibration images")
     if len(images) == 0:
-        raise DataError("the calibration set is empty: give some tens of typical images")
+        raise DataError("the calibration set is empty: give a few dozen typical images")
     if images.min() == images.max():
         raise DataError(f"all calibration pixels have the value {images.min()}: give typical images")
     check_weights(net)

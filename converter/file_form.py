@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The graph as it lies in a file: the constants and options of a Streamed op are one tensor there, `params`.
+"""The graph as the file has it: there, the constants and options of a Streamed op are one tensor, `params`.
 
-In memory every op has its constants as tensors and its options as fields; in the file and in C a Streamed op has the
-inputs (stream, params, staged weights or none), since every tensor of a file costs arena. Other ops are alike in both.
+In memory every op has its constants as tensors and its options as fields. In the file and in C a Streamed op has the
+inputs (stream, params, staged weights or none), since every tensor of a file costs arena. Other ops are the same in
+both.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def has_params(op: Op) -> bool:
 
 
 def stored_tensors(graph: Graph) -> int:
-    """Tensors of the graph's file; those that lie outside of it are not counted."""
+    """Number of tensors in the graph's file; external ones are not counted."""
     stored = sum(not tensor.external for tensor in graph.tensors)
     for op in filter(has_params, graph.ops):
         stored -= sum(i >= 0 and graph.tensors[i].is_constant and not graph.tensors[i].external for i in op.inputs) - 1
@@ -48,7 +49,7 @@ def constant_bytes(graph: Graph, op: Op) -> int:
 
 
 def _sections(op: Op) -> int:
-    """How many of the op's constants its params have: layers that it does not have are left out."""
+    """How many of the op's constants are in its params: layers it lacks are left out."""
     return max(i for i, tensor in enumerate(op.inputs) if tensor >= 0)
 
 
@@ -60,7 +61,7 @@ def _params(graph: Graph, op: Op) -> np.ndarray:
 
 
 def to_file_form(graph: Graph) -> tuple[Graph, list[int]]:
-    """The graph as the file has it, and the file's tensor of every tensor of the graph; -1 for those in params."""
+    """The graph as the file has it, and the file's tensor for each of the graph's; -1 for those in params."""
     of_params: dict[int, Op] = {}  # the op whose params hold a constant
     for op in filter(has_params, graph.ops):
         of_params.update((i, op) for i in op.inputs[1:] if i >= 0)
@@ -91,16 +92,16 @@ def to_file_form(graph: Graph) -> tuple[Graph, list[int]]:
 
 
 def _staged_weights(graph: Graph, op: Op, name: str) -> Tensor:
-    """All staged matrices of an op, as they follow each other in the weights file."""
+    """All staged matrices of an op, in the order of the weights file."""
     tensors = [graph.tensors[i] for i in graph.weights(op)]
     size = sum(params_blob.align(tensor.bytes) for tensor in tensors)
     return Tensor(name, (size,), np.dtype(np.int8), external=True)
 
 
 def from_file_form(graph: Graph) -> tuple[Graph, list[int]]:
-    """Undoes to_file_form: the graph, and its tensor for every tensor of the file, -1 for params and staged weights.
+    """Undoes to_file_form: the graph, and its tensor for each of the file's; -1 for params and staged weights.
 
-    ValueError where params are damaged.
+    ValueError if params are damaged.
     """
     owner = {i: op for op in graph.ops if has_params(op) for i in op.inputs[PARAMS:] if i >= 0}
     unpacked = {op.output: _unpacked(graph, op) for op in graph.ops if has_params(op)}
@@ -127,7 +128,7 @@ def from_file_form(graph: Graph) -> tuple[Graph, list[int]]:
 
 
 def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
-    """Options and constants, by role, of an op of the file. Staged weights are external, without data."""
+    """Options and constants, by role, of an op in the file. Staged weights are external, without data."""
     module, layout = op.module, op.module.LAYOUT
     scalars, *sections = params_blob.unpack(graph.tensors[op.inputs[PARAMS]].values)
     options = layout.from_scalars(np.frombuffer(scalars, "<i4").tolist())
@@ -158,8 +159,10 @@ def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
 
 
 def moved(offsets: Sequence[int], place: Sequence[int], tensors: int) -> list[int]:
-    """Offsets of the tensors of one form -> of the `tensors` of the other; -1 where one has no counterpart. place: as
-    to_file_form() or from_file_form() returns it."""
+    """Offsets of the tensors in one form -> in the other, which has `tensors`; -1 for one without counterpart.
+
+    place: as to_file_form() or from_file_form() returns it.
+    """
     found = [-1] * tensors
     for offset, at in zip(offsets, place, strict=True):
         if at >= 0:

@@ -12,7 +12,7 @@ from torch import nn
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 
 Record = Callable[[str, torch.Tensor], None]
-"""Called with a tensor's name (the name it has in the int8 graph) and its float value, tokens last but one."""
+"""Called with a tensor's name (as in the int8 graph) and its float value, tokens last but one."""
 
 NORM_EPSILON = 1e-6
 
@@ -127,7 +127,7 @@ class ConvStem(nn.Module):
 class FloatViT(nn.Module):
     """Pre-norm ViT: patch embedding (or convolution stem) + position table, layers, norm, mean over tokens, head.
 
-    forward(images): float NCHW in [-1, 1] (what does not fit whole patches is cropped) -> logits [N, num_classes].
+    forward(images): float NCHW in [-1, 1] (cropped to whole patches) -> logits [N, num_classes].
     `record` is called with every tensor that the int8 graph holds.
     """
 
@@ -161,7 +161,7 @@ class FloatViT(nn.Module):
         return x
 
 
-POSITION_STD = 0.5  # of a new position table: with few tokens, trained for minutes, 0.02 learns slower
+POSITION_STD = 0.5  # of a new position table: with few tokens and minutes of training, 0.02 learns slower
 
 
 def initialise(net: FloatViT, seed: int) -> FloatViT:

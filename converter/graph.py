@@ -23,9 +23,9 @@ def to_int8(images: np.ndarray) -> np.ndarray:
 class Tensor:
     """One tensor of the graph. Activations have data None and a leading batch dimension of 1.
 
-    features: how many of the last dimension's values mean something; None: all (attention leaves k and v behind).
+    features: how many values of the last dimension are meaningful; None: all (attention leaves k and v behind).
     quantisation: of those; None for constants.
-    external: never in the arena nor in the model file: the image that comes in strips; staged weights.
+    external: in neither arena nor model file: an image in strips, or staged weights.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Tensor:
         return self.data
 
     def dequantise(self, value: np.ndarray) -> np.ndarray:
-        """int8 [..., last dimension] -> float64, only the features that mean something."""
+        """int8 [..., last dimension] -> float64, only the meaningful features."""
         return self.quantised_by.dequantise(value[..., : self.features])
 
     @property
@@ -65,8 +65,8 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Op:
-    """One op: kind is a key of ops.OPS; inputs hold tensor indices, -1 where an optional one is left out; options are
-    of its module's type Options."""
+    """One op. kind: a key of ops.OPS; inputs: tensor indices, -1 for an optional one left out; options: of its module's
+    type Options."""
 
     kind: str
     inputs: tuple[int, ...]
@@ -126,7 +126,7 @@ class Graph:
         return op.module.dims(op.options, self._shapes(op.inputs))
 
     def scratch_bytes(self, op: Op) -> int:
-        """Bytes of scratch the op's kernel asks for."""
+        """Bytes of scratch that the op's kernel asks for."""
         return op.module.scratch_bytes(self.dims(op))
 
     def weights(self, op: Op) -> list[int]:

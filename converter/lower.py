@@ -63,7 +63,7 @@ def _bias(linear: torch.nn.Linear) -> np.ndarray | None:
 
 
 class Lowering:
-    """Attaches data to the ops of one network's skeleton, in its order."""
+    """Attaches data to the ops of one network's skeleton, in order."""
 
     def __init__(self, net: FloatViT, samples: dict[str, Samples], options: QuantisationOptions):
         self.net = net
@@ -90,7 +90,7 @@ class Lowering:
         return graph
 
     def _check(self, step: Step) -> None:
-        """The op just made is the one that was asked for; a factor a channel depends on the data."""
+        """Asserts that the op just made is the wanted one; a factor per channel depends on the data."""
         made = self.graph.dims(self.graph.ops[-1])
         wanted = step.dims._replace(factor=made.factor) if hasattr(made, "factor") else step.dims
         if made != wanted:
@@ -147,7 +147,7 @@ class Lowering:
         return self.add(step, name, options, inputs, constants, target)
 
     def fully_connected(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        """A dense layer, or one of the two factors of a low-rank one."""
+        """A dense layer, or one of a low-rank layer's two factors."""
         weight, bias = self._matrix(name)
         residual = self.quantisation(inputs["residual"]) if step.dims.residual else None
         options, constants, target = in_place_fc.lower(
@@ -177,7 +177,7 @@ class Lowering:
         return weight, _bias(linear.up)
 
     def _target(self, name: str, step: Step) -> Quantisation:
-        """Of what a fully connected layer makes, before its GELU."""
+        """Quantisation of a fully connected layer's output, before its GELU."""
         if name.endswith(".qkv"):
             return self._heads_quantisation(name)
         if step.stream:
@@ -192,14 +192,14 @@ class Lowering:
         return self.add(step, name, int_gelu.Options(), inputs, {"table": table}, target)
 
     def _head_scales(self, samples: Samples, start: int, heads: int, dim: int) -> np.ndarray:
-        """A scale for every head from channel `start` on, each of `dim` channels."""
+        """One scale per head from channel `start` on; a head has `dim` channels."""
         parts = [samples.columns(start + h * dim, start + (h + 1) * dim) for h in range(heads)]
         return np.array([part.symmetric(self.options.method).scale for part in parts])
 
     def _heads_quantisation(self, name: str) -> Quantisation:
-        """Of q, k and v: a scale a head.
+        """Quantisation of q, k and v: one scale per head.
 
-        Where scores are too coarse even for the largest shift, q and k saturate alike.
+        If scores are too coarse even at the largest shift, q and k saturate alike.
         """
         layer = self._layer(name)
         samples, dim = self.samples[name], layer.head_dim

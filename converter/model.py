@@ -32,7 +32,7 @@ from mcuformer.files import write_bytes
 
 @dataclass(frozen=True)
 class Model:
-    """An int8 network: graph, memory plan, and what is known of it. Made by convert()."""
+    """An int8 network: graph, memory plan, and what is known about it. Made by convert()."""
 
     graph: Graph
     plan: ArenaPlan
@@ -43,7 +43,7 @@ class Model:
 
     @cached_property
     def content(self) -> bytes:
-        """The .tflite file's bytes, written, read back and compared."""
+        """The bytes of the .tflite file: written, read back and compared."""
         content = tflite_file.write(self.graph, self.offsets, self.info)
         stored = tflite_file.read(content)
         if difference := tflite_file.same(self.graph, stored.graph):
@@ -54,7 +54,7 @@ class Model:
 
     @property
     def offsets(self) -> list[int]:
-        """Offset in the arena of every graph tensor, -1 for constants."""
+        """Offset of each graph tensor in the arena, -1 for constants."""
         return self.plan.tensor_offsets(self.graph)
 
     @property
@@ -70,7 +70,7 @@ class Model:
 
     @cached_property
     def weights_content(self) -> bytes:
-        """The weights file's bytes; none where weights are in the model."""
+        """The bytes of the weights file; none if weights are in the model."""
         return weights_content(self.graph)
 
     @property
@@ -79,7 +79,7 @@ class Model:
         return len(self.content)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the .tflite file, whole or not at all; with staged weights first theirs, weights_path(path)."""
+        """Writes the .tflite file, after any staged weights (to weights_path(path)); each whole or not at all."""
         if is_staged(self.graph):
             write_bytes(weights_path(path), self.weights_content)
         write_bytes(path, self.content)
@@ -89,12 +89,12 @@ class Model:
         return self.graph.reference(check_images(images, self.config))
 
     def arena_bytes(self, board: str | Board) -> int:
-        """Bytes of arena that surely suffice on a board, where the runtime's structures are of 32 bits.
+        """Bytes of arena that are always enough on a 32-bit board.
 
-        Mostly less than plan.arena_bytes, which the host's interpreter takes; all boards of the table are alike.
+        Usually less than plan.arena_bytes, which the 64-bit interpreter takes; the same for every board in the table.
         """
         if not isinstance(board, Board):
-            get_board(board)  # ConfigError where there is none of that name
+            get_board(board)  # ConfigError if there is none of that name
         return board_arena_bytes(self.graph, self.plan)
 
 
@@ -113,22 +113,22 @@ def convert(
 ) -> Model:
     """Converts a float network to int8.
 
-    calibration   uint8 NHWC images, some tens to hundreds, as the network will see them
+    calibration   uint8 NHWC images, a few dozen to a few hundred, like those the network will see
     schedule      "overwrite": op by op, tokens overwriting themselves; "streamed": every half-layer in place on the
                   residual stream, a block of tokens at a time: the same logits from a smaller arena
-    board         a board's name: PlanError where arena or model do not fit its budget; its core decides how weights
-                  are packed; None: no limit, plain rows
+    board         a board's name: PlanError if arena or model exceed its budget; its core decides how weights are
+                  packed. None: no limit, plain rows
     strips        the image comes a few rows at a time through a callback and is never whole in the arena
-    weights       "xip": read in place from flash; "staged": in a file of their own (see Model.save), brought tile by
-                  tile through a callback: for flash that is not mapped
-    scratch       the most bytes of scratch that one op may take: PlanError where that is too little. Left out: what is
-                  quickest; with staged weights what reads least, in the arena that the board has or, without a board,
-                  in the smallest there is
-    quantisation  how to quantise; the default is what measured best
+    weights       "xip": read in place from flash; "staged": in a file of their own (see Model.save), read tile by
+                  tile through a callback: for flash that is not memory-mapped
+    scratch       the most bytes of scratch that one op may take; PlanError if that is too little. Default: what is
+                  fastest; with staged weights, what reads least in the board's arena or, without a board, in the
+                  smallest arena
+    quantisation  how to quantise; the default measured best
     progress      called with (images done, images in all) while calibrating
     """
     quantisation = quantisation or QuantisationOptions()
-    Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError where there is no such schedule
+    Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError if there is no such schedule
     if scratch is not None:
         whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
@@ -158,14 +158,14 @@ def convert(
 
 
 def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None) -> None:
-    """Raises PlanError where the arena or the model file is over the budget, both in bytes."""
+    """Raises PlanError if the arena or the model file exceeds its budget, in bytes."""
     if (arena := model.arena_bytes(board)) > sram_budget:
         raise PlanError(
-            f"the arena of {arena:,} bytes is over the {sram_budget:,} bytes that {board} has for it: "
+            f"the arena of {arena:,} bytes exceeds {board}'s budget of {sram_budget:,} bytes: "
             'use schedule="streamed", strips, fewer tokens, a smaller embed_dim or mlp_ratio, or a larger board'
         )
     if flash_budget is not None and model.model_bytes > flash_budget:
         raise PlanError(
-            f"the model of {model.model_bytes:,} bytes is over the {flash_budget:,} bytes of flash that {board} has: "
+            f"the model of {model.model_bytes:,} bytes exceeds {board}'s budget of {flash_budget:,} bytes of flash: "
             "use a smaller embed_dim, depth or rank_ratio, or a larger board"
         )

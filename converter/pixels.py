@@ -10,8 +10,8 @@ import torch
 def to_float(images: np.ndarray | torch.Tensor) -> torch.Tensor:
     """uint8 [n, height, width, channels] -> float32 [n, channels, height, width] in [-1, 1], on the images' device.
 
-    An array and a tensor of grey images give equal values with unequal strides. These decide which kernel torch takes
-    for a convolution, and so the last bits of what follows: calibration passes arrays, training tensors.
+    An array and a tensor of grey images give equal values with unequal strides. Strides decide which convolution kernel
+    torch picks, and so the last bits of the result: calibration passes arrays, training tensors.
     """
     if isinstance(images, np.ndarray):
         pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float()

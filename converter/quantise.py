@@ -30,7 +30,7 @@ class Quantisation:
         return np.ndim(self.scale) > 0
 
     def at_least(self, scale: float | np.ndarray) -> Quantisation:
-        """This quantisation, all scales widened by one factor so that none is below `scale`."""
+        """This quantisation with all scales widened by one factor, so that none is below `scale`."""
         factor = np.max(np.asarray(scale) / self.scale)
         return self if factor <= 1 else Quantisation(self.scale * factor, self.zero_point)
 
@@ -63,8 +63,8 @@ def affine(low: float, high: float) -> Quantisation:
 def per_channel(largest: np.ndarray, most: int) -> Quantisation:
     """Symmetric scales base * factor[c] with integer factors 1 .. most, each holding its channel's largest magnitude.
 
-    FQ-ViT's power-of-two factors with finer steps: LayerNorm multiplies where it would shift, at the same cost, and a
-    channel no longer wastes up to one bit.
+    FQ-ViT's power-of-two factors with finer steps: LayerNorm multiplies instead of shifting, at the same cost, and no
+    channel wastes up to one bit.
     """
     need = np.maximum(np.asarray(largest, np.float64) / 127.0, SMALLEST_SCALE)
     base = need.max() / most

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model for another core: the same network with its weights packed as that core likes them, bit for bit the same."""
+"""A model for another core: the same network, its weights packed as that core runs them fastest; equal logits."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mcuformer.cores import Core
 
 
 def repacked_graph(graph: Graph, core: Core) -> Graph:
-    """The graph for a core; itself where it is packed so already. Staged weights must have their data."""
+    """The graph for a core; unchanged if it is already packed for it. Staged weights must have their data."""
     result = packed(graph, PACKINGS[core.packing])
     unchanged = all(old.options == new.options for old, new in zip(graph.ops, result.ops, strict=True))
     return graph if unchanged else result
 
 
 def repacked(content: bytes, graph: Graph, core: Core) -> tuple[bytes, Graph]:
-    """A .tflite file and its graph for a core; the same where they are packed so already.
+    """A .tflite file and its graph for a core; unchanged if they are already packed for it.
 
-    content: the file; graph: what it holds, with staged weights where it has some.
+    content: the file; graph: the graph in it, with its staged weights if it has any.
     """
     result = repacked_graph(graph, core)
     if result is graph:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where quantisation loses accuracy: the error of every activation."""
+"""Where quantisation loses accuracy: the error of each activation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TensorError:
     """Errors of one activation, as root mean square of the error over that of the tensor.
 
     added  what rounding and saturating this tensor alone costs: its float values quantised and back
-    total  what the int8 network holds against the float network: all errors up to here
+    total  how far the int8 network is from the float network here: all errors so far
     clipped  share of float values outside the int8 range
     """
 
@@ -30,7 +30,7 @@ class TensorError:
 
 
 def error_report(model: Model, net: FloatViT, images: np.ndarray) -> list[TensorError]:
-    """Runs the float network and the integer reference on images (uint8 NHWC; a few suffice); one row a tensor."""
+    """Runs the float network and the integer reference on images (uint8 NHWC; a few are enough); one row per tensor."""
     images = check_images(images, net.config)
     floats: dict[str, np.ndarray] = {}
     net.eval()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network, written once: its ops in order, from dimensions alone.
 
-`skeleton(config, schedule)` lists the ops that `convert` makes of a config. Whatever is known without weights (arena,
-bytes of model, multiply-accumulates, instructions, what stock tools take) is a fold over this list, one module each in
+`skeleton(config, schedule)` lists the ops that `convert` makes of a config. All that is known without weights (arena,
+model bytes, multiply-accumulates, instructions, the arena of stock tools) is a fold over this list, one module each in
 converter/estimate/; lowering attaches data to the same list. Equal layers share one Part: a fold may cache by Part.
 """
 
@@ -43,9 +43,9 @@ class Schedule:
     """How a network is run.
 
     name       "overwrite" (op by op) or "streamed" (every half of a layer in place on the residual stream)
-    strips     the image comes some rows at a time
-    weights    "xip" (read in place) or "staged" (brought in tiles, here in the least scratch)
-    packing    of weights, where the network allows it
+    strips     the image comes a few rows at a time
+    weights    "xip" (read in place) or "staged" (read in tiles, here in the least scratch)
+    packing    of weights, if the network allows it
     fuse_gelu  GELU inside the fully connected layers; False, with "overwrite" only: an op of its own
     """
 
@@ -67,13 +67,13 @@ class Schedule:
 
 
 class Step(NamedTuple):
-    """One op: of `module`, with all that is known of it.
+    """One op of `module`.
 
-    name    of what it makes, in its part
+    name    of its output, in its part
     dims    of its module's type Dims
-    reads   (position among the op's INPUTS, source) of its activations: source -1 is what enters the part, i what the
-            part's step i makes
-    stream  whether it makes the residual stream
+    reads   (position in the op's INPUTS, source) of its activations: source -1 is the part's input, i the output of
+            the part's step i
+    stream  whether its output is the residual stream
     """
 
     module: ModuleType
@@ -90,8 +90,8 @@ class Step(NamedTuple):
 class Part:
     """Ops between two places where only one activation is alive: the embedding, a layer, the head.
 
-    input_bytes: of the activation that enters; 0 for an image in strips, which is in no arena. steps: in order; what
-    the last one makes leaves the part. folds: what was computed of it, see per_part().
+    input_bytes: of the activation that enters; 0 for an image in strips, which is in no arena. steps: in order; the
+    output of the last leaves the part. folds: cached results, see per_part().
     """
 
     __slots__ = ("folds", "input_bytes", "steps")
@@ -103,13 +103,13 @@ class Part:
 
 
 class Skeleton(NamedTuple):
-    """parts: (what the names of its ops begin with, part), in order. inputs: tensors that enter the graph, 0 or 1."""
+    """parts: (prefix of the names of its ops, part), in order. inputs: tensors that enter the graph, 0 or 1."""
 
     parts: tuple[tuple[str, Part], ...]
     inputs: int
 
     def steps(self) -> Iterator[tuple[str, Step]]:
-        """(full name of the output, step) of every op."""
+        """(full name of the output, step) of each op."""
         for prefix, part in self.parts:
             for step in part.steps:
                 yield prefix + step.name, step
@@ -119,7 +119,7 @@ Result = TypeVar("Result")
 
 
 def per_part(compute: Callable[..., Result]) -> Callable[..., Result]:
-    """compute(part, *key), done once for a part and a key: the result is kept with the part."""
+    """compute(part, *key), once per part and key: the result is kept with the part."""
 
     @functools.wraps(compute)
     def kept(part: Part, *key: Any) -> Result:
@@ -132,12 +132,12 @@ def per_part(compute: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def runs_as_factors(rank: int | None, inputs: int, outputs: int) -> bool:
-    """Whether a matrix [outputs, inputs] of low rank runs as two factors: only where these are smaller."""
+    """Whether a matrix [outputs, inputs] of low rank runs as two factors: only if these are smaller."""
     return rank is not None and rank * (inputs + outputs) < inputs * outputs
 
 
 def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
-    """The ops of a network, in order. ConfigError where it cannot be run so."""
+    """The ops of a network, in order. ConfigError if it cannot run this way."""
     n, d, packing, fuse_gelu = config.tokens, config.embed_dim, schedule.packing, schedule.fuse_gelu
     staged = schedule.weights == "staged"
     layer_part = _streamed_layer if schedule.name == "streamed" else _overwrite_layer
@@ -149,7 +149,7 @@ def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
 
 
 def check_takes_strips(config: SubnetConfig) -> None:
-    """ConfigError where a network cannot take its image in strips."""
+    """ConfigError if a network cannot take its image in strips."""
     if config.stem == "conv":
         raise ConfigError(NEEDS_PATCHES)
 
@@ -215,13 +215,13 @@ def _mlp_matrices(d: int, layer: LayerConfig) -> list[tuple[str, int, int]]:
 
 
 def _around_attention(packing: int, layer: LayerConfig) -> int:
-    """The packing of the matrices before and after attention: heads of an odd width do not start at pairs of rows."""
+    """The packing of the matrices before and after attention; heads of an odd width do not start at pairs of rows."""
     return ROWS if layer.head_dim % 2 else packing
 
 
 @functools.lru_cache(maxsize=16384)
 def _overwrite_layer(n: int, d: int, layer: LayerConfig, packing: int, staged: bool, fuse_gelu: bool) -> Part:
-    """Every branch stands above the stream and overwrites itself; the last op of each adds it to the stream."""
+    """Each branch lies above the stream and overwrites itself; its last op adds it to the stream."""
     norm, around = int_layer_norm.Dims(n, d, d > 1), _around_attention(packing, layer)
     steps = [
         Step(int_layer_norm, "norm1", norm),

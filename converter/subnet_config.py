@@ -47,23 +47,23 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class SubnetConfig:
-    """A pre-norm Vision Transformer without class token (README.md, "How it works").
+    """A pre-norm Vision Transformer without class token (docs/how_it_works.md).
 
     `num_heads`, `kv_heads`, `head_dim`, `mlp_ratio` and `rank_ratio` are scalars or one value per layer.
 
-    image_size   pixels, height = width; what patches do not cover is cropped (a convolution stem pads instead)
+    image_size   pixels, height = width; cropped to whole patches (a convolution stem pads instead)
     in_channels  1 for grey, 3 for RGB
     patch_size   pixels; with stem="conv" a power of two, made by log2(patch_size) convolutions of stride 2
     embed_dim    width d of the residual stream
     depth        number of layers
     num_heads    query heads; num_heads * head_dim need not equal embed_dim
-    head_dim     channels of a head; left out: embed_dim / num_heads
-    kv_heads     key/value heads, a divisor of num_heads; left out: num_heads
+    head_dim     channels per head; default: embed_dim / num_heads
+    kv_heads     key/value heads, a divisor of num_heads; default: num_heads
     mlp_ratio    hidden width of the MLP = round(mlp_ratio * embed_dim)
     rank_ratio   both MLP matrices as two factors of rank round(rank_ratio * embed_dim); None: dense
     num_classes  outputs of the head
     stem         "patch" (one convolution, kernel = stride = patch_size) or "conv" (3x3 convolutions, stride 2)
-    stem_channels  outputs of all stem convolutions but the last; left out: embed_dim halved per step back, at least 8
+    stem_channels  outputs of all stem convolutions except the last; default: embed_dim halved per step back, at least 8
     """
 
     image_size: int = 96
@@ -140,7 +140,7 @@ class SubnetConfig:
 
     @property
     def grid_shape(self) -> tuple[int, int]:
-        """Rows of patches, and patches of a row."""
+        """Rows of patches, and patches per row."""
         return self.grid, self.grid
 
     @property
@@ -155,18 +155,18 @@ class SubnetConfig:
 
     @property
     def patch_tokens(self) -> int:
-        """Tokens that stand for a place of the image."""
+        """Tokens that stand for a place in the image."""
         rows, columns = self.grid_shape
         return rows * columns
 
     @property
     def tokens(self) -> int:
-        """Tokens of the residual stream: those of patches, as long as there are no others."""
+        """Tokens of the residual stream: those of patches, as there are no others yet."""
         return self.patch_tokens
 
     @property
     def conv_channels(self) -> tuple[int, ...]:
-        """Output channels of every stem convolution; empty for a patch embedding."""
+        """Output channels of each stem convolution; empty for a patch embedding."""
         if self.stem == "patch":
             return ()
         steps = self.patch_size.bit_length() - 1
@@ -177,7 +177,7 @@ class SubnetConfig:
 
     @functools.cached_property
     def layers(self) -> tuple[LayerConfig, ...]:
-        """The integer dimensions of every layer."""
+        """The integer dimensions of each layer."""
         num_heads = self._per_layer("num_heads")
         head_dim = self._per_layer("head_dim")
         kv_heads = self._per_layer("kv_heads")
@@ -194,7 +194,7 @@ class SubnetConfig:
             return (value,) * self.depth
         if len(value) != self.depth:
             raise ConfigError(
-                f"{field} has {len(value)} values for depth = {self.depth}: give one value, or one a layer"
+                f"{field} has {len(value)} values for depth = {self.depth}: give one value, or one per layer"
             )
         return value
 
@@ -239,7 +239,7 @@ class SubnetConfig:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image, as lowered (a rank above break-even runs dense)."""
+        """Multiply-accumulates for one image, as lowered (a rank above break-even runs dense)."""
         from mcuformer.converter.estimate.macs import macs  # which folds over this config's ops
 
         return macs(self)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The int8 graph as a .tflite flatbuffer, and back, verified.
+"""The int8 graph as a .tflite flatbuffer and back, verified.
 
 Metadata of the file:
 - OfflineMemoryAllocation: the memory plan, which every TFLM honours.
@@ -41,7 +41,7 @@ DTYPES = ("int8", "uint8", "int16", "int32")
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a file holds. offsets: one an entry of graph.tensors, -1 for constants. info: the model metadata."""
+    """What a file holds. offsets: one per entry of graph.tensors, -1 for constants. info: the model metadata."""
 
     graph: Graph
     offsets: tuple[int, ...]
@@ -55,7 +55,7 @@ def _schema():
 
 
 def write(graph: Graph, offsets: Sequence[int], info: dict, with_plan: bool = True) -> bytes:
-    """The file's bytes. offsets: one a tensor, -1 for constants. Without plan the runtime places all tensors."""
+    """The file's bytes. offsets: one per tensor, -1 for constants. Without a plan the runtime places all tensors."""
     filed, place = file_form.to_file_form(graph)
     stored = sum(not tensor.external for tensor in filed.tensors)
     external = [_external_entry(filed, i) for i in range(stored, len(filed.tensors))]
@@ -69,7 +69,7 @@ def write(graph: Graph, offsets: Sequence[int], info: dict, with_plan: bool = Tr
 
 
 def _with_checksum(content: bytes) -> bytes:
-    """A file whose checksum is still zeros, with it."""
+    """Puts the checksum into a file that still has zeros for it."""
     at = content.rindex(CHECKSUM_MAGIC) + len(CHECKSUM_MAGIC)
     return content[:at] + hashlib.sha256(content).digest() + content[at + DIGEST_BYTES :]
 
@@ -135,7 +135,7 @@ def _changed_options(options: Any) -> dict[str, int]:
 
 
 class _Buffers:
-    """The file's buffers, the first of them empty. Their data starts at multiples of ALIGNMENT in the file."""
+    """The file's buffers, the first of them empty. Data starts at multiples of ALIGNMENT in the file."""
 
     def __init__(self, s):
         class AlignedBuffer(s.BufferT):  # type: ignore[name-defined]
@@ -164,7 +164,7 @@ class _Buffers:
 
 
 def check_intact(content: bytes, name: str = "model") -> None:
-    """Raises ModelError where the bytes are not a whole, undamaged MCUFormer file."""
+    """Raises ModelError if the bytes are not a whole, undamaged MCUFormer file."""
     if len(content) < 8 or content[4:8] != FILE_IDENTIFIER:
         raise ModelError(f"{name}: not a .tflite file ({len(content)} bytes without the identifier TFL3)")
     at = content.rfind(CHECKSUM_MAGIC) + len(CHECKSUM_MAGIC)
@@ -183,7 +183,7 @@ def read(content: bytes, name: str = "model") -> ModelFile:
     try:
         return _parse(content)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error, zlib.error) as error:
-        raise ModelError(f"{name}: not a model this version reads ({type(error).__name__}: {error})") from error
+        raise ModelError(f"{name}: not a model that this version reads ({type(error).__name__}: {error})") from error
 
 
 def _parse(content: bytes) -> ModelFile:
@@ -253,7 +253,7 @@ def _add_external(
 
 
 def same(a: Graph, b: Graph) -> str | None:
-    """None where two graphs are equal, but for data that is in no file; else what differs first."""
+    """None if two graphs are equal, ignoring data that no file holds; else the first difference."""
     if (a.inputs, a.output, len(a.tensors), len(a.ops)) != (b.inputs, b.output, len(b.tensors), len(b.ops)):
         return "number of tensors or ops"
     for x, y in zip(a.tensors, b.tensors, strict=True):
@@ -296,7 +296,7 @@ def _little_endian(data: np.ndarray) -> bytes:
 
 
 def _pack_info(graph: Graph, info: dict) -> bytes:
-    """Scales of all activations go here: per-channel ones as distinct values and an index a channel."""
+    """Scales of all activations go here: per-channel ones as distinct values and an index per channel."""
     scales = {}
     for tensor in graph.tensors:
         if tensor.quantisation is None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The boards a model is fitted to, and what their firmware leaves for it.
+"""Boards, and the memory that their firmware leaves for a model.
 
-All sizes are in bytes, 1 KB = 1024 bytes. `reserved_*` is what the firmware around the model keeps: round
-estimates with a reason beside each, not measurements of your firmware. Replace them where you know better:
+All sizes are in bytes, 1 KB = 1024 bytes. `reserved_*` is what the surrounding firmware takes: rough estimates with a
+reason beside each, not measurements of yours. Replace them if you know better:
 
     dataclasses.replace(get_board("nano33ble"), reserved_sram_bytes=48 * 1024)
 """
@@ -22,7 +22,7 @@ class Board:
     """One board: its memory, and how much of it the firmware keeps.
 
     core is a Core, or the name of one in mcuformer/cores.py. sram_bytes and flash_bytes are the chip's own memory that
-    a model can use; flash_bytes is None where the board has no flash of its own (a simulator). clock_mhz is None where
+    a model can use; flash_bytes is None if the board has no flash of its own (a simulator). clock_mhz is None if
     a clock means nothing. ConfigError for a core that is not known, or a reserve outside the memory.
     """
 
@@ -70,8 +70,8 @@ _ALL = (
         clock_mhz=64,
         sram_bytes=256 * KB,
         flash_bytes=1 * MB,
-        # The Arduino core (Mbed OS, USB, its stacks and heap) holds some 45 KB before a sketch has done
-        # anything; the rest is for the sketch itself: its stack and a few camera rows.
+        # The Arduino core (Mbed OS, USB, its stacks and heap) takes about 45 KB before a sketch does anything;
+        # the rest is for the sketch itself: its stack and a few camera rows.
         reserved_sram_bytes=64 * KB,
         # Arduino core about 90 KB, interpreter and kernels, and the sketch.
         reserved_flash_bytes=192 * KB,
@@ -85,11 +85,11 @@ _ALL = (
         sram_bytes=512 * KB,
         flash_bytes=2 * MB,
         # The Arduino core keeps its data, stacks and heap in the same AXI SRAM as the arena. A camera frame
-        # does not count: it belongs in the other SRAM banks or in SDRAM.
+        # does not count: put it into the other SRAM banks or SDRAM.
         reserved_sram_bytes=96 * KB,
-        # The bootloader owns the first 256 KB; Arduino core, interpreter, kernels and sketch as much again.
+        # The bootloader takes the first 256 KB; Arduino core, interpreter, kernels and sketch another 256 KB.
         reserved_flash_bytes=512 * KB,
-        note="512 KB is the AXI SRAM, of 1 MB in all; 16 MB QSPI flash besides; choose the flash split "
+        note="512 KB is the AXI SRAM, of 1 MB in all; also 16 MB QSPI flash; choose the flash split "
         "that gives all 2 MB to the M7",
     ),
     Board(
@@ -99,8 +99,8 @@ _ALL = (
         clock_mhz=180,
         sram_bytes=256 * KB,
         flash_bytes=1 * MB,
-        # The 64 KB of core-coupled memory do not adjoin the other 192 KB, and an arena is one piece: they
-        # serve the firmware's stack and data.
+        # The 64 KB of core-coupled memory do not adjoin the other 192 KB, and an arena is one piece: use them
+        # for the firmware's stack and data.
         reserved_sram_bytes=64 * KB,
         # Bare-metal firmware: drivers, interpreter and kernels.
         reserved_flash_bytes=128 * KB,
@@ -117,7 +117,7 @@ _ALL = (
         reserved_sram_bytes=32 * KB,
         # Bare-metal firmware: drivers, interpreter and kernels.
         reserved_flash_bytes=128 * KB,
-        note="16 MB QSPI flash besides on the Discovery kit",
+        note="also 16 MB QSPI flash on the Discovery kit",
     ),
     Board(
         name="stm32h743",
@@ -126,7 +126,7 @@ _ALL = (
         clock_mhz=480,
         sram_bytes=512 * KB,
         flash_bytes=2 * MB,
-        # As above; less where the linker script puts stack and data into the tightly-coupled memory.
+        # As above; less if the linker script puts stack and data into tightly-coupled memory.
         reserved_sram_bytes=32 * KB,
         reserved_flash_bytes=128 * KB,
         note="512 KB is the AXI SRAM, of 1 MB in all",
@@ -138,7 +138,7 @@ _ALL = (
         clock_mhz=None,
         sram_bytes=4 * MB,
         flash_bytes=None,
-        # Startup code, stack and the test's own data; program and model have memory of their own.
+        # Startup code, stack and the test's own data; program and model have their own memory.
         reserved_sram_bytes=32 * KB,
         reserved_flash_bytes=0,
         note="Arm Corstone-300, for instruction counts in a simulator",
@@ -149,7 +149,7 @@ BOARDS: dict[str, Board] = {board.name: board for board in _ALL}
 
 
 def get_board(name: str) -> Board:
-    """The board called `name`; ConfigError names all boards where there is none of that name."""
+    """The board called `name`; if there is none, ConfigError names all boards."""
     if name not in BOARDS:
         raise ConfigError(f"board {name!r} is unknown; choose one of {', '.join(BOARDS)}")
     return BOARDS[name]

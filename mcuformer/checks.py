@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of single values that a user gives. A bool is an int for Python; for none of these is it a number."""
+"""Checks of single values from a user. To Python a bool is an int; here it is never a number."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mcuformer.errors import ConfigError, McuformerError
 
 
 def is_whole(value: object, least: int | None = None, most: int | None = None) -> TypeGuard[int]:
-    """Whether value is an int, and from `least` to `most` where these are given."""
+    """Whether value is an int, from `least` to `most` if given."""
     if isinstance(value, bool) or not isinstance(value, int):
         return False
     return (least is None or value >= least) and (most is None or value <= most)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether value is an int or a float; NaN and infinity are."""
+    """Whether value is an int or a float, NaN and infinity included."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -29,7 +29,7 @@ def whole(
     unit: str = "",
     error: type[McuformerError] = ConfigError,
 ) -> int:
-    """Returns value where is_whole() holds; else raises `error`, one line with the name, the value and the legal range.
+    """Returns value if is_whole() holds; else raises `error`, one line with the name, the value and the legal range.
 
     unit: what is counted, such as "bytes".
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processor cores that models are compiled for: one entry each, with all that is known of it.
+"""The processor cores that models are compiled for: one entry each, with all that is known about it.
 
 A board has a core (mcuformer/boards.py). Its packing decides how weights lie in memory, its flags how the kernels are
 compiled, its machine where firmware is simulated, its coefficients whether instructions are predicted. The last two
@@ -20,10 +20,10 @@ PACKINGS = ("rows", "pairs")  # tflm_kernels/core/mcuf_packing.h: how weights li
 
 @dataclass(frozen=True)
 class Machine:
-    """A board of QEMU. Sizes in bytes.
+    """A QEMU machine. Sizes in bytes.
 
-    ram_bytes, flash_bytes: the limits where none are given, those of a board with this core; most_*: what the machine
-    has; *_origin: where they begin; emulator: the program that simulates it; core: set by the Core it belongs to.
+    ram_bytes, flash_bytes: default limits, those of a board with this core; most_*: what the machine has; *_origin:
+    where they begin; emulator: the program that simulates it; core: set by the Core it belongs to.
     """
 
     name: str
@@ -42,16 +42,16 @@ class Machine:
 class Core:
     """A processor core.
 
-    key           short name, unique: in JSON, and what `get_core` takes too
+    key           short name, unique: in JSON, and for `get_core`
     name          as data sheets write it, with its floating-point unit
-    label         the same without
-    isa           what the kernels use of its instructions, one of ISAS
-    packing       how its kernels like weights, one of PACKINGS
-    flags         of the compiler, for code that runs on it
-    machine       that simulates it; None: none does
+    label         the same without that unit
+    isa           the instruction set that the kernels use, one of ISAS
+    packing       of the weights, as its kernels run fastest; one of PACKINGS
+    flags         compiler flags for code that runs on it
+    machine       the machine that simulates it, or None
     coefficients  its entry in converter/estimate/instruction_coefficients.json; None: its instructions are unknown
-    arduino_flags of the Arduino Mbed core for it, in place of flags; None: Arduino has none
-    toolchain     what the names of its compiler and tools begin with
+    arduino_flags of its Arduino Mbed core, in place of flags; None: Arduino has none
+    toolchain     prefix of the names of its compiler and tools
     """
 
     key: str
@@ -97,9 +97,9 @@ _ALL = (
         coefficients="m7",
         arduino_flags=_thumb("cortex-m7", SOFTFP, "-mfpu=fpv5-d16"),  # Mbed cores 4.x, PORTENTA_H7_M7
     ),
-    # With the DSP extension, which nearly every chip with an M33 has.
+    # With the DSP extension, which nearly all chips with an M33 have.
     Core("m33", "Cortex-M33", "Cortex-M33", "dsp", "pairs", _thumb("cortex-m33", "-mfpu=fpv5-sp-d16", HARD)),
-    # GCC counts the vector extension out without the hard floating-point convention.
+    # Without the hard floating-point ABI, GCC leaves the vector extension out.
     Core(
         "m55", "Cortex-M55", "Cortex-M55", "mve", "rows", _thumb("cortex-m55", HARD),
         machine=Machine(
@@ -114,7 +114,7 @@ CORES: dict[str, Core] = {core.key: core for core in _ALL}
 
 
 def get_core(name: str) -> Core:
-    """The core whose key, name or label is `name`; ConfigError names all where there is none."""
+    """The core whose key, name or label is `name`; if there is none, ConfigError names them all."""
     for core in CORES.values():
         if name in (core.key, core.name, core.label):
             return core

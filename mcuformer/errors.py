@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors a user can cause.
+"""The errors that a user can cause.
 
 Each message is one line that names the thing (file, option, tensor), its value, and what to do about it. The
-command line prints the message alone; anything that is not a McuformerError is a bug and keeps its traceback.
+command line prints only the message; anything that is not a McuformerError is a bug and keeps its traceback.
 """
 
 
 class McuformerError(ValueError):
-    """Base of every error that the user's input can cause."""
+    """Base of all errors that the user's input can cause."""
 
 
 class DataError(McuformerError):
-    """Images or labels are missing, damaged or of the wrong form."""
+    """Images or labels are missing, damaged or of the wrong format."""
 
 
 class ConfigError(McuformerError):

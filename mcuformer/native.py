@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What setup.py and the installed package both know of the C and C++ sources and the library that is made of them.
+"""What setup.py and the installed package both know about the C and C++ sources and the library made from them.
 
-setup.py loads this file by its path, before the package is there: it imports the standard library alone.
+setup.py loads this file by its path, before the package exists: it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 
 class SourceListError(Exception):
-    """The list of sources, or a file that it names, is missing."""
+    """The list of sources, or a file in it, is missing."""
 
 
 def listed_sources(path: Path, variable: str) -> list[str]:
-    """The files that `variable` lists in a make file of plain lists, relative to its folder, in their order.
+    """The files that `variable` lists in a makefile of plain lists, relative to its folder, in order.
 
-    $(NAME) stands for a list above. SourceListError where the make file, the list or one of the files is missing.
+    $(NAME) stands for a list above. SourceListError if the makefile, the list or one of the files is missing.
     """
     if not path.is_file():
         raise SourceListError(f"{path} is missing; it lists the C and C++ sources; get a complete copy of the project")
@@ -31,7 +31,7 @@ def listed_sources(path: Path, variable: str) -> list[str]:
         raise SourceListError(f"{path} lists no files in {variable}; get a complete copy of the project")
     for name in files:
         if not (path.parent / name).is_file():
-            raise SourceListError(f"{path} lists {name} in {variable}, and there is no such file")
+            raise SourceListError(f"{path} lists {name} in {variable}, but there is no such file")
     return files
 
 
@@ -44,7 +44,7 @@ def headers_digest(kernels: Path) -> str:
 
 
 def is_windows(platform: str) -> bool:
-    """platform: sys.platform, or what a compiler calls its target, such as x86_64-w64-mingw32."""
+    """platform: sys.platform, or a compiler's target, such as x86_64-w64-mingw32."""
     return re.search(r"win32|mingw|windows", platform) is not None
 
 
@@ -54,5 +54,5 @@ def is_macos(platform: str) -> bool:
 
 
 def library_suffix(platform: str) -> str:
-    """How shared libraries end there: .dll, .dylib or .so. platform: as for is_windows."""
+    """Suffix of shared libraries: .dll, .dylib or .so. platform: as for is_windows."""
     return ".dll" if is_windows(platform) else ".dylib" if is_macos(platform) else ".so"

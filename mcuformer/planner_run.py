@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model in the interpreter of the tflite-micro wheel, its arena planned by the TokenOverwritePlanner of firmware.
+"""Runs a model in the tflite-micro wheel with the firmware's TokenOverwritePlanner.
 
-The wheel's Python interface takes no planner of one's own, so this calls its C++ functions, by name and by a layout
-that is checked where it can be. It runs in a process of its own, which may crash without harm.
+The wheel's Python interface accepts no planner, so this calls its C++ functions by name, relying on a layout that is
+checked where possible. It runs in a process of its own, which may crash without harm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mcuformer.errors import DataError, ModelError, ToolchainError
 _COMMAND = ("-m", "mcuformer.planner_run")
 TIMEOUT_SECONDS = 600
 ALIGNMENT = 16
-# What the tail holds less than where the wheel's Python interface counts it: the planner, and what counts allocations.
+# By how much this tail is smaller than with the wheel's Python interface: the planner and the allocation recorder.
 LESS_TAIL_BYTES = 304
 
 
@@ -53,17 +53,17 @@ class _Run(ctypes.Structure):
 
 
 def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bool = False, weights=None) -> dict:
-    """Runs a model with TokenOverwritePlanner. Image rows and staged weights come as on firmware: through callbacks of
-    an mcuf_external_context that the interpreter was given.
+    """Runs a model with TokenOverwritePlanner. Image rows and staged weights come as in firmware: through callbacks of
+    an mcuf_external_context given to the interpreter.
 
     model      a path, the bytes of a .tflite file, or what convert() returned
     images     uint8 [n, H, W, C]; None: the model is prepared, but not run
     weights    the weights file of a model with staged weights, as for Interpreter
-    with_plan  keep the model's offline plan, whose offsets the planner then honours; else it places every tensor
+    with_plan  keep the model's offline plan, whose offsets the planner then honours; else it places all tensors
 
     Returns {"total", "head", "tail": bytes of the arena; "logits": float32 [n, classes] or None}. The tail is
-    LESS_TAIL_BYTES shorter than that of the model's plan. ModelError where the interpreter refuses the model,
-    ToolchainError where this tflite-micro is of an unknown layout or crashes.
+    LESS_TAIL_BYTES shorter than the one in the model's plan. ModelError if the interpreter refuses the model,
+    ToolchainError if this tflite-micro has an unknown layout or crashes.
     """
     from mcuformer.interpreter import _content_of, weights_of
 
@@ -92,7 +92,7 @@ def arena_with_planner(model, images: np.ndarray | None = None, *, with_plan: bo
 
 
 def _in_own_process(content: bytes, inputs: np.ndarray, weights: bytes | None, sizes: list[int]) -> dict:
-    """sizes: bytes of the output, of the arena, of an image row where the image comes in strips (else 0)."""
+    """sizes: bytes of the output, of the arena, and of an image row if the image comes in strips (else 0)."""
     sent = io.BytesIO()
     model, staged = np.frombuffer(content, np.uint8), np.frombuffer(weights or b"", np.uint8)
     np.savez(sent, content=model, weights=staged, inputs=inputs, sizes=np.array(sizes))
@@ -108,7 +108,7 @@ def _in_own_process(content: bytes, inputs: np.ndarray, weights: bytes | None, s
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise ToolchainError(
-            f"the run with TokenOverwritePlanner crashed (exit status {done.returncode}); this tflite-micro may be of "
+            f"the run with TokenOverwritePlanner crashed (exit status {done.returncode}); this tflite-micro may have "
             f"an unknown layout: {said[-1] if said else 'it said nothing'}"
         )
     received = np.load(io.BytesIO(done.stdout))
@@ -155,7 +155,7 @@ def _child() -> None:
 
 
 def _aligned(values: np.ndarray) -> np.ndarray:
-    """A copy whose first byte stands at a multiple of ALIGNMENT."""
+    """A copy whose first byte is at a multiple of ALIGNMENT."""
     memory = np.empty(values.size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     memory[start : start + values.size] = values

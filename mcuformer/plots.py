@@ -10,19 +10,19 @@ from mcuformer.converter.memory.plan import Problem, Solution
 from mcuformer.files import write_whole
 
 STREAM, BRANCH, IMAGE, SCRATCH = "#3b6ea5", "#e0a030", "#7a9e5f", "#bbbbbb"
-HEIGHT, PANEL_HEIGHT = 6.0, 4.3  # of the picture and, at least, of a panel in it, inches
+HEIGHT, PANEL_HEIGHT = 6.0, 4.3  # of the picture, and at least of a panel in it, inches
 LETTER_WIDTH, LETTER_HEIGHT = 0.075, 0.14  # of a label, inches
 
 
 def plot_memory_plan(plan: ArenaPlan, path: str | os.PathLike, title: str) -> None:
-    """Writes a PNG: time (ops) across, address (bytes) up. One rectangle a tensor; tensors that overwrite each other
-    stand at one address and share a colour."""
+    """Writes a PNG: time (ops) across, address (bytes) up. One rectangle per tensor; tensors that overwrite each other
+    have the same address and colour."""
     label = f"{title}: head {plan.head_bytes:,} + tail {plan.tail_bytes:,} = {plan.arena_bytes:,} bytes"
     plot_plans([(label, plan.problem, plan.solution)], path)
 
 
 def plot_plans(plans: list[tuple[str, Problem, Solution]], path: str | os.PathLike) -> None:
-    """Writes a PNG with a panel for each (title, problem, solution), side by side, all to one scale of addresses."""
+    """Writes a PNG with a panel for each (title, problem, solution), side by side, on one address scale."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -78,7 +78,7 @@ def _draw(axes, problem: Problem, solution: Solution, top: int, inches: float) -
 
 
 def _label(axes, text: str, x: float, y: float, width: float, height: float) -> None:
-    """Writes text across, or else up, where the rectangle (inches) holds it."""
+    """Writes text across, or else up, if the rectangle (inches) holds it."""
     length = LETTER_WIDTH * len(text)
     for rotation, along, across in ((0, width, height), (90, height, width)):
         if along >= length and across >= LETTER_HEIGHT:
@@ -87,7 +87,7 @@ def _label(axes, text: str, x: float, y: float, width: float, height: float) -> 
 
 
 def _stream_members(problem: Problem) -> set[int]:
-    """Buffers that stand, one after the other, where the patch embedding's output stands."""
+    """Buffers that occupy, one after another, the place of the patch embedding's output."""
     buffers = problem.buffers
     members = {i for i, buffer in enumerate(buffers) if buffer.name == "embed"}
     while grown := {i for i, b in enumerate(buffers) if i not in members and b.overwrites in members}:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C and C++ sources that come with the package, and the one list of them, tflm_kernels/sources.mk."""
+"""The C and C++ sources that come with the package, and their only list, tflm_kernels/sources.mk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HERE = Path(__file__).resolve().parent
 
 
 def _folder(checkout: str, installed: str, holds: str) -> Path:
-    """In a checkout beside the folder of the modules, where the package is installed among them."""
+    """Beside the package's folder in a checkout, inside it when installed."""
     for path in (_HERE / installed, _HERE.parent / checkout):
         if (path / holds).is_file():
             return path
@@ -20,17 +20,17 @@ def _folder(checkout: str, installed: str, holds: str) -> Path:
 
 
 def kernels_folder() -> Path:
-    """tflm_kernels: the int8 core and the ops around it."""
+    """tflm_kernels: the int8 C library and the ops around it."""
     return _folder("tflm_kernels", "tflm_kernels", "sources.mk")
 
 
 def firmware_folder() -> Path:
-    """firmware: startup, linker script and what an image in QEMU has of a board."""
+    """firmware: startup, linker script and board support of a program in QEMU."""
     return _folder("firmware", "firmware_sources", "link.ld")
 
 
 def arduino_folder() -> Path:
-    """arduino: what every Arduino library has in common, and its sketches."""
+    """arduino: the files that all Arduino libraries share, and the sketches."""
     return _folder("arduino", "arduino_sources", "library.properties")
 
 
@@ -43,10 +43,10 @@ def listed(variable: str) -> list[str]:
 
 
 def core_sources() -> list[Path]:
-    """The sources of the int8 core."""
+    """The sources of the int8 C library."""
     return [kernels_folder() / name for name in listed("MCUF_CORE_SRCS")]
 
 
 def core_folder() -> Path:
-    """Where the headers of the int8 core are."""
+    """The folder of the int8 C library's headers."""
     return kernels_folder() / "core"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AppendLog: one JSON line for every result, from which an interrupted run is repeated without its work.
+"""AppendLog: one JSON line per result, so that an interrupted run need not repeat its work.
 
-The search and the evolution of spaces are functions of their options and of these results alone. So after a kill they
-start anew, take from the log what it has, and arrive at the same end. A line cut short by the kill is dropped.
+The search and the evolution depend only on their options and these results. After a kill they start again, take what
+the log has, and reach the same end. A line cut short by the kill is dropped.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from mcuformer.nas import distributed
 
 
 class AppendLog:
-    """entries: what the log had when it was opened. Under torchrun the first process reads and writes.
+    """entries: the log's content when it was opened. Under torchrun the first process reads and writes.
 
     path       the file; None: nothing is read or written
     form       name and version of the content, such as "mcuformer.search/1"
-    identity   plain values a run must share with the one that wrote the log: ConfigError where one differs
+    identity   plain values a run must share with the one that wrote the log: ConfigError if one differs
     """
 
     def __init__(self, path: str | os.PathLike | None, form: str, identity: dict):
@@ -38,7 +38,7 @@ class AppendLog:
             raise error
 
     def append(self, entry: dict) -> None:
-        """Writes one entry, on the disk before this returns."""
+        """Writes one entry; it is on disk when this returns."""
         if self.path is not None and distributed.rank() == 0:
             with open(self.path, "ab") as file:
                 file.write(json.dumps(entry).encode() + b"\n")
@@ -46,7 +46,7 @@ class AppendLog:
                 os.fsync(file.fileno())
 
     def _open(self, path: Path, head: dict) -> list[dict]:
-        """What the file has. It is changed only where it is a log of this run: then a line cut short is dropped."""
+        """The file's entries. The file changes only if it is a log of this run: then a line cut short is dropped."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             content = path.read_bytes() if path.exists() else b""
@@ -61,8 +61,8 @@ class AppendLog:
         return entries
 
     def _entries(self, content: bytes, whole: bytes, head: dict) -> list[dict]:
-        """ModelError where the file is no log of this program, ConfigError where it is of another run."""
-        foreign = ModelError(f"{self.path}: not a log of this program; remove it or give another name")
+        """ModelError if the file is not an MCUFormer log, ConfigError if it is another run's."""
+        foreign = ModelError(f"{self.path}: not an MCUFormer log; remove it or give another name")
         if not whole:
             if not json.dumps(head).encode().startswith(content):
                 raise foreign
@@ -77,6 +77,6 @@ class AppendLog:
             if head.get(name) != first.get(name):
                 raise ConfigError(
                     f"{self.path}: belongs to another run, with {name} = {first.get(name)} instead of "
-                    f"{head.get(name)}; give the same, or another log"
+                    f"{head.get(name)}; use the same value or another log"
                 )
         return entries

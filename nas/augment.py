@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation whose random numbers belong to the sample: they depend on seed, epoch and index alone.
+"""Augmentation whose random numbers depend only on seed, epoch and image index.
 
 So a batch is the same however it is split over processes.
 """
@@ -33,7 +33,7 @@ class Draw(IntEnum):
 
 
 def uniform(seed: int, epoch: int, indices: np.ndarray, draw: Draw) -> np.ndarray:
-    """float64 [n] in [0, 1), one an index (splitmix64 of seed, epoch, draw and index)."""
+    """float64 [n] in [0, 1), one per index (splitmix64 of seed, epoch, draw and index)."""
     state = _hashed(np.uint64(((seed * 2 + 1) * GOLDEN) % 2**64))
     for word in (epoch, int(draw)):
         state = _hashed(state ^ np.uint64(((word + 1) * GOLDEN) % 2**64))
@@ -71,7 +71,7 @@ def shift_and_flip(
 
 
 def random_crop(images: torch.Tensor, indices: np.ndarray, least: float, seed: int, epoch: int) -> torch.Tensor:
-    """A square of each image, of `least` to all of its area and anywhere, enlarged to the whole.
+    """Crops a random square with `least` to all of each image's area, and enlarges it to the whole.
 
     images: float [n, channels, height, width], on any device; returns the same shape.
     """
@@ -85,14 +85,14 @@ def random_crop(images: torch.Tensor, indices: np.ndarray, least: float, seed: i
 
 
 def partners(indices: np.ndarray, count: int, seed: int, epoch: int) -> np.ndarray:
-    """The sample, of `count`, that each is mixed with."""
+    """The sample, out of `count`, that each is mixed with."""
     return np.floor(uniform(seed, epoch, indices, Draw.PARTNER) * count).astype(np.int64)
 
 
 def mix(
     images: torch.Tensor, others: torch.Tensor, indices: np.ndarray, mixup: float, cutmix: float, seed: int, epoch: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixes each image with another one: blended with probability `mixup`, a box of it pasted with `cutmix`.
+    """Mixes each image with another: blends them with probability `mixup`, or pastes a box with probability `cutmix`.
 
     images, others: float [n, channels, height, width]. Returns the images and the share of the first one, float32 [n].
     """

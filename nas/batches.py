@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches: the images of a training, shuffled by epoch, augmented, and shared out over all processes."""
+"""Batches: the training images, shuffled per epoch, augmented, and shared among all processes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mcuformer.errors import ConfigError
 from mcuformer.nas import augment, distributed
 from mcuformer.nas.train_options import TrainOptions
 
-MAX_SHIFT = 1 / 32  # of the side; in short trainings twice as much cost 1.2 % top-1, none at all 2.3 %
+MAX_SHIFT = 1 / 32  # of the side; in short trainings, twice as much lost 1.2 % top-1, none at all 2.3 %
 
 # Float NCHW images in [-1, 1], their labels, those of the images mixed in, and the share of the first.
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Batches:
-    """This process's share of every batch. size: of a whole one, over all processes; steps: of an epoch.
+    """This process's share of each batch. size: of a whole batch, over all processes; steps: per epoch.
 
-    What is random depends on seed, epoch and the image's index alone. ConfigError where processes cannot share a batch.
+    Randomness depends only on seed, epoch and image index. ConfigError if the processes cannot share a batch.
     """
 
     def __init__(self, dataset: Dataset, options: TrainOptions):
@@ -35,7 +35,7 @@ class Batches:
         self.steps = len(dataset) // self.size
 
     def of(self, epoch: int) -> Iterator[Batch]:
-        """Those of an epoch, which counts from 0; each is made while the one before is trained on."""
+        """The batches of an epoch (counted from 0); each is made while the one before is trained on."""
         order = np.random.default_rng((self.options.seed, epoch)).permutation(len(self.dataset))
         share = self.size // distributed.ranks()
         starts = range(distributed.rank() * share, self.steps * self.size, self.size)
@@ -60,7 +60,7 @@ class Batches:
         return images, torch.from_numpy(labels[chosen]), torch.from_numpy(labels[others]), first
 
     def _augmented(self, epoch: int, chosen: np.ndarray, samples: np.ndarray) -> torch.Tensor:
-        """Images `chosen`, augmented by the random numbers of `samples`."""
+        """The images `chosen`, augmented with the random numbers of `samples`."""
         options = self.options
         images = torch.from_numpy(np.array(self.dataset.images[chosen]))
         if not options.augmentation:

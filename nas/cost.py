@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a subnet costs on a microcontroller, and the budget it has to meet: from its dimensions, before any training."""
+"""What a subnet costs on a microcontroller, and the budget it must meet: from its dimensions, before any training."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from mcuformer.nas.search_space import SearchSpace
 
 UNITS = {"": 1, "B": 1, "K": 1024, "KB": 1024, "M": 1024**2, "MB": 1024**2}
 COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-NAMES = {"sram": "bytes of arena", "flash": "bytes of model", "instructions": "instructions an image"}
-RANDOM_TRIES = 20_000  # subnets drawn before a budget that no uniform subnet meets is given up
+NAMES = {"sram": "bytes of arena", "flash": "bytes of model", "instructions": "instructions per image"}
+RANDOM_TRIES = 20_000  # subnets drawn before giving up, if no uniform subnet meets the budget
 
 
 @dataclass(frozen=True)
 class Cost:
-    """sram: bytes of the arena; flash: at most this many bytes of model; instructions: of one image, None where the
-    core's are unknown. See cost_of."""
+    """sram: bytes of the arena; flash: an upper bound of the model's bytes; instructions: per image, None if the core's
+    are unknown. See cost_of."""
 
     sram: int
     flash: int
     instructions: int | None
 
     def of(self, name: str) -> int:
-        """One of NAMES; ConfigError where it is not known, since no limit can be held to then."""
+        """One of NAMES; ConfigError if it is unknown, since no limit can then be checked."""
         if (value := getattr(self, name)) is None:
-            raise ConfigError(f"a budget of {name}: what this core takes is unknown; leave the {name} budget out")
+            raise ConfigError(f"a budget of {name}: they are unknown for this core; leave the {name} budget out")
         return value
 
 
@@ -56,9 +56,9 @@ class Budget:
 
 
 def cost_of(config: SubnetConfig, board: Board | None = None, strips: bool = False) -> Cost:
-    """Arena on the board, or without one in the host's interpreter; the model's bytes, from above; and the predicted
-    instructions of the board's core, or without one of a Cortex-M4 (converter/estimate/instructions.py); None where the
-    core has no coefficients.
+    """Arena on the board (without one: in the 64-bit interpreter); an upper bound of the model's bytes; instructions
+    predicted for the board's core (without one: a Cortex-M4; see converter/estimate/instructions.py), None if the core
+    has no coefficients.
 
     strips: the image comes a few rows at a time (convert(..., strips=True)).
     """
@@ -69,7 +69,7 @@ def cost_of(config: SubnetConfig, board: Board | None = None, strips: bool = Fal
 
 
 def board_budget(board: Board | None, sram: int | None, flash: int | None, instructions: int | None) -> Budget:
-    """What the board leaves for arena and model, each replaced where a value is given.
+    """The board's budgets for arena and model, each replaced by a given value.
 
     ConfigError for a number of instructions on a core whose instructions are unknown.
     """
@@ -103,15 +103,15 @@ def _parse(text: str, units: dict[str, int], legal: str) -> int:
 
 
 def check_reachable(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], budget: Budget) -> list[SubnetConfig]:
-    """Subnets within the budget to start from, at least one; PlanError, which names the smallest, where there is none.
+    """At least one subnet within the budget, to start from; PlanError names the smallest if there is none.
 
-    The arena is the largest of its layers' and the rest sums over them, so the least of each is that of a subnet with
-    equal layers and the least depth: those are all judged. Where no one of them meets all limits at once, some
-    thousand subnets with unlike layers are drawn before it gives up.
+    The arena is the largest of its layers' and the rest adds up over them, so each minimum belongs to a subnet of equal
+    layers and least depth: all of those are checked. If none meets all limits at once, a few thousand subnets of
+    unequal layers are drawn before giving up.
     """
     costs = {config: cost(config) for config in space.uniform(min(space.depth))}
     for name, limit in budget.limits():
-        config = min(costs, key=lambda c: costs[c].of(name))  # noqa: B023 (used at once)
+        config = min(costs, key=lambda c: costs[c].of(name))  # noqa: B023 (used immediately)
         if (least := costs[config].of(name)) > limit:
             raise PlanError(
                 f"no subnet of the space has at most {limit:,} {NAMES[name]}: the smallest has {least:,} "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes under torchrun, or one without it: the few things that differ."""
+"""Several processes under torchrun, or one without it: the few differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Joins the processes that torchrun started, for the block: NCCL where there are GPUs, else gloo."""
+    """Joins the processes that torchrun started, for the block: NCCL if there are GPUs, else gloo."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
@@ -41,13 +41,13 @@ def ranks() -> int:
 
 
 def on_first(act: Callable[..., object], *arguments: Any) -> None:
-    """Calls act(*arguments) in the first process alone."""
+    """Calls act(*arguments) in the first process only."""
     if rank() == 0:
         act(*arguments)
 
 
 def from_first(value):
-    """What the first process has, in all of them."""
+    """The first process's value, in all processes."""
     box = [value]
     if dist.is_initialized():
         dist.broadcast_object_list(box, src=0)
@@ -55,7 +55,7 @@ def from_first(value):
 
 
 def from_all(value) -> list:
-    """What each process has, by rank."""
+    """Each process's value, by rank."""
     found = [value]
     if dist.is_initialized():
         found = [None] * ranks()

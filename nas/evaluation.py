@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A float network, or a supernet's subnet, judged on images; and whether network and images fit each other."""
+"""Accuracy of a float network or a supernet's subnet on images; and whether network and images fit each other."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CALIBRATION_IMAGES = 512  # of a supernet's batch norm
 def evaluate(
     net: FloatViT | SuperNet, dataset: Dataset, batch_size: int = 256, config: SubnetConfig | None = None
 ) -> float:
-    """Top-1 of `net` on all images of `dataset`, from 0 to 1. Raises DataError where they do not fit.
+    """Top-1 of `net` on all images of `dataset`, from 0 to 1. Raises DataError if they do not fit.
 
-    config: the subnet of a supernet; left out, the largest.
+    config: the subnet of a supernet; default: the largest.
     """
     check_fit(net, dataset)
     arguments: tuple[SubnetConfig, ...] = ()
@@ -41,13 +41,13 @@ def evaluate(
 
 
 def calibration_images(dataset: Dataset, count: int = CALIBRATION_IMAGES) -> torch.Tensor:
-    """Float NCHW images for a supernet's batch norm: some hundred, spread over the data set."""
+    """Float NCHW images for a supernet's batch norm: a few hundred, spread over the data set."""
     chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(np.int64)
     return to_float(torch.from_numpy(np.array(dataset.images[chosen])))
 
 
 def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
-    """Raises DataError where images or classes of `dataset` are not those `net` was built for."""
+    """Raises DataError if images or classes of `dataset` are not those `net` was built for."""
     config = net.space if isinstance(net, SuperNet) else net.config
     where = f"{dataset.source} ({dataset.split})"
     if dataset.images.ndim != 4 or dataset.images.dtype != "uint8" or not len(dataset):
@@ -60,7 +60,7 @@ def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
         raise DataError(
             f"{where}: images are {height}x{width} pixels, the network takes "
             f"{config.image_size}x{config.image_size}; load them with image_size={config.image_size}, or build "
-            f"the network for theirs"
+            f"the network for their size"
         )
     if channels != config.in_channels:
         raise DataError(

@@ -3,13 +3,13 @@
 
 MCUFormer, memory-constrained search. The score of a space is S = A + eta * R: A the accuracy of its supernet, R the
 share of its subnets that fit the SRAM. Around the present space, S = w^T x + S_0 is fitted over the k nearest spaces
-that were trained for as many epochs (x = rank ratio and tokens, of the window's middle), and the window moves by
+with equally many epochs (x = rank ratio and tokens at the window's middle), and the window moves by
 
     x_i <- x_i + [w_i / h_i] * delta_i        [ ]: toward zero; delta_i: to the next value; clipped to the range
 
-The paper prints a minus; S is to grow, so the sign is plus. A linear fit holds only nearby, and a space's accuracy
-rises with its epochs: hence the neighbours, and only those with equal epochs. Where these are too few, or on a line,
-the k nearest with fewer epochs are trained t epochs at a time until they have as many.
+The paper prints a minus; S should grow, so we use plus. A linear fit holds only locally, and accuracy rises with
+epochs: hence neighbours only, and only those with equal epochs. If they are too few, or on a line, the k nearest with
+fewer epochs are trained on, t epochs at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class EvolutionOptions:
-    """eta: weight of R in S; neighbours: k, spaces in a fit; epochs: t, of a visit; visits: the most there are."""
+    """eta: weight of R in S; neighbours: k, spaces per fit; epochs: t, per visit; visits: at most."""
 
     eta: float = 0.5
     neighbours: int = 5
@@ -50,7 +50,7 @@ class EvolutionOptions:
 
 @dataclass(frozen=True)
 class Visit:
-    """A space after some epochs. place: of its window; x: rank ratio and tokens; score = accuracy + eta * share."""
+    """A space after `epochs` epochs. place: its window's; x: rank ratio and tokens; score = accuracy + eta * share."""
 
     place: Place
     x: tuple[float, float]
@@ -62,8 +62,8 @@ class Visit:
 
 @dataclass(frozen=True)
 class EvolutionResult:
-    """path: the spaces the window stood at; visits: every training, in order; best: the highest score among the spaces
-    with as many epochs as the last of the path; converged: whether the window came to rest within the visits."""
+    """path: the spaces of the window, in order; visits: all trainings, in order; best: the highest score among the
+    spaces with as many epochs as the last of the path; converged: whether the window came to rest in time."""
 
     best: Visit
     path: tuple[Visit, ...]
@@ -72,11 +72,11 @@ class EvolutionResult:
 
 
 class _Spent(Exception):
-    """No visits are left."""
+    """No visits left."""
 
 
 def position(evolution: EvolutionRange, tokens: Callable[[int], int], place: Place) -> tuple[float, float]:
-    """x of a place: the mean rank ratio, and the mean number of tokens, of its window."""
+    """x of a place: mean rank ratio and mean number of tokens of its window."""
     (rank, patch), (ranks, patches) = place, evolution.window
     ratios = evolution.rank_ratio[rank : rank + ranks]
     return sum(ratios) / ranks, sum(map(tokens, evolution.patch_size[patch : patch + patches])) / patches
@@ -92,17 +92,17 @@ def evolve(
     identity: dict | None = None,
     progress: Callable[[int, int, Visit], object] | None = None,
 ) -> EvolutionResult:
-    """Moves the window until it rests or the visits are spent.
+    """Moves the window until it converges or the visits run out.
 
     tokens    number of tokens for a patch size
-    measure   trains the supernet at a place until it has so many epochs, from where it was left, and returns A and R
-    log       a file that gets a line for each visit; where it exists already, the evolution repeats it and goes on
-    identity  plain values that the log must agree with besides range and options but for the number of visits
+    measure   trains the supernet at a place up to that many epochs, continuing from before, and returns A and R
+    log       a file that gets a line per visit; if it exists, the evolution repeats it and continues
+    identity  plain values that the log must share, besides the range and all options except the number of visits
     progress  called after each visit with visits done, the most there will be, and the visit
     """
     _check_start(evolution)
     rule = dataclasses.asdict(options)
-    del rule["visits"]  # more may follow
+    del rule["visits"]  # visits may be added later
     known = AppendLog(
         log,
         FORMAT,
@@ -138,7 +138,7 @@ class _Evolution:
         return EvolutionResult(max(rivals, key=_order), tuple(path), tuple(self.visits), converged)
 
     def _visit(self, place: Place) -> Visit:
-        """Trains the space at a place t epochs more, and scores it."""
+        """Trains the space at a place for t more epochs, and scores it."""
         if len(self.visits) == self.options.visits:
             raise _Spent
         epochs = self.epochs.get(place, 0) + self.options.epochs
@@ -160,7 +160,7 @@ class _Evolution:
         """The place that the fit around `now` leads to."""
         slope = fit(self._neighbours(now))
         moved = []
-        # Tokens fall where the patch size rises.
+        # Tokens fall as the patch size rises.
         for axis, sign in ((0, 1), (1, -1)):
             steps = math.trunc(slope[axis] / self.evolution.threshold[axis])
             most = self.evolution.places[axis] - 1
@@ -179,7 +179,7 @@ class _Evolution:
         return found
 
     def _nearest(self, now: Visit) -> list[Visit]:
-        """The k nearest with as many epochs; more where those are on a line."""
+        """The k nearest with as many epochs; more if those are on a line."""
         equal = [visit for (_, epochs), visit in self.at.items() if epochs == now.epochs]
         equal.sort(key=lambda visit: _distance(visit.place, now.place))
         count = min(self.options.neighbours, len(equal))
@@ -189,7 +189,7 @@ class _Evolution:
 
 
 def fit(visits: list[Visit]) -> np.ndarray:
-    """w of S = w^T x + S_0, least squares; where the points do not determine it, the smallest in places."""
+    """w of S = w^T x + S_0 by least squares; if the places do not determine it, the smallest w, in places."""
     x = np.array([visit.x for visit in visits])
     scale = np.where(np.ptp(x, axis=0) > 0, np.ptp(x, axis=0), 1.0)
     columns = np.column_stack([(x - x[0]) / scale, np.ones(len(x))])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning of a chosen subnet, on its own: it no longer shares its weights."""
+"""Fine-tunes a chosen subnet alone: it no longer shares its weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def finetune(
 ) -> TrainResult:
     """Trains `net` further, in place. quantised: with weights and activations rounded to int8 (nas/qat.py).
 
-    more: what train() takes besides. The top-1 of `validation` is then that of the rounded network.
+    more: other arguments of train(). If quantised, the top-1 on `validation` is the rounded network's.
     """
     check_fit(net, dataset)
     with fake_quantised(net, calibration_images(dataset)) if quantised else nullcontext():

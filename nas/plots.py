@@ -25,7 +25,7 @@ def _figure(path: str | os.PathLike, draw) -> None:
 
 
 def plot_front(result: SearchResult, path: str | os.PathLike, title: str) -> None:
-    """Writes a PNG: accuracy against SRAM of every subnet evaluated; the colour: million instructions."""
+    """Writes a PNG: accuracy against SRAM of all evaluated subnets; colour: million instructions."""
 
     def draw(figure, axes) -> None:
         found = result.evaluated
@@ -56,7 +56,7 @@ def plot_front(result: SearchResult, path: str | os.PathLike, title: str) -> Non
 
 
 def plot_path(result: EvolutionResult, path: str | os.PathLike, title: str) -> None:
-    """Writes a PNG: rank ratio across, tokens up; every visited space by its last score, and the window's path."""
+    """Writes a PNG: rank ratio across, tokens up; each visited space with its last score, and the window's path."""
 
     def draw(figure, axes) -> None:
         last = {visit.place: visit for visit in result.visits}.values()
@@ -71,7 +71,7 @@ def plot_path(result: EvolutionResult, path: str | os.PathLike, title: str) -> N
         best = result.best
         axes.scatter([best.x[0]], [best.x[1]], s=300, facecolors="none", edgecolors="#b03030", label="best")
         axes.set(xlabel="rank ratio (middle of the window)", ylabel="tokens (middle of the window)", title=title)
-        axes.margins(0.15)  # the words beside the dots stay inside
+        axes.margins(0.15)  # the labels beside the dots stay inside
         axes.legend()
 
     _figure(path, draw)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guess at a subnet's accuracy from those already evaluated: ridge regression on its choices."""
+"""Predicts a subnet's accuracy from those already evaluated: ridge regression on its choices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ RIDGE = 2.0
 
 
 class Predictor:
-    """predict(configs): accuracy as a sum of what each choice adds, the choices of a layer on their own.
+    """predict(configs): accuracy as a sum over choices, each layer's choices separately.
 
-    Deterministic; of value where evaluations are dear: the search draws more subnets than it evaluates.
+    Deterministic; useful when evaluations are expensive: the search draws more subnets than it evaluates.
     """
 
     def __init__(self, space: SearchSpace, configs: list[SubnetConfig], accuracies: list[float]):

@@ -4,9 +4,9 @@
     with fake_quantised(net, images):
         train(net, ...)
 
-What is rounded: weights, by output channel; outputs of norms, of fully connected layers and of GELU, by tensor; q, k, v
-and the attention's output, by head; the residual stream after every layer, by channel. Ranges are a running average of
-the batches' least and largest values.
+Rounded are: weights, per output channel; outputs of norms, fully connected layers and GELU, per tensor; q, k, v and the
+attention's output, per head; the residual stream after every layer, per channel. Ranges are a running average of the
+batches' smallest and largest values.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def round_through(x: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor | flo
 
 
 class RoundedWeight(nn.Module):
-    """Symmetric by output channel, in [-127, 127]: as converter/ops/weights.py."""
+    """Symmetric per output channel, in [-127, 127]: as converter/ops/weights.py."""
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         largest = weight.detach().abs().flatten(1).amax(dim=1).clamp_min(TINY)
@@ -40,7 +40,7 @@ class RoundedWeight(nn.Module):
 
 
 class RoundedActivation(nn.Module):
-    """groups: 0: one scale and a zero point; else a symmetric scale for each of so many equal parts of the channels."""
+    """groups: 0: one scale and a zero point; else the number of equal channel groups, each with a symmetric scale."""
 
     def __init__(self, groups: int = 0, floor: float = -torch.inf):
         super().__init__()
@@ -71,7 +71,7 @@ class RoundedActivation(nn.Module):
 
 @contextmanager
 def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
-    """For the block, `net` computes as if it were int8. images: float NCHW, some hundred, for the first ranges."""
+    """Inside the block, `net` computes as if in int8. images: float NCHW, a few hundred, for the first ranges."""
     where = next(net.parameters()).device
     rounded, handles = nn.ModuleDict(), []
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network that `mcuformer train` trains by default, and how networks and supernets are trained on Fashion-MNIST.
+"""The default network of `mcuformer train`, and the training recipes for Fashion-MNIST.
 
 The network was chosen on 2,000 images held out of the 10,000 in the package, at equal processor time: patches of 8
-pixels in place of the convolutions cost 3 % top-1, patches of 4 pixels 8 to 14 %; width 96 with two layers is as good
-and larger.
+pixels instead of the convolutions cost 3 % top-1, patches of 4 pixels 8 to 14 %; width 96 with two layers is as good
+but larger.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ DEMO_FINETUNE_OPTIONS = TrainOptions(epochs=10, learning_rate=1e-3)
 
 
 def evolution_options(epochs: int) -> TrainOptions:
-    """How a space is trained, of which a visit lasts so many epochs."""
+    """How to train a space whose visits last that many epochs."""
     return dataclasses.replace(EVOLUTION_OPTIONS, epochs=epochs, warmup_epochs=min(1.0, epochs))
 
 
 def for_device(options: TrainOptions) -> TrainOptions:
-    """The same options for a GPU, where there is one: sandwich, mixed precision."""
+    """The same options for a GPU, if there is one: sandwich, mixed precision."""
     if not torch.cuda.is_available():
         return options
     return dataclasses.replace(options, sampling="sandwich", precision="bfloat16")

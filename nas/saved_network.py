@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What subnet.pt and supernet.pt have in common: weights, a description, notes; read without unpickling code."""
+"""What subnet.pt and supernet.pt share: weights, a description, notes; read without unpickling code."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mcuformer.files import write_whole
 
 
 def write(path: str | os.PathLike, file_format: str, described: dict, module: nn.Module, notes: dict | None) -> None:
-    """Writes the module's weights beside what describes it, whole or not at all. notes: plain values kept with it."""
+    """Writes the module's weights and its description, whole or not at all. notes: plain values kept with it."""
     state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
     content = {"format": file_format, **described, "state": state, "notes": notes or {}}
     write_whole(path, lambda file: torch.save(content, file))
 
 
 def load(path: str | os.PathLike, kind: str, file_format: str, mend: str) -> dict:
-    """What torch saved of that format, on the CPU, without unpickling code. mend: what to do where it is not that."""
+    """The content that torch saved, on the CPU, without unpickling code. mend: the fix to name if it cannot be read."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
@@ -46,7 +46,7 @@ def read(path: str | os.PathLike, kind: str, file_format: str, made_by: str) -> 
 
 
 def fill(module: nn.Module, content: dict, path: str | os.PathLike, described_by: str) -> None:
-    """Loads the weights; ModelError where they do not fit what describes the module ("config", "space")."""
+    """Loads the weights; ModelError if they do not fit the module's description ("config", "space")."""
     try:
         module.load_state_dict(content["state"])
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evolutionary search for the best subnets of a space within a budget.
 
-Accuracy and cost are functions that are passed in. What does not meet the budget is never evaluated, nothing is
-evaluated twice, and every loop is bounded. The search is a function of its options and the accuracies alone: with the
-same seed the result is the same, and one that was killed goes on from its log to the same result.
+Accuracy and cost are passed in as functions. Subnets over the budget are never evaluated, nothing is evaluated twice,
+every loop is bounded. The result depends only on options and accuracies: the same seed gives the same result, and a
+killed search continues from its log to the same result.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.supernet import SuperNet
 
 FORMAT = "mcuformer.search/1"
-TRIES = 200  # candidates drawn for each one that is wanted in the first generation,
-CHILD_TRIES = 20  # and for each child
+TRIES = 200  # candidates drawn per subnet of the first generation,
+CHILD_TRIES = 20  # and per child
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class SearchOptions:
 
     population    subnets of the first generation
     generations   that follow
-    parents       the best so far, from which each following generation is made
-    children      new subnets a generation, half by mutation, half by crossover
-    mutation      probability that a choice is drawn anew
-    drawn         subnets drawn for each child; the one is taken of which a linear fit to what was evaluated expects
-                  most. 1: no fit. With the objective "front" there is none
-    objective     "accuracy", or "front": parents are those no other beats in accuracy, SRAM and instructions at once
-    seed          of all that is drawn
+    parents       the best so far; each following generation is made from them
+    children      new subnets per generation, half by mutation, half by crossover
+    mutation      probability that a choice is drawn again
+    drawn         candidates per child, of which the one with the best predicted accuracy is taken. 1: no prediction;
+                  with objective "front" there is none
+    objective     "accuracy", or "front": parents are the subnets that no other beats in accuracy, SRAM and
+                  instructions at once
+    seed          of every random choice
     """
 
     population: int = 50
@@ -70,13 +71,13 @@ class SearchOptions:
 
     @property
     def evaluations(self) -> int:
-        """The most subnets that are evaluated."""
+        """The most subnets that will be evaluated."""
         return self.population + self.generations * self.children
 
 
 @dataclass(frozen=True)
 class Found:
-    """A subnet that was evaluated. accuracy: from 0 to 1."""
+    """An evaluated subnet. accuracy: from 0 to 1."""
 
     config: SubnetConfig
     accuracy: float
@@ -85,8 +86,8 @@ class Found:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """best: the most accurate (of equals, the one with less SRAM); front: those that no other one beats in accuracy,
-    SRAM and instructions at once, by SRAM; evaluated: all, in order; judged: candidates whose cost was looked at."""
+    """best: the most accurate (of equals, the one with less SRAM); front: those that no other beats in accuracy, SRAM
+    and instructions at once, by SRAM; evaluated: all, in order; judged: candidates whose cost was computed."""
 
     best: Found
     front: tuple[Found, ...]
@@ -105,13 +106,13 @@ def search(
     identity: dict | None = None,
     progress: Callable[[int, int, float], object] | None = None,
 ) -> SearchResult:
-    """Searches the space. Under torchrun, in a process_group(), evaluations are shared out; all get the result.
+    """Searches the space. Under torchrun, in a process_group(), processes share the evaluations and all get the result.
 
-    log       a file that gets a line for each evaluation; where it exists already, the search goes on from it
-    identity  plain values that the log must agree with besides space, budget and options, such as of the supernet
+    log       a file that gets a line per evaluation; if it exists, the search continues from it
+    identity  plain values that the log must share, besides space, budget and options, such as the supernet's
     progress  called with evaluations done, the most there will be, and the best accuracy so far
 
-    PlanError where nothing meets the budget, ConfigError where the log is of another search.
+    PlanError if nothing meets the budget, ConfigError if the log belongs to another search.
     """
     start = check_reachable(space, cost, budget)
     known = AppendLog(
@@ -136,7 +137,7 @@ def search(
 
 
 def front_of(found: list[Found]) -> tuple[Found, ...]:
-    """Those that no other one beats in accuracy, SRAM and instructions at once, by SRAM."""
+    """Those that no other beats in accuracy, SRAM and instructions at once, by SRAM."""
     first = [found[i] for i in _fronts(found, 1)[0]]
     return tuple(sorted(first, key=lambda f: (f.cost.sram, f.cost.instructions, _order(f))))
 
@@ -154,7 +155,7 @@ class _Search:
         self.seen: set[SubnetConfig] = set()
 
     def first(self, start: list[SubnetConfig]) -> list[SubnetConfig]:
-        """Drawn from the whole space; where few of them fit, changed from ones that do."""
+        """Drawn from the whole space; if few of those fit, mutated from ones that do."""
         wanted = self.options.population
         chosen = self._draw(wanted, lambda: self.space.sample(self.rng))
         if len(chosen) < wanted:
@@ -168,7 +169,7 @@ class _Search:
         return chosen
 
     def children(self) -> list[SubnetConfig]:
-        """Half changed from a parent, half crossed from two; the most promising of several times as many."""
+        """Half mutated, half crossed over; the most promising of several candidates each."""
         options, rng, parents = self.options, self.rng, self._parents()
         factor = options.drawn if options.objective == "accuracy" else 1
         crossed = options.children // 2
@@ -189,7 +190,7 @@ class _Search:
         return chosen
 
     def _promising(self, configs: list[SubnetConfig], count: int) -> list[SubnetConfig]:
-        """Those of which most is to be expected, by what was evaluated so far."""
+        """The candidates with the highest predicted accuracy."""
         if len(configs) <= count:
             return configs
         known = Predictor(self.space, [f.config for f in self.found], [f.accuracy for f in self.found])
@@ -197,7 +198,7 @@ class _Search:
         return [configs[i] for i in order[:count]]
 
     def _draw(self, wanted: int, make: Callable[[], SubnetConfig], tries: int = TRIES) -> list[SubnetConfig]:
-        """Up to `wanted` new subnets within the budget, with so many tries for each."""
+        """Up to `wanted` new subnets within the budget, with that many tries each."""
         chosen: list[SubnetConfig] = []
         for _ in range(wanted * tries):
             if len(chosen) == wanted:
@@ -214,7 +215,7 @@ class _Search:
         return self.costs[config]
 
     def evaluate(self, configs: list[SubnetConfig]) -> None:
-        """Takes accuracies from the log, or else from the function, shared out over all processes."""
+        """Takes accuracies from the log, else from the function, shared among all processes."""
         new = [config for config in configs if config not in self.remembered]
         done = len(self.found) + len(configs) - len(new)
         for at in range(0, len(new), distributed.ranks()):
@@ -247,7 +248,7 @@ def _order(found: Found) -> tuple:
 
 
 def _values(found: list[Found]) -> np.ndarray:
-    return np.array([(-f.accuracy, f.cost.sram, f.cost.instructions or 0) for f in found], float)  # 0: unknown of all
+    return np.array([(-f.accuracy, f.cost.sram, f.cost.instructions or 0) for f in found], float)  # 0: unknown for all
 
 
 def _fronts(found: list[Found], count: int) -> list[np.ndarray]:
@@ -263,7 +264,7 @@ def _fronts(found: list[Found], count: int) -> list[np.ndarray]:
 
 
 def _crowding(found: list[Found]) -> np.ndarray:
-    """How far a member's neighbours on the front are; infinite at its ends (NSGA-II)."""
+    """How far apart a member's neighbours on the front are; infinite at its ends (NSGA-II)."""
     values, distance = _values(found), np.zeros(len(found))
     for column in values.T:
         order = np.argsort(column, kind="stable")

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SearchSpace: the subnets a supernet holds, read from a YAML file; drawn, changed and crossed at random.
+"""SearchSpace: the subnets that a supernet holds, read from YAML; sampled, mutated and crossed over.
 
     space = load_space("fashion-mnist")          # one of the package's (nas/spaces), or a path
-    config = space.sample(random.Random(0))      # a SubnetConfig, one value a layer
+    config = space.sample(random.Random(0))      # a SubnetConfig, one value per layer
 
-A file holds the fields of SubnetConfig: lists are choices. num_heads, kv_heads, mlp_ratio and rank_ratio are chosen for
-every layer on its own, the others once. kv_heads: "all" stands for as many as num_heads. Without rank_ratio the MLPs
-are dense; with it they are two factors, and a rank above break-even runs dense (lowering multiplies the factors), so
-1.0 stands for dense.
+A file holds the fields of SubnetConfig; lists are choices. num_heads, kv_heads, mlp_ratio and rank_ratio are chosen per
+layer, the others once. kv_heads "all": as many as num_heads. Without rank_ratio the MLPs are dense; with it they are
+two factors; a rank above break-even runs dense (lowering multiplies the factors), so 1.0 means dense.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from mcuformer.errors import ConfigError
 
 SPACES = Path(__file__).parent / "spaces"
 MAX_DEPTH = 64
-MAX_UNIFORM = 50_000  # subnets with equal layers in a space: all of them are checked when it is read
+MAX_UNIFORM = 50_000  # subnets with equal layers in a space: all are checked when it is read
 GLOBAL_GENES = ("patch_size", "embed_dim", "depth")
 
 
@@ -39,10 +38,10 @@ GLOBAL_GENES = ("patch_size", "embed_dim", "depth")
 class EvolutionRange:
     """Where the window (rank ratio, tokens) of a space may move, and by what rule (evolve_space.py).
 
-    rank_ratio, patch_size  the values along either axis, in order; a window holds some neighbouring ones
-    window                  how many values a window holds along either axis
-    threshold               h of either axis: how much S must gain, a unit of rank ratio and a token, for a step
-    start                   places (index of the window's first value along either axis) of the first spaces
+    rank_ratio, patch_size  the values along each axis, in order; a window holds some adjacent ones
+    window                  how many values a window holds along each axis
+    threshold               h of each axis: how much S must gain, per unit of rank ratio and per token, for a step
+    start                   places (index of the window's first value along each axis) of the first spaces
     """
 
     rank_ratio: tuple[float, ...]
@@ -53,7 +52,7 @@ class EvolutionRange:
 
     @property
     def places(self) -> tuple[int, int]:
-        """Number of places of a window along either axis."""
+        """Number of places of a window along each axis."""
         return (len(self.rank_ratio) - self.window[0] + 1, len(self.patch_size) - self.window[1] + 1)
 
     def every(self) -> list[tuple[int, int]]:
@@ -64,9 +63,9 @@ class EvolutionRange:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All subnets that can be made of the choices (the module's text says how). Made by load_space, or from tuples.
+    """All subnets that can be made from the choices (see the module's docstring). Made by load_space, or from tuples.
 
-    Raises ConfigError where a choice is empty or makes no network.
+    Raises ConfigError if a choice is empty or gives no valid network.
     """
 
     image_size: int
@@ -108,7 +107,7 @@ class SearchSpace:
         count = len(self.patch_size) * len(self.embed_dim) * len(self.layer_choices)
         if count > MAX_UNIFORM:
             raise ConfigError(f"{count:,} subnets with equal layers are more than {MAX_UNIFORM:,}: give fewer choices")
-        for _ in self.uniform(min(self.depth)):  # every choice makes a network
+        for _ in self.uniform(min(self.depth)):  # every choice gives a valid network
             pass
         for depth in self.depth:
             self._config(self.patch_size[0], self.embed_dim[0], (self.layer_choices[0],) * depth, depth)
@@ -121,7 +120,7 @@ class SearchSpace:
             return
         if len(self.patch_size) > 1:
             raise ConfigError(
-                f"patch_size = {list(self.patch_size)} with stem = 'conv': a convolution stem is made for one patch "
+                f"patch_size = {list(self.patch_size)} with stem = 'conv': a convolution stem is for one patch "
                 "size; give one, or stem: patch"
             )
         largest = max(self.patch_size if self.evolution is None else self.evolution.patch_size)
@@ -147,7 +146,7 @@ class SearchSpace:
 
     @functools.cached_property
     def layer_choices(self) -> tuple[tuple, ...]:
-        """Every (num_heads, kv_heads, mlp_ratio, rank_ratio) a layer may have."""
+        """Every (num_heads, kv_heads, mlp_ratio, rank_ratio) that a layer may have."""
         products = itertools.product(self._head_pairs(), self.mlp_ratio, self.rank_ratio or (None,))
         return tuple((*pair, mlp, rank) for pair, mlp, rank in products)
 
@@ -167,7 +166,7 @@ class SearchSpace:
         )  # fmt: skip
 
     def stem_for(self, patch_size: int) -> tuple[int, ...] | None:
-        """A smaller patch has fewer convolutions: the first ones, and its last makes embed_dim channels."""
+        """A smaller patch has fewer convolutions: the first ones; its last makes embed_dim channels."""
         if self.stem != "conv" or self.stem_channels is None:
             return self.stem_channels
         return self.stem_channels[: _inner_convolutions(patch_size)]
@@ -178,13 +177,13 @@ class SearchSpace:
             yield self._config(patch, width, (layer,) * depth, depth)
 
     def every(self) -> Iterator[SubnetConfig]:
-        """Every subnet; ask `subnets` first how many there are."""
+        """Every subnet; check with `subnets` first how many there are."""
         for patch, width, depth in itertools.product(self.patch_size, self.embed_dim, self.depth):
             for layers in itertools.product(self.layer_choices, repeat=depth):
                 yield self._config(patch, width, layers, depth)
 
     def largest(self) -> SubnetConfig:
-        """Most tokens, and of all else the most."""
+        """The subnet with the most tokens and the largest of every other choice."""
         heads = max(self.num_heads)
         kv_heads = max(kv for h, kv in self._head_pairs() if h == heads)
         layer = (heads, kv_heads, max(self.mlp_ratio), None if self.rank_ratio is None else max(self.rank_ratio))
@@ -192,7 +191,7 @@ class SearchSpace:
         return self._config(min(self.patch_size), max(self.embed_dim), (layer,) * depth, depth)
 
     def smallest(self) -> SubnetConfig:
-        """Fewest tokens, and of all else the least."""
+        """The subnet with the fewest tokens and the smallest of every other choice."""
         heads = min(self.num_heads)
         kv_heads = min(kv for h, kv in self._head_pairs() if h == heads)
         layer = (heads, kv_heads, min(self.mlp_ratio), None if self.rank_ratio is None else min(self.rank_ratio))
@@ -200,12 +199,12 @@ class SearchSpace:
         return self._config(max(self.patch_size), min(self.embed_dim), (layer,) * depth, depth)
 
     def sample(self, rng: random.Random) -> SubnetConfig:
-        """A subnet, every choice equally likely."""
+        """A random subnet, every choice equally likely."""
         patch, width, depth = (rng.choice(getattr(self, gene)) for gene in GLOBAL_GENES)
         return self._config(patch, width, tuple(rng.choice(self.layer_choices) for _ in range(depth)), depth)
 
     def mutate(self, config: SubnetConfig, rng: random.Random, probability: float) -> SubnetConfig:
-        """The subnet with each of its choices drawn anew with a probability."""
+        """The subnet with each of its choices drawn again with this probability."""
 
         def drawn(value, choices):
             return rng.choice(choices) if rng.random() < probability else value
@@ -216,14 +215,14 @@ class SearchSpace:
         return self._config(patch, width, tuple(layers), depth)
 
     def cross(self, a: SubnetConfig, b: SubnetConfig, rng: random.Random) -> SubnetConfig:
-        """Each choice from one of two subnets; a layer that only the deeper has comes from it."""
+        """Each choice from one of two subnets; layers that only the deeper one has come from it."""
         patch, width, depth = (getattr(rng.choice((a, b)), gene) for gene in GLOBAL_GENES)
         short, long = sorted((_layers(a), _layers(b)), key=len)
         layers = [rng.choice(pair) for pair in zip(short, long, strict=False)] + long[len(short) :]
         return self._config(patch, width, tuple(layers), depth)
 
     def holds(self, config: SubnetConfig) -> bool:
-        """Whether the subnet can be made of the choices."""
+        """Whether the subnet can be made from the choices."""
         if any(getattr(config, gene) not in getattr(self, gene) for gene in GLOBAL_GENES):
             return False
         try:
@@ -236,7 +235,7 @@ class SearchSpace:
 
     @property
     def evolution_range(self) -> EvolutionRange:
-        """`evolution`; ConfigError where the space has none."""
+        """`evolution`; ConfigError if the space has none."""
         if self.evolution is None:
             raise ConfigError(
                 "the space has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)"
@@ -261,7 +260,7 @@ class SearchSpace:
 
     @classmethod
     def from_dict(cls, values: object) -> SearchSpace:
-        """ConfigError where a key is unknown or missing, or the choices make no networks."""
+        """ConfigError if a key is unknown or missing, or the choices give no valid networks."""
         fields = {f.name: f for f in dataclasses.fields(cls)}
         if not isinstance(values, dict):
             raise ConfigError(f"a space must be a mapping of keys to choices, not {type(values).__name__}")
@@ -274,7 +273,7 @@ class SearchSpace:
         space = cls(**given)
         if space.evolution is not None:
             for place in space.evolution.every():
-                space.window(place)  # each makes networks
+                space.window(place)  # each gives valid networks
         return space
 
 
@@ -292,7 +291,7 @@ def _inner_convolutions(patch_size: int) -> int:
 
 def _layers(config: SubnetConfig) -> list[tuple]:
     rank = config.rank_ratio or (None,) * config.depth
-    per_layer: Any = (config.num_heads, config.kv_heads, config.mlp_ratio, rank)  # one value a layer each, once made
+    per_layer: Any = (config.num_heads, config.kv_heads, config.mlp_ratio, rank)  # one value per layer each, once made
     return list(zip(*per_layer, strict=True))
 
 
@@ -307,7 +306,7 @@ def _check_keys(values: dict, fields: dict, where: str) -> None:
         raise ConfigError(f"unknown key {where}{unknown[0]}: known are {', '.join(fields)}")
     for name, field in fields.items():
         if name not in values and field.default is dataclasses.MISSING:
-            raise ConfigError(f"{where}{name} is missing; give it")
+            raise ConfigError(f"{where}{name} is missing; add it")
 
 
 def _evolution(values, space: dict) -> EvolutionRange:
@@ -343,7 +342,7 @@ def _evolution(values, space: dict) -> EvolutionRange:
         raise ConfigError(f"evolution.threshold = {_plain(made.threshold)}: must be two numbers above 0")
     for place in made.start:
         if len(place) != 2 or not all(map(is_whole, place)):
-            raise ConfigError(f"evolution.start: {_plain(place)} is no place; give two whole numbers")
+            raise ConfigError(f"evolution.start: {_plain(place)} is not a place; give two whole numbers")
         if not all(0 <= at < most for at, most in zip(place, made.places, strict=True)):
             raise ConfigError(
                 f"evolution.start: {list(place)} is outside the {made.places[0]} x {made.places[1]} places"
@@ -352,7 +351,7 @@ def _evolution(values, space: dict) -> EvolutionRange:
 
 
 def load_space(source: str | os.PathLike) -> SearchSpace:
-    """The space of a YAML file, or the package's of that name. ConfigError names the file, the key and why."""
+    """The space in a YAML file, or the package's of that name. ConfigError names the file, the key and why."""
     builtin = SPACES / f"{source}.yaml"
     path = builtin if builtin.is_file() else Path(source)
     try:
@@ -369,5 +368,5 @@ def load_space(source: str | os.PathLike) -> SearchSpace:
 
 
 def space_yaml(space: SearchSpace) -> str:
-    """The text of a file that load_space reads as the same space."""
+    """The text of a file that load_space() reads as the same space."""
     return yaml.safe_dump(space.to_dict(), sort_keys=False, default_flow_style=None)

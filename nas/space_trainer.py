@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SpaceTrainer: what the evolution asks of a space: its supernet's accuracy, and the share of its subnets that fit."""
+"""SpaceTrainer: a space's supernet accuracy, and the share of its subnets that fit: what the evolution needs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from mcuformer.nas.supernet import SuperNet
 from mcuformer.nas.train import TrainProgress, train
 from mcuformer.nas.train_options import TrainOptions
 
-ACCURACY_SUBNETS = 8  # drawn from a space, for A
+ACCURACY_SUBNETS = 8  # drawn per space, for A
 SHARE_SUBNETS = 500  # and for R
 
 
 class SpaceTrainer:
-    """trainer(place, epochs) -> (A, R): the mean held-out top-1 of some subnets of the space's supernet after so many
-    epochs, and the share of some hundred subnets within the SRAM budget.
+    """trainer(place, epochs) -> (A, R): the mean held-out top-1 of some subnets of the space's supernet after that many
+    epochs, and the share of a few hundred subnets within the SRAM budget.
 
-    folder: gets restore points, one for each space and number of epochs. options: their epochs are replaced; the
-    schedule is constant, since more epochs may follow.
+    folder: gets restore points, one per space and number of epochs. options: their epochs are replaced; the schedule
+    is constant, since more epochs may follow.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class SpaceTrainer:
         return sum(scores) / len(scores), sum(fitting) / len(fitting)
 
     def supernet(self, place: tuple[int, int], epochs: int) -> SuperNet:
-        """The space's supernet with so many epochs, trained on from the restore point that is nearest to it."""
+        """The space's supernet after that many epochs, trained on from the nearest restore point."""
         supernet = SuperNet(self.space.window(place), self.options.seed).to(distributed.device())
         options = dataclasses.replace(self.options, epochs=epochs)
         checkpoint = self.folder / f"space-{place[0]}-{place[1]}" / f"{epochs}-epochs.pt"
@@ -61,17 +61,17 @@ class SpaceTrainer:
 
 
 def _start_from_fewer(checkpoint: Path, epochs: int) -> None:
-    """Copies the restore point with the most epochs below `epochs`, where there is one."""
+    """Copies the restore point with the most epochs below `epochs`, if there is one."""
     fewer = [n for n in range(1, epochs) if checkpoint.with_name(f"{n}-epochs.pt").exists()]
     if fewer:
         write_bytes(checkpoint, checkpoint.with_name(f"{fewer[-1]}-epochs.pt").read_bytes())
 
 
 def check_reachable_somewhere(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], budget: Budget) -> None:
-    """PlanError, which names the smallest, where no place of the space's window has a subnet within the budget."""
+    """PlanError, naming the smallest subnet, if no place of the window has one within the budget."""
     errors = []
     places = space.evolution_range.every()
-    for place in sorted(places, key=lambda at: (at[0], -at[1])):  # the least rank ratio and the fewest tokens first
+    for place in sorted(places, key=lambda at: (at[0], -at[1])):  # the smallest rank ratio and the fewest tokens first
         try:
             check_reachable(space.window(place), cost, budget)
             return

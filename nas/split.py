@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training images, and images held out to select on: the same ones in every command that goes on from a supernet."""
+"""Training images and images held out for selection: the same in every command that continues from a supernet."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mcuformer.data import Dataset, hold_out, load_sized
 from mcuformer.errors import ConfigError
 from mcuformer.nas.supernet import SuperNet
 
-DATA = "fashion-mnist"  # where a supernet does not say what it was trained on
+DATA = "fashion-mnist"  # for a supernet that does not say what it was trained on
 WORDS = {"images": "images", "labels_crc32": "labels of checksum", "held_out": "images held out"}
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: to train on; kept: to select on; notes: plain values from which a later command makes the same split."""
+    """images: to train on; kept: to select on; notes: plain values for a later command to make the same split."""
 
     images: Dataset
     kept: Dataset
@@ -44,7 +44,7 @@ def split_of(
 ) -> Split:
     """split_images() as the supernet in the file `path` was trained with it.
 
-    ConfigError where what is given makes another split: images that it was trained on would select.
+    ConfigError if the given options split differently, because images that it was trained on would then select.
     """
     notes = supernet.notes
     made = split_images(
@@ -56,7 +56,7 @@ def split_of(
     for name, word in WORDS.items():
         if name in notes and notes[name] != made.notes[name]:
             raise ConfigError(
-                f"{path}: was trained with {notes[name]} {word}, here are {made.notes[name]}: it would be judged by "
-                "images it was trained on; give the same --data, --limit and --held-out"
+                f"{path}: was trained with {notes[name]} {word}, here are {made.notes[name]}, so training images would "
+                "select; give the same --data, --limit and --held-out"
             )
     return made

@@ -28,12 +28,12 @@ def save_subnet(net: FloatViT, path: str | os.PathLike, notes: dict | None = Non
 
 
 def load_subnet(path: str | os.PathLike) -> FloatViT:
-    """Reads a `subnet.pt` without unpickling code; what was kept with it is in `.notes`.
+    """Reads a `subnet.pt` without unpickling code; values kept with it are in `.notes`.
 
-    Raises ModelError where it is not one.
+    Raises ModelError if it is not one.
     """
     content = saved_network.read(path, "subnet", FORMAT, "mcuformer train")
-    described: Any = content.get("config")  # whatever it is, from_dict tells
+    described: Any = content.get("config")  # from_dict says what is wrong
     try:
         net = FloatViT(SubnetConfig.from_dict(described))
     except (ConfigError, TypeError) as error:

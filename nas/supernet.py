@@ -2,16 +2,16 @@
 """SuperNet: all subnets of a space in one set of weights (weight entanglement, as in AutoFormer).
 
     supernet = SuperNet(space)
-    logits = supernet(images, config)         # which subnet is an argument, never state
-    net = supernet.extract(config)            # a FloatViT of its own with the same logits
+    logits = supernet(images, config)         # the subnet is an argument, never state
+    net = supernet.extract(config)            # a stand-alone FloatViT with the same logits
 
-A subnet is the first rows and columns of every matrix, the first heads and the first layers. Its network is the
-FloatViT of its config run on slices of the supernet's weights, so there is one definition of the network. Both factors
-of a low-rank MLP are sliced to its rank. Tokens: a patch embedding smaller than the largest is the largest one applied
-to the enlarged patch, folded into its weights; the position table is interpolated.
+A subnet is the first rows and columns of every matrix, the first heads and the first layers: the FloatViT of its config
+on slices of the supernet's weights, so the network is defined once. Both factors of a low-rank MLP are sliced to its
+rank. Tokens: a patch embedding smaller than the largest is the largest one applied to the enlarged patch, folded into
+its weights; the position table is interpolated.
 
-A convolution stem has a batch norm, and its statistics depend on the channels before it: calibrate() measures them for
-every stem the space has; forward() in eval mode and extract() use those of the subnet.
+A convolution stem has a batch norm, whose statistics depend on the channels before it: calibrate() measures them for
+every stem in the space; forward() in eval mode and extract() use the subnet's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FORMAT = "mcuformer.supernet/1"
 class SuperNet(nn.Module):
     """forward(images, config): float NCHW in [-1, 1] -> logits [N, num_classes] of the subnet `config`.
 
-    ValueError where the space does not hold the config, or its batch-norm statistics are not known in eval mode.
+    ValueError if the space does not hold the config, or its batch-norm statistics are unknown in eval mode.
     """
 
     def __init__(self, space: SearchSpace, seed: int = 0):
@@ -60,7 +60,7 @@ class SuperNet(nn.Module):
         return torch.func.functional_call(skeleton, self.weights(config), (images,))
 
     def weights(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
-        """The subnet's weights by their names in FloatViT: views of the supernet's, or made of them; differentiable."""
+        """The subnet's weights by name in FloatViT: views of the supernet's or made from them; differentiable."""
         if not self.space.holds(config):
             raise ValueError(f"the supernet's space does not hold {config}")
         whole: dict[str, torch.Tensor] = dict(self.whole.named_parameters())
@@ -93,7 +93,7 @@ class SuperNet(nn.Module):
         return table.flatten(0, 1)[None]
 
     def _patch_weight(self, config: SubnetConfig) -> torch.Tensor:
-        assert isinstance(self.whole.stem, nn.Conv2d)  # as the hull of patches is built
+        assert isinstance(self.whole.stem, nn.Conv2d)  # like the network that encloses all patches
         weight = self.whole.stem.weight[: config.embed_dim]
         if config.patch_size == self.hull.patch_size:
             return weight
@@ -113,7 +113,7 @@ class SuperNet(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: torch.Tensor) -> None:
-        """Measures the batch-norm statistics of every stem on some hundred images, float NCHW."""
+        """Measures the batch-norm statistics of every stem on a few hundred images, float NCHW."""
         for i, channels in enumerate(self.stems):
             if not channels:
                 continue
@@ -132,7 +132,7 @@ class SuperNet(nn.Module):
 
     @torch.no_grad()
     def extract(self, config: SubnetConfig) -> FloatViT:
-        """The subnet as a network of its own, on the CPU and in eval mode, with the same logits."""
+        """The subnet as a stand-alone network, on the CPU and in eval mode, with the same logits."""
         training = self.training
         self.eval()
         weights = {name: value.detach().cpu().clone() for name, value in self.weights(config).items()}
@@ -143,7 +143,7 @@ class SuperNet(nn.Module):
 
 
 def _hull(space: SearchSpace) -> SubnetConfig:
-    """The config with the most of every dimension: that of the weights. Patches are the largest, tokens the fewest."""
+    """The config with the largest of every dimension: the weights'. Patches are the largest, tokens the fewest."""
     heads, ranks = max(space.num_heads), space.rank_ratio
     return dataclasses.replace(
         space.largest(), patch_size=max(space.patch_size), num_heads=heads, kv_heads=heads,
@@ -169,7 +169,7 @@ def _shapes(config: SubnetConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 @functools.lru_cache(maxsize=64)
 def _resize(inputs: int, outputs: int, device: torch.device) -> torch.Tensor:
-    """[outputs, inputs]: linear interpolation of a row of values, averaging where it shrinks."""
+    """[outputs, inputs]: linear interpolation of a row of values; averages if it shrinks."""
     rows = torch.eye(inputs)[:, None, :, None].expand(-1, -1, -1, 2)
     resized = F.interpolate(rows, size=(outputs, 2), mode="bilinear", antialias=True)
     return resized[:, 0, :, 0].T.contiguous().to(device)
@@ -181,9 +181,9 @@ def save_supernet(supernet: SuperNet, path: str | os.PathLike, notes: dict | Non
 
 
 def load_supernet(path: str | os.PathLike, space: SearchSpace | None = None) -> SuperNet:
-    """Reads a `supernet.pt` without unpickling code; what was kept with it is in `.notes`.
+    """Reads a `supernet.pt` without unpickling code; values kept with it are in `.notes`.
 
-    space: what it must be of. ModelError where the file is not a supernet, ConfigError where it is of another space.
+    space: the space it must have. ModelError if the file is not a supernet, ConfigError if it has another space.
     """
     content = saved_network.read(path, "supernet", FORMAT, "mcuformer train --space")
     try:
@@ -199,11 +199,11 @@ def load_supernet(path: str | os.PathLike, space: SearchSpace | None = None) -> 
 
 
 def check_same_space(held: SearchSpace, space: SearchSpace, path: str | os.PathLike) -> None:
-    """ConfigError, naming the first key that differs, where a file's space is not the one that is asked for."""
+    """ConfigError, naming the first key that differs, if a file's space is not the wanted one."""
     ours, theirs = space.to_dict(), held.to_dict()
     for name in [n for n in {**ours, **theirs} if n != "evolution"]:
         if ours.get(name) != theirs.get(name):
             raise ConfigError(
-                f"{path}: is of another space, with {name} = {theirs.get(name)} instead of {ours.get(name)}; give the "
-                "space it was trained for, or another file"
+                f"{path}: has another space, with {name} = {theirs.get(name)} instead of {ours.get(name)}; give the "
+                "space it was trained with, or another file"
             )

@@ -4,10 +4,9 @@
     net = build_subnet(config)                  # or SuperNet(space)
     result = train(net, load("fashion-mnist", "train"), TrainOptions(epochs=25), validation=held_out)
 
-All randomness comes from TrainOptions.seed, and that of an image from its index: the same network, data, options and
-thread count on the same machine give the same weights, and several processes under torchrun, in a process_group(),
-follow the loss curve of one, but for float rounding (and for the statistics of batch norm and the ranges of
-quantisation-aware training, which each process takes alone).
+All randomness comes from TrainOptions.seed and the image's index: the same network, data, options and thread count on
+one machine give the same weights. Several processes under torchrun, in a process_group(), follow one process's loss
+curve up to float rounding (batch-norm statistics and the ranges of quantisation-aware training are per process).
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ from mcuformer.nas.train_options import TrainOptions
 CHECKPOINT_FORMAT = "mcuformer.training/2"
 BETAS = (0.9, 0.98)
 MAX_GRADIENT_NORM = 1.0
-EMA_WARMUP_STEPS = 10  # the average starts short, so that it forgets the random weights
-RANDOM_SUBNETS = 2  # in a step of the sandwich
+EMA_WARMUP_STEPS = 10  # the average starts short, to forget the random weights
+RANDOM_SUBNETS = 2  # per step of the sandwich
 
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """Where the training stands, after a step. epoch and step count from 1; loss is that of the last step."""
+    """The training's state after a step. epoch and step count from 1; loss is the last step's."""
 
     epoch: int
     epochs: int
@@ -61,10 +60,10 @@ class TrainProgress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training gave.
+    """The result of a training.
 
-    top1: fraction of the validation images, from 0 to 1, None without any; of a supernet, its largest subnet's;
-    losses: the mean loss of each epoch; seconds: spent on training, those before an interruption included.
+    top1: fraction of the validation images, from 0 to 1, None without any; for a supernet, its largest subnet's;
+    losses: the mean loss of each epoch; seconds: spent on training, including those before an interruption.
     """
 
     top1: float | None
@@ -83,15 +82,15 @@ def train(
 ) -> TrainResult:
     """Trains `net` in place, leaves it in eval mode on the device it was on; calibrates a supernet's batch norm.
 
-    dataset: square images of the network's size, its channels and its classes.
+    dataset: square images of the network's size, with its channels and classes.
     validation: its top-1 is measured once, at the end.
     progress: called after every step.
-    checkpoint: a file that holds the whole state after every epoch. Where it exists already, training goes on
-    from it, to the same weights as without the interruption.
+    checkpoint: a file with the whole state after every epoch. If it exists, training continues from it, to the same
+    weights as without the interruption.
 
-    Trains on this process's GPU where there is one. Raises DataError where data and network do not fit, ConfigError
-    where the checkpoint belongs to another training or the loss is no longer a number, ModelError where the checkpoint
-    cannot be read.
+    Trains on this process's GPU if there is one. Raises DataError if data and network do not fit, ConfigError if the
+    checkpoint belongs to another training or the loss is no longer a number, ModelError if the checkpoint cannot be
+    read.
     """
     check_fit(net, dataset)
     if validation is not None:
@@ -117,14 +116,14 @@ def train(
 
 
 class StepLoss(nn.Module):
-    """One forward pass of all that a step trains, so that DistributedDataParallel sees one."""
+    """One forward pass of all subnets in a step, so that DistributedDataParallel sees only one."""
 
     def __init__(self, net: FloatViT | SuperNet, options: TrainOptions):
         super().__init__()
         self.net, self.options = net, options
 
     def forward(self, images, labels, other_labels, share, subnets) -> torch.Tensor:
-        """The mean loss over the subnets, which is (None,) for a network of its own."""
+        """The mean loss over the subnets; (None,) for a stand-alone network."""
 
         def cross_entropy(logits, labels):
             smoothing = self.options.label_smoothing
@@ -153,7 +152,7 @@ class _Run:
         self.space = net.space if isinstance(net, SuperNet) else None
         self.objective: nn.Module = StepLoss(net, options)
         if distributed.ranks() > 1:
-            # A step on one random subnet leaves whole layers without gradient.
+            # A step on one random subnet leaves whole layers without gradients.
             some_unused = self.space is not None and options.sampling == "alternate"
             self.objective = DistributedDataParallel(self.objective, find_unused_parameters=some_unused)
         self.optimiser = _optimiser(net, options)
@@ -250,7 +249,7 @@ class _Run:
         return content
 
     def _identity(self) -> dict[str, dict]:
-        """What a checkpoint must agree with; with another thread count the last bits of the weights may differ."""
+        """What a checkpoint must share; with another thread count the last bits of the weights may differ."""
         options = dataclasses.asdict(self.options)
         del options["threads"]
         if self.options.schedule == "constant":
@@ -268,7 +267,7 @@ class _Run:
         return {**network, "options": options, "data": data}
 
     def _subnets(self, step: int) -> tuple[SubnetConfig | None, ...]:
-        """What a step trains; drawn from the seed and the step alone, so alike in all processes."""
+        """The subnets of a step; drawn from seed and step only, so the same in all processes."""
         if self.space is None:
             return (None,)
         rng = random.Random(f"subnets {self.options.seed} {step}")

@@ -17,23 +17,23 @@ class TrainOptions:
     """How a network, or a supernet, is trained.
 
     epochs           passes over the training images
-    batch_size       images a step, over all processes; a last incomplete batch is left out (each epoch shuffles anew)
+    batch_size       images per step, over all processes; an incomplete last one is dropped (each epoch shuffles again)
     learning_rate    its peak, reached after the warm-up
     schedule         then "cosine": half a cosine down to 0; "constant": it stays, and more epochs may follow
     weight_decay     AdamW's, for matrices and kernels; biases, norms and the position table have none
     label_smoothing  from 0 to below 1
     warmup_epochs    epochs of linear rise, may be a fraction
     augmentation     shifts each training image by up to 1/32 of its side, edges repeated
-    flip             with augmentation: mirrors half of the images; turn it off where left and right matter
-    crop             with augmentation: least share of the area of a random square, enlarged to the whole; None: off
+    flip             with augmentation: mirrors half of the images; turn it off if left and right matter
+    crop             with augmentation: smallest area share of a random square, enlarged to the whole; None: off
     mixup, cutmix    probability that an image is blended with another, or has a box of another pasted in
-    ema_decay        the network ends with an average of its weights, of this decay a step; None: the last ones
-    sampling         of a supernet's subnets: "alternate" (the largest and a random one by turns; most for the time of a
-                     CPU) or "sandwich" (each step the largest, the smallest and two random ones, which learn from the
-                     largest: in-place distillation)
+    ema_decay        the network ends with an average of its weights, with this decay per step; None: the last ones
+    sampling         of a supernet's subnets: "alternate" (the largest and a random one in turn; the best use of a CPU's
+                     time) or "sandwich" (each step trains the largest, the smallest and two random ones; these learn
+                     from the largest: in-place distillation)
     precision        "float32", or "bfloat16": mixed precision, for GPUs
-    seed             of the order of the images, their augmentation and the subnets
-    threads          torch's threads while training; None: as they are set
+    seed             of image order, augmentation and subnets
+    threads          torch's threads while training; None: as set
     """
 
     epochs: int = 20

@@ -48,7 +48,7 @@ def test_export_for_tflm(files):
     arguments = ("export", files / "model.tflite", "--to", "tflm", "-o", files / "tflm")
     done = mcuformer(*arguments, "--name", "vit", "--board", "nano33ble", "--json", result)
     written = json.loads(result.read_text())
-    assert f"arena {written['arena_bytes']:,} bytes of the 196,608 that nano33ble has for it" in done.stdout
+    assert f"arena {written['arena_bytes']:,} of nano33ble's 196,608 bytes" in done.stdout
     header = (files / "tflm" / "vit.h").read_text()
     assert f"vit_arena_size = sizeof(void*) == 4 ? {written['arena_bytes']} :" in header
     numbers = (files / "tflm" / "vit.cc").read_text().split("vit_data[] = {")[1].rstrip("};\n")
@@ -84,7 +84,7 @@ def test_export_for_arduino(files):
     assert 'test_labels[TEST_IMAGES] = {"a", "b", "c", "d", "e"}' in labels
     assert "not empty" in mistake(*arguments, "-o", files / "lib")
     (files / "new.zip").write_bytes(b"mine")
-    assert "new.zip: is there already" in mistake(*arguments, "-o", files / "new", "--zip")
+    assert "new.zip: already exists" in mistake(*arguments, "-o", files / "new", "--zip")
     assert "--name vit: the sketches call the network model" in mistake(
         *arguments, "-o", files / "new", "--name", "vit"
     )
@@ -143,5 +143,5 @@ def test_inspect_predicts_instructions_of_every_op(files):
     done = mcuformer("inspect", files / "model.tflite", "--board", "nano33ble", "--json", files / "inspect.json")
     rows = json.loads((files / "inspect.json").read_text())["ops"]
     assert sum(row["macs"] for row in rows) == TINY.macs and all(row["instructions"] > 0 for row in rows)
-    assert f"about {sum(row['instructions'] for row in rows):,} instructions an image on Cortex-M4" in done.stdout
+    assert f"about {sum(row['instructions'] for row in rows):,} instructions per image on Cortex-M4" in done.stdout
     assert "unknown" in mistake("inspect", files / "model.tflite", "--board", "nano")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network costs, from its dimensions alone: arena, bytes of model, multiply-accumulates, instructions."""
+"""What a network costs, from its dimensions alone: arena, model bytes, multiply-accumulates, instructions."""

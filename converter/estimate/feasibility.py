@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search's question: how much arena would this config take? Answered from the dimensions alone.
+"""How much arena would this config take? Answered from the dimensions alone, for the search.
 
-The answer equals that of the full plan (tests and benchmarks/feasibility.py compare), whose head is the most in use in
-one step. A norm has a factor tensor unless there is but one channel.
+Equal to the full plan (tests and benchmarks/feasibility.py compare): its head is the most bytes in use in any step. A
+norm has a factor tensor unless there is only one channel.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mcuformer.converter.subnet_config import SubnetConfig
 
 
 class _Tally(NamedTuple):
-    """What of a part or a network the arena depends on. head: the most in use in one step; op_data: bytes that each op
-    keeps in the tail; tensors: constants and outputs in the file; scratch: buffers."""
+    """All that the arena of a part or a network depends on. head: the most bytes in use in any step; op_data: bytes
+    that each op keeps in the tail; tensors: constants and outputs in the file; scratch: buffers."""
 
     head: int
     op_data: list[int]
@@ -28,10 +28,10 @@ class _Tally(NamedTuple):
 
 
 def arena_bytes(config: SubnetConfig, schedule: str = "streamed", strips: bool = False, weights: str = "xip") -> int:
-    """The arena, head and tail, of convert(...) with the same arguments, in the host's 64-bit interpreter.
+    """Arena, head and tail, of convert(...) with the same arguments, in the 64-bit interpreter.
 
-    Of the default quantisation; with residual="per-tensor" the plan is some tens of bytes a layer smaller. A 32-bit
-    board mostly takes less: board_arena_bytes.
+    For the default quantisation; residual="per-tensor" takes a few dozen bytes less per layer. A 32-bit board usually
+    takes less: board_arena_bytes.
     """
     network = skeleton(config, _schedule(schedule, strips, weights))
     t = _tally(network)
@@ -51,7 +51,7 @@ def board_arena_bytes(
 def fits(
     config: SubnetConfig, sram_bytes: int, schedule: str = "streamed", strips: bool = False, weights: str = "xip"
 ) -> bool:
-    """Whether the arena on a board, as board_arena_bytes has it, is at most sram_bytes."""
+    """Whether board_arena_bytes() is at most sram_bytes."""
     return board_arena_bytes(config, schedule, strips, weights) <= sram_bytes
 
 
@@ -91,8 +91,8 @@ def _tally_of(part: Part) -> _Tally:
 
 
 def _lives(part: Part) -> tuple[tuple[tuple[int, ...], int | None], ...]:
-    """For every step: the activations alive in it, and the one that its output stands over. 0 is what enters the part,
-    i + 1 what step i makes."""
+    """For each step: the activations alive in it, and the one that its output overwrites. 0 is the part's input, i + 1
+    the output of step i."""
     return _lives_of(tuple([(step.module.OVERWRITES, step.reads) for step in part.steps]))
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many instructions a network takes on a Cortex-M: a linear model of what its kernels do, fitted to QEMU counts.
 
-Every op is a number of calls of kernels (Work); a kernel's instructions are a sum of counts, such as inputs of pairs of
-outputs or blocks of four tokens, each times a coefficient of the core. tools/fit_instruction_model.py fits them and
-writes instruction_coefficients.json. They are instructions, never cycles. Bringing strips or staged weights is not
-counted.
+Every op is a number of kernel calls (Work). A kernel's instructions are a sum of counts, such as inputs per pair of
+outputs or blocks of four tokens, times the core's coefficients. tools/fit_instruction_model.py fits those and writes
+instruction_coefficients.json. These are instructions, not cycles. Loading strips and staged weights is not counted.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from mcuformer.errors import ConfigError
 
 COEFFICIENTS = Path(__file__).with_name("instruction_coefficients.json")
 CORES = tuple(core.coefficients for core in cores.CORES.values() if core.coefficients is not None)
-PACKING_OF = {  # what a model converted for a board with that core has
+PACKING_OF = {  # the packing of a model converted for a board with that core
     core.coefficients: PACKINGS[core.packing] for core in cores.CORES.values() if core.coefficients is not None
 }
 
 KERNELS = {kernel: counts for module in OPS.values() for kernel, counts in module.KERNELS.items()}
-"""What is counted of every kernel, see mcuformer.converter.ops.work."""
+"""What is counted for each kernel; see mcuformer.converter.ops.work."""
 
 
 def work_of(graph: Graph, op: Op) -> list[Work]:
@@ -42,9 +41,9 @@ def work_of(graph: Graph, op: Op) -> list[Work]:
 def config_work(
     config: SubnetConfig, schedule: str = "streamed", strips: bool = False, packing: int = ROWS
 ) -> list[list[Work]]:
-    """The kernel calls of every op that convert(..., schedule=schedule, strips=strips) makes of a config: a list each.
+    """The kernel calls, one list per op, of a config that convert(..., schedule=schedule, strips=strips) converts.
 
-    packing: that of a board (mcuformer.converter.passes.packing).
+    packing: a board's (mcuformer.converter.passes.packing).
     """
     network = skeleton(config, Schedule(schedule, strips, packing=packing))
     return [step.module.work(step.dims) for _, step in network.steps()]
@@ -76,9 +75,9 @@ def op_instructions(graph: Graph, op: Op, core: str) -> int:
 
 
 def instructions(config: SubnetConfig, core: str, schedule: str = "streamed", strips: bool = False) -> int:
-    """Predicted instructions of a network for one image, from its dimensions alone: quick enough for a search.
+    """Predicted instructions for one image, from the dimensions alone; fast enough for a search.
 
-    For weights as they are packed for a board with that core. Strips change nothing but who brings the image.
+    For weights packed for that core. Strips change only where the image comes from.
     """
     _coefficients(core)  # the core is known
     network = skeleton(config, Schedule(schedule, strips, packing=PACKING_OF[core]))

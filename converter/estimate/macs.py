@@ -13,10 +13,10 @@ if TYPE_CHECKING:  # SubnetConfig.macs asks this module
 
 
 def macs(config: SubnetConfig) -> int:
-    """Of a network for one image; every schedule has the same."""
+    """A network's, for one image; the same in every schedule."""
     return sum(step.module.macs(step.dims) for _, step in skeleton(config, Schedule("overwrite")).steps())
 
 
 def op_macs(graph: Graph, op: Op) -> int:
-    """Of one op of a graph for one image."""
+    """One op's, for one image."""
     return op.module.macs(graph.dims(op))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search's other question: how much flash would this config take? Answered from the dimensions alone, from above.
+"""An upper bound of the model file's size, from the dimensions alone.
 
-The constants are counted to the byte, with weights in pairs of rows, which round up to even; but for the position
-table, which is int8 or int16: two bytes are counted. What depends on the trained values (the compressed scales) and on
-names is bounded by figures that hold in the tests (tests/converter/test_model_size.py), some kilobytes in all.
+Constants are counted to the byte, with weights in pairs of rows, which round up to even. Only the position table, int8
+or int16, is counted as two bytes per entry. Parts that depend on trained values (the compressed scales) and on names
+are bounded by constants that the tests confirm (tests/converter/test_model_size.py): a few kilobytes in all.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from mcuformer.converter.subnet_config import SubnetConfig
 
 FILE_BYTES = 1280  # identifier, tables, checksum, config
 OP_BYTES, TENSOR_BYTES = 96, 108  # entries in the flatbuffer, names included
-SCALE_BYTES = 56  # of an activation with one scale, compressed
-CHANNEL_BYTES = 9  # of a channel of the residual stream with a scale of its own, compressed
-CLASS_BYTES = 12  # of a class's name, compressed
-POSITION_BYTES = 2  # of an entry of the position table, at most
+SCALE_BYTES = 56  # per activation with one scale, compressed
+CHANNEL_BYTES = 9  # per channel of the residual stream with its own scale, compressed
+CLASS_BYTES = 12  # per class name, compressed
+POSITION_BYTES = 2  # per entry of the position table, at most
 
 
 def model_bytes(config: SubnetConfig) -> int:
-    """At least the size of the .tflite file, schedule "streamed", of a network with this config."""
+    """An upper bound of the .tflite file's size for this config, schedule "streamed"."""
     network = skeleton(config, Schedule("streamed", packing=PAIRS))
     image = TENSOR_BYTES + SCALE_BYTES
     parts = sum(_part_bytes(part, config.embed_dim) for _, part in network.parts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each half of a layer takes of memory: by the paper's rule, in a plan, and with stock tools."""
+"""How much memory each half of a layer takes: by the paper's rule, in our plan, and with stock tools."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class PartSize:
     """Bytes of one part of the network.
 
     paper  M = h_f w_f + max(h_i w_i, h_o w_o), the weights of one layer counted (MCUFormer, token overwriting)
-    ours   the highest address in use, scratch and everything that waits included
-    stock  activations alive at one time with stock tools, where nothing is overwritten (see estimate/stock.py)
+    ours   the highest address in use, with scratch and every buffer that waits
+    stock  activations alive at one time with stock tools, which overwrite nothing (see estimate/stock.py)
     """
 
     name: str
@@ -36,7 +36,7 @@ def part_of(tensor: str) -> str:
 
 
 def _paper_and_stock(config: SubnetConfig) -> dict[str, tuple[int, int]]:
-    """Bytes of every part, by its name: by the paper's rule, and with stock tools."""
+    """Bytes of each part, by name: by the paper's rule, and with stock tools."""
     paper: dict[str, int] = {}
     stock: dict[str, int] = {}
     for name, step in skeleton(config, Schedule("overwrite")).steps():
@@ -50,7 +50,7 @@ def _paper_and_stock(config: SubnetConfig) -> dict[str, tuple[int, int]]:
 
 
 def sizes(config: SubnetConfig, plan: ArenaPlan) -> list[PartSize]:
-    """One row a part, in order of execution."""
+    """One row per part, in order of execution."""
     everything = [*zip(plan.problem.buffers, plan.solution.offsets, strict=True)]
     everything += [*zip(plan.problem.scratch, plan.solution.scratch_offsets, strict=True)]
     made = {buffer.first: part_of(buffer.name) for buffer in plan.problem.buffers if buffer.first > 0}

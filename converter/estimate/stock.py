@@ -3,18 +3,18 @@
 
 Stock tools are the TFLite converter (full int8), then TensorFlow Lite Micro (TFLM) without custom ops, on a
 64-bit host. `benchmarks/stock_network.py` builds, converts and runs the real thing; this module predicts its
-arena from the shape of the network alone, so that a search or a report need not convert anything.
+arena from the network's shape alone, so a search or a report need not convert anything.
 
 The baseline is the plain dense network: a low-rank ratio, fewer key/value heads or a conv stem are ignored.
 
 Routes
     keras            Keras layers as they are (MultiHeadAttention, LayerNormalization, Dense), converter with
-                     its defaults: what a plain port gives.
+                     its defaults: a plain port.
     lean             The graph arranged by hand for TFLM, converter with its defaults: the LayerNorm's gain
                      and bias and the GELU's 1.702 folded into the next matrix, keys used untransposed,
                      values transposed by an op of the graph.
-    lean_per_tensor  `lean`, with the converter's private switch that gives a matrix one scale, not one a
-                     channel: the smallest arena.
+    lean_per_tensor  `lean`, with the converter's private switch for one scale per matrix, not per channel: the
+                     smallest arena.
 All have GELU as x * sigmoid(1.702 x) and LayerNorm in primitive ops, since TFLM has neither.
 
 Arena = head + tail.
@@ -28,7 +28,7 @@ hidden width m, h heads, q = h * head_dim. TFLM overwrites no input, so an op's 
                place of the normalised tokens, and the transposes leave a gap of one more N*q.
     MLP        residual + 3 N*m: hidden, its sigmoid (or 1.702 x), their product
 
-Tail: what TFLM's kernels and interpreter allocate for good.
+Tail: what TFLM's kernels and interpreter allocate permanently.
     base          720 bytes: interpreter, allocator, planner, input and output tensor
     per tensor    24 bytes (TfLiteEvalTensor), constants included
     per op        64 bytes (NodeAndRegistration), the op's data rounded up to 16, its options
@@ -37,10 +37,10 @@ Tail: what TFLM's kernels and interpreter allocate for good.
     BATCH_MATMUL  keeps a transposed copy of a right operand that is not marked as transposed. In `keras` that
                   is K and V of every layer, 2*N*q*depth bytes, never shared between layers: most of the tail.
 
-Accuracy: within 0.2 % on most networks measured, with an exact head. The head is a lower bound, for TFLM's
-greedy planner leaves gaps where tensors of several similar sizes meet (q close to d but not equal, or an MLP
-no wider than d): on small networks made to provoke this the formula was up to 13 % too low. With one head it
-was up to 3 % too high.
+Accuracy: within 0.2 % on most measured networks, with an exact head. The head is a lower bound, because TFLM's
+greedy planner leaves gaps where tensors of similar size meet (q close to d but not equal, or an MLP no wider
+than d): on small networks built to provoke this the formula was up to 13 % too low; with a single head, up to
+3 % too high.
 """
 
 from __future__ import annotations
@@ -88,13 +88,13 @@ _KERAS_ATTENTION = _LEAN_ATTENTION + Counter(MUL=1)  # scores * head_dim**-0.5
 _LEAN_GELU = Counter(LOGISTIC=1, MUL=1)
 _KERAS_GELU = _LEAN_GELU + Counter(MUL=1)  # hidden * 1.702
 
-# Constants that the converter shares over the network: axes, shapes, permutations, epsilon, scalars.
+# Constants that the converter shares across the network: axes, shapes, permutations, epsilon, scalars.
 _SHARED_CONSTANTS = {"keras": 10, "lean": 7, "lean_per_tensor": 7}
 
 
 @dataclass(frozen=True)
 class _Stock:
-    """One op of ours as stock tools have it: their ops, and the output channels of its matrices."""
+    """One of our ops as stock tools run it: their ops, and the output channels of its matrices."""
 
     ops: Counter
     matrices: tuple[int, ...] = ()
@@ -102,7 +102,7 @@ class _Stock:
 
 
 def stock_arena_bytes(config: SubnetConfig, route: str = "keras") -> int:
-    """Arena in bytes of a config's network with stock tools: predicted, not measured.
+    """Arena of a config's network with stock tools, in bytes: predicted, not measured.
 
     route: one of ROUTES, see above; ValueError for any other.
     """
@@ -115,7 +115,7 @@ def stock_head_bytes(config: SubnetConfig, route: str = "keras") -> int:
 
 
 def stock_part_bytes(config: SubnetConfig, route: str = "keras", exact: bool = False) -> dict[str, int]:
-    """The largest set of activations alive at one time, in bytes, by part: every half of a layer ("layers.0 attention",
+    """The largest set of activations alive at one time, in bytes, by part: each half of a layer ("layers.0 attention",
     "layers.0 mlp") and the "head". exact: sizes as they are, not rounded up to 16."""
     _check_route(route)
     align = (lambda size: size) if exact else _round16
@@ -150,10 +150,10 @@ def stock_tail_bytes(config: SubnetConfig, route: str = "keras") -> int:
     tensors += _SHARED_CONSTANTS[route]
 
     size = _BASE + _TENSOR * tensors + sum((_NODE + _OP_DATA[op]) * n for op, n in ops.items())
-    # The patch convolution, first, always is per channel.
+    # The patch convolution comes first and is always per channel.
     size += sum(map(_per_channel, channels[:1] if route == "lean_per_tensor" else channels))
 
-    rank = 4 if keras else 3  # of the attention tensors: Keras keeps a batch dimension
+    rank = 4 if keras else 3  # for the attention tensors: Keras keeps a batch dimension
     shape = _round16(4 + 4 * rank)
     for _, step in _dense(config).steps():
         if step.kind == "IntAttention":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an export fits a board, and what is nearest to it that does."""
+"""Whether an export fits a board, and the nearest conversion that does."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from mcuformer.errors import McuformerError, PlanError
 
 
 def check_board(graph: Graph, board: Board, arena_bytes: int, flash_bytes: int) -> None:
-    """PlanError where the arena is over the board's SRAM budget, or what goes into flash over its flash budget.
+    """PlanError if the arena exceeds the board's SRAM budget, or the flash contents its flash budget.
 
-    It names the sizes and the nearest fix: another schedule or strips where those fit, else a smaller network.
+    It names the sizes and the nearest fix: another schedule or strips if they fit, else a smaller network.
     """
     if arena_bytes > board.sram_budget:
         raise PlanError(
-            f"the arena of {arena_bytes:,} bytes is over the {board.sram_budget:,} bytes of RAM that {board.name} has "
-            f"for it: {_less_ram(graph, board)}"
+            f"the arena of {arena_bytes:,} bytes exceeds {board.name}'s budget of {board.sram_budget:,} bytes: "
+            f"{_less_ram(graph, board)}"
         )
     if board.flash_budget is not None and flash_bytes > board.flash_budget:
         raise PlanError(
-            f"the model of {flash_bytes:,} bytes is over the {board.flash_budget:,} bytes of flash that {board.name} "
-            f"has for it: search with a smaller budget (`mcuformer search --flash {board.flash_budget}B`), or take "
-            "fewer layers, a smaller embed_dim or a rank_ratio"
+            f"the model of {flash_bytes:,} bytes exceeds {board.name}'s budget of {board.flash_budget:,} bytes of "
+            f"flash: search with a smaller budget (`mcuformer search --flash {board.flash_budget}B`), or use fewer "
+            "layers, a smaller embed_dim or a rank_ratio"
         )
 
 
 def _less_ram(graph: Graph, board: Board) -> str:
-    """What to do about the arena: the first of the ways to convert it that fits, with its size."""
+    """What to do about the arena: the first conversion that fits, with its size."""
     sizes = {}
     for options, change in _ways(graph).items():
         try:
@@ -52,7 +52,7 @@ def _less_ram(graph: Graph, board: Board) -> str:
 
 
 def _ways(graph: Graph) -> dict[str, Callable[[Graph], Graph]]:
-    """Options of `mcuformer convert` that a model was not made with, and what they make of its graph."""
+    """Options of `mcuformer convert` that the model was converted without, and the graph each would give."""
     can_stream = not is_staged(graph) and not any(op.kind.startswith("Streamed") for op in graph.ops)
     can_strip = graph.ops[0].kind == "DecomposedPatchEmbed" and not takes_strips(graph)
     ways: dict[str, Callable[[Graph], Graph]] = {}

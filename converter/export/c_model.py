@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model as plain C99 without an interpreter: constant arrays, one static arena, one function.
 
-The image has a place in the arena (`image="arena"`, the default), where tokens overwrite it: the least RAM in all,
-where the image has to be in RAM anyway. It may also be given elsewhere, in flash say, and is then read there. With
-`image="caller"` the arena has no place for it and is as small as the layers allow. Logits go straight to the caller.
+By default (`image="arena"`) the image has a place in the arena, where tokens overwrite it: the least RAM in all if the
+image must be in RAM anyway. An image elsewhere, such as in flash, is read in place. With `image="caller"` the arena has
+no place for the image and is as small as the layers allow. Logits go straight to the caller.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class CModel:
 
     @property
     def image_bytes(self) -> int:
-        """Of the image's place in the arena; 0 where it has none."""
+        """Size of the image's place in the arena; 0 if it has none."""
         image = self.network.graph.tensors[self.network.graph.inputs[0]]
         return 0 if self.network.image_offset is None else image.bytes
 
@@ -64,7 +64,7 @@ def export(
 ) -> CModel:
     """Writes a graph's C, the kernels, an example and its build files to a folder.
 
-    ConfigError where the folder is not empty and not force.
+    ConfigError if the folder is not empty, without force.
     """
     generated = generate(graph, class_names, name, image)
     files: dict[str, str | bytes] = {**generated.sources, **core_files()}
@@ -97,7 +97,7 @@ def to_folder(source: Source, folder: Path, force: bool, name: str, image: str, 
 
 
 def generate(graph: Graph, class_names: Sequence[str], name: str = "model", image: str = "arena") -> CModel:
-    """The C of a graph. name: what its files and functions begin with; image: "arena" or "caller"."""
+    """The C of a graph. name: the prefix of its files and functions; image: "arena" or "caller"."""
     check_name(name)
     if image not in IMAGE_PLACES:
         raise ConfigError(f"image = {image!r}: must be one of {', '.join(IMAGE_PLACES)}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every op of a graph as C text: a constant params struct, and the call of its kernel."""
+"""Each op of a graph as C text: a constant params struct, and the call of its kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Context:
-    """What an op's C needs to know. constant(name, values) -> name of the C array; address(tensor) -> where it is;
+    """What the C of an op needs to know. constant(name, values) -> name of the C array; address(tensor) -> where it is;
     source: the mcuf_weight_source of staged weights. A mcuformer.converter.ops.c_call.Context of C text."""
 
     graph: Graph
@@ -40,7 +40,7 @@ class Context:
         return "NULL"
 
     def tensor(self, tensor: int) -> str:
-        """The C array of a constant tensor, NULL where there is none in the program."""
+        """The C array of a constant tensor, NULL if the program has none."""
         if tensor < 0 or self.graph.tensors[tensor].external:
             return self.null()
         stored = self.graph.tensors[tensor]
@@ -48,7 +48,7 @@ class Context:
         return self.constant(stored.name, stored.data)
 
     def staged(self, tile_bytes: int, offset: int) -> dict:
-        """The field of staged weights; none where tile_bytes is 0."""
+        """The staged-weights field; none if tile_bytes is 0."""
         return {"staged": {"source": self.source, "tile_bytes": tile_bytes, "offset": offset}} if tile_bytes else {}
 
 
@@ -60,5 +60,5 @@ def call_of(op: Op, context: Context) -> Call:
 
 
 def kernel_header(op: Op) -> str:
-    """The header of an op's kernel: it is called as its Python module."""
+    """The header of an op's kernel: it has the name of the Python module."""
     return f"mcuf_{op.module.__name__.rpartition('.')[2]}_s8.h"

@@ -112,19 +112,19 @@ def readme(p: Network, constant_bytes: int) -> str:
         image = "The image comes a few rows at a time through `rows_fn` and is never whole in memory."
     elif p.image_offset is not None:
         image = (
-            f"`{n}_image()` is a place for the image inside the arena, so that it takes no RAM of its own; a call "
-            "overwrites it. An image elsewhere, in flash say, is read where it is."
+            f"`{n}_image()` is a place for the image inside the arena, so it needs no RAM of its own; a call "
+            "overwrites it. An image elsewhere, such as in flash, is read in place."
         )
     else:
-        image = "The image is the caller's and is read where it is; the arena has no place for it."
+        image = "The image is the caller's and is read in place; the arena has no place for it."
     staged = ""
     if p.weights_bytes:
-        staged = f"\n- `{n}.weights`, {p.weights_bytes:,} bytes, for a flash of its own: `{n}_set_weights`."
+        staged = f"\n- `{n}.weights`, {p.weights_bytes:,} bytes, for external flash: `{n}_set_weights`."
     return f"""# {n}
 
 {GENERATOR}
 
-`{function}` runs the network on one image; see `{n}.h`. C99; of the C library only `memcpy` and `memset`.
+`{function}` runs the network on one image; see `{n}.h`. C99; from the C library only `memcpy` and `memset`.
 
 - RAM: {p.arena_bytes:,} bytes, static (the arena). {image}
 - Flash: {constant_bytes:,} bytes of constants, and the kernels in `core/`.{staged}

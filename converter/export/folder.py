@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all exports share: a folder that appears whole, and the sources copied into it."""
+"""What all exports share: a folder that appears whole or not at all, and the sources copied into it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mcuformer.files import write_bytes
 
 
 def check_folder(folder: Path, force: bool) -> None:
-    """ConfigError where an export must not go: a file, or without force a folder that holds something."""
+    """ConfigError if the export cannot go there: it is a file, or a non-empty folder without force."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not force:
@@ -26,8 +26,8 @@ def check_folder(folder: Path, force: bool) -> None:
 
 
 def write_folder(folder: str | os.PathLike, files: Mapping[str, str | bytes], force: bool = False) -> Path:
-    """Writes files, by their path in the folder. A new folder appears whole or not at all; with force, files of the
-    same names are replaced one by one and others stay."""
+    """Writes files by their path in the folder. A new folder appears whole or not at all; with force, files of the same
+    name are replaced one by one and others stay."""
     folder = Path(folder)
     check_folder(folder, force)
     contents = {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
@@ -54,7 +54,7 @@ def write_folder(folder: str | os.PathLike, files: Mapping[str, str | bytes], fo
 
 
 def licence_file() -> dict[str, str]:
-    """LICENSE, for the top of an export: it holds our sources."""
+    """LICENSE, for the top of an export, which holds our sources."""
     return {"LICENSE": (sources.kernels_folder() / "LICENSE").read_text(encoding="utf-8")}
 
 
@@ -75,7 +75,7 @@ def kernel_files(prefix: str) -> dict[str, str]:
 
 
 def check_name(name: str) -> None:
-    """ConfigError where a name cannot begin names in C, and the names of files."""
+    """ConfigError if a name cannot be the prefix of C names and file names."""
     if not re.fullmatch(r"(?!mcuf)[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in ("main", "example", "core"):
         raise ConfigError(
             f"name {name!r}: must be at most 41 letters, digits and _, a letter first; not main, example, core, mcuf"

@@ -4,7 +4,7 @@
     result = export("model.tflite", "tflm", "folder", board="nano33ble")
     result.values["arena_bytes"]
 
-A kind is a Target: its name, the options it takes and a function. The command line makes its options from the list.
+A kind is a Target: a name, the options it takes and a function. The command line makes its options from the list.
 docs/add_a_target.md says how to add one.
 """
 
@@ -22,7 +22,7 @@ from mcuformer.converter.export.folder import check_folder
 from mcuformer.cores import CORES, Core, get_core
 from mcuformer.errors import ConfigError, ModelError
 
-if TYPE_CHECKING:  # the command line reads this table on every start: without numpy it is quick
+if TYPE_CHECKING:  # the command line reads this table on every start, and is quick without numpy
     from mcuformer.converter.graph import Graph
 
 
@@ -31,11 +31,11 @@ class Option:
     """An option of an export: a keyword of its function, and an option of the command line.
 
     name     the keyword
-    help     one sentence, its first letter small: the command line puts the kinds that take it before it
-    default  where it is not given; its type is what the command line reads: text, a number, False for a switch
-    flag     on the command line; left out: -- and the name
-    owner    whose it is, for the error where another kind is given it
-    parse    makes the value of what is given; ConfigError where it is wrong
+    help     one sentence, its first letter small: the command line puts the kinds that take it in front
+    default  its type is what the command line reads: text, a number, False for a switch
+    flag     on the command line; default: -- and the name
+    owner    what it belongs to, for the error if another kind is given it
+    parse    turns the given value into the option's; ConfigError if it is wrong
     """
 
     name: str
@@ -76,7 +76,7 @@ ZIP = Option(
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported. content: the .tflite file; graph: what it holds, with staged weights where it has some."""
+    """What is exported. content: the .tflite file; graph: the graph in it, with its staged weights if it has any."""
 
     content: bytes
     graph: Graph
@@ -85,7 +85,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Result:
-    """folder: what was written; lines: what the command line prints; values: what it adds to the JSON."""
+    """folder: where the export is; lines: for the command line to print; values: for its JSON."""
 
     folder: Path
     lines: tuple[str, ...]
@@ -95,7 +95,7 @@ class Result:
 class ExportFunction(Protocol):
     """Writes `source` to `folder`. options: a value for each option of its Target.
 
-    McuformerError where the folder holds something and not force, or the model cannot be exported so.
+    McuformerError if the folder is not empty, without force, or the model cannot be exported this way.
     """
 
     def __call__(self, source: Source, folder: Path, force: bool, **options: Any) -> Result: ...
@@ -112,7 +112,7 @@ class Target:
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A value for each of its options, as given or its default. ConfigError for an option it does not take."""
+        """A value for each of its options: given or default. ConfigError for an option it does not take."""
         known, taken = all_options(), {option.name: option for option in self.options}
         for name, value in given.items():
             if name in taken:
@@ -131,7 +131,7 @@ class Target:
 
 
 def _function(module: str) -> ExportFunction:
-    """`to_folder` of a module of this package, imported when it is called."""
+    """`to_folder` of a module of this package, imported when called."""
 
     def call(source: Source, folder: Path, force: bool, **options: Any) -> Result:
         found = importlib.import_module(f"mcuformer.converter.export.{module}")
@@ -154,7 +154,7 @@ TARGETS: dict[str, Target] = {
 
 
 def get_target(name: str) -> Target:
-    """The target called `name`; ConfigError names all where there is none."""
+    """The target called `name`; if there is none, ConfigError names them all."""
     if name not in TARGETS:
         raise ConfigError(f"--to {name}: must be one of {', '.join(TARGETS)}")
     return TARGETS[name]
@@ -170,7 +170,7 @@ def all_options() -> dict[str, Option]:
 
 
 def takers(name: str, word: str = "and") -> str:
-    """The targets that take an option, as words: "c, tflm and arduino"."""
+    """The targets that take an option, in words: "c, tflm and arduino"."""
     names = [target.name for target in TARGETS.values() if any(option.name == name for option in target.options)]
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
@@ -186,8 +186,8 @@ def export(
 ) -> Result:
     """Exports a .tflite file to a folder. to: the name of a target; options: of that target.
 
-    weights: the file of staged weights; left out, the one beside the model. McuformerError for a model that cannot be
-    read or exported so, an option that the target does not take, or a folder that holds something and not force.
+    weights: the file of staged weights; default: the one beside the model. McuformerError for a model that cannot be
+    read or exported this way, an option that the target does not take, or a folder that is not empty, without force.
     """
     from mcuformer.converter.repack import repacked
     from mcuformer.interpreter import Interpreter
@@ -199,7 +199,7 @@ def export(
         content = Path(model).read_bytes()
     except OSError as error:
         raise ModelError(f"{model}: cannot be read ({error.strerror})") from error
-    interpreter = Interpreter(model, weights=weights)  # here the kernels check what an export trusts
+    interpreter = Interpreter(model, weights=weights)  # the kernels check here what an export trusts
     core = core_of(values.pop("core", None), values.get("board"), interpreter.info.get("board"))
     content, graph = repacked(content, interpreter.graph, core)
     result = target.export(Source(content, graph, tuple(interpreter.class_names)), folder, force, **values)
@@ -208,8 +208,8 @@ def export(
 
 
 def core_of(core: Core | None, board: Board | None, converted_for: str | None) -> Core:
-    """The core to pack weights for: the one that is named, or the board's, or that of the board which the model was
-    converted for; else a Cortex-M4, as the commonest are packed."""
+    """The core to pack weights for: the given one, else the board's, else that of the board the model was converted
+    for, else a Cortex-M4, the most common."""
     if core is None and board is None and converted_for in BOARDS:
         board = get_board(converted_for)
     return core or (CORES["m4"] if board is None else board.core)

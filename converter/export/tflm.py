@@ -21,10 +21,10 @@ KERNELS = "mcuformer"  # the folder of the kernels in an export, so that firmwar
 def to_folder(source: Source, folder: Path, force: bool, name: str, board: Board | None) -> Result:
     """The export of `mcuformer export --to tflm`."""
     model = export(source.content, source.graph, source.class_names, folder, name, board, force)
-    limit = "" if board is None else f" of the {board.sram_budget:,} that {board.name} has for it"
-    lines = [f"arena {model.arena_bytes:,} bytes{limit}, model {len(model.content):,} bytes of flash"]
+    limit = "" if board is None else f" of {board.name}'s {board.sram_budget:,}"
+    lines = [f"arena {model.arena_bytes:,}{limit} bytes, model {len(model.content):,} bytes of flash"]
     if model.weights:
-        lines.append(f"{name}.weights, {len(model.weights):,} bytes, is for a flash of its own")
+        lines.append(f"{name}.weights, {len(model.weights):,} bytes, goes into external flash")
     lines.append(f"wrote {folder}: README.md says how to build it into a project with TensorFlow Lite Micro")
     values = {
         "arena_bytes": model.arena_bytes, "model_bytes": len(model.content), "weights_bytes": len(model.weights),
@@ -41,7 +41,7 @@ def export(
     board: Board | None = None,
     force: bool = False,
 ) -> TflmModel:
-    """Writes the folder. ConfigError where it is not empty and not force; PlanError where the model is over a board."""
+    """Writes the folder. ConfigError if it is not empty, without force; PlanError if the model exceeds the board."""
     model = tflm_model(content, graph, class_names, name)
     if board is not None:
         check_board(graph, board, model.arena_bytes, len(content))

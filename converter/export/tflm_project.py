@@ -44,7 +44,7 @@ target_compile_options(mcuformer PRIVATE -O3)
 
 
 def _setup(model: TflmModel) -> str:
-    """C++ that is done once, before the first image."""
+    """C++ that runs once, before the first image."""
     lines = [
         "static MicroMutableOpResolver<mcuformer::kOpCount> resolver;",
         "if (mcuformer::AddMcuformerOps(resolver) != kTfLiteOk) return false;",
@@ -69,13 +69,13 @@ def _callbacks(model: TflmModel) -> str:
     text = ""
     if model.strip_rows:
         text += f"""
-// Brings rows of the image, at most {model.strip_rows} at a time, from the first to the last; see
+// Delivers rows of the image, at most {model.strip_rows} at a time, from the first to the last; see
 // mcuf_image_rows_fn.
 int32_t ReadRows(void* user, int32_t first_row, int32_t row_count, int8_t* rows);
 """
     if model.weights:
         text += f"""
-// Brings bytes of {model.name}.weights, which lies in a flash of its own; see mcuf_weights_fn.
+// Reads bytes of {model.name}.weights, which is in external flash; see mcuf_weights_fn.
 int32_t ReadFlash(void* user, int32_t offset, int32_t bytes, int8_t* target);
 """
     return text
@@ -85,9 +85,7 @@ def readme(model: TflmModel, compiled: int) -> str:
     n = model.name
     since = EXTERNAL_SINCE if model.strip_rows or model.weights else "2021-09"
     size = f"{len(model.weights):,} bytes"
-    weights = (
-        f"- `{n}.weights`: {size} of weights for a flash of its own, read by a callback.\n" if model.weights else ""
-    )
+    weights = f"- `{n}.weights`: {size} of weights for external flash, read by a callback.\n" if model.weights else ""
     return f"""# {n} for TensorFlow Lite Micro
 
 {GENERATOR}
@@ -95,15 +93,15 @@ def readme(model: TflmModel, compiled: int) -> str:
 - `{n}.h`, `{n}.cc`: the model ({len(model.content):,} bytes of flash), its arena ({model.arena_bytes:,} bytes on a
   32-bit board), its classes.
 {weights}- `mcuformer/`: the kernels, `op_resolver.h`, `token_overwrite_planner.h`. C99 and C++11, without heap.
-  `tflm_compat.h` finds out which version of TFLM is there: any from {since} on.
+  `tflm_compat.h` finds out the version of TFLM: any from {since} on.
 
 ## Build
 
-Copy this folder into your project. {compiled} files are to be compiled, with TFLM's own include paths and this folder:
+Copy this folder into your project. Compile {compiled} files, with TFLM's own include paths and this folder:
 
 - make: `include {n}/sources.mk` gives `$(MCUF_SRCS)`; your own sources need `-I{n}`.
 - CMake: `add_subdirectory({n})`, then link the target `mcuformer` (its first lines say how).
-- TFLM's own Makefile, so that they are in its library: the line `include path/to/{n}/sources.mk` before
+- TFLM's own Makefile, to have them in its library: the line `include path/to/{n}/sources.mk` before
   `MICROLITE_LIB_OBJS :=`; your firmware needs `-Ipath/to/{n}`.
 
 Compile with `-O2` or more.

@@ -15,14 +15,14 @@ TAIL_BASE = 488  # the allocators and the graph
 TAIL_PER_OP = 64
 TAIL_PER_TENSOR = 24
 TAIL_PER_SCRATCH = 8
-TAIL_PER_POINTER = 8  # to an input, to the output
-TAIL_PER_PORT = 96  # of an input, of the output: tensor and quantisation
+TAIL_PER_POINTER = 8  # per input, and to the output
+TAIL_PER_PORT = 96  # per input, and of the output: tensor and quantisation
 
-# While it prepares a model, the interpreter keeps its lists for planning where the head will be.
+# While preparing a model, the interpreter keeps its planning lists where the head will be.
 PLANNING_BASE = 256
-PLANNING_PER_TENSOR = 32  # of every tensor and scratch buffer
-PLANNING_PER_BUFFER = 40  # of those that are planned
-PLANNING_PER_SCRATCH = 16  # of every request for scratch
+PLANNING_PER_TENSOR = 32  # per tensor and scratch buffer
+PLANNING_PER_BUFFER = 40  # per planned buffer
+PLANNING_PER_SCRATCH = 16  # per request for scratch
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class ArenaPlan:
 
     @property
     def needed_bytes(self) -> int:
-        """The arena to give the interpreter: arena_bytes, or more where its planning takes more than the head."""
+        """The arena to give the interpreter: arena_bytes, or more if planning needs more than the head."""
         return self.tail_bytes + align(max(self.head_bytes, self.planning_bytes))
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What a model file says of its arena."""
+        """What a model file says about its arena."""
         return {"head_bytes": self.head_bytes, "arena_bytes": self.arena_bytes, "needed_bytes": self.needed_bytes}
 
     def tensor_offsets(self, graph: Graph) -> list[int]:
-        """Offset in the arena of every graph tensor, -1 for constants."""
+        """Offset of each graph tensor in the arena, -1 for constants."""
         offsets = dict(zip(self.tensors, self.solution.offsets, strict=True))
         return [offsets.get(i, -1) for i in range(len(graph.tensors))]
 
@@ -114,7 +114,7 @@ def plan_arena(graph: Graph) -> ArenaPlan:
 def tail_bytes(op_data: list[int], tensors: int, scratch: int, inputs: int) -> int:
     """The tail of the 64-bit interpreter. Op data and lists of pointers start at multiples of 16 bytes from its top.
 
-    op_data: bytes of every op, 0 for none; tensors: all in the file; scratch: buffers; inputs: 0 or 1, with 1 output.
+    op_data: bytes per op, 0 for none; tensors: all in the file; scratch: buffers; inputs: 0 or 1, with 1 output.
     """
     tail = TAIL_BASE + TAIL_PER_OP * len(op_data) + TAIL_PER_TENSOR * tensors
     for size in op_data:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arena a model needs on a 32-bit microcontroller, in bytes: head and tail, with what planning takes for a moment.
+"""The arena that a model needs on a 32-bit microcontroller, bytes: head, tail, and what planning needs temporarily.
 
 The head is the host's: kernels ask for the same scratch, and buffers begin at multiples of 16 bytes there too. The tail
-holds structures of pointers, which are half as large. Sizes below are those of Cortex-M; where versions of TFLM from
+holds structures of pointers, which are half as large. Sizes below are those of Cortex-M; if versions of TFLM from
 2021-09 on differ, the largest. They were read from its headers, and the sums measured on a Cortex-M4 (see the test).
 """
 
@@ -18,24 +18,24 @@ BASE = 140  # allocators 40, 40 and 8, greedy planner 44, graph 8, as in 2022-04
 PER_OP = 32  # NodeAndRegistration: node 28, pointer to the registration
 PER_TENSOR = 12  # TfLiteEvalTensor: data, dimensions, type
 PER_SCRATCH = 4  # ScratchBufferHandle
-PER_POINTER = 4  # to an input, to the output
-PER_PORT = 60  # of an input, of the output: TfLiteTensor 40 (32 with short enums), quantisation 12, its zero point 8
+PER_POINTER = 4  # per input, and to the output
+PER_PORT = 60  # per input, and of the output: TfLiteTensor 40 (32 with short enums), quantisation 12, its zero point 8
 
-# Only while the model is prepared, at the bottom of the arena.
+# Only while the model is being prepared, at the bottom of the arena.
 REQUEST = 12  # ScratchBufferRequest
 SPARE_REQUESTS = 12  # for those that the next op may make
 LIST_BASE = 4  # where the subgraph's tensors begin
-PER_BUFFER = 24  # AllocationInfo of every tensor and scratch buffer
+PER_BUFFER = 24  # AllocationInfo per tensor and scratch buffer
 PER_PLANNED_BUFFER = 40  # in the planner's lists: activations and scratch
 OLD_REQUEST = 8  # ScratchBufferRequest until 2022-03
 
-# Where TFLM is built without TF_LITE_STATIC_MEMORY, as the Arduino library is.
+# If TFLM is built without TF_LITE_STATIC_MEMORY, as the Arduino library is.
 MORE_PER_OP = 12  # node 40
 MORE_PER_PORT = 24  # TfLiteTensor 64
 
 
 def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
-    """Bytes of arena that surely suffice on a Cortex-M for a graph and its plan: see arena_of."""
+    """Bytes of arena that are always enough on a Cortex-M for a graph and its plan: see arena_of."""
     return arena_of(
         plan.head_bytes,
         op_data=[op.module.OP_DATA_BYTES for op in graph.ops],
@@ -47,12 +47,12 @@ def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
 
 
 def arena_of(head: int, op_data: list[int], tensors: int, inputs: int, scratch: int, activations: int) -> int:
-    """Bytes of arena that surely suffice on a Cortex-M, for an arena aligned to 16 bytes; at most 5 % above the least.
+    """Bytes of arena, aligned to 16 bytes, that are always enough on a Cortex-M; at most 5 % above the minimum.
 
     With ops (op_data: bytes of each, 0 for none), tensors (all in the file), scratch buffers and activations counted,
     planned = scratch + activations, and |x| = x rounded up to 16:
 
-        tail      140 + 32 * ops + 12 * tensors, then |tail + op data| for every op that keeps any, then 4 * scratch
+        tail      140 + 32 * ops + 12 * tensors, then |tail + op data| for each op that keeps any, then 4 * scratch
         whole     |tail + 4 * inputs| + 60 * inputs, then |... + 4| + 60 for the output
 
     is what the interpreter takes from the top, `tail` before the head is planned and the rest after it. The arena is
@@ -61,11 +61,11 @@ def arena_of(head: int, op_data: list[int], tensors: int, inputs: int, scratch: 
         |head + whole|                                             what arena_used_bytes() reports, rounded up
         |tail| + ||12 * (scratch + 12) + 4 + 24 * (tensors + scratch)| + 40 * planned|
                                                                    while the head is planned
-        |tail| + |8 * (scratch + 12)| + head                       TFLM until 2022-03, which looks whether the head fits
-                                                                   before it gives up the list of requests
+        |tail| + |8 * (scratch + 12)| + head                       TFLM until 2022-03, which checks that the head fits
+                                                                   before it frees the list of requests
 
-    For the interpreter's own greedy planner, which is in the tail; TokenOverwritePlanner needs no more: its 40 bytes a
-    buffer are the same, and its state is not in the arena.
+    For the interpreter's own greedy planner, which is in the tail; TokenOverwritePlanner needs no more: its 40 bytes
+    per buffer are the same, and its state is not in the arena.
     """
     tail = BASE + PER_OP * len(op_data) + PER_TENSOR * tensors
     for size in op_data:
@@ -85,6 +85,6 @@ def arena_of(head: int, op_data: list[int], tensors: int, inputs: int, scratch: 
 
 
 def more_without_static_memory(graph: Graph) -> int:
-    """Bytes that the arena has to be larger where TFLM is built without TF_LITE_STATIC_MEMORY."""
+    """How many bytes more the arena takes if TFLM is built without TF_LITE_STATIC_MEMORY."""
     ports = sum(not graph.tensors[i].external for i in graph.inputs) + 1
     return align(MORE_PER_OP * len(graph.ops) + MORE_PER_PORT * ports) + 2 * ALIGNMENT

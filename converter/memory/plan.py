@@ -2,7 +2,7 @@
 """Where every activation lies in the arena: a Problem, a Solution, plan() and an independent validate().
 
 Tensors that overwrite each other share an offset. Scratch buffers are placed by the interpreter at run time, after the
-planned tensors; `place_scratch` reproduces that, so that the whole arena is known beforehand.
+planned tensors; `place_scratch` reproduces that, so that the whole arena is known in advance.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from mcuformer.errors import PlanError
 
 ALIGNMENT = 16  # bytes; TFLM's MicroArenaBufferAlignment
-ROUNDS = 8  # placements tried of each order
+ROUNDS = 8  # placements tried per order
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """size bytes, in use from step `first` to step `last`, both included (step 0 fills the input, op i runs at i + 1).
+    """In use from step `first` to step `last`, inclusive. Step 0 fills the input; op i runs in step i + 1.
 
-    overwrites: index of the buffer this one stands over, which ends in the step where this one begins.
+    size: in bytes; overwrites: index of the buffer that this one overwrites, which ends in the step where this begins.
     """
 
     name: str
@@ -58,8 +58,8 @@ def _meet(a: Buffer, b: Buffer) -> bool:
 
 
 def place_scratch(problem: Problem, offsets: Sequence[int]) -> tuple[int, ...]:
-    """Offsets TFLM's greedy planner gives the scratch buffers: largest first, each in the first gap that is free
-    during its step. Among equal sizes the last requested comes first."""
+    """The offsets that TFLM's greedy planner gives the scratch buffers: largest first, each in the first gap that is
+    free during its step. Of equal sizes, the last requested comes first."""
     placed = sorted(
         ((offset, buffer) for offset, buffer in zip(offsets, problem.buffers, strict=True)),
         key=lambda item: item[0],
@@ -81,7 +81,7 @@ def place_scratch(problem: Problem, offsets: Sequence[int]) -> tuple[int, ...]:
 
 
 def lower_bound(problem: Problem) -> int:
-    """The most bytes in use in one step, where what overwrites counts once, with the larger. No plan is smaller."""
+    """The most bytes in use in any step; a pair that overwrites counts once, at the larger size. No plan is smaller."""
     everything = (*problem.buffers, *problem.scratch)
     groups = [[everything[i] for i in group] for group in _groups(Problem(everything))]
     spans = [(min(b.first for b in group), max(b.last for b in group), group) for group in groups]
@@ -107,7 +107,7 @@ def _groups(problem: Problem) -> list[list[int]]:
 
 
 def _lowest_offset(problem: Problem, group: list[int], offsets: dict[int, int]) -> int:
-    """The lowest offset at which no member of the group meets a placed buffer in time and space."""
+    """The lowest offset at which no member of the group meets a placed buffer in both time and space."""
     around = [
         (offset, offset + problem.buffers[j].aligned_size, problem.buffers[i].aligned_size)
         for i in group
@@ -124,7 +124,7 @@ def _lowest_offset(problem: Problem, group: list[int], offsets: dict[int, int]) 
 
 
 def _highest_offset(problem: Problem, group: list[int], offsets: dict[int, int], ceiling: int) -> int:
-    """The highest such offset at which the group ends under the ceiling; negative where there is none."""
+    """The highest such offset at which the group ends below the ceiling; negative if there is none."""
     result = ceiling - max(problem.buffers[i].aligned_size for i in group)
     tried = ceiling
     while tried != result and result >= 0:
@@ -139,9 +139,9 @@ def _highest_offset(problem: Problem, group: list[int], offsets: dict[int, int],
 
 
 def plan(problem: Problem) -> Solution:
-    """The best of a few greedy orders, each improved, and of placing from both ends; scratch included. Validated.
+    """The best of several greedy orders, each improved, and of one placement from both ends; with scratch. Validated.
 
-    tflm_kernels/buffer_placement.cc is the same, for the device.
+    tflm_kernels/buffer_placement.cc is the same, on the device.
     """
     groups, bound = _groups(problem), lower_bound(problem)
 
@@ -164,7 +164,7 @@ def plan(problem: Problem) -> Solution:
             solution = _place(problem, order)
             if solution.head_bytes < best.head_bytes:
                 best = solution
-            # What ends highest is placed first the next time.
+            # The buffer that ends highest is placed first next time.
             ends = [o + b.aligned_size for o, b in zip(solution.offsets, problem.buffers, strict=True)]
             if best.head_bytes == bound or not ends or ends.index(max(ends)) in order[0]:
                 break
@@ -179,11 +179,11 @@ def plan(problem: Problem) -> Solution:
 
 
 def _place_from_ends(problem: Problem, groups: list[list[int]], ceiling: int) -> Solution:
-    """The longest group at the bottom; what comes before it, from the last to the first, at the bottom where that is
-    free, else right under the ceiling; what comes after it as low as it can.
+    """The longest group at the bottom. Earlier groups, last to first, at the bottom if free, else just below the
+    ceiling; later groups as low as possible.
 
-    In the chain of layers before the residual stream, input and output then stand at opposite ends, and scratch has all
-    that lies between.
+    In the chain of layers before the residual stream, input and output then sit at opposite ends, with all the space
+    between free for scratch.
     """
 
     def first(group):
@@ -203,7 +203,7 @@ def _place_from_ends(problem: Problem, groups: list[list[int]], ceiling: int) ->
 
 
 def _place(problem: Problem, order: list[list[int]]) -> Solution:
-    """Each group in turn at the lowest offset that is free, then the scratch."""
+    """Each group in turn at the lowest free offset, then the scratch."""
     offsets: dict[int, int] = {}
     for group in order:
         offset = _lowest_offset(problem, group, offsets)
@@ -219,9 +219,9 @@ def _solution(problem: Problem, offsets: Sequence[int]) -> Solution:
 
 
 def validate(problem: Problem, solution: Solution) -> None:
-    """Checks a solution step by step against every pair of live buffers, knowing nothing of how it was made.
+    """Checks a solution step by step, every pair of live buffers, independently of how it was made.
 
-    Raises PlanError with the first violation. The one overlap allowed: a buffer and the one it overwrites, at the same
+    Raises PlanError with the first violation. The only overlap allowed: a buffer and the one it overwrites, at the same
     offset, in the step that reads the old and writes the new.
     """
     if len(solution.offsets) != len(problem.buffers) or len(solution.scratch_offsets) != len(problem.scratch):

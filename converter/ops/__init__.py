@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The custom ops: one module an op, which holds all that is known of it.
+"""The custom ops: one module per op, which holds all that is known about it.
 
 What it is
-    NAME, INPUTS (names of its inputs, in order), OVERWRITES (positions of the inputs that the output may stand over),
-    OP_DATA_BYTES (what its kernel keeps in the arena's tail), Options (dataclass), reference(options, *inputs),
+    NAME, INPUTS (names of its inputs, in order), OVERWRITES (positions of inputs that the output may overwrite),
+    OP_DATA_BYTES (bytes its kernel keeps in the arena's tail), Options (dataclass), reference(options, *inputs),
     output_shape(options, input_shapes)
 What it costs, from dimensions alone
-    Dims (named tuple), dims(options, input_shapes), then of Dims: input_elements, output_elements, weight_elements,
-    constants (how many the file holds), constant_bytes (of each), scratch_bytes, macs, work (calls of kernels; KERNELS
-    names what is counted of them)
+    Dims (named tuple), dims(options, input_shapes), then functions of Dims: input_elements, output_elements,
+    weight_elements, constants (how many the file holds), constant_bytes (of each), scratch_bytes, macs, work (kernel
+    calls; KERNELS names what is counted for each)
 How C calls it
     call(op, context): see c_call.py
-Where it has weights that may be packed or staged
-    WEIGHTS (names of those inputs), Options.packing, matrices(dims), rows_shape(dims) where plain rows are not
+If it has weights that may be packed or staged
+    WEIGHTS (names of those inputs), Options.packing, matrices(dims), rows_shape(dims) if plain rows are not
     [outputs, inputs]; staged(dims), resized(), block_choices(dims), traffic(dims)
-Where its constants are one tensor in the file
+If its constants are one tensor in the file
     LAYOUT (see params_blob.py), section_bytes(dims)
 """
 
@@ -44,5 +44,5 @@ PREFIX = "mcuformer."
 
 
 def can_be_staged(kind: str) -> bool:
-    """Whether the weights of an op may be in a file of their own."""
+    """Whether an op's weights may be in a file of their own."""
     return hasattr(OPS[kind], "staged")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The call of an op's C kernel: the fields of its params struct, and its arguments.
 
-An op module's `call(op, context)` describes the call once; an export writes it as C text, the host runs it by ctypes.
+An op module's `call(op, context)` describes the call once; an export writes it as C text, the host runs it with ctypes.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ class Int64(int):
 
 
 class Params:
-    """Stands among the arguments for the address of the params struct."""
+    """Among the arguments: the address of the params struct."""
 
 
 PARAMS = Params()
 
 
 class Context(Protocol):
-    """What a call needs to know of the network around its op. Values are whatever the caller makes calls of: C text,
+    """What a call needs to know about the network around its op. Values are what the caller builds calls from: C text
     or addresses."""
 
     scratch: Any  # where scratch begins
-    rows_fn: Any  # mcuf_image_rows_fn and its user pointer, of an image in strips
+    rows_fn: Any  # mcuf_image_rows_fn and its user pointer, for an image in strips
     user: Any
 
     def shape(self, tensor: int) -> tuple[int, ...]:
-        """Of a tensor of the graph."""
+        """The shape of a tensor of the graph."""
 
     def address(self, tensor: int) -> Any:
         """Where an activation is."""
 
     def tensor(self, tensor: int) -> Any:
-        """A constant's values; a null pointer where `tensor` is -1 or its values are in no program (staged weights)."""
+        """A constant's values; a null pointer if `tensor` is -1 or its values are in no program (staged weights)."""
 
     def null(self) -> Any:
         """The null pointer."""
 
     def staged(self, tile_bytes: int, offset: int) -> dict[str, Any]:
-        """The field `staged` of weights that are brought in tiles; no field where tile_bytes is 0."""
+        """The field `staged` of weights that are read in tiles; no field if tile_bytes is 0."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """function: of the int8 C library; params: type and fields of the struct it takes (None: none); args: in order,
+    """function: in the int8 C library; params: type and fields of the struct it takes (None: none); args: in order,
     PARAMS for the struct's address. Fields are integers, values of a Context, dictionaries (structs) or lists."""
 
     function: str

@@ -33,21 +33,21 @@ KERNELS = {f"patch_embed_{packing}_{size}": _COUNTS for packing in PACKING_NAMES
 class Options:
     patch_size: int
     zero_point: int  # of the output
-    packing: int = ROWS  # of the weights of each field
-    # Where the image comes in strips:
-    strip_rows: int = 0  # brought at a time, patch_size or FIELD; 0: the image is a tensor
+    packing: int = ROWS  # of each field's weights
+    # If the image comes in strips:
+    strip_rows: int = 0  # requested at a time, patch_size or FIELD; 0: the image is a tensor
     image_height: int = 0
     image_width: int = 0
     channels: int = 0
-    # Where weights are staged:
-    tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
-    weights_offset: int = -1  # in the weights file, bytes
-    blocks: int = 0  # of four tokens that they come once for
+    # If weights are staged:
+    tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
+    weights_offset: int = -1  # bytes, in the weights file
+    blocks: int = 0  # blocks of four tokens per load of the weights
 
 
 class Dims(NamedTuple):
     """An image of height x width pixels becomes tokens of embed_dim channels. strip_rows, tile_bytes, blocks: as in
-    Options. position_bytes: of an entry of the position table."""
+    Options. position_bytes: per entry of the position table."""
 
     height: int
     width: int
@@ -67,7 +67,7 @@ class Dims(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """Tokens of a row."""
+        """Tokens per row."""
         return self.width // self.patch_size
 
     @property
@@ -76,7 +76,7 @@ class Dims(NamedTuple):
 
     @property
     def fields(self) -> int:
-        """Receptive fields of a patch."""
+        """Receptive fields per patch."""
         return (-(-self.patch_size // FIELD)) ** 2
 
     @property
@@ -85,7 +85,7 @@ class Dims(NamedTuple):
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """Of an op with these options and shapes of its inputs."""
+    """The dimensions of an op with these options and input shapes."""
     _, height, width, channels = shapes[0]
     return Dims(
         height, width, channels, options.patch_size, shapes[2][0], options.packing, options.strip_rows,
@@ -99,18 +99,18 @@ def matrices(d: Dims) -> list[tuple[int, int]]:
 
 
 def staged(d: Dims) -> Dims:
-    """With staged weights, in the least scratch."""
+    """The same with staged weights, in the least scratch."""
     return d._replace(tile_bytes=least_tile([row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)]), blocks=1)
 
 
 def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
-    """Options with staged weights: a tile of tile_bytes comes once for `block` blocks of four tokens."""
+    """Options with staged weights, read through a tile of tile_bytes once per `block` blocks of four tokens."""
     return replace(options, tile_bytes=tile_bytes, weights_offset=weights_offset, blocks=block)
 
 
 def block_choices(d: Dims) -> list[int]:
-    """Blocks of four tokens that staged weights may come once for: the fewest for every number of turns. None where
-    they are not staged."""
+    """Blocks of four tokens per load of staged weights worth trying: the fewest for each number of loads. Empty if
+    weights are not staged."""
     if not d.tile_bytes:
         return []
     if 0 < d.strip_rows < d.patch_size:
@@ -120,13 +120,13 @@ def block_choices(d: Dims) -> list[int]:
 
 
 def in_strips(d: Dims) -> Dims:
-    """With an image in strips, of as many rows at a time as take the least scratch."""
+    """The same with an image in strips: as many rows at a time as need the least scratch."""
     choices = (d.patch_size, FIELD) if d.patch_size > FIELD else (d.patch_size,)
     return min((d._replace(strip_rows=rows) for rows in choices), key=scratch_bytes)
 
 
 def strip_options(options: Options, d: Dims) -> Options:
-    """Options for the image of d in strips."""
+    """Options for an image in strips, as d has it."""
     rows = in_strips(d).strip_rows
     return replace(options, strip_rows=rows, image_height=d.height, image_width=d.width, channels=d.channels)
 
@@ -149,7 +149,7 @@ def constants(d: Dims) -> int:
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of every constant in the model file."""
+    """Bytes of each constant in the model file."""
     weights = d.fields * math.prod(row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing))
     position = d.position_bytes * d.tokens * d.embed_dim
     return (*((weights,) * (not d.tile_bytes)), 4 * d.embed_dim, 4 * d.embed_dim, position, 2 * d.embed_dim)
@@ -167,7 +167,7 @@ def macs(d: Dims) -> int:
 
 
 def traffic(d: Dims) -> tuple[int, int]:
-    """Bytes and reads of staged weights in one run."""
+    """Bytes and number of reads of staged weights in one run."""
     if not d.tile_bytes:
         return 0, 0
     row, rows = row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)
@@ -209,7 +209,7 @@ def call(op, c: c_call.Context) -> c_call.Call:
 
 
 def split_fields(weight: np.ndarray) -> np.ndarray:
-    """[d, P, P, C] -> [fields, d, 16 * C], row by row of fields, zeros past the patch's edge."""
+    """[d, P, P, C] -> [fields, d, 16 * C], fields row by row, zeros past the patch's edge."""
     d, size, _, channels = weight.shape
     side = -(-size // FIELD)
     padded = np.zeros((d, side * FIELD, side * FIELD, channels), weight.dtype)
@@ -222,7 +222,7 @@ def lower(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray, source_scale: float, source_zero: float,
     target: Quantisation,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
-    """Options, constants, and the target widened where its scale is too fine.
+    """Options, constants, and the target, widened if its scale is too fine.
 
     weight float [d, P, P, C], position float [tokens, d].
     """

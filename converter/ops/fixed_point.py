@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fixed-point arithmetic of all ops, in numpy integers: the specification of mcuf_fixed_point.h.
 
-Arrays hold int64 here, so that nothing wraps where the C code is proven not to.
+Arrays hold int64 here, so nothing wraps; the C code is proven not to.
 """
 
 from __future__ import annotations

@@ -35,18 +35,18 @@ KERNELS = {f"fully_connected_{packing}_{size}": _COUNTS for packing in PACKING_N
 
 @dataclass(frozen=True)
 class Options:
-    zero_point: int  # of the requantised value (before the table)
+    zero_point: int  # of the requantised value, before the table
     packing: int = ROWS  # of the weights
-    # Where weights are staged:
+    # If weights are staged:
     in_features: int = 0
-    tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
-    weights_offset: int = -1  # in the weights file, bytes
-    block: int = 0  # tokens that they come once for
+    tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
+    weights_offset: int = -1  # bytes, in the weights file
+    block: int = 0  # tokens per load of the weights
 
 
 class Dims(NamedTuple):
-    """tokens of in_features channels become tokens of out_features. gelu, residual: fused. tile_bytes, block: of
-    staged weights, 0 where they are in the model."""
+    """tokens of in_features channels become tokens of out_features. gelu, residual: fused. tile_bytes, block: for
+    staged weights; 0 if weights are in the model."""
 
     tokens: int
     in_features: int
@@ -59,9 +59,9 @@ class Dims(NamedTuple):
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """Of an op with these options and shapes of its inputs."""
+    """The dimensions of an op with these options and input shapes."""
     source, weights, (out_features,), _, table, residual, _ = shapes
-    inputs = weights[-1] if options.packing == ROWS else weights[-2]  # pairs are padded to even
+    inputs = weights[-1] if options.packing == ROWS else weights[-2]  # pairs are padded to an even number
     return Dims(
         math.prod(source[:-1]), options.in_features or min(inputs, source[-1]), out_features, options.packing,
         table is not None, residual is not None, options.tile_bytes, options.block,
@@ -69,25 +69,25 @@ def dims(options: Options, shapes: Shapes) -> Dims:
 
 
 def matrices(d: Dims) -> list[tuple[int, int]]:
-    """(inputs, outputs) of every weight matrix."""
+    """(inputs, outputs) of each weight matrix."""
     return [(d.in_features, d.out_features)]
 
 
 def staged(d: Dims) -> Dims:
-    """With staged weights, in the least scratch."""
+    """The same with staged weights, in the least scratch."""
     tile = least_tile([row_bytes_and_rows(d.in_features, d.out_features, d.packing)])
     return d._replace(tile_bytes=tile, block=min(4, d.tokens))
 
 
 def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
-    """Options with staged weights: a tile of tile_bytes comes once for every `block` tokens."""
+    """Options with staged weights, read through a tile of tile_bytes once per `block` tokens."""
     return replace(
         options, in_features=d.in_features, tile_bytes=tile_bytes, weights_offset=weights_offset, block=block
     )
 
 
 def block_choices(d: Dims) -> list[int]:
-    """Tokens that staged weights may come once for: the fewest for every number of blocks. None where they are not."""
+    """Tokens per load of staged weights worth trying: the fewest for each number of loads. Empty if not staged."""
     if not d.tile_bytes:
         return []
     if d.tokens <= 4:
@@ -114,7 +114,7 @@ def constants(d: Dims) -> int:
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of every constant in the model file."""
+    """Bytes of each constant in the model file."""
     weights = () if d.tile_bytes else (math.prod(row_bytes_and_rows(d.in_features, d.out_features, d.packing)),)
     table, residual_scale = (GELU_ENTRIES,) * d.gelu, (2 * d.out_features,) * d.residual
     return (*weights, 4 * d.out_features, 4 * d.out_features, *table, *residual_scale)
@@ -129,7 +129,7 @@ def macs(d: Dims) -> int:
 
 
 def traffic(d: Dims) -> tuple[int, int]:
-    """Bytes and reads of staged weights in one run."""
+    """Bytes and number of reads of staged weights in one run."""
     if not d.tile_bytes:
         return 0, 0
     row, rows = row_bytes_and_rows(d.in_features, d.out_features, d.packing)
@@ -138,7 +138,7 @@ def traffic(d: Dims) -> tuple[int, int]:
 
 
 def work(d: Dims, calls: int = 1) -> list[Work]:
-    """Of `calls` calls."""
+    """The work of `calls` calls."""
     outputs = d.out_features
     pairs, words, odd = (outputs + 1) // 2, (d.in_features + 1) // 2, outputs % 2
     vectors, pieces, found = -(-d.in_features // 16), -(-d.in_features // 64), []
@@ -177,8 +177,8 @@ def quantise_weights(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """weights int8 [out, in], accumulator scale float [out], residual_scale int16 [out] or None.
 
-    Without residual: symmetric, per output channel, in [-127, 127]. With it, the weight scale is chosen so that the
-    residual enters the accumulator by an integer factor, exactly (the weight scale is free).
+    Without residual: symmetric, per output channel, in [-127, 127]. With it, the weight scale, which is free, is chosen
+    so that the residual enters the accumulator exactly, by an integer factor.
     """
     effective = weight * source.scale  # per input step; scales of single inputs go into the weights
     acc_scale = accumulator_scale(effective, target, bias)
@@ -186,7 +186,7 @@ def quantise_weights(
     if residual is not None:
         residual_step = np.broadcast_to(residual.scale, acc_scale.shape)
         factor = np.minimum(np.floor(residual_step / acc_scale), MAX_RESIDUAL_SCALE)
-        # A factor below 1: the residual is finer than one step of the accumulator, and is rounded to whole ones.
+        # A factor below 1: the residual is finer than one accumulator step, and is rounded to whole steps.
         acc_scale = np.where(factor >= 1, residual_step / np.maximum(factor, 1), acc_scale)
         factor = np.where(factor >= 1, factor, np.rint(residual_step / acc_scale)).astype(np.int16)
     return quantise_rows(effective, acc_scale), acc_scale, factor
@@ -199,7 +199,7 @@ def lower(
     target: Quantisation,
     residual: Quantisation | None = None,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:
-    """Options, constants, and the target widened where its scale is too fine for the arithmetic.
+    """Options, constants, and the target, widened if its scale is too fine for the arithmetic.
 
     weight float [out, in], bias float [out] or None. target: of the requantised value; residual: of the stream.
     """
@@ -231,7 +231,7 @@ def reference(
 ) -> np.ndarray:
     """x int8 [..., S >= in], weights int8 [out, in] as packed, bias and multiplier int32 [out] -> int8 [..., out]."""
     weights = unpack(weights, len(bias), options.packing)
-    features = min(weights.shape[1], x.shape[-1])  # pairs are padded to even
+    features = min(weights.shape[1], x.shape[-1])  # pairs are padded to an even number
     acc = exact_matmul(x[..., :features], weights[:, :features].T) + bias
     if residual is not None and residual_scale is not None:
         acc = acc + residual.astype(np.int64) * residual_scale

@@ -18,7 +18,7 @@ INPUTS = ("qkv", "head_params")
 OVERWRITES = (0,)
 OP_DATA_BYTES = 12
 
-HEAD_PARAMS = 4  # int32 of every query head: MCUF_ATTENTION_HEAD_PARAMS
+HEAD_PARAMS = 4  # int32 per query head: MCUF_ATTENTION_HEAD_PARAMS
 _COUNTS = (
     "call", "token", "channel", "token_pair", "channel_pair", "pair_word", "token_vector", "channel_vector", "odd",
     "odd_token",
@@ -29,15 +29,15 @@ KERNELS = {
 }
 
 STEPS_PER_NAT = 64
-K_FLOOR = -127  # packed kernels cannot hold -128, so none reads it
+K_FLOOR = -127  # packed kernels cannot hold -128, so no kernel uses it
 MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT = -8, 12
-# A multiplier holds scales below 0.5. Scales of q and k are limited to MAX_STEP, a little less than where shifts begin:
-# rounding on the way cannot ask for a shift too many.
+# A multiplier holds scales below 0.5. Scales of q and k are limited to MAX_STEP, slightly less than that, so that
+# rounding cannot call for one shift too many.
 MAX_STEP, MAX_SHIFTED_STEP = 0.499, 0.4999
 
 
 def softmax_table() -> np.ndarray:
-    """int16: round(32767 * exp(-i / 64)) up to and with the first zero."""
+    """int16: round(32767 * exp(-i / 64)) up to and including the first zero."""
     values = np.rint(32767 * np.exp(-np.arange(1024) / STEPS_PER_NAT)).astype(np.int16)
     return values[: np.flatnonzero(values == 0)[0] + 1]
 
@@ -62,7 +62,7 @@ class Dims(NamedTuple):
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """Of an op with these options and shapes of its inputs."""
+    """The dimensions of an op with these options and input shapes."""
     return Dims(shapes[0][1], shapes[1][0], options.kv_heads, options.head_dim)
 
 
@@ -71,7 +71,7 @@ def input_elements(d: Dims) -> int:
 
 
 def output_elements(d: Dims) -> int:
-    """As wide as the input: head outputs stand where q stood."""
+    """As wide as the input: head outputs replace q."""
     return input_elements(d)
 
 
@@ -85,7 +85,7 @@ def constants(d: Dims) -> int:
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of every constant in the model file."""
+    """Bytes of each constant in the model file."""
     return (4 * HEAD_PARAMS * d.num_heads,)
 
 
@@ -98,7 +98,7 @@ def macs(d: Dims) -> int:
 
 
 def query_rows_work(tokens: int, head_dim: int, rows: int, calls: int = 1) -> Work:
-    """Of `calls` times the attention of at most four query rows of one head; fewer than four run one by one."""
+    """The work of `calls` times the attention of up to four query rows of one head; fewer than four run one by one."""
     calls = calls if rows == 4 else calls * rows
     keys, channels, odd = (tokens + 1) // 2, (head_dim + 1) // 2, head_dim % 2
     counts = (
@@ -109,7 +109,7 @@ def query_rows_work(tokens: int, head_dim: int, rows: int, calls: int = 1) -> Wo
 
 
 def keys_and_values_work(tokens: int, head_dim: int, calls: int) -> Work:
-    """Of `calls` times the keys and values of `tokens` tokens put where attention wants them."""
+    """The work of `calls` times copying the keys and values of `tokens` tokens to where attention wants them."""
     counts = (1, tokens, tokens * head_dim, tokens * (head_dim % 2))
     return Work("keys_and_values", tuple(calls * count for count in counts))
 
@@ -134,7 +134,7 @@ def call(op, c: c_call.Context) -> c_call.Call:
 
 
 def largest_score_shift(head_dim: int) -> int:
-    """The most that score differences, below head_dim * 2^15, can be shifted within int32."""
+    """The largest shift of score differences (below head_dim * 2^15) that stays within int32."""
     return 15 - (head_dim - 1).bit_length()
 
 
@@ -144,7 +144,7 @@ def largest_score_step(head_dim: int) -> float:
 
 
 def lower_head(q_scale: float, k_scale: float, v_scale: float, out_scale: float, head_dim: int) -> np.ndarray:
-    """int32 [4] of one query head: score_multiplier, out_multiplier, out_exponent, score_shift (see the C header)."""
+    """int32 [4] for one query head: score_multiplier, out_multiplier, out_exponent, score_shift (see the C header)."""
     step = q_scale * k_scale / np.sqrt(head_dim) * STEPS_PER_NAT
     shift = max(0, int(np.ceil(np.log2(step / MAX_SHIFTED_STEP))))
     mantissa, exponent = np.frexp(v_scale / out_scale)
@@ -154,7 +154,7 @@ def lower_head(q_scale: float, k_scale: float, v_scale: float, out_scale: float,
 
 
 def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.ndarray:
-    """qkv int8 [batch, tokens, S], head_params int32 [heads, 4] -> int8 like qkv, head outputs where q stood."""
+    """qkv int8 [batch, tokens, S], head_params int32 [heads, 4] -> int8 like qkv, with head outputs in place of q."""
     heads, dim, kv = len(head_params), options.head_dim, options.kv_heads
     out = qkv.copy()
     for h in range(heads):
@@ -178,5 +178,5 @@ def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.
 
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
-    """As wide as qkv: head outputs stand where q stood."""
+    """As wide as qkv: head outputs replace q."""
     return shapes[0]

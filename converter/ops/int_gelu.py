@@ -47,7 +47,7 @@ class Dims(NamedTuple):
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """Of an op with these options and shapes of its inputs."""
+    """The dimensions of an op with these options and input shapes."""
     return Dims(math.prod(shapes[0]))
 
 
@@ -69,7 +69,7 @@ def constants(d: Dims) -> int:
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of every constant in the model file."""
+    """Bytes of each constant in the model file."""
     return (ENTRIES,)
 
 
@@ -92,7 +92,7 @@ def call(op, c: c_call.Context) -> c_call.Call:
 
 
 def table(source: Quantisation, target: Quantisation, form: str = "erf") -> np.ndarray:
-    """int8 [256]: the output for every int8 input q, at index q + 128."""
+    """int8 [256]: the output for each int8 input q, at index q + 128."""
     return target.quantise(FORMS[form](source.dequantise(np.arange(-128, 128))))
 
 

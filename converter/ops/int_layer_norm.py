@@ -24,7 +24,7 @@ OUTPUT_BITS = 16  # fraction of normal * gamma + beta
 MAX_FACTOR = 127  # keeps (q - zero_point) * factor inside int16
 HERON_STEPS = 3
 
-# The widest tokens that the kernels for whole words take (mcuf_int_layer_norm_s8.c).
+# The widest tokens that the whole-word kernels take (mcuf_int_layer_norm_s8.c).
 MAX_WORD_FEATURES, MAX_WORD_FEATURES_FACTOR = 900, 257
 KERNELS = {
     "layer_norm_call": ("call",),
@@ -39,7 +39,7 @@ class Options:
 
 
 class Dims(NamedTuple):
-    """tokens of `features` channels; factor: with a factor a channel."""
+    """tokens of `features` channels; factor: with a factor per channel."""
 
     tokens: int
     features: int
@@ -47,7 +47,7 @@ class Dims(NamedTuple):
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """Of an op with these options and shapes of its inputs."""
+    """The dimensions of an op with these options and input shapes."""
     return Dims(math.prod(shapes[0][:-1]), shapes[0][-1], shapes[3] is not None)
 
 
@@ -69,7 +69,7 @@ def constants(d: Dims) -> int:
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of every constant in the model file: gamma, beta, factor."""
+    """Bytes of each constant in the model file: gamma, beta, factor."""
     return (2 * d.features, 4 * d.features, *((d.features,) * d.factor))
 
 
@@ -82,7 +82,7 @@ def macs(d: Dims) -> int:
 
 
 def work(d: Dims, calls: int = 1) -> list[Work]:
-    """Of `calls` calls. Widths of whole words have kernels of their own."""
+    """The work of `calls` calls. Widths in whole words have kernels of their own."""
     fits = d.features % 4 == 0 and d.features <= (MAX_WORD_FEATURES_FACTOR if d.factor else MAX_WORD_FEATURES)
     kind = f"layer_norm{'' if fits else '_other'}{'_factor' if d.factor else ''}"
     return [Work("layer_norm_call", (calls,)), Work(kind, (calls * d.tokens, calls * d.tokens * d.features))]
@@ -102,7 +102,7 @@ def call(op, c: c_call.Context) -> c_call.Call:
 def lower(
     gamma: np.ndarray, beta: np.ndarray, epsilon: float, source: Quantisation, target: Quantisation
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:
-    """Options, constants, and the target widened where gamma / scale would overflow.
+    """Options, constants, and the target, widened if gamma / scale would overflow.
 
     gamma, beta: float [d]. source may have per-channel scales that are integer multiples of one.
     """

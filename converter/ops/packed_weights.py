@@ -12,19 +12,19 @@ PACKINGS = {"rows": ROWS, "pairs": PAIRS}
 
 
 def row_bytes_and_rows(in_features: int, out_features: int, packing: int) -> tuple[int, int]:
-    """A packed matrix seen as rows of bytes (of pairs: half of a pair)."""
+    """A packed matrix as rows of bytes; in pairs, a row is half of a pair."""
     if packing == ROWS:
         return in_features, out_features
     return in_features + in_features % 2, out_features + out_features % 2
 
 
 def least_tile(matrices: Iterable[tuple[int, int]]) -> int:
-    """Bytes of the smallest tile for staged matrices, each (bytes of a row, rows): two rows of each, whole words."""
+    """Bytes of the smallest tile for staged matrices, (bytes of a row, rows) each: two rows of the widest one."""
     return -(-max(row * min(rows, 2) for row, rows in matrices) // 4) * 4
 
 
 def tile_reads(row: int, rows: int, tile: int) -> int:
-    """Reads that bring a matrix of `rows` rows of `row` bytes through a tile of `tile` bytes: an even number of rows
+    """Number of reads for a matrix of `rows` rows of `row` bytes through a tile of `tile` bytes: an even number of rows
     each, or all of them at once."""
     most = tile // row
     return 1 if most >= rows else -(-rows // (most // 2 * 2))
@@ -38,7 +38,8 @@ def matrix_shape(in_features: int, out_features: int, packing: int) -> tuple[int
 
 
 def pack(weights: np.ndarray, packing: int) -> np.ndarray:
-    """int8 [..., out, in] in [-127, 127] -> the same for rows; int8 [..., ceil(out / 2), in rounded up to even, 2]."""
+    """int8 [..., out, in] in [-127, 127] -> the same for rows, int8 [..., ceil(out / 2), in rounded up to even, 2] for
+    pairs."""
     if packing == ROWS:
         return weights
     *more, out_features, in_features = weights.shape

@@ -4,7 +4,7 @@
 int32 words [count, offset, size, offset, size ...], then the sections, each at a multiple of 16 bytes; little-endian.
 The first section holds scalars, the others one constant each. tflm_kernels/kernels/params_blob.h reads it;
 tflm_kernels/kernels/streamed_layout.h has the same order of scalars and sections as the `Layout`s of the ops. In the
-graph they are options and tensors, as with every op: only converter/file_form.py packs and unpacks them.
+graph they are options and tensors, as for every op: only converter/file_form.py packs and unpacks them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ ALIGNMENT = 16
 class Layout:
     """Scalars and sections of one op, in order.
 
-    scalars        names of the first section's int32
-    repeated       name of a scalar that follows once for every matrix; empty: none
-    dtypes         name of every constant -> its dtype; the order is that of the sections
+    scalars        names of the int32 in the first section
+    repeated       name of a scalar that follows once per matrix; empty: none
+    dtypes         name of each constant -> its dtype; in the order of the sections
     to_scalars     options -> scalars
     from_scalars   scalars -> options
     """
@@ -51,13 +51,13 @@ def pack(sections: Sequence[np.ndarray | None]) -> np.ndarray:
 
 
 def packed_bytes(section_bytes: Iterable[int]) -> int:
-    """Size of what pack() makes of sections of these sizes."""
+    """Size of the blob that pack() makes of sections of these sizes."""
     sizes = list(section_bytes)
     return align(4 + 8 * len(sizes)) + sum(map(align, sizes))
 
 
 def unpack(blob: np.ndarray) -> list[bytes]:
-    """The sections' bytes. ValueError where they do not lie inside the blob."""
+    """The sections' bytes. ValueError if they do not lie inside the blob."""
     content = blob.tobytes()
     count = int(np.frombuffer(content[:4], "<i4")[0])
     table = np.frombuffer(content[4 : 4 + 8 * count], "<i4").reshape(count, 2).tolist()
@@ -67,7 +67,7 @@ def unpack(blob: np.ndarray) -> list[bytes]:
 
 
 def array(section: bytes, dtype: str) -> np.ndarray | None:
-    """The section as a vector; None where it is empty."""
+    """The section as a vector; None if it is empty."""
     return np.frombuffer(section, np.dtype(dtype).newbyteorder("<")).astype(dtype) if section else None
 
 

@@ -24,7 +24,7 @@ OP_DATA_BYTES = 8
 
 TAPS = 9
 KERNELS = {"stem_conv": ("call", "pixel", "value", "odd", "edge")}
-"""A convolution is a fully connected layer on its taps, and what gathering them takes more than copying tokens."""
+"""A convolution is a fully connected layer on its taps; gathering them costs more than copying tokens."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Options:
     zero_point: int  # of the output
     pad_value: int  # int8 value of the input outside the image
     act_min: int  # zero_point for ReLU, -128 for none
-    packing: int = ROWS  # of the weights, a row being all taps of an output
+    packing: int = ROWS  # of the weights; a row is all taps of an output
 
 
 class Dims(NamedTuple):
     """height x width pixels of `channels` become half as many each way, of out_channels. position: with a position
-    table, of position_bytes an entry; the output is tokens then."""
+    table, position_bytes per entry; the output is then tokens."""
 
     height: int
     width: int
@@ -57,20 +57,20 @@ class Dims(NamedTuple):
 
     @property
     def fully_connected(self) -> in_place_fc.Dims:
-        """The same arithmetic on the taps of every output pixel."""
+        """The same arithmetic on the taps of each output pixel."""
         return in_place_fc.Dims(
             self.rows * self.columns, TAPS * self.channels, self.out_channels, self.packing, residual=self.position
         )
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """Of an op with these options and shapes of its inputs."""
+    """The dimensions of an op with these options and input shapes."""
     _, height, width, channels = shapes[0]
     return Dims(height, width, channels, shapes[2][0], options.packing, shapes[4] is not None)
 
 
 def matrices(d: Dims) -> list[tuple[int, int]]:
-    """(inputs, outputs) of every weight matrix."""
+    """(inputs, outputs) of each weight matrix."""
     return [(TAPS * d.channels, d.out_channels)]
 
 
@@ -97,7 +97,7 @@ def constants(d: Dims) -> int:
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of every constant in the model file."""
+    """Bytes of each constant in the model file."""
     position = (d.position_bytes * output_elements(d), 2 * d.out_channels) if d.position else ()
     return (*in_place_fc.constant_bytes(d.fully_connected._replace(residual=False)), *position)
 
@@ -135,7 +135,7 @@ def lower(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray | None, source_scale: float, source_zero: float,
     target: Quantisation, relu: bool,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
-    """Options, constants, and the target widened where its scale is too fine. weight float [out, 3, 3, in]."""
+    """Options, constants, and the target, widened if its scale is too fine. weight float [out, 3, 3, in]."""
     constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target)
     pad = int(np.clip(np.ceil(source_zero), -128, 127))
     return Options(target.zero_point, pad, target.zero_point if relu else -128), constants, target
@@ -166,7 +166,7 @@ def reference(
 
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
-    """[1, H', W', out], or tokens [1, H' * W', out] where the position table is added."""
+    """[1, H', W', out], or tokens [1, H' * W', out] if the position table is added."""
     (_, height, width, _), _, (out,) = shapes[:3]
     rows, columns = (height + 1) // 2, (width + 1) // 2
     return (1, rows, columns, out) if shapes[4] is None else (1, rows * columns, out)

@@ -16,7 +16,7 @@ FULLY_CONNECTED_TYPES = {"weights": "int8", "bias": "int32", "multiplier": "int3
 
 
 def block_of(tokens: int) -> int:
-    """Tokens at a time: what the kernels handle at once; more costs scratch and gains nothing from mapped flash."""
+    """Tokens at a time: what the kernels handle at once. More takes scratch and gains nothing from mapped flash."""
     return min(4, tokens)
 
 
@@ -29,7 +29,7 @@ class FullyConnected(NamedTuple):
 
 
 def layer_types(layers: Sequence[str]) -> dict[str, str]:
-    """dtype of the constants of every layer, by their names."""
+    """dtype of each layer's constants, by name."""
     return {f"{layer}_{name}": dtype for layer in layers for name, dtype in FULLY_CONNECTED_TYPES.items()}
 
 
@@ -46,14 +46,14 @@ def layer_bytes(inputs: int, outputs: int, packing: int, staged: bool) -> tuple[
 
 
 def token_counts(tokens: int, block: int) -> list[tuple[int, int]]:
-    """(tokens of a block, such blocks): whole blocks, then what is left."""
+    """(tokens per block, number of blocks): whole blocks, then the rest."""
     full, rest = divmod(tokens, block)
     return [(count, blocks) for count, blocks in ((block, full), (rest, int(rest > 0))) if blocks]
 
 
 def block_choices(tokens: int, staged: bool) -> list[int]:
-    """Sizes of block worth trying: with staged weights the smallest for every number of blocks, else what kernels
-    handle at once."""
+    """Block sizes worth trying: with staged weights the smallest for each number of blocks, else as many tokens as the
+    kernels handle at once."""
     if staged:
         return in_place_fc.block_choices(in_place_fc.Dims(tokens, 1, 1, tile_bytes=1))
     return [min(4, tokens), min(2, tokens), 1]
@@ -68,7 +68,7 @@ def call(function: str, op, fields: dict[str, Any], c: c_call.Context) -> c_call
     """The call of a Streamed op's kernel: in place on the stream."""
     output = c.address(op.output)
     if c.address(op.inputs[0]) != output:
-        raise AssertionError(f"the output of {op.kind} does not stand over its input")
+        raise AssertionError(f"the output of {op.kind} does not overwrite its input")
     return c_call.call(function, fields, output, c.scratch)
 
 
@@ -84,7 +84,7 @@ def norm_fields(c: c_call.Context, op, features: int) -> dict[str, Any]:
 def layer_fields(
     c: c_call.Context, op, first: int, matrices: Sequence[tuple[int, int]], zero_points: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """A mcuf_in_place_fc_params for every layer, whose constants are the op's inputs from `first`."""
+    """One mcuf_in_place_fc_params per layer; their constants are the op's inputs from `first` on."""
     fields, offset = [], op.options.weights_offset
     for i, ((inputs, outputs), zero_point) in enumerate(zip(matrices, zero_points, strict=True)):
         weights, bias, multiplier = op.inputs[first + 3 * i : first + 3 * i + 3]

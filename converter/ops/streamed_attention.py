@@ -24,7 +24,7 @@ FIRST_LAYER = INPUTS.index("qkv_weights")
 WEIGHTS = tuple(f"{layer}_weights" for layer in LAYERS)
 OVERWRITES = (0,)
 OP_DATA_BYTES = 4
-KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it is made of
+KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it combines
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Options:
     epsilon: int  # of the LayerNorm
     qkv_zero_point: int
     proj_zero_point: int
-    # Where weights are staged:
-    tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
-    weights_offset: int = 0  # in the weights file, bytes
+    # If weights are staged:
+    tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
+    weights_offset: int = 0  # bytes, in the weights file
     packing: int = ROWS  # of the weights
 
 
@@ -70,7 +70,7 @@ LAYOUT = params_blob.Layout(
 
 class Dims(NamedTuple):
     """tokens of embed_dim channels, attention as in IntAttention. block, kv_heads_at_once, tile_bytes: as in Options;
-    factor: the LayerNorm has a factor a channel."""
+    factor: the LayerNorm has a factor per channel."""
 
     tokens: int
     embed_dim: int
@@ -93,7 +93,7 @@ class Dims(NamedTuple):
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """Of an op with these options and shapes of its inputs."""
+    """The dimensions of an op with these options and input shapes."""
     stream, factor, head_params = shapes[0], shapes[3], shapes[4]
     return Dims(
         math.prod(stream[:-1]), stream[-1], head_params[0], options.kv_heads, options.head_dim,
@@ -102,7 +102,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
 
 
 def kv_heads_at_once(tokens: int, embed_dim: int, num_heads: int, kv_heads: int, head_dim: int) -> int:
-    """Key/value heads to make at a time: the number with the least scratch, the larger of equals (fewer passes)."""
+    """Key/value heads per pass: the number that needs the least scratch; of equals the larger one, for fewer passes."""
     best, least = kv_heads, None
     for n in range(kv_heads, 0, -1) if kv_heads > 1 else ():
         if kv_heads % n == 0:
@@ -120,12 +120,12 @@ def matrices(d: Dims) -> list[tuple[int, int]]:
 
 
 def staged(d: Dims) -> Dims:
-    """With staged weights, in the least scratch."""
+    """The same with staged weights, in the least scratch."""
     return d._replace(tile_bytes=least_tile(row_bytes_and_rows(*matrix, d.packing) for matrix in matrices(d)))
 
 
 def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
-    """Options with other sizes, of staged weights where tile_bytes is not 0."""
+    """The options with other sizes; weights are staged unless tile_bytes is 0."""
     return replace(options, block=block, tile_bytes=tile_bytes, weights_offset=weights_offset)
 
 
@@ -182,7 +182,7 @@ def macs(d: Dims) -> int:
 
 
 def traffic(d: Dims) -> tuple[int, int]:
-    """Bytes and reads of staged weights in one run."""
+    """Bytes and number of reads of staged weights in one run."""
     if not d.tile_bytes:
         return 0, 0
     (qkv_row, _), (proj_row, proj_rows) = (row_bytes_and_rows(*matrix, d.packing) for matrix in matrices(d))
@@ -194,7 +194,7 @@ def traffic(d: Dims) -> tuple[int, int]:
 
 
 def work(d: Dims) -> list[Work]:
-    """See the order of its passes in mcuf_streamed_attention_s8.h."""
+    """The work of its passes, whose order is in mcuf_streamed_attention_s8.h."""
     passes, queries, found = d.kv_heads // d.kv_heads_at_once, d.num_heads // d.kv_heads * d.kv_heads_at_once, []
     for count, blocks in streamed.token_counts(d.tokens, d.block):
         times = passes * blocks
@@ -235,7 +235,7 @@ def reference(
     *layers: np.ndarray,
 ) -> np.ndarray:
     """stream int8 [batch, tokens, d] -> int8 of the same shape. layers: weights as packed, bias and multiplier of qkv
-    and of the projection; the rest as in the ops that this one is made of."""
+    and of the projection; the rest as in the ops it combines."""
     x = int_layer_norm.reference(
         int_layer_norm.Options(options.norm_zero_point, options.epsilon), stream, gamma, beta, factor
     )

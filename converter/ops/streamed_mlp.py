@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""StreamedMLP: LayerNorm, fully connected layers with GELU, residual: in place on the stream, some tokens at a time."""
+"""StreamedMLP: LayerNorm, fully connected layers with GELU, residual: in place on the stream, block by block."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LAYERS = tuple(f"fc{i}" for i in range(MAX_LAYERS))
 CONSTANT_TYPES = {
     **streamed.NORM_TYPES, "gelu_table": "int8", "residual_scale": "int16", **streamed.layer_types(LAYERS),
 }  # fmt: skip
-INPUTS = ("stream", *CONSTANT_TYPES)  # layers that it does not have are left out
+INPUTS = ("stream", *CONSTANT_TYPES)  # layers it lacks are left out
 FIRST_LAYER = INPUTS.index("fc0_weights")
 WEIGHTS = tuple(f"{layer}_weights" for layer in LAYERS)
 OVERWRITES = (0,)
 OP_DATA_BYTES = 4
-KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it is made of
+KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it combines
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Options:
     block: int  # tokens at a time
     norm_zero_point: int  # of the stream
     epsilon: int  # of the LayerNorm
-    gelu_layer: int  # which has the GELU; -1: none
-    zero_points: tuple[int, ...]  # of every layer
-    # Where weights are staged:
-    tile_bytes: int = 0  # scratch for a tile of them; 0: they are in the model
-    weights_offset: int = 0  # in the weights file, bytes
+    gelu_layer: int  # the one with the GELU; -1: none
+    zero_points: tuple[int, ...]  # of each layer
+    # If weights are staged:
+    tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
+    weights_offset: int = 0  # bytes, in the weights file
     packing: int = ROWS  # of the weights
 
 
@@ -80,7 +80,7 @@ class Dims(NamedTuple):
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """Of an op with these options and shapes of its inputs."""
+    """The dimensions of an op with these options and input shapes."""
     stream, factor = shapes[0], shapes[3]
     outputs = [shapes[FIRST_LAYER + 3 * i + 1][0] for i in range(len(options.zero_points))]
     layers = tuple(zip((stream[-1], *outputs[:-1]), outputs, strict=True))
@@ -91,17 +91,17 @@ def dims(options: Options, shapes: Shapes) -> Dims:
 
 
 def matrices(d: Dims) -> list[tuple[int, int]]:
-    """(inputs, outputs) of every layer."""
+    """(inputs, outputs) of each layer."""
     return list(d.layers)
 
 
 def staged(d: Dims) -> Dims:
-    """With staged weights, in the least scratch."""
+    """The same with staged weights, in the least scratch."""
     return d._replace(tile_bytes=least_tile(row_bytes_and_rows(*layer, d.packing) for layer in d.layers))
 
 
 def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
-    """Options with other sizes, of staged weights where tile_bytes is not 0."""
+    """The options with other sizes; weights are staged unless tile_bytes is 0."""
     return replace(options, block=block, tile_bytes=tile_bytes, weights_offset=weights_offset)
 
 
@@ -151,7 +151,7 @@ def macs(d: Dims) -> int:
 
 
 def traffic(d: Dims) -> tuple[int, int]:
-    """Bytes and reads of staged weights in one run."""
+    """Bytes and number of reads of staged weights in one run."""
     if not d.tile_bytes:
         return 0, 0
     reads = sum(tile_reads(*row_bytes_and_rows(*layer, d.packing), d.tile_bytes) for layer in d.layers)
@@ -193,7 +193,7 @@ def reference(
     *layers: np.ndarray,
 ) -> np.ndarray:
     """stream int8 [batch, tokens, d] -> int8 of the same shape. layers: weights as packed, bias and multiplier of every
-    layer; the rest as in the ops that this one is made of."""
+    layer; the rest as in the ops it combines."""
     x = int_layer_norm.reference(
         int_layer_norm.Options(options.norm_zero_point, options.epsilon), stream, gamma, beta, factor
     )

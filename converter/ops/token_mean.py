@@ -38,7 +38,7 @@ class Dims(NamedTuple):
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """Of an op with these options and shapes of its inputs."""
+    """The dimensions of an op with these options and input shapes."""
     return Dims(shapes[0][1], shapes[0][2])
 
 
@@ -60,7 +60,7 @@ def constants(d: Dims) -> int:
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of every constant in the model file: none."""
+    """Bytes of each constant in the model file: none."""
     return ()
 
 
@@ -86,7 +86,7 @@ def call(op, c: c_call.Context) -> c_call.Call:
 
 
 def lower(tokens: int, source: Quantisation, target: Quantisation) -> tuple[Options, Quantisation]:
-    """Options, and the target widened where its scale is too fine for the arithmetic."""
+    """Options, and the target, widened if its scale is too fine for the arithmetic."""
     step = source.scale / (tokens << SUM_SHIFT)
     target = target.at_least(MIN_SCALE_STEPS * step)
     return Options(source.zero_point, target.zero_point, int(multiplier_of(step / target.scale))), target

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights, bias and position table -> integers: what several ops lower alike."""
+"""Weights, bias and position table as integers: the lowering that several ops share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mcuformer.converter.ops.fixed_point import MAX_BIAS, multiplier_of, round_b
 from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation
 
 MAX_POSITION_SCALE = 32767
-MIN_SCALE_STEPS = 2.001  # accumulator steps in an output step, at least: requantisation scales stay below 0.5
+MIN_SCALE_STEPS = 2.001  # accumulator steps per output step, at least: requantisation scales stay below 0.5
 FINEST_STEP = 2.0**-20  # of an output step: a finer accumulator gains nothing
 
 
@@ -20,8 +20,8 @@ def accumulator_scale(
 ) -> np.ndarray:
     """float [out]: what one step of the int32 accumulator is worth in each output channel.
 
-    effective: float [out, in], weights per input step; its largest value gets 127. Where a channel has hardly any
-    weights, the scale is that by which its bias, its position table and its multiplier still fit their integers.
+    effective: float [out, in], weights per input step; its largest value gets 127. If a channel has almost no weights,
+    the scale is chosen so that its bias, position table and multiplier still fit their integers.
     """
     scale = np.maximum(np.abs(effective).max(axis=1) / 127.0, SMALLEST_SCALE)
     scale = np.maximum(scale, np.asarray(target.scale) * FINEST_STEP)
@@ -52,7 +52,7 @@ def lower_convolution(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray | None, source_scale: float, source_zero: float,
     target: Quantisation,
 ) -> tuple[dict[str, Any], Quantisation]:  # fmt: skip
-    """Constants, and the target widened where its scale is too fine. weight float [out, ...].
+    """Constants, and the target, widened if its scale is too fine. weight float [out, ...].
 
     The image's real zero point may be a fraction (-0.5 for uint8 images in [-1, 1]); it only enters the bias.
     """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What kernels do, as counts: the instruction model multiplies each with a coefficient of the core.
 
-Every op module says in `KERNELS` what is counted of each of its kernels, and in `work(dims)` how often each happens.
+Each op module says in `KERNELS` what is counted for each of its kernels, and in `work(dims)` how often each happens.
 Blocks of four, two and one tokens have kernels of their own; a pair is two outputs (keys, channels), a word two inputs,
 a vector 16 inputs or 8 tokens, a piece 64 inputs.
 """
@@ -15,18 +15,18 @@ from typing import Any
 from mcuformer.converter.ops.packed_weights import PACKINGS
 
 PACKING_NAMES = {packing: name for name, packing in PACKINGS.items()}  # as in the names of kernels
-Shapes = Sequence[Any]  # of an op's inputs: tuples of integers, None for an input that is left out
-BLOCK_SIZES = (4, 2, 1)  # tokens that a kernel takes at once
+Shapes = Sequence[Any]  # of an op's inputs: tuples of integers, None for an input left out
+BLOCK_SIZES = (4, 2, 1)  # tokens that a kernel handles at once
 
 
 @dataclass(frozen=True)
 class Work:
-    """Calls of one kernel: counts by the names that KERNELS has for it, in order."""
+    """Calls of one kernel: counts in the order of its names in KERNELS."""
 
     kernel: str
     counts: tuple[int, ...]
 
 
 def token_blocks(tokens: int) -> list[tuple[int, int]]:
-    """(tokens of a block, such blocks): four as long as there are, the rest as two and one."""
+    """(tokens per block, number of blocks): blocks of four, the rest as two and one."""
     return [(size, count) for size, count in ((4, tokens // 4), (2, tokens % 4 // 2), (1, tokens % 2)) if count]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Passes: a graph -> a graph with the same logits. One module a pass."""
+"""Passes: a graph -> a graph with the same logits. One module per pass."""

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How weights lie in memory: tflm_kernels/core/mcuf_packing.h tells of each packing. All give the same results."""
+"""How weights are laid out in memory; tflm_kernels/core/mcuf_packing.h specifies each packing. All give the same
+results.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from mcuformer.converter.passes.staging import restaged
 
 
 def packing_of(board: Board | None) -> int:
-    """What a board's core likes best (mcuformer/cores.py); rows without a board."""
+    """The packing that a board's core runs fastest (mcuformer/cores.py); rows without a board."""
     return ROWS if board is None else PACKINGS[board.core.packing]
 
 
 def packed(graph: Graph, packing: int) -> Graph:
-    """The same network with its weights packed so, whatever they are now; its logits are equal bit for bit.
+    """The same network with its weights in this packing, whatever they are in now; its logits are equal bit for bit.
 
-    Heads of an odd width do not start at pairs: what is before and after their attention stays in rows.
+    Heads of an odd width do not start at pairs: the layers before and after their attention stay in rows.
     """
     left = _around_odd_heads(graph)
     result = Graph(list(graph.tensors), [], list(graph.inputs), graph.output)
@@ -40,7 +42,7 @@ def _repack(result: Graph, graph: Graph, op: Op, packing: int) -> None:
     for index, (inputs, outputs) in zip(graph.weights(op), matrices, strict=True):
         tensor = graph.tensors[index]
         if tensor.data is None:
-            raise ValueError(f"{tensor.name}: its data is not here to be packed")
+            raise ValueError(f"{tensor.name}: has no data to pack")
         rows = unpack(tensor.data, outputs, op.options.packing)
         if rows.ndim == 4:  # taps of a convolution
             rows = rows.reshape(outputs, -1)
@@ -54,7 +56,7 @@ def _repack(result: Graph, graph: Graph, op: Op, packing: int) -> None:
 
 
 def _with_options(graph: Graph, op: Op, packing: int) -> Op:
-    """The op with the packing in its options, and where its weights are staged a tile that holds two rows of it."""
+    """The op with the packing in its options and, if its weights are staged, a tile that holds two packed rows."""
     tile = getattr(op.options, "tile_bytes", 0)
     op = dataclasses.replace(op, options=dataclasses.replace(op.options, packing=packing))
     if tile:

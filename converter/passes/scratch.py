@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many tokens an op works on at a time, and the tile of its staged weights: what scratch allows.
+"""Chooses how many tokens each op handles at a time, and the size of its weight tile, within the scratch limit.
 
-With weights read in place, blocks of four tokens are best: the kernels compute four at a time, and more take scratch
-for nothing; fewer take less scratch and run slower. Staged weights are read anew for every block of tokens: there, the
-more scratch, the fewer bytes are read.
+With weights in place, blocks of four tokens are best: the kernels compute four at a time; larger blocks waste scratch,
+smaller ones are slower. Staged weights are read again for every block: there, more scratch means fewer bytes read.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from mcuformer.converter.ops.packed_weights import least_tile, row_bytes_and_row
 from mcuformer.converter.passes import staging
 from mcuformer.errors import PlanError
 
-READ_COST = 128  # what one read costs beside its bytes, in bytes: command, address, the driver's way
-LARGEST_TILE = 16384  # bytes; above that the cost of a read does not count
+READ_COST = 128  # bytes that one read costs on top: command, address, driver
+LARGEST_TILE = 16384  # bytes; reads larger than this: the cost per read no longer matters
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """One way to run an op. cost: bytes read, READ_COST for every read; or blocks of tokens. block, tile_bytes: as
+    """One way to run an op. cost: bytes read plus READ_COST per read; or blocks of tokens. block, tile_bytes: as
     staging.resize() takes them; block 0: as the op is."""
 
     cost: int
@@ -33,25 +32,25 @@ class _Choice:
 
 
 def fit_scratch(graph: Graph, limit: int) -> Graph:
-    """The graph in which no op takes more scratch than `limit` bytes, and every op is as quick as that allows.
+    """The graph in which no op takes more than `limit` bytes of scratch, each op as fast as that allows.
 
-    PlanError with the smallest limit that would do.
+    PlanError names the smallest limit that works.
     """
     choices = {i: _choices(graph, op) for i, op in enumerate(graph.ops)}
     needs = {i: min(c.scratch for c in found) for i, found in choices.items() if found}
     if needs and (most := max(needs.values())) > limit:
         culprit = graph.ops[max(needs, key=lambda i: needs[i])]
         raise PlanError(
-            f"scratch = {limit} bytes: {graph.tensors[culprit.output].name} ({culprit.kind}) cannot do with less than "
-            f"{most}; give at least that"
+            f"scratch = {limit} bytes: {graph.tensors[culprit.output].name} ({culprit.kind}) needs at least "
+            f"{most}; give that or more"
         )
     return _choose(graph, choices, dict.fromkeys(needs, limit))
 
 
 def fill_arena(graph: Graph, spare: int = 0) -> Graph:
-    """A graph with staged weights, in which every op takes what scratch it can without a larger arena.
+    """A graph with staged weights in which every op uses the scratch it can without enlarging the arena.
 
-    spare: bytes by which the arena may be larger than the least.
+    spare: bytes by which the arena may exceed the minimum.
     """
     least = plan_arena(graph)
     problem, _ = problem_of(graph)
@@ -73,7 +72,7 @@ def _choose(graph: Graph, choices: dict[int, list[_Choice]], limits: dict[int, i
 
 
 def _choices(graph: Graph, op: Op) -> list[_Choice]:
-    """Ways to run an op; one without a block where there is but one; none where it takes no scratch."""
+    """The ways to run an op. One entry without a block if there is only one way; empty if the op takes no scratch."""
     scratch, dims = graph.scratch_bytes(op), graph.dims(op)
     if not scratch:
         return []
@@ -101,7 +100,7 @@ def _way(graph: Graph, op: Op, block: int, tile_bytes: int = 0) -> _Choice:
 
 
 def _live(problem: Problem, step: int) -> int:
-    """Bytes of activations in a step, one that overwrites another counted with it."""
+    """Bytes of activations in a step; one that overwrites another counts together with it."""
     alive = [i for i, buffer in enumerate(problem.buffers) if buffer.first <= step <= buffer.last]
     size = {i: align(problem.buffers[i].size) for i in alive}
     for i in alive:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""weights="staged": weights leave the model for a file of their own, which is read tile by tile into scratch.
+"""weights="staged": weights move from the model into a file of their own and are read tile by tile into scratch.
 
-For external flash that is not mapped. Every layer's weights lie in the weights file in the order of the ops, each at a
-multiple of 16 bytes. Small constants (bias, multiplier, tables) stay in the model, and so do the small weights of a
-convolution stem.
+For external flash that is not memory-mapped. Each layer's weights lie in that file in op order, aligned to 16 bytes.
+Small constants (bias, multiplier, tables) stay in the model, and so do the small weights of a convolution stem.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def staged(graph: Graph) -> Graph:
 
 
 def restaged(graph: Graph) -> Graph:
-    """The graph in which every op knows where its staged weights are in the weights file; itself without any."""
+    """The graph in which every op knows the place of its staged weights in the weights file; unchanged without any."""
     ops, at = [], 0
     for op in graph.ops:
         weights = [i for i in graph.weights(op) if graph.tensors[i].external]
@@ -54,9 +53,9 @@ def restaged(graph: Graph) -> Graph:
 
 
 def resize(graph: Graph, op: Op, block: int, tile_bytes: int = 0) -> Graph:
-    """The graph in which an op works in other blocks, with staged weights in other tiles.
+    """The graph with new block and tile sizes for one op.
 
-    block: tokens; with DecomposedPatchEmbed, blocks of four tokens. tile_bytes: 0 where weights are in the model.
+    block: tokens; for DecomposedPatchEmbed, blocks of four tokens. tile_bytes: 0 if weights are in the model.
     """
     options = op.module.resized(op.options, graph.dims(op), block, tile_bytes, op.options.weights_offset)
     ops = [dataclasses.replace(o, options=options) if o is op else o for o in graph.ops]
@@ -64,7 +63,7 @@ def resize(graph: Graph, op: Op, block: int, tile_bytes: int = 0) -> Graph:
 
 
 def externals_last(graph: Graph) -> Graph:
-    """The graph with its external tensors behind all others: weights in the order of the ops, then an image."""
+    """The graph with its external tensors last: staged weights in op order, then the image."""
     weights = _staged_weights(graph)
     others = [i for i, tensor in enumerate(graph.tensors) if tensor.external and i not in weights]
     order = [i for i, tensor in enumerate(graph.tensors) if not tensor.external] + weights + others
@@ -76,7 +75,7 @@ def externals_last(graph: Graph) -> Graph:
 
 
 def weights_path(path: str | os.PathLike) -> Path:
-    """Where the staged weights of the model at path are: beside it, with the suffix ".weights"."""
+    """The file of the staged weights of the model at path: beside it, with the suffix ".weights"."""
     path = Path(path)
     if path.suffix == ".weights":
         raise ConfigError(f"{path}: a model with staged weights cannot have their suffix; call it model.tflite")
@@ -93,12 +92,12 @@ def weights_content(graph: Graph) -> bytes:
 
 
 def weights_info(content: bytes) -> dict:
-    """What the model says of its weights file."""
+    """The entry for the weights file in the model's metadata: length and SHA-256."""
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def with_weights(graph: Graph, info: dict, content: bytes, name: str) -> Graph:
-    """The graph of a model with the data of its weights file. ModelError where that is another model's, or damaged."""
+    """The graph of a model with the data of its weights file. ModelError if the file is another model's, or damaged."""
     if weights_info(content) != info:
         raise ModelError(
             f"{name}: not the weights of this model, or damaged ({len(content)} bytes for {info['bytes']}): use the "
@@ -119,10 +118,10 @@ def with_weights(graph: Graph, info: dict, content: bytes, name: str) -> Graph:
 
 
 def traffic(graph: Graph, op: Op) -> tuple[int, int]:
-    """Bytes and reads of staged weights in one run of an op."""
+    """Bytes and number of reads of staged weights in one run of an op."""
     return op.module.traffic(graph.dims(op)) if can_be_staged(op.kind) else (0, 0)
 
 
 def _staged_weights(graph: Graph) -> list[int]:
-    """Tensors of staged weights, in the order of the ops."""
+    """Tensors of staged weights, in op order."""
     return [i for op in graph.ops for i in graph.weights(op) if graph.tensors[i].external]

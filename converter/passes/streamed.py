@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The schedule "streamed": every half-layer becomes one op that works in place on the residual stream."""
+"""The schedule "streamed": each half of a layer becomes one op that works in place on the residual stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mcuformer.converter.ops.streamed import FullyConnected, block_of
 
 
 def half_layers(graph: Graph) -> list[tuple[int, int]]:
-    """(first, last) op of every half-layer: from the LayerNorm of a tensor to the layer that adds it back."""
+    """(first, last) op of each half-layer: from the LayerNorm of a tensor to the layer that adds it back."""
     found = []
     for first, op in enumerate(graph.ops):
         if op.kind != "IntLayerNorm":
@@ -62,7 +62,7 @@ def streamed(graph: Graph) -> Graph:
 
 
 def _constants(graph: Graph, op: Op) -> dict[str, np.ndarray | None]:
-    """The op's constants by their names among its INPUTS."""
+    """The op's constants by their names in INPUTS."""
     tensors = zip(op.module.INPUTS, op.inputs, strict=True)
     return {role: graph.tensors[i].data if i >= 0 else None for role, i in tensors}
 

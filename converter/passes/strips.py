@@ -17,7 +17,7 @@ def takes_strips(graph: Graph) -> bool:
 
 
 def in_strips(graph: Graph) -> Graph:
-    """The same network with an image that comes in strips. ConfigError with a convolution stem: it needs all of it."""
+    """The same network, its image in strips. ConfigError for a convolution stem, which needs the whole image."""
     if takes_strips(graph):
         return graph
     first = graph.ops[0]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: mcuformer demo | train | evolve | search | finetune | convert | run | inspect | export | boards.
 
-A command is a module here. Its function of the same name does the work from Python, prints nothing and returns what
-came of it; `command` reads the options, calls it, prints the result as a table and writes it as JSON:
+Each command is a module here. Its function of the same name does the work from Python, prints nothing and returns the
+result; `command` reads the options, calls it, prints the result as a table and writes it as JSON:
 
     from mcuformer.cli.inspect import inspect
     inspect("model.tflite").arena_bytes
@@ -19,13 +19,13 @@ from mcuformer.errors import McuformerError
 
 COMMANDS = ("train", "search", "evolve", "finetune", "demo", "export", "boards", "convert", "run", "inspect")
 
-for _name in COMMANDS:  # each adds itself to the app, and stands in --help, in this order
+for _name in COMMANDS:  # each adds itself to the app; --help keeps this order
     importlib.import_module(f"mcuformer.cli.{_name}")
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit status 2."""
-    # Read when torch is loaded. Threads that wait in a loop make a training many times slower on a busy machine.
+    # Read when torch is loaded. On a busy machine, threads that spin make training many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mcuformer boards: the boards, and what their firmware leaves for a model."""
+"""mcuformer boards: the boards, and the memory they leave for a model."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def show(listed: BoardList) -> None:
             budget,
         )
     out.print(table)
-    out.print("All sizes in bytes; the budgets leave out what the firmware keeps (estimates, see mcuformer/boards.py).")
+    out.print("All sizes in bytes; the budgets are what the firmware leaves (estimates, see mcuformer/boards.py).")
 
 
 @app.command("boards")
 def command(json_file: JsonOption = None) -> None:
-    """List the boards, and what their firmware leaves for a model."""
+    """List the boards and the memory they leave for a model."""
     listed = boards()
     show(listed)
     write_json(json_file, listed.to_dict())

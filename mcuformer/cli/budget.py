@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What search, evolve and demo share: the options that make a budget, and the line that says what a subnet costs."""
+"""What search, evolve and demo share: the budget options, and the line that says what a subnet costs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 BoardOption = Annotated[str | None, typer.Option(help="Budget of this board (see `mcuformer boards`).")]
 SramOption = Annotated[str | None, typer.Option(help="Most bytes of arena, such as 64KB.")]
 FlashOption = Annotated[str | None, typer.Option(help="Most bytes of model, such as 500KB.")]
-InstructionsOption = Annotated[str | None, typer.Option(help="Most instructions an image, such as 50M.")]
+InstructionsOption = Annotated[str | None, typer.Option(help="Most instructions per image, such as 50M.")]
 StripsOption = Annotated[bool, typer.Option(help="The image comes a few rows at a time; the arena holds none.")]
 
 
 def budget_of(board: Board | None, **amounts: str | int | None) -> Budget:
-    """The budget that --board and amounts (sram, flash, instructions) describe; ConfigError where there is none."""
+    """The budget that --board and amounts (sram, flash, instructions) describe; ConfigError without any."""
     from mcuformer.nas import cost
 
     if board is None and not any(amounts.values()):

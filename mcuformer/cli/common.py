@@ -46,11 +46,11 @@ DataOption = Annotated[
 
 
 def check_outputs(*paths: str | os.PathLike | None) -> None:
-    """Refuses, before any work, outputs that could not be written after it, or would replace each other."""
+    """Refuses, before any work, outputs that could not be written later or that would overwrite each other."""
     given = [Path(path) for path in paths if path is not None]
     for path in given:
         if sum(path.resolve() == other.resolve() for other in given) > 1:
-            raise ConfigError(f"{path}: named for two outputs; give each a name of its own")
+            raise ConfigError(f"{path}: named for two outputs; give each its own name")
         if path.is_dir():
             raise ConfigError(f"{path}: a folder; give the name of a file to write")
         parent = next(p for p in path.absolute().parents if p.exists())
@@ -80,7 +80,7 @@ CONSOLE = Progress(say=out.print, bar=bar)
 
 
 def load_data(spec: str, split: str, image_size: int, limit: int | None = None) -> Dataset:
-    """Images at a network's size: only folders of photographs are brought to it."""
+    """Images at a network's size: only folders of image files are resized."""
     from mcuformer.data import load_sized
 
     return load_sized(spec, split, image_size, limit)
@@ -98,7 +98,7 @@ def run_images(interpreter: Interpreter, images: np.ndarray, progress: Progress 
 
 
 def read_bytes(path: Path) -> bytes:
-    """A model file's bytes; ModelError where it cannot be read."""
+    """A model file's bytes; ModelError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

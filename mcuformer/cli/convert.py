@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from mcuformer.converter.model import Model
     from mcuformer.converter.report import TensorError
 
-REPORT_IMAGES = 8  # that errors are measured on
+REPORT_IMAGES = 8  # images that errors are measured on
 
 
 @dataclass(frozen=True)
 class ConvertedModel:
-    """model: what was written to path; report: the errors of its tensors, where they were asked for; seconds: of
-    calibration and lowering; the others as they were given."""
+    """model: written to path; report: its tensors' errors, if asked for; seconds: of calibration and lowering; the
+    others: as given."""
 
     model: Model
     path: Path
@@ -75,7 +75,7 @@ def convert(
 ) -> ConvertedModel:
     """Reads a subnet.pt, calibrates it with `images` of the training images of `data`, and writes the model.
 
-    report: also measure the error that every tensor adds. The rest as mcuformer.convert takes it.
+    report: also measure the error that each tensor adds. The rest: as for mcuformer.convert.
     """
     from mcuformer.converter.model import convert as convert_network
     from mcuformer.converter.report import error_report
@@ -85,7 +85,7 @@ def convert(
     check_outputs(output)
     net = load_subnet(subnet)
     if images < 1:
-        raise ConfigError(f"--images {images}: calibrate with at least 1 image; some hundred are better")
+        raise ConfigError(f"--images {images}: calibrate with at least 1 image; a few hundred are better")
     calibration = load_data(data, "train", net.config.image_size, images).images[:]
     start = time.perf_counter()
     with progress.bar("calibrating") as update:
@@ -122,7 +122,7 @@ def command(
     subnet: Annotated[Path, typer.Argument(help="subnet.pt, from `mcuformer train`.")],
     data: DataOption = "fashion-mnist",
     images: Annotated[int, typer.Option(help="Training images to calibrate with.")] = 256,
-    board: Annotated[str | None, typer.Option(help="Check the budget of this board (see `mcuformer boards`).")] = None,
+    board: Annotated[str | None, typer.Option(help="Check this board's budget (see `mcuformer boards`).")] = None,
     schedule: Annotated[
         str, typer.Option(help="overwrite (op by op) or streamed (half-layers in place).")
     ] = "streamed",
@@ -134,7 +134,7 @@ def command(
     method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
     gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
     residual: Annotated[str | None, typer.Option(help="Residual stream: per-channel or per-tensor.")] = None,
-    report: Annotated[bool, typer.Option(help="Print the error every tensor adds.")] = False,
+    report: Annotated[bool, typer.Option(help="Print the error that each tensor adds.")] = False,
     output: Annotated[Path, typer.Option("--out", "-o", help="The model.")] = Path("model.tflite"),
     json_file: JsonOption = None,
 ) -> None:

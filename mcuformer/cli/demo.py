@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mcuformer.nas.split import Split
 
 DATA, SPACE = "fashion-mnist", "tiny"
-EVOLUTION_LIMIT = 3000  # training images a visit of the evolution sees
+EVOLUTION_LIMIT = 3000  # training images per visit of the evolution
 CALIBRATION_IMAGES = 256
 FILES = ("space.yaml", "supernet.pt", "subnet.pt", "model.tflite", "evolution.png", "search.png", "memory_plan.png")
 
@@ -61,8 +61,8 @@ class Int8Figures:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What the demo came to. float_top1: of the fine-tuned subnet on the test images; supernet_top1: of its largest and
-    its smallest subnet on the images held out; seconds_of: by stage."""
+    """The demo's result. float_top1: of the fine-tuned subnet on the test images; supernet_top1: of its largest and
+    smallest subnet on the held-out images; seconds_of: by stage."""
 
     board: Board
     config: SubnetConfig
@@ -91,7 +91,7 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class _Setting:
-    """What all stages share."""
+    """The settings that all stages share."""
 
     board: Board
     budget: Budget
@@ -103,7 +103,7 @@ class _Setting:
 
 
 class _Laps:
-    """Seconds of every stage."""
+    """Seconds per stage."""
 
     def __init__(self, say: Callable[[str], object]):
         self.say, self.seconds = say, dict[str, float]()
@@ -123,9 +123,9 @@ def demo(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Demonstration:
-    """Goes the whole way and writes FILES into the folder `output`; progress.say() tells of every stage.
+    """Goes the whole way and writes FILES into the folder `output`; progress.say() announces each stage.
 
-    epochs: of the supernet, and most of the fine-tuning; left out: those of nas/recipes.py
+    epochs: of the supernet, and at most of the fine-tuning; default: nas/recipes.py
     """
     from mcuformer import nas
     from mcuformer.data import load
@@ -195,7 +195,7 @@ def _evolve(setting: _Setting, space: SearchSpace) -> tuple[SearchSpace, Evoluti
 
 
 def _train(setting: _Setting, space: SearchSpace, split: Split) -> tuple[SuperNet, tuple[float, float]]:
-    """The supernet, and the held-out top-1 of its largest and its smallest subnet."""
+    """The supernet, and the held-out top-1 of its largest and smallest subnet."""
     from mcuformer import nas
     from mcuformer.nas import recipes
     from mcuformer.nas.distributed import device
@@ -242,7 +242,7 @@ def _finetune(setting: _Setting, net: FloatViT, images: Dataset) -> None:
 
 
 def _convert(setting: _Setting, net: FloatViT, images: Dataset) -> tuple[float, Int8Figures]:
-    """The float top-1 on the test images, and what the int8 model of the subnet gives on them."""
+    """The float top-1 on the test images, and the int8 model's figures on them."""
     from mcuformer import nas
     from mcuformer.converter.estimate.stock import stock_arena_bytes
     from mcuformer.converter.model import convert
@@ -286,10 +286,9 @@ def show(shown: Demonstration) -> None:
     table.add_row("kernels against reference", "every logit equal" if int8.exact else "LOGITS DIFFER")
     table.add_row(
         "arena",
-        f"{int8.board_arena_bytes:,} bytes of the {board.sram_budget:,} that {board.name} has for it; "
-        f"{int8.arena_bytes:,} here",
+        f"{int8.board_arena_bytes:,} bytes of {board.name}'s {board.sram_budget:,}; {int8.arena_bytes:,} here",
     )
-    flash = "no limit" if board.flash_budget is None else f"of the {board.flash_budget:,} that {board.name} has for it"
+    flash = "no limit" if board.flash_budget is None else f"of {board.name}'s {board.flash_budget:,}"
     table.add_row("model", f"{int8.model_bytes:,} bytes {flash}")
     stock, lean, used = int8.stock_arena_bytes, int8.lean_arena_bytes, int8.arena_bytes
     table.add_row(
@@ -297,7 +296,7 @@ def show(shown: Demonstration) -> None:
         f"by formula {stock:,} bytes of arena ({stock / used:.1f} times), arranged by hand {lean:,} "
         f"({lean / used:.1f} times)",
     )
-    table.add_row("time", f"{shown.seconds:.0f} s; {int8.invoke_ms:.2f} ms an image on this machine")
+    table.add_row("time", f"{shown.seconds:.0f} s; {int8.invoke_ms:.2f} ms per image on this machine")
     out.print(table)
     for path in shown.files.values():
         out.print(f"wrote {path}")
@@ -307,8 +306,8 @@ def show(shown: Demonstration) -> None:
 def command(
     output: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("mcuformer-demo"),
     board: Annotated[str, typer.Option(help="The board to search and convert for.")] = "nano33ble",
-    epochs: Annotated[int | None, typer.Option(help="Epochs of the supernet, and most of the fine-tuning.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the supernet, and at most of the fine-tuning.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     json_file: JsonOption = None,
 ) -> None:
     """The whole way: evolve a space, train its supernet, search it, fine-tune, convert, run in the interpreter."""

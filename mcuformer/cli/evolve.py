@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mcuformer evolve: a space's window, moved to where supernets are accurate and subnets fit."""
+"""mcuformer evolve: moves a space's window to where its supernet is accurate and its subnets fit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOG = "evolution.jsonl"  # in the folder
 
 @dataclass(frozen=True)
 class EvolvedSpace:
-    """The space the evolution found best, written to path; its supernet stands beside it, .pt."""
+    """The best space that the evolution found, written to path; its supernet is beside it, .pt."""
 
     path: Path
     space: SearchSpace
@@ -63,13 +63,13 @@ def evolve(
     output: str | os.PathLike = "space.yaml",
     progress: Progress = SILENT,
 ) -> EvolvedSpace:
-    """Evolves the space, and writes the best one and its supernet; progress.say() tells of every visit.
+    """Evolves the space, and writes the best one and its supernet; progress.say() reports each visit.
 
     space        a SearchSpace, its YAML file, or the name of one of the package's; with the key evolution
     data         as mcuformer.data.load takes it; limit: use only so many training images; held_out: of them
     board, sram  the budget, such as 65536 or "64KB"
-    training     of every visit's supernet, for options.epochs; left out: that of nas/recipes.py
-    folder       for restore points and the log; the evolution goes on from them
+    training     of each visit's supernet, for options.epochs; default: nas/recipes.py
+    folder       for restore points and the log; the evolution continues from them
     plot         the path is drawn here (PNG)
     """
     from mcuformer.nas import distributed, plots, recipes
@@ -136,7 +136,7 @@ def _line(done: int, most: int, visit: Visit) -> str:
 
 def show(evolved: EvolvedSpace) -> None:
     space, path = evolved.space, evolved.path
-    rest = "came to rest" if evolved.evolution.converged else "visits are spent"
+    rest = "converged" if evolved.evolution.converged else "out of visits"
     out.print(f"{rest}; best: rank ratios {list(space.rank_ratio or ())}, patch sizes {list(space.patch_size)}")
     out.print(f"wrote {path} and {path.with_suffix('.pt')}")
 
@@ -148,33 +148,33 @@ def command(
     board: BoardOption = None,
     sram: SramOption = None,
     strips: StripsOption = False,
-    epochs: Annotated[int, typer.Option(help="Epochs of a visit (t).")] = 2,
+    epochs: Annotated[int, typer.Option(help="Epochs per visit (t).")] = 2,
     visits: Annotated[int, typer.Option(help="The most visits.")] = 20,
-    eta: Annotated[float, typer.Option(help="Weight, in a space's score, of the share of subnets that fit.")] = 0.5,
-    neighbours: Annotated[int, typer.Option(help="Spaces in a fit (k).")] = 5,
+    eta: Annotated[float, typer.Option(help="Weight of the share of fitting subnets in a space's score.")] = 0.5,
+    neighbours: Annotated[int, typer.Option(help="Nearest spaces per linear fit (k).")] = 5,
     training: TrainingOption = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; left out: 0.")
+        int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; default: 0.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
-    folder: Annotated[
-        Path, typer.Option(help="For restore points and the log; the evolution goes on from them.")
-    ] = Path("evolution"),
+    folder: Annotated[Path, typer.Option(help="Restore points and log; evolution continues from them.")] = Path(
+        "evolution"
+    ),
     plot: Annotated[Path | None, typer.Option(help="Write the path here (PNG).")] = None,
-    output: Annotated[Path, typer.Option("--out", "-o", help="The best space; beside it, .pt: its supernet.")] = Path(
+    output: Annotated[Path, typer.Option("--out", "-o", help="The best space; beside it its supernet, .pt.")] = Path(
         "space.yaml"
     ),
     json_file: JsonOption = None,
 ) -> None:
-    """Move a space's window of rank ratios and tokens to where supernets are accurate and subnets fit."""
+    """Move a space's window of rank ratios and tokens to where its supernet is accurate and its subnets fit."""
     from mcuformer.nas import recipes
     from mcuformer.nas.evolve_space import EvolutionOptions
 
     check_outputs(output, output.with_suffix(".pt"), json_file, plot, folder / LOG)
     options = EvolutionOptions(eta=eta, neighbours=neighbours, epochs=epochs, visits=visits)
     if any(pair.startswith("schedule=") for pair in training or []):
-        raise ConfigError("--option schedule: the learning rate stays, since more epochs may follow; leave it out")
+        raise ConfigError("--option schedule: always constant here, since more epochs may follow; leave it out")
     how = train_options(recipes.for_device(recipes.evolution_options(epochs)), training, epochs=epochs, seed=seed)
     evolved = evolve(
         space, data=data, board=board, sram=sram, strips=strips, options=options, training=how, limit=limit,

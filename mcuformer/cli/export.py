@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """mcuformer export: a model as a folder of sources for firmware. The kinds of export declare the options.
 
-`export` is that of the registry, which returns what was written.
+`export` is the registry's, which returns what was written.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from mcuformer.converter.export.registry import export
 ModelArgument = Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")]
 OutputOption = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
 WeightsOption = Annotated[
-    Path | None, typer.Option(help="The file of staged weights; left out, the one beside the model.")
+    Path | None, typer.Option(help="The file of staged weights; default: the one beside the model.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace the files of an export that is there.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the files of an existing export.")]
 
 
 def command(
@@ -38,7 +38,7 @@ def command(
 
 
 def _parameters() -> list[inspect.Parameter]:
-    """What the command takes: its own options, and those of all kinds of export."""
+    """The command's parameters: its own options, and those of all kinds of export."""
 
     def parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mcuformer finetune: a chosen subnet, trained further on its own."""
+"""mcuformer finetune: trains a chosen subnet further, alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinetunedSubnet:
-    """A subnet, written to path. float_top1: from 0 to 1 on so many test images; None where none were looked at."""
+    """A subnet, written to path. float_top1: from 0 to 1, on test_images of them; None without a test."""
 
     path: Path
     float_top1: float | None
@@ -50,12 +50,12 @@ def finetune(
 ) -> FinetunedSubnet:
     """Trains the subnet.pt further, and writes it.
 
-    data        left out: what it was trained on
-    quantised   weights and activations are rounded as int8 will be
-    options     left out: those of nas/finetune.py
+    data        default: what it was trained on
+    quantised   round weights and activations as int8 will
+    options     default: those of nas/finetune.py
     limit       use only so many training images
-    test        look at the test images too: once, at the end of all choices
-    checkpoint  state after every epoch; training goes on from it where it exists
+    test        also measure on the test images: once, after all choices are made
+    checkpoint  state after every epoch; training continues from it if it exists
     """
     from mcuformer import nas
     from mcuformer.nas import distributed
@@ -88,18 +88,18 @@ def show(tuned: FinetunedSubnet) -> None:
 @app.command("finetune")
 def command(
     subnet: Annotated[Path, typer.Argument(help="subnet.pt, from `mcuformer search`.")],
-    data: Annotated[str | None, typer.Option(help="Left out: the data it was trained on.")] = None,
+    data: Annotated[str | None, typer.Option(help="Default: the data it was trained on.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     quantised: Annotated[bool, typer.Option(help="Quantisation-aware: round weights and activations to int8.")] = False,
     training: TrainingOption = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of order and augmentation; left out: 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of order and augmentation; default: 0.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
-    test: Annotated[bool, typer.Option(help="Look at the test images too: once, at the end of all choices.")] = False,
+    test: Annotated[bool, typer.Option(help="Also measure on the test images: once, after all choices.")] = False,
     output: Annotated[Path, typer.Option("--out", "-o", help="The subnet.")] = Path("finetuned.pt"),
     checkpoint: CheckpointOption = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Train a chosen subnet further, on its own."""
+    """Train a chosen subnet further, alone."""
     from mcuformer.nas.finetune import FINETUNE_OPTIONS
 
     check_outputs(output, json_file, checkpoint)

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from mcuformer.interpreter import Interpreter
     from mcuformer.simulator.firmware_model import FirmwareModel, FirmwareRun
 
-IMAGES = 16  # that are run where no --limit says otherwise
+IMAGES = 16  # run without --limit
 
 
 def choose_machine(
     on: str | None, board: str | None, ram_bytes: int | None, flash_bytes: int | None
 ) -> tuple[Machine, int, int]:
-    """The machine, and the limits of RAM and flash: as given, else the board's, else the machine's."""
+    """The machine, and the RAM and flash limits: as given, else the board's, else the machine's."""
     machine = None if on is None else get_machine(on)
     if board is not None:
         limits = get_board(board)
@@ -60,7 +60,7 @@ def choose_machine(
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """What a machine made of the images. ram_bytes, flash_bytes: its limits; logits: float [n, classes]."""
+    """A machine's run of the images. ram_bytes, flash_bytes: its limits; logits: float [n, classes]."""
 
     machine: Machine
     ram_bytes: int
@@ -97,11 +97,11 @@ def run_on(
 
 
 def show(simulated: Simulated) -> None:
-    """Prints what every op and the whole take."""
+    """Prints what each op and the whole network take."""
     machine, ram_bytes, flash_bytes = simulated.machine, simulated.ram_bytes, simulated.flash_bytes
     built, result = simulated.built, simulated.result
     program = built.program
-    listing = Table("op", "output", "MACs", "instructions", "a MAC")
+    listing = Table("op", "output", "MACs", "instructions", "per MAC")
     for op in result.ops:
         ratio = f"{op.instructions / op.macs:.2f}" if op.macs else ""
         listing.add_row(op.op, op.output, f"{op.macs:,}", f"{op.instructions:,}", ratio)
@@ -116,13 +116,13 @@ def show(simulated: Simulated) -> None:
         f"{program.constant_bytes:,} (weights and tables of the network {built.exported.constant_bytes:,})"
     )
     out.print(
-        f"{result.instructions:,} instructions an image, {result.instructions / result.macs:.3f} a MAC "
+        f"{result.instructions:,} instructions per image, {result.instructions / result.macs:.3f} per MAC "
         "(counted in QEMU: neither cycles nor time)"
     )
 
 
 def to_dict(simulated: Simulated) -> dict:
-    """What --json writes of it."""
+    """Its part of what --json writes."""
     machine, ram_bytes, flash_bytes = simulated.machine, simulated.ram_bytes, simulated.flash_bytes
     built, result = simulated.built, simulated.result
     program, arena = built.program, built.exported.arena_bytes

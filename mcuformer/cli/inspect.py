@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 class OpRow:
     """One op, in the order of execution; all sizes in bytes.
 
-    overwrites      the tensor on which its output lies
+    overwrites      the tensor that its output overwrites
     constant_bytes  of its weights and tables
     weights_read_bytes, weights_reads   of staged weights, in one run
-    macs, instructions   where a core was given; instructions: None where its cost is unknown
+    macs, instructions   if a core was given; instructions: None if unknown
     """
 
     op: str
@@ -48,7 +48,7 @@ class OpRow:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What a model file holds. core: that of the board whose instructions were asked for, or None."""
+    """What a model file holds. core: the given board's, or None."""
 
     path: Path
     model_bytes: int
@@ -83,9 +83,9 @@ class Inspection:
 
 
 def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | os.PathLike | None = None) -> Inspection:
-    """Reads a .tflite and plans its memory anew.
+    """Reads a .tflite and plans its memory again.
 
-    board  also predict multiply-accumulates and instructions of every op on this board's core
+    board  also predict multiply-accumulates and instructions of each op on this board's core
     plot   the memory plan is drawn here (PNG)
     """
     from mcuformer.boards import get_board
@@ -140,7 +140,7 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow,
 
 
 def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None]:
-    """Multiply-accumulates, and the instructions that the core's coefficients predict; None where it has none."""
+    """Multiply-accumulates, and the instructions that the core's coefficients predict; None without coefficients."""
     from mcuformer.converter.estimate.instructions import op_instructions
     from mcuformer.converter.estimate.macs import op_macs
 
@@ -149,7 +149,7 @@ def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None]:
 
 
 def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> None:
-    """tensors: list every tensor of the file, constants too; sizes: the memory of every part."""
+    """tensors: list all tensors of the file, constants too; sizes: the memory of each part."""
     from mcuformer.converter.file_form import moved, to_file_form
 
     graph, plan = inspected.graph, inspected.plan
@@ -214,7 +214,7 @@ def _scale(tensor: Tensor) -> str:
 
 
 def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
-    table = Table("#", "op", "output", "MACs", "instructions", "a MAC")
+    table = Table("#", "op", "output", "MACs", "instructions", "per MAC")
     for step, row in enumerate(rows, start=1):
         macs, instructions = row.macs or 0, row.instructions
         count = "unknown" if instructions is None else f"{instructions:,}"
@@ -222,11 +222,11 @@ def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
         table.add_row(str(step), row.op, row.output, f"{macs:,}", count, ratio)
     out.print(table)
     if core.coefficients is None:
-        out.print(f"instructions on {core.label} are unknown: no counts have been fitted for it")
+        out.print(f"instructions on {core.label} are unknown: no counts have been fitted")
         return
     macs, total = sum(row.macs or 0 for row in rows), sum(row.instructions or 0 for row in rows)
     out.print(
-        f"about {total:,} instructions an image on {core.label}, {total / macs:.3f} a MAC (by the model "
+        f"about {total:,} instructions per image on {core.label}, {total / macs:.3f} per MAC (by the model "
         "fitted to counts in QEMU; neither cycles nor time)"
     )
 
@@ -234,11 +234,11 @@ def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
 @app.command("inspect")
 def command(
     model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
-    plot: Annotated[Path | None, typer.Option(help="Write the picture of the memory plan here (PNG).")] = None,
-    tensors: Annotated[bool, typer.Option(help="List every tensor, constants too.")] = False,
-    sizes: Annotated[bool, typer.Option(help="Memory of every part: the paper's rule, ours, stock tools.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the memory plan here (PNG).")] = None,
+    tensors: Annotated[bool, typer.Option(help="List all tensors, constants too.")] = False,
+    sizes: Annotated[bool, typer.Option(help="Memory of each part: the paper's rule, ours, stock tools.")] = False,
     board: Annotated[
-        str | None, typer.Option(help="Multiply-accumulates of every op, and its instructions on this board's core.")
+        str | None, typer.Option(help="Multiply-accumulates of each op, and its instructions on this board's core.")
     ] = None,
     json_file: JsonOption = None,
 ) -> None:

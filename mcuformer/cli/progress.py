@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command tells while it works: callbacks, so that the work itself prints nothing."""
+"""What a command reports while it works: callbacks, so the work itself prints nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Update(Protocol):
-    """Moves a bar: so much is done, of so much, and a word on it."""
+    """Moves a bar: how much is done, of how much, and a note."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None: ...
 
@@ -29,10 +29,10 @@ def _no_bar(label: str) -> Iterator[Update]:
 
 @dataclass(frozen=True)
 class Progress:
-    """say(line): a step is done, or begins. bar(label): for the block, a bar that is moved by what it yields.
+    """say(line): a step begins, or is done. bar(label): a context manager that yields a function which moves the bar.
 
-    Without arguments it is silent; the command line's own is mcuformer.cli.common.CONSOLE; Progress(say=print) suits
-    a notebook.
+    Silent without arguments. The command line's own is mcuformer.cli.common.CONSOLE; Progress(say=print) suits a
+    notebook.
     """
 
     say: Callable[[str], object] = _say_nothing
@@ -40,7 +40,7 @@ class Progress:
 
     @contextmanager
     def training(self, label: str) -> Iterator[Callable[[TrainProgress], None]]:
-        """bar(), moved by what train(progress=...) calls after every step."""
+        """bar() for train(progress=...), moved after each step."""
         with self.bar(label) as update:
 
             def show(p: TrainProgress) -> None:
@@ -51,7 +51,7 @@ class Progress:
 
     @contextmanager
     def searching(self) -> Iterator[Callable[[int, int, float], None]]:
-        """bar(), moved by what search(progress=...) calls after every evaluation."""
+        """bar() for search(progress=...), moved after each evaluation."""
         with self.bar("searching") as update:
 
             def show(done: int, most: int, best: float) -> None:

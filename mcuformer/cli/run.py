@@ -37,7 +37,7 @@ THE_REFERENCE = "the integer reference"
 class HostRun:
     """A model on this machine. engine: as Interpreter.engine; logits: float32 [n, classes]; top1: from 0 to 1;
     invoke_ms: the median of an image; arena: bytes of "total", "head" and "tail"; weights_read, weights_reads: bytes
-    and reads of staged weights an image, 0 where they are in the model."""
+    and reads of staged weights per image, 0 if they are in the model."""
 
     engine: str
     logits: np.ndarray
@@ -50,8 +50,8 @@ class HostRun:
 
 @dataclass(frozen=True, eq=False)
 class ModelRun:
-    """host; simulated: as firmware, where that was asked for; differing: how many logits of the host are not those of
-    what it was compared with, by its name."""
+    """host; simulated: as firmware, if asked for; differing: how many of the host's logits differ, by the name of what
+    they were compared with."""
 
     host: HostRun
     simulated: Simulated | None
@@ -59,7 +59,7 @@ class ModelRun:
 
     @property
     def exact(self) -> bool | None:
-        """Whether every logit is equal everywhere; None where nothing was compared."""
+        """Whether every logit is equal everywhere; None if nothing was compared."""
         return not any(self.differing.values()) if self.differing else None
 
     def to_dict(self) -> dict:
@@ -95,12 +95,12 @@ def run(
 ) -> ModelRun:
     """Runs a .tflite on images of `data`, as mcuformer.data.load takes it.
 
-    limit      run only so many images; left out: all, or 16 in a simulator
-    weights    the file of staged weights; left out, the one beside the model
+    limit      run only so many images; default: all, or 16 in a simulator
+    weights    the file of staged weights; default: the one beside the model
     reference  also compare every logit with the integer reference
-    engine     what runs it on this machine, as of Interpreter
-    on, board  also run it as firmware, on this machine of QEMU or this board's; ram_bytes, flash_bytes: its limits
-    on_host    called with the host's part before the simulation, which takes longer, begins
+    engine     what runs it on this machine, as in Interpreter
+    on, board  also run it as firmware, on this QEMU machine or this board's; ram_bytes, flash_bytes: its limits
+    on_host    called with the host's part before the simulation begins, which takes longer
     """
     from mcuformer.cli import firmware as cli_firmware
     from mcuformer.interpreter import Interpreter
@@ -118,7 +118,7 @@ def run(
     if len(dataset.class_names) != len(interpreter.class_names):
         raise ConfigError(
             f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "
-            "give the data it was trained for"
+            "give the data it was trained on"
         )
     images = dataset.images[:]
     logits = run_images(interpreter, images, progress)
@@ -145,14 +145,14 @@ def show_host(host: HostRun) -> None:
     arena = host.arena
     out.print(
         f"top-1 {100 * host.top1:.2f} % on {len(host.logits)} images {ENGINES[host.engine]}, {host.invoke_ms:.2f} ms "
-        f"an image on this machine, arena {arena['total']:,} bytes (head {arena['head']:,}, tail {arena['tail']:,})"
+        f"per image on this machine, arena {arena['total']:,} bytes (head {arena['head']:,}, tail {arena['tail']:,})"
     )
     if host.weights_reads:
-        out.print(f"staged weights: {host.weights_read:,} bytes an image in {host.weights_reads:,} reads")
+        out.print(f"staged weights: {host.weights_read:,} bytes per image in {host.weights_reads:,} reads")
 
 
 def show(done: ModelRun) -> None:
-    """All but the host's part."""
+    """Everything except the host's part."""
     from mcuformer.cli import firmware
 
     if done.simulated is not None:
@@ -168,7 +168,7 @@ def command(
     split: Annotated[str, typer.Option(help="train or test.")] = "test",
     limit: Annotated[int | None, typer.Option(help="Run only this many images (with --on: 16 by default).")] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="The file of staged weights; left out, the one beside the model.")
+        Path | None, typer.Option(help="The file of staged weights; default: the one beside the model.")
     ] = None,
     reference: Annotated[bool, typer.Option(help="Also compare every logit with the integer reference.")] = False,
     engine: Annotated[

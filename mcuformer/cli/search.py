@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChosenSubnet:
-    """The best subnet of a search, written to path with its inherited weights. held_out: images it was chosen by."""
+    """The best subnet of a search, written to path with its inherited weights. held_out: number of held-out images."""
 
     path: Path
     found: SearchResult
@@ -68,12 +68,12 @@ def search(
     output: str | os.PathLike = "subnet.pt",
     progress: Progress = SILENT,
 ) -> ChosenSubnet:
-    """Searches the supernet.pt and writes the best subnet; under torchrun evaluations are shared out.
+    """Searches the supernet.pt and writes the best subnet; under torchrun, processes share the evaluations.
 
-    board, sram, flash, instructions  the budget: the board's, each replaced where one is given, such as 65536 or "64KB"
+    board, sram, flash, instructions  the budget: the board's, with given amounts in place of its own: 65536 or "64KB"
     strips   the image comes a few rows at a time
-    data     where the data is that the supernet was trained on, if it moved
-    log      gets a line for each evaluation; the search goes on from it
+    data     the supernet's training data, if it has moved since
+    log      gets a line per evaluation; the search continues from it
     plot     accuracy against SRAM is drawn here (PNG)
     """
     from mcuformer import nas
@@ -130,16 +130,16 @@ def command(
     flash: FlashOption = None,
     instructions: InstructionsOption = None,
     strips: StripsOption = False,
-    data: Annotated[str | None, typer.Option(help="Where the data is that it was trained on, if it moved.")] = None,
+    data: Annotated[str | None, typer.Option(help="The training data, if it has moved since.")] = None,
     population: Annotated[int, typer.Option(help="Subnets of the first generation.")] = 50,
     generations: Annotated[int, typer.Option(help="Generations that follow.")] = 10,
-    children: Annotated[int, typer.Option(help="New subnets a generation.")] = 25,
+    children: Annotated[int, typer.Option(help="New subnets per generation.")] = 25,
     objective: Annotated[
         str, typer.Option(help="accuracy, or front: accuracy against SRAM and instructions.")
     ] = "accuracy",
-    seed: Annotated[int, typer.Option(help="Seed of all that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     log: Annotated[
-        Path | None, typer.Option("--log-file", help="A line for each evaluation; the search goes on from it.")
+        Path | None, typer.Option("--log-file", help="A line per evaluation; the search continues from it.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write accuracy against SRAM here (PNG).")] = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The best subnet: weights and config.")] = Path(
@@ -147,7 +147,7 @@ def command(
     ),
     json_file: JsonOption = None,
 ) -> None:
-    """Search a supernet for the most accurate subnet within a budget; under torchrun on all processes."""
+    """Search a supernet for the most accurate subnet within a budget; under torchrun in all processes."""
     from mcuformer.nas.search import SearchOptions
 
     check_outputs(output, json_file, log, plot)

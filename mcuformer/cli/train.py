@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network of its own, written to path. float_top1: from 0 to 1, on so many test images; losses: the mean of each
+    """A stand-alone network, written to path. float_top1: from 0 to 1, on test_images of them; losses: the mean of each
     epoch."""
 
     path: Path
@@ -43,8 +43,8 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class TrainedSupernet:
-    """A supernet of a space, written to path. held_out_top1: of its "largest" and "smallest" subnet, from 0 to 1, on
-    the images held out; losses: the mean of each epoch."""
+    """A space's supernet, written to path. held_out_top1: of its "largest" and "smallest" subnet, from 0 to 1, on the
+    held-out images; losses: the mean of each epoch."""
 
     path: Path
     space: SearchSpace
@@ -79,13 +79,13 @@ def train(
 
     data        as mcuformer.data.load takes it
     space       a SearchSpace, its YAML file, or the name of one of the package's; excludes config
-    config      left out: that of nas/recipes.py
-    options     left out: those of nas/recipes.py
+    config      default: that of nas/recipes.py
+    options     default: those of nas/recipes.py
     limit       use only so many training images
-    held_out    of a supernet: training images kept for selection; left out: a sixth, at most 5,000
-    init        of a supernet: start from the weights of this supernet.pt
-    output      left out: subnet.pt, or supernet.pt
-    checkpoint  state after every epoch; training goes on from it where it exists
+    held_out    for a supernet: training images held out for selection; default: a sixth, at most 5,000
+    init        for a supernet: start from the weights of this supernet.pt
+    output      default: subnet.pt, or supernet.pt
+    checkpoint  state after every epoch; training continues from it if it exists
     """
     from mcuformer.nas.distributed import process_group
 
@@ -102,7 +102,7 @@ def _check(space: object, has_config: bool, init: object, held_out: int | None) 
     if space is not None and has_config:
         raise ConfigError("--space with --config or --set: a supernet holds all configs of its space; leave one out")
     if space is None and (init is not None or held_out is not None):
-        raise ConfigError("--init and --held-out are of a supernet: give --space too")
+        raise ConfigError("--init and --held-out need a supernet: give --space too")
 
 
 def _output(output: str | os.PathLike | None, space: object) -> Path:
@@ -190,7 +190,7 @@ def command(
         str | None, typer.Option(help="Train a supernet: YAML file of its space, or one of the package's.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Train one network: JSON file of SubnetConfig fields; left out: the recipe's.")
+        Path | None, typer.Option(help="Train one network: JSON file of SubnetConfig fields; default: the recipe's.")
     ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="One field of the config, such as --set depth=4. Repeatable.")
@@ -198,13 +198,13 @@ def command(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     training: TrainingOption = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; left out: 0.")
+        int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; default: 0.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this supernet.pt.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--out", "-o", help="What is written: subnet.pt, or supernet.pt with --space.")
+        Path | None, typer.Option("--out", "-o", help="File to write; default: subnet.pt, or supernet.pt with --space.")
     ] = None,
     checkpoint: CheckpointOption = None,
     json_file: JsonOption = None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What train, evolve and finetune share: the options of a training, and how they are read."""
+"""What train, evolve and finetune share: the training options, and how they are read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 HeldOutOption = Annotated[
     int | None,
-    typer.Option(help="Training images kept for selection; left out: a sixth, at most 5,000."),
+    typer.Option(help="Training images held out for selection; default: a sixth, at most 5,000."),
 ]
 TrainingOption = Annotated[
     list[str] | None,
     typer.Option("--option", help="One field of TrainOptions, such as --option learning_rate=0.002. Repeatable."),
 ]
 CheckpointOption = Annotated[
-    Path | None, typer.Option(help="State after every epoch; training goes on from it where it exists.")
+    Path | None, typer.Option(help="State after every epoch; training continues from it if it exists.")
 ]
 
 
@@ -43,7 +43,7 @@ def assignments(pairs: list[str] | None, flag: str) -> dict[str, Any]:
 
 
 def train_options(defaults: TrainOptions, pairs: list[str] | None, **flags: int | None) -> TrainOptions:
-    """defaults with the --option pairs and the flags that are not None; ConfigError where one is unknown or both."""
+    """defaults with the --option pairs and the flags that are not None; ConfigError for unknown or repeated ones."""
     known = {field.name for field in dataclasses.fields(defaults)}
     given = assignments(pairs, "--option")
     if unknown := sorted(set(given) - known):

@@ -18,7 +18,7 @@ CIFAR_FIX = "give the complete folder of CIFAR's python version, unchanged"
 
 @dataclass(frozen=True)
 class CifarLayout:
-    """Where one CIFAR keeps what: file names and the keys in them."""
+    """Where a CIFAR set keeps what: file names and the keys in them."""
 
     meta: str
     train: tuple[str, ...]
@@ -72,7 +72,7 @@ def _read_cifar_batch(path: Path, labels_key: bytes) -> Part:
     if not all(isinstance(label, int) and abs(label) < 2**31 for label in labels):
         raise DataError(f"{path}: its labels are not whole numbers; {CIFAR_FIX}")
     if len(labels) != len(data):
-        raise DataError(f"{path}: has {len(data)} images and {len(labels)} labels; give one label an image")
+        raise DataError(f"{path}: has {len(data)} images and {len(labels)} labels; give one label per image")
     return Part(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), np.array(labels, np.int64))
 
 
@@ -89,7 +89,7 @@ def _read_pickle(path: Path) -> dict:
             content = load_plain(file)
     except FileNotFoundError as error:
         raise DataError(f"{path}: does not exist; {CIFAR_FIX}") from error
-    except Exception as error:  # a damaged pickle can raise nearly anything
+    except Exception as error:  # a damaged pickle can raise almost anything
         raise DataError(f"{path}: is not a readable CIFAR pickle ({one_line(error)}); fetch it again") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}, not a dict; {CIFAR_FIX}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dataset, and how images are kept apart for selection."""
+"""Dataset, and how images are held out for selection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_HELD_OUT = 5000  # by default
 class Dataset:
     """Images with labels.
 
-    images: uint8, [n, height, width, channels], or FileImages, which are read when they are indexed; labels: int64,
+    images: uint8, [n, height, width, channels], or FileImages, which are read when indexed; labels: int64,
     [n], each an index into class_names; source: where they came from; split: "train", "test" or "all".
     """
 
@@ -33,14 +33,14 @@ class Dataset:
 
     @property
     def labels_crc32(self) -> int:
-        """What tells one set of labels from another."""
+        """Tells one set of labels from another."""
         return zlib.crc32(np.ascontiguousarray(self.labels).tobytes())
 
 
 def hold_out(dataset: Dataset, count: int | None = None, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """(all but `count` images, those images), drawn with the seed: to select on what was not trained on.
+    """(all images except `count`, those images), drawn with the seed: for selecting on images that were not trained on.
 
-    count: left out, a sixth of the images, at most 5,000.
+    count: default: a sixth of the images, at most 5,000.
     """
     count = min(MAX_HELD_OUT, len(dataset) // 6) if count is None else count
     if not 0 < count < len(dataset):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fashion-MNIST: the subset in the package, and the whole set where it lies on this machine."""
+"""Fashion-MNIST: the subset in the package, and the whole set if it is on this machine."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ IDX_IMAGES = re.compile(r"(train|t10k|test)-images[.-]idx3-ubyte(\.gz)?")
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
-    """Reads an idx file of unsigned bytes, gzipped where its name ends in .gz: uint8 of `ndim` dimensions."""
+    """Reads an idx file of unsigned bytes, gzipped if its name ends in .gz: uint8 of `ndim` dimensions."""
     try:
         raw = path.read_bytes()
         data = gzip.decompress(raw) if path.suffix == ".gz" else raw
@@ -53,7 +53,7 @@ def read_idx_folder(folder: Path) -> Source:
             continue
         split = "train" if match[1] == "train" else "test"
         if split in parts:
-            continue  # the same file is there twice, packed and unpacked
+            continue  # the same file exists twice, packed and unpacked
         stem = path.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
         labels = next((folder / name for name in (stem, stem + ".gz") if (folder / name).is_file()), None)
         if labels is None:

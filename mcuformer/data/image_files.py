@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images in files: one read and brought to size, or many that are read when they are indexed."""
+"""Images in files: one read and resized, or many read when indexed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mcuformer.errors import DataError
 
 
 class FileImages:
-    """Looks like a uint8 array [n, size, size, 3]; what is indexed is read from its files, some at a time.
+    """Looks like a uint8 array [n, size, size, 3]; indexing reads the images from their files.
 
     Index it with a slice or an array of indices: images[a:b], images[chosen].
     """
@@ -39,7 +39,7 @@ class FileImages:
         return np.stack(images) if images else np.empty((0, *self.shape[1:]), np.uint8)
 
     def take(self, chosen: np.ndarray) -> FileImages:
-        """Those images, still files."""
+        """These images, still as files."""
         return FileImages([self.paths[i] for i in chosen], self.image_size)
 
 
@@ -65,7 +65,7 @@ def fit(image: Image.Image, size: int) -> Image.Image:
 
 
 def fit_array(images: np.ndarray, size: int | None) -> np.ndarray:
-    """uint8 NHWC of any size to [n, size, size, channels], one channel at a time."""
+    """uint8 NHWC of any size -> [n, size, size, channels], one channel at a time."""
     if size is None or images.shape[1:3] == (size, size):
         return np.ascontiguousarray(images)
     fitted = np.empty((len(images), size, size, images.shape[3]), np.uint8)

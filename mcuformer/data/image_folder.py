@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of image files, one folder a class, with ImageNet's splits or none."""
+"""Folders of image files, one folder per class, with ImageNet's splits or none."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mcuformer.data.source import Part, Source, listing, shape_text
 from mcuformer.errors import DataError
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-# Folder names for the two splits, in the order they are looked for.
+# Folder names of the two splits, in the order they are tried.
 SPLIT_FOLDERS = {"train": ("train",), "test": ("val", "test")}
-# More than this is not loaded into memory at once.
+# Images that need more than this stay files.
 MAX_BYTES = 8 * 2**30
 PROGRESS_FROM = 1000  # image files; fewer are read before a bar is worth drawing
 
@@ -42,8 +42,8 @@ def read_image_folder(folder: Path) -> Source:
         unknown = sorted(set(classes) - set(class_names))
         if unknown:
             raise DataError(
-                f"{roots[split] / unknown[0]}: is no class of {roots[first]}; "
-                f"name the class folders alike in every split"
+                f"{roots[split] / unknown[0]}: is not a class of {roots[first]}; "
+                f"use the same class folders in every split"
             )
         paths = [path for paths in classes.values() for path in paths]
         counts = [len(paths) for paths in classes.values()]
@@ -56,7 +56,7 @@ def _split_folders(folder: Path) -> dict[str, Path]:
     """Where the splits lie: train/, and val/ or test/; or the folder itself, as "all"."""
     known = [name for names in SPLIT_FOLDERS.values() for name in names]
     if any(entry.is_dir() and entry.name not in known and _images_in(entry) for entry in listing(folder)):
-        return {"all": folder}  # even where a class is called "train"
+        return {"all": folder}  # even if a class is called "train"
     roots = {}
     for split, names in SPLIT_FOLDERS.items():
         for name in names:
@@ -77,7 +77,7 @@ def read_image_files(paths: list[Path], image_size: int | None) -> np.ndarray | 
             return FileImages(paths, image_size)
         raise DataError(
             f"{paths[0].parent.parent}: {len(paths)} images of {shape_text(first[np.newaxis])} need more than "
-            f"{MAX_BYTES / 2**30:.0f} GiB of memory; give a limit, or image_size to read them as they are used"
+            f"{MAX_BYTES / 2**30:.0f} GiB of memory; give a limit, or an image_size to read them when used"
         )
     images = np.empty((len(paths), *first.shape), np.uint8)
     console = Console(stderr=True)
@@ -88,7 +88,7 @@ def read_image_files(paths: list[Path], image_size: int | None) -> np.ndarray | 
         if image.shape != first.shape:
             raise DataError(
                 f"{path}: is {shape_text(image[np.newaxis])} pixels while {paths[0].name} is "
-                f"{shape_text(first[np.newaxis])}; give image_size to bring all to one size"
+                f"{shape_text(first[np.newaxis])}; give image_size to resize them all"
             )
         images[i] = image
     return images

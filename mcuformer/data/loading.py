@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""load(): one split of a data set, whatever form it has."""
+"""load(): one split of a data set, whatever its format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load(
     """Loads one split of a data set.
 
     spec: "fashion-mnist", "fashion-mnist-full" (both padded from 28 to 32 pixels with zeros), or a path; the
-    package's text says what a path may hold. Where a folder has such a name, write "./fashion-mnist".
+    package's docstring says what a path may hold. For a folder of such a name, write "./fashion-mnist".
     split: "train", "test" ("val" means the same) or "all".
     image_size: pixels; images become squares of it (shorter side resized, centre cropped). None: as they are.
     limit: at most this many images, drawn without replacement with `seed`, kept in the order of the source.
@@ -57,17 +57,17 @@ def load(
 
 
 def load_sized(spec: str | Path, split: str, image_size: int, limit: int | None = None) -> Dataset:
-    """load() for a network that takes images of image_size pixels: only folders of photographs are brought to it."""
+    """load() for a network that takes images of image_size pixels: only folders of image files are resized."""
     return load(spec, split, image_size=image_size if Path(spec).is_dir() else None, limit=limit)
 
 
 def _open(spec: str | Path) -> Source:
-    """Finds out what `spec` means, and reads all of it but image files."""
+    """Finds out what `spec` is and reads everything except image files."""
     if spec in fashion_mnist.NAMES:
         return fashion_mnist.read_fashion_mnist(str(spec))
     path = Path(spec).expanduser()
     if not os.path.exists(path):
-        raise DataError(f"{path}: does not exist; give fashion-mnist, fashion-mnist-full or a path that does")
+        raise DataError(f"{path}: does not exist; give fashion-mnist, fashion-mnist-full or an existing path")
     if path.is_file():
         if path.suffix != ".npz":
             raise DataError(f"{path}: is not a data set that can be read; give a folder or an .npz file")

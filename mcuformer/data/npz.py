@@ -10,7 +10,7 @@ import numpy as np
 from mcuformer.data.source import Part, Source, numbered_classes, one_line
 from mcuformer.errors import DataError
 
-# Keys of images and labels, in the order they are looked for.
+# Keys of images and labels, in the order they are tried.
 NPZ_SPLITS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 NPZ_ALL = {"all": ("images", "labels")}
 
@@ -23,7 +23,7 @@ def read_npz(path: Path) -> Source:
             layout = NPZ_ALL if keys >= {"images", "labels"} else NPZ_SPLITS
             found = {split: pair for split, pair in layout.items() if keys >= set(pair)}
             arrays = {key: archive[key] for pair in found.values() for key in pair}
-    except Exception as error:  # a damaged archive can raise nearly anything
+    except Exception as error:  # a damaged archive can raise almost anything
         raise DataError(f"{path}: is not a readable .npz file ({one_line(error)}); fetch it again") from error
     if not found:
         raise DataError(

@@ -58,5 +58,5 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain(file: BinaryIO) -> object:
-    """What the file holds, its arrays as PickledArray, text of Python 2 as bytes. Raises nearly anything if damaged."""
+    """What the file holds; its arrays as PickledArray, Python 2 text as bytes. If damaged, raises almost anything."""
     return _PlainUnpickler(file, encoding="bytes").load()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Source: all that one place holds, before a split of it is asked for; and what all formats need."""
+"""Source: everything that one place holds, before a split is picked; and what all formats share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """All a source holds: parts "train" and "test", one of them, or "all" where it has no splits."""
+    """Everything a source holds: parts "train" and "test", one of them, or "all" if it has no splits."""
 
     name: str
     parts: dict[str, Part]
@@ -41,7 +41,7 @@ def check(source: Source) -> None:
         where = f"{source.name}: " if name == "all" else f"{source.name}: split {name!r} "
         if len(part.images) != len(part.labels):
             raise DataError(
-                f"{where}has {len(part.images)} images and {len(part.labels)} labels; give one label an image"
+                f"{where}has {len(part.images)} images and {len(part.labels)} labels; give one label per image"
             )
         if isinstance(part.images, np.ndarray) and 0 in part.images.shape[1:]:
             raise DataError(f"{where}has images of {shape_text(part.images)}; give images of at least one pixel")
@@ -54,7 +54,7 @@ def check(source: Source) -> None:
 
 
 def select(source: Source, split: str) -> Part:
-    """The split that is asked for, never empty: "train", "test" or "all"."""
+    """The requested split, never empty: "train", "test" or "all"."""
     parts = source.parts
     if "all" in parts:
         part = parts["all"]
@@ -93,11 +93,11 @@ def _concatenate(name: str, train: Part, test: Part) -> Part:
 
 
 def numbered_classes(name: str, parts: dict[str, Part]) -> tuple[str, ...]:
-    """The names 0, 1 ... as far as the training labels go, or the only labels there are."""
+    """The names 0, 1 ... up to the largest training label, or the largest of the only split."""
     labels = (parts.get("train") or next(iter(parts.values()))).labels
     highest = int(labels.max(initial=0))
     if highest >= MAX_CLASSES:
-        raise DataError(f"{name}: has label {highest}, of at most {MAX_CLASSES} classes; number them from 0")
+        raise DataError(f"{name}: has label {highest}, with at most {MAX_CLASSES} classes; number them from 0")
     return tuple(str(i) for i in range(highest + 1))
 
 

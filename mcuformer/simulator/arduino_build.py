@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An Arduino library compiled as the Arduino Mbed cores compile it: its flash and RAM, and programs for QEMU."""
+"""Compiles an Arduino library as the Arduino Mbed cores do: its flash and RAM, and programs for QEMU."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mcuformer.boards import Board
 from mcuformer.simulator import firmware
 from mcuformer.simulator.firmware import Machine, Program
 
-# Of the Mbed cores 4.x, after the flags of the processor.
+# From the Mbed cores 4.x, after the processor's flags.
 COMMON = ("-Os", "-funsigned-char", "-fmessage-length=0", "-fno-exceptions", "-fomit-frame-pointer")
 C_FLAGS = ("-std=gnu11",)
 CXX_FLAGS = ("-std=gnu++14", "-fno-rtti", "-fno-threadsafe-statics")
 
-# What stands for a sketch where only the size of the network matters.
+# Stands in for a sketch if only the network's size matters.
 PROBE = """#include "MCUFormer.h"
 static int8_t logits[MODEL_CLASSES];
 static const int8_t image[MODEL_IMAGE_BYTES] = {1};
@@ -34,7 +34,7 @@ int main(void) { return model_invoke(image, logits) + model_confidence(logits, 0
 
 
 def machine_of(board: Board) -> Machine | None:
-    """QEMU's machine with a board's core and its Mbed core's flags; None where Arduino has no such core."""
+    """The QEMU machine with a board's core and its Mbed core's flags; None if Arduino has no such core."""
     if board.core.arduino_flags is None:
         return None
     return dataclasses.replace(board.core, flags=(*board.core.arduino_flags, *COMMON)).machine
@@ -43,7 +43,7 @@ def machine_of(board: Board) -> Machine | None:
 def compile_library(
     library: Path, machine: Machine, objects: Path, include: Sequence[Path] = (), flags: Sequence[str] = ()
 ) -> list[Path]:
-    """All that Arduino compiles of a library: every .c, .cpp and .S under src, with src alone to include from."""
+    """All that Arduino compiles of a library: every .c, .cpp and .S under src, with src as the only include path."""
     found = sorted((library / "src").rglob("*"))
     include = [library / "src", *include]
     compiled = []
@@ -54,7 +54,7 @@ def compile_library(
 
 
 def measure(library: Path, board: Board, folder: Path) -> Program | None:
-    """The network alone, linked for a board within its budgets: PlanError where it is over them. None: no such core."""
+    """The network alone, linked for a board; PlanError if it exceeds the board's budgets. None: no such core."""
     machine = machine_of(board)
     if machine is None:
         return None

@@ -4,7 +4,7 @@
     program = build([*sources.core_sources(), "app.c"], MACHINES["mps2-an386"], folder, include=[sources.core_folder()])
     print(run(program).text)
 
-An app has a `main` and what firmware/board.h declares: text out, files, a counter of instructions, a painted stack.
+An app has a `main`, and uses firmware/board.h: text output, files, an instruction counter, a painted stack.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ PACKAGES = {
 FLAGS = ("-O2", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
 C_FLAGS = ("-std=gnu99",)  # of the firmware itself; the kernels are C99
-LEAST_MEMORY = 4 * KB  # of RAM and of flash, bytes
+LEAST_MEMORY = 4 * KB  # of RAM and flash, bytes
 
 MACHINES: dict[str, Machine] = {core.machine.name: core.machine for core in CORES.values() if core.machine is not None}
 
 
 def get_machine(name: str) -> Machine:
-    """The machine called `name`; ConfigError names all where there is none."""
+    """The machine called `name`; if there is none, ConfigError names them all."""
     if name not in MACHINES:
         raise ConfigError(f"machine {name!r} is unknown; choose one of {', '.join(MACHINES)}")
     return MACHINES[name]
 
 
 def missing_tools() -> str | None:
-    """None where all of PACKAGES are installed, else one line that names each missing piece and its package."""
+    """None if all of PACKAGES are installed, else one line that names each missing piece and its package."""
     missing = _missing(os.environ.get("PATH", ""))
     if not missing:
         return None
@@ -76,7 +76,7 @@ def _has(piece: str) -> bool:
         return True
     if piece == "C library":
         found = _run_tool([COMPILER, "-print-file-name=libc.a"]).stdout
-        return os.sep in found and _preprocesses("c", "string.h")  # gcc gives a bare name back where there is no file
+        return os.sep in found and _preprocesses("c", "string.h")  # gcc returns the bare name if there is no such file
     return _preprocesses("c++", "cstddef")
 
 
@@ -93,7 +93,7 @@ def require_tools() -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """A linked program, an ELF file. In flash: code, constants, vectors and initial values; in RAM: data and stack."""
+    """A linked program (ELF). In flash: code, constants, vectors and initial values; in RAM: data and stack."""
 
     path: Path
     machine: Machine
@@ -124,7 +124,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Run:
-    """What a program printed, and the status it ended with."""
+    """What a program printed, and its exit status."""
 
     text: str
     status: int
@@ -139,7 +139,7 @@ def compile_objects(
 ) -> list[Path]:
     """Compiles C and assembly files for a core into `folder`; returns the objects, in order.
 
-    ToolchainError with the compiler's words where one does not compile.
+    ToolchainError with the compiler's words if one does not compile.
     """
     require_tools()
     folder = Path(folder)
@@ -158,7 +158,7 @@ def compile_objects(
 
 
 def firmware_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
-    """The objects of startup and board functions, which every program needs."""
+    """The objects of the startup and board functions, which every program needs."""
     return compile_objects(sorted(firmware_folder().glob("*.c")), machine.core, folder, flags=C_FLAGS)
 
 
@@ -170,9 +170,9 @@ def link(
     flash_bytes: int | None = None,
     stack_bytes: int = 4 * KB,
 ) -> Program:
-    """Links objects to a program. ram_bytes, flash_bytes: hard limits; left out: the machine's.
+    """Links objects into a program. ram_bytes, flash_bytes: hard limits; default: the machine's.
 
-    PlanError says by how much a program is over a limit.
+    PlanError says by how much a program exceeds a limit.
     """
     ram = _limit(machine, "ram_bytes", ram_bytes, machine.ram_bytes, machine.most_ram_bytes)
     flash = _limit(machine, "flash_bytes", flash_bytes, machine.flash_bytes, machine.most_flash_bytes)
@@ -214,7 +214,7 @@ def build(
     flash_bytes: int | None = None,
     stack_bytes: int = 4 * KB,
 ) -> Program:
-    """compile_objects, firmware_objects and link: a program in `folder` from an app's sources."""
+    """compile_objects, firmware_objects and link in one: a program in `folder` from an app's sources."""
     folder = Path(folder)
     objects = compile_objects(sources, machine.core, folder, include, flags)
     objects += firmware_objects(machine, folder / "firmware")

@@ -24,13 +24,13 @@ from mcuformer.simulator import firmware
 from mcuformer.simulator.firmware import Machine, Program
 
 APP = Path("apps") / "run_model.c"
-STACK_BYTES = 4096  # reserved: the networks use about a quarter, printing the rest
+STACK_BYTES = 4096  # reserved: networks use about a quarter, printing the rest
 MODEL_FLAGS = ("-std=c99", "-pedantic")
 
 
 @dataclass(frozen=True)
 class OpCount:
-    """One op: what it makes, its multiply-accumulates and its instructions, the mean over the images."""
+    """One op: its output, its multiply-accumulates and its instructions, the mean over the images."""
 
     op: str
     output: str
@@ -40,7 +40,7 @@ class OpCount:
 
 @dataclass(frozen=True)
 class FirmwareRun:
-    """What a program in QEMU gave. logits: int8 [n, classes]; stack_bytes: the most below the network's function."""
+    """A program's result in QEMU. logits: int8 [n, classes]; stack_bytes: the most below the network's function."""
 
     logits: np.ndarray
     stack_bytes: int
@@ -48,7 +48,7 @@ class FirmwareRun:
 
     @property
     def instructions(self) -> int:
-        """Of one image, the mean."""
+        """Per image, the mean."""
         return sum(op.instructions for op in self.ops)
 
     @property
@@ -67,9 +67,9 @@ class FirmwareModel:
     def run(
         self, images: np.ndarray, timeout: float = 3600, progress: Callable[[int, int], None] | None = None
     ) -> FirmwareRun:
-        """uint8 images [n, H, W, C], n >= 1, in as many processes of QEMU as there are processors.
+        """Runs uint8 images [n, H, W, C], n >= 1, in as many QEMU processes as there are processors.
 
-        ModelError where a kernel refuses, ToolchainError where the program faults.
+        ModelError if a kernel refuses, ToolchainError where the program faults.
         """
         parts = np.array_split(np.arange(len(images)), min(len(images), 2 * (os.cpu_count() or 1), 64))
         done = 0
@@ -131,9 +131,9 @@ def build(
     flash_bytes: int | None = None,
     objects: Sequence[Path] | None = None,
 ) -> FirmwareModel:
-    """The firmware of a graph, in `folder`. objects: kernel_objects(), where they are there already.
+    """The firmware of a graph, in `folder`. objects: kernel_objects(), if they already exist.
 
-    PlanError where it is over ram_bytes or flash_bytes (left out: the machine's), by how much.
+    PlanError if it exceeds ram_bytes or flash_bytes (default: the machine's); it says by how much.
     """
     firmware.require_tools()
     folder = Path(folder)

@@ -24,19 +24,19 @@ from mcuformer.errors import ToolchainError
 from mcuformer.simulator import firmware
 from mcuformer.simulator.firmware import Machine
 
-PLACES = ("image", "output", "added", "scratch")  # the static buffers of the app
+PLACES = ("image", "output", "added", "scratch")  # the app's static buffers
 
 
 @dataclass(frozen=True)
 class OpCase:
-    """One op on given activations. graph: of this op alone; inputs: its activations, int8 [1, ...], in order."""
+    """One op on given activations. graph: this op alone; inputs: its activations, int8 [1, ...], in order."""
 
     graph: Graph
     inputs: tuple[np.ndarray, ...]
 
     @classmethod
     def of(cls, kind: str, options, activations: dict[str, np.ndarray], constants: dict) -> OpCase:
-        """kind, options and constants as of Graph.add_op; activations: int8 [1, ...]."""
+        """kind, options and constants: as for Graph.add_op; activations: int8 [1, ...]."""
         graph = Graph()
         indices = {name: graph.add_input(name, value.shape) for name, value in activations.items()}
         graph.output = graph.add_op(kind, "op", options, indices, constants)
@@ -48,7 +48,7 @@ class OpCase:
 
 @dataclass(frozen=True)
 class OpRun:
-    """instructions: of the kernel's call; exact: whether every byte of the output is the reference's."""
+    """instructions: of the kernel call; exact: whether every byte of the output is the reference's."""
 
     instructions: int
     exact: bool
@@ -63,7 +63,7 @@ def run_ops(
 ) -> list[OpRun]:
     """Builds one program of all cases in `folder` and runs it. objects: the machine's firmware_model.kernel_objects().
 
-    Outputs stand over the first input where the op allows it. Attention is compared in the columns it writes, q's.
+    Outputs overwrite the first input if the op allows it. Attention is compared in the columns it writes, q's.
     """
     from mcuformer.simulator.firmware_model import MODEL_FLAGS, kernel_objects
 
@@ -118,7 +118,7 @@ def _app(cases: Sequence[OpCase]) -> str:
 
         call = call_of(op, Context(graph, constant, names.__getitem__, "scratch", "NULL"))
         if call.params is None:
-            raise ToolchainError(f"{op.kind}: has no parameters; an op of firmware needs some")
+            raise ToolchainError(f"{op.kind}: has no parameters; an op in firmware needs some")
         kind, fields = call.params
         reads = "".join(
             f"  if (board_read(file, {names[tensor]}, {value.size}) != 0) return 2;\n"

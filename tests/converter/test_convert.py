@@ -153,10 +153,10 @@ def test_bad_quantisation_options(options, message):
 
 def test_a_network_too_large_for_the_board():
     config = SubnetConfig(image_size=224, embed_dim=192, depth=1, mlp_ratio=5.0, num_classes=10)
-    with pytest.raises(PlanError, match=r"arena of \d+,\d+ bytes is over the \d+,\d+ bytes that nano33ble"):
+    with pytest.raises(PlanError, match=r"arena of \d+,\d+ bytes exceeds nano33ble's budget of \d+,\d+ bytes"):
         convert(build_subnet(config), structured_images(config, 1), board="nano33ble", schedule="overwrite")
     config = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=192, depth=3)
-    with pytest.raises(PlanError, match="model of .* bytes of flash that nano33ble"):
+    with pytest.raises(PlanError, match="model of .* exceeds nano33ble's budget of .* bytes of flash"):
         convert(build_subnet(config), structured_images(config, 1), board="nano33ble")
 
 

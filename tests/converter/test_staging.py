@@ -71,7 +71,7 @@ def test_a_board_gives_its_memory(wide):
 @pytest.mark.parametrize("schedule", ["streamed", "overwrite"])
 def test_a_limit_that_nothing_fits_names_the_smallest(wide, weights, schedule):
     net, images, xip = wide
-    with pytest.raises(PlanError, match=r"scratch = 100 bytes: \S+ \(\w+\) cannot do with less than \d+") as error:
+    with pytest.raises(PlanError, match=r"scratch = 100 bytes: \S+ \(\w+\) needs at least \d+") as error:
         convert(net, images, weights=weights, schedule=schedule, scratch=100)
     smallest = int(str(error.value).split("less than ")[1].split(";")[0])
     with pytest.raises(PlanError, match=f"less than {smallest};"):

@@ -344,7 +344,7 @@ def test_no_class_folders_in_a_split(tmp_path):
 def test_class_unknown_to_training(tmp_path):
     write_image_folder(tmp_path)
     write_image(tmp_path / "val" / "eel" / "0.png")
-    assert_clear_error(tmp_path, "val/eel: is no class of", "alike in every split")
+    assert_clear_error(tmp_path, "val/eel: is not a class of", "the same class folders")
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", "truncated"])

@@ -169,7 +169,7 @@ def test_mistakes_are_one_line(files, tmp_path):
     assert "no budget: give --board, or --sram" in mistake("evolve", "--space", "tiny")
     evolve = ("evolve", "--space", files / "space.yaml", *data, "--sram", "3000")
     assert "no subnet of the space" in mistake(*evolve[:-1], "100")
-    assert "schedule: the learning rate stays" in mistake(*evolve, "--option", "schedule=cosine")
+    assert "schedule: always constant here" in mistake(*evolve, "--option", "schedule=cosine")
     assert "--option epochs: give it as --epochs" in mistake(*evolve, "--option", "epochs=3")
     train = ("train", "--space", files / "space.yaml", *data)
     assert "flip = 'no': must be true or false" in mistake(*train, "--option", "flip=no")

@@ -115,7 +115,7 @@ BAD = {
     "evolution.rank_ratio = \\['a', 0.5\\]: must be numbers": {"evolution": {**EVOLUTION, "rank_ratio": ["a", 0.5]}},
     "evolution.patch_size = \\[\\[2\\], 4\\]: must be whole": {"evolution": {**EVOLUTION, "patch_size": [[2], 4]}},
     "evolution.threshold = \\[1\\]: must be two numbers": {"evolution": {**EVOLUTION, "threshold": [1]}},
-    "evolution.start: \\[0\\] is no place": {"evolution": {**EVOLUTION, "start": [[0]]}},
+    "evolution.start: \\[0\\] is not a place": {"evolution": {**EVOLUTION, "start": [[0]]}},
     "evolution: 'int' object is not iterable": {"evolution": {**EVOLUTION, "window": 1}},
     "unknown key evolution.windows": {"evolution": {"windows": [1, 1]}},
     "evolution.start: \\[9, 0\\] is outside": {"evolution": EVOLUTION},

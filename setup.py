@@ -93,7 +93,8 @@ def build_library(output: Path, work: Path, kernels: Path = KERNELS) -> None:
     # MinGW's runtime goes into the library: Python would not find its DLLs.
     libraries = ["-ldl"] if with_ops else ["-static"] if windows and "msvc" not in target else []
     c_command = [*cc, *C_FLAGS, *common, *shlex.split(os.environ.get("CFLAGS", ""))]
-    cxx_command = [*cxx, *CXX_FLAGS, *common, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    headers = f'-DMCUF_HEADERS="{native.headers_digest(kernels)}"'
+    cxx_command = [*cxx, *CXX_FLAGS, headers, *common, *shlex.split(os.environ.get("CXXFLAGS", ""))]
     jobs = [(c_command, source) for source in read_sources(kernels / "sources.mk", "MCUF_CORE_SRCS")]
     host_sources = "MCUF_HOST_SRCS" if with_ops else "MCUF_HOST_CORE_SRCS"
     jobs += [(cxx_command, source) for source in read_sources(kernels / "sources.mk", host_sources)]

@@ -1,160 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The official tflite-micro interpreter on the host, with the project's kernels."""
+"""A converted model on this machine, in the official tflite-micro interpreter or by the kernels alone."""
 
 from __future__ import annotations
 
-import ctypes
 import operator
 import os
-import re
-import sys
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from mcuformer import kernel_library
+from mcuformer import engines
 from mcuformer.converter import tflite_file
-from mcuformer.converter.file_form import to_file_form
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.ops import OPS
 from mcuformer.converter.passes.staging import is_staged, weights_path, with_weights
 from mcuformer.converter.passes.strips import in_strips, takes_strips
-from mcuformer.errors import ConfigError, DataError, ModelError, PlanError, ToolchainError
-
-MOST_ARENA_BYTES = 1 << 31  # a mistake rather than a wish
-
-
-def _runtime():
-    try:
-        from tflite_micro.python.tflite_micro import runtime
-    except ImportError as error:
-        raise ToolchainError(
-            f"the tflite-micro interpreter cannot be imported ({error}): on x86-64 Linux, pip install tflite-micro; it "
-            'has no build for other machines, where Interpreter(model, engine="c") runs the same kernels'
-        ) from error
-    return runtime
-
-
-class _Captured:
-    """Collects what C code prints to stderr, at file descriptor level."""
-
-    def __enter__(self):
-        sys.stderr.flush()
-        self._saved = os.dup(2)
-        self._file = tempfile.TemporaryFile()
-        os.dup2(self._file.fileno(), 2)
-        return self
-
-    def __exit__(self, *_):
-        os.dup2(self._saved, 2)
-        os.close(self._saved)
-        self._file.seek(0)
-        self.text = self._file.read().decode(errors="replace")
-        self._file.close()
-
-
-class _Session:
-    """One interpreter of the wheel around a model's bytes."""
-
-    def __init__(
-        self, content: bytes, graph: Graph, arena_bytes: int, keep_all: bool = False, weights: bytes | None = None
-    ):
-        runtime = _runtime()
-        registerer = kernel_library.registerer()
-        kernel_library.clear_log()
-        config = runtime.InterpreterConfig
-        with _Captured() as captured:
-            try:
-                self._interpreter = runtime.Interpreter.from_bytes(
-                    content,
-                    custom_op_registerers=[registerer],
-                    arena_size=arena_bytes,
-                    intrepreter_config=config.kPreserveAllTensors if keep_all else config.kAllocationRecording,
-                )
-                error = None
-            except Exception as raised:  # the wheel raises several kinds
-                error = raised
-        if error is not None:
-            raise ModelError(_reason(error, captured.text)) from error
-        self._graph = graph
-        self._weights = weights
-        self.weights_read = (0, 0)
-
-    def invoke(self, *inputs: np.ndarray) -> np.ndarray:
-        """int8 inputs with batch dimension 1 -> the int8 output.
-
-        Keeps the seconds the call took, and the (bytes, reads) of staged weights.
-        """
-        source = None
-        for i, (tensor, value) in enumerate(zip(self._graph.inputs, inputs, strict=True)):
-            if self._graph.tensors[tensor].external:
-                source = _rows_of(value[0])
-            else:
-                self._interpreter.set_input(value, i)
-        kernel_library.set_image_source(source)
-        read = []
-        weights = None if self._weights is None else _weights_from(self._weights, read)
-        kernel_library.set_weight_source(weights)
-        start = time.perf_counter()
-        try:
-            self._interpreter.invoke()
-        except Exception as error:
-            raise ModelError(_reason(error, "")) from error
-        finally:
-            kernel_library.set_image_source(None)
-            kernel_library.set_weight_source(None)
-        self.weights_read = (sum(read), len(read))
-        self.seconds = time.perf_counter() - start
-        return self._interpreter.get_output(0)
-
-    def tensor(self, index: int) -> np.ndarray:
-        return np.array(self._interpreter.GetTensor(index, 0)["tensor_data"])
-
-    def allocations(self) -> dict[str, int]:
-        """Bytes of "total", "head" and "tail" as the interpreter's recording allocator counts them."""
-        with _Captured() as captured:
-            self._interpreter.print_allocations()
-        found = dict(re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", captured.text))
-        if set(found) != {"total", "head", "tail"}:
-            raise ToolchainError(
-                f"this tflite-micro prints its allocations in an unknown form: {captured.text[:200]!r}"
-            )
-        return {name: int(size) for name, size in found.items()}
-
-
-def _rows_of(image: np.ndarray):
-    """The callback that brings rows of an int8 image [H, W, C]."""
-    image = np.ascontiguousarray(image)
-
-    def rows(_user, first: int, count: int, target: int) -> int:
-        strip = image[first : first + count]
-        ctypes.memmove(target, strip.ctypes.data, strip.nbytes)
-        return len(strip)
-
-    return kernel_library.IMAGE_ROWS(rows)
-
-
-def _weights_from(content: bytes, read: list[int]):
-    """The callback that brings staged weights; notes the bytes of every read."""
-    memory = np.frombuffer(content, np.int8)
-
-    def bring(_user, offset: int, count: int, target: int) -> int:
-        piece = memory[offset : offset + count]
-        ctypes.memmove(target, piece.ctypes.data, piece.nbytes)
-        read.append(piece.nbytes)
-        return piece.nbytes
-
-    return kernel_library.WEIGHTS(bring)
-
-
-def _reason(error: Exception, printed: str) -> str:
-    own = kernel_library.last_error() or kernel_library.last_log()
-    said = own or " ".join(printed.split()) or str(error)
-    return f"the interpreter refused the model: {said}"
+from mcuformer.engines.session import Loaded
+from mcuformer.engines.tflm import Session as _Session  # noqa: F401
+from mcuformer.errors import ConfigError, DataError, ModelError
 
 
 class Interpreter:
@@ -165,9 +30,16 @@ class Interpreter:
     PlanError where it is too small. strips: the image is handed over a few rows at a time, through the callback that a
     camera would serve; the arena holds no image. (A model converted with strips is always run so.) weights: path or
     bytes of the weights file of a model with staged weights; left out, the file beside the model.
+
+    engine: "tflm", the official interpreter of the tflite-micro wheel (x86-64 Linux), or "c", the kernels alone, called
+    as the C export calls them (everywhere); both give the same logits, bit for bit. Left out, "tflm" where this machine
+    has it. `engine` tells which it is.
     """
 
-    def __init__(self, model, arena_bytes: int | None = None, strips: bool = False, weights=None):
+    def __init__(
+        self, model, arena_bytes: int | None = None, strips: bool = False, weights=None, engine: str | None = None
+    ):
+        self.engine = engines.choose(engine)
         name, content = _content_of(model)
         stored = tflite_file.read(content, name)
         self.weights = weights_of(model, stored, weights, name)
@@ -175,28 +47,28 @@ class Interpreter:
             content = _with_strips(stored)
             stored = tflite_file.read(content, name)
         self.graph = stored.graph
+        for i in (*self.graph.inputs, *(op.output for op in self.graph.ops)):
+            if self.graph.tensors[i].quantisation is None:
+                raise ModelError(f"{name}: has no scale of {self.graph.tensors[i].name}: damaged; convert it again")
         if self.weights is not None:
             self.graph = with_weights(self.graph, stored.info["weights"], self.weights, name)
         self.info = stored.info
-        self._content = content
-        needed = int(self.info["needed_bytes"])
-        if arena_bytes is None:
-            arena_bytes = needed
-        elif isinstance(arena_bytes, bool) or not isinstance(arena_bytes, int) or arena_bytes > MOST_ARENA_BYTES:
-            raise ConfigError(f"arena_bytes = {arena_bytes!r}: must be a whole number, at most {MOST_ARENA_BYTES}")
-        elif arena_bytes < needed:
-            raise PlanError(f"arena_bytes = {arena_bytes} is too small: {name} needs {needed} bytes")
-        self._session = _Session(content, self.graph, arena_bytes, weights=self.weights)
+        self._loaded = Loaded(name, content, self.graph, self.info, self.weights)
+        self._session = engines.get_engine(self.engine).open_session(self._loaded, arena_bytes)
         self.invoke_ms: float | None = None
 
     @property
     def arena_used_bytes(self) -> int:
-        """The whole arena in use, head and tail, as the interpreter counts it."""
+        """The whole arena in use, head and tail."""
         return self.allocations["total"]
 
     @property
     def allocations(self) -> dict[str, int]:
-        """Bytes of the arena: "total", "head" (activations, scratch) and "tail" (what the interpreter keeps)."""
+        """Bytes of the arena: "total", "head" (activations, scratch) and "tail" (what the interpreter keeps).
+
+        Engine "tflm": as the interpreter's recording allocator counts them. Engine "c": the arena that the C export
+        declares with the image in it; it does not hold the logits, and has no tail.
+        """
         return self._session.allocations()
 
     @property
@@ -234,24 +106,17 @@ class Interpreter:
     def layer_outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Every activation of one image (uint8 [H, W, C]) by name, dequantised, without batch dimension.
 
-        Runs a copy of the model without memory plan, in which no tensor overwrites another.
+        Runs the model anew, in memory where no tensor overwrites another.
         """
         images = self._check(image)
         if len(images) != 1:
             raise DataError(f"layer_outputs takes one image, not {len(images)}")
-        content = tflite_file.write(self.graph, [], self.info, with_plan=False)
-        # Every tensor and scratch buffer by itself, a full tensor struct of each in the tail, and room for gaps.
-        separate = sum(tensor.bytes + 16 for tensor in self.graph.tensors if not tensor.is_constant)
-        separate += sum(self.graph.scratch_bytes(op) + 16 for op in self.graph.ops)
-        separate = separate * 3 // 2 + 192 * len(self.graph.tensors) + (1 << 16)
-        arena_bytes = int(self.info["needed_bytes"]) + separate
-        session = _Session(content, self.graph, arena_bytes, keep_all=True, weights=self.weights)
+        session = engines.get_engine(self.engine).open_keeping_all(self._loaded)
         session.invoke(to_int8(images))
-        _, place = to_file_form(self.graph)
         outputs = {}
         for op in self.graph.ops:
             tensor = self.graph.tensors[op.output]
-            value = session.tensor(place[op.output]).reshape(tensor.shape[1:])
+            value = session.tensor(op.output).reshape(tensor.shape[1:])
             outputs[tensor.name] = tensor.dequantise(value).astype(np.float32)
         return outputs
 
@@ -316,8 +181,9 @@ def run_op(
     inputs: dict[str, np.ndarray],
     constants: dict[str, np.ndarray] | None = None,
     options: dict | None = None,
+    engine: str | None = None,
 ) -> np.ndarray:
-    """Runs one custom op alone in the real interpreter.
+    """Runs one custom op alone, in an engine as of Interpreter.
 
     name: such as "IntLayerNorm". inputs: its activations by name, int8 with a leading batch dimension of 1, such as
     {"input": x}; constants: its constant tensors by name; options: its integers by name (see
@@ -350,7 +216,8 @@ def run_op(
     except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
         raise ConfigError(f"{name}: its inputs or options do not make sense, or one is missing ({error})") from error
     activations = sum(2 * t.bytes + 1024 for t in graph.tensors) + (1 << 20)
-    session = _Session(content, graph, activations)
+    loaded = Loaded(name, content, graph, {"needed_bytes": activations})
+    session = engines.get_engine(engines.choose(engine)).open_session(loaded, None)
     return session.invoke(*(np.ascontiguousarray(value) for value in inputs.values()))
 
 

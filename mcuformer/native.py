@@ -6,6 +6,7 @@ setup.py loads this file by its path, before the package exists: it imports only
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def listed_sources(path: Path, variable: str) -> list[str]:
         if not (path.parent / name).is_file():
             raise SourceListError(f"{path} lists {name} in {variable}, but there is no such file")
     return files
+
+
+def headers_digest(kernels: Path) -> str:
+    """16 hex digits of the headers of the core in tflm_kernels: what a library was compiled with, in a word."""
+    digest = hashlib.sha256()
+    for path in sorted((kernels / "core").glob("*.h")):
+        digest.update(path.name.encode() + b"\n" + path.read_bytes().replace(b"\r\n", b"\n"))
+    return digest.hexdigest()[:16]
 
 
 def is_windows(platform: str) -> bool:

@@ -46,11 +46,13 @@ MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) \
 
 # The library that Python loads is made of the core and of these: everywhere, what needs no interpreter ...
 MCUF_HOST_CORE_SRCS = $(MCUF_PLANNER_SRCS) \
+  host/host_headers.cc \
   host/host_log.cc \
   host/host_parts.cc
 
 # ... and where the tflite-micro wheel has a build, all ops, for its interpreter.
 MCUF_HOST_SRCS = $(MCUF_TFLM_SRCS) \
+  host/host_headers.cc \
   host/host_log.cc \
   host/host_parts.cc \
   host/host_planner_run.cc \

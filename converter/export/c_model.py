@@ -8,7 +8,6 @@ no place for the image and is as small as the layers allow. Logits go straight t
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +23,7 @@ from mcuformer.converter.export.c_sources import Network
 from mcuformer.converter.export.folder import check_name, core_files, licence_file, write_folder
 from mcuformer.converter.export.registry import Result, Source
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.memory import plan as memory_plan
-from mcuformer.converter.memory.arena import problem_of
-from mcuformer.converter.memory.plan import Problem
+from mcuformer.converter.memory.c_arena import plan_c_arena
 from mcuformer.converter.passes.staging import is_staged, weights_content
 from mcuformer.converter.passes.strips import takes_strips
 from mcuformer.errors import ConfigError
@@ -105,7 +102,8 @@ def generate(graph: Graph, class_names: Sequence[str], name: str = "model", imag
     if image not in IMAGE_PLACES:
         raise ConfigError(f"image = {image!r}: must be one of {', '.join(IMAGE_PLACES)}")
     strips = takes_strips(graph)
-    planned = _Plan(graph, keep_image=image == "arena" and not strips)
+    planned = plan_c_arena(graph, keep_inputs=image == "arena")
+    image_offset = planned.offsets.get(graph.inputs[0])
     constants: dict[str, np.ndarray] = {}
 
     def constant(tensor: str, values: np.ndarray) -> str:
@@ -133,7 +131,7 @@ def generate(graph: Graph, class_names: Sequence[str], name: str = "model", imag
         line = c_text.wrapped(f"  if ((status = {text}) != MCUF_OK) return status;", "      ")
         calls.append(f"  /* {op.kind} {label} */\n{line}\n  MCUF_OP_DONE({i});")
     weights_bytes = len(weights_content(graph)) if is_staged(graph) else 0
-    network = Network(name, graph, class_names, planned.arena_bytes, planned.image_offset, strips, weights_bytes)
+    network = Network(name, graph, class_names, planned.bytes, image_offset, strips, weights_bytes)
     sources = {
         f"{name}.h": c_sources.header(network),
         f"{name}.c": c_sources.source(network, structs, calls),
@@ -142,23 +140,3 @@ def generate(graph: Graph, class_names: Sequence[str], name: str = "model", imag
         "main.c": c_project.example(network),
     }
     return CModel(network, sources, sum(values.nbytes for values in constants.values()))
-
-
-class _Plan:
-    """Where activations and scratch lie in the arena. Logits never do, the image only with keep_image."""
-
-    def __init__(self, graph: Graph, keep_image: bool):
-        problem, tensors = problem_of(graph)
-        outside = {graph.output} if keep_image else {graph.output, *graph.inputs}
-        kept = [i for i, tensor in enumerate(tensors) if tensor not in outside]
-        place: dict[int | None, int] = {old: new for new, old in enumerate(kept)}
-        buffers = tuple(
-            dataclasses.replace(problem.buffers[i], overwrites=place.get(problem.buffers[i].overwrites)) for i in kept
-        )
-        solution = memory_plan.plan(Problem(buffers, problem.scratch))
-        self.offsets = dict(zip((tensors[i] for i in kept), solution.offsets, strict=True))
-        self.scratch = {
-            buffer.first - 1: offset for buffer, offset in zip(problem.scratch, solution.scratch_offsets, strict=True)
-        }
-        self.arena_bytes = max(solution.head_bytes, memory_plan.ALIGNMENT)
-        self.image_offset = self.offsets.get(graph.inputs[0])

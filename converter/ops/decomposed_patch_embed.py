@@ -156,12 +156,10 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    sizes = (d.width, d.channels, d.patch_size, d.embed_dim)
+    sizes = (d.width, d.channels, d.patch_size, d.embed_dim, max(d.blocks, 1), d.tile_bytes)
     if d.strip_rows:
-        return kernel_library.decomposed_patch_embed_strips_scratch_bytes(
-            *sizes, d.strip_rows, max(d.blocks, 1), d.tile_bytes
-        )
-    return kernel_library.decomposed_patch_embed_scratch_bytes(*sizes, max(d.blocks, 1), d.tile_bytes)
+        return kernel_library.scratch_bytes("decomposed_patch_embed_strips", *sizes, d.strip_rows)
+    return kernel_library.scratch_bytes("decomposed_patch_embed", *sizes)
 
 
 def macs(d: Dims) -> int:

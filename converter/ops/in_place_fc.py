@@ -121,7 +121,7 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.in_place_fc_scratch_bytes(d.in_features, d.tile_bytes, d.block if d.tile_bytes else 0)
+    return kernel_library.scratch_bytes("in_place_fc", d.in_features, d.tile_bytes, d.block if d.tile_bytes else 0)
 
 
 def macs(d: Dims) -> int:

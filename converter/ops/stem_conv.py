@@ -103,7 +103,7 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.stem_conv_scratch_bytes(d.channels)
+    return kernel_library.scratch_bytes("stem_conv", d.channels)
 
 
 def macs(d: Dims) -> int:

@@ -106,8 +106,8 @@ def kv_heads_at_once(tokens: int, embed_dim: int, num_heads: int, kv_heads: int,
     best, least = kv_heads, None
     for n in range(kv_heads, 0, -1) if kv_heads > 1 else ():
         if kv_heads % n == 0:
-            scratch = kernel_library.streamed_attention_scratch_bytes(
-                tokens, streamed.block_of(tokens), embed_dim, num_heads, kv_heads, n, head_dim
+            scratch = kernel_library.scratch_bytes(
+                "streamed_attention", tokens, streamed.block_of(tokens), embed_dim, num_heads, kv_heads, n, head_dim, 0
             )
             if least is None or scratch < least:
                 best, least = n, scratch
@@ -150,17 +150,30 @@ def constants(d: Dims) -> int:
     return 1
 
 
-def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of each constant in the model file: there is one, the params."""
+def section_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every section of the params."""
     layers = [streamed.layer_bytes(*matrix, d.packing, d.tile_bytes > 0) for matrix in matrices(d)]
     head_params = 4 * int_attention.HEAD_PARAMS * d.num_heads
     sections = (4 * len(LAYOUT.scalars), *streamed.norm_bytes(d.embed_dim, d.factor), head_params, 2 * d.embed_dim)
-    return (params_blob.packed_bytes((*sections, *layers[0], *layers[1])),)
+    return (*sections, *layers[0], *layers[1])
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file: there is one, the params."""
+    return (params_blob.packed_bytes(section_bytes(d)),)
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.streamed_attention_scratch_bytes(
-        d.tokens, d.block, d.embed_dim, d.num_heads, d.kv_heads, d.kv_heads_at_once, d.head_dim, d.tile_bytes
+    return kernel_library.scratch_bytes(
+        "streamed_attention",
+        d.tokens,
+        d.block,
+        d.embed_dim,
+        d.num_heads,
+        d.kv_heads,
+        d.kv_heads_at_once,
+        d.head_dim,
+        d.tile_bytes,
     )
 
 

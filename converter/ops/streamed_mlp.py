@@ -126,17 +126,24 @@ def constants(d: Dims) -> int:
     return 1
 
 
-def constant_bytes(d: Dims) -> tuple[int, ...]:
-    """Bytes of each constant in the model file: there is one, the params."""
+def section_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every section of the params."""
     scalars = 4 * (len(LAYOUT.scalars) + len(d.layers))
     table = in_place_fc.GELU_ENTRIES * (d.gelu_layer >= 0)
     sections = (scalars, *streamed.norm_bytes(d.embed_dim, d.factor), table, 2 * d.embed_dim)
     layers = [streamed.layer_bytes(*layer, d.packing, d.tile_bytes > 0) for layer in d.layers]
-    return (params_blob.packed_bytes((*sections, *(size for sizes in layers for size in sizes))),)
+    return (*sections, *(size for sizes in layers for size in sizes))
+
+
+def constant_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of every constant in the model file: there is one, the params."""
+    return (params_blob.packed_bytes(section_bytes(d)),)
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.streamed_mlp_scratch_bytes(d.block, tuple(inputs for inputs, _ in d.layers), d.tile_bytes)
+    # Two buffers: layers take their tokens from one and the other in turn.
+    even, odd = max([i for i, _ in d.layers[::2]]), max([i for i, _ in d.layers[1::2]], default=0)
+    return kernel_library.scratch_bytes("streamed_mlp", d.block, even, odd, d.tile_bytes)
 
 
 def macs(d: Dims) -> int:

@@ -106,7 +106,12 @@ def with_weights(graph: Graph, info: dict, content: bytes, name: str) -> Graph:
     tensors, at = list(graph.tensors), 0
     for i in _staged_weights(graph):
         tensor = tensors[i]
-        data = np.frombuffer(content[at : at + tensor.bytes], tensor.dtype).reshape(tensor.shape)
+        piece = content[at : at + tensor.bytes]
+        if len(piece) != tensor.bytes:
+            raise ModelError(
+                f"{name}: {tensor.name} ends past its weights file: the model is damaged; convert it again"
+            )
+        data = np.frombuffer(piece, tensor.dtype).reshape(tensor.shape)
         tensors[i] = dataclasses.replace(tensor, data=data)
         at += params_blob.align(tensor.bytes)
     return Graph(tensors, graph.ops, graph.inputs, graph.output)

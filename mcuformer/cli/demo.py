@@ -42,10 +42,12 @@ FILES = ("space.yaml", "supernet.pt", "subnet.pt", "model.tflite", "evolution.pn
 
 @dataclass(frozen=True)
 class Int8Figures:
-    """The int8 model. top1: from 0 to 1, in the interpreter; exact: whether every logit equals the reference's;
-    arena_bytes: in this machine's interpreter; invoke_ms: an image, on this machine; stock_arena_bytes and
-    lean_arena_bytes: the same shape with stock tools by formula, as they are and arranged by hand."""
+    """The int8 model. engine: what ran it, as Interpreter.engine; top1: from 0 to 1; exact: whether every logit equals
+    the reference's; arena_bytes: in the interpreter of a 64-bit machine; invoke_ms: an image, on this machine;
+    stock_arena_bytes and lean_arena_bytes: the same shape with stock tools by formula, as they are and arranged by
+    hand."""
 
+    engine: str
     top1: float
     exact: bool
     arena_bytes: int
@@ -127,6 +129,7 @@ def demo(
     """
     from mcuformer import nas
     from mcuformer.data import load
+    from mcuformer.engines import ENGINES, choose
     from mcuformer.nas.cost import board_budget, cost_of
     from mcuformer.nas.split import split_images
 
@@ -159,7 +162,7 @@ def demo(
     _finetune(setting, net, whole)
     laps.lap("fine-tuning")
 
-    progress.say("5. int8, in the tflite-micro interpreter, on the test images")
+    progress.say(f"5. int8, {ENGINES[choose(None)]}, on the test images")
     float_top1, int8 = _convert(setting, net, whole)
     laps.lap("int8")
     total = time.perf_counter() - laps.start
@@ -256,10 +259,13 @@ def _convert(setting: _Setting, net: FloatViT, images: Dataset) -> tuple[float, 
     plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
     interpreter = Interpreter(files["model.tflite"])
     logits = run_images(interpreter, test.images[:], setting.progress)
+    # The plan says to the byte what the interpreter reports, where there is one.
+    arena_bytes = interpreter.arena_used_bytes if interpreter.engine == "tflm" else model.plan.arena_bytes
     figures = Int8Figures(
+        engine=interpreter.engine,
         top1=top1_of(logits, test.labels),
         exact=bool(np.array_equal(logits, model.reference(test.images[:]))),
-        arena_bytes=interpreter.arena_used_bytes,
+        arena_bytes=arena_bytes,
         board_arena_bytes=model.arena_bytes(board),
         model_bytes=model.model_bytes,
         stock_arena_bytes=stock_arena_bytes(net.config),
@@ -271,12 +277,12 @@ def _convert(setting: _Setting, net: FloatViT, images: Dataset) -> tuple[float, 
 
 
 def show(shown: Demonstration) -> None:
+    from mcuformer.engines import ENGINES
+
     int8, board = shown.int8, shown.board
     table = Table(show_header=False)
     table.add_row("float top-1", f"{100 * shown.float_top1:.2f} %")
-    table.add_row(
-        "int8 top-1", f"{100 * int8.top1:.2f} %, in the tflite-micro interpreter, {int8.test_images:,} test images"
-    )
+    table.add_row("int8 top-1", f"{100 * int8.top1:.2f} %, {ENGINES[int8.engine]}, {int8.test_images:,} test images")
     table.add_row("kernels against reference", "every logit equal" if int8.exact else "LOGITS DIFFER")
     table.add_row(
         "arena",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mcuformer run: a model in the tflite-micro interpreter, and as firmware in QEMU; compared with the reference."""
+"""mcuformer run: a model on this machine, and as firmware in QEMU; compared with the reference."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ THE_REFERENCE = "the integer reference"
 
 @dataclass(frozen=True, eq=False)
 class HostRun:
-    """A model in this machine's interpreter. logits: float32 [n, classes]; top1: from 0 to 1; invoke_ms: the median of
-    an image; arena: bytes of "total", "head" and "tail"; weights_read, weights_reads: bytes and reads of staged weights
-    an image, 0 if they are in the model."""
+    """A model on this machine. engine: as Interpreter.engine; logits: float32 [n, classes]; top1: from 0 to 1;
+    invoke_ms: the median of an image; arena: bytes of "total", "head" and "tail"; weights_read, weights_reads: bytes
+    and reads of staged weights per image, 0 if they are in the model."""
 
+    engine: str
     logits: np.ndarray
     top1: float
     invoke_ms: float
@@ -69,7 +70,7 @@ class ModelRun:
         values = {
             "weights_read_bytes": host.weights_read, "weights_reads": host.weights_reads, "top1": host.top1,
             "images": len(host.logits), "invoke_ms": host.invoke_ms, "arena_bytes": host.arena["total"],
-            "head_bytes": host.arena["head"],
+            "head_bytes": host.arena["head"], "engine": host.engine,
         }  # fmt: skip
         if self.simulated is not None:
             values |= firmware.to_dict(self.simulated)
@@ -84,6 +85,7 @@ def run(
     limit: int | None = None,
     weights: str | os.PathLike | None = None,
     reference: bool = False,
+    engine: str | None = None,
     on: str | None = None,
     board: str | None = None,
     ram_bytes: int | None = None,
@@ -96,6 +98,7 @@ def run(
     limit      run only so many images; default: all, or 16 in a simulator
     weights    the file of staged weights; default: the one beside the model
     reference  also compare every logit with the integer reference
+    engine     what runs it on this machine, as in Interpreter
     on, board  also run it as firmware, on this QEMU machine or this board's; ram_bytes, flash_bytes: its limits
     on_host    called with the host's part before the simulation begins, which takes longer
     """
@@ -110,7 +113,7 @@ def run(
         limit = cli_firmware.IMAGES if limit is None else limit
     elif ram_bytes is not None or flash_bytes is not None:
         raise ConfigError("--ram-bytes and --flash-bytes are limits of firmware: give --on or --board too")
-    interpreter = Interpreter(model, weights=weights)
+    interpreter = Interpreter(model, weights=weights, engine=engine)
     dataset = load_data(data, split, interpreter.image_size, limit)
     if len(dataset.class_names) != len(interpreter.class_names):
         raise ConfigError(
@@ -121,7 +124,7 @@ def run(
     logits = run_images(interpreter, images, progress)
     assert interpreter.invoke_ms is not None  # a data set has images
     host = HostRun(
-        logits, top1_of(logits, dataset.labels), interpreter.invoke_ms, interpreter.allocations,
+        interpreter.engine, logits, top1_of(logits, dataset.labels), interpreter.invoke_ms, interpreter.allocations,
         *interpreter.weights_read,
     )  # fmt: skip
     if on_host is not None:
@@ -137,10 +140,12 @@ def run(
 
 
 def show_host(host: HostRun) -> None:
+    from mcuformer.engines import ENGINES
+
     arena = host.arena
     out.print(
-        f"top-1 {100 * host.top1:.2f} % on {len(host.logits)} images, {host.invoke_ms:.2f} ms per image on this "
-        f"machine, arena {arena['total']:,} bytes (head {arena['head']:,}, tail {arena['tail']:,})"
+        f"top-1 {100 * host.top1:.2f} % on {len(host.logits)} images {ENGINES[host.engine]}, {host.invoke_ms:.2f} ms "
+        f"per image on this machine, arena {arena['total']:,} bytes (head {arena['head']:,}, tail {arena['tail']:,})"
     )
     if host.weights_reads:
         out.print(f"staged weights: {host.weights_read:,} bytes per image in {host.weights_reads:,} reads")
@@ -166,6 +171,10 @@ def command(
         Path | None, typer.Option(help="The file of staged weights; default: the one beside the model.")
     ] = None,
     reference: Annotated[bool, typer.Option(help="Also compare every logit with the integer reference.")] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="tflm (the tflite-micro interpreter, the default where it is installed) or c (without it)."),
+    ] = None,
     on: Annotated[
         str | None,
         typer.Option(help="Also run it as firmware in QEMU: mps2-an386 (M4), mps2-an500 (M7), mps3-an547 (M55)."),
@@ -175,11 +184,11 @@ def command(
     flash_bytes: Annotated[int | None, typer.Option(help="Flash of the firmware.")] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Run a model in the official tflite-micro interpreter, or as firmware in QEMU too; prints its top-1."""
+    """Run a model on this machine, as firmware in QEMU too if you like; prints its top-1."""
     check_outputs(json_file)
     done = run(
-        model, data=data, split=split, limit=limit, weights=weights, reference=reference, on=on, board=board,
-        ram_bytes=ram_bytes, flash_bytes=flash_bytes, on_host=show_host, progress=CONSOLE,
+        model, data=data, split=split, limit=limit, weights=weights, reference=reference, engine=engine, on=on,
+        board=board, ram_bytes=ram_bytes, flash_bytes=flash_bytes, on_host=show_host, progress=CONSOLE,
     )  # fmt: skip
     show(done)
     write_json(json_file, done.to_dict())

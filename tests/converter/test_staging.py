@@ -146,7 +146,7 @@ def test_missing_and_foreign_weights(saved, wide, tmp_path):
 def test_a_source_that_fails_or_brings_too_little(saved, wide, given, monkeypatch):
     interpreter = Interpreter(saved[0])
     source = kernel_library.WEIGHTS(lambda user, offset, count, target: given)
-    monkeypatch.setattr("mcuformer.interpreter._weights_from", lambda content, read: source)
+    monkeypatch.setattr("mcuformer.engines.callbacks.weights_from", lambda content, read: source)
     with pytest.raises(ModelError, match="weights"):
         interpreter(wide[1][:1])
     monkeypatch.undo()

@@ -161,7 +161,7 @@ def in_place_fc(x, weights, bias, multiplier, zero_point, gelu_table=None, resid
     assert check("mcuf_in_place_fc_s8", params, residual is not None) == OK
     inputs = {"input": x} if residual is None else {"input": x, "residual": residual}
     buffers, output = place(inputs, tokens * out, alias)
-    scratch = kernel_library.in_place_fc_scratch_bytes(features, tile, block)
+    scratch = kernel_library.scratch_bytes("in_place_fc", features, tile, block)
     status = call("mcuf_in_place_fc_s8", params, buffers["input"], buffers.get("residual"), output,
                   scratch_bytes=scratch)  # fmt: skip
     assert status == OK
@@ -204,7 +204,7 @@ def int_attention(qkv, head_params, kv_heads, head_dim, zero_point, dense=False,
     )  # fmt: skip
     assert check("mcuf_int_attention_s8", params) == OK
     buffers, output = place({"input": qkv}, tokens * out_stride, alias)
-    scratch = kernel_library.int_attention_scratch_bytes(tokens, head_dim)
+    scratch = kernel_library.scratch_bytes("int_attention", tokens, head_dim)
     assert call("mcuf_int_attention_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
     return output.values((tokens, out_stride))[:, : heads * head_dim]
 
@@ -246,7 +246,9 @@ def decomposed_patch_embed(image, patch_size, zero_point, weights, bias, multipl
     _, width, channels = image.shape
     tile, blocks = staged or (0, 1)
     buffers, output = place({"input": image}, tokens * len(bias), alias)
-    scratch = kernel_library.decomposed_patch_embed_scratch_bytes(width, channels, patch_size, len(bias), blocks, tile)
+    scratch = kernel_library.scratch_bytes(
+        "decomposed_patch_embed", width, channels, patch_size, len(bias), blocks, tile
+    )
     assert call("mcuf_decomposed_patch_embed_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
     return output.values((tokens, len(bias)))
 
@@ -265,7 +267,7 @@ def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, posi
     assert check("mcuf_stem_conv_s8", params) == OK
     pixels = ((height + 1) // 2) * ((width + 1) // 2)
     buffers, output = place({"input": x}, pixels * len(weights), None)
-    scratch = kernel_library.stem_conv_scratch_bytes(channels)
+    scratch = kernel_library.scratch_bytes("stem_conv", channels)
     assert call("mcuf_stem_conv_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
     return output.values((pixels, len(weights)))
 
@@ -289,8 +291,8 @@ def decomposed_patch_embed_strips(image, patch_size, zero_point, weights, bias, 
 
     output = Buffer(tokens * d)
     scratch = Buffer(
-        kernel_library.decomposed_patch_embed_strips_scratch_bytes(
-            width, channels, patch_size, d, strip_rows, blocks, tile
+        kernel_library.scratch_bytes(
+            "decomposed_patch_embed_strips", width, channels, patch_size, d, blocks, tile, strip_rows
         )
     )
     status = kernel_library.load().mcuf_decomposed_patch_embed_strips_s8(

@@ -91,6 +91,7 @@ def test_a_model_in_the_interpreter_and_in_c(seed, tmp_path):
     interpreter = Interpreter(model)
     np.testing.assert_array_equal(interpreter(images), model.reference(images))
     assert interpreter.arena_used_bytes == model.plan.arena_bytes
+    np.testing.assert_array_equal(Interpreter(model, engine="c")(images), model.reference(images))
 
     exported = c_model.export(model.graph, model.class_names, tmp_path)
     assert exported.arena_bytes <= model.plan.head_bytes

@@ -55,7 +55,7 @@ def test_strips_need_a_patch_embedding():
 def test_a_source_that_fails_or_gives_too_few_rows(tiny_net, tiny_images, given, monkeypatch):
     interpreter = Interpreter(convert(tiny_net, tiny_images, schedule="streamed", strips=True))
     source = kernel_library.IMAGE_ROWS(lambda user, first, count, rows: given)
-    monkeypatch.setattr("mcuformer.interpreter._rows_of", lambda image: source)
+    monkeypatch.setattr("mcuformer.engines.callbacks.rows_of", lambda image: source)
     with pytest.raises(ModelError, match="source of the image"):
         interpreter(tiny_images[:1])
     monkeypatch.undo()
@@ -64,7 +64,7 @@ def test_a_source_that_fails_or_gives_too_few_rows(tiny_net, tiny_images, given,
 
 def test_no_source_at_all(tiny_net, tiny_images, monkeypatch):
     interpreter = Interpreter(convert(tiny_net, tiny_images, schedule="streamed", strips=True))
-    monkeypatch.setattr("mcuformer.interpreter._rows_of", lambda image: None)
+    monkeypatch.setattr("mcuformer.engines.callbacks.rows_of", lambda image: None)
     with pytest.raises(ModelError, match="no source of image rows"):
         interpreter(tiny_images[:1])
 

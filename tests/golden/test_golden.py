@@ -79,6 +79,7 @@ def test_model(folder, name):
     interpreter = Interpreter(folder / f"{name}.tflite")
     images, logits = values[f"{facts['network']}.images"], values[f"{name}.logits"]
     assert np.array_equal(interpreter(images), logits)
+    assert np.array_equal(Interpreter(folder / f"{name}.tflite", engine="c")(images), logits)
     assert np.array_equal(interpreter.reference(images), logits)
     assert interpreter.arena_used_bytes == facts["arena_bytes"] == interpreter.info["arena_bytes"]
     assert interpreter.allocations == facts["allocations"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines that are not x86-64 Linux: everything but the tflite-micro interpreter, and the kernels built for them.
+"""Machines that are not x86-64 Linux: everything works without the tflite-micro wheel; the kernels built for them.
 
 docs/platforms.md says of each machine what is run here, what is compiled only and what is untried.
 """
@@ -16,6 +16,7 @@ import pytest
 from test_install import compilers
 
 from mcuformer import kernel_library, native, sources
+from mcuformer.simulator import firmware
 
 ROOT = Path(__file__).resolve().parents[2]
 # Debian's package of each tool; debian-packages.txt lists them as optional.
@@ -85,12 +86,12 @@ def test_the_driver_knows_an_answer(expected):
     assert lines["mean 0"] == " 15 0"
     assert lines["placement 112"] == " 0 0 64"
     getters = (
-        kernel_library.stem_conv_scratch_bytes(24),
-        kernel_library.int_attention_scratch_bytes(49, 32),
-        kernel_library.in_place_fc_scratch_bytes(96, 1024, 8),
-        kernel_library.streamed_mlp_scratch_bytes(4, (96, 384)),
-        kernel_library.decomposed_patch_embed_scratch_bytes(96, 3, 16, 96),
-        kernel_library.streamed_attention_scratch_bytes(36, 4, 96, 3, 3, 1, 32),
+        kernel_library.scratch_bytes("stem_conv", 24),
+        kernel_library.scratch_bytes("int_attention", 49, 32),
+        kernel_library.scratch_bytes("in_place_fc", 96, 1024, 8),
+        kernel_library.scratch_bytes("streamed_mlp", 4, 96, 384, 0),
+        kernel_library.scratch_bytes("decomposed_patch_embed", 96, 3, 16, 96, 1, 0),
+        kernel_library.scratch_bytes("streamed_attention", 36, 4, 96, 3, 3, 1, 32, 0),
     )
     assert expected.splitlines()[0] == f"scratch {' '.join(map(str, getters))}"
     for name in ("gelu", "layer_norm", "fc", "attention"):  # done, and not of one value
@@ -219,25 +220,36 @@ sys.meta_path.insert(0, Hide())
 """
 USE = """
 import sys
-from pathlib import Path
 import numpy as np
 import mcuformer
-from mcuformer import Interpreter, SubnetConfig, convert, kernel_library, nas
+from mcuformer import Interpreter, SubnetConfig, convert, kernel_library, nas, run_op
 from mcuformer.converter import tflite_file
-from mcuformer.converter.export import c_model
 from mcuformer.errors import ToolchainError
 assert not kernel_library.has_ops()
 config = SubnetConfig(image_size=16, in_channels=1, patch_size=4, embed_dim=24, depth=1, num_heads=2, head_dim=10,
                       num_classes=5)
 images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 1), np.uint8)
-model = convert(nas.build_subnet(config), calibration=images)
-model.save("model.tflite")
-stored = tflite_file.read(open("model.tflite", "rb").read())
-assert tflite_file.same(model.graph, stored.graph) is None
-assert np.array_equal(stored.graph.reference(images), model.reference(images))
-assert len(np.unique(model.reference(images))) > 5 and model.plan.arena_bytes > 0
-assert c_model.export(stored.graph, model.class_names, Path("exported")).arena_bytes > 0
-for refused in (lambda: Interpreter("model.tflite"), kernel_library.registerer):
+net = nas.build_subnet(config)
+nas.save_subnet(net, "subnet.pt")
+np.savez("data.npz", x_train=images, y_train=np.arange(8) % 5, x_test=images, y_test=np.arange(8) % 5)
+names = [str(i) for i in range(5)]
+for name, choices in {"model": {}, "overwrite": {"schedule": "overwrite"}, "strips": {"strips": True},
+                      "staged": {"weights": "staged"}, "pairs": {"board": "nano33ble"}}.items():
+    model = convert(net, calibration=images, class_names=names, **choices)
+    model.save(f"{name}.tflite")
+    stored = tflite_file.read(open(f"{name}.tflite", "rb").read())
+    assert tflite_file.same(model.graph, stored.graph) is None
+    interpreter = Interpreter(f"{name}.tflite")
+    want = model.reference(images)
+    assert interpreter.engine == "c" and len(np.unique(want)) > 5
+    assert np.array_equal(interpreter(images), want) and np.array_equal(interpreter.reference(images), want)
+    outputs = interpreter.layer_outputs(images[0])
+    assert np.array_equal(outputs["head"], want[0]) and len(outputs) == len(stored.graph.ops)
+    assert interpreter.allocations["tail"] == 0 < interpreter.arena_used_bytes
+assert np.array_equal(Interpreter("model.tflite", strips=True)(images), Interpreter("model.tflite")(images))
+x = np.arange(-4, 4, dtype=np.int8).reshape(1, 8)
+assert np.array_equal(run_op("IntGeLU", {"input": x}, {"table": np.arange(-128, 128).astype(np.int8)}), x)
+for refused in (lambda: Interpreter("model.tflite", engine="tflm"), kernel_library.registerer):
     try:
         refused()
     except ToolchainError as error:
@@ -262,14 +274,52 @@ def without_wheel(tmp_path_factory):
     return run
 
 
-def test_everything_but_the_interpreter_works_without_tflite_micro(without_wheel):
+@pytest.fixture(scope="module")
+def models_without_wheel(without_wheel):
+    """The command line without tflite-micro, in a folder with models; gives the process."""
     done = without_wheel(USE)
     assert done.returncode == 0, done.stdout + done.stderr
-    command = "import sys; sys.argv[0] = 'mcuformer'; from mcuformer.cli import main; main()"
-    done = without_wheel(command, "inspect", "model.tflite")
-    assert done.returncode == 0 and "StreamedAttention" in done.stdout, done.stdout + done.stderr
-    done = without_wheel(command, "run", "model.tflite", "--limit", "2")
+    main = "import sys; sys.argv[0] = 'mcuformer'; from mcuformer.cli import main; main()"
+    return lambda *arguments: without_wheel(main, *arguments)
+
+
+def test_the_interpreter_works_without_tflite_micro(models_without_wheel):
+    """What USE asserts: every kind of model, its reference, its layers, single ops."""
+
+
+RUN = ("--data", "data.npz", "--split", "test")
+EXPORT = ("export", "pairs.tflite", "--force")
+COMMANDS = [
+    ("by the kernels alone", ("run", "model.tflite", *RUN)),
+    ("every logit equals the integer reference", ("run", "staged.tflite", *RUN, "--reference")),
+    ("every logit equals the integer reference", ("run", "strips.tflite", *RUN, "--reference", "--engine", "c")),
+    ("StreamedAttention", ("inspect", "model.tflite")),
+    ("instructions", ("inspect", "pairs.tflite", "--board", "nano33ble")),
+    ("wrote to_c", (*EXPORT, "--to", "c", "--out", "to_c")),
+    ("wrote to_tflm", (*EXPORT, "--to", "tflm", "--out", "to_tflm")),
+    ("wrote to_arduino", (*EXPORT, "--to", "arduino", "--out", "to_arduino", "--data", "data.npz")),
+    ("wrote again.tflite", ("convert", "subnet.pt", "--data", "data.npz", "--out", "again.tflite")),
+]
+
+
+@pytest.mark.parametrize(("says", "command"), COMMANDS, ids=[" ".join(command[:4]) for _, command in COMMANDS])
+def test_commands_without_tflite_micro(says, command, models_without_wheel):
+    done = models_without_wheel(*command)
+    assert done.returncode == 0 and says in done.stdout, done.stdout + done.stderr
+
+
+def test_the_interpreter_that_is_not_there_is_one_line(models_without_wheel):
+    done = models_without_wheel("run", "model.tflite", *RUN, "--engine", "tflm")
     assert done.returncode == 2 and 'engine="c"' in done.stderr and "Traceback" not in done.stderr
+    done = models_without_wheel("run", "model.tflite", *RUN, "--engine", "onnx")
+    assert done.returncode == 2 and "engine = 'onnx': must be one of tflm, c" in done.stderr
+
+
+@pytest.mark.skipif(bool(firmware.missing_tools()), reason=str(firmware.missing_tools()))
+def test_firmware_in_qemu_without_tflite_micro(models_without_wheel):
+    done = models_without_wheel("run", "pairs.tflite", *RUN, "--board", "nano33ble", "--limit", "2", "--reference")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every logit equals mps2-an386" in done.stdout and "every logit equals the integer reference" in done.stdout
 
 
 def test_what_the_page_names_is_there():

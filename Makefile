@@ -7,11 +7,11 @@
 # make test-sanitize  the tests of the kernels, which stop at any undefined behaviour or wrong access
 # make tflm-check TFLM_DIR=tree TFLM_LIB=library  exported models in a TFLM that you built with its own Makefile
 #              (TFLM_FLAGS: more compiler flags; MODEL: a .tflite of yours)
-# make lint    check style, types with mypy, C with cppcheck   make format   mend style
+# make lint    check style, types with mypy, C with cppcheck   make format   fix style
 # make docs    the documentation as a site, in build/site
 # make bench   all benchmarks (installs tensorflow and other runtimes too)
 # make clean   remove what was built, and .venv
-# Each makes .venv where there is none. PYTHON=python3.12 chooses the interpreter it is made with.
+# Each makes .venv if there is none. PYTHON=python3.12 chooses the interpreter it is made with.
 
 PYTHON ?= python3
 PYTEST_ARGS ?=

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the kernels into mcuformer/libmcuformer_host.so (.dll, .dylib): the one thing setup.cfg cannot say.
+"""Compiles the kernels into mcuformer/libmcuformer_host.so (.dll, .dylib): the only thing setup.cfg cannot say.
 
-The result is a plain shared library that Python loads with ctypes, not an extension module. Which files go
-into it is written in tflm_kernels/sources.mk alone. It is built for what the compiler makes code for, so that
-CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ builds it for another machine. CC, CXX, CFLAGS, CXXFLAGS and LDFLAGS
-are honoured.
+The result is a plain shared library that Python loads with ctypes, not an extension module. tflm_kernels/sources.mk is
+the only list of its files. It is built for the compiler's target, so CC=aarch64-linux-gnu-gcc
+CXX=aarch64-linux-gnu-g++ builds it for another machine. CC, CXX, CFLAGS, CXXFLAGS and LDFLAGS are honoured.
 """
 
 import importlib.util
@@ -30,7 +29,7 @@ C_COMPILERS = ("C", ["cc", "gcc", "clang"])
 C_FLAGS = ["-std=c99"]
 CXX_FLAGS = ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-DMCUF_HOST_PLUGIN"]
 
-# What this file shares with the package, which cannot be imported yet: its parent would be imported first.
+# Shared with the package, but not to be imported from it yet: the import would load its parent first.
 _spec = importlib.util.spec_from_file_location("mcuformer_native", Path("mcuformer") / "native.py")
 native = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(native)
@@ -42,7 +41,7 @@ def fail(message: str) -> None:
 
 
 def find_compiler(variable: str, language: str, candidates: list) -> list:
-    """The compiler's command as words: what the environment variable says, else the first candidate found."""
+    """The compiler's command as words: the environment variable's, else the first candidate found."""
     wanted = shlex.split(os.environ.get(variable, ""))
     for command in [wanted] if wanted else [[name] for name in candidates]:
         if shutil.which(command[0]):
@@ -55,13 +54,13 @@ def find_compiler(variable: str, language: str, candidates: list) -> list:
 
 
 def target_of(compiler: list) -> str:
-    """What the compiler makes code for, such as x86_64-linux-gnu; where it does not say, what Python runs on."""
+    """The compiler's target, such as x86_64-linux-gnu; if it does not say, the machine that Python runs on."""
     result = subprocess.run([*compiler, "-dumpmachine"], capture_output=True, text=True)
     return result.stdout.strip() or f"{platform.machine().lower()}-{sys.platform}"
 
 
 def has_tflite_micro(target: str) -> bool:
-    """True where the tflite-micro wheel has a build: setup.cfg requires it there and nowhere else."""
+    """True if the tflite-micro wheel has a build for it: setup.cfg requires it there and nowhere else."""
     return re.match(r"x86_64-.*linux", target) is not None
 
 
@@ -74,7 +73,7 @@ def read_sources(path: Path, variable: str) -> list:
 
 
 def run_compiler(command: list, subject: str) -> None:
-    """Runs one compiler command; a failure shows its own words, and then one line of ours."""
+    """Runs one compiler command; a failure shows the compiler's words, then one line of ours."""
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode != 0:
         print(shlex.join(command), result.stdout, result.stderr, sep="\n", flush=True)

@@ -186,9 +186,9 @@ class Placer {
     return PlaceScratch();
   }
 
-  // The longest group at the bottom; what comes before it, from the last to the first, at the bottom where that is
-  // free, else right under the ceiling; what comes after it as low as it can. In the chain of layers before the
-  // residual stream, input and output then stand at opposite ends, and scratch has all that lies between.
+  // The longest group at the bottom. Earlier groups, last to first, at the bottom if free, else just below the ceiling;
+  // later groups as low as possible. In the chain of layers before the residual stream, input and output then sit at
+  // opposite ends, with all the space between free for scratch.
   int32_t PlaceFromEnds(int32_t ceiling) {
     int groups = 0;
     longest_ = -1;

@@ -18,10 +18,10 @@ struct PlannedBuffer {
   int32_t first;       // in use from this step
   int32_t last;        // to this one
   int32_t tensor;      // the caller's
-  int32_t offset;      // out: bytes from the arena's start; in: the same where `fixed`
-  int16_t overwrites;  // the buffer that this one stands over, which is used for the last time in step `first`;
-                       // kNoBuffer: none. Those linked so share an offset; links between a fixed and another
-                       // buffer count for nothing. Out: the first of those that share it.
+  int32_t offset;      // out: bytes from the arena's start; in: the same if `fixed`
+  int16_t overwrites;  // the buffer that this one overwrites, which is used for the last time in step `first`;
+                       // kNoBuffer: none. Linked buffers share an offset; links between a fixed and another buffer
+                       // are ignored. Out: the first of those that share it.
   bool fixed;          // stays where it is
   bool placed;         // internal, as all below
   int32_t best_offset;

@@ -23,13 +23,13 @@ MCUF_CORE_SRCS = \
   core/mcuf_streamed_mlp_s8.c \
   core/mcuf_token_mean_s8.c
 
-# C++11 that asks nothing of an interpreter: the planner of the arena, and the reader of options.
+# C++11 that needs no interpreter: the arena planner, and the reader of options.
 MCUF_PLANNER_SRCS = \
   buffer_placement.cc \
   flexbuffer_options.cc \
   token_overwrite_planner.cc
 
-# The TensorFlow Lite Micro ops around the core: C++11.
+# The TensorFlow Lite Micro ops around it: C++11.
 MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) \
   kernels/decomposed_patch_embed.cc \
   kernels/in_place_fc.cc \
@@ -44,13 +44,13 @@ MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) \
   kernels/streamed_mlp.cc \
   kernels/token_mean.cc
 
-# The library that Python loads is made of the core and of these: everywhere, what needs no interpreter ...
+# The library that Python loads is made of MCUF_CORE_SRCS and these. Everywhere, the parts that need no interpreter ...
 MCUF_HOST_CORE_SRCS = $(MCUF_PLANNER_SRCS) \
   host/host_headers.cc \
   host/host_log.cc \
   host/host_parts.cc
 
-# ... and where the tflite-micro wheel has a build, all ops, for its interpreter.
+# ... and if the tflite-micro wheel has a build, all ops, for its interpreter.
 MCUF_HOST_SRCS = $(MCUF_TFLM_SRCS) \
   host/host_headers.cc \
   host/host_log.cc \

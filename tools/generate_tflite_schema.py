@@ -27,7 +27,7 @@ HEADER = f"""\
 
 
 def missing() -> str | None:
-    """None where the right flatc is installed; else one line that says what to install."""
+    """None if the right flatc is installed; else one line that says what to install."""
     if not shutil.which("flatc"):
         return "flatc is missing: apt-get install flatbuffers-compiler"
     version = subprocess.run(["flatc", "--version"], capture_output=True, text=True).stdout.split()[-1]

@@ -78,7 +78,7 @@ def header(p: Network) -> str:
 
 
 def _declarations(p: Network) -> list[str]:
-    """What a caller has to give and may call, but for the network's function itself, whose comment comes last."""
+    """What a caller must provide and may call, except the network's function itself, whose comment comes last."""
     _, height, width, channels = p.graph.tensors[p.graph.inputs[0]].shape
     output = p.graph.tensors[p.graph.output]
     n, m, place, lines = p.name, p.macro, p.image_offset, []

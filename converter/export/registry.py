@@ -62,7 +62,7 @@ NAME = Option("name", "what files, functions and macros begin with.", "model")
 IMAGE = Option("image", "where the image lies: arena (least RAM in all) or caller (smallest arena).", "arena")
 BOARD = Option("board", "refuse what does not fit (arduino: nano33ble).", parse=_board)
 CORE = Option(
-    "core", "the processor core to pack weights for, such as m7; left out, that of the board.", parse=_core
+    "core", "the processor core to pack weights for, such as m7; default: the board's.", parse=_core
 )  # fmt: skip
 DATA = Option(
     "data", "where the sketches' test images come from (see `mcuformer run --data`).", "fashion-mnist",

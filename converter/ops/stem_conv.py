@@ -75,7 +75,7 @@ def matrices(d: Dims) -> list[tuple[int, int]]:
 
 
 def rows_shape(d: Dims) -> tuple[int, ...]:
-    """Shape of the weights as rows, where that is not [outputs, inputs]."""
+    """Shape of the weights as rows, which is not [outputs, inputs]."""
     return d.out_channels, 3, 3, d.channels
 
 

@@ -40,7 +40,7 @@ def norm_bytes(features: int, factor: bool) -> tuple[int, int, int]:
 
 
 def layer_bytes(inputs: int, outputs: int, packing: int, staged: bool) -> tuple[int, int, int]:
-    """Bytes of weights (0 where they are staged), bias and multiplier."""
+    """Bytes of weights (0 if they are staged), bias and multiplier."""
     weights, bias, multiplier = in_place_fc.constant_bytes(in_place_fc.Dims(1, inputs, outputs, packing))
     return 0 if staged else weights, bias, multiplier
 

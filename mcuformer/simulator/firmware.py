@@ -25,7 +25,7 @@ from mcuformer.errors import ConfigError, PlanError, ToolchainError
 from mcuformer.sources import firmware_folder
 
 COMPILER, SIZE, QEMU = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
-# What firmware is built and run with, and Debian's package of each; debian-packages.txt lists the same.
+# The tools that build and run firmware, and Debian's package of each; debian-packages.txt lists the same.
 PACKAGES = {
     "compiler": "gcc-arm-none-eabi",
     "C library": "libnewlib-arm-none-eabi",
@@ -34,7 +34,7 @@ PACKAGES = {
 }
 FLAGS = ("-O2", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
-C_FLAGS = ("-std=gnu99",)  # of the firmware itself; the kernels are C99
+C_FLAGS = ("-std=gnu99",)  # for the firmware itself; the kernels are C99
 LEAST_MEMORY = 4 * KB  # of RAM and flash, bytes
 
 MACHINES: dict[str, Machine] = {core.machine.name: core.machine for core in CORES.values() if core.machine is not None}
@@ -86,7 +86,7 @@ def _preprocesses(language: str, header: str) -> bool:
 
 
 def require_tools() -> None:
-    """ToolchainError where one of PACKAGES is missing."""
+    """ToolchainError if one of PACKAGES is missing."""
     if missing := missing_tools():
         raise ToolchainError(missing)
 
@@ -224,7 +224,7 @@ def build(
 def run(program: Program, folder: str | os.PathLike | None = None, timeout: float = 600) -> Run:
     """Runs a program in QEMU. folder: where board_open() finds files; timeout: seconds.
 
-    ToolchainError where it ends in a fault, or not at all.
+    ToolchainError if it ends in a fault, or not at all.
     """
     require_tools()
     command: list[str | os.PathLike] = [

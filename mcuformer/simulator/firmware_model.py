@@ -69,7 +69,7 @@ class FirmwareModel:
     ) -> FirmwareRun:
         """Runs uint8 images [n, H, W, C], n >= 1, in as many QEMU processes as there are processors.
 
-        ModelError if a kernel refuses, ToolchainError where the program faults.
+        ModelError if a kernel refuses, ToolchainError if the program faults.
         """
         parts = np.array_split(np.arange(len(images)), min(len(images), 2 * (os.cpu_count() or 1), 64))
         done = 0

@@ -30,7 +30,7 @@ def expected(config, schedule):
 
 
 def without_sizes(rows):
-    """Staged weights take what a board's arena allows, which dimensions alone do not tell."""
+    """Staged weights use all that a board's arena allows, which dimensions alone do not say."""
     sizes = {"block", "blocks", "tile_bytes"}
     return [
         (name, kind, dims._replace(**{field: 0 for field in sizes & set(dims._fields)})) for name, kind, dims in rows

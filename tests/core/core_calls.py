@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls the C core through ctypes: one function an op, numpy in, numpy out.
 
-`alias` names what the output stands over: None (a buffer of its own) or an input's name.
+`alias` names what the output overwrites: None (a buffer of its own) or an input's name.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """Made the files of tests/golden/<version>: one of every kind that the project writes, and what was computed from each.
 
     python tests/golden/make.py FOLDER            writes them; FOLDER must not exist
-    python tests/golden/make.py FOLDER --compare  makes them anew elsewhere and prints which files of FOLDER differ
+    python tests/golden/make.py FOLDER --compare  makes them again elsewhere and prints which files of FOLDER differ
 
 A version that changes a format adds a folder and leaves the others as they are. The tests read the files and never make
 them. It uses public names alone, so that it runs with any version.
@@ -117,7 +117,7 @@ def data_set(config: SubnetConfig | SearchSpace, count: int, seed: int, split: s
 
 
 def pretend_accuracy(config: SubnetConfig) -> float:
-    """No two networks of SPACE have the same, but for what changes nothing."""
+    """No two networks of SPACE have the same, except for choices that change nothing."""
     layers = sum(layer.num_heads + layer.kv_heads / 3 + layer.mlp_dim / 40 for layer in config.layers)
     return 1 - 1 / (1 + config.embed_dim / 17 + layers + config.tokens / 19)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of earlier versions, one folder a version: they load, and give what they gave (make.py made them).
 
-Nothing here makes a file of a folder anew. A change that fails one of these tests breaks what users have on their
-disks: mend the reader.
+Nothing here makes a file of a folder again. A change that fails one of these tests breaks what users have on their
+disks: fix the reader.
 """
 
 import functools
@@ -139,7 +139,7 @@ def test_training_goes_on_from_its_checkpoint(folder, tmp_path):
 
 @every_folder
 def test_search_of_the_command_line_replays(folder, tmp_path):
-    """Nothing is evaluated anew: the log stays as it is. The supernet's checksum is in it."""
+    """Nothing is evaluated again: the log stays as it is. The supernet's checksum is in it."""
     facts = facts_of(folder)["search"]
     for name in ("supernet.pt", "data.npz", "search.jsonl"):
         shutil.copy(folder / name, tmp_path)

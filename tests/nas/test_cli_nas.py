@@ -178,7 +178,7 @@ def test_mistakes_are_one_line(files, tmp_path):
 
 
 def test_images_that_were_trained_on_never_select(files, tmp_path):
-    """Whoever goes on from a supernet gets its split, or an error."""
+    """Commands that continue from a supernet get its split, or an error."""
     train = ("train", "--space", files / "space.yaml", "--data", files / "data.npz", "--init", files / "supernet.pt")
     for other in (("--held-out", 50), ("--limit", 300)):
         assert "was trained with" in mistake(*train, *other) and "was trained on" in mistake(*train, *other)

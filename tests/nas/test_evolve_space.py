@@ -25,7 +25,7 @@ def tokens(patch: int) -> int:
 
 
 def corner(rank_slope: float, token_slope: float):
-    """A space where S is linear, but for what its epochs add: the best is at a corner."""
+    """A space where S is linear, except for what epochs add: the best is at a corner."""
 
     def measure(place, epochs):
         rank, count = position(RANGE, tokens, place)

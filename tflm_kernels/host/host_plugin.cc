@@ -243,8 +243,8 @@ bool RegisterOps(void* object) {
   return false;
 }
 
-// The MicroContext of a context: impl_, which stands at offset 0 since 2026-10-08, 16 for some days before
-// that, and 24 in older ones. Accepted only where it points to the vtable of a MicroInterpreterContext.
+// The MicroContext of a context: impl_, which is at offset 0 since 2026-10-08, 16 for a few days before
+// that, and 24 in older ones. Accepted only if it points to the vtable of a MicroInterpreterContext.
 // nullptr otherwise.
 void* MicroContextOf(const Context* context) {
   const char* bytes = reinterpret_cast<const char*>(context);

@@ -73,8 +73,8 @@ def test_a_limit_that_nothing_fits_names_the_smallest(wide, weights, schedule):
     net, images, xip = wide
     with pytest.raises(PlanError, match=r"scratch = 100 bytes: \S+ \(\w+\) needs at least \d+") as error:
         convert(net, images, weights=weights, schedule=schedule, scratch=100)
-    smallest = int(str(error.value).split("less than ")[1].split(";")[0])
-    with pytest.raises(PlanError, match=f"less than {smallest};"):
+    smallest = int(str(error.value).split("at least ")[1].split(";")[0])
+    with pytest.raises(PlanError, match=f"at least {smallest};"):
         convert(net, images, weights=weights, schedule=schedule, scratch=smallest - 1)
     model = convert(net, images, weights=weights, schedule=schedule, scratch=smallest)
     assert most_scratch(model) == smallest

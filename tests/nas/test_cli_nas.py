@@ -165,7 +165,7 @@ def test_mistakes_are_one_line(files, tmp_path):
     assert "instead of" in mistake("train", "--space", "tiny", "--init", supernet)
     assert "no key evolution" in mistake("evolve", "--space", "fashion-mnist", "--board", "nano33ble")
     assert "32x32" in mistake("train", "--space", "tiny", *data)
-    assert "of a supernet" in mistake("train", "--held-out", 5)
+    assert "need a supernet" in mistake("train", "--held-out", 5)
     assert "no budget: give --board, or --sram" in mistake("evolve", "--space", "tiny")
     evolve = ("evolve", "--space", files / "space.yaml", *data, "--sram", "3000")
     assert "no subnet of the space" in mistake(*evolve[:-1], "100")

@@ -44,7 +44,7 @@ def split_of(
 ) -> Split:
     """split_images() as the supernet in the file `path` was trained with it.
 
-    ConfigError if the given options split differently, because images that it was trained on would then select.
+    ConfigError if the given options split differently: it would be judged by images that it was trained on.
     """
     notes = supernet.notes
     made = split_images(
@@ -56,7 +56,7 @@ def split_of(
     for name, word in WORDS.items():
         if name in notes and notes[name] != made.notes[name]:
             raise ConfigError(
-                f"{path}: was trained with {notes[name]} {word}, here are {made.notes[name]}, so training images would "
-                "select; give the same --data, --limit and --held-out"
+                f"{path}: was trained with {notes[name]} {word}, here are {made.notes[name]}: it would be judged by "
+                "images it was trained on; give the same --data, --limit and --held-out"
             )
     return made

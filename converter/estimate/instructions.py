@@ -70,7 +70,7 @@ def _instructions(work: Iterable[Work], core: str) -> float:
 
 
 def op_instructions(graph: Graph, op: Op, core: str) -> int:
-    """Predicted instructions of one op of a graph, for one image. core: "m4", "m7" or "m55"."""
+    """Predicted instructions of one op of a graph, for one image. core: one of CORES."""
     return round(_instructions(work_of(graph, op), core))
 
 

@@ -25,11 +25,15 @@ from mcuformer.cli.common import (
     write_json,
 )
 from mcuformer.cli.progress import SILENT, Progress
+from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from mcuformer.cli.firmware import Simulated
 
+MACHINE_NAMES = ", ".join(
+    f"{core.machine.name} ({core.label.removeprefix('Cortex-')})" for core in CORES.values() if core.machine is not None
+)
 THE_REFERENCE = "the integer reference"
 
 
@@ -177,7 +181,7 @@ def command(
     ] = None,
     on: Annotated[
         str | None,
-        typer.Option(help="Also run it as firmware in QEMU: mps2-an386 (M4), mps2-an500 (M7), mps3-an547 (M55)."),
+        typer.Option(help=f"Also run it as firmware in QEMU: {MACHINE_NAMES}."),
     ] = None,
     board: Annotated[str | None, typer.Option(help="As --on, with this board's core, RAM and flash.")] = None,
     ram_bytes: Annotated[int | None, typer.Option(help="RAM of the firmware.")] = None,

@@ -26,13 +26,13 @@ class Interpreter:
     """Runs a converted model: images in, logits out.
 
     Interpreter(model): a path, the bytes of a .tflite file, or what convert() returned. A damaged or foreign file
-    raises ModelError before the interpreter sees it. arena_bytes: size of the arena; left out, as large as needed;
-    PlanError where it is too small. strips: the image is handed over a few rows at a time, through the callback that a
+    raises ModelError before the interpreter sees it. arena_bytes: size of the arena; default: as large as needed;
+    PlanError if it is too small. strips: the image is handed over a few rows at a time, through the callback that a
     camera would serve; the arena holds no image. (A model converted with strips is always run so.) weights: path or
-    bytes of the weights file of a model with staged weights; left out, the file beside the model.
+    bytes of the weights file of a model with staged weights; default: the file beside the model.
 
     engine: "tflm", the official interpreter of the tflite-micro wheel (x86-64 Linux), or "c", the kernels alone, called
-    as the C export calls them (everywhere); both give the same logits, bit for bit. Left out, "tflm" where this machine
+    as the C export calls them (everywhere); both give the same logits, bit for bit. Default: "tflm" if this machine
     has it. `engine` tells which it is.
     """
 
@@ -73,7 +73,7 @@ class Interpreter:
 
     @property
     def weights_read(self) -> tuple[int, int]:
-        """Bytes and reads of staged weights in the last image's run; (0, 0) where weights are in the model."""
+        """Bytes and reads of staged weights in the last image's run; (0, 0) if weights are in the model."""
         return self._session.weights_read
 
     @property
@@ -106,7 +106,7 @@ class Interpreter:
     def layer_outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Every activation of one image (uint8 [H, W, C]) by name, dequantised, without batch dimension.
 
-        Runs the model anew, in memory where no tensor overwrites another.
+        Runs the model again, in memory where no tensor overwrites another.
         """
         images = self._check(image)
         if len(images) != 1:
@@ -141,7 +141,7 @@ def _with_strips(stored: tflite_file.ModelFile) -> bytes:
 
 
 def weights_of(model, stored: tflite_file.ModelFile, weights, name: str) -> bytes | None:
-    """The bytes of a model's weights file, None where its weights are in the model. ModelError where it is missing."""
+    """The bytes of a model's weights file; None if its weights are in the model. ModelError if it is missing."""
     if not is_staged(stored.graph):
         if weights is not None:
             raise ConfigError(f"{name}: has its weights in the model and takes no weights file")
@@ -187,7 +187,7 @@ def run_op(
 
     name: such as "IntLayerNorm". inputs: its activations by name, int8 with a leading batch dimension of 1, such as
     {"input": x}; constants: its constant tensors by name; options: its integers by name (see
-    mcuformer.converter.ops). Returns the int8 output. ModelError with the kernel's words where it refuses.
+    mcuformer.converter.ops). Returns the int8 output. ModelError with the kernel's words if it refuses.
     """
     if name not in OPS:
         raise ConfigError(f"op {name!r}: must be one of {', '.join(OPS)}")

@@ -32,7 +32,7 @@ LIBRARY = Path(
 def load() -> ctypes.CDLL:
     """The library, loaded once. Everywhere it has the core and the planner; has_ops() tells of the rest.
 
-    Raises ToolchainError where the library is missing or cannot be loaded.
+    Raises ToolchainError if the library is missing or cannot be loaded.
     """
     if not LIBRARY.is_file():
         raise ToolchainError(
@@ -63,12 +63,12 @@ def load() -> ctypes.CDLL:
 
 
 def has_ops() -> bool:
-    """True where the library has the ops for the interpreter of the tflite-micro wheel."""
+    """Whether the library has the ops for the interpreter of the tflite-micro wheel."""
     return hasattr(load(), REGISTERER)
 
 
 def registerer() -> str:
-    """The name that the wheel's interpreter finds the ops by. Raises ToolchainError where the library has none."""
+    """The name that the wheel's interpreter finds the ops by. ToolchainError if the library has none."""
     if not has_ops():
         raise ToolchainError(
             f"{LIBRARY} has no ops for the tflite-micro interpreter: it was built for a machine without its wheel; use "
@@ -86,7 +86,7 @@ def scratch_bytes(kernel: str, *dims: int) -> int:
 
 
 def last_error() -> str:
-    """Why the ops could not be registered the last time in this thread; empty where they could."""
+    """Why the ops could not be registered the last time in this thread; empty if they could."""
     return load().mcuf_host_last_error().decode(errors="replace")
 
 

@@ -20,7 +20,7 @@ ENGINES = {"tflm": "in the tflite-micro interpreter", "c": "by the kernels alone
 
 
 def choose(engine: str | None) -> str:
-    """The engine called so; of None the interpreter where this machine has it, else the kernels alone."""
+    """The name of the engine to use. None: the interpreter if this machine has it, else the kernels alone."""
     if engine is None:
         from mcuformer.engines import tflm
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engine "c": the kernels of the int8 core, called one after the other through ctypes, as the C export calls them.
+"""Engine "c": the int8 kernels, called one after another through ctypes, as the C export calls them.
 
 Nothing of an interpreter is needed, so it runs wherever the kernels compile. Before anything is placed in memory, each
 op is checked: that its tensors have the shapes that its kernel reads and writes, that constants are as large as its
@@ -47,7 +47,7 @@ def open_keeping_all(loaded: Loaded) -> Session:
 
 @dataclass
 class _Context:
-    """Of one op, for c_call: addresses. places: where activations are; None: nowhere yet."""
+    """The addresses of one op, for c_call. places: where activations are; None: nowhere yet."""
 
     graph: Graph
     places: Mapping[int, Address] | None
@@ -69,7 +69,7 @@ class _Context:
             return None
         found = self._tensor(tensor)
         if found.data is None:
-            raise ValueError(f"{found.name} is no constant")
+            raise ValueError(f"{found.name} is not a constant")
         return Memory.of(found.data)
 
     def null(self) -> None:
@@ -196,7 +196,7 @@ class Session:
 
 
 def _memory(size: int) -> np.ndarray:
-    """int8 zeros, aligned. ValueError where no real model asks for so much."""
+    """int8 zeros, aligned. ValueError if it is more than any real model needs."""
     if not 0 <= size <= MOST_ARENA_BYTES:
         raise ValueError(f"{size} bytes of memory; at most {MOST_ARENA_BYTES} are possible")
     return aligned(size)

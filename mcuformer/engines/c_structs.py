@@ -40,7 +40,7 @@ class Memory(Address):
 
     @classmethod
     def of(cls, values: np.ndarray) -> Memory:
-        """values, or a copy where they do not start at a multiple of ALIGNMENT bytes."""
+        """values, or a copy if they do not start at a multiple of ALIGNMENT bytes."""
         values = np.ascontiguousarray(values)
         if values.ctypes.data % ALIGNMENT:
             copy = aligned(values.nbytes).view(values.dtype).reshape(values.shape)
@@ -73,7 +73,7 @@ class Struct(ctypes.Structure):
 
 @functools.cache
 def structs() -> dict[str, type[Struct]]:
-    """What read_structs() makes of the core's headers. ToolchainError where the library was compiled with others."""
+    """What read_structs() makes of the core's headers. ToolchainError if the library was compiled with others."""
     compiled, here = kernel_library.headers(), headers_digest(sources.kernels_folder())
     if compiled != here:
         raise ToolchainError(
@@ -85,7 +85,7 @@ def structs() -> dict[str, type[Struct]]:
 
 def read_structs(headers: Iterable[Path]) -> dict[str, type[Struct]]:
     """The params of every kernel, declared as `typedef struct { ... } name;`, the structs that they are made of, and
-    mcuf_weight_source. ToolchainError where a field is of an unknown kind.
+    mcuf_weight_source. ToolchainError if a field is of an unknown kind.
     """
     text = "\n".join(path.read_text(encoding="utf-8") for path in headers)
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
@@ -136,7 +136,7 @@ def make_struct(name: str, kinds: Mapping[str, Any]) -> type[Struct]:
 
 def filled(struct: type[Struct], fields: Mapping[str, Any]) -> Struct:
     """The struct of these fields, the others 0. They are integers, a Memory, another Address, None, dictionaries
-    (structs) or lists of them. ValueError where a number does not fit its field or a constant has another dtype."""
+    (structs) or lists of them. ValueError if a number does not fit its field or a constant has another dtype."""
     params = struct()
     for name, value in fields.items():
         kind = struct.kinds[name]
@@ -158,7 +158,7 @@ def filled(struct: type[Struct], fields: Mapping[str, Any]) -> Struct:
 
 
 def integer(name: str, value: Any, bits: int = 32) -> int:
-    """The value as an int. ValueError where it does not fit."""
+    """The value as an int. ValueError if it does not fit."""
     value = operator.index(value)
     if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
         raise ValueError(f"{name} = {value} does not fit {bits} bits")

@@ -11,7 +11,7 @@ from mcuformer import kernel_library
 
 
 def rows_of(image: np.ndarray):
-    """The callback that brings rows of an int8 image [H, W, C]. The caller keeps it alive."""
+    """The callback that copies rows of an int8 image [H, W, C]. The caller keeps it alive."""
     image = np.ascontiguousarray(image)
 
     def rows(_user, first: int, count: int, target: int) -> int:
@@ -23,7 +23,7 @@ def rows_of(image: np.ndarray):
 
 
 def weights_from(content: bytes, read: list[int]):
-    """The callback that brings staged weights; notes the bytes of every read. The caller keeps it alive."""
+    """The callback that copies staged weights; notes the bytes of every read. The caller keeps it alive."""
     memory = np.frombuffer(content, np.int8)
 
     def bring(_user, offset: int, count: int, target: int) -> int:

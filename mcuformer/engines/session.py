@@ -35,10 +35,10 @@ class Session(Protocol):
     weights_read: tuple[int, int]
 
     def invoke(self, *inputs: np.ndarray) -> np.ndarray:
-        """int8 inputs with batch dimension 1 -> the int8 output. ModelError where a kernel refuses."""
+        """int8 inputs with batch dimension 1 -> the int8 output. ModelError if a kernel refuses."""
 
     def tensor(self, index: int) -> np.ndarray:
-        """The value of an activation after the run; of any, where the session keeps all."""
+        """The value of an activation after the run; of any, if the session keeps all."""
 
     def allocations(self) -> dict[str, int]:
         """Bytes of the arena: "total", "head" and "tail"."""
@@ -48,7 +48,7 @@ class Engine(Protocol):
     """A module of this package."""
 
     def open_session(self, loaded: Loaded, arena_bytes: int | None) -> Session:
-        """arena_bytes: None for as many as needed. PlanError where there are too few, ModelError for a model that the
+        """arena_bytes: None for as many as needed. PlanError if there are too few, ModelError for a model that the
         kernels refuse."""
 
     def open_keeping_all(self, loaded: Loaded) -> Session:

@@ -33,7 +33,7 @@ def _runtime():
 
 
 def is_here() -> bool:
-    """True where the wheel can be imported and the compiled kernels have the ops for it."""
+    """Whether the wheel can be imported and the compiled kernels have the ops for it."""
     try:
         _runtime()
     except ToolchainError:

@@ -29,7 +29,7 @@ import numpy as np
 import stock_network
 import table
 
-from mcuformer import SubnetConfig, convert, sources
+from mcuformer import convert, sources
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
 from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, stem_conv
@@ -247,7 +247,7 @@ def measure(name: str, folder: Path) -> list[dict]:
 
 def network_a(folder: Path) -> dict:
     """Network A, random weights, on the Cortex-M4 within 256 KB of RAM and 1 MB of flash."""
-    config = SubnetConfig(**vars(stock_network.NETWORKS["A"]))
+    config = stock_network.NETWORKS["A"]
     images = stock_network.structured_images(config, 4, 1)
     model = convert(build_subnet(config), images, board="nano33ble")
     built = firmware_model.build(model.graph, model.class_names, MACHINES[M4], folder)

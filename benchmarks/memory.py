@@ -24,17 +24,17 @@ import stock_network
 import table
 import torch
 
-from mcuformer import Interpreter, SubnetConfig, convert
+from mcuformer import Interpreter, convert
 from mcuformer.converter.estimate.sizing import sizes
 from mcuformer.converter.estimate.stock import stock_arena_bytes
 from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.nas import build_subnet
 
-B = SubnetConfig(**dataclasses.asdict(stock_network.NETWORKS["B"]))
+B = stock_network.NETWORKS["B"]
 CONFIGS = {
-    "A": SubnetConfig(**dataclasses.asdict(stock_network.NETWORKS["A"])),
+    "A": stock_network.NETWORKS["A"],
     "B": B,
-    "C": SubnetConfig(**dataclasses.asdict(stock_network.NETWORKS["C"])),
+    "C": stock_network.NETWORKS["C"],
     "B1": dataclasses.replace(B, kv_heads=1),
     "S": dataclasses.replace(B, embed_dim=384, num_heads=6),
 }

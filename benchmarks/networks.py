@@ -13,7 +13,6 @@ shows what quantisation alone costs.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import statistics
 import sys
@@ -27,7 +26,7 @@ import table
 import torch
 from stock_network import NETWORKS, random_weights, structured_images
 
-from mcuformer import Interpreter, SubnetConfig, convert
+from mcuformer import Interpreter, convert
 from mcuformer.converter.calibrate import to_float
 from mcuformer.converter.estimate.stock import stock_arena_bytes
 from mcuformer.converter.float_vit import FloatViT
@@ -45,7 +44,7 @@ MISSING = "tensorflow is not installed: pip install -e '.[bench]'"
 def float_network(name: str, seed: int = 0) -> FloatViT:
     """Network A, B or C with seeded random weights."""
     network = NETWORKS[name]
-    net = FloatViT(SubnetConfig(**dataclasses.asdict(network)))
+    net = FloatViT(network)
     weights = random_weights(network, seed)
     net.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
     return net.eval()

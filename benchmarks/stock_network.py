@@ -29,55 +29,40 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mcuformer import SubnetConfig
 from mcuformer.converter.estimate.stock import ROUTES, stock_arena_bytes
 
 EPSILON = 1e-6
 SIGMOID_SCALE = 1.702  # GELU(x) ~ x * sigmoid(1.702 x)
 
 
-@dataclass(frozen=True)
-class Network:
-    """Dimensions, named as in SubnetConfig; num_heads, head_dim and mlp_ratio may be one value per layer."""
-
-    image_size: int
-    in_channels: int
-    patch_size: int
-    embed_dim: int
-    depth: int
-    num_heads: int | tuple[int, ...]
-    head_dim: int | tuple[int, ...]
-    mlp_ratio: float | tuple[float, ...]
-    num_classes: int
-
-    @property
-    def tokens(self) -> int:
-        return (self.image_size // self.patch_size) ** 2
-
-    @property
-    def layer_dims(self) -> list[tuple[int, int, int]]:
-        """(num_heads, head_dim, hidden width) of each layer."""
-
-        def each(value):
-            return value if isinstance(value, tuple) else (value,) * self.depth
-
-        hidden = (round(self.embed_dim * ratio) for ratio in each(self.mlp_ratio))
-        return list(zip(each(self.num_heads), each(self.head_dim), hidden, strict=True))
+def network(*dimensions) -> SubnetConfig:
+    """A plain dense network. dimensions: in the order of FIELDS; those of layers are one value, or one per layer."""
+    return SubnetConfig(**dict(zip(FIELDS, dimensions, strict=True)))
 
 
+def layer_dims(config: SubnetConfig) -> list[tuple[int, int, int]]:
+    """(num_heads, head_dim, hidden width) of each layer."""
+    return [(layer.num_heads, layer.head_dim, layer.mlp_dim) for layer in config.layers]
+
+
+FIELDS = (
+    "image_size", "in_channels", "patch_size", "embed_dim", "depth", "num_heads", "head_dim", "mlp_ratio",
+    "num_classes",
+)  # fmt: skip
 NETWORKS = {
-    "A": Network(96, 3, 16, 96, 6, 3, 32, 4.0, 10),
-    "B": Network(224, 3, 16, 192, 12, 3, 64, 4.0, 1000),
-    "C": Network(224, 3, 32, 192, 12, 3, 64, 4.0, 1000),
+    "A": network(96, 3, 16, 96, 6, 3, 32, 4.0, 10),
+    "B": network(224, 3, 16, 192, 12, 3, 64, 4.0, 1000),
+    "C": network(224, 3, 32, 192, 12, 3, 64, 4.0, 1000),
     # Small ones, to check the formula in converter/estimate/stock.py away from the shapes it was derived on.
-    "narrow": Network(32, 1, 8, 64, 4, 2, 32, 2.0, 10),
-    "attention": Network(64, 3, 8, 64, 4, 4, 16, 2.0, 10),
-    "mixed": Network(64, 3, 16, 96, 3, (2, 3, 4), (32, 16, 32), (4.0, 2.0, 3.0), 100),
-    "wide": Network(64, 3, 8, 64, 2, 4, 24, 1.0, 5),
+    "narrow": network(32, 1, 8, 64, 4, 2, 32, 2.0, 10),
+    "attention": network(64, 3, 8, 64, 4, 4, 16, 2.0, 10),
+    "mixed": network(64, 3, 16, 96, 3, (2, 3, 4), (32, 16, 32), (4.0, 2.0, 3.0), 100),
+    "wide": network(64, 3, 8, 64, 2, 4, 24, 1.0, 5),
 }
 
 
@@ -97,7 +82,7 @@ def random_weights(config, seed: int) -> dict[str, np.ndarray]:
     d = config.embed_dim
     linear("stem", d, config.in_channels, config.patch_size, config.patch_size)
     weights["position"] = rng.normal(0, 0.1, (1, config.tokens, d))
-    for i, (heads, head_dim, hidden) in enumerate(config.layer_dims):
+    for i, (heads, head_dim, hidden) in enumerate(layer_dims(config)):
         norm(f"layers.{i}.norm1")
         linear(f"layers.{i}.attention.qkv", 3 * heads * head_dim, d)
         linear(f"layers.{i}.attention.proj", d, heads * head_dim)
@@ -151,7 +136,7 @@ def float_logits(config, weights, image: np.ndarray) -> np.ndarray:
     patches = image[: grid * p, : grid * p].reshape(grid, p, grid, p, -1).transpose(0, 2, 4, 1, 3)
     x = patches.reshape(config.tokens, -1) @ weights["stem.weight"].reshape(d, -1).T + weights["stem.bias"]
     x = x + weights["position"][0]
-    for i, (heads, head_dim, _) in enumerate(config.layer_dims):
+    for i, (heads, head_dim, _) in enumerate(layer_dims(config)):
         qkv = linear(norm(x, f"layers.{i}.norm1"), f"layers.{i}.attention.qkv")
         q, k, v = qkv.reshape(-1, 3, heads, head_dim).transpose(1, 2, 0, 3)
         scores = q @ k.transpose(0, 2, 1) * head_dim**-0.5
@@ -185,7 +170,7 @@ def _keras_network(tf, config, weights):
     kernel = weights["stem.weight"].transpose(2, 3, 1, 0)
     stem = add(keras.layers.Conv2D(d, p, p), kernel, weights["stem.bias"])
     x = keras.layers.Reshape((config.tokens, d))(stem(image)) + weights["position"]
-    for i, (heads, head_dim, _) in enumerate(config.layer_dims):
+    for i, (heads, head_dim, _) in enumerate(layer_dims(config)):
         name = f"layers.{i}.attention"
         qkv = weights[f"{name}.qkv.weight"].reshape(3, heads, head_dim, d).transpose(0, 3, 1, 2)
         qkv_bias = weights[f"{name}.qkv.bias"].reshape(3, heads, head_dim)
@@ -233,7 +218,7 @@ def _lean_network(tf, config, weights):
         d, p, n = config.embed_dim, config.patch_size, config.tokens
         x = tf.nn.conv2d(image, tf.constant(weights["stem.weight"].transpose(2, 3, 1, 0)), p, "VALID")
         x = tf.reshape(x + tf.constant(weights["stem.bias"]), (n, d)) + tf.constant(weights["position"][0])
-        for i, (heads, head_dim, _) in enumerate(config.layer_dims):
+        for i, (heads, head_dim, _) in enumerate(layer_dims(config)):
             name = f"layers.{i}"
             weight, bias = folded(f"{name}.attention.qkv", f"{name}.norm1")
             (wq, wk, wv), (bq, bk, bv) = np.split(weight, 3), np.split(bias, 3)

@@ -23,6 +23,7 @@ def process_group() -> Iterator[None]:
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
+        dist.barrier()  # none leaves while another still waits for its answer
     finally:
         dist.destroy_process_group()
 

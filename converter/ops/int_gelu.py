@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,6 +34,40 @@ def gelu_sigmoid(x: np.ndarray) -> np.ndarray:
     """x * sigmoid(1.702 x), the form the paper computes in integers."""
     return x / (1.0 + np.exp(-1.702 * x))
 
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """The tanh form of GELU."""
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    return x / (1.0 + np.exp(-x))
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0.0)
+
+
+def hardswish(x: np.ndarray) -> np.ndarray:
+    return x * np.clip(x + 3.0, 0.0, 6.0) / 6.0
+
+
+class Activation(NamedTuple):
+    """function: of float64. floor: values below may share one code, since little is left of them."""
+
+    function: Callable[[np.ndarray], np.ndarray]
+    floor: float
+
+
+ACTIVATIONS = {
+    "gelu": Activation(gelu_erf, -4.0),  # |gelu(x)| < 1.3e-4 below
+    "gelu-tanh": Activation(gelu_tanh, -4.0),
+    "quick-gelu": Activation(gelu_sigmoid, -6.0),
+    "silu": Activation(silu, -11.0),
+    "relu": Activation(relu, 0.0),
+    "hardswish": Activation(hardswish, -3.0),
+}
+"""What an MLP may have between its matrices."""
 
 FORMS = {"erf": gelu_erf, "sigmoid": gelu_sigmoid}
 

@@ -167,15 +167,16 @@ def _embedding(config: SubnetConfig, schedule: Schedule) -> Part:
     if config.stem == "conv":
         return _conv_stem(config.image_shape, config.conv_channels, schedule.packing, staged)
     return _patch_embed(
-        config.image_shape, config.patch_size, config.embed_dim, schedule.packing, staged, schedule.strips
-    )
+        config.image_shape, (config.patch_size, config.patch_size), config.embed_dim, schedule.packing, staged,
+        schedule.strips,
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=16384)
 def _patch_embed(
-    image: tuple[int, int, int], patch_size: int, embed_dim: int, packing: int, staged: bool, strips: bool
+    image: tuple[int, int, int], patch: tuple[int, int], embed_dim: int, packing: int, staged: bool, strips: bool
 ) -> Part:
-    dims = decomposed_patch_embed.Dims(*image, patch_size, embed_dim, packing)
+    dims = decomposed_patch_embed.Dims(*image, *patch, embed_dim, packing)
     if staged:
         dims = decomposed_patch_embed.staged(dims)
     if strips:

@@ -53,8 +53,8 @@ class Options:
 
 
 def field_of(patch_height: int, patch_width: int) -> tuple[int, int]:
-    """Height and width of a receptive field: 4x4 for a square patch, and wherever both sides are at least 3; else as long
-    as the patch is thin, so that a patch of 1x40 is 3 fields and not 10."""
+    """Height and width of a receptive field: 4x4 for a square patch, and wherever both sides are at least 3; else as
+    long as the patch is thin, so that a patch of 1x40 is 3 fields and not 10."""
     height = 4
     if patch_height != patch_width:
         if patch_height <= 2:

@@ -182,7 +182,7 @@ def reference(
 
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
-    """[1, H', W', out], or tokens [1, prefix tokens + H' * W', out] if a position table is added or there is a prefix."""
+    """[1, H', W', out], or tokens [1, prefix tokens + H' * W', out] if there is a position table or a prefix."""
     (_, height, width, _), _, (out,) = shapes[:3]
     rows, columns, prefix = (height + 1) // 2, (width + 1) // 2, shapes[6]
     if shapes[4] is None and prefix is None:

@@ -44,9 +44,9 @@ AttentionParams = struct(
 )  # fmt: skip
 TokenMeanParams = struct("TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier")
 PatchEmbedParams = struct(
-    "PatchEmbedParams", "image_height", "image_width", "channels", "patch_height", "patch_width", "embed_dim", "zero_point",
-    "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source", "tile_bytes",
-    "weights_offset", "blocks", "prefix_tokens", "*prefix",
+    "PatchEmbedParams", "image_height", "image_width", "channels", "patch_height", "patch_width", "embed_dim",
+    "zero_point", "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source",
+    "tile_bytes", "weights_offset", "blocks", "prefix_tokens", "*prefix",
 )  # fmt: skip
 StemConvParams = struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
@@ -285,8 +285,8 @@ def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, posi
 
 def decomposed_patch_embed_strips(image, patch, zero_point, weights, bias, multiplier, position, position_scale, prefix,
                                   strip_rows, staged=None, packing=ROWS):  # fmt: skip
-    """The same with the image through a callback; also checks that every row comes once, in order, and at most strip_rows
-    at a time."""
+    """The same with the image through a callback; also checks that every row comes once, in order, and at most
+    strip_rows at a time."""
     keep: list = []
     constants = (weights, bias, multiplier, position, position_scale, prefix)
     params, tokens = _patch_embed_params(keep, image, patch, zero_point, *constants, staged, packing)

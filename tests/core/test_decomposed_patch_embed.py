@@ -30,8 +30,8 @@ PREFIXES = (0, 1, 5)
 
 
 def random_case(rng, patch, grid, prefix_tokens, d=None):
-    """Arguments of core_calls.decomposed_patch_embed, and the reference's result. The image is up to a patch larger than
-    the grid of patches."""
+    """Arguments of core_calls.decomposed_patch_embed, and the reference's result. The image is up to a patch larger
+    than the grid of patches."""
     (height, width), (rows, columns), channels = patch, grid, int(rng.choice([1, 3]))
     d = int(rng.choice(rv.WIDTHS)) if d is None else d
     image = rv.int8(

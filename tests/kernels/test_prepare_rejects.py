@@ -7,10 +7,13 @@ import good_models
 import numpy as np
 import pytest
 import tiny_model
+from test_limits import limit
 from tiny_model import Activation
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops import OPS, PREFIX
+
+MOST_TOKENS = limit("mcuf_types.h", "MCUF_MAX_TOKENS")
 
 
 def setting(name, value):
@@ -129,7 +132,7 @@ CASES = {
         not_constant("weights", (4, 6, 48), "int8"),
         (setting("image", Activation((13, 10, 3))), "'image' has shape [13,10,3]", "batch of 1"),
         (setting("image", Activation((2, 13, 10, 3))), "'image' has shape [2,13,10,3]", "batch of 1"),
-        (setting("image", Activation((1, 13, 4, 3))), "smaller than patch_size"),
+        (setting("image", Activation((1, 13, 4, 3))), "smaller than a patch"),
         (setting("image", Activation((1, 13, 10, 65))), "the image is too large"),
         (setting("weights", np.zeros((3, 6, 48), np.int8)), "'weights' has shape [3,6,48], needs [4,6,48]"),
         (output((1, 5, 6)), "'output' has shape [1,5,6], needs [1,4,6]"),
@@ -138,9 +141,13 @@ CASES = {
         (setting("position", np.zeros((4, 6), np.int8)), "'position' has shape [4,6], needs [1,4,6]"),
         not_constant("position", (1, 4, 6), "int8"),
         (option("patch_size", 4), "'output' has shape"),
-        (dropping("position_scale"), "position and position_scale go together"),
+        (both(dropping("prefix"), dropping("position_scale")), "position and position_scale go together"),
+        (dropping("prefix"), None),
+        (setting("prefix", np.zeros((2, 6), np.int8)), "'output' has shape [1,4,6], needs [1,6,6]"),
+        (option("patch_width", 4), "'weights' has shape [4,6,48], needs [2,6,48]"),
+        (option("patch_width", 3), "'output' has shape [1,4,6], needs [1,6,6]"),
         (outputs(2), "has 2 outputs, needs 1"),
-        (both(dropping("position_scale"), dropping("position"), dropping("multiplier")), "3 inputs, needs 4 to 6"),
+        (both(*map(dropping, ("prefix", "position_scale", "position", "multiplier"))), "3 inputs, needs 4 to 7"),
         (
             both(
                 setting("image", Activation((1, 13, 10, 65))),
@@ -152,6 +159,54 @@ CASES = {
         *position_cases("position", "position_scale", (1, 4, 6)),
         *option_cases("patch_size", 1, 256),
         *option_cases("zero_point", -128, 127),
+    ],
+    "thin_patch_embed": [
+        (dropping("prefix"), "'output' has shape [1,9,6], needs [1,6,6]"),
+        (both(dropping("prefix"), output((1, 6, 6))), None),
+        (setting("prefix", None), "'output' has shape [1,9,6], needs [1,6,6]"),
+        (both(setting("prefix", np.zeros((1, 6), np.int8)), output((1, 7, 6))), None),
+        (setting("prefix", np.zeros((2, 6), np.int8)), "'output' has shape [1,9,6], needs [1,8,6]"),
+        (setting("prefix", np.zeros((3, 5), np.int8)), "'prefix' has shape [3,5], needs [3,6]"),
+        (setting("prefix", np.zeros((1, 3, 6), np.int8)), "'prefix' has shape [1,3,6], needs [1,6]"),
+        (
+            both(setting("prefix", np.zeros((MOST_TOKENS - 5, 6), np.int8)), output((1, MOST_TOKENS + 1, 6))),
+            "a size is out of range",
+            f"[1,{MOST_TOKENS + 1},6]",
+        ),
+        (both(setting("prefix", np.zeros((MOST_TOKENS - 6, 6), np.int8)), output((1, MOST_TOKENS, 6))), None),
+        wrong_type("prefix", "uint8", "int8"),
+        not_constant("prefix", (3, 6), "int8"),
+        (setting("extra", np.zeros(6, np.int8)), "has 8 inputs, needs 4 to 7"),
+        (setting("weights", np.zeros((1, 6, 48), np.int8)), "'weights' has shape [1,6,48], needs [2,6,48]"),
+        (both(option("packing", 1), setting("weights", np.zeros((2, 3, 48, 2), np.int8))), None),
+        (option("patch_width", 11), "smaller than a patch"),
+        (option("patch_size", 14), "smaller than a patch"),
+        (option("patch_width", 0), "option 'patch_width' is 0, needs 1 to 256"),
+        (option("patch_width", 257), "option 'patch_width' is 257, needs 1 to 256"),
+        (no_option("patch_width"), "'output' has shape [1,9,6], needs [1,33,6]"),
+        (both(option("patch_size", 9), option("patch_width", 2)), "'output' has shape [1,9,6], needs [1,8,6]"),
+        *(
+            (
+                both(
+                    setting("image", None),
+                    *(option(f"image_{side}", pixels) for side, pixels in sides.items()),
+                    option("channels", 3),
+                    option("strip_rows", strip_rows),
+                ),
+                words,
+            )
+            for strip_rows, words in (
+                (2, None),
+                (1, "the patch's height or a field's"),
+                (3, "the patch's height"),
+                (4, "the patch's height"),
+                (0, "option 'strip_rows' is 0"),
+            )
+            for sides in ({"height": 13, "width": 10},)
+        ),
+        *requantisation_cases(6),
+        *position_cases("position", "position_scale", (1, 6, 6)),
+        *option_cases("patch_size", 1, 256),
     ],
     "stem_conv": [
         missing("x"),
@@ -174,6 +229,22 @@ CASES = {
         (setting("position", np.zeros((1, 12, 5), np.int8)), "position and position_scale go together"),
         (setting("position", np.zeros((1, 4, 3, 5), np.int8)), "'position' has shape [1,4,3,5], needs [1,12,5]"),
         (setting("position_scale", np.zeros(5, np.int16)), "position and position_scale go together"),
+        (dropping("prefix"), None),
+        (setting("prefix", np.zeros((2, 5), np.int8)), "'output' has shape [1,4,3,5], needs [1,14,5]"),
+        (both(setting("prefix", np.zeros((2, 5), np.int8)), output((1, 12, 5))), "has shape [1,12,5], needs [1,14,5]"),
+        (both(setting("prefix", np.zeros((2, 5), np.int8)), output((1, 14, 5))), None),
+        (
+            both(setting("prefix", np.zeros((2, 4), np.int8)), output((1, 14, 5))),
+            "'prefix' has shape [2,4], needs [2,5]",
+        ),
+        (
+            both(setting("prefix", np.zeros((MOST_TOKENS - 11, 5), np.int8)), output((1, MOST_TOKENS + 1, 5))),
+            "a size is out of range",
+            f"[1,{MOST_TOKENS + 1},5]",
+        ),
+        (both(setting("prefix", np.zeros((2, 5), np.uint8)), output((1, 14, 5))), "'prefix' has uint8", "needs int8"),
+        (both(setting("prefix", Activation((2, 5))), output((1, 14, 5))), "'prefix' is not a constant"),
+        (setting("extra", np.zeros(5, np.int8)), "has 8 inputs, needs 4 to 7"),
         *requantisation_cases(5),
         *option_cases("zero_point", -128, 127),
         *option_cases("pad_value", -128, 127),
@@ -238,6 +309,7 @@ CASES = {
         (option("tile_bytes", 92), "a size is out of range"),
         (option("tile_bytes", 98), "a size is out of range"),
         (option("blocks", 2), "a size is out of range"),
+        (both(setting("prefix", np.zeros((2, 6), np.int8)), output((1, 6, 6))), None),
         (option("weights_offset", (1 << 31) - 4 * 6 * 48), "a size is out of range"),
         (option("weights_offset", (1 << 31) - 4 * 6 * 48 - 1), None),
         *option_cases("weights_offset", 0, (1 << 31) - 1),

@@ -231,7 +231,7 @@ class Lowering:
         return self.add(step, name, options, inputs, {"head_params": head_params}, target, features=layer.q_dim)
 
     def token_mean(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        options, target = token_mean.lower(step.dims.tokens, self.quantisation(inputs["input"]), self.affine(name))
+        options, target = token_mean.lower(step.dims, self.quantisation(inputs["input"]), [self.affine(name)])
         return self.add(step, name, options, inputs, {}, target)
 
 

@@ -200,7 +200,7 @@ def _conv_stem(image: tuple[int, int, int], conv_channels: tuple[int, ...], pack
 def _head(n: int, d: int, num_classes: int, packing: int, staged: bool) -> Part:
     steps = [
         Step(int_layer_norm, "norm", int_layer_norm.Dims(n, d, d > 1)),
-        Step(token_mean, "mean", token_mean.Dims(n, d), ((0, 0),)),
+        Step(token_mean, "mean", token_mean.Dims(n, d, ((0, n),)), ((0, 0),)),
         Step(in_place_fc, "head", in_place_fc.Dims(1, d, num_classes, packing), ((0, 1),)),
     ]
     return _part(n * d, steps, staged)

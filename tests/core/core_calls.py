@@ -42,7 +42,10 @@ AttentionParams = struct(
     "AttentionParams", "tokens", "num_heads", "kv_heads", "head_dim", "in_stride", "out_stride", "zero_point",
     "*head_params",
 )  # fmt: skip
-TokenMeanParams = struct("TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier")
+TokenMeanParams = struct(
+    "TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier", "first_token", "token_count",
+    "second_token", "second_count", "second_multiplier",
+)  # fmt: skip
 PatchEmbedParams = struct(
     "PatchEmbedParams", "image_height", "image_width", "channels", "patch_height", "patch_width", "embed_dim",
     "zero_point", "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source",
@@ -216,15 +219,14 @@ def int_attention(qkv, head_params, kv_heads, head_dim, zero_point, dense=False,
     return output.values((tokens, out_stride))[:, : heads * head_dim]
 
 
-def token_mean(x, in_zero_point, zero_point, multiplier, alias=None):
-    params = filled(
-        TokenMeanParams, [], tokens=len(x), features=x.shape[1], in_zero_point=in_zero_point, zero_point=zero_point,
-        multiplier=multiplier,
-    )  # fmt: skip
+def token_mean(x, options, alias=None):
+    """options: token_mean.Options."""
+    params = filled(TokenMeanParams, [], tokens=len(x), features=x.shape[1], **vars(options))
     assert check("mcuf_token_mean_s8", params) == OK
-    buffers, output = place({"input": x}, x.shape[1], alias)
+    width = x.shape[1] * (2 if options.second_count else 1)
+    buffers, output = place({"input": x}, width, alias)
     assert call("mcuf_token_mean_s8", params, buffers["input"], output) == OK
-    return output.values(x.shape[1:])
+    return output.values((width,))
 
 
 def _patch_embed_params(keep, image, patch, zero_point, weights, bias, multiplier, position, position_scale, prefix,

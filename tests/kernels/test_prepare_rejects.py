@@ -76,6 +76,12 @@ def both(*changes):
     return change
 
 
+def second_range(first, count, multiplier=1 << 25):
+    """Of TokenMean."""
+    values = {"second_token": first, "second_count": count, "second_multiplier": multiplier}
+    return both(*(option(name, value) for name, value in values.items()))
+
+
 # What every op with these inputs or options refuses.
 def missing(name):
     return (setting(name, None), f"tensor '{name}' is missing")
@@ -267,6 +273,19 @@ CASES = {
         (output((1, 4, 7)), "'output' has shape [1,4,7], needs [1,4,8]"),
         (output((4, 8)), "'output' has shape [4,8], needs [1,4,8]"),
         (dropping("factor"), None),  # optional inputs at the end may be left out
+        (setting("gamma", np.zeros(3, np.int16)), "'gamma' has shape [3], needs [8]"),
+        (setting("gamma", np.zeros(16, np.int16)), "'gamma' has shape [16], needs [8]"),
+        (setting("gamma", np.zeros(4, np.int16)), "'beta' has shape [8], needs [4]"),
+        (setting("gamma", np.zeros((4, 2), np.int16)), "'gamma' has shape [4,2], needs [4]"),
+        (both(setting("gamma", np.zeros(4, np.int16)), setting("beta", np.zeros(4, np.int32))), None),
+        (
+            both(
+                setting("x", Activation((1, 16))),
+                output((1, 16)),
+                setting("factor", np.ones(16, np.uint8)),
+            ),
+            "'factor' has shape [16], needs [8]",
+        ),
         *option_cases("zero_point", -128, 127),
         *option_cases("epsilon", 0, 1 << 60),
     ],
@@ -373,6 +392,25 @@ CASES = {
         *option_cases("in_zero_point", -128, 127),
         *option_cases("zero_point", -128, 127),
         *option_cases("multiplier", 0, (1 << 31) - 1),
+        (option("token_count", 4), None),
+        (option("token_count", 0), "option 'token_count' is 0, needs 1 to 4"),
+        (option("token_count", 5), "option 'token_count' is 5, needs 1 to 4"),
+        (option("token_count", 1 << 32), "option 'token_count' is 4294967296, needs 1 to 4"),
+        (option("first_token", 1), "a size is out of range"),
+        (both(option("first_token", 3), option("token_count", 1)), None),
+        (both(option("first_token", 3), option("token_count", 2)), "option 'token_count' is 2, needs 1 to 1"),
+        (option("first_token", 4), "option 'first_token' is 4, needs 0 to 3"),
+        (option("first_token", -1), "option 'first_token' is -1, needs 0 to 3"),
+        (option("second_token", 1), "a size is out of range"),
+        (option("second_token", 4), "option 'second_token' is 4, needs 0 to 3"),
+        (option("second_count", 1), "option 'second_multiplier' is missing"),
+        (option("second_multiplier", 1), "option 'second_multiplier' is 1, needs 0 to 0"),
+        (both(second_range(1, 3), output((1, 6))), None),
+        (second_range(1, 3), "'output' has shape [1,3], needs [1,6]"),
+        (both(second_range(1, 4), output((1, 6))), "option 'second_count' is 4, needs 1 to 3"),
+        (both(second_range(1, 3, -1), output((1, 6))), "option 'second_multiplier' is -1, needs 0 to 2147483647"),
+        (both(second_range(1, 3, 1 << 31), output((1, 6))), "option 'second_multiplier' is 2147483648"),
+        (output((1, 6)), "'output' has shape [1,6], needs [1,3]"),
     ],
 }
 TABLE = [(op, change, words) for op, cases in CASES.items() for change, *words in cases]
@@ -427,6 +465,10 @@ def test_gelu_and_mean_of_known_values():
     mean = good_models.token_mean()
     x = np.array([[[4, -8, 100], [8, -8, 100], [4, -8, 100], [8, -8, 100]]], np.int8)
     np.testing.assert_array_equal(tiny_model.run(mean, x), [[6, -8, 100]])
+    first = both(option("token_count", 1), option("multiplier", 1 << 25))  # a copy of the first token
+    two = mean.changed(both(first, second_range(2, 2, 1 << 24), output((1, 6))))
+    np.testing.assert_array_equal(tiny_model.run(two, x), [[4, -8, 100, 6, -8, 100]])
+    np.testing.assert_array_equal(tiny_model.run(two, x, offsets=[0, 0]), [[4, -8, 100, 6, -8, 100]])
 
 
 def test_stem_output_as_tokens_is_the_same():

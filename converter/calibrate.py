@@ -85,11 +85,11 @@ class Samples:
 
 
 def check_images(images: np.ndarray, config: SubnetConfig, what: str = "images") -> np.ndarray:
-    """Returns images as uint8 [n, image_size, image_size, in_channels]; DataError if they are anything else."""
+    """Returns images as uint8 [n, *config.image_shape]; DataError if they are anything else."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
         raise DataError(f"{what} have dtype {images.dtype}: give uint8 values, 0 to 255")
-    want = (config.image_size, config.image_size, config.in_channels)
+    want = config.image_shape
     if images.ndim != 4 or images.shape[1:] != want:
         raise DataError(
             f"{what} have shape {images.shape}: the network takes [n, {want[0]}, {want[1]}, {want[2]}] (NHWC)"

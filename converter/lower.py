@@ -244,7 +244,7 @@ class Lowering:
         q = np.minimum(q, most / k[kv_of])
         out = self._head_scales(self.samples[name], 0, layer.num_heads, dim)
         head_params = np.stack(
-            [int_attention.lower_head(q[h], k[g], v[g], out[h], dim) for h, g in enumerate(kv_of)]
+            [int_attention.lower_head(q[h], k[g], v[g], out[h], dim, step.dims.tokens) for h, g in enumerate(kv_of)]
         )  # fmt: skip
         options = int_attention.Options(layer.kv_heads, dim, 0)
         target = Quantisation(np.repeat(out, dim), 0)

@@ -13,7 +13,7 @@ from mcuformer.checks import is_number, is_whole
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.errors import ConfigError
 
-MAX_TOKENS = 512  # IntAttention sums 512 * 32767 * 128 < 2^31
+MAX_TOKENS = 2048  # IntAttention
 MAX_EMBED_DIM = 4096  # IntLayerNorm
 MAX_HEAD_DIM = 1024  # IntAttention
 MAX_FEATURES = 16384  # InPlaceFC

@@ -106,7 +106,7 @@ def attention(rng):
     dim = int(rng.choice([1, 2, 3, 7, 10, 32, 33, 600 if tokens < 8 else 64]))
     heads, gain = kv_heads * group, 2.0 ** rng.uniform(-3, 3)
     step = 2.0 ** rng.uniform(-12, -2) * min(1, int_attention.largest_score_step(dim))
-    head_params = np.stack([int_attention.lower_head(step, 1.0, gain, 1.0, dim) for _ in range(heads)])
+    head_params = np.stack([int_attention.lower_head(step, 1.0, gain, 1.0, dim, tokens) for _ in range(heads)])
     qkv = values(rng, 1, tokens, (heads + 2 * kv_heads) * dim)
     options = int_attention.Options(kv_heads, dim, int(rng.integers(-128, 128)))
     return OpCase.of("IntAttention", options, {"qkv": qkv}, {"head_params": head_params})

@@ -374,7 +374,12 @@ CASES = {
         (output((1, 7, 16)), "'output' has shape [1,7,16], needs [1,6,16]"),
         (output((1, 6, 8)), None),  # heads * head_dim
         (both(setting("qkv", Activation((1, 6, 15))), output((1, 6, 15))), "a size is out of range"),
-        (both(setting("qkv", Activation((1, 513, 16))), output((1, 513, 16))), "a size is out of range"),
+        (both(setting("qkv", Activation((1, 2048, 16))), output((1, 2048, 16))), None),
+        (both(setting("qkv", Activation((1, 2049, 16))), output((1, 2049, 16))), "a size is out of range"),
+        (
+            both(setting("qkv", Activation((1, 513, 16))), output((1, 513, 16)), element("head_params", (0, 2), 12)),
+            "out_exponent from -8 to 12, less",
+        ),
         (option("kv_heads", 3), "a size is out of range"),
         *option_cases("head_dim", 1, 1024),
         *option_cases("kv_heads", 1, 16384),
@@ -429,7 +434,7 @@ def test_changed_model(op, change, words):
     good = good_models.ALL[op]()
     data = good.changed(change).to_bytes()
     if words == [None]:  # valid all the same
-        tiny_model.interpreter(data)
+        tiny_model.interpreter(data, arena_size=1 << 18)
         return
     with pytest.raises(RuntimeError):
         tiny_model.interpreter(data)

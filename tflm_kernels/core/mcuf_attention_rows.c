@@ -35,7 +35,7 @@ void mcuf_attention_store_values(const mcuf_attention_rows_shape* p, int8_t* val
 #endif
 
 mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head) {
-  const int32_t zeros = mcuf_clz32(sum);                       /* 8 .. 17 */
+  const int32_t zeros = mcuf_clz32(sum);                       /* 8 .. 17 + numerator_shift */
   const uint32_t inverse = 0xFFFFFFFFu / (sum << zeros >> 16); /* 2^48 / normalised sum: 17 bits */
   mcuf_row_scale r;
   r.multiplier = (int32_t)(((uint64_t)inverse * (uint32_t)head[MCUF_HEAD_OUT_MULTIPLIER]) >> 17);
@@ -74,6 +74,7 @@ void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head
 void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head, int16_t* numerators,
                        mcuf_row_scale* scale) {
   const int32_t multiplier = head[MCUF_HEAD_SCORE_MULTIPLIER], factor = 1 << head[MCUF_HEAD_SCORE_SHIFT];
+  const int32_t shift = mcuf_attention_numerator_shift(tokens);
   for (int32_t t = 0; t < rows; ++t) {
     int16_t* e = numerators + (ptrdiff_t)t * mcuf_round_up_even(tokens);
     int32_t max = scores[t];
@@ -81,7 +82,7 @@ void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, cons
     uint32_t sum = 0;
     for (int32_t j = 0; j < tokens; ++j) {
       const int32_t index = mcuf_mulhi_round((max - scores[j * rows + t]) * factor, multiplier);
-      e[j] = mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST];
+      e[j] = (int16_t)(mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST] >> shift);
       sum += (uint32_t)e[j];
     }
     if (tokens % 2 != 0) e[tokens] = 0;

@@ -76,6 +76,24 @@ void mcuf_attention_store_values(const mcuf_attention_rows_shape* p, int8_t* val
   }
 }
 
+/* Shifts numerators [words][rows][2] right, and adds up those of each row. */
+static MCUF_OWN_STACK void shift_numerators(int16_t* numerators, int32_t words, int32_t rows, int32_t shift,
+                                            uint32_t* sums) {
+  const uint32_t kept = 0x00010001u * (0x7FFFu >> shift); /* the bits of two */
+  for (int32_t t = 0; t < rows; ++t) {
+    int16_t* e = numerators + 2 * t;
+    int32_t sum = 0;
+    for (int32_t j = 0; j < words; ++j, e += 2 * rows) {
+      uint32_t two;
+      memcpy(&two, e, sizeof(two));
+      two = two >> shift & kept;
+      memcpy(e, &two, sizeof(two));
+      sum = __smlad((int16x2_t)two, 0x00010001, sum);
+    }
+    sums[t] = (uint32_t)sum;
+  }
+}
+
 static uint32_t softmax_row(const int32_t* scores, int32_t tokens, const int32_t* head, int16_t* e) {
   const int32_t multiplier = head[MCUF_HEAD_SCORE_MULTIPLIER], factor = 1 << head[MCUF_HEAD_SCORE_SHIFT];
   int32_t max = scores[0];
@@ -92,8 +110,11 @@ static uint32_t softmax_row(const int32_t* scores, int32_t tokens, const int32_t
 
 void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head, int16_t* numerators,
                        mcuf_row_scale* scale) {
+  const int32_t shift = mcuf_attention_numerator_shift(tokens);
   if (rows == 1) {
-    scale[0] = mcuf_scale_of_row(softmax_row(scores, tokens, head, numerators), head);
+    uint32_t sum = softmax_row(scores, tokens, head, numerators);
+    if (shift > 0) shift_numerators(numerators, (tokens + 1) / 2, rows, shift, &sum);
+    scale[0] = mcuf_scale_of_row(sum, head);
     return;
   }
   mcuf_softmax_dsp_args args = {
@@ -107,6 +128,7 @@ void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, cons
       {0},
   };
   mcuf_softmax4_dsp(&args);
+  if (shift > 0) shift_numerators(numerators, (tokens + 1) / 2, rows, shift, args.sums);
   for (int32_t t = 0; t < rows; ++t) scale[t] = mcuf_scale_of_row(args.sums[t], head);
 }
 

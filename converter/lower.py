@@ -28,7 +28,7 @@ from mcuformer.errors import ConfigError
 
 IMAGE_SCALE = 1 / 127.5
 IMAGE_ZERO = -0.5  # int8 = uint8 - 128 and real = uint8 / 127.5 - 1 = (int8 + 0.5) / 127.5
-GELU_FLOOR = -4.0  # |gelu(x)| < 1.3e-4 below
+GELU_FLOOR = int_gelu.ACTIVATIONS["gelu"].floor
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,9 @@ class Lowering:
         self.samples = samples
         self.options = options
         self.graph = Graph()
-        activation = int_gelu.ACTIVATIONS[net.config.activation]
-        self.activation = int_gelu.FORMS[options.gelu] if net.config.activation == "gelu" else activation.function
-        self.floor = activation.floor  # of the MLP's hidden values
+        activation = net.config.activation
+        self.activation = options.gelu if activation == "gelu" else activation
+        self.floor = int_gelu.ACTIVATIONS[activation].floor  # of the MLP's hidden values
         self.attach = {
             "DecomposedPatchEmbed": self.patch_embed, "StemConv": self.stem_conv, "IntLayerNorm": self.layer_norm,
             "InPlaceFC": self.fully_connected, "IntGeLU": self.gelu, "IntAttention": self.attention,

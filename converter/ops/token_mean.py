@@ -117,17 +117,19 @@ def lower(d: Dims, source: Quantisation, targets: Sequence[Quantisation]) -> tup
         raise ValueError("the means of a TokenMean need one target each, all with the same zero point")
     if source.per_channel and zero_point:
         raise ValueError("a source with scales per channel needs targets with zero point 0")
-    scales, multipliers = [], []
+    scales: list[float | np.ndarray] = []
+    multipliers: list[int] = []
     for (_, count), target in zip(d.parts, targets, strict=True):
         if source.per_channel:
-            step = 1 / (count << SUM_SHIFT)  # in steps of the source
-            scale: float | np.ndarray = max(float(np.max(target.scale / source.scale)), MIN_SCALE_STEPS * step)
-            scales.append(source.scale * scale)
+            step = 1 / (count << SUM_SHIFT)  # in units of the source's scales
+            ratio = max(float(np.max(target.scale / source.scale)), MIN_SCALE_STEPS * step)
+            scales.append(source.scale * ratio)
+            multipliers.append(int(multiplier_of(step / ratio)))
         else:
-            step = source.scale / (count << SUM_SHIFT)
-            scale = target.at_least(MIN_SCALE_STEPS * step).scale
-            scales.append(scale)
-        multipliers.append(int(multiplier_of(step / scale)))
+            step = float(source.scale) / (count << SUM_SHIFT)
+            target = target.at_least(MIN_SCALE_STEPS * step)
+            scales.append(target.scale)
+            multipliers.append(int(multiplier_of(step / target.scale)))
     (first, count), *second = d.parts
     options = Options(
         source.zero_point, zero_point, multipliers[0], first, 0 if (first, count) == (0, d.tokens) else count,

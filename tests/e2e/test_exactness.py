@@ -7,7 +7,7 @@ import pytest
 from conftest import lively_subnet, structured_images
 from random_networks import CONFIGS, random_config
 
-from mcuformer import Interpreter, QuantisationOptions, convert
+from mcuformer import Interpreter, QuantisationOptions, SubnetConfig, convert
 from mcuformer.converter.estimate import feasibility
 from mcuformer.converter.passes.staging import is_staged, traffic
 from mcuformer.converter.passes.strips import takes_strips
@@ -68,3 +68,20 @@ def check(model, images, want, case, by_default):
     alone = Interpreter(model, engine="c")
     np.testing.assert_array_equal(alone(images), want, err_msg=case)
     assert alone.weights_read == interpreter.weights_read and alone.arena_used_bytes <= used["head"], case
+
+
+@pytest.mark.parametrize("size, tokens", [(92, 529), (132, 1089)])
+def test_more_than_512_tokens(size, tokens):
+    """Where attention's numerators lose one bit, and two."""
+    config = SubnetConfig(
+        image_size=size, in_channels=1, patch_size=4, embed_dim=12, depth=1, num_heads=2, head_dim=5, mlp_ratio=2.0,
+        num_classes=3,
+    )  # fmt: skip
+    assert config.tokens == tokens
+    images, net = structured_images(config, 2, tokens), lively_subnet(config, 0)
+    want = None
+    for schedule in ("overwrite", "streamed"):
+        model = convert(net, images, schedule=schedule)
+        want = model.reference(images) if want is None else want
+        check(model, images, want, f"{tokens} tokens, {schedule}")
+        np.testing.assert_array_equal(Interpreter(model, engine="c")(images), want)

@@ -83,5 +83,5 @@ def test_more_than_512_tokens(size, tokens):
     for schedule in ("overwrite", "streamed"):
         model = convert(net, images, schedule=schedule)
         want = model.reference(images) if want is None else want
-        check(model, images, want, f"{tokens} tokens, {schedule}")
+        check(model, images, want, f"{tokens} tokens, {schedule}", by_default=True)
         np.testing.assert_array_equal(Interpreter(model, engine="c")(images), want)

@@ -308,6 +308,8 @@ CASES = {
         options("StreamedMLP", zero_points=(0,) * 5), options("StreamedMLP", packing=9),
         options("DecomposedPatchEmbed", patch_size=0), options("DecomposedPatchEmbed", patch_size=3),
         options("DecomposedPatchEmbed", patch_size=-4), options("DecomposedPatchEmbed", blocks=big),
+        options("DecomposedPatchEmbed", patch_width=3), options("DecomposedPatchEmbed", patch_width=-4),
+        options("DecomposedPatchEmbed", patch_width=17), options("DecomposedPatchEmbed", patch_width=1 << 40),
         options("DecomposedPatchEmbed", strip_rows=4), options("TokenMean", multiplier=-1),
         shape("image", 1, 16, 16, 2), shape("image", 1, 8, 16, 1), shape("image", 1, 16, 16),
         shape("image", 2, 16, 16, 1), shape("image", 1, 1 << 20, 1 << 20, 1),
@@ -318,6 +320,8 @@ CASES = {
     "strips": [
         options("DecomposedPatchEmbed", strip_rows=1), options("DecomposedPatchEmbed", strip_rows=-1),
         options("DecomposedPatchEmbed", strip_rows=big), options("DecomposedPatchEmbed", strip_rows=0),
+        options("DecomposedPatchEmbed", strip_rows=2), options("DecomposedPatchEmbed", strip_rows=3),
+        options("DecomposedPatchEmbed", strip_rows=1 << 40),
     ],
     "overwrite": [
         options("IntAttention", head_dim=1 << 20), options("IntAttention", kv_heads=3), options("InPlaceFC", packing=2),

@@ -123,7 +123,7 @@ def compile_and_run(folder: Path, core, images: np.ndarray, strips: bool, place:
 
 def stored_patch(folder: Path) -> int:
     text = (folder / "model.c").read_text().replace("\n", " ")
-    return int(text.split(".patch_size = ")[1].split(",")[0])
+    return int(text.split(".patch_height = ")[1].split(",")[0])
 
 
 @pytest.mark.parametrize("variant", PLACED)

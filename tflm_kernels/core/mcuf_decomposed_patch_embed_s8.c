@@ -215,6 +215,15 @@ static void copy_prefix(const mcuf_decomposed_patch_embed_params* p, int8_t* out
   if (p->prefix_tokens > 0) memcpy(output, p->prefix, prefix_bytes(p));
 }
 
+/* Moves bytes up by `distance`, from the last to the first, in pieces that do not overlap where they go. */
+static void move_up(int8_t* values, size_t bytes, size_t distance) {
+  while (distance > 0 && bytes > 0) {
+    const size_t piece = bytes < distance ? bytes : distance;
+    bytes -= piece;
+    memcpy(values + bytes + distance, values + bytes, piece);
+  }
+}
+
 mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* p, const int8_t* image,
                                            int8_t* output, void* scratch) {
   const int32_t rows = p->image_height / p->patch_height;
@@ -238,7 +247,7 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
     if (status != MCUF_OK) return status;
     memcpy(first + (ptrdiff_t)row * (ptrdiff_t)token_row, tokens, token_row);
   }
-  if (moves && p->prefix_tokens > 0) memmove(output + prefix_bytes(p), output, all_rows);
+  if (moves) move_up(output, all_rows, prefix_bytes(p));
   copy_prefix(p, output);
   return MCUF_OK;
 }

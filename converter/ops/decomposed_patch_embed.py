@@ -14,7 +14,7 @@ from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
 from mcuformer.converter.ops.weights import lower_convolution
-from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Shapes, Work, token_blocks
+from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, TOKEN_BLOCK, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "DecomposedPatchEmbed"
@@ -42,12 +42,12 @@ class Options:
     # If weights are staged:
     tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
     weights_offset: int = -1  # bytes, in the weights file
-    blocks: int = 0  # blocks of four tokens per load of the weights
+    blocks_per_read: int = 0  # blocks of four tokens, for a read of the weights
 
 
 class Dims(NamedTuple):
-    """An image of height x width pixels becomes tokens of embed_dim channels. strip_rows, tile_bytes, blocks: as in
-    Options. position_bytes: per entry of the position table."""
+    """An image of height x width pixels becomes tokens of embed_dim channels. strip_rows, tile_bytes,
+    blocks_per_read: as in Options. position_bytes: per entry of the position table."""
 
     height: int
     width: int
@@ -57,7 +57,7 @@ class Dims(NamedTuple):
     packing: int = ROWS
     strip_rows: int = 0
     tile_bytes: int = 0
-    blocks: int = 0
+    blocks_per_read: int = 0
     position_bytes: int = 1
 
     @property
@@ -89,7 +89,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     _, height, width, channels = shapes[0]
     return Dims(
         height, width, channels, options.patch_size, shapes[2][0], options.packing, options.strip_rows,
-        options.tile_bytes, options.blocks,
+        options.tile_bytes, options.blocks_per_read,
     )  # fmt: skip
 
 
@@ -100,23 +100,25 @@ def matrices(d: Dims) -> list[tuple[int, int]]:
 
 def staged(d: Dims) -> Dims:
     """The same with staged weights, in the least scratch."""
-    return d._replace(tile_bytes=least_tile([row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)]), blocks=1)
+    tile = least_tile([row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)])
+    return d._replace(tile_bytes=tile, blocks_per_read=1)
 
 
-def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
-    """Options with staged weights, read through a tile of tile_bytes once per `block` blocks of four tokens."""
-    return replace(options, tile_bytes=tile_bytes, weights_offset=weights_offset, blocks=block)
+def resized(options: Options, d: Dims, tokens: int, tile_bytes: int, weights_offset: int) -> Options:
+    """Options with staged weights, read through a tile of tile_bytes once for `tokens` tokens, a multiple of four."""
+    blocks = tokens // TOKEN_BLOCK
+    return replace(options, tile_bytes=tile_bytes, weights_offset=weights_offset, blocks_per_read=blocks)
 
 
-def block_choices(d: Dims) -> list[int]:
-    """Blocks of four tokens per load of staged weights worth trying: the fewest for each number of loads. Empty if
+def token_choices(d: Dims) -> list[int]:
+    """Tokens per read of staged weights worth trying, multiples of four: the fewest for each number of reads. Empty if
     weights are not staged."""
     if not d.tile_bytes:
         return []
     if 0 < d.strip_rows < d.patch_size:
-        return [1]  # a whole row of tokens anyway
-    fours = -(-d.columns // 4)
-    return sorted({-(-fours // n) for n in range(1, fours + 1)})
+        return [TOKEN_BLOCK]  # a whole row of tokens anyway
+    blocks = -(-d.columns // TOKEN_BLOCK)
+    return sorted({TOKEN_BLOCK * -(-blocks // n) for n in range(1, blocks + 1)})
 
 
 def in_strips(d: Dims) -> Dims:
@@ -156,7 +158,7 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    sizes = (d.width, d.channels, d.patch_size, d.embed_dim, max(d.blocks, 1), d.tile_bytes)
+    sizes = (d.width, d.channels, d.patch_size, d.embed_dim, max(d.blocks_per_read, 1), d.tile_bytes)
     if d.strip_rows:
         return kernel_library.scratch_bytes("decomposed_patch_embed_strips", *sizes, d.strip_rows)
     return kernel_library.scratch_bytes("decomposed_patch_embed", *sizes)
@@ -171,9 +173,9 @@ def traffic(d: Dims) -> tuple[int, int]:
     if not d.tile_bytes:
         return 0, 0
     row, rows = row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)
-    fours = -(-d.columns // 4)
-    blocks = fours if 0 < d.strip_rows < d.patch_size else d.blocks
-    times = d.rows * -(-fours // blocks) * d.fields
+    blocks = -(-d.columns // TOKEN_BLOCK)
+    per_read = blocks if 0 < d.strip_rows < d.patch_size else d.blocks_per_read
+    times = d.rows * -(-blocks // per_read) * d.fields
     return times * row * rows, times * tile_reads(row, rows, d.tile_bytes)
 
 
@@ -198,8 +200,8 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "image_height": height, "image_width": width, "channels": channels, "patch_size": options.patch_size,
         "embed_dim": c.shape(op.output)[-1], "zero_point": options.zero_point, "packing": options.packing,
         "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
-        "position": c.tensor(position), "position_scale": c.tensor(position_scale), "blocks": options.blocks or 1,
-        **c.staged(options.tile_bytes, options.weights_offset),
+        "position": c.tensor(position), "position_scale": c.tensor(position_scale),
+        "blocks_per_read": options.blocks_per_read or 1, **c.staged(options.tile_bytes, options.weights_offset),
     }  # fmt: skip
     if not options.strip_rows:
         return c_call.call("decomposed_patch_embed", fields, c.address(image), output, c.scratch)

@@ -30,7 +30,7 @@ def test_core_equals_reference(seed):
         decomposed_patch_embed.Options(size, zero_point), image[None], weights, bias, multiplier, position, factor
     )[0]
     rows_in_tile = max(2, min(d * len(weights), int(rng.integers(2, d + 3))))
-    tiled = (16 * channels * rows_in_tile, int(rng.integers(1, -(-columns // 4) + 1)))  # tile_bytes, blocks
+    tiled = (16 * channels * rows_in_tile, int(rng.integers(1, -(-columns // 4) + 1)))  # tile_bytes, blocks_per_read
     for staged, packing in itertools.product((None, tiled), (ROWS, PAIRS)):
         for alias in (None, "input"):
             got = core_calls.decomposed_patch_embed(
@@ -75,8 +75,8 @@ def test_reference_is_the_convolution(size, channels, d):
         ({"weights": None}, core_calls.NULL),
         ({"position": np.zeros((4, 4), np.int8)}, core_calls.NULL),
         ({"multiplier": np.full(4, -5, np.int32)}, core_calls.VALUE),
-        ({"blocks": 0}, core_calls.SIZE),
-        ({"blocks": 2}, core_calls.SIZE),
+        ({"blocks_per_read": 0}, core_calls.SIZE),
+        ({"blocks_per_read": 2}, core_calls.SIZE),
         ({"weights": None, "tile_bytes": 32}, core_calls.OK),
         ({"weights": None, "tile_bytes": 28}, core_calls.SIZE),
         ({"weights": None, "tile_bytes": 32, "weights_offset": -1}, core_calls.SIZE),
@@ -87,7 +87,7 @@ def test_check_refuses(change, status):
     values = dict(
         image_height=8, image_width=8, channels=1, patch_size=4, embed_dim=4, zero_point=0,
         weights=np.zeros((1, 4, 16), np.int8), bias=np.zeros(4, np.int32), multiplier=np.zeros(4, np.int32),
-        position=None, position_scale=None, blocks=1,
+        position=None, position_scale=None, blocks_per_read=1,
     )  # fmt: skip
     keep: list = []
     params = core_calls.filled(core_calls.PatchEmbedParams, keep, **(values | change))

@@ -300,14 +300,14 @@ CASES = {
         constant("qkv_bias", at=0, to=-(1 << 30) - 1), constant("head_params", cut=1),
         constant("head_params", at=1, to=0), constant("gamma", cut=1), constant("gelu_table", cut=1),
         constant("fc0_bias", cut=4), constant("residual_scale", cut=2),
-        options("StreamedAttention", block=0), options("StreamedAttention", block=-4),
+        options("StreamedAttention", tokens_at_once=0), options("StreamedAttention", tokens_at_once=-4),
         options("StreamedAttention", kv_heads=0), options("StreamedAttention", kv_heads_at_once=3),
         options("StreamedAttention", head_dim=1000), options("StreamedAttention", packing=2),
         options("StreamedAttention", tile_bytes=64), options("StreamedMLP", gelu_layer=7),
-        options("StreamedMLP", block=big), options("StreamedMLP", zero_points=(0,)),
+        options("StreamedMLP", tokens_at_once=big), options("StreamedMLP", zero_points=(0,)),
         options("StreamedMLP", zero_points=(0,) * 5), options("StreamedMLP", packing=9),
         options("DecomposedPatchEmbed", patch_size=0), options("DecomposedPatchEmbed", patch_size=3),
-        options("DecomposedPatchEmbed", patch_size=-4), options("DecomposedPatchEmbed", blocks=big),
+        options("DecomposedPatchEmbed", patch_size=-4), options("DecomposedPatchEmbed", blocks_per_read=big),
         options("DecomposedPatchEmbed", strip_rows=4), options("TokenMean", multiplier=-1),
         shape("image", 1, 16, 16, 2), shape("image", 1, 8, 16, 1), shape("image", 1, 16, 16),
         shape("image", 2, 16, 16, 1), shape("image", 1, 1 << 20, 1 << 20, 1),
@@ -328,7 +328,8 @@ CASES = {
     "staged": [
         options("StreamedAttention", tile_bytes=4), options("StreamedAttention", tile_bytes=0),
         options("StreamedMLP", weights_offset=-16), options("StreamedMLP", weights_offset=1 << 20),
-        options("InPlaceFC", block=0), options("InPlaceFC", block=big), options("InPlaceFC", in_features=25),
+        options("InPlaceFC", tokens_per_read=0), options("InPlaceFC", tokens_per_read=big),
+        options("InPlaceFC", in_features=25),
     ],
 }
 unlike = 0

@@ -25,8 +25,8 @@ mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_emb
       p->image_height > MCUF_MAX_IMAGE_SIDE || p->image_width < p->patch_size || p->image_width > MCUF_MAX_IMAGE_SIDE ||
       p->channels < 1 || p->channels > MCUF_MAX_IMAGE_CHANNELS || p->embed_dim < 1 ||
       p->embed_dim > MCUF_MAX_FEATURES || p->patch_size * p->patch_size * p->channels > MCUF_MAX_PATCH_INPUTS ||
-      (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS || p->blocks < 1 ||
-      p->blocks > blocks_in(p->image_width / p->patch_size) ||
+      (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS ||
+      p->blocks_per_read < 1 || p->blocks_per_read > blocks_in(p->image_width / p->patch_size) ||
       !mcuf_staged_weights_fit(&p->staged, field_row(p),
                                side_of(p) * side_of(p) * mcuf_packed_rows(p->embed_dim, p->packing))) {
     return MCUF_ERROR_SIZE;
@@ -49,8 +49,8 @@ static int32_t common_bytes(int32_t channels, int32_t embed_dim, int32_t blocks,
 
 /* Scratch: the common parts, int8 tokens [columns, d] */
 int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_size,
-                                                     int32_t embed_dim, int32_t blocks, int32_t tile_bytes) {
-  return common_bytes(channels, embed_dim, blocks, tile_bytes) + image_width / patch_size * embed_dim;
+                                                     int32_t embed_dim, int32_t blocks_per_read, int32_t tile_bytes) {
+  return common_bytes(channels, embed_dim, blocks_per_read, tile_bytes) + image_width / patch_size * embed_dim;
 }
 
 /* One 4x4 field of `count` neighbouring patches, zeros past the patch's edge. row: the field's first pixel row, at the
@@ -199,7 +199,7 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
                                            int8_t* output, void* scratch) {
   const int32_t size = p->patch_size, rows = p->image_height / size;
   const int32_t image_row = p->image_width * p->channels; /* bytes */
-  const block_run r = place(p, p->blocks, scratch);
+  const block_run r = place(p, p->blocks_per_read, scratch);
   const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim;
   if (output != image &&
       mcuf_overlap(output, (size_t)rows * token_row, image, (size_t)p->image_height * (size_t)image_row)) {
@@ -209,7 +209,8 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
   const bool grows = token_row > (size_t)size * (size_t)image_row;
   for (int32_t i = 0; i < rows; ++i) {
     const int32_t row = grows ? rows - 1 - i : i;
-    const mcuf_status status = embed_token_row(r, p->blocks, image + (ptrdiff_t)row * size * image_row, row, tokens);
+    const mcuf_status status =
+        embed_token_row(r, p->blocks_per_read, image + (ptrdiff_t)row * size * image_row, row, tokens);
     if (status != MCUF_OK) return status;
     memcpy(output + (ptrdiff_t)row * (ptrdiff_t)token_row, tokens, token_row);
   }
@@ -217,15 +218,15 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
 }
 
 /* Blocks with accumulators: if a strip is less than whole patches, all blocks of a row of tokens. */
-static int32_t strip_blocks(int32_t columns, int32_t patch_size, int32_t blocks, int32_t strip_rows) {
-  return strip_rows >= patch_size ? blocks : blocks_in(columns);
+static int32_t strip_blocks(int32_t columns, int32_t patch_size, int32_t blocks_per_read, int32_t strip_rows) {
+  return strip_rows >= patch_size ? blocks_per_read : blocks_in(columns);
 }
 
 /* Scratch: the common parts, int8 strip */
 int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_size,
-                                                            int32_t embed_dim, int32_t blocks, int32_t tile_bytes,
-                                                            int32_t strip_rows) {
-  const int32_t all = strip_blocks(image_width / patch_size, patch_size, blocks, strip_rows);
+                                                            int32_t embed_dim, int32_t blocks_per_read,
+                                                            int32_t tile_bytes, int32_t strip_rows) {
+  const int32_t all = strip_blocks(image_width / patch_size, patch_size, blocks_per_read, strip_rows);
   const int32_t rows = strip_rows < patch_size ? strip_rows : patch_size;
   return common_bytes(channels, embed_dim, all, tile_bytes) + rows * image_width * channels;
 }
@@ -234,14 +235,14 @@ mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_em
                                                   mcuf_image_rows_fn rows_fn, void* user, int8_t* output,
                                                   void* scratch) {
   const int32_t size = p->patch_size, rows = p->image_height / size;
-  const block_run r = place(p, strip_blocks(p->image_width / size, size, p->blocks, strip_rows), scratch);
+  const block_run r = place(p, strip_blocks(p->image_width / size, size, p->blocks_per_read, strip_rows), scratch);
   if (rows_fn == NULL) return MCUF_ERROR_SOURCE;
   int8_t* strip = r.tile + p->staged.tile_bytes;
   for (int32_t row = 0; row < rows; ++row) {
     int8_t* tokens = output + (ptrdiff_t)row * r.columns * p->embed_dim;
     if (strip_rows >= size) {
       if (rows_fn(user, row * size, size, strip) != size) return MCUF_ERROR_SOURCE;
-      const mcuf_status status = embed_token_row(r, p->blocks, strip, row, tokens);
+      const mcuf_status status = embed_token_row(r, p->blocks_per_read, strip, row, tokens);
       if (status != MCUF_OK) return status;
       continue;
     }

@@ -8,8 +8,8 @@
  *             + position_scale[o] * position[n, o]
  *   output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
  *
- * Pixels past the last whole patch are not read. Staged weights are read once per `blocks` times four tokens of one row
- * of tokens: each block has its accumulators. */
+ * Pixels past the last whole patch are not read. Staged weights are read once per blocks_per_read blocks of four tokens
+ * in one row of tokens: each block has its accumulators. */
 #ifndef MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 #define MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 
@@ -41,16 +41,17 @@ typedef struct {
   const int8_t* position;        /* [tokens, d], or NULL */
   const int16_t* position_scale; /* [d], NULL with position */
   mcuf_staged_weights staged;    /* tile_bytes 0: none */
-  int32_t blocks;                /* of four tokens at a time, 1 .. those in a row of tokens; 1 if not staged */
+  int32_t blocks_per_read;       /* of four tokens, 1 .. those in a row of tokens; 1 if not staged */
 } mcuf_decomposed_patch_embed_params;
 
 /* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* params);
 
-/* Bytes of scratch, 4-byte aligned: accumulators of `blocks` times four tokens, one 4x4 field of four, a tile of staged
- * weights (tile_bytes 0: none), one row of tokens. */
+/* Bytes of scratch, 4-byte aligned: accumulators of blocks_per_read blocks of four tokens, one 4x4 field of four, a
+ * tile of staged weights (tile_bytes 0: none), one row of tokens. */
 MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_size,
-                                                              int32_t embed_dim, int32_t blocks, int32_t tile_bytes);
+                                                              int32_t embed_dim, int32_t blocks_per_read,
+                                                              int32_t tile_bytes);
 
 /* image [height, width, channels], output [tokens, d]. output may equal image: tokens then overwrite consumed image
  * rows; if a row of tokens is larger than its image rows, rows go from the last to the first. No other overlap. */
@@ -62,10 +63,10 @@ MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_
 typedef int32_t (*mcuf_image_rows_fn)(void* user, int32_t first_row, int32_t row_count, int8_t* rows);
 
 /* Bytes of scratch for an image in strips, 4-byte aligned. strip_rows: rows requested at a time, patch_size or
- * MCUF_FIELD_SIZE; the smaller needs accumulators for a whole row of tokens, whatever `blocks` says. */
+ * MCUF_FIELD_SIZE; the smaller needs accumulators for a whole row of tokens, whatever blocks_per_read says. */
 MCUF_API int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels,
                                                                      int32_t patch_size, int32_t embed_dim,
-                                                                     int32_t blocks, int32_t tile_bytes,
+                                                                     int32_t blocks_per_read, int32_t tile_bytes,
                                                                      int32_t strip_rows);
 
 /* The same from an image that is never whole in memory. strip_rows as above; rows that no patch covers are not

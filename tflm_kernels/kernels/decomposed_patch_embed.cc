@@ -8,6 +8,7 @@
 //   options  patch_size, zero_point; packing of the weights, default MCUF_PACKING_ROWS; without image also
 //            strip_rows (patch_size or 4), image_height, image_width, channels;
 //            without weights these are staged (see staged_weights.h): also tile_bytes, weights_offset, blocks
+//            (params.blocks_per_read)
 #include "../core/mcuf_decomposed_patch_embed_s8.h"
 #include "../external_context.h"
 #include "../mcuformer_ops.h"
@@ -45,10 +46,10 @@ mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* no
   params.position = Data<int8_t>(Input(context, node, kPosition));
   params.position_scale = Data<int16_t>(Input(context, node, kPositionScale));
   params.staged = {};
-  params.blocks = 1;
+  params.blocks_per_read = 1;
   if (params.weights == nullptr) {
     params.staged = StagedOptions(node);
-    params.blocks = CheckedOption(node, "blocks");
+    params.blocks_per_read = CheckedOption(node, "blocks");
   }
   return params;
 }
@@ -102,11 +103,11 @@ Status Prepare(Context* context, Node* node) {
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
   check.Scratch(
-      strips
-          ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
-                                                                params.embed_dim, params.blocks, tile, data->strip_rows)
-          : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
-                                                         params.embed_dim, params.blocks, tile),
+      strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(params.image_width, params.channels,
+                                                                   params.patch_size, params.embed_dim,
+                                                                   params.blocks_per_read, tile, data->strip_rows)
+             : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
+                                                            params.embed_dim, params.blocks_per_read, tile),
       &data->scratch);
   return check.status();
 }

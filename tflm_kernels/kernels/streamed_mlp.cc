@@ -55,7 +55,7 @@ StreamedMlp::Params StreamedMlp::Read(const ParamsBlob& blob, int32_t tokens) {
   const int32_t* scalars = blob.Data<int32_t>(kScalars);
   Params params;
   params.tokens = tokens;
-  params.block = scalars[kBlock];
+  params.tokens_at_once = scalars[kTokensAtOnce];
   params.norm = blob.LayerNorm(kGamma, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
   params.fc_count = Layers(blob);
   int32_t offset = scalars[kWeightsOffset], features = params.norm.features;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls the C core through ctypes: one function an op, numpy in, numpy out.
+"""Calls the C kernels through ctypes: one function an op, numpy in, numpy out.
 
 `alias` names what the output overwrites: None (a buffer of its own) or an input's name.
 """
@@ -18,7 +18,7 @@ GUARD = 64  # bytes after every buffer that must stay as they are
 
 
 def struct(name: str, *fields: str) -> type[ctypes.Structure]:
-    """A params struct of the core. Fields: "name" is int32, "name:q" int64, "*name" a pointer."""
+    """A params struct of a C kernel. Fields: "name" is int32, "name:q" int64, "*name" a pointer."""
     types = []
     for field in fields:
         if field.startswith("*"):

@@ -380,7 +380,7 @@ def offsets(structs) -> list[str]:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: apt-get install gcc")
 def test_the_structs_are_what_the_compiler_makes_of_the_headers(tmp_path):
     structs = c_structs.structs()
-    headers = sorted(sources.core_folder().glob("mcuf_*_s8.h"))
+    headers = sorted(sources.c_kernel_folder().glob("mcuf_*_s8.h"))
     declared = {
         name for path in headers for name in re.findall(r"^\} (mcuf_\w+_params);", path.read_text(), re.MULTILINE)
     }
@@ -394,7 +394,7 @@ def test_the_structs_are_what_the_compiler_makes_of_the_headers(tmp_path):
     includes = [f'#include "{path.name}"' for path in headers]
     program = ["#include <stddef.h>", "#include <stdio.h>", *includes, "int main(void) {", *prints, "return 0;", "}"]
     (tmp_path / "offsets.c").write_text("\n".join(program))
-    command = ["cc", "-std=c99", f"-I{sources.core_folder()}", "offsets.c", "-o", "offsets"]
+    command = ["cc", "-std=c99", f"-I{sources.c_kernel_folder()}", "offsets.c", "-o", "offsets"]
     subprocess.run(command, cwd=tmp_path, check=True)
     printed = subprocess.run([tmp_path / "offsets"], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines() == offsets(structs)
@@ -412,7 +412,9 @@ def test_pointers_know_their_type():
 def test_a_field_that_is_not_understood(field, tmp_path):
     header = tmp_path / "mcuf_new_s8.h"
     header.write_text(f"typedef struct {{\n  int32_t tokens; /* 1 .. 2; more */\n  {field}\n}} mcuf_new_params;\n")
-    with pytest.raises(ToolchainError, match="mcuf_new_params of the core's headers has a field of an unknown kind"):
+    with pytest.raises(
+        ToolchainError, match="mcuf_new_params of the C kernels' headers has a field of an unknown kind"
+    ):
         c_structs.read_structs([header])
 
 

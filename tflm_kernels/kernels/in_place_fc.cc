@@ -72,7 +72,7 @@ Status Prepare(Context* context, Node* node) {
   data->zero_point = check.Int8Option("zero_point");
   if (!check.ok()) return kError;
   const mcuf_in_place_fc_params params = Params(context, node, *data);
-  check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), kLayerLimits);
+  check.Kernel(mcuf_in_place_fc_s8_check(&params, has_residual), kLayerLimits);
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features, params.staged.tile_bytes, params.tokens_per_read),
                 &data->scratch);

@@ -29,7 +29,7 @@ struct StreamedAttention {
     check->SingleBatch(stream, "stream", 3);
   }
 
-  static mcuf_status CoreCheck(const Params& params) { return mcuf_streamed_attention_s8_check(&params); }
+  static mcuf_status KernelCheck(const Params& params) { return mcuf_streamed_attention_s8_check(&params); }
 
   static int32_t ScratchBytes(const Params& p) {
     return mcuf_streamed_attention_s8_scratch_bytes(p.tokens, p.tokens_at_once, p.norm.features, p.num_heads,

@@ -36,7 +36,7 @@ struct StreamedMlp {
                    "gelu_table must have 256 entries");
   }
 
-  static mcuf_status CoreCheck(const Params& params) { return mcuf_streamed_mlp_s8_check(&params); }
+  static mcuf_status KernelCheck(const Params& params) { return mcuf_streamed_mlp_s8_check(&params); }
 
   static int32_t ScratchBytes(const Params& params) { return mcuf_streamed_mlp_s8_scratch_bytes_of(&params); }
 

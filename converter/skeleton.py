@@ -27,7 +27,7 @@ from mcuformer.converter.ops import (
     token_mean,
 )
 from mcuformer.converter.ops.packed_weights import ROWS
-from mcuformer.converter.ops.streamed import block_of
+from mcuformer.converter.ops.streamed import tokens_at_once
 from mcuformer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -251,9 +251,11 @@ def _streamed_layer(n: int, d: int, layer: LayerConfig, packing: int, staged: bo
         streamed_attention.kv_heads_at_once(n, d, heads, kv_heads, head_dim),
         _around_attention(packing, layer),
     )
-    attention = streamed_attention.Dims(n, d, heads, kv_heads, head_dim, at_once, block_of(n), d > 1, around)
+    attention = streamed_attention.Dims(n, d, heads, kv_heads, head_dim, at_once, tokens_at_once(n), d > 1, around)
     sizes = tuple([(inputs, outputs) for _, inputs, outputs in _mlp_matrices(d, layer)])
-    mlp = streamed_mlp.Dims(n, d, sizes, len(sizes) // 2 - 1, block_of(n), d > 1, packing)  # GELU: what makes mlp_dim
+    mlp = streamed_mlp.Dims(
+        n, d, sizes, len(sizes) // 2 - 1, tokens_at_once(n), d > 1, packing
+    )  # GELU: what makes mlp_dim
     steps = [
         Step(streamed_attention, "proj", attention, stream=True),
         Step(streamed_mlp, "fc2", mlp, ((0, 0),), stream=True),

@@ -9,7 +9,7 @@ import numpy as np
 
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import streamed_attention, streamed_mlp
-from mcuformer.converter.ops.streamed import FullyConnected, block_of
+from mcuformer.converter.ops.streamed import FullyConnected, tokens_at_once
 
 
 def half_layers(graph: Graph) -> list[tuple[int, int]]:
@@ -90,7 +90,7 @@ def _attention(graph: Graph, ops: list[Op]) -> tuple[Any, dict[str, np.ndarray |
     head_params = graph.tensors[attention.inputs[1]].values
     heads = (len(head_params), attention.options.kv_heads, attention.options.head_dim)
     options = streamed_attention.Options(
-        block=block_of(tokens),
+        tokens_at_once=tokens_at_once(tokens),
         kv_heads=attention.options.kv_heads,
         kv_heads_at_once=streamed_attention.kv_heads_at_once(tokens, d, *heads),
         head_dim=attention.options.head_dim,
@@ -110,7 +110,7 @@ def _mlp(graph: Graph, ops: list[Op]) -> tuple[Any, dict[str, np.ndarray | None]
     tables = [_constants(graph, op)["gelu_table"] for op in fcs]
     gelu_layer = next((i for i, table in enumerate(tables) if table is not None), -1)
     options = streamed_mlp.Options(
-        block=block_of(graph.tensors[norm.inputs[0]].shape[1]),
+        tokens_at_once=tokens_at_once(graph.tensors[norm.inputs[0]].shape[1]),
         norm_zero_point=norm.options.zero_point,
         epsilon=norm.options.epsilon,
         gelu_layer=gelu_layer,

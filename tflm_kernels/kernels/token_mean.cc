@@ -40,7 +40,7 @@ Status Prepare(Context* context, Node* node) {
   data->multiplier = static_cast<int32_t>(check.Option("multiplier", 0, INT32_MAX));
   if (!check.ok()) return kError;
   const mcuf_token_mean_params params = Params(context, node, *data);
-  check.Core(mcuf_token_mean_s8_check(&params), "zero points from -128 to 127, multiplier from 0");
+  check.Kernel(mcuf_token_mean_s8_check(&params), "zero points from -128 to 127, multiplier from 0");
   return check.status();
 }
 

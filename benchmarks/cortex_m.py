@@ -201,7 +201,7 @@ def run_app(text: str, machine, folder: Path, objects, include=(), libraries=())
     folder.mkdir(parents=True)
     (folder / "app.c").write_text(text)
     compiled = firmware.compile_objects(
-        [folder / "app.c"], machine.core, folder, [sources.core_folder(), *include], firmware.C_FLAGS
+        [folder / "app.c"], machine.core, folder, [sources.c_kernel_folder(), *include], firmware.C_FLAGS
     )
     program = firmware.link(
         [*compiled, *objects, *libraries], machine, folder / "app.elf", machine.most_ram_bytes,
@@ -263,7 +263,7 @@ def network_a(folder: Path) -> dict:
 def code_bytes(folder: Path) -> int:
     """Code and constants of all kernels on a Cortex-M4."""
     objects = firmware.compile_objects(
-        sources.core_sources(), MACHINES[M4].core, folder, [sources.core_folder()], firmware_model.MODEL_FLAGS
+        sources.c_kernel_sources(), MACHINES[M4].core, folder, [sources.c_kernel_folder()], firmware_model.MODEL_FLAGS
     )
     return sum(
         size

@@ -4,13 +4,13 @@
 In memory every op has its constants as tensors and its options as fields. In the file and in C a Streamed op has the
 inputs (stream, params, staged weights or none), since every tensor of a file costs arena. Other ops are the same in
 both, but that a file leaves out their last inputs of OPTIONAL_LAST where they lack them: so a file of an op that got
-such an input later stays as it was.
+such an input later stays as it was. And the keys of two options differ: OPTION_KEYS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,23 @@ from mcuformer.converter.ops.packed_weights import matrix_shape
 from mcuformer.converter.ops.streamed import weights_bytes
 
 STREAM, PARAMS, WEIGHTS = 0, 1, 2  # inputs of a Streamed op in the file
+OPTION_KEYS = {"tokens_per_read": "block", "blocks_per_read": "blocks"}  # field of options -> its key in the file
 
 
 @dataclass(frozen=True)
 class InParams:
     """Options of a Streamed op in the file: none, they are in its params."""
+
+
+def option_key(name: str) -> str:
+    """The key that the file has for a field of options."""
+    return OPTION_KEYS.get(name, name)
+
+
+def option_names(options: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Values by the names of their fields. options: the dataclass; values: by key or by name."""
+    names = {option_key(field.name): field.name for field in fields(options)}
+    return {names.get(key, key): value for key, value in values.items()}
 
 
 def has_params(op: Op) -> bool:

@@ -258,8 +258,8 @@ class Lowering:
             target = Quantisation(float(np.max(target.scale)), target.zero_point)
         return self.add(step, name, options, inputs, {}, target)
 
-    def _pool_targets(self, name: str, dims: token_mean.Dims, source: Quantisation) -> list[Quantisation]:
-        """One per mean; single tokens are copied as they are."""
+    def _pool_targets(self, name: str, dims: Any, source: Quantisation) -> list[Quantisation]:
+        """One per mean, dims.parts; single tokens are copied as they are."""
         d, method, config = dims.features, self.options.method, self.net.config
         if all(count == 1 for _, count in dims.parts):
             return [source] * len(dims.parts)

@@ -115,7 +115,7 @@ def convert(
 
     calibration   uint8 NHWC images, a few dozen to a few hundred, like those the network will see
     schedule      "overwrite": op by op, tokens overwriting themselves; "streamed": every half-layer in place on the
-                  residual stream, a block of tokens at a time: the same logits from a smaller arena
+                  residual stream, a few tokens at a time: the same logits from a smaller arena
     board         a board's name: PlanError if arena or model exceed its budget; its core decides how weights are
                   packed. None: no limit, plain rows
     strips        the image comes a few rows at a time through a callback and is never whole in the arena

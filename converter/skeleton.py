@@ -27,7 +27,7 @@ from mcuformer.converter.ops import (
     token_mean,
 )
 from mcuformer.converter.ops.packed_weights import ROWS
-from mcuformer.converter.ops.streamed import block_of
+from mcuformer.converter.ops.streamed import tokens_at_once
 from mcuformer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -298,11 +298,11 @@ def _streamed_layer(
     )
     factor = d > 1 and pre_norm
     attention = streamed_attention.Dims(
-        n, d, heads, kv_heads, head_dim, at_once, block_of(n), factor, around, norm=pre_norm
+        n, d, heads, kv_heads, head_dim, at_once, tokens_at_once(n), factor, around, norm=pre_norm
     )
     sizes = tuple([(inputs, outputs) for _, inputs, outputs in _mlp_matrices(d, layer)])
     gelu = len(sizes) // 2 - 1  # what makes mlp_dim
-    mlp = streamed_mlp.Dims(n, d, sizes, gelu, block_of(n), factor, packing, norm=pre_norm)
+    mlp = streamed_mlp.Dims(n, d, sizes, gelu, tokens_at_once(n), factor, packing, norm=pre_norm)
     ops: list[tuple[ModuleType, str, Any]] = [(streamed_attention, "proj", attention), (streamed_mlp, "fc2", mlp)]
     if not pre_norm:
         ops = [ops[0], (int_layer_norm, "norm1", _norm(n, d)), ops[1], (int_layer_norm, "norm2", _norm(n, d))]

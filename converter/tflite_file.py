@@ -129,9 +129,9 @@ def _subgraph(filed: Graph, kinds: list[str], buffers: _Buffers, s) -> Any:
 
 
 def _changed_options(options: Any) -> dict[str, int]:
-    """Options that differ from their defaults."""
+    """Options that differ from their defaults, by their keys."""
     values = {f.name: (getattr(options, f.name), f.default) for f in dataclasses.fields(options)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+    return {file_form.option_key(name): value for name, (value, default) in values.items() if value != default}
 
 
 class _Buffers:
@@ -232,7 +232,7 @@ def _parse_graph(model, scales: dict[str, tuple]) -> Graph:
         op = Op(kind, tuple(int(i) for i in o.inputs), int(o.outputs[0]), None)
         values = flatbuffers.flexbuffers.Loads(bytearray(bytes(o.customOptions))) if o.customOptions is not None else {}
         options = file_form.InParams if file_form.has_params(op) else op.module.Options
-        graph.ops.append(dataclasses.replace(op, options=options(**values)))
+        graph.ops.append(dataclasses.replace(op, options=options(**file_form.option_names(options, values))))
     return graph
 
 

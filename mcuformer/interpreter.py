@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mcuformer import engines
-from mcuformer.converter import tflite_file
+from mcuformer.converter import file_form, tflite_file
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.ops import OPS
@@ -197,7 +197,7 @@ def run_op(
             raise ConfigError(f"{name} has no input {given!r}: it has {', '.join(module.INPUTS)}")
     try:
         values = {key: _whole_numbers(value) for key, value in (options or {}).items()}
-        parsed = module.Options(**values)
+        parsed = module.Options(**file_form.option_names(module.Options, values))
     except TypeError as error:
         raise ConfigError(f"options of {name}: {error}") from error
     for key, value in values.items():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled kernels: libmcuformer_host.so (.dll, .dylib), built from tflm_kernels/ when the package is installed.
 
-It holds the int8 core. Where the tflite-micro wheel has a build, which is x86-64 Linux, it registers the custom ops in
+It holds the C kernels. Where the tflite-micro wheel has a build, which is x86-64 Linux, it registers the custom ops in
 the wheel's interpreter too:
 
     runtime.Interpreter.from_bytes(model, custom_op_registerers=[kernel_library.registerer()])
@@ -30,7 +30,7 @@ LIBRARY = Path(
 
 @functools.cache
 def load() -> ctypes.CDLL:
-    """The library, loaded once. Everywhere it has the core and the planner; has_ops() tells of the rest.
+    """The library, loaded once. Everywhere it has the C kernels and the planner; has_ops() tells of the rest.
 
     Raises ToolchainError if the library is missing or cannot be loaded.
     """
@@ -78,7 +78,7 @@ def registerer() -> str:
 
 
 def scratch_bytes(kernel: str, *dims: int) -> int:
-    """Scratch of one op, in bytes: what mcuf_<kernel>_s8_scratch_bytes(dims...) of the core says. dims: Python ints.
+    """Scratch of one op, in bytes: what mcuf_<kernel>_s8_scratch_bytes(dims...) says. dims: Python ints.
 
     Without argtypes, which ctypes checks slowly: a search asks often.
     """
@@ -101,12 +101,12 @@ def clear_log() -> None:
 
 
 def status_text(status: int) -> str:
-    """What a status of the core says."""
+    """What a status of the C kernels says."""
     return load().mcuf_status_text(status).decode()
 
 
 def headers() -> str:
-    """The headers_digest() of the core's headers that the library was compiled with; empty: it does not know."""
+    """The headers_digest() of the C kernels' headers that the library was compiled with; empty: it does not know."""
     library = load()
     return library.mcuf_host_headers().decode() if hasattr(library, "mcuf_host_headers") else ""
 

@@ -20,7 +20,7 @@ def _folder(checkout: str, installed: str, holds: str) -> Path:
 
 
 def kernels_folder() -> Path:
-    """tflm_kernels: the int8 C library and the ops around it."""
+    """tflm_kernels: the C kernels and the ops around them."""
     return _folder("tflm_kernels", "tflm_kernels", "sources.mk")
 
 
@@ -42,11 +42,11 @@ def listed(variable: str) -> list[str]:
         raise ToolchainError(f"{error}") from error
 
 
-def core_sources() -> list[Path]:
-    """The sources of the int8 C library."""
+def c_kernel_sources() -> list[Path]:
+    """The sources of the C kernels, the int8 arithmetic in C99."""
     return [kernels_folder() / name for name in listed("MCUF_CORE_SRCS")]
 
 
-def core_folder() -> Path:
-    """The folder of the int8 C library's headers."""
+def c_kernel_folder() -> Path:
+    """The folder of the C kernels' headers."""
     return kernels_folder() / "core"

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Joins the processes that torchrun started, for the block: NCCL if there are GPUs, else gloo."""
+    """Joins the processes that torchrun started, for the `with` statement: NCCL if there are GPUs, else gloo."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return

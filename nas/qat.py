@@ -71,7 +71,7 @@ class RoundedActivation(nn.Module):
 
 @contextmanager
 def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
-    """Inside the block, `net` computes as if in int8. images: float NCHW, a few hundred, for the first ranges."""
+    """Within the `with`, `net` computes as if in int8. images: float NCHW, a few hundred, for the first ranges."""
     where = next(net.parameters()).device
     rounded, handles = nn.ModuleDict(), []
 

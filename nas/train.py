@@ -327,7 +327,7 @@ def _update_average(average: dict, weights: dict, decay: float, step: int) -> No
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Runs the block with `count` torch threads."""
+    """Runs the body of the `with` statement in `count` torch threads."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

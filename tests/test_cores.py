@@ -40,7 +40,7 @@ def m33(monkeypatch) -> Board:
 @needs_tools
 @every_core
 def test_flags_choose_the_kernels_that_the_table_names(core):
-    header = sources.core_folder() / "mcuf_target.h"
+    header = sources.c_kernel_folder() / "mcuf_target.h"
     command = [f"{core.toolchain}gcc", *core.flags, "-E", "-dM", "-include", str(header), "-x", "c", "-"]
     macros = subprocess.run(command, input="", capture_output=True, text=True, check=True).stdout
     chosen = [isa for isa in ("portable", "dsp", "mve") if f"#define MCUF_{isa.upper()} 1" in macros]
@@ -52,7 +52,7 @@ def test_flags_choose_the_kernels_that_the_table_names(core):
 @pytest.mark.parametrize("core", [core for core in CORES.values() if core.machine is None], ids=lambda core: core.key)
 def test_kernels_compile_for_cores_that_nothing_simulates(core, tmp_path):
     objects = firmware.compile_objects(
-        sources.core_sources(), core, tmp_path, [sources.core_folder()], firmware_model.MODEL_FLAGS
+        sources.c_kernel_sources(), core, tmp_path, [sources.c_kernel_folder()], firmware_model.MODEL_FLAGS
     )
     listing = subprocess.run(
         [f"{core.toolchain}objdump", "-d", *objects], capture_output=True, text=True, check=True

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The only list of sources, relative to this folder. setup.py and the exporters read it too: keep to plain lists.
 
-# The int8 arithmetic: C99, nothing else needed.
+# The C kernels, the int8 arithmetic: C99, nothing else needed.
 MCUF_CORE_SRCS = \
   core/mcuf_attention_rows.c \
   core/mcuf_attention_rows_dsp.c \

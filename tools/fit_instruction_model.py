@@ -81,7 +81,7 @@ def random_config(seed: int) -> SubnetConfig:
 
 
 def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) -> Graph:
-    """A network's graph in one of the schedules; some with GELU as an op of its own, some in blocks of two tokens."""
+    """A network's graph in one of the schedules; some with GELU as an op of its own, some two tokens at a time."""
     rng = np.random.default_rng(seed)
     streams = rng.random() < 0.6
     net = build_subnet(config, seed)
@@ -92,7 +92,7 @@ def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) 
         if rng.random() < 0.15:
             for i, op in enumerate(graph.ops):
                 if op.kind in ("StreamedAttention", "StreamedMLP") and config.tokens > 1:
-                    graph = staging.resize(graph, graph.ops[i], block=2)
+                    graph = staging.resize(graph, graph.ops[i], tokens=2)
     return graph
 
 

@@ -20,7 +20,7 @@ from mcuformer.converter.export import c_project, c_sources, c_text
 from mcuformer.converter.export.board_fit import check_board
 from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.export.c_sources import Network
-from mcuformer.converter.export.folder import check_name, core_files, licence_file, write_folder
+from mcuformer.converter.export.folder import c_kernel_files, check_name, licence_file, write_folder
 from mcuformer.converter.export.registry import Result, Source
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory.c_arena import plan_c_arena
@@ -67,7 +67,7 @@ def export(
     ConfigError if the folder is not empty, without force.
     """
     generated = generate(graph, class_names, name, image)
-    files: dict[str, str | bytes] = {**generated.sources, **core_files()}
+    files: dict[str, str | bytes] = {**generated.sources, **c_kernel_files()}
     compiled = [*generated.c_files, *(path for path in files if path.startswith("core/") and not path.endswith(".h"))]
     files["Makefile"] = c_project.makefile(name, compiled)
     files["CMakeLists.txt"] = c_project.cmake(name, compiled)

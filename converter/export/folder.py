@@ -58,20 +58,23 @@ def licence_file() -> dict[str, str]:
     return {"LICENSE": (sources.kernels_folder() / "LICENSE").read_text(encoding="utf-8")}
 
 
-def core_files() -> dict[str, str]:
-    """Sources and headers of the int8 C library, by their path in an export: core/..."""
+def c_kernel_files() -> dict[str, str]:
+    """Sources and headers of the C kernels, by their path in an export: core/..."""
     root = sources.kernels_folder()
-    paths = [*sources.core_sources(), *sorted(sources.core_folder().glob("*.h"))]
+    paths = [*sources.c_kernel_sources(), *sorted(sources.c_kernel_folder().glob("*.h"))]
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
+core_files = c_kernel_files  # as docs/add_a_target.md called it
+
+
 def kernel_files(prefix: str) -> dict[str, str]:
-    """core_files() and the ops around it for TFLM, by their path in an export: prefix/core/..., prefix/kernels/..."""
+    """c_kernel_files() and the ops around them for TFLM, by path in an export: prefix/core/..., prefix/kernels/..."""
     root = sources.kernels_folder()
     headers = [*root.glob("*.h"), *root.glob("kernels/*.h")]
     paths = [*(root / name for name in sources.listed("MCUF_TFLM_SRCS")), *sorted(headers)]
     glue = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
-    return {f"{prefix}/{name}": text for name, text in {**core_files(), **glue}.items()}
+    return {f"{prefix}/{name}": text for name, text in {**c_kernel_files(), **glue}.items()}
 
 
 def check_name(name: str) -> None:

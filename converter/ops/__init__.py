@@ -14,7 +14,7 @@ How C calls it
     call(op, context): see c_call.py
 If it has weights that may be packed or staged
     WEIGHTS (names of those inputs), Options.packing, matrices(dims), rows_shape(dims) if plain rows are not
-    [outputs, inputs]; staged(dims), resized(), block_choices(dims), traffic(dims)
+    [outputs, inputs]; staged(dims), resized(), token_choices(dims), traffic(dims)
 If its constants are one tensor in the file
     LAYOUT (see params_blob.py), section_bytes(dims)
 """

@@ -47,7 +47,7 @@ class Context(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """function: in the int8 C library; params: type and fields of the struct it takes (None: none); args: in order,
+    """function: a C kernel; params: type and fields of the struct it takes (None: none); args: in order,
     PARAMS for the struct's address. Fields are integers, values of a Context, dictionaries (structs) or lists."""
 
     function: str

@@ -14,7 +14,7 @@ from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
 from mcuformer.converter.ops.weights import lower_convolution, with_prefix
-from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Shapes, Work, token_blocks
+from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, TOKEN_BLOCK, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "DecomposedPatchEmbed"
@@ -44,7 +44,7 @@ class Options:
     # If weights are staged:
     tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
     weights_offset: int = -1  # bytes, in the weights file
-    blocks: int = 0  # blocks of four tokens per load of the weights
+    blocks_per_read: int = 0  # blocks of four tokens, for a read of the weights
 
     @property
     def patch(self) -> tuple[int, int]:
@@ -66,7 +66,8 @@ def field_of(patch_height: int, patch_width: int) -> tuple[int, int]:
 
 class Dims(NamedTuple):
     """An image of height x width pixels becomes tokens of embed_dim channels, after `prefix` tokens that are constants.
-    strip_rows, tile_bytes, blocks: as in Options. position_bytes: per entry of the position table, 0 without one."""
+    strip_rows, tile_bytes, blocks_per_read: as in Options. position_bytes: per entry of the position table, 0 without
+    one."""
 
     height: int
     width: int
@@ -77,7 +78,7 @@ class Dims(NamedTuple):
     packing: int = ROWS
     strip_rows: int = 0
     tile_bytes: int = 0
-    blocks: int = 0
+    blocks_per_read: int = 0
     position_bytes: int = 1
     prefix: int = 0
 
@@ -118,7 +119,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     position, prefix = shapes[4], shapes[6]
     return Dims(
         height, width, channels, *options.patch, shapes[2][0], options.packing, options.strip_rows,
-        options.tile_bytes, options.blocks, int(position is not None), 0 if prefix is None else prefix[0],
+        options.tile_bytes, options.blocks_per_read, int(position is not None), 0 if prefix is None else prefix[0],
     )  # fmt: skip
 
 
@@ -129,23 +130,25 @@ def matrices(d: Dims) -> list[tuple[int, int]]:
 
 def staged(d: Dims) -> Dims:
     """The same with staged weights, in the least scratch."""
-    return d._replace(tile_bytes=least_tile([row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)]), blocks=1)
+    tile = least_tile([row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)])
+    return d._replace(tile_bytes=tile, blocks_per_read=1)
 
 
-def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
-    """Options with staged weights, read through a tile of tile_bytes once per `block` blocks of four tokens."""
-    return replace(options, tile_bytes=tile_bytes, weights_offset=weights_offset, blocks=block)
+def resized(options: Options, d: Dims, tokens: int, tile_bytes: int, weights_offset: int) -> Options:
+    """Options with staged weights, read through a tile of tile_bytes once for `tokens` tokens, a multiple of four."""
+    blocks = tokens // TOKEN_BLOCK
+    return replace(options, tile_bytes=tile_bytes, weights_offset=weights_offset, blocks_per_read=blocks)
 
 
-def block_choices(d: Dims) -> list[int]:
-    """Blocks of four tokens per load of staged weights worth trying: the fewest for each number of loads. Empty if
+def token_choices(d: Dims) -> list[int]:
+    """Tokens per read of staged weights worth trying, multiples of four: the fewest for each number of reads. Empty if
     weights are not staged."""
     if not d.tile_bytes:
         return []
     if 0 < d.strip_rows < d.patch_height:
-        return [1]  # a whole row of tokens anyway
-    fours = -(-d.columns // 4)
-    return sorted({-(-fours // n) for n in range(1, fours + 1)})
+        return [TOKEN_BLOCK]  # a whole row of tokens anyway
+    blocks = -(-d.columns // TOKEN_BLOCK)
+    return sorted({TOKEN_BLOCK * -(-blocks // n) for n in range(1, blocks + 1)})
 
 
 def in_strips(d: Dims) -> Dims:
@@ -187,7 +190,7 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    sizes = (d.patch_width, d.embed_dim, max(d.blocks, 1), d.tile_bytes)
+    sizes = (d.patch_width, d.embed_dim, max(d.blocks_per_read, 1), d.tile_bytes)
     if d.strip_rows:
         return kernel_library.scratch_bytes(
             "decomposed_patch_embed_strips", d.width, d.channels, d.patch_height, *sizes, d.strip_rows
@@ -204,9 +207,9 @@ def traffic(d: Dims) -> tuple[int, int]:
     if not d.tile_bytes:
         return 0, 0
     row, rows = row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)
-    fours = -(-d.columns // 4)
-    blocks = fours if 0 < d.strip_rows < d.patch_height else d.blocks
-    times = d.rows * -(-fours // blocks) * d.fields
+    blocks = -(-d.columns // TOKEN_BLOCK)
+    per_read = blocks if 0 < d.strip_rows < d.patch_height else d.blocks_per_read
+    times = d.rows * -(-blocks // per_read) * d.fields
     return times * row * rows, times * tile_reads(row, rows, d.tile_bytes)
 
 
@@ -234,8 +237,9 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "patch_width": patch_width, "embed_dim": c.shape(op.output)[-1], "zero_point": options.zero_point,
         "packing": options.packing,
         "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
-        "position": c.tensor(position), "position_scale": c.tensor(position_scale), "blocks": options.blocks or 1,
-        **c.staged(options.tile_bytes, options.weights_offset), **c_call.prefix(c, prefix),
+        "position": c.tensor(position), "position_scale": c.tensor(position_scale),
+        "blocks_per_read": options.blocks_per_read or 1, **c.staged(options.tile_bytes, options.weights_offset),
+        **c_call.prefix(c, prefix),
     }  # fmt: skip
     if not options.strip_rows:
         return c_call.call("decomposed_patch_embed", fields, c.address(image), output, c.scratch)

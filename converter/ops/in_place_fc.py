@@ -41,12 +41,12 @@ class Options:
     in_features: int = 0
     tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
     weights_offset: int = -1  # bytes, in the weights file
-    block: int = 0  # tokens per load of the weights
+    tokens_per_read: int = 0  # of the weights
 
 
 class Dims(NamedTuple):
-    """tokens of in_features channels become tokens of out_features. gelu, residual: fused. tile_bytes, block: for
-    staged weights; 0 if weights are in the model."""
+    """tokens of in_features channels become tokens of out_features. gelu, residual: fused. tile_bytes,
+    tokens_per_read: for staged weights; 0 if weights are in the model."""
 
     tokens: int
     in_features: int
@@ -55,7 +55,7 @@ class Dims(NamedTuple):
     gelu: bool = False
     residual: bool = False
     tile_bytes: int = 0
-    block: int = 0
+    tokens_per_read: int = 0
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
@@ -64,7 +64,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     inputs = weights[-1] if options.packing == ROWS else weights[-2]  # pairs are padded to an even number
     return Dims(
         math.prod(source[:-1]), options.in_features or min(inputs, source[-1]), out_features, options.packing,
-        table is not None, residual is not None, options.tile_bytes, options.block,
+        table is not None, residual is not None, options.tile_bytes, options.tokens_per_read,
     )  # fmt: skip
 
 
@@ -76,18 +76,18 @@ def matrices(d: Dims) -> list[tuple[int, int]]:
 def staged(d: Dims) -> Dims:
     """The same with staged weights, in the least scratch."""
     tile = least_tile([row_bytes_and_rows(d.in_features, d.out_features, d.packing)])
-    return d._replace(tile_bytes=tile, block=min(4, d.tokens))
+    return d._replace(tile_bytes=tile, tokens_per_read=min(4, d.tokens))
 
 
-def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
-    """Options with staged weights, read through a tile of tile_bytes once per `block` tokens."""
+def resized(options: Options, d: Dims, tokens: int, tile_bytes: int, weights_offset: int) -> Options:
+    """Options with staged weights, read through a tile of tile_bytes once for `tokens` tokens."""
     return replace(
-        options, in_features=d.in_features, tile_bytes=tile_bytes, weights_offset=weights_offset, block=block
+        options, in_features=d.in_features, tile_bytes=tile_bytes, weights_offset=weights_offset, tokens_per_read=tokens
     )
 
 
-def block_choices(d: Dims) -> list[int]:
-    """Tokens per load of staged weights worth trying: the fewest for each number of loads. Empty if not staged."""
+def token_choices(d: Dims) -> list[int]:
+    """Tokens per read of staged weights worth trying: the fewest for each number of reads. Empty if not staged."""
     if not d.tile_bytes:
         return []
     if d.tokens <= 4:
@@ -121,7 +121,9 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.scratch_bytes("in_place_fc", d.in_features, d.tile_bytes, d.block if d.tile_bytes else 0)
+    return kernel_library.scratch_bytes(
+        "in_place_fc", d.in_features, d.tile_bytes, d.tokens_per_read if d.tile_bytes else 0
+    )
 
 
 def macs(d: Dims) -> int:
@@ -133,7 +135,7 @@ def traffic(d: Dims) -> tuple[int, int]:
     if not d.tile_bytes:
         return 0, 0
     row, rows = row_bytes_and_rows(d.in_features, d.out_features, d.packing)
-    times = -(-d.tokens // d.block)
+    times = -(-d.tokens // d.tokens_per_read)
     return times * row * rows, times * tile_reads(row, rows, d.tile_bytes)
 
 
@@ -162,7 +164,7 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "out_features": d.out_features, "zero_point": op.options.zero_point, "packing": d.packing,
         "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
         "gelu_table": c.tensor(gelu_table), "residual_scale": c.tensor(residual_scale),
-        **c.staged(d.tile_bytes, op.options.weights_offset), "block": op.options.block,
+        **c.staged(d.tile_bytes, op.options.weights_offset), "tokens_per_read": op.options.tokens_per_read,
     }  # fmt: skip
     added = c.address(residual) if residual >= 0 else c.null()
     return c_call.call("in_place_fc", fields, c.address(source), added, c.address(op.output), c.scratch)

@@ -14,16 +14,17 @@ import numpy as np
 
 from mcuformer.converter.ops import c_call, in_place_fc, int_layer_norm, params_blob
 from mcuformer.converter.ops.packed_weights import row_bytes_and_rows
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import BLOCK_SIZES, TOKEN_BLOCK, Work
 
 NORM = ("gamma", "beta", "factor")  # inputs of every Streamed op, after the stream
 NORM_TYPES = {"gamma": "int16", "beta": "int32", "factor": "uint8"}
 FULLY_CONNECTED_TYPES = {"weights": "int8", "bias": "int32", "multiplier": "int32"}
 
 
-def block_of(tokens: int) -> int:
-    """Tokens at a time: what the kernels handle at once. More takes scratch and gains nothing from mapped flash."""
-    return min(4, tokens)
+def tokens_at_once(tokens: int) -> int:
+    """Tokens that an op takes through all its steps together: a block. More takes scratch and gains nothing from mapped
+    flash."""
+    return min(TOKEN_BLOCK, tokens)
 
 
 class FullyConnected(NamedTuple):
@@ -68,18 +69,18 @@ def normalised(
     return int_layer_norm.reference(norm, stream, gamma, beta, factor)
 
 
-def token_counts(tokens: int, block: int) -> list[tuple[int, int]]:
-    """(tokens per block, number of blocks): whole blocks, then the rest."""
-    full, rest = divmod(tokens, block)
-    return [(count, blocks) for count, blocks in ((block, full), (rest, int(rest > 0))) if blocks]
+def token_counts(tokens: int, at_once: int) -> list[tuple[int, int]]:
+    """(tokens, turns): `at_once` tokens in whole turns, then the rest in one."""
+    full, rest = divmod(tokens, at_once)
+    return [(count, turns) for count, turns in ((at_once, full), (rest, int(rest > 0))) if turns]
 
 
-def block_choices(tokens: int, staged: bool) -> list[int]:
-    """Block sizes worth trying: with staged weights the smallest for each number of blocks, else as many tokens as the
-    kernels handle at once."""
+def token_choices(tokens: int, staged: bool) -> list[int]:
+    """Tokens at once worth trying: with staged weights the fewest for each number of turns, else blocks that have a
+    kernel of their own."""
     if staged:
-        return in_place_fc.block_choices(in_place_fc.Dims(tokens, 1, 1, tile_bytes=1))
-    return [min(4, tokens), min(2, tokens), 1]
+        return in_place_fc.token_choices(in_place_fc.Dims(tokens, 1, 1, tile_bytes=1))
+    return [min(size, tokens) for size in BLOCK_SIZES]
 
 
 def weights_bytes(matrices: Sequence[tuple[int, int]], packing: int) -> int:

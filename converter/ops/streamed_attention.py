@@ -29,7 +29,7 @@ KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it combines
 
 @dataclass(frozen=True)
 class Options:
-    block: int  # tokens at a time
+    tokens_at_once: int  # those that go through all steps together
     kv_heads: int
     kv_heads_at_once: int
     head_dim: int
@@ -46,22 +46,29 @@ class Options:
 
 def _to_scalars(o: Options) -> list[int]:
     return [
-        o.block, o.kv_heads, o.kv_heads_at_once, o.head_dim, o.zero_point, o.norm_zero_point,
+        o.tokens_at_once, o.kv_heads, o.kv_heads_at_once, o.head_dim, o.zero_point, o.norm_zero_point,
         *params_blob.split_int64(o.epsilon), o.qkv_zero_point, o.proj_zero_point, o.tile_bytes, o.weights_offset,
         o.packing,
     ]  # fmt: skip
 
 
 def _from_scalars(scalars: list[int]) -> Options:
-    block, kv_heads, at_once, head_dim, zero_point, norm_zero_point, low, high, *rest = scalars
+    tokens_at_once, kv_heads, at_once, head_dim, zero_point, norm_zero_point, low, high, *rest = scalars
     return Options(
-        block, kv_heads, at_once, head_dim, zero_point, norm_zero_point, params_blob.join_int64(low, high), *rest
+        tokens_at_once,
+        kv_heads,
+        at_once,
+        head_dim,
+        zero_point,
+        norm_zero_point,
+        params_blob.join_int64(low, high),
+        *rest,
     )
 
 
 LAYOUT = params_blob.Layout(
     scalars=(
-        "block", "kv_heads", "kv_heads_at_once", "head_dim", "zero_point", "norm_zero_point", "epsilon_low",
+        "tokens_at_once", "kv_heads", "kv_heads_at_once", "head_dim", "zero_point", "norm_zero_point", "epsilon_low",
         "epsilon_high", "qkv_zero_point", "proj_zero_point", "tile_bytes", "weights_offset", "packing",
     ),
     repeated="", dtypes=CONSTANT_TYPES, to_scalars=_to_scalars, from_scalars=_from_scalars,
@@ -69,8 +76,8 @@ LAYOUT = params_blob.Layout(
 
 
 class Dims(NamedTuple):
-    """tokens of embed_dim channels, attention as in IntAttention. block, kv_heads_at_once, tile_bytes: as in Options;
-    factor: the LayerNorm has a factor per channel; norm: there is a LayerNorm."""
+    """tokens of embed_dim channels, attention as in IntAttention. tokens_at_once, kv_heads_at_once, tile_bytes: as in
+    Options; factor: the LayerNorm has a factor per channel; norm: there is a LayerNorm."""
 
     tokens: int
     embed_dim: int
@@ -78,7 +85,7 @@ class Dims(NamedTuple):
     kv_heads: int
     head_dim: int
     kv_heads_at_once: int
-    block: int
+    tokens_at_once: int
     factor: bool = True
     packing: int = ROWS
     tile_bytes: int = 0
@@ -98,7 +105,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     stream, factor, head_params = shapes[0], shapes[3], shapes[4]
     return Dims(
         math.prod(stream[:-1]), stream[-1], head_params[0], options.kv_heads, options.head_dim,
-        options.kv_heads_at_once, options.block, factor is not None, options.packing, options.tile_bytes,
+        options.kv_heads_at_once, options.tokens_at_once, factor is not None, options.packing, options.tile_bytes,
         shapes[1] is not None,
     )  # fmt: skip
 
@@ -109,7 +116,15 @@ def kv_heads_at_once(tokens: int, embed_dim: int, num_heads: int, kv_heads: int,
     for n in range(kv_heads, 0, -1) if kv_heads > 1 else ():
         if kv_heads % n == 0:
             scratch = kernel_library.scratch_bytes(
-                "streamed_attention", tokens, streamed.block_of(tokens), embed_dim, num_heads, kv_heads, n, head_dim, 0
+                "streamed_attention",
+                tokens,
+                streamed.tokens_at_once(tokens),
+                embed_dim,
+                num_heads,
+                kv_heads,
+                n,
+                head_dim,
+                0,
             )
             if least is None or scratch < least:
                 best, least = n, scratch
@@ -126,13 +141,13 @@ def staged(d: Dims) -> Dims:
     return d._replace(tile_bytes=least_tile(row_bytes_and_rows(*matrix, d.packing) for matrix in matrices(d)))
 
 
-def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
+def resized(options: Options, d: Dims, tokens: int, tile_bytes: int, weights_offset: int) -> Options:
     """The options with other sizes; weights are staged unless tile_bytes is 0."""
-    return replace(options, block=block, tile_bytes=tile_bytes, weights_offset=weights_offset)
+    return replace(options, tokens_at_once=tokens, tile_bytes=tile_bytes, weights_offset=weights_offset)
 
 
-def block_choices(d: Dims) -> list[int]:
-    return streamed.block_choices(d.tokens, d.tile_bytes > 0)
+def token_choices(d: Dims) -> list[int]:
+    return streamed.token_choices(d.tokens, d.tile_bytes > 0)
 
 
 def input_elements(d: Dims) -> int:
@@ -174,7 +189,7 @@ def scratch_bytes(d: Dims) -> int:
     return kernel_library.scratch_bytes(
         "streamed_attention",
         d.tokens,
-        d.block,
+        d.tokens_at_once,
         d.embed_dim,
         d.num_heads,
         d.kv_heads,
@@ -193,7 +208,7 @@ def traffic(d: Dims) -> tuple[int, int]:
     if not d.tile_bytes:
         return 0, 0
     (qkv_row, _), (proj_row, proj_rows) = (row_bytes_and_rows(*matrix, d.packing) for matrix in matrices(d))
-    passes, times = d.kv_heads // d.kv_heads_at_once, -(-d.tokens // d.block)
+    passes, times = d.kv_heads // d.kv_heads_at_once, -(-d.tokens // d.tokens_at_once)
     keys_and_values = 2 * d.kv_heads_at_once * tile_reads(qkv_row, d.head_dim, d.tile_bytes)
     reads = passes * (keys_and_values + tile_reads(qkv_row, d.q_dim // passes, d.tile_bytes))
     reads += tile_reads(proj_row, proj_rows, d.tile_bytes)
@@ -203,14 +218,14 @@ def traffic(d: Dims) -> tuple[int, int]:
 def work(d: Dims) -> list[Work]:
     """The work of its passes, whose order is in mcuf_streamed_attention_s8.h."""
     passes, queries, found = d.kv_heads // d.kv_heads_at_once, d.num_heads // d.kv_heads * d.kv_heads_at_once, []
-    for count, blocks in streamed.token_counts(d.tokens, d.block):
-        times = passes * blocks
+    for count, turns in streamed.token_counts(d.tokens, d.tokens_at_once):
+        times = passes * turns
         found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, 2 * times)
         head = in_place_fc.Dims(count, d.embed_dim, d.head_dim, d.packing)
         found += in_place_fc.work(head, 2 * d.kv_heads_at_once * times)
         found.append(int_attention.keys_and_values_work(count, d.head_dim, d.kv_heads_at_once * times))
         found += in_place_fc.work(head._replace(out_features=queries * d.head_dim), times)
-        found += in_place_fc.work(in_place_fc.Dims(count, d.q_dim, d.embed_dim, d.packing, residual=True), blocks)
+        found += in_place_fc.work(in_place_fc.Dims(count, d.q_dim, d.embed_dim, d.packing, residual=True), turns)
         for rows, parts in ((4, count // 4), (count % 4, int(count % 4 > 0))):
             if parts:
                 found.append(int_attention.query_rows_work(d.tokens, d.head_dim, rows, queries * times * parts))
@@ -223,7 +238,7 @@ def call(op, c: c_call.Context) -> c_call.Call:
     qkv, proj = streamed.layer_fields(c, op, FIRST_LAYER, matrices(d), zero_points)
     proj["residual_scale"] = c.tensor(op.inputs[INPUTS.index("residual_scale")])
     fields = {
-        "tokens": d.tokens, "block": d.block, "num_heads": d.num_heads, "kv_heads": d.kv_heads,
+        "tokens": d.tokens, "tokens_at_once": d.tokens_at_once, "num_heads": d.num_heads, "kv_heads": d.kv_heads,
         "kv_heads_at_once": d.kv_heads_at_once, "head_dim": d.head_dim, "zero_point": op.options.zero_point,
         "head_params": c.tensor(op.inputs[INPUTS.index("head_params")]),
         "norm": streamed.norm_fields(c, op, d.embed_dim), "qkv": qkv, "proj": proj,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""StreamedMLP: LayerNorm or none, fully connected layers with GELU, residual: in place, block by block."""
+"""StreamedMLP: LayerNorm or none, fully connected layers with GELU, residual: in place, few tokens at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it combines
 
 @dataclass(frozen=True)
 class Options:
-    block: int  # tokens at a time
+    tokens_at_once: int  # those that go through all steps together
     norm_zero_point: int  # of the stream; 0, as epsilon, without LayerNorm
     epsilon: int  # of the LayerNorm
     gelu_layer: int  # the one with the GELU; -1: none
@@ -44,22 +44,23 @@ class Options:
 def _to_scalars(o: Options) -> list[int]:
     epsilon = params_blob.split_int64(o.epsilon)
     return [
-        o.block, o.norm_zero_point, *epsilon, o.gelu_layer, o.tile_bytes, o.weights_offset, o.packing, *o.zero_points
+        o.tokens_at_once, o.norm_zero_point, *epsilon, o.gelu_layer, o.tile_bytes, o.weights_offset, o.packing,
+        *o.zero_points,
     ]  # fmt: skip
 
 
 def _from_scalars(scalars: list[int]) -> Options:
-    block, norm_zero_point, low, high, gelu_layer, tile_bytes, weights_offset, packing, *zero_points = scalars
+    tokens_at_once, norm_zero_point, low, high, gelu_layer, tile_bytes, weights_offset, packing, *zero_points = scalars
     epsilon = params_blob.join_int64(low, high)
     return Options(
-        block, norm_zero_point, epsilon, gelu_layer, tuple(zero_points), tile_bytes, weights_offset, packing
+        tokens_at_once, norm_zero_point, epsilon, gelu_layer, tuple(zero_points), tile_bytes, weights_offset, packing
     )  # fmt: skip
 
 
 LAYOUT = params_blob.Layout(
     scalars=(
-        "block", "norm_zero_point", "epsilon_low", "epsilon_high", "gelu_layer", "tile_bytes", "weights_offset",
-        "packing",
+        "tokens_at_once", "norm_zero_point", "epsilon_low", "epsilon_high", "gelu_layer", "tile_bytes",
+        "weights_offset", "packing",
     ),
     repeated="zero_point", dtypes=CONSTANT_TYPES, to_scalars=_to_scalars, from_scalars=_from_scalars,
 )  # fmt: skip
@@ -73,7 +74,7 @@ class Dims(NamedTuple):
     embed_dim: int
     layers: tuple[tuple[int, int], ...]
     gelu_layer: int
-    block: int
+    tokens_at_once: int
     factor: bool = True
     packing: int = ROWS
     tile_bytes: int = 0
@@ -86,7 +87,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     outputs = [shapes[FIRST_LAYER + 3 * i + 1][0] for i in range(len(options.zero_points))]
     layers = tuple(zip((stream[-1], *outputs[:-1]), outputs, strict=True))
     return Dims(
-        math.prod(stream[:-1]), stream[-1], layers, options.gelu_layer, options.block, factor is not None,
+        math.prod(stream[:-1]), stream[-1], layers, options.gelu_layer, options.tokens_at_once, factor is not None,
         options.packing, options.tile_bytes,
         shapes[1] is not None,
     )  # fmt: skip
@@ -102,13 +103,13 @@ def staged(d: Dims) -> Dims:
     return d._replace(tile_bytes=least_tile(row_bytes_and_rows(*layer, d.packing) for layer in d.layers))
 
 
-def resized(options: Options, d: Dims, block: int, tile_bytes: int, weights_offset: int) -> Options:
+def resized(options: Options, d: Dims, tokens: int, tile_bytes: int, weights_offset: int) -> Options:
     """The options with other sizes; weights are staged unless tile_bytes is 0."""
-    return replace(options, block=block, tile_bytes=tile_bytes, weights_offset=weights_offset)
+    return replace(options, tokens_at_once=tokens, tile_bytes=tile_bytes, weights_offset=weights_offset)
 
 
-def block_choices(d: Dims) -> list[int]:
-    return streamed.block_choices(d.tokens, d.tile_bytes > 0)
+def token_choices(d: Dims) -> list[int]:
+    return streamed.token_choices(d.tokens, d.tile_bytes > 0)
 
 
 def input_elements(d: Dims) -> int:
@@ -145,7 +146,7 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 def scratch_bytes(d: Dims) -> int:
     # Two buffers: layers take their tokens from one and the other in turn.
     even, odd = max([i for i, _ in d.layers[::2]]), max([i for i, _ in d.layers[1::2]], default=0)
-    return kernel_library.scratch_bytes("streamed_mlp", d.block, even, odd, d.tile_bytes)
+    return kernel_library.scratch_bytes("streamed_mlp", d.tokens_at_once, even, odd, d.tile_bytes)
 
 
 def macs(d: Dims) -> int:
@@ -157,17 +158,17 @@ def traffic(d: Dims) -> tuple[int, int]:
     if not d.tile_bytes:
         return 0, 0
     reads = sum(tile_reads(*row_bytes_and_rows(*layer, d.packing), d.tile_bytes) for layer in d.layers)
-    times = -(-d.tokens // d.block)
+    times = -(-d.tokens // d.tokens_at_once)
     return times * streamed.weights_bytes(d.layers, d.packing), times * reads
 
 
 def work(d: Dims) -> list[Work]:
     found = []
-    for count, blocks in streamed.token_counts(d.tokens, d.block):
-        found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, blocks)
+    for count, turns in streamed.token_counts(d.tokens, d.tokens_at_once):
+        found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, turns)
         for i, (inputs, outputs) in enumerate(d.layers):
             gelu, residual = i == d.gelu_layer, i + 1 == len(d.layers)
-            found += in_place_fc.work(in_place_fc.Dims(count, inputs, outputs, d.packing, gelu, residual), blocks)
+            found += in_place_fc.work(in_place_fc.Dims(count, inputs, outputs, d.packing, gelu, residual), turns)
     return found
 
 
@@ -178,8 +179,8 @@ def call(op, c: c_call.Context) -> c_call.Call:
         fcs[d.gelu_layer]["gelu_table"] = c.tensor(op.inputs[INPUTS.index("gelu_table")])
     fcs[-1]["residual_scale"] = c.tensor(op.inputs[INPUTS.index("residual_scale")])
     fields = {
-        "tokens": d.tokens, "block": d.block, "norm": streamed.norm_fields(c, op, d.embed_dim), "fc_count": len(fcs),
-        "fcs": fcs,
+        "tokens": d.tokens, "tokens_at_once": d.tokens_at_once, "norm": streamed.norm_fields(c, op, d.embed_dim),
+        "fc_count": len(fcs), "fcs": fcs,
     }  # fmt: skip
     return streamed.call("streamed_mlp", op, fields, c)
 

@@ -16,7 +16,8 @@ from mcuformer.converter.ops.packed_weights import PACKINGS
 
 PACKING_NAMES = {packing: name for name, packing in PACKINGS.items()}  # as in the names of kernels
 Shapes = Sequence[Any]  # of an op's inputs: tuples of integers, None for an input left out
-BLOCK_SIZES = (4, 2, 1)  # tokens that a kernel handles at once
+TOKEN_BLOCK = 4  # tokens that a kernel computes together, a block: MCUF_TOKEN_BLOCK
+BLOCK_SIZES = (TOKEN_BLOCK, 2, 1)  # those that have a kernel of their own
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses how many tokens each op handles at a time, and the size of its weight tile, within the scratch limit.
 
-With weights in place, blocks of four tokens are best: the kernels compute four at a time; larger blocks waste scratch,
-smaller ones are slower. Staged weights are read again for every block: there, more scratch means fewer bytes read.
+With weights in place, four tokens are best: the kernels compute four together; more waste scratch, fewer are slower.
+Staged weights are read again each time: there, more tokens, in more scratch, mean fewer bytes read.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LARGEST_TILE = 16384  # bytes; reads larger than this: the cost per read no long
 
 @dataclass(frozen=True)
 class _Choice:
-    """One way to run an op. cost: bytes read plus READ_COST per read; or blocks of tokens. block, tile_bytes: as
-    staging.resize() takes them; block 0: as the op is."""
+    """One way to run an op. cost: bytes read plus READ_COST per read; or how often it takes tokens. tokens, tile_bytes:
+    as staging.resize() takes them; tokens 0: as the op is."""
 
     cost: int
     scratch: int
-    block: int = 0
+    tokens: int = 0
     tile_bytes: int = 0
 
 
@@ -66,21 +66,21 @@ def _choose(graph: Graph, choices: dict[int, list[_Choice]], limits: dict[int, i
         possible = [choice for choice in choices.get(i, []) if choice.scratch <= limit]
         if possible:
             best = min(possible, key=lambda choice: (choice.cost, choice.scratch))
-            if best.block:
-                graph = staging.resize(graph, graph.ops[i], best.block, best.tile_bytes)
+            if best.tokens:
+                graph = staging.resize(graph, graph.ops[i], best.tokens, best.tile_bytes)
     return graph
 
 
 def _choices(graph: Graph, op: Op) -> list[_Choice]:
-    """The ways to run an op. One entry without a block if there is only one way; empty if the op takes no scratch."""
+    """The ways to run an op. One entry without tokens if there is only one way; empty if the op takes no scratch."""
     scratch, dims = graph.scratch_bytes(op), graph.dims(op)
     if not scratch:
         return []
-    blocks = op.module.block_choices(dims) if hasattr(op.module, "block_choices") else []
-    if not blocks:
+    token_choices = op.module.token_choices(dims) if hasattr(op.module, "token_choices") else []
+    if not token_choices:
         return [_Choice(0, scratch)]
     if staging.traffic(graph, op) == (0, 0):
-        return [_way(graph, op, block) for block in blocks]
+        return [_way(graph, op, tokens) for tokens in token_choices]
     rows = [row_bytes_and_rows(inputs, outputs, dims.packing) for inputs, outputs in op.module.matrices(dims)]
     least, whole = least_tile(rows), max(row * count for row, count in rows)
     tiles: list[int] = []
@@ -88,15 +88,15 @@ def _choices(graph: Graph, op: Op) -> list[_Choice]:
     while not tiles or tiles[-1] < min(whole, LARGEST_TILE):
         tiles.append(tile)
         tile *= 2
-    return [_way(graph, op, block, tile) for block in blocks for tile in tiles]
+    return [_way(graph, op, tokens, tile) for tokens in token_choices for tile in tiles]
 
 
-def _way(graph: Graph, op: Op, block: int, tile_bytes: int = 0) -> _Choice:
-    resized = staging.resize(graph, op, block, tile_bytes)
+def _way(graph: Graph, op: Op, tokens: int, tile_bytes: int = 0) -> _Choice:
+    resized = staging.resize(graph, op, tokens, tile_bytes)
     op = resized.ops[graph.ops.index(op)]
     read, reads = staging.traffic(resized, op)
-    cost = read + READ_COST * reads if reads else -(-graph.tensors[op.output].shape[1] // block)
-    return _Choice(cost, resized.scratch_bytes(op), block, tile_bytes)
+    cost = read + READ_COST * reads if reads else -(-graph.tensors[op.output].shape[1] // tokens)
+    return _Choice(cost, resized.scratch_bytes(op), tokens, tile_bytes)
 
 
 def _live(problem: Problem, step: int) -> int:

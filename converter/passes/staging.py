@@ -31,8 +31,7 @@ def staged(graph: Graph) -> Graph:
     for op in graph.ops:
         if can_be_staged(op.kind):
             dims = op.module.staged(graph.dims(op))
-            block = dims.blocks if hasattr(dims, "blocks") else dims.block
-            options = op.module.resized(op.options, dims, block, dims.tile_bytes, 0)
+            options = op.module.resized(op.options, dims, op.module.token_choices(dims)[0], dims.tile_bytes, 0)
             op = dataclasses.replace(op, options=options)
             for i in graph.weights(op):
                 tensors[i] = dataclasses.replace(tensors[i], external=True)
@@ -52,12 +51,10 @@ def restaged(graph: Graph) -> Graph:
     return Graph(graph.tensors, ops, graph.inputs, graph.output)
 
 
-def resize(graph: Graph, op: Op, block: int, tile_bytes: int = 0) -> Graph:
-    """The graph with new block and tile sizes for one op.
-
-    block: tokens; for DecomposedPatchEmbed, blocks of four tokens. tile_bytes: 0 if weights are in the model.
-    """
-    options = op.module.resized(op.options, graph.dims(op), block, tile_bytes, op.options.weights_offset)
+def resize(graph: Graph, op: Op, tokens: int, tile_bytes: int = 0) -> Graph:
+    """The graph in which one op handles `tokens` tokens at a time, its weights read through a tile of tile_bytes; 0 if
+    they are in the model."""
+    options = op.module.resized(op.options, graph.dims(op), tokens, tile_bytes, op.options.weights_offset)
     ops = [dataclasses.replace(o, options=options) if o is op else o for o in graph.ops]
     return Graph(list(graph.tensors), ops, list(graph.inputs), graph.output)
 

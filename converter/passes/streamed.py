@@ -9,7 +9,7 @@ import numpy as np
 
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import in_place_fc, streamed_attention, streamed_mlp
-from mcuformer.converter.ops.streamed import NORM, FullyConnected, block_of
+from mcuformer.converter.ops.streamed import NORM, FullyConnected, tokens_at_once
 
 RESIDUAL = in_place_fc.INPUTS.index("residual")
 
@@ -106,7 +106,7 @@ def _attention(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | N
     head_params = graph.tensors[attention.inputs[1]].values
     heads = (len(head_params), attention.options.kv_heads, attention.options.head_dim)
     options = streamed_attention.Options(
-        block=block_of(tokens),
+        tokens_at_once=tokens_at_once(tokens),
         kv_heads=attention.options.kv_heads,
         kv_heads_at_once=streamed_attention.kv_heads_at_once(tokens, d, *heads),
         head_dim=attention.options.head_dim,
@@ -125,7 +125,7 @@ def _mlp(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | None]]:
     tables = [_constants(graph, op)["gelu_table"] for op in fcs]
     gelu_layer = next((i for i, table in enumerate(tables) if table is not None), -1)
     options = streamed_mlp.Options(
-        block=block_of(half.stream_shape(graph)[1]),
+        tokens_at_once=tokens_at_once(half.stream_shape(graph)[1]),
         gelu_layer=gelu_layer,
         zero_points=tuple(op.options.zero_point for op in fcs),
         packing=fcs[0].options.packing,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The params structs of the int8 core for ctypes, read from its headers.
+"""The params structs of the C kernels for ctypes, read from their headers.
 
 structs() is checked against what the library was compiled with, so that a difference is an error and never a crash.
 """
@@ -73,14 +73,14 @@ class Struct(ctypes.Structure):
 
 @functools.cache
 def structs() -> dict[str, type[Struct]]:
-    """What read_structs() makes of the core's headers. ToolchainError if the library was compiled with others."""
+    """What read_structs() makes of the C kernels' headers. ToolchainError if the library was compiled with others."""
     compiled, here = kernel_library.headers(), headers_digest(sources.kernels_folder())
     if compiled != here:
         raise ToolchainError(
             f"{kernel_library.LIBRARY} was built from other sources than this package (its headers are "
             f"{compiled or 'unknown'}, here {here}); build it again: run `pip install -e .` in the project's folder"
         )
-    return read_structs(sorted(sources.core_folder().glob("*.h")))
+    return read_structs(sorted(sources.c_kernel_folder().glob("*.h")))
 
 
 def read_structs(headers: Iterable[Path]) -> dict[str, type[Struct]]:
@@ -118,7 +118,9 @@ def read_structs(headers: Iterable[Path]) -> dict[str, type[Struct]]:
             try:
                 struct_of(name)
             except KeyError as error:
-                raise ToolchainError(f"{name} of the core's headers has a field of an unknown kind: {error}") from error
+                raise ToolchainError(
+                    f"{name} of the C kernels' headers has a field of an unknown kind: {error}"
+                ) from error
     return found
 
 

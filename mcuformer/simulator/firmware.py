@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Firmware for the cores of mcuformer/cores.py, built with their compiler and run in QEMU.
 
-    program = build([*sources.core_sources(), "app.c"], MACHINES["mps2-an386"], folder, include=[sources.core_folder()])
+    files, include = [*sources.c_kernel_sources(), "app.c"], [sources.c_kernel_folder()]
+    program = build(files, MACHINES["mps2-an386"], folder, include=include)
     print(run(program).text)
 
 An app has a `main`, and uses firmware/board.h: text output, files, an instruction counter, a painted stack.

@@ -113,10 +113,10 @@ class FirmwareModel:
 def kernel_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
     """The objects that all programs on a machine share: kernels, startup, board."""
     objects = firmware.compile_objects(
-        sources.core_sources(),
+        sources.c_kernel_sources(),
         machine.core,
         Path(folder) / "kernels",
-        include=[sources.core_folder()],
+        include=[sources.c_kernel_folder()],
         flags=MODEL_FLAGS,
     )
     return objects + firmware.firmware_objects(machine, Path(folder) / "firmware")
@@ -142,7 +142,7 @@ def build(
     for name, text in exported.sources.items():
         (folder / "model" / name).write_text(text, encoding="utf-8")
     apps = sources.firmware_folder() / APP.parent
-    include = [folder / "model", sources.core_folder(), apps]
+    include = [folder / "model", sources.c_kernel_folder(), apps]
     hook = ["-include", str(apps / "op_done.h")]
     files = [folder / "model" / name for name in exported.c_files]
     compiled = firmware.compile_objects(files, machine.core, folder / "objects", include, [*MODEL_FLAGS, *hook])

@@ -74,7 +74,7 @@ def run_ops(
         [folder / "ops.c"],
         machine.core,
         folder / "objects",
-        [sources.core_folder()],
+        [sources.c_kernel_folder()],
         [*MODEL_FLAGS, "-Wno-overlength-strings"],
     )
     shared = list(objects) if objects is not None else kernel_objects(machine, folder / "shared")
@@ -131,7 +131,7 @@ def _app(cases: Sequence[OpCase]) -> str:
             f"  report(status, board_instructions(first, board_ticks()), {names[graph.output]}, {output});\n"
             "  return 0;\n}\n"
         )
-    headers = "".join(f'#include "{path.name}"\n' for path in sorted(sources.core_folder().glob("mcuf_*_s8.h")))
+    headers = "".join(f'#include "{path.name}"\n' for path in sorted(sources.c_kernel_folder().glob("mcuf_*_s8.h")))
     buffers = "".join(f"MCUF_ALIGNED static int8_t {place}[{size}];\n" for place, size in sizes.items())
     calls = "".join(f"  if (case{i}(file) != 0) return 3;\n" for i in range(len(cases)))
     return (

@@ -31,7 +31,7 @@ def expected(config, schedule):
 
 def without_sizes(rows):
     """Staged weights use all that a board's arena allows, which dimensions alone do not say."""
-    sizes = {"block", "blocks", "tile_bytes"}
+    sizes = {"tokens_at_once", "tokens_per_read", "blocks_per_read", "tile_bytes"}
     return [
         (name, kind, dims._replace(**{field: 0 for field in sizes & set(dims._fields)})) for name, kind, dims in rows
     ]
@@ -81,7 +81,7 @@ def test_every_op_says_all_that_is_known_of_it(kind):
         assert set(module.WEIGHTS) <= set(module.INPUTS) and module.matrices
         assert any(field.name == "packing" for field in dataclasses.fields(module.Options))
     if can_be_staged(kind):
-        assert module.resized and module.block_choices and module.traffic
+        assert module.resized and module.token_choices and module.traffic
 
 
 def incomplete(missing):

@@ -81,8 +81,8 @@ def test_a_limit_that_nothing_fits_names_the_smallest(wide, weights, schedule):
     np.testing.assert_array_equal(Interpreter(model)(images[:2]), xip.reference(images[:2]))
 
 
-def test_a_limit_makes_blocks_smaller(wide):
-    """With weights in place: the largest block of at most four tokens that fits."""
+def test_a_limit_leaves_fewer_tokens_at_once(wide):
+    """With weights in place: as many tokens at once as fit, at most four."""
     net, images, xip = wide
     free = most_scratch(xip)
     assert convert(net, images, scratch=free).plan == xip.plan

@@ -3,11 +3,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from flatbuffers import flexbuffers
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
+from mcuformer import convert
 from mcuformer.converter import tflite_file
+from mcuformer.converter.file_form import option_names
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.ops import OPS, decomposed_patch_embed, stem_conv
+from mcuformer.converter.ops import OPS, decomposed_patch_embed, in_place_fc, stem_conv
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.errors import ModelError
 
@@ -53,6 +56,27 @@ def test_stock_readers_see_a_plain_model(tiny_model):
     for tensor in model.subgraphs[0].tensors:
         buffer = model.buffers[tensor.buffer]
         assert not buffer.offset, "weights must lie inside the flatbuffer"
+
+
+def option_keys(content: bytes, kind: str) -> set[str]:
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    codes = [code.customCode.decode() for code in model.operatorCodes]
+    ops = [op for op in model.subgraphs[0].operators if codes[op.opcodeIndex] == f"mcuformer.{kind}"]
+    return set().union(*(flexbuffers.Loads(bytearray(bytes(op.customOptions))) for op in ops))
+
+
+def test_two_options_keep_the_keys_that_files_have(tiny_net, tiny_images):
+    """What Python and C call blocks_per_read and tokens_per_read."""
+    content = convert(tiny_net, tiny_images, schedule="overwrite", weights="staged").content
+    staged = {"tile_bytes", "weights_offset", "zero_point"}
+    assert option_keys(content, "DecomposedPatchEmbed") == staged | {"patch_size", "blocks"}
+    assert option_keys(content, "InPlaceFC") == staged | {"in_features", "block"}
+
+
+def test_options_are_known_by_key_and_by_name():
+    assert option_names(in_place_fc.Options, {"block": 4, "packing": 1}) == {"tokens_per_read": 4, "packing": 1}
+    assert option_names(in_place_fc.Options, {"tokens_per_read": 4}) == {"tokens_per_read": 4}
+    assert option_names(decomposed_patch_embed.Options, {"blocks": 2, "block": 1}) == {"blocks_per_read": 2, "block": 1}
 
 
 def test_no_constant_is_planned_and_every_activation_is(tiny_model):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls the C core through ctypes: one function an op, numpy in, numpy out.
+"""Calls the C kernels through ctypes: one function an op, numpy in, numpy out.
 
 `alias` names what the output overwrites: None (a buffer of its own) or an input's name.
 """
@@ -19,7 +19,7 @@ GUARD = 64  # bytes after every buffer that must stay as they are
 
 
 def struct(name: str, *fields: str) -> type[ctypes.Structure]:
-    """A params struct of the core. Fields: "name" is int32, "name:q" int64, "*name" a pointer."""
+    """A params struct of a C kernel. Fields: "name" is int32, "name:q" int64, "*name" a pointer."""
     types = []
     for field in fields:
         if field.startswith("*"):
@@ -33,7 +33,7 @@ def struct(name: str, *fields: str) -> type[ctypes.Structure]:
 
 FcParams = struct(
     "FcParams", "tokens", "in_features", "in_stride", "out_features", "zero_point", "packing", "*weights", "*bias",
-    "*multiplier", "*gelu_table", "*residual_scale", "*source", "tile_bytes", "weights_offset", "block",
+    "*multiplier", "*gelu_table", "*residual_scale", "*source", "tile_bytes", "weights_offset", "tokens_per_read",
 )  # fmt: skip
 LayerNormParams = struct(
     "LayerNormParams", "tokens", "features", "zero_point", "epsilon:q", "*gamma", "*beta", "*factor"
@@ -49,7 +49,7 @@ TokenMeanParams = struct(
 PatchEmbedParams = struct(
     "PatchEmbedParams", "image_height", "image_width", "channels", "patch_height", "patch_width", "embed_dim",
     "zero_point", "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source",
-    "tile_bytes", "weights_offset", "blocks", "prefix_tokens", "*prefix",
+    "tile_bytes", "weights_offset", "blocks_per_read", "prefix_tokens", "*prefix",
 )  # fmt: skip
 StemConvParams = struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
@@ -59,7 +59,7 @@ StemConvParams = struct(
 
 def limit(header: str, name: str) -> int:
     """The value of a #define of a header of the core."""
-    text = (sources.core_folder() / header).read_text()
+    text = (sources.c_kernel_folder() / header).read_text()
     return int(re.search(rf"#define {name} (\d+)\b", text).group(1))
 
 
@@ -152,8 +152,8 @@ class WeightSource(ctypes.Structure):
 
 def in_place_fc(x, weights, bias, multiplier, zero_point, gelu_table=None, residual=None, residual_scale=None,
                 alias=None, staged=None, packing=ROWS):  # fmt: skip
-    """weights int8 [out, in], packed here. staged: (tile_bytes, block); the weights then come through a callback, and
-    what it read is checked."""
+    """weights int8 [out, in], packed here. staged: (tile_bytes, tokens_per_read); the weights then come through a
+    callback, and what it read is checked."""
     tokens, stride = x.shape
     out, features = weights.shape
     weights = pack(weights, packing)
@@ -163,19 +163,19 @@ def in_place_fc(x, weights, bias, multiplier, zero_point, gelu_table=None, resid
         packing=packing, weights=weights, bias=bias, multiplier=multiplier, gelu_table=gelu_table,
         residual_scale=residual_scale,
     )  # fmt: skip
-    tile, block = staged or (0, 0)
+    tile, tokens_per_read = staged or (0, 0)
     source = WeightSource(weights)
     if staged:
-        for name, value in (source.fields(tile) | {"block": block}).items():
+        for name, value in (source.fields(tile) | {"tokens_per_read": tokens_per_read}).items():
             setattr(params, name, value)
     assert check("mcuf_in_place_fc_s8", params, residual is not None) == OK
     inputs = {"input": x} if residual is None else {"input": x, "residual": residual}
     buffers, output = place(inputs, tokens * out, alias)
-    scratch = kernel_library.scratch_bytes("in_place_fc", features, tile, block)
+    scratch = kernel_library.scratch_bytes("in_place_fc", features, tile, tokens_per_read)
     status = call("mcuf_in_place_fc_s8", params, buffers["input"], buffers.get("residual"), output,
                   scratch_bytes=scratch)  # fmt: skip
     assert status == OK
-    assert source.bytes == (-(-tokens // block) * weights.size if staged else 0)
+    assert source.bytes == (-(-tokens // tokens_per_read) * weights.size if staged else 0)
     return output.values((tokens, out))
 
 
@@ -232,19 +232,19 @@ def token_mean(x, options, alias=None):
 def _patch_embed_params(keep, image, patch, zero_point, weights, bias, multiplier, position, position_scale, prefix,
                         staged, packing):  # fmt: skip
     """Checked params, and the number of tokens with those of the prefix. patch: (height, width); staged: (tile_bytes,
-    blocks) or None; weights are packed here."""
+    blocks_per_read) or None; weights are packed here."""
     height, width, channels = image.shape
     weights = pack(weights, packing)
     prefix_tokens = 0 if prefix is None else len(prefix)
     params = filled(
         PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_height=patch[0],
         patch_width=patch[1], embed_dim=len(bias), zero_point=zero_point, packing=packing, weights=weights, bias=bias,
-        multiplier=multiplier, position=position, position_scale=position_scale, blocks=1, prefix_tokens=prefix_tokens,
-        prefix=prefix,
+        multiplier=multiplier, position=position, position_scale=position_scale, blocks_per_read=1,
+        prefix_tokens=prefix_tokens, prefix=prefix,
     )  # fmt: skip
     if staged:
         keep.append(WeightSource(weights))
-        for name, value in (keep[-1].fields(staged[0]) | {"blocks": staged[1]}).items():
+        for name, value in (keep[-1].fields(staged[0]) | {"blocks_per_read": staged[1]}).items():
             setattr(params, name, value)
     assert check("mcuf_decomposed_patch_embed_s8", params) == OK
     return params, prefix_tokens + (height // patch[0]) * (width // patch[1])
@@ -256,10 +256,10 @@ def decomposed_patch_embed(image, patch, zero_point, weights, bias, multiplier, 
     constants = (weights, bias, multiplier, position, position_scale, prefix)
     params, tokens = _patch_embed_params(keep, image, patch, zero_point, *constants, staged, packing)
     _, width, channels = image.shape
-    tile, blocks = staged or (0, 1)
+    tile, blocks_per_read = staged or (0, 1)
     buffers, output = place({"input": image}, tokens * len(bias), alias)
     scratch = kernel_library.scratch_bytes(
-        "decomposed_patch_embed", width, channels, patch[1], len(bias), blocks, tile
+        "decomposed_patch_embed", width, channels, patch[1], len(bias), blocks_per_read, tile
     )  # fmt: skip
     assert call("mcuf_decomposed_patch_embed_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
     return output.values((tokens, len(bias)))
@@ -293,7 +293,7 @@ def decomposed_patch_embed_strips(image, patch, zero_point, weights, bias, multi
     constants = (weights, bias, multiplier, position, position_scale, prefix)
     params, tokens = _patch_embed_params(keep, image, patch, zero_point, *constants, staged, packing)
     assert check("mcuf_decomposed_patch_embed_strips_s8", params, strip_rows) == OK
-    tile, blocks = staged or (0, 1)
+    tile, blocks_per_read = staged or (0, 1)
     height, width, channels = image.shape
     d = len(bias)
     asked: list[int] = []
@@ -308,7 +308,7 @@ def decomposed_patch_embed_strips(image, patch, zero_point, weights, bias, multi
     output = Buffer(tokens * d)
     scratch = Buffer(
         kernel_library.scratch_bytes(
-            "decomposed_patch_embed_strips", width, channels, *patch, d, blocks, tile, strip_rows
+            "decomposed_patch_embed_strips", width, channels, *patch, d, blocks_per_read, tile, strip_rows
         )
     )
     status = kernel_library.load().mcuf_decomposed_patch_embed_strips_s8(

@@ -55,7 +55,10 @@ def check_every_way(rng, case, want):
     image, patch, _, weights, bias = case[:5]
     columns, rows_of_weights = image.shape[1] // patch[1], len(bias) * len(weights)
     rows_in_tile = max(2, min(rows_of_weights, int(rng.integers(2, len(bias) + 3))))
-    tiled = (weights.shape[-1] * rows_in_tile, int(rng.integers(1, -(-columns // 4) + 1)))  # tile_bytes, blocks
+    tiled = (
+        weights.shape[-1] * rows_in_tile,
+        int(rng.integers(1, -(-columns // 4) + 1)),
+    )  # tile_bytes, blocks_per_read
     for staged, packing in itertools.product((None, tiled), (ROWS, PAIRS)):
         for alias in (None, "input"):
             got = core_calls.decomposed_patch_embed(*case, alias, staged, packing)
@@ -165,7 +168,7 @@ def tiny_params(keep, **change):
     values = dict(
         image_height=8, image_width=8, channels=1, patch_height=4, patch_width=4, embed_dim=4, zero_point=0,
         weights=np.zeros((1, 4, 16), np.int8), bias=np.zeros(4, np.int32), multiplier=np.zeros(4, np.int32),
-        position=None, position_scale=None, blocks=1,
+        position=None, position_scale=None, blocks_per_read=1,
     )  # fmt: skip
     return core_calls.filled(core_calls.PatchEmbedParams, keep, **(values | change))
 
@@ -193,8 +196,8 @@ def tiny_params(keep, **change):
         ({"prefix_tokens": -1, "prefix": np.zeros((2, 4), np.int8)}, core_calls.SIZE),
         ({"prefix_tokens": (1 << 31) - 1, "prefix": np.zeros((2, 4), np.int8)}, core_calls.SIZE),
         ({"multiplier": np.full(4, -5, np.int32)}, core_calls.VALUE),
-        ({"blocks": 0}, core_calls.SIZE),
-        ({"blocks": 2}, core_calls.SIZE),
+        ({"blocks_per_read": 0}, core_calls.SIZE),
+        ({"blocks_per_read": 2}, core_calls.SIZE),
         ({"weights": None, "tile_bytes": 32}, core_calls.OK),
         ({"weights": None, "tile_bytes": 28}, core_calls.SIZE),
         ({"weights": None, "tile_bytes": 32, "weights_offset": -1}, core_calls.SIZE),
@@ -242,7 +245,7 @@ def test_strips_of_other_heights_are_refused(patch, good):
 
 def test_strips_are_checked_like_whole_images():
     keep: list = []
-    params = tiny_params(keep, blocks=2)
+    params = tiny_params(keep, blocks_per_read=2)
     assert core_calls.check("mcuf_decomposed_patch_embed_strips_s8", params, 4) == core_calls.SIZE
     params = tiny_params(keep, weights=None)
     assert core_calls.check("mcuf_decomposed_patch_embed_strips_s8", params, 4) == core_calls.NULL

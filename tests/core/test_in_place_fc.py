@@ -73,7 +73,7 @@ def test_overlap_that_is_not_overwriting_is_refused():
         assert status == core_calls.OVERLAP
 
 
-STAGED = dict(weights=None, tile_bytes=16, weights_offset=0, block=4)
+STAGED = dict(weights=None, tile_bytes=16, weights_offset=0, tokens_per_read=4)
 
 
 def small_params(**change):
@@ -88,7 +88,7 @@ def small_params(**change):
 @pytest.mark.parametrize("fails_after", [0, 1])
 def test_a_source_that_fails_is_an_error(fails_after):
     source = core_calls.WeightSource(np.ones((4, 8), np.int8), fails_after)
-    params, _keep = small_params(**source.fields(16), block=4)
+    params, _keep = small_params(**source.fields(16), tokens_per_read=4)
     x, out = core_calls.Buffer(24, np.ones((3, 8), np.int8)), core_calls.Buffer(12)
     status = core_calls.call("mcuf_in_place_fc_s8", params, x, None, out, scratch_bytes=128)
     assert status == core_calls.SOURCE and source.reads == fails_after + 1
@@ -118,8 +118,8 @@ def test_staged_without_a_source_is_an_error():
         (STAGED | {"tile_bytes": 18}, core_calls.SIZE),
         (STAGED | {"tile_bytes": -16}, core_calls.SIZE),
         (STAGED | {"tile_bytes": (1 << 20) + 4}, core_calls.SIZE),
-        (STAGED | {"block": 0}, core_calls.SIZE),
-        (STAGED | {"block": 16385}, core_calls.SIZE),
+        (STAGED | {"tokens_per_read": 0}, core_calls.SIZE),
+        (STAGED | {"tokens_per_read": 16385}, core_calls.SIZE),
         (STAGED | {"weights_offset": -1}, core_calls.SIZE),
         (STAGED | {"weights_offset": (1 << 31) - 32}, core_calls.SIZE),
         (STAGED | {"weights_offset": (1 << 31) - 33}, core_calls.OK),

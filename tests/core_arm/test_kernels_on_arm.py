@@ -162,7 +162,7 @@ def streamed_op(rng):
         gamma, beta = rng.integers(500, 4000, d).astype(np.int16), rng.integers(-(2**24), 2**24, d).astype(np.int32)
         constants |= {"gamma": gamma, "beta": beta, "factor": rng.integers(1, 128, d).astype(np.uint8)}
         norm["epsilon"] = 1000
-    common = dict(block=int(rng.choice([1, 4, 5])), packing=packing, **norm)
+    common = dict(tokens_at_once=int(rng.choice([1, 4, 5])), packing=packing, **norm)
     stream = {"stream": values(rng, 1, tokens, d)}
     if rng.random() < 0.5:
         wide = int(rng.choice([1, 6, 33]))

@@ -300,14 +300,16 @@ CASES = {
         constant("qkv_bias", at=0, to=-(1 << 30) - 1), constant("head_params", cut=1),
         constant("head_params", at=1, to=0), constant("gamma", cut=1), constant("gelu_table", cut=1),
         constant("fc0_bias", cut=4), constant("residual_scale", cut=2),
-        options("StreamedAttention", block=0), options("StreamedAttention", block=-4),
+        options("StreamedAttention", tokens_at_once=0), options("StreamedAttention", tokens_at_once=-4),
         options("StreamedAttention", kv_heads=0), options("StreamedAttention", kv_heads_at_once=3),
         options("StreamedAttention", head_dim=1000), options("StreamedAttention", packing=2),
         options("StreamedAttention", tile_bytes=64), options("StreamedMLP", gelu_layer=7),
-        options("StreamedMLP", block=big), options("StreamedMLP", zero_points=(0,)),
+        options("StreamedMLP", tokens_at_once=big), options("StreamedMLP", zero_points=(0,)),
         options("StreamedMLP", zero_points=(0,) * 5), options("StreamedMLP", packing=9),
         options("DecomposedPatchEmbed", patch_size=0), options("DecomposedPatchEmbed", patch_size=3),
-        options("DecomposedPatchEmbed", patch_size=-4), options("DecomposedPatchEmbed", blocks=big),
+        options("DecomposedPatchEmbed", patch_size=-4), options("DecomposedPatchEmbed", blocks_per_read=big),
+        options("DecomposedPatchEmbed", patch_width=3), options("DecomposedPatchEmbed", patch_width=-4),
+        options("DecomposedPatchEmbed", patch_width=17), options("DecomposedPatchEmbed", patch_width=1 << 40),
         options("DecomposedPatchEmbed", strip_rows=4), options("TokenMean", multiplier=-1),
         shape("image", 1, 16, 16, 2), shape("image", 1, 8, 16, 1), shape("image", 1, 16, 16),
         shape("image", 2, 16, 16, 1), shape("image", 1, 1 << 20, 1 << 20, 1),
@@ -318,6 +320,8 @@ CASES = {
     "strips": [
         options("DecomposedPatchEmbed", strip_rows=1), options("DecomposedPatchEmbed", strip_rows=-1),
         options("DecomposedPatchEmbed", strip_rows=big), options("DecomposedPatchEmbed", strip_rows=0),
+        options("DecomposedPatchEmbed", strip_rows=2), options("DecomposedPatchEmbed", strip_rows=3),
+        options("DecomposedPatchEmbed", strip_rows=1 << 40),
     ],
     "overwrite": [
         options("IntAttention", head_dim=1 << 20), options("IntAttention", kv_heads=3), options("InPlaceFC", packing=2),
@@ -328,7 +332,8 @@ CASES = {
     "staged": [
         options("StreamedAttention", tile_bytes=4), options("StreamedAttention", tile_bytes=0),
         options("StreamedMLP", weights_offset=-16), options("StreamedMLP", weights_offset=1 << 20),
-        options("InPlaceFC", block=0), options("InPlaceFC", block=big), options("InPlaceFC", in_features=25),
+        options("InPlaceFC", tokens_per_read=0), options("InPlaceFC", tokens_per_read=big),
+        options("InPlaceFC", in_features=25),
     ],
 }
 unlike = 0
@@ -379,7 +384,7 @@ def offsets(structs) -> list[str]:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: apt-get install gcc")
 def test_the_structs_are_what_the_compiler_makes_of_the_headers(tmp_path):
     structs = c_structs.structs()
-    headers = sorted(sources.core_folder().glob("mcuf_*_s8.h"))
+    headers = sorted(sources.c_kernel_folder().glob("mcuf_*_s8.h"))
     declared = {
         name for path in headers for name in re.findall(r"^\} (mcuf_\w+_params);", path.read_text(), re.MULTILINE)
     }
@@ -393,7 +398,7 @@ def test_the_structs_are_what_the_compiler_makes_of_the_headers(tmp_path):
     includes = [f'#include "{path.name}"' for path in headers]
     program = ["#include <stddef.h>", "#include <stdio.h>", *includes, "int main(void) {", *prints, "return 0;", "}"]
     (tmp_path / "offsets.c").write_text("\n".join(program))
-    command = ["cc", "-std=c99", f"-I{sources.core_folder()}", "offsets.c", "-o", "offsets"]
+    command = ["cc", "-std=c99", f"-I{sources.c_kernel_folder()}", "offsets.c", "-o", "offsets"]
     subprocess.run(command, cwd=tmp_path, check=True)
     printed = subprocess.run([tmp_path / "offsets"], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines() == offsets(structs)
@@ -411,7 +416,9 @@ def test_pointers_know_their_type():
 def test_a_field_that_is_not_understood(field, tmp_path):
     header = tmp_path / "mcuf_new_s8.h"
     header.write_text(f"typedef struct {{\n  int32_t tokens; /* 1 .. 2; more */\n  {field}\n}} mcuf_new_params;\n")
-    with pytest.raises(ToolchainError, match="mcuf_new_params of the core's headers has a field of an unknown kind"):
+    with pytest.raises(
+        ToolchainError, match="mcuf_new_params of the C kernels' headers has a field of an unknown kind"
+    ):
         c_structs.read_structs([header])
 
 

@@ -90,28 +90,30 @@ def export(model, folder: Path, **options) -> c_model.CModel:
 
 
 @pytest.fixture(scope="module")
-def core(tmp_path_factory):
-    """flags -> the objects of the core, compiled once."""
-    root = tmp_path_factory.mktemp("core")
+def c_kernels(tmp_path_factory):
+    """flags -> the objects of the C kernels, compiled once."""
+    root = tmp_path_factory.mktemp("c_kernels")
 
     @functools.cache
     def objects(flags: tuple) -> list[Path]:
         folder = root / str(abs(hash(flags)))
         folder.mkdir()
-        include = f"-I{sources.core_folder()}"
-        subprocess.run([CC, *FLAGS, *flags, include, "-c", *sources.core_sources()], cwd=folder, check=True)
+        include = f"-I{sources.c_kernel_folder()}"
+        subprocess.run([CC, *FLAGS, *flags, include, "-c", *sources.c_kernel_sources()], cwd=folder, check=True)
         return sorted(folder.glob("*.o"))
 
     return objects
 
 
-def compile_and_run(folder: Path, core, images: np.ndarray, strips: bool, place: str, flags: tuple) -> np.ndarray:
+def compile_and_run(folder: Path, c_kernels, images: np.ndarray, strips: bool, place: str, flags: tuple) -> np.ndarray:
     """The int8 logits [n, classes] of uint8 images."""
     (folder / "driver.c").write_text(DRIVER)
     files = [folder / name for name in ("model.c", "model_data.c", "driver.c")]
     defines = ["-DSTRIPS"] if strips else [f"-DIMAGE={place}"]
     include = [f"-I{folder}", f"-I{folder}/core"]
-    subprocess.run([CC, *FLAGS, *flags, *defines, *include, *files, *core(flags), "-o", folder / "driver"], check=True)
+    subprocess.run(
+        [CC, *FLAGS, *flags, *defines, *include, *files, *c_kernels(flags), "-o", folder / "driver"], check=True
+    )
     frames = [to_int8(image).tobytes() for image in images]
     if strips:  # a byte before each image; rows that no patch covers are not asked for
         side = images.shape[1] - images.shape[1] % stored_patch(folder)
@@ -128,7 +130,7 @@ def stored_patch(folder: Path) -> int:
 
 @pytest.mark.parametrize("variant", PLACED)
 @pytest.mark.parametrize("network", NETWORKS)
-def test_exported_c_equals_the_reference(network, variant, core, tmp_path):
+def test_exported_c_equals_the_reference(network, variant, c_kernels, tmp_path):
     config = NETWORKS[network]
     options, image, place = PLACED[variant]
     if options.get("strips") and config.stem == "conv":
@@ -138,7 +140,7 @@ def test_exported_c_equals_the_reference(network, variant, core, tmp_path):
     want = model.graph.run(to_int8(images))
     exported = export(model, tmp_path, image=image)
     for flags in (("-O2",),) if network == "large" else (("-O2",), SANITIZE):
-        got = compile_and_run(tmp_path, core, images, bool(options.get("strips")), place, flags)
+        got = compile_and_run(tmp_path, c_kernels, images, bool(options.get("strips")), place, flags)
         np.testing.assert_array_equal(got, want)
     assert exported.arena_bytes <= model.plan.head_bytes
     if image == "arena" and config.num_classes < config.embed_dim:
@@ -195,7 +197,7 @@ def test_an_image_elsewhere_leaves_it_out_of_the_arena(tiny_model):
         c_model.generate(large.graph, ["?"] * 10, image="flash")
 
 
-def test_two_networks_in_one_program(tiny_model, tiny_images, core, tmp_path):
+def test_two_networks_in_one_program(tiny_model, tiny_images, c_kernels, tmp_path):
     other = convert(lively_subnet(ODD, 2), structured_images(ODD, 2))
     for name, model in (("first", tiny_model), ("second", other)):
         for file, text in c_model.generate(model.graph, list(model.class_names), name).sources.items():
@@ -208,8 +210,8 @@ def test_two_networks_in_one_program(tiny_model, tiny_images, core, tmp_path):
           return first_invoke(first_image(), a) != MCUF_OK || second_invoke(second_image(), b) != MCUF_OK;
         }"""
     )
-    include = [f"-I{tmp_path}", f"-I{sources.core_folder()}"]
-    files = [*tmp_path.glob("*.c"), *core(("-O2",))]
+    include = [f"-I{tmp_path}", f"-I{sources.c_kernel_folder()}"]
+    files = [*tmp_path.glob("*.c"), *c_kernels(("-O2",))]
     subprocess.run([CC, *FLAGS, *include, *files, "-o", tmp_path / "both"], check=True)
     subprocess.run([tmp_path / "both"], check=True)
 
@@ -236,7 +238,7 @@ def test_a_folder_that_holds_something_is_kept(tiny_model, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # no temporary folders
 
 
-def test_a_source_that_fails_is_an_error_and_no_crash(tiny_net, tiny_images, core, tmp_path):
+def test_a_source_that_fails_is_an_error_and_no_crash(tiny_net, tiny_images, c_kernels, tmp_path):
     for i, (options, call) in enumerate(
         [
             ({"strips": True}, "model_invoke_strips(fails, 0, logits)"),
@@ -260,6 +262,6 @@ def test_a_source_that_fails_is_an_error_and_no_crash(tiny_net, tiny_images, cor
         )
         include = [f"-I{folder}", f"-I{folder}/core"]
         subprocess.run(
-            [CC, *FLAGS, *SANITIZE, *include, *folder.glob("*.c"), *core(SANITIZE), "-o", folder / "a"], check=True
+            [CC, *FLAGS, *SANITIZE, *include, *folder.glob("*.c"), *c_kernels(SANITIZE), "-o", folder / "a"], check=True
         )
         subprocess.run([folder / "a"], check=True)

@@ -14,8 +14,8 @@ FITS = dict(image_size=64, in_channels=1, patch_size=32, embed_dim=8, depth=1, n
 
 
 def limit(header: str, name: str) -> int:
-    """The value of a #define of a header of the core."""
-    text = (sources.core_folder() / header).read_text()
+    """The value of a #define of a header of the C kernels."""
+    text = (sources.c_kernel_folder() / header).read_text()
     return int(re.search(rf"#define {name} (\d+)\b", text).group(1))
 
 

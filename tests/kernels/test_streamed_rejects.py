@@ -112,7 +112,7 @@ def test_without_layer_norm(layers, kind, tokens):
     assert sum(op.module.constant_bytes(graph.dims(op))) == params.size
     want = graph.run(x)
     np.testing.assert_array_equal(want, one_after_the_other(op, tensors, x))
-    for block in (op.options.block, 3, 100):
+    for block in (op.options.tokens_at_once, 3, 100):
         np.testing.assert_array_equal(run(kind, changed(params, 0, 0, block), x), want, err_msg=f"block {block}")
 
 
@@ -156,10 +156,10 @@ def test_part_of_a_layer_norm_is_refused(layers, kind, kept):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_block_gives_the_same(layers, kind):
+def test_any_number_of_tokens_at_once_gives_the_same(layers, kind):
     want = run(kind, layers[kind])
-    for block in (1, 2, 3, 5, 8, 100):
-        np.testing.assert_array_equal(run(kind, changed(layers[kind], 0, 0, block)), want, err_msg=f"block {block}")
+    for tokens in (1, 2, 3, 5, 8, 100):
+        np.testing.assert_array_equal(run(kind, changed(layers[kind], 0, 0, tokens)), want, err_msg=f"{tokens} at once")
 
 
 def test_any_number_of_heads_at_once_gives_the_same(layers):
@@ -229,7 +229,7 @@ def test_staged_params_prepare_and_ask_for_a_source(staged_layers, kind):
     [
         ("tile_bytes", 0), ("tile_bytes", 4), ("tile_bytes", -4), ("tile_bytes", 1002), ("tile_bytes", (1 << 20) + 4),
         ("weights_offset", -1), ("weights_offset", (1 << 31) - 400), ("weights_offset", (1 << 31) - 1),
-        ("block", 0), ("block", 16385),
+        ("tokens_at_once", 0), ("tokens_at_once", 16385),
     ],
 )  # fmt: skip
 def test_damaged_staged_params_are_refused(staged_layers, kind, name, value):

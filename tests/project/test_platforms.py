@@ -55,7 +55,7 @@ def build(folder: Path, cc: str, cxx: str) -> Path:
 def driver(folder: Path, cc: str, *libraries: str) -> Path:
     """drive_library.c as a program."""
     program = folder / "drive_library.exe"
-    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{sources.core_folder()}"]
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{sources.c_kernel_folder()}"]
     subprocess.run([cc, *flags, Path(__file__).with_name("drive_library.c"), "-o", program, *libraries], check=True)
     return program
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Attention of some query rows of one head against all keys and values: what IntAttention and StreamedAttention share.
- * mcuf_int_attention_s8.h specifies the arithmetic. Internal to the int8 C library.
+ * mcuf_int_attention_s8.h specifies the arithmetic. Internal to the C kernels.
  *
  * Keys and values are copied first, in the form that the target's kernels like best:
  *   keys     as the weights of mcuf_block.h, one row per key, values below -127 as -127

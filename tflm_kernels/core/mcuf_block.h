@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Inner products of up to four tokens with rows of weights: fully connected layers, patch embedding, stem convolutions
- * and attention scores are made of them. Internal to the int8 C library.
+ * and attention scores are made of them. Internal to the C kernels.
  *
  * A block is a copy of those tokens in the form that the target's kernels like best (mcuf_target.h); the copy also
  * makes it safe to overwrite the tokens. */

@@ -33,7 +33,7 @@ static bool sizes_fit(const mcuf_decomposed_patch_embed_params* p) {
   }
   const int32_t columns = p->image_width / p->patch_width, tokens = p->image_height / p->patch_height * columns;
   return p->prefix_tokens >= 0 && p->prefix_tokens <= MCUF_MAX_TOKENS && tokens <= MCUF_MAX_TOKENS - p->prefix_tokens &&
-         p->blocks >= 1 && p->blocks <= blocks_in(columns) &&
+         p->blocks_per_read >= 1 && p->blocks_per_read <= blocks_in(columns) &&
          mcuf_staged_weights_fit(&p->staged, field_row(p), fields_of(p) * mcuf_packed_rows(p->embed_dim, p->packing));
 }
 
@@ -59,8 +59,8 @@ static int32_t common_bytes(int32_t channels, int32_t embed_dim, int32_t blocks,
 
 /* Scratch: the common parts, int8 tokens [columns, d] */
 int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_width,
-                                                     int32_t embed_dim, int32_t blocks, int32_t tile_bytes) {
-  return common_bytes(channels, embed_dim, blocks, tile_bytes) + image_width / patch_width * embed_dim;
+                                                     int32_t embed_dim, int32_t blocks_per_read, int32_t tile_bytes) {
+  return common_bytes(channels, embed_dim, blocks_per_read, tile_bytes) + image_width / patch_width * embed_dim;
 }
 
 /* Work on neighbouring blocks of four tokens in one row of tokens; the last block of a row may have fewer. */
@@ -215,11 +215,20 @@ static void copy_prefix(const mcuf_decomposed_patch_embed_params* p, int8_t* out
   if (p->prefix_tokens > 0) memcpy(output, p->prefix, prefix_bytes(p));
 }
 
+/* Moves bytes up by `distance`, from the last to the first, in pieces that do not overlap where they go. */
+static void move_up(int8_t* values, size_t bytes, size_t distance) {
+  while (distance > 0 && bytes > 0) {
+    const size_t piece = bytes < distance ? bytes : distance;
+    bytes -= piece;
+    memcpy(values + bytes + distance, values + bytes, piece);
+  }
+}
+
 mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* p, const int8_t* image,
                                            int8_t* output, void* scratch) {
   const int32_t rows = p->image_height / p->patch_height;
   const int32_t image_row = p->image_width * p->channels; /* bytes */
-  const block_run r = place(p, p->blocks, scratch);
+  const block_run r = place(p, p->blocks_per_read, scratch);
   const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim, all_rows = (size_t)rows * token_row;
   const bool in_place = output == image;
   if (!in_place &&
@@ -234,25 +243,26 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
   for (int32_t i = 0; i < rows; ++i) {
     const int32_t row = grows ? rows - 1 - i : i;
     const int8_t* image_rows = image + (ptrdiff_t)row * p->patch_height * image_row;
-    const mcuf_status status = embed_token_row(r, p->blocks, image_rows, row, tokens);
+    const mcuf_status status = embed_token_row(r, p->blocks_per_read, image_rows, row, tokens);
     if (status != MCUF_OK) return status;
     memcpy(first + (ptrdiff_t)row * (ptrdiff_t)token_row, tokens, token_row);
   }
-  if (moves && p->prefix_tokens > 0) memmove(output + prefix_bytes(p), output, all_rows);
+  if (moves) move_up(output, all_rows, prefix_bytes(p));
   copy_prefix(p, output);
   return MCUF_OK;
 }
 
 /* Blocks with accumulators: if a strip is less than whole patches, all blocks of a row of tokens. */
-static int32_t strip_blocks(int32_t columns, int32_t patch_height, int32_t blocks, int32_t strip_rows) {
-  return strip_rows >= patch_height ? blocks : blocks_in(columns);
+static int32_t strip_blocks(int32_t columns, int32_t patch_height, int32_t blocks_per_read, int32_t strip_rows) {
+  return strip_rows >= patch_height ? blocks_per_read : blocks_in(columns);
 }
 
 /* Scratch: the common parts, int8 strip */
 int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_height,
-                                                            int32_t patch_width, int32_t embed_dim, int32_t blocks,
-                                                            int32_t tile_bytes, int32_t strip_rows) {
-  const int32_t all = strip_blocks(image_width / patch_width, patch_height, blocks, strip_rows);
+                                                            int32_t patch_width, int32_t embed_dim,
+                                                            int32_t blocks_per_read, int32_t tile_bytes,
+                                                            int32_t strip_rows) {
+  const int32_t all = strip_blocks(image_width / patch_width, patch_height, blocks_per_read, strip_rows);
   const int32_t rows = strip_rows < patch_height ? strip_rows : patch_height;
   return common_bytes(channels, embed_dim, all, tile_bytes) + rows * image_width * channels;
 }
@@ -289,7 +299,8 @@ mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_em
   if (!strip_rows_fit(p, strip_rows)) return MCUF_ERROR_SIZE;
   if (rows_fn == NULL) return MCUF_ERROR_SOURCE;
   const int32_t height = p->patch_height, rows = p->image_height / height;
-  const block_run r = place(p, strip_blocks(p->image_width / p->patch_width, height, p->blocks, strip_rows), scratch);
+  const block_run r =
+      place(p, strip_blocks(p->image_width / p->patch_width, height, p->blocks_per_read, strip_rows), scratch);
   int8_t* strip = r.tile + p->staged.tile_bytes;
   copy_prefix(p, output);
   int8_t* tokens = output + prefix_bytes(p);
@@ -299,7 +310,7 @@ mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_em
       status = embed_strips(&r, row, rows_fn, user, strip, tokens);
     } else {
       if (rows_fn(user, row * height, height, strip) != height) return MCUF_ERROR_SOURCE;
-      status = embed_token_row(r, p->blocks, strip, row, tokens);
+      status = embed_token_row(r, p->blocks_per_read, strip, row, tokens);
     }
     if (status != MCUF_OK) return status;
   }

@@ -9,7 +9,8 @@
  *   output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
  *
  * Pixels past the last whole patch are not read. Rows that are constants, the prefix, stand before these tokens. Staged
- * weights are read once per `blocks` times four tokens of one row of tokens: each block has its accumulators. */
+ * weights are read once per blocks_per_read blocks of four tokens in one row of tokens: each block has its
+ * accumulators. */
 #ifndef MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 #define MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 
@@ -61,7 +62,7 @@ typedef struct {
   const int8_t* position;        /* [rows * columns of patches, d], or NULL */
   const int16_t* position_scale; /* [d], NULL with position */
   mcuf_staged_weights staged;    /* tile_bytes 0: none */
-  int32_t blocks;                /* of four tokens at a time, 1 .. those in a row of tokens; 1 if not staged */
+  int32_t blocks_per_read;       /* of four tokens, 1 .. those in a row of tokens; 1 if not staged */
   int32_t prefix_tokens;         /* 0 .. MCUF_MAX_TOKENS, with those of the patches */
   const int8_t* prefix;          /* [prefix_tokens, d], copied to the front of the output; NULL without */
 } mcuf_decomposed_patch_embed_params;
@@ -69,11 +70,11 @@ typedef struct {
 /* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* params);
 
-/* Bytes of scratch, 4-byte aligned: accumulators of `blocks` times four tokens, one field of four, a tile of staged
- * weights (tile_bytes 0: none), one row of tokens. */
+/* Bytes of scratch, 4-byte aligned: accumulators of blocks_per_read blocks of four tokens, one field of four, a tile of
+ * staged weights (tile_bytes 0: none), one row of tokens. */
 MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels,
-                                                              int32_t patch_width, int32_t embed_dim, int32_t blocks,
-                                                              int32_t tile_bytes);
+                                                              int32_t patch_width, int32_t embed_dim,
+                                                              int32_t blocks_per_read, int32_t tile_bytes);
 
 /* image [height, width, channels], output [prefix_tokens + rows * columns of patches, d]. output may equal image:
  * tokens then overwrite consumed image rows. If a row of tokens is larger than its image rows, rows go from the last to
@@ -90,10 +91,10 @@ MCUF_API mcuf_status mcuf_decomposed_patch_embed_strips_s8_check(const mcuf_deco
                                                                  int32_t strip_rows);
 
 /* Bytes of scratch for an image in strips, 4-byte aligned. Strips of less than a patch need accumulators for a whole
- * row of tokens, whatever `blocks` says. */
+ * row of tokens, whatever blocks_per_read says. */
 MCUF_API int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels,
                                                                      int32_t patch_height, int32_t patch_width,
-                                                                     int32_t embed_dim, int32_t blocks,
+                                                                     int32_t embed_dim, int32_t blocks_per_read,
                                                                      int32_t tile_bytes, int32_t strip_rows);
 
 /* The same from an image that is never whole in memory. Rows that no patch covers are not requested. output overlaps

@@ -11,7 +11,7 @@ mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* p, int32_t 
   if (p->weights == NULL && !staged) return MCUF_ERROR_NULL;
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->in_features < 1 || p->in_features > MCUF_MAX_FEATURES ||
       p->out_features < 1 || p->out_features > MCUF_MAX_FEATURES || p->in_stride < p->in_features ||
-      p->in_stride > MCUF_MAX_STRIDE || (staged && (p->block < 1 || p->block > MCUF_MAX_TOKENS)) ||
+      p->in_stride > MCUF_MAX_STRIDE || (staged && (p->tokens_per_read < 1 || p->tokens_per_read > MCUF_MAX_TOKENS)) ||
       !mcuf_staged_weights_fit(&p->staged, mcuf_packed_row_bytes(p->in_features, p->packing),
                                mcuf_packed_rows(p->out_features, p->packing))) {
     return MCUF_ERROR_SIZE;
@@ -22,16 +22,17 @@ mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* p, int32_t 
   return mcuf_check_requantisation(p->bias, p->multiplier, p->out_features);
 }
 
-/* Scratch: a block of tokens, int8 tile, int8 tokens [block, in] */
-int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_bytes, int32_t block) {
-  const int32_t copied = tile_bytes > 0 && block > MCUF_TOKEN_BLOCK ? (block * in_features + 3) / 4 * 4 : 0;
+/* Scratch: a block of tokens, int8 tile, int8 tokens [tokens_per_read, in] */
+int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_bytes, int32_t tokens_per_read) {
+  const bool copies = tile_bytes > 0 && tokens_per_read > MCUF_TOKEN_BLOCK;
+  const int32_t copied = copies ? (tokens_per_read * in_features + 3) / 4 * 4 : 0;
   return mcuf_block_bytes(in_features) + tile_bytes + copied;
 }
 
 /* Tokens [first, first + count), whose inputs begin at input and are in_stride apart. With more than four, outputs must
  * not overwrite inputs. */
-static mcuf_status run_block(const mcuf_in_place_fc_params* p, const int8_t* input, int32_t in_stride, int32_t first,
-                             int32_t count, const int8_t* residual, int8_t* output, int16_t* block, int8_t* tile) {
+static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* input, int32_t in_stride, int32_t first,
+                              int32_t count, const int8_t* residual, int8_t* output, int16_t* block, int8_t* tile) {
   const int32_t row_bytes = mcuf_packed_row_bytes(p->in_features, p->packing);
   const int32_t packed_rows = mcuf_packed_rows(p->out_features, p->packing);
   const int32_t tile_rows = mcuf_tile_rows(&p->staged, row_bytes, packed_rows);
@@ -73,11 +74,11 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
   int16_t* block = (int16_t*)scratch;
   int8_t* tile = (int8_t*)scratch + mcuf_block_bytes(p->in_features);
   int8_t* copy = tile + p->staged.tile_bytes;
-  const int32_t size = p->staged.tile_bytes > 0 ? p->block : MCUF_TOKEN_BLOCK;
-  const int32_t blocks = (p->tokens + size - 1) / size;
+  const int32_t size = p->staged.tile_bytes > 0 ? p->tokens_per_read : MCUF_TOKEN_BLOCK;
+  const int32_t reads = (p->tokens + size - 1) / size;
   const bool grows = p->out_features > p->in_stride;
-  for (int32_t b = 0; b < blocks; ++b) {
-    const int32_t first = size * (grows ? blocks - 1 - b : b);
+  for (int32_t i = 0; i < reads; ++i) {
+    const int32_t first = size * (grows ? reads - 1 - i : i);
     const int32_t count = p->tokens - first < size ? p->tokens - first : size;
     const int8_t* source = input + (ptrdiff_t)first * p->in_stride;
     int32_t stride = p->in_stride;
@@ -88,7 +89,7 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
       source = copy;
       stride = p->in_features;
     }
-    const mcuf_status status = run_block(p, source, stride, first, count, residual, output, block, tile);
+    const mcuf_status status = run_tokens(p, source, stride, first, count, residual, output, block, tile);
     if (status != MCUF_OK) return status;
   }
   return MCUF_OK;

@@ -10,7 +10,8 @@
  * may equal input (same start). If rows shrink, tokens go from the first to the last; if they grow, from the last to
  * the first; and a block of four tokens is copied to scratch before its outputs are written.
  *
- * Staged weights are read once per `block` tokens, tile by tile; a larger block reads less and takes more scratch. */
+ * Staged weights are read once per tokens_per_read tokens, tile by tile; more tokens read less and take more scratch.
+ */
 #ifndef MCUF_IN_PLACE_FC_S8_H_
 #define MCUF_IN_PLACE_FC_S8_H_
 
@@ -35,15 +36,15 @@ typedef struct {
   const int8_t* gelu_table;      /* [MCUF_GELU_TABLE_SIZE] indexed by value + 128, or NULL */
   const int16_t* residual_scale; /* [out_features], or NULL without residual */
   mcuf_staged_weights staged;    /* tile_bytes 0: none */
-  int32_t block;                 /* tokens per read of the weights, 1 .. MCUF_MAX_TOKENS; only if staged */
+  int32_t tokens_per_read;       /* of the weights, 1 .. MCUF_MAX_TOKENS; only if staged */
 } mcuf_in_place_fc_params;
 
 /* Checks everything that the kernel trusts about params. has_residual: a residual tensor will be given. */
 MCUF_API mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* params, int32_t has_residual);
 
 /* Bytes of scratch, 4-byte aligned: four tokens as int16; if weights are staged (tile_bytes > 0) also a tile and, for
- * blocks of more than four tokens, those as int8. */
-MCUF_API int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_bytes, int32_t block);
+ * more than four tokens per read, those as int8. */
+MCUF_API int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_bytes, int32_t tokens_per_read);
 
 /* input [tokens, in_stride]; residual [tokens, out_features] or NULL; output [tokens, out_features].
  * output may equal input, and may equal residual; any other overlap is MCUF_ERROR_OVERLAP. */

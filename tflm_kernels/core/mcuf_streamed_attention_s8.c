@@ -15,8 +15,8 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
   }
   const int64_t q_width = (int64_t)p->num_heads * p->head_dim, kv_width = (int64_t)p->kv_heads * p->head_dim;
   if (q_width + 2 * kv_width != p->qkv.out_features || q_width != p->proj.in_features ||
-      p->qkv.in_features != p->norm.features || p->proj.out_features != p->norm.features || p->block < 1 ||
-      p->block > MCUF_MAX_TOKENS || p->kv_heads_at_once < 1 || p->kv_heads_at_once > p->kv_heads ||
+      p->qkv.in_features != p->norm.features || p->proj.out_features != p->norm.features || p->tokens_at_once < 1 ||
+      p->tokens_at_once > MCUF_MAX_TOKENS || p->kv_heads_at_once < 1 || p->kv_heads_at_once > p->kv_heads ||
       p->kv_heads % p->kv_heads_at_once != 0 || p->qkv.staged.tile_bytes != p->proj.staged.tile_bytes) {
     return MCUF_ERROR_SIZE;
   }
@@ -25,7 +25,7 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
   qkv.tokens = proj.tokens = p->tokens;
   qkv.in_stride = qkv.in_features;
   proj.in_stride = proj.in_features;
-  qkv.block = proj.block = p->block;
+  qkv.tokens_per_read = proj.tokens_per_read = p->tokens_at_once;
   const mcuf_int_attention_params attention = {
       p->tokens,           p->num_heads,        p->kv_heads,   p->head_dim,
       p->qkv.out_features, p->qkv.out_features, p->zero_point, p->head_params,
@@ -45,12 +45,12 @@ typedef struct {
   int32_t work;       /* of a fully connected layer or of four attention rows */
   int32_t keys;       /* of kv_heads_at_once heads, as mcuf_attention_rows.h stores them; values as many */
   int32_t kept;       /* int8 [tokens, kept_width] */
-  int32_t normal;     /* int8 [block, d] */
-  int32_t queries;    /* int8 [block, pass_width], or keys or values of a block */
-  int32_t outputs;    /* int8 [block, num_heads * head_dim]; none if the queries are all of it */
+  int32_t normal;     /* int8 [tokens_at_once, d] */
+  int32_t queries;    /* int8 [tokens_at_once, pass_width], or keys or values of as many tokens */
+  int32_t outputs;    /* int8 [tokens_at_once, num_heads * head_dim]; none if the queries are all of it */
 } attention_parts;
 
-static attention_parts parts_of(int32_t tokens, int32_t block, int32_t d, int32_t num_heads, int32_t kv_heads,
+static attention_parts parts_of(int32_t tokens, int32_t tokens_at_once, int32_t d, int32_t num_heads, int32_t kv_heads,
                                 int32_t kv_heads_at_once, int32_t head_dim, int32_t tile_bytes) {
   attention_parts a;
   const int32_t q_width = num_heads * head_dim;
@@ -61,16 +61,17 @@ static attention_parts parts_of(int32_t tokens, int32_t block, int32_t d, int32_
   if (rows > a.work) a.work = rows;
   a.keys = kv_heads_at_once * mcuf_attention_keys_bytes(tokens, head_dim);
   a.kept = tokens * a.kept_width;
-  a.normal = block * d;
-  a.queries = block * a.pass_width;
-  a.outputs = a.kept_width > 0 ? block * q_width : 0;
+  a.normal = tokens_at_once * d;
+  a.queries = tokens_at_once * a.pass_width;
+  a.outputs = a.kept_width > 0 ? tokens_at_once * q_width : 0;
   return a;
 }
 
-int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t block, int32_t d, int32_t num_heads,
+int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t tokens_at_once, int32_t d, int32_t num_heads,
                                                  int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim,
                                                  int32_t tile_bytes) {
-  const attention_parts a = parts_of(tokens, block, d, num_heads, kv_heads, kv_heads_at_once, head_dim, tile_bytes);
+  const attention_parts a =
+      parts_of(tokens, tokens_at_once, d, num_heads, kv_heads, kv_heads_at_once, head_dim, tile_bytes);
   return a.work + 2 * a.keys + a.kept + a.normal + a.queries + a.outputs;
 }
 
@@ -81,13 +82,13 @@ typedef struct {
   int8_t *work, *keys, *values, *kept, *normal, *queries, *outputs;
 } attention_state;
 
-/* Rows [row, row + count) of the qkv layer, on the normalised tokens of a block. */
+/* Rows [row, row + count) of the qkv layer, on the tokens that normalise_tokens() left. */
 static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count, int32_t tokens,
                                            int8_t* output) {
   mcuf_in_place_fc_params fc = s->p->qkv;
   fc.tokens = tokens;
   fc.in_stride = fc.in_features;
-  fc.block = tokens;
+  fc.tokens_per_read = tokens;
   fc.out_features = count;
   if (fc.staged.tile_bytes > 0) {
     fc.staged.offset += (int32_t)mcuf_packed_offset(row, fc.in_features, fc.packing);
@@ -99,8 +100,8 @@ static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row
   return mcuf_in_place_fc_s8(&fc, s->normal, NULL, output, s->work);
 }
 
-static MCUF_OWN_STACK mcuf_status normalise_block(const attention_state* s, const int8_t* block, int32_t count) {
-  return mcuf_streamed_norm(&s->p->norm, block, count, s->normal);
+static MCUF_OWN_STACK mcuf_status normalise_tokens(const attention_state* s, const int8_t* tokens, int32_t count) {
+  return mcuf_streamed_norm(&s->p->norm, tokens, count, s->normal);
 }
 
 /* Keys and values of key/value heads [head, head + kv_heads_at_once), for the tokens [first, first + count). */
@@ -139,33 +140,33 @@ static MCUF_OWN_STACK void attend(const attention_state* s, int32_t head, int32_
   }
 }
 
-/* Projection of a block whose attention outputs lie in rows, and residual, onto the stream. */
-static MCUF_OWN_STACK mcuf_status project(const attention_state* s, const int8_t* rows, int32_t count, int8_t* block) {
+/* Projection of tokens whose attention outputs lie in rows, and residual, onto the stream. */
+static MCUF_OWN_STACK mcuf_status project(const attention_state* s, const int8_t* rows, int32_t count, int8_t* tokens) {
   mcuf_in_place_fc_params fc = s->p->proj;
-  fc.tokens = fc.block = count;
+  fc.tokens = fc.tokens_per_read = count;
   fc.in_stride = fc.in_features;
-  return mcuf_in_place_fc_s8(&fc, rows, block, block, s->work);
+  return mcuf_in_place_fc_s8(&fc, rows, tokens, tokens, s->work);
 }
 
-/* The last pass of a block: its outputs after those that waited, then the projection. */
-static mcuf_status finish_block(const attention_state* s, int32_t head, int32_t first, int32_t count, int8_t* block) {
+/* The last pass of some tokens: its outputs after those that waited, then the projection. */
+static mcuf_status finish_tokens(const attention_state* s, int32_t head, int32_t first, int32_t count, int8_t* tokens) {
   const int32_t q_width = s->p->num_heads * s->p->head_dim, kept = s->size.kept_width;
   if (kept == 0) {
     attend(s, head, count, s->queries, s->size.pass_width);
-    return project(s, s->queries, count, block);
+    return project(s, s->queries, count, tokens);
   }
   attend(s, head, count, s->outputs + kept, q_width);
   for (int32_t t = 0; t < count; ++t) {
     memcpy(s->outputs + (ptrdiff_t)t * q_width, s->kept + (ptrdiff_t)(first + t) * kept, (size_t)kept);
   }
-  return project(s, s->outputs, count, block);
+  return project(s, s->outputs, count, tokens);
 }
 
 mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, int8_t* stream, void* scratch) {
   const int32_t d = p->norm.features, group = p->num_heads / p->kv_heads;
   attention_state s;
   s.p = p;
-  s.size = parts_of(p->tokens, p->block, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim,
+  s.size = parts_of(p->tokens, p->tokens_at_once, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim,
                     p->qkv.staged.tile_bytes);
   s.work = (int8_t*)scratch;
   s.keys = s.work + s.size.work;
@@ -178,17 +179,17 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
     const bool last = kv + p->kv_heads_at_once == p->kv_heads;
     const int32_t head = kv * group, column = head * p->head_dim;
     for (int32_t pass = 0; pass < 2; ++pass) { /* keys and values of all tokens, then queries */
-      for (int32_t first = 0; first < p->tokens; first += p->block) {
+      for (int32_t first = 0; first < p->tokens; first += p->tokens_at_once) {
         const int32_t left = p->tokens - first;
-        const int32_t count = left < p->block ? left : p->block;
-        int8_t* block = stream + (ptrdiff_t)first * d;
-        mcuf_status status = normalise_block(&s, block, count);
+        const int32_t count = left < p->tokens_at_once ? left : p->tokens_at_once;
+        int8_t* tokens = stream + (ptrdiff_t)first * d;
+        mcuf_status status = normalise_tokens(&s, tokens, count);
         if (status == MCUF_OK && pass == 0) {
           status = make_keys(&s, kv, first, count);
         } else if (status == MCUF_OK) {
           status = qkv_rows(&s, column, s.size.pass_width, count, s.queries);
           if (status == MCUF_OK && last) {
-            status = finish_block(&s, head, first, count, block);
+            status = finish_tokens(&s, head, first, count, tokens);
           } else if (status == MCUF_OK) {
             attend(&s, head, count, s.kept + (ptrdiff_t)first * s.size.kept_width + column, s.size.kept_width);
           }

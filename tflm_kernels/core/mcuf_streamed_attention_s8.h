@@ -4,8 +4,8 @@
  *
  *   stream[t] = proj(attention(qkv(layer_norm(stream))))[t] + stream[t]
  *
- * Keys and values are computed first, kv_heads_at_once heads at a time; then queries, attention and projection, a block
- * of tokens at a time. If not all heads fit at once, outputs of earlier passes wait in [tokens, their width]; those of
+ * Keys and values are computed first, kv_heads_at_once heads at a time; then queries, attention and projection, a few
+ * tokens at a time. If not all heads fit at once, outputs of earlier passes wait in [tokens, their width]; those of
  * the last pass never do. Each pass computes LayerNorm again. The same bits as IntLayerNorm, InPlaceFC, IntAttention
  * and InPlaceFC in sequence. LayerNorm may be left out (post-norm networks). */
 #ifndef MCUF_STREAMED_ATTENTION_S8_H_
@@ -21,15 +21,16 @@ extern "C" {
 
 typedef struct {
   int32_t tokens;                  /* 1 .. MCUF_ATTENTION_MAX_TOKENS */
-  int32_t block;                   /* tokens at a time, 1 .. MCUF_MAX_TOKENS; multiples of 4 are fastest */
+  int32_t tokens_at_once;          /* 1 .. MCUF_MAX_TOKENS; multiples of 4 are fastest */
   int32_t num_heads, kv_heads;     /* as in IntAttention */
   int32_t kv_heads_at_once;        /* divides kv_heads; kv_heads: all keys and values are kept */
   int32_t head_dim;                /* 1 .. MCUF_ATTENTION_MAX_HEAD_DIM */
   int32_t zero_point;              /* of the attention's output */
   const int32_t* head_params;      /* [num_heads, 4], as in IntAttention */
   mcuf_int_layer_norm_params norm; /* its tokens are not read; gamma NULL: no LayerNorm, all but features is 0 */
-  mcuf_in_place_fc_params qkv;     /* outputs [q heads | k heads | v heads]; tokens, in_stride, block are not read */
-  mcuf_in_place_fc_params proj;    /* has a residual; the same are not read; staged as qkv is, or not */
+  mcuf_in_place_fc_params
+      qkv; /* outputs [q heads | k heads | v heads]; tokens, in_stride, tokens_per_read are not read */
+  mcuf_in_place_fc_params proj; /* has a residual; the same are not read; staged as qkv is, or not */
 } mcuf_streamed_attention_params;
 
 /* Checks everything that the kernel trusts about params. */
@@ -37,9 +38,9 @@ MCUF_API mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attent
 
 /* Bytes of scratch, 4-byte aligned. d: width of the stream; tile_bytes: of qkv and proj, 0 if weights are not
  * staged. */
-MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t block, int32_t d, int32_t num_heads,
-                                                          int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim,
-                                                          int32_t tile_bytes);
+MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t tokens_at_once, int32_t d,
+                                                          int32_t num_heads, int32_t kv_heads, int32_t kv_heads_at_once,
+                                                          int32_t head_dim, int32_t tile_bytes);
 
 /* stream [tokens, d], overwritten. */
 MCUF_API mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* params, int8_t* stream,

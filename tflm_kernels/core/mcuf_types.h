@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Types shared by all kernels of the int8 C library. C99; no heap, no floats, no globals. */
+ * Types shared by all C kernels. C99; no heap, no floats, no globals. */
 #ifndef MCUF_TYPES_H_
 #define MCUF_TYPES_H_
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which headers of the core the library was compiled with. Python reads its structs from the headers that it has, and
-// compares before it calls a kernel.
+// Which headers of the C kernels the library was compiled with. Python reads its structs from the headers that it has,
+// and compares before it calls a kernel.
 #include "host/host_abi.h"
 
 #ifndef MCUF_HEADERS

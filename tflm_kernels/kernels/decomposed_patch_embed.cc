@@ -6,10 +6,10 @@
 //            int8 or none; position_scale [d] int16, none without position; prefix [P,d] int8 or none
 //   output   [1,P+N,d], N = floor(H / patch height) * floor(W / patch width); may overwrite the image
 //   options  patch_size, the patch's height; patch_width, default patch_size; zero_point; packing of the weights,
-//   default
-//            MCUF_PACKING_ROWS; without image also strip_rows (the patch's height or a field's), image_height,
+//            default MCUF_PACKING_ROWS; without image also strip_rows (the patch's height or a field's), image_height,
 //            image_width, channels;
 //            without weights these are staged (see staged_weights.h): also tile_bytes, weights_offset, blocks
+//            (params.blocks_per_read)
 #include "../core/mcuf_decomposed_patch_embed_s8.h"
 #include "../external_context.h"
 #include "../mcuformer_ops.h"
@@ -50,12 +50,12 @@ mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* no
   params.position = Data<int8_t>(Input(context, node, kPosition));
   params.position_scale = Data<int16_t>(Input(context, node, kPositionScale));
   params.staged = {};
-  params.blocks = 1;
+  params.blocks_per_read = 1;
   params.prefix_tokens = Dim(Input(context, node, kPrefix), 0);
   params.prefix = Data<int8_t>(Input(context, node, kPrefix));
   if (params.weights == nullptr) {
     params.staged = StagedOptions(node);
-    params.blocks = CheckedOption(node, "blocks");
+    params.blocks_per_read = CheckedOption(node, "blocks");
   }
   return params;
 }
@@ -115,15 +115,15 @@ Status Prepare(Context* context, Node* node) {
   check.Require(check.Has(kPosition) == check.Has(kPositionScale), "position and position_scale go together");
   if (!check.ok()) return kError;
   const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
-  check.Core(mcuf_decomposed_patch_embed_s8_check(&params), kLayerLimits);
+  check.Kernel(mcuf_decomposed_patch_embed_s8_check(&params), kLayerLimits);
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
   check.Scratch(
       strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(
                    params.image_width, params.channels, params.patch_height, params.patch_width, params.embed_dim,
-                   params.blocks, tile, data->strip_rows)
+                   params.blocks_per_read, tile, data->strip_rows)
              : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_width,
-                                                            params.embed_dim, params.blocks, tile),
+                                                            params.embed_dim, params.blocks_per_read, tile),
       &data->scratch);
   return check.status();
 }

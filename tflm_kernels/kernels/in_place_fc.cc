@@ -6,7 +6,7 @@
 //            int8 or none; residual [..,out] int8 or none; residual_scale [out] int16, none without residual
 //   output   as x with `out` channels, may overwrite x or residual
 //   options  zero_point; packing of the weights, default MCUF_PACKING_ROWS; without weights these are staged (see
-//            staged_weights.h): also in_features, tile_bytes, weights_offset, block
+//            staged_weights.h): also in_features, tile_bytes, weights_offset, block (params.tokens_per_read)
 #include "../core/mcuf_in_place_fc_s8.h"
 #include "../mcuformer_ops.h"
 #include "kernel_check.h"
@@ -42,10 +42,10 @@ mcuf_in_place_fc_params Params(const Context* context, const Node* node, const O
   params.gelu_table = Data<int8_t>(Input(context, node, kGeluTable));
   params.residual_scale = Data<int16_t>(Input(context, node, kResidualScale));
   params.staged = {};
-  params.block = 0;
+  params.tokens_per_read = 0;
   if (weights == nullptr) {
     params.staged = StagedOptions(node);
-    params.block = CheckedOption(node, "block");
+    params.tokens_per_read = CheckedOption(node, "block");
   }
   return params;
 }
@@ -72,9 +72,9 @@ Status Prepare(Context* context, Node* node) {
   data->zero_point = check.Int8Option("zero_point");
   if (!check.ok()) return kError;
   const mcuf_in_place_fc_params params = Params(context, node, *data);
-  check.Core(mcuf_in_place_fc_s8_check(&params, has_residual), kLayerLimits);
+  check.Kernel(mcuf_in_place_fc_s8_check(&params, has_residual), kLayerLimits);
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
-  check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features, params.staged.tile_bytes, params.block),
+  check.Scratch(mcuf_in_place_fc_s8_scratch_bytes(params.in_features, params.staged.tile_bytes, params.tokens_per_read),
                 &data->scratch);
   return check.status();
 }

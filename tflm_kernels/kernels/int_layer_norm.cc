@@ -46,8 +46,8 @@ Status Prepare(Context* context, Node* node) {
   data->epsilon = check.Option("epsilon", 0, MCUF_LAYER_NORM_MAX_EPSILON);
   if (!check.ok()) return kError;
   const mcuf_int_layer_norm_params params = Params(context, node, *data);
-  check.Core(mcuf_int_layer_norm_s8_check(&params),
-             "2^10 * (sqrt(d) + 1) * |gamma| + |beta| below 2^31, factor from 1 to 127");
+  check.Kernel(mcuf_int_layer_norm_s8_check(&params),
+               "2^10 * (sqrt(d) + 1) * |gamma| + |beta| below 2^31, factor from 1 to 127");
   return check.status();
 }
 

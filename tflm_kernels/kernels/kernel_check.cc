@@ -232,7 +232,7 @@ void PrepareCheck::Require(bool condition, const char* message) {
   ok_ = false;
 }
 
-void PrepareCheck::Core(mcuf_status status, const char* limits) {
+void PrepareCheck::Kernel(mcuf_status status, const char* limits) {
   if (!ok_ || status == MCUF_OK) return;
   ok_ = false;
   if (status == MCUF_ERROR_VALUE) {

@@ -38,7 +38,7 @@ int32_t Elements(const EvalTensor* tensor);
 // An integer option of a node; false if it is missing or not an integer.
 bool ReadOption(const Node* node, const char* key, int64_t* value);
 
-// The limits of a layer's constants, for Core().
+// The limits of a layer's constants, for Kernel().
 constexpr char kLayerLimits[] = "bias from -2^30 to 2^30, multiplier from 0, pairs of rows 4-byte aligned";
 
 // The checks of one Prepare, called in sequence. The first failure is logged and makes all later checks no-ops, so
@@ -95,8 +95,8 @@ class PrepareCheck {
 
   void Require(bool condition, const char* message);
 
-  // The C library's check of the parameters; `limits` says in a few words which constants it takes.
-  void Core(mcuf_status status, const char* limits);
+  // What the kernel's _check says of the parameters; `limits` says in a few words which constants it takes.
+  void Kernel(mcuf_status status, const char* limits);
 
   void Scratch(int32_t bytes, int* index);
 
@@ -119,7 +119,7 @@ void* InitOpData(Context* context, const char*, size_t) {
   return AllocatePersistent(context, sizeof(T));
 }
 
-// The end of an Eval: logs an error of the C library.
+// The end of an Eval: logs a kernel's error.
 Status EvalStatus(Context* context, const char* op, mcuf_status status);
 
 }  // namespace mcuformer

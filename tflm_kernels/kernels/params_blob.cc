@@ -41,7 +41,7 @@ mcuf_in_place_fc_params ParamsBlob::FullyConnected(int section, int32_t zero_poi
   params.gelu_table = nullptr;
   params.residual_scale = nullptr;
   params.staged = {nullptr, tile_bytes, *offset};
-  params.block = 0;
+  params.tokens_per_read = 0;
   if (staged && fits) *offset += static_cast<int32_t>((bytes + kAlignment - 1) / kAlignment * kAlignment);
   return params;
 }

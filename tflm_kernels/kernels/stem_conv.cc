@@ -70,7 +70,7 @@ Status Prepare(Context* context, Node* node) {
   data->act_min = check.Int8Option("act_min");
   if (!check.ok()) return kError;
   const mcuf_stem_conv_params params = Params(context, node, *data);
-  check.Core(mcuf_stem_conv_s8_check(&params), kLayerLimits);
+  check.Kernel(mcuf_stem_conv_s8_check(&params), kLayerLimits);
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   check.Scratch(mcuf_stem_conv_s8_scratch_bytes(params.in_channels), &data->scratch);
   return check.status();

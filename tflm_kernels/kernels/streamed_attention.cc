@@ -29,11 +29,12 @@ struct StreamedAttention {
     check->SingleBatch(stream, "stream", 3);
   }
 
-  static mcuf_status CoreCheck(const Params& params) { return mcuf_streamed_attention_s8_check(&params); }
+  static mcuf_status KernelCheck(const Params& params) { return mcuf_streamed_attention_s8_check(&params); }
 
   static int32_t ScratchBytes(const Params& p) {
-    return mcuf_streamed_attention_s8_scratch_bytes(p.tokens, p.block, p.norm.features, p.num_heads, p.kv_heads,
-                                                    p.kv_heads_at_once, p.head_dim, p.qkv.staged.tile_bytes);
+    return mcuf_streamed_attention_s8_scratch_bytes(p.tokens, p.tokens_at_once, p.norm.features, p.num_heads,
+                                                    p.kv_heads, p.kv_heads_at_once, p.head_dim,
+                                                    p.qkv.staged.tile_bytes);
   }
 
   static int32_t TileBytes(const Params& params) { return params.qkv.staged.tile_bytes; }
@@ -51,7 +52,7 @@ StreamedAttention::Params StreamedAttention::Read(const ParamsBlob& blob, int32_
   const int32_t* scalars = blob.Data<int32_t>(kScalars);
   Params params;
   params.tokens = tokens;
-  params.block = scalars[kBlock];
+  params.tokens_at_once = scalars[kTokensAtOnce];
   params.num_heads = blob.Count<int32_t>(kHeadParams) / MCUF_ATTENTION_HEAD_PARAMS;
   params.kv_heads = scalars[kKvHeads];
   params.kv_heads_at_once = scalars[kKvHeadsAtOnce];

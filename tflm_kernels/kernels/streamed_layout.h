@@ -11,7 +11,7 @@ namespace mcuformer {
 namespace streamed_attention {
 
 enum Scalar {
-  kBlock,
+  kTokensAtOnce,
   kKvHeads,
   kKvHeadsAtOnce,
   kHeadDim,
@@ -48,7 +48,7 @@ enum Section {
 namespace streamed_mlp {
 
 enum Scalar {
-  kBlock,
+  kTokensAtOnce,
   kNormZeroPoint,  // of the stream; 0, as epsilon, without layer normalisation
   kEpsilonLow,     // words of the int64 epsilon of the layer normalisation
   kEpsilonHigh,

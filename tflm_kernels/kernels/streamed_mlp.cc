@@ -36,7 +36,7 @@ struct StreamedMlp {
                    "gelu_table must have 256 entries");
   }
 
-  static mcuf_status CoreCheck(const Params& params) { return mcuf_streamed_mlp_s8_check(&params); }
+  static mcuf_status KernelCheck(const Params& params) { return mcuf_streamed_mlp_s8_check(&params); }
 
   static int32_t ScratchBytes(const Params& params) { return mcuf_streamed_mlp_s8_scratch_bytes_of(&params); }
 
@@ -55,7 +55,7 @@ StreamedMlp::Params StreamedMlp::Read(const ParamsBlob& blob, int32_t tokens) {
   const int32_t* scalars = blob.Data<int32_t>(kScalars);
   Params params;
   params.tokens = tokens;
-  params.block = scalars[kBlock];
+  params.tokens_at_once = scalars[kTokensAtOnce];
   params.norm = blob.LayerNorm(kGamma, blob.Count<int16_t>(kResidualScale), scalars[kNormZeroPoint],
                                scalars[kEpsilonLow], scalars[kEpsilonHigh]);
   params.fc_count = Layers(blob);

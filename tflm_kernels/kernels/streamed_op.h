@@ -12,7 +12,7 @@
 //   Params Read(blob, tokens)                             the kernel's params; sizes that contradict each other set
 //                                                         features or in_features to 0, which the kernel refuses
 //   void Check(check, stream, blob, params)               the op's own checks
-//   mcuf_status CoreCheck(params); int32_t ScratchBytes(params)
+//   mcuf_status KernelCheck(params); int32_t ScratchBytes(params)
 //   int32_t TileBytes(params); void SetSource(params, source)    of staged weights
 //   mcuf_status Run(params, stream, scratch)
 // and the type Params, which has a `norm`, and kResidualScale, the number of that section.
@@ -55,7 +55,7 @@ Status PrepareStreamed(Context* context, Node* node) {
   check.Require(params.norm.features > 0, "gamma, beta and factor differ in length");
   check.Require(blob.Count<int16_t>(Op::kResidualScale) == params.norm.features, "residual_scale must have d entries");
   check.Require(Dim(stream, -1) == params.norm.features, "stream and params differ in their channels");
-  check.Core(Op::CoreCheck(params), Op::Limits());
+  check.Kernel(Op::KernelCheck(params), Op::Limits());
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   check.Scratch(Op::ScratchBytes(params), &data->scratch);
   return check.status();

@@ -62,7 +62,7 @@ Status Prepare(Context* context, Node* node) {
   check.ShapeIs(output, "output", Shape(1, two ? 2 * d : d));
   if (!check.ok()) return kError;
   const mcuf_token_mean_params params = Params(context, node, *data);
-  check.Core(mcuf_token_mean_s8_check(&params), "zero points from -128 to 127, multipliers from 0");
+  check.Kernel(mcuf_token_mean_s8_check(&params), "zero points from -128 to 127, multipliers from 0");
   return check.status();
 }
 

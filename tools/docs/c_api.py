@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C API page, made from the public headers: their comments as text, their declarations as code.
 
-Public headers of the int8 C library are those that declare an MCUF_API function, and the ones they include; the rest
+Public headers of the C kernels are those that declare an MCUF_API function, and the ones they include; the rest
 is internal. From the folder above: the headers that firmware with TensorFlow Lite Micro includes.
 """
 
@@ -18,16 +18,16 @@ HEAD_COMMENT = re.compile(r"\A(?:/\* SPDX[^\n]*\n(.*?)\*/\n|// SPDX[^\n]*\n((?:/
 
 
 def public_headers() -> list[Path]:
-    """The headers of the int8 C library on the page: shared types first, then one per op, by name."""
-    core = KERNELS / "core"
-    ops = {path.name for path in core.glob("*.h") if re.search(r"^MCUF_API.*\bmcuf_\w+_s8\(", path.read_text(), re.M)}
+    """The headers of the C kernels on the page: shared types first, then one per op, by name."""
+    folder = KERNELS / "core"
+    ops = {path.name for path in folder.glob("*.h") if re.search(r"^MCUF_API.*\bmcuf_\w+_s8\(", path.read_text(), re.M)}
     shared: set[str] = set()
     left = set(ops)
     while left:
-        included = set(INCLUDE.findall((core / left.pop()).read_text()))
+        included = set(INCLUDE.findall((folder / left.pop()).read_text()))
         left |= included - shared - ops
         shared |= included - ops
-    return [core / name for name in (*sorted(shared), *sorted(ops))]
+    return [folder / name for name in (*sorted(shared), *sorted(ops))]
 
 
 def page() -> str:
@@ -39,15 +39,15 @@ def page() -> str:
         "Every function takes its parameters, inputs, output and scratch in this order, allocates nothing "
         "and returns an `mcuf_status`. Call `_check` once for parameters that you did not make yourself: the kernel "
         "trusts them.\n",
-        "## The int8 C library, C99\n",
-        *map(core_section, public_headers()),
+        "## The C kernels, C99\n",
+        *map(kernel_section, public_headers()),
         "## Firmware with TensorFlow Lite Micro, C++\n",
         *(tflm_section(KERNELS / name) for name in TFLM_HEADERS),
     ]
     return "\n".join(parts)
 
 
-def core_section(path: Path) -> str:
+def kernel_section(path: Path) -> str:
     text = path.read_text()
     parts = [f"### {path.name}\n", prose(head_comment(text))]
     parts += [declaration(comment, code) for comment, code in declarations(body(text))]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Classifies what the Vision Shield's camera sees, on an Arduino Portenta H7 (M7 core). Camera and Himax libraries come
-// with the board's core. The green LED is lit while the network is sure.
+// with Arduino's Mbed core. The green LED is lit while the network is sure.
 #include <MCUFormer.h>
 #include <MCUFormerCamera.h>
 

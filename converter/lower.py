@@ -251,8 +251,26 @@ class Lowering:
         return self.add(step, name, options, inputs, {"head_params": head_params}, target, features=layer.q_dim)
 
     def token_mean(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        options, target = token_mean.lower(step.dims.tokens, self.quantisation(inputs["input"]), self.affine(name))
+        source = self.quantisation(inputs["input"])
+        targets = self._pool_targets(name, step.dims, source)
+        options, target = token_mean.lower(step.dims, source, targets)
+        if len(set(np.atleast_1d(target.scale))) == 1:
+            target = Quantisation(float(np.max(target.scale)), target.zero_point)
         return self.add(step, name, options, inputs, {}, target)
+
+    def _pool_targets(self, name: str, dims: token_mean.Dims, source: Quantisation) -> list[Quantisation]:
+        """One per mean; single tokens are copied as they are."""
+        d, method, config = dims.features, self.options.method, self.net.config
+        if all(count == 1 for _, count in dims.parts):
+            return [source] * len(dims.parts)
+        parts = [self.samples[name].columns(i * d, (i + 1) * d) for i in range(len(dims.parts))]
+        if source.per_channel:
+            return [part.each_channel(method) for part in parts]
+        if len(parts) == 1:
+            return [parts[0].affine(method)]
+        if config.num_classes or config.norm_after_pool:
+            return [part.symmetric(method) for part in parts]
+        return [self.samples[name].symmetric(method)] * len(parts)  # the output has one scale
 
 
 def _kv_of(layer: LayerConfig) -> np.ndarray:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mcuformer.converter.subnet_config import Size
 from mcuformer.data import Dataset, hold_out, load_sized
 from mcuformer.errors import ConfigError
 from mcuformer.nas.supernet import SuperNet
@@ -23,7 +24,7 @@ class Split:
     notes: dict
 
 
-def split_images(data: str, image_size: int, limit: int | None = None, held_out: int | None = None) -> Split:
+def split_images(data: str, image_size: Size, limit: int | None = None, held_out: int | None = None) -> Split:
     """Holds images out of the training images. data: as mcuformer.data.load takes it; limit: use only so many images;
     held_out: how many of them, see mcuformer.data.hold_out."""
     whole = load_sized(data, "train", image_size, limit)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A supernet's first weights from a network trained elsewhere, at least as large (as MCUFormer starts from AutoFormer's).
+"""A supernet's first weights from a network trained elsewhere, at least as large.
+
+MCUFormer starts from AutoFormer's weights this way.
 
     init_from_vit(supernet, load_subnet("subnet.pt"))
 
@@ -56,9 +58,9 @@ def init_from_vit(
         else:
             value = source[name]
         parameter.copy_(value[tuple(slice(size) for size in parameter.shape)])
-    for target, layer in zip(supernet.whole.layers, net.layers, strict=False):
-        assert isinstance(target.mlp, Mlp) and isinstance(layer.mlp, Mlp)
-        for one, other in ((target.mlp.fc1, layer.mlp.fc1), (target.mlp.fc2, layer.mlp.fc2)):
+    for target, given in zip(supernet.whole.layers, net.layers, strict=False):
+        assert isinstance(target.mlp, Mlp) and isinstance(given.mlp, Mlp)
+        for one, other in ((target.mlp.fc1, given.mlp.fc1), (target.mlp.fc2, given.mlp.fc2)):
             _fill_matrix(one, other)
     if hull.stem == "conv":
         _copy_statistics(supernet, source, net.config)
@@ -69,8 +71,8 @@ def _check(supernet: SuperNet, config: SubnetConfig, path: str | os.PathLike, ke
     for field in SAME:
         if (ours := getattr(hull, field)) != (theirs := getattr(config, field)):
             raise ConfigError(
-                f"{path}: has {field} = {theirs!r}, the space {ours!r}; give a space with {field}: {theirs}, or another "
-                "network"
+                f"{path}: has {field} = {theirs!r}, the space {ours!r}; give a space with {field}: {theirs}, or "
+                "another network"
             )
     if keep_head and space.num_classes != config.num_classes:
         raise ConfigError(
@@ -90,7 +92,7 @@ def _check(supernet: SuperNet, config: SubnetConfig, path: str | os.PathLike, ke
     if len(config.conv_channels) != len(hull.conv_channels):
         raise ConfigError(
             f"{path}: has a stem of {len(config.conv_channels)} convolutions (patch_size = {config.patch_size}), the "
-            f"space of {len(hull.conv_channels)} (patch_size = {hull.patch_size}); give a space with the same patch_size"
+            f"space of {len(hull.conv_channels)} (patch_size = {hull.patch_size}); give a space of the same patch_size"
         )
     for i, (theirs, ours) in enumerate(zip(config.conv_channels, hull.conv_channels, strict=True)):
         _at_least(path, f"stem_channels[{i}]", theirs, ours)

@@ -116,8 +116,8 @@ class SearchSpace:
                 elif name == "patch_size":
                     if not is_whole(choice, 1) and not _is_pair(choice):
                         raise ConfigError(
-                            f"{name}: {_plain(choice)!r} is not a whole number from 1, nor [height, width]; give a list "
-                            "of them"
+                            f"{name}: {_plain(choice)!r} is not a whole number from 1, nor [height, width]; give a "
+                            "list of them"
                         )
                 elif not is_whole(choice, 1):
                     raise ConfigError(f"{name}: {_plain(choice)!r} is not a whole number from 1; give a list of them")

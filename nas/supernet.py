@@ -147,7 +147,7 @@ class SuperNet(nn.Module):
 
 
 def _hull(space: SearchSpace) -> SubnetConfig:
-    """The config with the largest of every dimension: the weights'. Patches enclose all others, tokens are the fewest."""
+    """The config with the largest of every dimension: the weights'. Patches enclose all others."""
     heads, ranks = max(space.num_heads), space.rank_ratio
     patch = tuple(max(sides) for sides in zip(*(config.patch_shape for config in _patches(space)), strict=True))
     return dataclasses.replace(

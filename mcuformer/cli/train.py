@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -71,6 +71,8 @@ def train(
     limit: int | None = None,
     held_out: int | None = None,
     init: str | os.PathLike | None = None,
+    init_vit: str | os.PathLike | None = None,
+    keep_head: bool = False,
     output: str | os.PathLike | None = None,
     checkpoint: str | os.PathLike | None = None,
     progress: Progress = SILENT,
@@ -80,29 +82,46 @@ def train(
     data        as mcuformer.data.load takes it
     space       a SearchSpace, its YAML file, or the name of one of the package's; excludes config
     config      default: that of nas/recipes.py
-    options     default: those of nas/recipes.py
+    options     default: those of nas/recipes.py; a supernet's images are mirrored as its space says
     limit       use only so many training images
     held_out    for a supernet: training images held out for selection; default: a sixth, at most 5,000
     init        for a supernet: start from the weights of this supernet.pt
+    init_vit    for a supernet: start from this network, a subnet.pt at least as large (nas/init_vit.py)
+    keep_head   with init_vit: its head too, which must be for as many classes
     output      default: subnet.pt, or supernet.pt
     checkpoint  state after every epoch; training continues from it if it exists
     """
     from mcuformer.nas.distributed import process_group
 
-    _check(space, config is not None, init, held_out)
+    start = Start(init, init_vit, keep_head)
+    _check(space, config is not None, start, held_out)
     path = _output(output, space)
     check_outputs(path, checkpoint)
     with process_group():
         if space is None:
             return _train_network(data, config, options, limit, path, checkpoint, progress)
-        return _train_supernet(data, space, options, limit, held_out, init, path, checkpoint, progress)
+        return _train_supernet(data, space, options, limit, held_out, start, path, checkpoint, progress)
 
 
-def _check(space: object, has_config: bool, init: object, held_out: int | None) -> None:
+class Start(NamedTuple):
+    """Where a supernet's weights come from; see train()."""
+
+    init: str | os.PathLike | None = None
+    init_vit: str | os.PathLike | None = None
+    keep_head: bool = False
+
+
+def _check(space: object, has_config: bool, start: Start, held_out: int | None) -> None:
     if space is not None and has_config:
         raise ConfigError("--space with --config or --set: a supernet holds all configs of its space; leave one out")
-    if space is None and (init is not None or held_out is not None):
+    if space is None and (start.init is not None or held_out is not None):
         raise ConfigError("--init and --held-out need a supernet: give --space too")
+    if space is None and start.init_vit is not None:
+        raise ConfigError("--init-vit needs a supernet: give --space too; mcuformer finetune trains one network on")
+    if start.init is not None and start.init_vit is not None:
+        raise ConfigError("--init with --init-vit: a supernet starts from one of them; leave one out")
+    if start.keep_head and start.init_vit is None:
+        raise ConfigError("--keep-head is for the head of --init-vit: give that too")
 
 
 def _output(output: str | os.PathLike | None, space: object) -> Path:
@@ -120,9 +139,11 @@ def _train_network(
 ) -> TrainedNetwork:
     from mcuformer import nas
     from mcuformer.nas import distributed, recipes
+    from mcuformer.nas.evaluation import check_has_head
 
     config = config or recipes.NETWORK_CONFIG
     options = options or recipes.NETWORK_OPTIONS
+    check_has_head(config)
     images = load_data(data, "train", config.image_size, limit)
     test = load_data(data, "test", config.image_size)
     net = nas.build_subnet(config, options.seed)
@@ -130,6 +151,7 @@ def _train_network(
         result = nas.train(net, images, options, validation=test, progress=show_step, checkpoint=checkpoint)
     assert result.top1 is not None  # with validation
     notes = {"class_names": list(test.class_names), "data": data, "float_top1": result.top1}
+    notes |= recipes.mirror_notes(options)
     distributed.on_first(nas.save_subnet, net, path, notes)
     return TrainedNetwork(path, config, result.top1, len(test), result.losses, result.seconds)
 
@@ -140,23 +162,26 @@ def _train_supernet(
     options: TrainOptions | None,
     limit: int | None,
     held_out: int | None,
-    init: str | os.PathLike | None,
+    start: Start,
     path: Path,
     checkpoint: str | os.PathLike | None,
     progress: Progress,
 ) -> TrainedSupernet:
     from mcuformer import nas
     from mcuformer.nas import distributed, recipes
+    from mcuformer.nas.init_vit import init_from_vit
     from mcuformer.nas.split import split_images, split_of
 
     made = space if isinstance(space, nas.SearchSpace) else nas.load_space(space)
-    options = options or recipes.for_device(recipes.SUPERNET_OPTIONS)
-    if init is None:
+    options = options or recipes.supernet_options(made)
+    if start.init is None:
         supernet = nas.SuperNet(made, options.seed)
+        if start.init_vit is not None:
+            init_from_vit(supernet, nas.load_subnet(start.init_vit), start.init_vit, keep_head=start.keep_head)
         split = split_images(data, made.image_size, limit, held_out)
     else:
-        supernet = nas.load_supernet(init, made)
-        split = split_of(supernet, init, data, limit, held_out)
+        supernet = nas.load_supernet(start.init, made)
+        split = split_of(supernet, start.init, data, limit, held_out)
     supernet.to(distributed.device())
     progress.say(
         f"{made.subnets:,} subnets; {len(split.images):,} training images, {len(split.kept):,} held out for selection"
@@ -165,7 +190,8 @@ def _train_supernet(
         result = nas.train(supernet, split.images, options, progress=show_step, checkpoint=checkpoint)
     ends = {"largest": made.largest(), "smallest": made.smallest()}
     scores = {name: nas.evaluate(supernet, split.kept, config=config) for name, config in ends.items()}
-    distributed.on_first(nas.save_supernet, supernet, path, {**split.notes, "scores": scores})
+    notes = {**split.notes, **recipes.mirror_notes(options), "scores": scores}
+    distributed.on_first(nas.save_supernet, supernet, path, notes)
     return TrainedSupernet(path, made, scores, result.losses, result.seconds)
 
 
@@ -203,6 +229,13 @@ def command(
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this supernet.pt.")] = None,
+    init_vit: Annotated[
+        Path | None,
+        typer.Option(help="Start a supernet from this subnet.pt, a network at least as large as the space's largest."),
+    ] = None,
+    keep_head: Annotated[
+        bool, typer.Option("--keep-head", help="With --init-vit: keep its head; both have the same classes.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write; default: subnet.pt, or supernet.pt with --space.")
     ] = None,
@@ -210,15 +243,17 @@ def command(
     json_file: JsonOption = None,
 ) -> None:
     """Train one network, or with --space a supernet; under torchrun on all GPUs."""
+    from mcuformer import nas
     from mcuformer.nas import recipes
 
     check_outputs(_output(output, space), json_file, checkpoint)
-    _check(space, config is not None or bool(setting), init, held_out)
-    defaults = recipes.NETWORK_OPTIONS if space is None else recipes.for_device(recipes.SUPERNET_OPTIONS)
+    _check(space, config is not None or bool(setting), Start(init, init_vit, keep_head), held_out)
+    made = None if space is None else nas.load_space(space)
+    defaults = recipes.NETWORK_OPTIONS if made is None else recipes.supernet_options(made)
     trained = train(
-        data, space=space, config=_config(config, setting) if space is None else None,
+        data, space=made, config=_config(config, setting) if space is None else None,
         options=train_options(defaults, training, epochs=epochs, seed=seed), limit=limit, held_out=held_out, init=init,
-        output=output, checkpoint=checkpoint, progress=CONSOLE,
+        init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint, progress=CONSOLE,
     )  # fmt: skip
     show(trained)
     write_json(json_file, trained.to_dict())

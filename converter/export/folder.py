@@ -65,6 +65,13 @@ def core_files() -> dict[str, str]:
     return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
+def sound_files(prefix: str = "") -> dict[str, str]:
+    """The C of the front end of sound, by its path in an export: prefix sound/..., beside prefix core/..."""
+    root = sources.kernels_folder()
+    paths = [*(root / name for name in sources.listed("MCUF_SOUND_SRCS")), *sorted(root.glob("sound/*.h"))]
+    return {f"{prefix}{path.relative_to(root).as_posix()}": path.read_text(encoding="utf-8") for path in paths}
+
+
 def kernel_files(prefix: str) -> dict[str, str]:
     """core_files() and the ops around it for TFLM, by their path in an export: prefix/core/..., prefix/kernels/..."""
     root = sources.kernels_folder()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcuformer import sources
 from mcuformer.converter.export import c_text
 from mcuformer.converter.graph import Graph
 from mcuformer.errors import ModelError
@@ -37,11 +36,17 @@ def table_bytes(front_end: LogMel) -> int:
     return sum(values.nbytes for values in params_of(front_end).values() if isinstance(values, np.ndarray))
 
 
-def kernel_files(prefix: str = "") -> dict[str, str]:
-    """The front end's C by its path in an export: prefix/sound/..., beside prefix/core/..."""
-    root = sources.kernels_folder()
-    paths = [*(root / name for name in sources.listed("MCUF_SOUND_SRCS")), *sorted(root.glob("sound/*.h"))]
-    return {f"{prefix}{path.relative_to(root).as_posix()}": path.read_text(encoding="utf-8") for path in paths}
+def front_end_line(front_end: LogMel) -> str:
+    """For a command to print."""
+    return (
+        f"front end: {ram_bytes(front_end):,} bytes of RAM for a stream of {front_end.rate:,} samples a second, "
+        f"{table_bytes(front_end):,} of tables"
+    )
+
+
+def front_end_values(front_end: LogMel) -> dict[str, int]:
+    """For a command's JSON."""
+    return {"front_end_ram_bytes": ram_bytes(front_end), "front_end_table_bytes": table_bytes(front_end)}
 
 
 def model_files(name: str, front_end: LogMel, kernels: str) -> dict[str, str]:
@@ -87,12 +92,9 @@ extern const mcuf_log_mel_params {name}_front_end;
 
 
 def _source(name: str, front_end: LogMel) -> str:
-    fields, arrays = {}, []
-    for field, value in params_of(front_end).items():
-        if isinstance(value, np.ndarray):
-            arrays.append(_table(field, value))
-            value = field
-        fields[field] = value
+    params = params_of(front_end)
+    arrays = [_table(field, value) for field, value in params.items() if isinstance(value, np.ndarray)]
+    fields = {field: field if isinstance(value, np.ndarray) else value for field, value in params.items()}
     struct = c_text.wrapped(f"const mcuf_log_mel_params {name}_front_end = {c_text.struct(fields)};")
     tables = "\n".join(arrays)
     return f'/* {GENERATOR} */\n#include "{name}_front_end.h"\n\n{tables}\n{struct}\n'

@@ -19,6 +19,7 @@ from mcuformer.errors import ConfigError
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.nas import SearchSpace, TrainOptions
+    from mcuformer.sound import LogMel
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def train(
     init: str | os.PathLike | None = None,
     output: str | os.PathLike | None = None,
     checkpoint: str | os.PathLike | None = None,
+    front_end: LogMel | None = None,
     progress: Progress = SILENT,
 ) -> TrainedNetwork | TrainedSupernet:
     """Trains a network of `config`, or with `space` a supernet, and writes it; under torchrun in all processes.
@@ -86,6 +88,7 @@ def train(
     init        for a supernet: start from the weights of this supernet.pt
     output      default: subnet.pt, or supernet.pt
     checkpoint  state after every epoch; training continues from it if it exists
+    front_end   how sounds become images; default: as LogMel.of_image() of the network's size
     """
     from mcuformer.nas.distributed import process_group
 
@@ -94,8 +97,8 @@ def train(
     check_outputs(path, checkpoint)
     with process_group():
         if space is None:
-            return _train_network(data, config, options, limit, path, checkpoint, progress)
-        return _train_supernet(data, space, options, limit, held_out, init, path, checkpoint, progress)
+            return _train_network(data, config, options, limit, path, checkpoint, front_end, progress)
+        return _train_supernet(data, space, options, limit, held_out, init, path, checkpoint, front_end, progress)
 
 
 def _check(space: object, has_config: bool, init: object, held_out: int | None) -> None:
@@ -116,6 +119,7 @@ def _train_network(
     limit: int | None,
     path: Path,
     checkpoint: str | os.PathLike | None,
+    front_end: LogMel | None,
     progress: Progress,
 ) -> TrainedNetwork:
     from mcuformer import nas
@@ -123,13 +127,15 @@ def _train_network(
 
     config = config or recipes.NETWORK_CONFIG
     options = options or recipes.NETWORK_OPTIONS
-    images = load_data(data, "train", config.image_size, limit)
-    test = load_data(data, "test", config.image_size)
+    images = load_data(data, "train", config.image_size, limit, front_end)
+    test = load_data(data, "test", config.image_size, front_end=images.front_end)
     net = nas.build_subnet(config, options.seed)
     with progress.training("training") as show_step:
         result = nas.train(net, images, options, validation=test, progress=show_step, checkpoint=checkpoint)
     assert result.top1 is not None  # with validation
     notes = {"class_names": list(test.class_names), "data": data, "float_top1": result.top1}
+    if images.front_end is not None:
+        notes["front_end"] = images.front_end.to_dict()
     distributed.on_first(nas.save_subnet, net, path, notes)
     return TrainedNetwork(path, config, result.top1, len(test), result.losses, result.seconds)
 
@@ -143,6 +149,7 @@ def _train_supernet(
     init: str | os.PathLike | None,
     path: Path,
     checkpoint: str | os.PathLike | None,
+    front_end: LogMel | None,
     progress: Progress,
 ) -> TrainedSupernet:
     from mcuformer import nas
@@ -153,10 +160,10 @@ def _train_supernet(
     options = options or recipes.for_device(recipes.SUPERNET_OPTIONS)
     if init is None:
         supernet = nas.SuperNet(made, options.seed)
-        split = split_images(data, made.image_size, limit, held_out)
+        split = split_images(data, made.image_size, limit, held_out, front_end)
     else:
         supernet = nas.load_supernet(init, made)
-        split = split_of(supernet, init, data, limit, held_out)
+        split = split_of(supernet, init, data, limit, held_out, front_end)
     supernet.to(distributed.device())
     progress.say(
         f"{made.subnets:,} subnets; {len(split.images):,} training images, {len(split.kept):,} held out for selection"
@@ -207,6 +214,12 @@ def command(
         Path | None, typer.Option("--out", "-o", help="File to write; default: subnet.pt, or supernet.pt with --space.")
     ] = None,
     checkpoint: CheckpointOption = None,
+    front_end: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--front-end", help="One number of how sound becomes rows, such as --front-end hop=320. Repeatable."
+        ),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Train one network, or with --space a supernet; under torchrun on all GPUs."""
@@ -218,10 +231,19 @@ def command(
     trained = train(
         data, space=space, config=_config(config, setting) if space is None else None,
         options=train_options(defaults, training, epochs=epochs, seed=seed), limit=limit, held_out=held_out, init=init,
-        output=output, checkpoint=checkpoint, progress=CONSOLE,
+        output=output, checkpoint=checkpoint, front_end=_front_end(front_end), progress=CONSOLE,
     )  # fmt: skip
     show(trained)
     write_json(json_file, trained.to_dict())
+
+
+def _front_end(setting: list[str] | None) -> LogMel | None:
+    """The front end of --front-end; None if it is not given."""
+    if not setting:
+        return None
+    from mcuformer.sound import LogMel
+
+    return LogMel.from_dict(LogMel().to_dict() | assignments(setting, "--front-end"))
 
 
 def _config(path: Path | None, setting: list[str] | None) -> SubnetConfig:

@@ -93,12 +93,13 @@ def run_front_end(front_end: LogMel, samples: np.ndarray, machine: Machine, fold
     program = firmware.link([*objects, *firmware.firmware_objects(machine, folder / "board")], machine,
                             folder / "sound.elf", machine.most_ram_bytes, machine.most_flash_bytes)  # fmt: skip
     run = firmware.run(program, folder)
-    *rows, last = [list(map(int, line.split())) for line in run.text.splitlines()] or [[]]
+    lines: list[list[int]] = [list(map(int, line.split())) for line in run.text.splitlines()] or [[]]
+    *rows, last = lines
     if run.status or len(last) != 2:
         raise ToolchainError(f"the front end on {machine.name} ended with status {run.status}: {run.text[:200]!r}")
     sections = [firmware.section_bytes(path) for path in objects[: len(paths)]]
     code = sum(size for found in sections for name, size in found.items() if name.startswith(".text"))
     made = np.array(rows, np.int8).reshape(-1, front_end.mels)
-    return FrontEndRun(
-        made, *last, code, c_front_end.table_bytes(front_end), c_front_end.ram_bytes(front_end)
-    )  # fmt: skip
+    instructions, stack = last
+    tables, ram = c_front_end.table_bytes(front_end), c_front_end.ram_bytes(front_end)
+    return FrontEndRun(made, instructions, stack, code, tables, ram)

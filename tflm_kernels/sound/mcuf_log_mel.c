@@ -33,20 +33,33 @@ mcuf_status mcuf_log_mel_check(const mcuf_log_mel_params* p) {
   return MCUF_OK;
 }
 
+/* The last `bits` bits of a number in reverse. */
+static inline int32_t reversed(int32_t value, int32_t bits) {
+#if MCUF_DSP || MCUF_MVE
+  uint32_t all;
+  __asm__("rbit %0, %1" : "=r"(all) : "r"(value));
+  return (int32_t)(all >> (32 - bits));
+#else
+  int32_t result = 0;
+  for (int32_t i = 0; i < bits; ++i) result = result << 1 | (value >> i & 1);
+  return result;
+#endif
+}
+
 /* Samples under the window, two to a complex point, in bit-reversed order; zeros after them. */
 static void load_frame(const mcuf_log_mel_params* p, const int16_t* samples, int32_t* z) {
-  const int32_t points = p->fft / 2, shift = log2_of(p->fft), half = 1 << (shift - 1);
-  int32_t to = 0;
-  for (int32_t i = 0; i < points; ++i) {
-    const int32_t at = 2 * i;
-    z[2 * to] = at < p->window ? (samples[at] * p->taper[at] + half) >> shift : 0;
-    z[2 * to + 1] = at + 1 < p->window ? (samples[at + 1] * p->taper[at + 1] + half) >> shift : 0;
-    int32_t bit = points >> 1; /* counts up from the highest bit */
-    while (to & bit) {
-      to ^= bit;
-      bit >>= 1;
-    }
-    to |= bit;
+  const int32_t points = p->fft / 2, pairs = p->window / 2, bits = log2_of(points), half = 1 << bits;
+  const int16_t* taper = p->taper;
+  int32_t i = 0;
+  for (; i < pairs; ++i, samples += 2, taper += 2) {
+    int32_t* const to = z + 2 * reversed(i, bits);
+    to[0] = (samples[0] * taper[0] + half) >> (bits + 1);
+    to[1] = (samples[1] * taper[1] + half) >> (bits + 1);
+  }
+  for (; i < points; ++i) {
+    int32_t* const to = z + 2 * reversed(i, bits);
+    to[0] = i == pairs && p->window % 2 == 1 ? (samples[0] * taper[0] + half) >> (bits + 1) : 0;
+    to[1] = 0;
   }
 }
 

@@ -41,6 +41,8 @@ def page() -> str:
         "trusts them.\n",
         "## The int8 C library, C99\n",
         *map(core_section, public_headers()),
+        "## The front end of sound, C99\n",
+        *map(core_section, sorted((KERNELS / "sound").glob("*.h"))),
         "## Firmware with TensorFlow Lite Micro, C++\n",
         *(tflm_section(KERNELS / name) for name in TFLM_HEADERS),
     ]

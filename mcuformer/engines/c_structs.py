@@ -78,7 +78,6 @@ def structs() -> dict[str, type[Struct]]:
     return read_structs(sorted(sources.core_folder().glob("*.h")))
 
 
-@functools.cache
 def check_headers() -> None:
     """ToolchainError if the library was compiled with other headers than the package has."""
     compiled, here = kernel_library.headers(), headers_digest(sources.kernels_folder())

@@ -112,7 +112,7 @@ def convolution(side: int, channels: int, out: int, packing: int) -> OpCase:
 
 def attention(tokens: int, heads: int, dim: int) -> OpCase:
     rng = np.random.default_rng(tokens + dim)
-    head_params = np.stack([int_attention.lower_head(0.1, 0.01, 1.0, 0.3, dim)] * heads)
+    head_params = np.stack([int_attention.lower_head(0.1, 0.01, 1.0, 0.3, dim, tokens)] * heads)
     activations = {"qkv": int8(rng, 1, tokens, 3 * heads * dim)}
     return OpCase.of("IntAttention", int_attention.Options(heads, dim, 2), activations, {"head_params": head_params})
 

@@ -101,7 +101,7 @@ def attention_case(rng, batch: int, tokens: int, dim: int, spread: float):
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     want = weights @ v / weights.sum(-1, keepdims=True)
     scale = np.abs(want).max() / 127
-    head_params = int_attention.lower_head(step, 1.0, 1.0, scale, dim)[None]
+    head_params = int_attention.lower_head(step, 1.0, 1.0, scale, dim, tokens)[None]
     return int_attention.Options(1, dim, 0), qkv, head_params, np.rint(want / scale).astype(int)
 
 

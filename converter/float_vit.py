@@ -14,7 +14,15 @@ from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 Record = Callable[[str, torch.Tensor], None]
 """Called with a tensor's name (as in the int8 graph) and its float value, tokens last but one."""
 
-NORM_EPSILON = 1e-6
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": F.gelu,
+    "gelu-tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "quick-gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "silu": F.silu,
+    "relu": F.relu,
+    "hardswish": F.hardswish,
+}
+"""Those of int_gelu.ACTIVATIONS."""
 
 
 def _ignore(name: str, value: torch.Tensor) -> None:
@@ -36,10 +44,11 @@ class LowRankLinear(nn.Module):
 
 
 class Mlp(nn.Module):
-    """fc2(gelu(fc1(x))), each matrix dense or of low rank."""
+    """fc2(activation(fc1(x))), each matrix dense or of low rank."""
 
-    def __init__(self, embed_dim: int, layer: LayerConfig):
+    def __init__(self, embed_dim: int, layer: LayerConfig, activation: str = "gelu"):
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
 
         def matrix(inputs: int, outputs: int) -> nn.Linear | LowRankLinear:
             return nn.Linear(inputs, outputs) if layer.rank is None else LowRankLinear(inputs, outputs, layer.rank)
@@ -50,7 +59,7 @@ class Mlp(nn.Module):
     def forward(self, x: torch.Tensor, record: Record, name: str) -> torch.Tensor:
         x = self.fc1(x, record, f"{name}.fc1") if isinstance(self.fc1, LowRankLinear) else self.fc1(x)
         record(f"{name}.fc1.pre", x)
-        x = F.gelu(x)
+        x = self.activation(x)
         record(f"{name}.fc1", x)
         return self.fc2(x, record, f"{name}.fc2") if isinstance(self.fc2, LowRankLinear) else self.fc2(x)
 
@@ -82,24 +91,30 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """x + attention(norm1(x)), then x + mlp(norm2(x))."""
+    """x + attention(norm1(x)), then x + mlp(norm2(x)); with norm="post" norm1(x + attention(x)), norm2(x + mlp(x))."""
 
-    def __init__(self, embed_dim: int, layer: LayerConfig):
+    def __init__(self, config: SubnetConfig, layer: LayerConfig):
         super().__init__()
-        self.norm1 = nn.LayerNorm(embed_dim, eps=NORM_EPSILON)
-        self.attention = Attention(embed_dim, layer)
-        self.norm2 = nn.LayerNorm(embed_dim, eps=NORM_EPSILON)
-        self.mlp = Mlp(embed_dim, layer)
+        self.post_norm = config.norm == "post"
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.norm_epsilon)
+        self.attention = Attention(config.embed_dim, layer)
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_epsilon)
+        self.mlp = Mlp(config.embed_dim, layer, config.activation)
 
     def forward(self, x: torch.Tensor, record: Record, name: str) -> torch.Tensor:
-        y = self.norm1(x)
-        record(f"{name}.norm1", y)
-        x = x + self.attention(y, record, name)
-        record(f"{name}.proj", x)
-        y = self.norm2(x)
-        record(f"{name}.norm2", y)
-        x = x + self.mlp(y, record, name)
-        record(f"{name}.fc2", x)
+        x = self._half(x, self.norm1, self.attention, record, name, "norm1", "proj")
+        return self._half(x, self.norm2, self.mlp, record, name, "norm2", "fc2")
+
+    def _half(self, x, norm, branch, record, name, norm_name, sum_name) -> torch.Tensor:
+        y = x
+        if not self.post_norm:
+            y = norm(x)
+            record(f"{name}.{norm_name}", y)
+        x = x + branch(y, record, name)
+        record(f"{name}.{sum_name}", x)
+        if self.post_norm:
+            x = norm(x)
+            record(f"{name}.{norm_name}", x)
         return x
 
 
@@ -125,10 +140,12 @@ class ConvStem(nn.Module):
 
 
 class FloatViT(nn.Module):
-    """Pre-norm ViT: patch embedding (or convolution stem) + position table, layers, norm, mean over tokens, head.
+    """ViT: patch embedding (or convolution stem) + position table, prefix tokens, layers, norm, pooling, head.
 
-    forward(images): float NCHW in [-1, 1] (cropped to whole patches) -> logits [N, num_classes].
-    `record` is called with every tensor that the int8 graph holds.
+    forward(images): float NCHW in [-1, 1] (cropped to whole patches) -> logits [N, num_classes], or without a head the
+    pooled tokens [N, config.pool_dim]. `record` is called with every tensor that the int8 graph holds.
+
+    position [1, patch tokens, d] is added to the tokens of patches; prefix [1, prefix_tokens, d] stands before them.
     """
 
     def __init__(self, config: SubnetConfig):
@@ -138,27 +155,45 @@ class FloatViT(nn.Module):
         d = config.embed_dim
         self.stem: nn.Conv2d | ConvStem
         if config.stem == "patch":
-            self.stem = nn.Conv2d(config.in_channels, d, config.patch_size, stride=config.patch_size)
+            self.stem = nn.Conv2d(config.in_channels, d, config.patch_shape, stride=config.patch_shape)
         else:
             self.stem = ConvStem(config.in_channels, config.conv_channels)
-        self.position = nn.Parameter(torch.zeros(1, config.tokens, d))
-        self.layers = nn.ModuleList(Layer(d, layer) for layer in config.layers)
-        self.norm = nn.LayerNorm(d, eps=NORM_EPSILON)
-        self.head = nn.Linear(d, config.num_classes)
+        self.position = nn.Parameter(torch.zeros(1, config.patch_tokens, d))
+        self.prefix = nn.Parameter(torch.zeros(1, config.prefix_tokens, d)) if config.prefix_tokens else None
+        self.norm_pre = nn.LayerNorm(d, eps=config.norm_epsilon) if config.norm_pre else None
+        self.layers = nn.ModuleList(Layer(config, layer) for layer in config.layers)
+        self.norm = None if config.final_norm == "none" else nn.LayerNorm(d, eps=config.norm_epsilon)
+        self.head = nn.Linear(config.pool_dim, config.num_classes) if config.num_classes else None
 
     def forward(self, images: torch.Tensor, record: Record = _ignore) -> torch.Tensor:
         x = self.stem(images, record) if isinstance(self.stem, ConvStem) else self.stem(images)
         x = x.flatten(2).transpose(1, 2) + self.position
+        if self.prefix is not None:
+            x = torch.cat([self.prefix.expand(len(x), -1, -1), x], dim=1)
         record("embed", x)
+        if self.norm_pre is not None:
+            x = self.norm_pre(x)
+            record("norm_pre", x)
         for i, layer in enumerate(self.layers):
             x = layer(x, record, f"layers.{i}")
-        x = self.norm(x)
-        record("norm", x)
-        x = x.mean(dim=1)
-        record("mean", x)
-        x = self.head(x)
-        record("head", x)
+        x = self.pool(x, record)
+        if self.head is not None:
+            x = self.head(x)
+            record("head", x)
         return x
+
+    def pool(self, x: torch.Tensor, record: Record) -> torch.Tensor:
+        """What the head reads, of the layers' tokens: [N, tokens, d] -> [N, pool_dim]."""
+        config = self.config
+        if self.norm is not None and config.norm_before_pool:
+            x = self.norm(x)
+            record("norm", x)
+        x = torch.stack([x[:, first : first + count].mean(dim=1) for first, count in config.pool_parts], dim=1)
+        record("pool", x.flatten(1))
+        if self.norm is not None and config.norm_after_pool:
+            x = self.norm(x)
+            record("norm", x.flatten(1))
+        return x.flatten(1)
 
 
 POSITION_STD = 0.5  # of a new position table: with few tokens and minutes of training, 0.02 learns slower
@@ -176,4 +211,6 @@ def initialise(net: FloatViT, seed: int) -> FloatViT:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     nn.init.trunc_normal_(net.position, std=POSITION_STD, generator=generator)
+    if net.prefix is not None:
+        nn.init.trunc_normal_(net.prefix, std=POSITION_STD, generator=generator)
     return net

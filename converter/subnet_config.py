@@ -10,16 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mcuformer.checks import is_number, is_whole
+from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.errors import ConfigError
 
-MAX_TOKENS = 512  # IntAttention sums 512 * 32767 * 128 < 2^31
+MAX_TOKENS = 2048  # IntAttention
 MAX_EMBED_DIM = 4096  # IntLayerNorm
 MAX_HEAD_DIM = 1024  # IntAttention
 MAX_FEATURES = 16384  # InPlaceFC
 MAX_STEM_CHANNELS = 1024  # StemConv
 MAX_IMAGE_SIZE, MAX_IN_CHANNELS, MAX_PATCH_SIZE = 4096, 64, 256  # DecomposedPatchEmbed
-MAX_DEPTH, MAX_MLP_RATIO = 64, 64
+MAX_DEPTH, MAX_MLP_RATIO, MAX_NORM_EPSILON = 64, 64, 1.0
 MAX_PATCH_INPUTS = 65000  # DecomposedPatchEmbed
+
+POOLS = ("mean", "mean-all", "token", "token+mean", "token+token")
+FINAL_NORMS = ("before", "after", "none")
+NORMS = ("pre", "post")
+
+Size = int | tuple[int, int]
+"""Pixels: both ways, or (height, width)."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,14 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class SubnetConfig:
-    """A pre-norm Vision Transformer without class token (docs/how_it_works.md).
+    """A Vision Transformer (docs/how_it_works.md).
 
     `num_heads`, `kv_heads`, `head_dim`, `mlp_ratio` and `rank_ratio` are scalars or one value per layer.
 
-    image_size   pixels, height = width; cropped to whole patches (a convolution stem pads instead)
+    image_size   pixels, or (height, width); cropped to whole patches (a convolution stem pads instead)
     in_channels  1 for grey, 3 for RGB
-    patch_size   pixels; with stem="conv" a power of two, made by log2(patch_size) convolutions of stride 2
+    patch_size   pixels, or (height, width); with stem="conv" one power of two, made by log2(patch_size) convolutions of
+                 stride 2
     embed_dim    width d of the residual stream
     depth        number of layers
     num_heads    query heads; num_heads * head_dim need not equal embed_dim
@@ -61,14 +70,22 @@ class SubnetConfig:
     kv_heads     key/value heads, a divisor of num_heads; default: num_heads
     mlp_ratio    hidden width of the MLP = round(mlp_ratio * embed_dim)
     rank_ratio   both MLP matrices as two factors of rank round(rank_ratio * embed_dim); None: dense
-    num_classes  outputs of the head
+    num_classes  outputs of the head; 0: no head, the pooled tokens are the output
     stem         "patch" (one convolution, kernel = stride = patch_size) or "conv" (3x3 convolutions, stride 2)
     stem_channels  outputs of all stem convolutions except the last; default: embed_dim halved per step back, at least 8
+    prefix_tokens  tokens before those of the patches: class, distillation, registers
+    pool         what the head reads: "mean" of the patch tokens, "mean-all" of all tokens, "token" (the first),
+                 "token+mean" (the first, then the mean of the patch tokens), "token+token" (the first two)
+    final_norm   the last LayerNorm: "before" pooling, "after" it, "none"
+    norm_pre     LayerNorm before the layers too
+    norm         "pre": x + f(norm(x)) in each half of a layer; "post": norm(x + f(x))
+    norm_epsilon of every LayerNorm
+    activation   of the MLP, a key of int_gelu.ACTIVATIONS
     """
 
-    image_size: int = 96
+    image_size: Size = 96
     in_channels: int = 3
-    patch_size: int = 16
+    patch_size: Size = 16
     embed_dim: int = 96
     depth: int = 6
     num_heads: int | tuple[int, ...] = 3
@@ -79,38 +96,29 @@ class SubnetConfig:
     num_classes: int = 10
     stem: str = "patch"
     stem_channels: tuple[int, ...] | None = None
+    prefix_tokens: int = 0
+    pool: str = "mean"
+    final_norm: str = "before"
+    norm_pre: bool = False
+    norm: str = "pre"
+    norm_epsilon: float = 1e-6
+    activation: str = "gelu"
 
     def __post_init__(self):
         for field in ("num_heads", "head_dim", "kv_heads", "mlp_ratio", "rank_ratio", "stem_channels"):
             value = getattr(self, field)
             if isinstance(value, list):
                 object.__setattr__(self, field, tuple(value))
-        limits = {
-            "image_size": MAX_IMAGE_SIZE, "in_channels": MAX_IN_CHANNELS, "patch_size": MAX_PATCH_SIZE,
-            "embed_dim": MAX_EMBED_DIM, "depth": MAX_DEPTH, "num_classes": MAX_FEATURES,
+        self._check_sizes()
+        whole = {
+            "in_channels": (1, MAX_IN_CHANNELS), "embed_dim": (1, MAX_EMBED_DIM), "depth": (1, MAX_DEPTH),
+            "num_classes": (0, MAX_FEATURES), "prefix_tokens": (0, MAX_TOKENS - 1),
         }  # fmt: skip
-        for field, most in limits.items():
-            value = getattr(self, field)
-            if not is_whole(value, 1, most):
-                raise ConfigError(f"{field} = {value!r}: must be an integer from 1 to {most}")
-        if self.patch_size > self.image_size:
-            raise ConfigError(
-                f"patch_size = {self.patch_size} is larger than image_size = {self.image_size}: use a smaller patch"
-            )
-        if self.stem not in ("patch", "conv"):
-            raise ConfigError(f'stem = {self.stem!r}: must be "patch" or "conv"')
-        if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
-            raise ConfigError(
-                f"patch_size = {self.patch_size} with stem = 'conv': must be a power of two, at least 2, since every "
-                "stem convolution halves the image"
-            )
-        inputs = self.patch_size**2 * self.in_channels
-        if self.stem == "patch" and inputs > MAX_PATCH_INPUTS:
-            raise ConfigError(
-                f"patch_size = {self.patch_size} with in_channels = {self.in_channels} is a patch of {inputs} inputs: "
-                f"more than {MAX_PATCH_INPUTS}, use a smaller patch"
-            )
-        self._check_stem_channels()
+        for field, (least, most) in whole.items():
+            if not is_whole(getattr(self, field), least, most):
+                raise ConfigError(f"{field} = {getattr(self, field)!r}: must be an integer from {least} to {most}")
+        self._check_stem()
+        self._check_options()
         if self.tokens > MAX_TOKENS:
             raise ConfigError(
                 f"image_size = {self.image_size} with patch_size = {self.patch_size} makes {self.tokens} tokens, more "
@@ -118,12 +126,61 @@ class SubnetConfig:
             )
         _ = self.layers  # checks every per-layer value
 
+    def _check_sizes(self):
+        for field, most in (("image_size", MAX_IMAGE_SIZE), ("patch_size", MAX_PATCH_SIZE)):
+            value = getattr(self, field)
+            sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
+            if len(sides) != 2 or not all(is_whole(side, 1, most) for side in sides):
+                raise ConfigError(
+                    f"{field} = {value!r}: must be an integer from 1 to {most}, or (height, width) of two of them"
+                )
+            object.__setattr__(self, field, sides[0] if sides[0] == sides[1] else sides)
+        if any(patch > image for patch, image in zip(self.patch_shape, self.image_shape[:2], strict=True)):
+            raise ConfigError(
+                f"patch_size = {self.patch_size} is larger than image_size = {self.image_size}: use a smaller patch"
+            )
+
+    def _check_stem(self):
+        if self.stem not in ("patch", "conv"):
+            raise ConfigError(f'stem = {self.stem!r}: must be "patch" or "conv"')
+        size = self.patch_size
+        if self.stem == "conv" and (isinstance(size, tuple) or size < 2 or size & (size - 1)):
+            raise ConfigError(
+                f"patch_size = {size} with stem = 'conv': must be a power of two, at least 2, since every stem "
+                "convolution halves the image"
+            )
+        inputs = self.patch_shape[0] * self.patch_shape[1] * self.in_channels
+        if self.stem == "patch" and inputs > MAX_PATCH_INPUTS:
+            raise ConfigError(
+                f"patch_size = {size} with in_channels = {self.in_channels} is a patch of {inputs} inputs: more than "
+                f"{MAX_PATCH_INPUTS}, use a smaller patch"
+            )
+        self._check_stem_channels()
+
+    def _check_options(self):
+        choices = {"pool": POOLS, "final_norm": FINAL_NORMS, "norm": NORMS, "activation": tuple(ACTIVATIONS)}
+        for field, known in choices.items():
+            if getattr(self, field) not in known:
+                raise ConfigError(f"{field} = {getattr(self, field)!r}: must be one of {', '.join(known)}")
+        if not isinstance(self.norm_pre, bool):
+            raise ConfigError(f"norm_pre = {self.norm_pre!r}: must be true or false")
+        if not is_number(self.norm_epsilon) or not 0 < self.norm_epsilon <= MAX_NORM_EPSILON:
+            raise ConfigError(
+                f"norm_epsilon = {self.norm_epsilon!r}: must be a number in (0, {MAX_NORM_EPSILON}], usually 1e-6"
+            )
+        needed = self.pool.split("+").count("token")
+        if self.prefix_tokens < needed:
+            raise ConfigError(
+                f'pool = "{self.pool}" reads {needed} prefix tokens and prefix_tokens = {self.prefix_tokens}: give '
+                f'prefix_tokens = {needed} or more, or pool = "mean"'
+            )
+
     def _check_stem_channels(self):
         if self.stem_channels is None:
             return
-        steps = self.patch_size.bit_length() - 1
         if self.stem != "conv":
             raise ConfigError("stem_channels is given but stem = 'patch': leave it out, or use stem = 'conv'")
+        steps = self._stem_steps
         if not isinstance(self.stem_channels, tuple) or not (
             len(self.stem_channels) == steps - 1
             and all(type(c) is int and 1 <= c <= MAX_STEM_CHANNELS for c in self.stem_channels)
@@ -133,25 +190,26 @@ class SubnetConfig:
                 f"from 1 to {MAX_STEM_CHANNELS} (the last convolution makes embed_dim channels)"
             )
 
-    @property
+    @functools.cached_property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of an image."""
-        return self.image_size, self.image_size, self.in_channels
+        return *_sides(self.image_size), self.in_channels
 
-    @property
+    @functools.cached_property
+    def patch_shape(self) -> tuple[int, int]:
+        """Height and width of a patch."""
+        return _sides(self.patch_size)
+
+    @functools.cached_property
     def grid_shape(self) -> tuple[int, int]:
         """Rows of patches, and patches per row."""
-        return self.grid, self.grid
-
-    @property
-    def grid(self) -> int:
-        """Tokens along one side of the image."""
+        height, width, _ = self.image_shape
         if self.stem == "patch":
-            return self.image_size // self.patch_size
-        side = self.image_size
+            patch_height, patch_width = self.patch_shape
+            return height // patch_height, width // patch_width
         for _ in self.conv_channels:
-            side = (side + 1) // 2
-        return side
+            height, width = (height + 1) // 2, (width + 1) // 2
+        return height, width
 
     @property
     def patch_tokens(self) -> int:
@@ -159,17 +217,54 @@ class SubnetConfig:
         rows, columns = self.grid_shape
         return rows * columns
 
-    @property
+    @functools.cached_property
     def tokens(self) -> int:
-        """Tokens of the residual stream: those of patches, as there are no others yet."""
-        return self.patch_tokens
+        """Tokens of the residual stream: the prefix, then those of the patches."""
+        return self.prefix_tokens + self.patch_tokens
+
+    @functools.cached_property
+    def pool_parts(self) -> tuple[tuple[int, int], ...]:
+        """(first token, number of tokens) of each mean that the head reads, one after the other."""
+        patches = (self.prefix_tokens, self.patch_tokens)
+        if self.pool == "mean-all":
+            return ((0, self.tokens),)
+        parts, tokens = [], 0
+        for name in self.pool.split("+"):
+            parts.append(patches if name == "mean" else (tokens, 1))
+            tokens += name == "token"
+        return tuple(parts)
 
     @property
+    def norm_before_pool(self) -> bool:
+        """Whether the last LayerNorm works on all tokens; pooling that only picks tokens goes before it, which is
+        equal."""
+        return self.final_norm == "before" and any(count > 1 for _, count in self.pool_parts)
+
+    @property
+    def norm_after_pool(self) -> bool:
+        return self.final_norm != "none" and not self.norm_before_pool
+
+    @property
+    def pool_dim(self) -> int:
+        """Inputs of the head."""
+        return len(self.pool_parts) * self.embed_dim
+
+    @property
+    def outputs(self) -> int:
+        """Length of the network's output: logits, or the pooled tokens if it has no head."""
+        return self.num_classes or self.pool_dim
+
+    @property
+    def _stem_steps(self) -> int:
+        """Convolutions of the stem."""
+        return self.patch_shape[0].bit_length() - 1
+
+    @functools.cached_property
     def conv_channels(self) -> tuple[int, ...]:
         """Output channels of each stem convolution; empty for a patch embedding."""
         if self.stem == "patch":
             return ()
-        steps = self.patch_size.bit_length() - 1
+        steps = self._stem_steps
         inner = self.stem_channels or tuple(
             min(max(8, self.embed_dim >> (steps - 1 - i)), MAX_STEM_CHANNELS) for i in range(steps - 1)
         )
@@ -245,8 +340,13 @@ class SubnetConfig:
         return macs(self)
 
     def to_dict(self) -> dict:
-        """Plain values (for JSON and subnet.pt)."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        """Plain values (for JSON and subnet.pt). Options that came after the first version stand in it only where they
+        are not at their defaults, so that earlier versions read the networks that they know."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        for field in dataclasses.fields(self):
+            if field.name in _LATER_FIELDS and values[field.name] == field.default:
+                del values[field.name]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> SubnetConfig:
@@ -259,3 +359,10 @@ class SubnetConfig:
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict())
+
+
+_LATER_FIELDS = ("prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation")
+
+
+def _sides(size: Size) -> tuple[int, int]:
+    return size if isinstance(size, tuple) else (size, size)

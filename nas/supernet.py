@@ -45,7 +45,8 @@ class SuperNet(nn.Module):
         self.notes: dict = {}  # plain values that supernet.pt keeps beside the weights
         self.hull = _hull(space)
         whole = FloatViT(self.hull)
-        position = torch.empty(1, space.largest().tokens, self.hull.embed_dim)
+        self.grid_shape = space.largest().grid_shape  # of the position table
+        position = torch.empty(1, space.largest().patch_tokens, self.hull.embed_dim)
         whole.position = nn.Parameter(position)
         initialise(whole, seed)
         self.whole = whole  # holds the weights; its own forward is never called
@@ -85,20 +86,19 @@ class SuperNet(nn.Module):
 
     def _position(self, config: SubnetConfig) -> torch.Tensor:
         table = self.whole.position[0, :, : config.embed_dim]
-        side = round(len(table) ** 0.5)
-        if side == config.grid:
+        if self.grid_shape == config.grid_shape:
             return table[None]
-        resize = _resize(side, config.grid, table.device)
-        table = torch.einsum("ai,bj,ijd->abd", resize, resize, table.unflatten(0, (side, side)))
+        rows, columns = _resize_both(self.grid_shape, config.grid_shape, table.device)
+        table = torch.einsum("ai,bj,ijd->abd", rows, columns, table.unflatten(0, self.grid_shape))
         return table.flatten(0, 1)[None]
 
     def _patch_weight(self, config: SubnetConfig) -> torch.Tensor:
         assert isinstance(self.whole.stem, nn.Conv2d)  # like the network that encloses all patches
         weight = self.whole.stem.weight[: config.embed_dim]
-        if config.patch_size == self.hull.patch_size:
+        if config.patch_shape == self.hull.patch_shape:
             return weight
-        enlarge = _resize(config.patch_size, self.hull.patch_size, weight.device)
-        return torch.einsum("ia,jb,dcij->dcab", enlarge, enlarge, weight)
+        rows, columns = _resize_both(config.patch_shape, self.hull.patch_shape, weight.device)
+        return torch.einsum("ia,jb,dcij->dcab", rows, columns, weight)
 
     def _statistics(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
         stem, made = self.stems.index(config.conv_channels), {}
@@ -173,6 +173,13 @@ def _resize(inputs: int, outputs: int, device: torch.device) -> torch.Tensor:
     rows = torch.eye(inputs)[:, None, :, None].expand(-1, -1, -1, 2)
     resized = F.interpolate(rows, size=(outputs, 2), mode="bilinear", antialias=True)
     return resized[:, 0, :, 0].T.contiguous().to(device)
+
+
+def _resize_both(
+    inputs: tuple[int, int], outputs: tuple[int, int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """_resize() of the rows and of the columns of a grid."""
+    return _resize(inputs[0], outputs[0], device), _resize(inputs[1], outputs[1], device)
 
 
 def save_supernet(supernet: SuperNet, path: str | os.PathLike, notes: dict | None = None) -> None:

@@ -30,6 +30,7 @@ KERNELS = {
 
 STEPS_PER_NAT = 64
 K_FLOOR = -127  # packed kernels cannot hold -128, so no kernel uses it
+UNSHIFTED_TOKENS = 512  # sum e v of as many stays below 2^31
 MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT = -8, 12
 # A multiplier holds scales below 0.5. Scales of q and k are limited to MAX_STEP, slightly less than that, so that
 # rounding cannot call for one shift too many.
@@ -143,12 +144,19 @@ def largest_score_step(head_dim: int) -> float:
     return MAX_STEP * np.sqrt(head_dim) / STEPS_PER_NAT * 2.0 ** largest_score_shift(head_dim)
 
 
-def lower_head(q_scale: float, k_scale: float, v_scale: float, out_scale: float, head_dim: int) -> np.ndarray:
+def numerator_shift(tokens: int) -> int:
+    """By how many bits the numerators are shifted right, so that their sums fit: ceil(log2(tokens / 512))."""
+    return max(0, (tokens - 1).bit_length() - (UNSHIFTED_TOKENS - 1).bit_length())
+
+
+def lower_head(
+    q_scale: float, k_scale: float, v_scale: float, out_scale: float, head_dim: int, tokens: int
+) -> np.ndarray:
     """int32 [4] for one query head: score_multiplier, out_multiplier, out_exponent, score_shift (see the C header)."""
     step = q_scale * k_scale / np.sqrt(head_dim) * STEPS_PER_NAT
     shift = max(0, int(np.ceil(np.log2(step / MAX_SHIFTED_STEP))))
     mantissa, exponent = np.frexp(v_scale / out_scale)
-    exponent = int(np.clip(exponent, MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT))
+    exponent = int(np.clip(exponent, MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT - numerator_shift(tokens)))
     mantissa = np.clip(np.rint(v_scale / out_scale * 2.0 ** (31 - exponent)), 2**30, 2**31 - 1)
     return np.array([multiplier_of(step / 2.0**shift), mantissa, exponent, shift], np.int64).astype(np.int32)
 
@@ -166,7 +174,7 @@ def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.
         score_multiplier, out_multiplier, out_exponent, score_shift = (int(value) for value in head_params[h])
         scores = exact_matmul(q, np.swapaxes(k, -1, -2))
         index = mulhi_round((scores.max(axis=-1, keepdims=True) - scores) << score_shift, score_multiplier)
-        e = SOFTMAX_TABLE[np.minimum(index, len(SOFTMAX_TABLE) - 1)].astype(np.int64)
+        e = SOFTMAX_TABLE[np.minimum(index, len(SOFTMAX_TABLE) - 1)].astype(np.int64) >> numerator_shift(qkv.shape[1])
         total = e.sum(axis=-1, keepdims=True)
         zeros = 32 - bit_length(total)  # leading zeros of a 32-bit word
         inverse = 0xFFFFFFFF // ((total << zeros) >> 16)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What StreamedAttention and StreamedMLP have in common: LayerNorm, then fully connected layers, on the stream."""
+"""What StreamedAttention and StreamedMLP have in common: LayerNorm, then fully connected layers, on the stream.
+
+The LayerNorm may be missing (post-norm networks): gamma, beta and factor are None then, its options 0.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mcuformer.converter.ops import c_call, in_place_fc, int_layer_norm, params_blob
 from mcuformer.converter.ops.packed_weights import row_bytes_and_rows
+from mcuformer.converter.ops.work import Work
 
 NORM = ("gamma", "beta", "factor")  # inputs of every Streamed op, after the stream
 NORM_TYPES = {"gamma": "int16", "beta": "int32", "factor": "uint8"}
@@ -33,8 +39,10 @@ def layer_types(layers: Sequence[str]) -> dict[str, str]:
     return {f"{layer}_{name}": dtype for layer in layers for name, dtype in FULLY_CONNECTED_TYPES.items()}
 
 
-def norm_bytes(features: int, factor: bool) -> tuple[int, int, int]:
+def norm_bytes(features: int, factor: bool, norm: bool) -> tuple[int, int, int]:
     """Bytes of gamma, beta and factor; 0 for none."""
+    if not norm:
+        return 0, 0, 0
     gamma, beta, *rest = int_layer_norm.constant_bytes(int_layer_norm.Dims(1, features, factor))
     return gamma, beta, sum(rest)
 
@@ -43,6 +51,21 @@ def layer_bytes(inputs: int, outputs: int, packing: int, staged: bool) -> tuple[
     """Bytes of weights (0 if they are staged), bias and multiplier."""
     weights, bias, multiplier = in_place_fc.constant_bytes(in_place_fc.Dims(1, inputs, outputs, packing))
     return 0 if staged else weights, bias, multiplier
+
+
+def norm_work(tokens: int, features: int, factor: bool, norm: bool, calls: int) -> list[Work]:
+    """The work of `calls` LayerNorms of `tokens` tokens, none if the op has no LayerNorm."""
+    return int_layer_norm.work(int_layer_norm.Dims(tokens, features, factor), calls) if norm else []
+
+
+def normalised(
+    options: Any, stream: np.ndarray, gamma: np.ndarray | None, beta: np.ndarray | None, factor: np.ndarray | None
+) -> np.ndarray:
+    """What the first layer reads, int8 like stream: the stream itself without LayerNorm. options: of a Streamed op."""
+    if gamma is None or beta is None:
+        return stream
+    norm = int_layer_norm.Options(options.norm_zero_point, options.epsilon)
+    return int_layer_norm.reference(norm, stream, gamma, beta, factor)
 
 
 def token_counts(tokens: int, block: int) -> list[tuple[int, int]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""StreamedAttention: LayerNorm, q, k, v, attention, projection, residual: in place on the stream."""
+"""StreamedAttention: LayerNorm or none, q, k, v, attention, projection, residual: in place on the stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import c_call, in_place_fc, int_attention, int_layer_norm, params_blob, streamed
+from mcuformer.converter.ops import c_call, in_place_fc, int_attention, params_blob, streamed
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads
 from mcuformer.converter.ops.work import Shapes, Work
 
@@ -34,7 +34,7 @@ class Options:
     kv_heads_at_once: int
     head_dim: int
     zero_point: int  # of the attention's output; q, k and v have zero point 0
-    norm_zero_point: int  # of the stream
+    norm_zero_point: int  # of the stream; 0, as epsilon, without LayerNorm
     epsilon: int  # of the LayerNorm
     qkv_zero_point: int
     proj_zero_point: int
@@ -70,7 +70,7 @@ LAYOUT = params_blob.Layout(
 
 class Dims(NamedTuple):
     """tokens of embed_dim channels, attention as in IntAttention. block, kv_heads_at_once, tile_bytes: as in Options;
-    factor: the LayerNorm has a factor per channel."""
+    factor: the LayerNorm has a factor per channel; norm: there is a LayerNorm."""
 
     tokens: int
     embed_dim: int
@@ -82,6 +82,7 @@ class Dims(NamedTuple):
     factor: bool = True
     packing: int = ROWS
     tile_bytes: int = 0
+    norm: bool = True
 
     @property
     def q_dim(self) -> int:
@@ -98,6 +99,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     return Dims(
         math.prod(stream[:-1]), stream[-1], head_params[0], options.kv_heads, options.head_dim,
         options.kv_heads_at_once, options.block, factor is not None, options.packing, options.tile_bytes,
+        shapes[1] is not None,
     )  # fmt: skip
 
 
@@ -154,7 +156,12 @@ def section_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every section of the params."""
     layers = [streamed.layer_bytes(*matrix, d.packing, d.tile_bytes > 0) for matrix in matrices(d)]
     head_params = 4 * int_attention.HEAD_PARAMS * d.num_heads
-    sections = (4 * len(LAYOUT.scalars), *streamed.norm_bytes(d.embed_dim, d.factor), head_params, 2 * d.embed_dim)
+    sections = (
+        4 * len(LAYOUT.scalars),
+        *streamed.norm_bytes(d.embed_dim, d.factor, d.norm),
+        head_params,
+        2 * d.embed_dim,
+    )
     return (*sections, *layers[0], *layers[1])
 
 
@@ -198,7 +205,7 @@ def work(d: Dims) -> list[Work]:
     passes, queries, found = d.kv_heads // d.kv_heads_at_once, d.num_heads // d.kv_heads * d.kv_heads_at_once, []
     for count, blocks in streamed.token_counts(d.tokens, d.block):
         times = passes * blocks
-        found += int_layer_norm.work(int_layer_norm.Dims(count, d.embed_dim, d.factor), 2 * times)
+        found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, 2 * times)
         head = in_place_fc.Dims(count, d.embed_dim, d.head_dim, d.packing)
         found += in_place_fc.work(head, 2 * d.kv_heads_at_once * times)
         found.append(int_attention.keys_and_values_work(count, d.head_dim, d.kv_heads_at_once * times))
@@ -227,8 +234,8 @@ def call(op, c: c_call.Context) -> c_call.Call:
 def reference(
     options: Options,
     stream: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
+    gamma: np.ndarray | None,
+    beta: np.ndarray | None,
     factor: np.ndarray | None,
     head_params: np.ndarray,
     residual_scale: np.ndarray,
@@ -236,9 +243,7 @@ def reference(
 ) -> np.ndarray:
     """stream int8 [batch, tokens, d] -> int8 of the same shape. layers: weights as packed, bias and multiplier of qkv
     and of the projection; the rest as in the ops it combines."""
-    x = int_layer_norm.reference(
-        int_layer_norm.Options(options.norm_zero_point, options.epsilon), stream, gamma, beta, factor
-    )
+    x = streamed.normalised(options, stream, gamma, beta, factor)
     qkv_weights, qkv_bias, qkv_multiplier, proj_weights, proj_bias, proj_multiplier = layers
     qkv = in_place_fc.Options(options.qkv_zero_point, options.packing)
     x = in_place_fc.reference(qkv, x, qkv_weights, qkv_bias, qkv_multiplier)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""StreamedMLP: LayerNorm, fully connected layers with GELU, residual: in place on the stream, block by block."""
+"""StreamedMLP: LayerNorm or none, fully connected layers with GELU, residual: in place, block by block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import c_call, in_place_fc, int_layer_norm, params_blob, streamed
+from mcuformer.converter.ops import c_call, in_place_fc, params_blob, streamed
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads
 from mcuformer.converter.ops.work import Shapes, Work
 
@@ -31,7 +31,7 @@ KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it combines
 @dataclass(frozen=True)
 class Options:
     block: int  # tokens at a time
-    norm_zero_point: int  # of the stream
+    norm_zero_point: int  # of the stream; 0, as epsilon, without LayerNorm
     epsilon: int  # of the LayerNorm
     gelu_layer: int  # the one with the GELU; -1: none
     zero_points: tuple[int, ...]  # of each layer
@@ -67,7 +67,7 @@ LAYOUT = params_blob.Layout(
 
 class Dims(NamedTuple):
     """tokens of embed_dim channels. layers: (inputs, outputs) of each; the others as in Options. factor: the LayerNorm
-    has a factor a channel."""
+    has a factor a channel; norm: there is a LayerNorm."""
 
     tokens: int
     embed_dim: int
@@ -77,6 +77,7 @@ class Dims(NamedTuple):
     factor: bool = True
     packing: int = ROWS
     tile_bytes: int = 0
+    norm: bool = True
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
@@ -87,6 +88,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     return Dims(
         math.prod(stream[:-1]), stream[-1], layers, options.gelu_layer, options.block, factor is not None,
         options.packing, options.tile_bytes,
+        shapes[1] is not None,
     )  # fmt: skip
 
 
@@ -130,7 +132,7 @@ def section_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every section of the params."""
     scalars = 4 * (len(LAYOUT.scalars) + len(d.layers))
     table = in_place_fc.GELU_ENTRIES * (d.gelu_layer >= 0)
-    sections = (scalars, *streamed.norm_bytes(d.embed_dim, d.factor), table, 2 * d.embed_dim)
+    sections = (scalars, *streamed.norm_bytes(d.embed_dim, d.factor, d.norm), table, 2 * d.embed_dim)
     layers = [streamed.layer_bytes(*layer, d.packing, d.tile_bytes > 0) for layer in d.layers]
     return (*sections, *(size for sizes in layers for size in sizes))
 
@@ -162,7 +164,7 @@ def traffic(d: Dims) -> tuple[int, int]:
 def work(d: Dims) -> list[Work]:
     found = []
     for count, blocks in streamed.token_counts(d.tokens, d.block):
-        found += int_layer_norm.work(int_layer_norm.Dims(count, d.embed_dim, d.factor), blocks)
+        found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, blocks)
         for i, (inputs, outputs) in enumerate(d.layers):
             gelu, residual = i == d.gelu_layer, i + 1 == len(d.layers)
             found += in_place_fc.work(in_place_fc.Dims(count, inputs, outputs, d.packing, gelu, residual), blocks)
@@ -185,8 +187,8 @@ def call(op, c: c_call.Context) -> c_call.Call:
 def reference(
     options: Options,
     stream: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
+    gamma: np.ndarray | None,
+    beta: np.ndarray | None,
     factor: np.ndarray | None,
     gelu_table: np.ndarray | None,
     residual_scale: np.ndarray,
@@ -194,9 +196,7 @@ def reference(
 ) -> np.ndarray:
     """stream int8 [batch, tokens, d] -> int8 of the same shape. layers: weights as packed, bias and multiplier of every
     layer; the rest as in the ops it combines."""
-    x = int_layer_norm.reference(
-        int_layer_norm.Options(options.norm_zero_point, options.epsilon), stream, gamma, beta, factor
-    )
+    x = streamed.normalised(options, stream, gamma, beta, factor)
     last = len(options.zero_points) - 1
     for i, zero_point in enumerate(options.zero_points):
         weights, bias, multiplier = layers[3 * i : 3 * i + 3]

@@ -29,7 +29,7 @@ def vit_macs(tokens: int, patch_inputs: int, d: int, depth: int, classes: int) -
     ids=["A", "B", "C"],
 )
 def test_the_networks_of_the_benchmarks(config, grid, tokens, macs):
-    assert (config.grid, config.tokens, config.macs) == (grid, tokens, macs)
+    assert (config.grid_shape, config.tokens, config.macs) == ((grid, grid), tokens, macs)
 
 
 def test_known_sizes():
@@ -39,7 +39,7 @@ def test_known_sizes():
 
 
 def test_what_patches_do_not_cover_is_cropped():
-    assert SubnetConfig(image_size=103, patch_size=16).grid == 6
+    assert SubnetConfig(image_size=103, patch_size=16).grid_shape == (6, 6)
 
 
 def test_scalars_and_tuples_mean_the_same():
@@ -75,13 +75,13 @@ def test_macs_count_what_is_run():
 def test_conv_stem():
     config = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=64, depth=2, num_heads=2, stem="conv")
     assert config.conv_channels == (16, 32, 64)
-    assert (config.grid, config.tokens) == (4, 16)
+    assert (config.grid_shape, config.tokens) == ((4, 4), 16)
     plain = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=64, depth=2, num_heads=2)
     stem = 9 * (16 * 16 * 1 * 16 + 8 * 8 * 16 * 32 + 4 * 4 * 32 * 64)
     assert config.macs - plain.macs == stem - 16 * 64 * 64
     given = SubnetConfig(image_size=32, patch_size=8, embed_dim=64, num_heads=2, stem="conv", stem_channels=(24, 40))
     assert given.conv_channels == (24, 40, 64)
-    assert SubnetConfig(image_size=33, patch_size=8, stem="conv").grid == 5  # padded, 33 -> 17 -> 9 -> 5
+    assert SubnetConfig(image_size=33, patch_size=8, stem="conv").grid_shape == (5, 5)  # padded, 33 -> 17 -> 9 -> 5
 
 
 def test_json_round_trip():
@@ -107,8 +107,8 @@ def test_json_round_trip():
         ({"patch_size": 128}, "patch_size = 128 is larger than image_size = 96"),
         ({"num_heads": (3, 3)}, "num_heads has 2 values for depth = 6"),
         ({"mlp_ratio": (4.0,) * 7}, "mlp_ratio has 7 values for depth = 6"),
-        ({"image_size": 512}, "makes 1024 tokens, more than 512"),
-        ({"patch_size": 2, "stem": "conv"}, "makes 2304 tokens, more than 512"),
+        ({"image_size": 736}, "makes 2116 tokens, more than 2048"),
+        ({"patch_size": 2, "stem": "conv"}, "makes 2304 tokens, more than 2048"),
         ({"image_size": 0}, "image_size = 0: must be an integer from 1"),
         ({"image_size": 96.0}, "image_size = 96.0: must be an integer"),
         ({"embed_dim": "96"}, "embed_dim = '96': must be an integer"),
@@ -150,7 +150,7 @@ def test_nonsense_is_refused_in_one_line(fields, expected):
 @pytest.mark.parametrize(
     "values, expected",
     [
-        ({"embed_dim": 96, "embedding": 3}, "unknown config field 'embedding': known are depth, embed_dim"),
+        ({"embed_dim": 96, "embedding": 3}, "unknown config field 'embedding': known are activation, depth, embed_dim"),
         (None, "must be a mapping of field to value, not NoneType"),
         ([96], "must be a mapping of field to value, not list"),
         ({"depth": 0}, "depth = 0"),
@@ -160,3 +160,59 @@ def test_a_foreign_dictionary_is_refused(values, expected):
     with pytest.raises(ConfigError) as caught:
         SubnetConfig.from_dict(values)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields, tokens, parts, outputs",
+    [
+        ({"pool": "mean-all", "prefix_tokens": 5}, 9, ((0, 9),), 10),
+        ({"pool": "mean", "prefix_tokens": 5}, 9, ((5, 4),), 10),
+        ({"pool": "token", "prefix_tokens": 1, "num_classes": 0}, 5, ((0, 1),), 12),
+        ({"pool": "token+mean", "prefix_tokens": 3, "num_classes": 0}, 7, ((0, 1), (3, 4)), 24),
+        ({"pool": "token+token", "prefix_tokens": 2}, 6, ((0, 1), (1, 1)), 10),
+    ],
+)
+def test_the_head_reads_parts_of_the_tokens(fields, tokens, parts, outputs):
+    config = SubnetConfig(image_size=16, patch_size=8, embed_dim=12, depth=1, **fields)
+    assert (config.tokens, config.pool_parts, config.outputs) == (tokens, parts, outputs)
+    assert SubnetConfig.from_dict(config.to_dict()) == config
+
+
+def test_images_and_patches_may_be_rectangles():
+    config = SubnetConfig(image_size=(98, 40), patch_size=[1, 40], in_channels=1)
+    assert (config.image_shape, config.patch_shape, config.grid_shape) == ((98, 40, 1), (1, 40), (98, 1))
+    assert SubnetConfig.from_dict(config.to_dict()) == config
+    assert SubnetConfig(image_size=(96, 96), patch_size=[16, 16]) == SubnetConfig()
+    assert SubnetConfig(image_size=(33, 70), patch_size=8, stem="conv").grid_shape == (5, 9)
+
+
+def test_a_network_of_the_first_version_is_written_as_it_was():
+    assert list(SubnetConfig().to_dict()) == [
+        "image_size", "in_channels", "patch_size", "embed_dim", "depth", "num_heads", "head_dim", "kv_heads",
+        "mlp_ratio", "rank_ratio", "num_classes", "stem", "stem_channels",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"image_size": (96, 96, 3)}, "image_size = (96, 96, 3): must be an integer from 1 to 4096, or (height"),
+        ({"patch_size": (0, 4)}, "patch_size = (0, 4): must be an integer"),
+        ({"image_size": (8, 96), "patch_size": 16}, "is larger than image_size = (8, 96)"),
+        ({"patch_size": (4, 8), "stem": "conv"}, "must be a power of two"),
+        ({"pool": "max"}, "pool = 'max': must be one of mean, mean-all, token, token+mean, token+token"),
+        ({"pool": "token"}, 'pool = "token" reads 1 prefix tokens and prefix_tokens = 0'),
+        ({"pool": "token+token", "prefix_tokens": 1}, "give prefix_tokens = 2 or more"),
+        ({"final_norm": "middle"}, "final_norm = 'middle': must be one of before, after, none"),
+        ({"norm": "both"}, "norm = 'both': must be one of pre, post"),
+        ({"norm_pre": 1}, "norm_pre = 1: must be true or false"),
+        ({"norm_epsilon": 0.0}, "norm_epsilon = 0.0: must be a number in (0, 1.0]"),
+        ({"activation": "tanh"}, "activation = 'tanh': must be one of gelu, gelu-tanh, quick-gelu, silu"),
+        ({"num_classes": -1}, "num_classes = -1: must be an integer from 0"),
+        ({"prefix_tokens": 5000}, "prefix_tokens = 5000: must be an integer from 0"),
+    ],
+)  # fmt: skip
+def test_bad_options_are_refused(fields, message):
+    with pytest.raises(ConfigError) as caught:
+        SubnetConfig(**fields)
+    assert message in str(caught.value)

@@ -9,8 +9,17 @@ import pytest
 from arm_tests import ALL, every_machine, needs_tools
 
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
-from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, stem_conv
+from mcuformer.converter.ops import (
+    in_place_fc,
+    int_attention,
+    int_layer_norm,
+    stem_conv,
+    streamed_attention,
+    streamed_mlp,
+    token_mean,
+)
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
+from mcuformer.converter.quantise import Quantisation
 from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
 SEEDS = range(24) if ALL else range(2)
@@ -53,22 +62,33 @@ def fully_connected(rng):
     return OpCase.of("InPlaceFC", in_place_fc.Options(int(rng.integers(-128, 128)), packing), activations, constants)
 
 
-def embedding(rng):
-    size, channels, d = (
-        int(rng.choice([1, 2, 3, 4, 5, 7, 8, 16])),
-        int(rng.choice([1, 3, 40])),
-        int(rng.choice([1, 6, 9])),
-    )
-    rows, columns, packing = int(rng.integers(1, 4)), int(rng.integers(1, 9)), int(rng.choice([ROWS, PAIRS]))
-    image = values(rng, 1, rows * size + int(rng.integers(size)), columns * size + int(rng.integers(size)), channels)
-    fields = patch_embed.split_fields(values(rng, d, size, size, channels, least=-127))
-    bias, multiplier = requantisation(rng, d, size * size * channels)
-    constants = {"weights": pack(fields, packing), "bias": bias, "multiplier": multiplier}
+PATCHES = ((1, 40), (40, 1), (2, 7), (7, 2), (3, 5), (8, 4), (1, 2), (2, 1), (17, 1), (1, 16), (2, 40))
+
+
+def prefix(rng, d):
+    """The constant of that name, or none."""
+    return {"prefix": values(rng, int(rng.choice([1, 5, 40])), d)} if rng.random() < 0.5 else {}
+
+
+def patch_of(rng, shape, packing):
+    """A patch embedding whose output overwrites the image; shape: of a patch."""
+    (tall, wide), channels, d = shape, int(rng.choice([1, 3, 40])), int(rng.choice([1, 6, 9]))
+    rows, columns = int(rng.integers(1, 4)), int(rng.integers(1, 9))
+    image = values(rng, 1, rows * tall + int(rng.integers(tall)), columns * wide + int(rng.integers(wide)), channels)
+    fields = patch_embed.split_fields(values(rng, d, tall, wide, channels, least=-127))
+    bias, multiplier = requantisation(rng, d, tall * wide * channels)
+    constants = {"weights": pack(fields, packing), "bias": bias, "multiplier": multiplier, **prefix(rng, d)}
     if rng.random() < 0.7:
         constants["position"] = values(rng, 1, rows * columns, d)
         constants["position_scale"] = rng.integers(1, 32768, d).astype(np.int16)
-    options = patch_embed.Options(size, int(rng.integers(-128, 128)), packing)
+    options = patch_embed.Options(tall, int(rng.integers(-128, 128)), packing, 0 if tall == wide else wide)
     return OpCase.of("DecomposedPatchEmbed", options, {"image": image}, constants)
+
+
+def embedding(rng):
+    size = int(rng.choice([1, 2, 3, 4, 5, 7, 8, 16]))
+    shape = PATCHES[rng.integers(len(PATCHES))] if rng.random() < 0.5 else (size, size)
+    return patch_of(rng, shape, int(rng.choice([ROWS, PAIRS])))
 
 
 def convolution(rng):
@@ -83,6 +103,7 @@ def convolution(rng):
     if rng.random() < 0.5:
         constants["position"] = values(rng, 1, ((height + 1) // 2) * ((width + 1) // 2), out)
         constants["position_scale"] = rng.integers(1, 32768, out).astype(np.int16)
+    constants |= prefix(rng, out)
     act_min = int(rng.choice([-128, -128, zero_point]))
     options = stem_conv.Options(zero_point, int(rng.integers(-128, 128)), act_min, packing)
     return OpCase.of("StemConv", options, {"input": x}, constants)
@@ -94,7 +115,7 @@ def attention(rng):
     dim = int(rng.choice([1, 2, 3, 7, 10, 32, 33, 600 if tokens < 8 else 64]))
     heads, gain = kv_heads * group, 2.0 ** rng.uniform(-3, 3)
     step = 2.0 ** rng.uniform(-12, -2) * min(1, int_attention.largest_score_step(dim))
-    head_params = np.stack([int_attention.lower_head(step, 1.0, gain, 1.0, dim) for _ in range(heads)])
+    head_params = np.stack([int_attention.lower_head(step, 1.0, gain, 1.0, dim, tokens) for _ in range(heads)])
     qkv = values(rng, 1, tokens, (heads + 2 * kv_heads) * dim)
     options = int_attention.Options(kv_heads, dim, int(rng.integers(-128, 128)))
     return OpCase.of("IntAttention", options, {"qkv": qkv}, {"head_params": head_params})
@@ -114,7 +135,63 @@ def layer_norm(rng):
     return OpCase.of("IntLayerNorm", options, {"input": values(rng, 1, tokens, d)}, constants)
 
 
-KINDS = (fully_connected, embedding, attention, layer_norm, convolution)
+def token_mean_of_ranges(rng):
+    tokens, d = int(rng.choice([1, 2, 5, 37])), int(rng.choice([1, 3, 8, 33, 96]))
+    ranges = []
+    for _ in range(int(rng.integers(1, 3))):
+        first = int(rng.integers(tokens))
+        ranges.append((first, int(rng.integers(1, tokens - first + 1))))
+    source = Quantisation(0.1, int(rng.choice([0, 5, -128])))
+    targets = [Quantisation(10 ** rng.uniform(-3, 0), -7) for _ in ranges]
+    options, _ = token_mean.lower(token_mean.Dims(tokens, d, tuple(ranges)), source, targets)
+    return OpCase.of("TokenMean", options, {"input": values(rng, 1, tokens, d)}, {})
+
+
+def layer(rng, name, inputs, outputs, packing):
+    """Constants of a fully connected layer of a Streamed op."""
+    bias, multiplier = requantisation(rng, outputs, inputs)
+    weights = pack(values(rng, outputs, inputs, least=-127), packing)
+    return {f"{name}_weights": weights, f"{name}_bias": bias, f"{name}_multiplier": multiplier}
+
+
+def streamed_op(rng):
+    """Either op, without LayerNorm half of the time."""
+    tokens, d, packing = int(rng.choice([1, 3, 4, 7, 18])), int(rng.choice([4, 7, 24])), int(rng.choice([ROWS, PAIRS]))
+    constants, norm = {"residual_scale": rng.integers(0, 32768, d).astype(np.int16)}, dict(norm_zero_point=0, epsilon=0)
+    if rng.random() < 0.5:
+        gamma, beta = rng.integers(500, 4000, d).astype(np.int16), rng.integers(-(2**24), 2**24, d).astype(np.int32)
+        constants |= {"gamma": gamma, "beta": beta, "factor": rng.integers(1, 128, d).astype(np.uint8)}
+        norm["epsilon"] = 1000
+    common = dict(block=int(rng.choice([1, 4, 5])), packing=packing, **norm)
+    stream = {"stream": values(rng, 1, tokens, d)}
+    if rng.random() < 0.5:
+        wide = int(rng.choice([1, 6, 33]))
+        constants |= layer(rng, "fc0", d, wide, packing) | layer(rng, "fc1", wide, d, packing)
+        constants["gelu_table"] = values(rng, 256)
+        options = streamed_mlp.Options(gelu_layer=0, zero_points=(3, -7), **common)
+        return OpCase.of("StreamedMLP", options, stream, constants)
+    heads, kv_heads, dim = 4, 2, int(rng.choice([2, 6, 10]))
+    constants |= layer(rng, "qkv", d, (heads + 2 * kv_heads) * dim, packing)
+    constants |= layer(rng, "proj", heads * dim, d, packing)
+    constants["head_params"] = np.stack([int_attention.lower_head(0.01, 1.0, 1.0, 1.0, dim, tokens)] * heads)
+    options = streamed_attention.Options(
+        kv_heads=kv_heads, kv_heads_at_once=int(rng.choice([1, 2])), head_dim=dim, zero_point=-3, qkv_zero_point=0,
+        proj_zero_point=5, **common,
+    )  # fmt: skip
+    return OpCase.of("StreamedAttention", options, stream, constants)
+
+
+KINDS = (fully_connected, embedding, attention, layer_norm, convolution, token_mean_of_ranges, streamed_op)
+
+
+@needs_tools
+@every_machine
+def test_patches_of_every_shape(machine, shared, tmp_path):
+    rng = np.random.default_rng(0)
+    cases = [patch_of(rng, shape, packing) for shape in PATCHES for packing in (ROWS, PAIRS)]
+    runs = run_ops(cases, machine, tmp_path, shared(machine))
+    wrong = [i for i, run in enumerate(runs) if not run.exact]
+    assert not wrong, [cases[i].graph.ops[0] for i in wrong]
 
 
 @needs_tools
@@ -126,3 +203,28 @@ def test_kernels_equal_the_reference(seed, machine, shared, tmp_path):
     runs = run_ops(cases, machine, tmp_path, shared(machine))
     wrong = [i for i, run in enumerate(runs) if not run.exact]
     assert not wrong, [cases[i].graph.ops[0] for i in wrong]
+
+
+def long_attention(tokens, dim, value=None):
+    """One head; the first queries pick one key each, so that sums of numerators are the least there are. value: of all
+    v, for the largest sums."""
+    rng = np.random.default_rng(tokens)
+    qkv = rng.integers(-128, 128, (1, tokens, 3 * dim)).astype(np.int8)
+    qkv[:, 8:12, :dim] = qkv[:, -1, :dim] = 0  # a whole block of queries, and a rest, that like all keys alike
+    if value is not None:
+        qkv[..., 2 * dim :] = value
+    step = 0.1 * int_attention.largest_score_step(dim)
+    head_params = int_attention.lower_head(step, 1.0, 1.0, 1.0, dim, tokens)[None]
+    return OpCase.of("IntAttention", int_attention.Options(1, dim, 3), {"qkv": qkv}, {"head_params": head_params})
+
+
+@needs_tools
+@every_machine
+def test_attention_of_many_tokens(machine, shared, tmp_path):
+    """Around the lengths where numerators lose a bit, with whole and rest blocks of queries."""
+    lengths = (511, 512, 513, 577, 1024, 1025, 2047, 2048) if ALL else (513, 1025, 2047)
+    cases = [
+        long_attention(tokens, 3 if tokens % 2 else 2, (None, -128, 127)[i % 3]) for i, tokens in enumerate(lengths)
+    ]
+    runs = run_ops(cases, machine, tmp_path, shared(machine))
+    assert [run.exact for run in runs] == [True] * len(cases)

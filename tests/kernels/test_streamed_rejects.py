@@ -10,7 +10,7 @@ from conftest import TINY
 from mcuformer import convert, run_op
 from mcuformer.converter import file_form, tflite_file
 from mcuformer.converter.graph import Graph, Op, Tensor
-from mcuformer.converter.ops import OPS, params_blob
+from mcuformer.converter.ops import OPS, in_place_fc, int_attention, params_blob
 from mcuformer.errors import McuformerError, ModelError
 from mcuformer.interpreter import _Session
 
@@ -87,6 +87,72 @@ def test_run_op_takes_options_and_constants(model, layers, kind):
         run_op(kind, {"stream": x}, roles, vars(op.options)),
         run(kind, layers[kind], x),
     )
+
+
+def without_norm(kind, params, zero_point=0, epsilon=0):
+    """params of the same layers without the LayerNorm before them."""
+    names = OPS[kind].LAYOUT.scalars
+    arrays = [np.frombuffer(section, np.uint8) if section else None for section in params_blob.unpack(params)]
+    scalars = arrays[0].view("<i4").copy()
+    scalars[names.index("norm_zero_point")] = zero_point
+    scalars[names.index("epsilon_low")], scalars[names.index("epsilon_high")] = params_blob.split_int64(epsilon)
+    return params_blob.pack([scalars, None, None, None, *arrays[4:]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tokens", [1, 3, 4, 5, 16, 37])
+def test_without_layer_norm(layers, kind, tokens):
+    """As a post-norm network has it: the same as the ops one after the other, on the stream itself, in any block."""
+    x, params = stream(tokens), without_norm(kind, layers[kind])
+    graph = file_form.from_file_form(file_graph(kind, params, x))[0]
+    op, tensors = graph.ops[0], graph.tensors
+    assert op.inputs[1:4] == (-1, -1, -1) and not graph.dims(op).norm
+    whole = file_form.from_file_form(file_graph(kind, layers[kind], x))[0]
+    assert graph.scratch_bytes(op) == whole.scratch_bytes(whole.ops[0])
+    assert sum(op.module.constant_bytes(graph.dims(op))) == params.size
+    want = graph.run(x)
+    np.testing.assert_array_equal(want, one_after_the_other(op, tensors, x))
+    for block in (op.options.block, 3, 100):
+        np.testing.assert_array_equal(run(kind, changed(params, 0, 0, block), x), want, err_msg=f"block {block}")
+
+
+def one_after_the_other(op, tensors, x):
+    """What InPlaceFC and IntAttention make of the stream, with the constants of a Streamed op."""
+    values = {role: tensors[i].data for role, i in zip(op.module.INPUTS, op.inputs, strict=True) if i >= 0}
+    options, y = op.options, x
+
+    def layer(name, zero_point, source, **more):
+        constants = [values[f"{name}_{part}"] for part in ("weights", "bias", "multiplier")]
+        return in_place_fc.reference(in_place_fc.Options(zero_point, options.packing), source, *constants, **more)
+
+    added = dict(residual=x, residual_scale=values["residual_scale"])
+    if op.kind == "StreamedAttention":
+        y = layer("qkv", options.qkv_zero_point, y)
+        attention = int_attention.Options(options.kv_heads, options.head_dim, options.zero_point)
+        y = int_attention.reference(attention, y, values["head_params"])
+        return layer("proj", options.proj_zero_point, y, **added)
+    for i, zero_point in enumerate(options.zero_points):
+        last = i + 1 == len(options.zero_points)
+        gelu = dict(gelu_table=values["gelu_table"]) if i == options.gelu_layer else {}
+        y = layer(f"fc{i}", zero_point, y, **gelu, **(added if last else {}))
+    return y
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("norm", [dict(zero_point=1), dict(epsilon=1), dict(epsilon=1 << 40)])
+def test_options_of_a_missing_layer_norm_are_refused(layers, kind, norm):
+    with pytest.raises(ModelError, match="legal range"):
+        run(kind, without_norm(kind, layers[kind], **norm))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_part_of_a_layer_norm_is_refused(layers, kind, kept):
+    arrays = [np.frombuffer(section, np.uint8) if section else None for section in params_blob.unpack(layers[kind])]
+    assert arrays[kept] is not None
+    arrays[1:4] = [array if i == kept else None for i, array in enumerate(arrays[1:4], 1)]
+    with pytest.raises(ModelError, match="differ in length"):
+        run(kind, params_blob.pack(arrays))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -35,7 +35,7 @@ void mcuf_attention_store_values(const mcuf_attention_rows_shape* p, int8_t* val
 #endif
 
 mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head) {
-  const int32_t zeros = mcuf_clz32(sum);                       /* 8 .. 17 */
+  const int32_t zeros = mcuf_clz32(sum);                       /* 8 .. 17 + numerator_shift */
   const uint32_t inverse = 0xFFFFFFFFu / (sum << zeros >> 16); /* 2^48 / normalised sum: 17 bits */
   mcuf_row_scale r;
   r.multiplier = (int32_t)(((uint64_t)inverse * (uint32_t)head[MCUF_HEAD_OUT_MULTIPLIER]) >> 17);
@@ -70,21 +70,30 @@ void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head
 }
 
 #if !MCUF_DSP
+/* One row's numerators, and their sum. shift: a constant for short rows, so that they pay nothing for it. */
+static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head,
+                                   int32_t shift, int16_t* e) {
+  const int32_t multiplier = head[MCUF_HEAD_SCORE_MULTIPLIER], factor = 1 << head[MCUF_HEAD_SCORE_SHIFT];
+  int32_t max = scores[0];
+  for (int32_t j = 1; j < tokens; ++j) max = scores[j * rows] > max ? scores[j * rows] : max;
+  uint32_t sum = 0;
+  for (int32_t j = 0; j < tokens; ++j) {
+    const int32_t index = mcuf_mulhi_round((max - scores[j * rows]) * factor, multiplier);
+    e[j] = (int16_t)(mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST] >> shift);
+    sum += (uint32_t)e[j];
+  }
+  if (tokens % 2 != 0) e[tokens] = 0;
+  return sum;
+}
+
 /* Numerators: [rows, tokens rounded up to even]. */
 void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head, int16_t* numerators,
                        mcuf_row_scale* scale) {
-  const int32_t multiplier = head[MCUF_HEAD_SCORE_MULTIPLIER], factor = 1 << head[MCUF_HEAD_SCORE_SHIFT];
-  for (int32_t t = 0; t < rows; ++t) {
-    int16_t* e = numerators + (ptrdiff_t)t * mcuf_round_up_even(tokens);
-    int32_t max = scores[t];
-    for (int32_t j = 1; j < tokens; ++j) max = scores[j * rows + t] > max ? scores[j * rows + t] : max;
-    uint32_t sum = 0;
-    for (int32_t j = 0; j < tokens; ++j) {
-      const int32_t index = mcuf_mulhi_round((max - scores[j * rows + t]) * factor, multiplier);
-      e[j] = mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST];
-      sum += (uint32_t)e[j];
-    }
-    if (tokens % 2 != 0) e[tokens] = 0;
+  const bool few = tokens <= MCUF_ATTENTION_UNSHIFTED_TOKENS;
+  for (int32_t t = 0; t < rows; ++t, numerators += mcuf_round_up_even(tokens)) {
+    const int32_t shift = few ? 0 : mcuf_attention_numerator_shift(tokens);
+    const uint32_t sum = few ? softmax_row(scores + t, tokens, rows, head, 0, numerators)
+                             : softmax_row(scores + t, tokens, rows, head, shift, numerators);
     scale[t] = mcuf_scale_of_row(sum, head);
   }
 }

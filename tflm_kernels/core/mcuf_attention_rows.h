@@ -59,7 +59,8 @@ void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, cons
 void mcuf_weigh_rows(const mcuf_attention_rows_shape* shape, const int16_t* numerators, const int8_t* values,
                      int32_t rows, const mcuf_row_scale* scale, int8_t* output);
 
-/* The scale of a row whose numerators add up to sum, 32767 .. 512 * 32767. */
+/* The scale of a row whose numerators add up to sum. With them shifted right by s = mcuf_attention_numerator_shift(),
+ * the largest is 32767 >> s, so that sum is 32767 >> s .. tokens * (32767 >> s) < 2^24. */
 mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head);
 
 #endif /* MCUF_ATTENTION_ROWS_H_ */

@@ -76,14 +76,34 @@ void mcuf_attention_store_values(const mcuf_attention_rows_shape* p, int8_t* val
   }
 }
 
-static uint32_t softmax_row(const int32_t* scores, int32_t tokens, const int32_t* head, int16_t* e) {
+/* Shifts four rows of numerators right, [words][4][2], and adds them up. */
+static MCUF_OWN_STACK void shift_numerators(int16_t* e, int32_t tokens, uint32_t sums[MCUF_TOKEN_BLOCK]) {
+  const int32_t shift = mcuf_attention_numerator_shift(tokens);
+  const uint32_t kept = 0x00010001u * (0x7FFFu >> shift); /* the bits of two */
+  for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t, e += 2) {
+    int16_t* row = e;
+    int32_t sum = 0;
+    for (int32_t words = (tokens + 1) / 2; words > 0; --words, row += 2 * MCUF_TOKEN_BLOCK) {
+      uint32_t two;
+      memcpy(&two, row, sizeof(two));
+      two = two >> shift & kept;
+      memcpy(row, &two, sizeof(two));
+      sum = __smlad((int16x2_t)two, 0x00010001, sum);
+    }
+    sums[t] = (uint32_t)sum;
+  }
+}
+
+/* One row's numerators, and their sum. shift: a constant for short rows, so that they pay nothing for it. */
+static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, const int32_t* head, int32_t shift,
+                                   int16_t* e) {
   const int32_t multiplier = head[MCUF_HEAD_SCORE_MULTIPLIER], factor = 1 << head[MCUF_HEAD_SCORE_SHIFT];
   int32_t max = scores[0];
   for (int32_t j = 1; j < tokens; ++j) max = scores[j] > max ? scores[j] : max;
   uint32_t sum = 0;
   for (int32_t j = 0; j < tokens; ++j) {
     const int32_t index = mcuf_mulhi_round((max - scores[j]) * factor, multiplier);
-    e[j] = mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST];
+    e[j] = (int16_t)(mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST] >> shift);
     sum += (uint32_t)e[j];
   }
   if (tokens % 2 != 0) e[tokens] = 0;
@@ -92,8 +112,12 @@ static uint32_t softmax_row(const int32_t* scores, int32_t tokens, const int32_t
 
 void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head, int16_t* numerators,
                        mcuf_row_scale* scale) {
+  const bool few = tokens <= MCUF_ATTENTION_UNSHIFTED_TOKENS;
   if (rows == 1) {
-    scale[0] = mcuf_scale_of_row(softmax_row(scores, tokens, head, numerators), head);
+    const int32_t shift = few ? 0 : mcuf_attention_numerator_shift(tokens);
+    const uint32_t sum =
+        few ? softmax_row(scores, tokens, head, 0, numerators) : softmax_row(scores, tokens, head, shift, numerators);
+    scale[0] = mcuf_scale_of_row(sum, head);
     return;
   }
   mcuf_softmax_dsp_args args = {
@@ -107,6 +131,7 @@ void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, cons
       {0},
   };
   mcuf_softmax4_dsp(&args);
+  if (!few) shift_numerators(numerators, tokens, args.sums);
   for (int32_t t = 0; t < rows; ++t) scale[t] = mcuf_scale_of_row(args.sums[t], head);
 }
 

@@ -18,11 +18,12 @@ mcuf_status mcuf_int_attention_s8_check(const mcuf_int_attention_params* p) {
     return MCUF_ERROR_SIZE;
   }
   if (!mcuf_is_int8(p->zero_point)) return MCUF_ERROR_VALUE;
+  const int32_t max_exponent = MCUF_HEAD_MAX_OUT_EXPONENT - mcuf_attention_numerator_shift(p->tokens);
   for (int32_t h = 0; h < p->num_heads; ++h) {
     const int32_t* head = p->head_params + MCUF_ATTENTION_HEAD_PARAMS * h;
     const int32_t exponent = head[MCUF_HEAD_OUT_EXPONENT], shift = head[MCUF_HEAD_SCORE_SHIFT];
     if (head[MCUF_HEAD_SCORE_MULTIPLIER] < 0 || head[MCUF_HEAD_OUT_MULTIPLIER] < MCUF_HEAD_MIN_OUT_MULTIPLIER ||
-        exponent < MCUF_HEAD_MIN_OUT_EXPONENT || exponent > MCUF_HEAD_MAX_OUT_EXPONENT || shift < 0 ||
+        exponent < MCUF_HEAD_MIN_OUT_EXPONENT || exponent > max_exponent || shift < 0 ||
         shift > MCUF_HEAD_MAX_SCORE_SHIFT || (int64_t)p->head_dim << (15 + shift) > INT32_MAX) {
       return MCUF_ERROR_VALUE;
     }

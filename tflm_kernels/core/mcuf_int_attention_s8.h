@@ -6,8 +6,10 @@
  * q, k and v are 0. Per head, for one query row:
  *   s[j] = sum_c q[c] * max(k[j, c], -127)
  *   e[j] = table[min(mulhi_round((max(s) - s[j]) << score_shift, score_multiplier), last)]   exp(-i / 64) in 15 bits
+ *          >> numerator_shift
  *   out[c] = sat8(zero_point + sum_j e[j] * v[j, c] / sum_j e[j] * (v_scale / out_scale))
- * with one clz-normalised division per row; nothing is normalised to int8 probabilities in between. */
+ * with one clz-normalised division per row; nothing is normalised to int8 probabilities in between. numerator_shift is
+ * ceil(log2(tokens / 512)), 0 for up to 512 tokens: it keeps sum_j e[j] * v[j, c] below 2^31. */
 #ifndef MCUF_INT_ATTENTION_S8_H_
 #define MCUF_INT_ATTENTION_S8_H_
 
@@ -17,14 +19,16 @@
 extern "C" {
 #endif
 
-#define MCUF_ATTENTION_MAX_TOKENS 512 /* 512 * 32767 * 128 < 2^31 */
+#define MCUF_ATTENTION_MAX_TOKENS 2048
+#define MCUF_ATTENTION_UNSHIFTED_TOKENS 512 /* 512 * 32767 * 128 < 2^31, and so are 1024 * 16383 * 128 .. */
 #define MCUF_ATTENTION_MAX_HEAD_DIM 1024
 /* The fields of head_params for each head, int32, with their ranges. */
 enum {
   MCUF_HEAD_SCORE_MULTIPLIER, /* round(q_scale * k_scale / sqrt(head_dim) * 64 * 2^(32 - score_shift)), >= 0 */
   MCUF_HEAD_OUT_MULTIPLIER,   /* mantissa of v_scale / out_scale, MCUF_HEAD_MIN_OUT_MULTIPLIER .. 2^31 - 1 */
-  MCUF_HEAD_OUT_EXPONENT,     /* v_scale / out_scale = out_multiplier * 2^(out_exponent - 31) */
-  MCUF_HEAD_SCORE_SHIFT,      /* 0 .., head_dim * 2^(15 + score_shift) < 2^31 */
+  MCUF_HEAD_OUT_EXPONENT, /* v_scale / out_scale = out_multiplier * 2^(out_exponent - 31), MCUF_HEAD_MIN_OUT_EXPONENT
+                             .. MCUF_HEAD_MAX_OUT_EXPONENT - numerator_shift */
+  MCUF_HEAD_SCORE_SHIFT,  /* 0 .., head_dim * 2^(15 + score_shift) < 2^31 */
   MCUF_ATTENTION_HEAD_PARAMS
 };
 #define MCUF_HEAD_MIN_OUT_MULTIPLIER (1 << 30)
@@ -42,6 +46,13 @@ typedef struct {
   int32_t zero_point;         /* of the output, -128 .. 127 */
   const int32_t* head_params; /* [num_heads, MCUF_ATTENTION_HEAD_PARAMS] */
 } mcuf_int_attention_params;
+
+/* By how many bits numerators are shifted right, for 1 .. MCUF_ATTENTION_MAX_TOKENS tokens. */
+static inline int32_t mcuf_attention_numerator_shift(int32_t tokens) {
+  int32_t shift = 0;
+  while (tokens > MCUF_ATTENTION_UNSHIFTED_TOKENS << shift) ++shift;
+  return shift;
+}
 
 /* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_int_attention_s8_check(const mcuf_int_attention_params* params);

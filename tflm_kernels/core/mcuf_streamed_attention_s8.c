@@ -5,6 +5,7 @@
 
 #include "mcuf_attention_rows.h"
 #include "mcuf_fixed_point.h"
+#include "mcuf_streamed_norm.h"
 #include "mcuf_target.h"
 
 mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* p) {
@@ -20,9 +21,8 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
     return MCUF_ERROR_SIZE;
   }
   if (p->qkv.packing == MCUF_PACKING_PAIRS && p->head_dim % 2 != 0) return MCUF_ERROR_SIZE; /* heads start at rows */
-  mcuf_int_layer_norm_params norm = p->norm;
   mcuf_in_place_fc_params qkv = p->qkv, proj = p->proj;
-  norm.tokens = qkv.tokens = proj.tokens = p->tokens;
+  qkv.tokens = proj.tokens = p->tokens;
   qkv.in_stride = qkv.in_features;
   proj.in_stride = proj.in_features;
   qkv.block = proj.block = p->block;
@@ -31,7 +31,7 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
       p->qkv.out_features, p->qkv.out_features, p->zero_point, p->head_params,
   };
   mcuf_status status = mcuf_int_attention_s8_check(&attention);
-  if (status == MCUF_OK) status = mcuf_int_layer_norm_s8_check(&norm);
+  if (status == MCUF_OK) status = mcuf_streamed_norm_check(&p->norm, p->tokens);
   if (status == MCUF_OK) status = mcuf_in_place_fc_s8_check(&qkv, 0);
   if (status == MCUF_OK) status = mcuf_in_place_fc_s8_check(&proj, 1);
   return status;
@@ -100,9 +100,7 @@ static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row
 }
 
 static MCUF_OWN_STACK mcuf_status normalise_block(const attention_state* s, const int8_t* block, int32_t count) {
-  mcuf_int_layer_norm_params norm = s->p->norm;
-  norm.tokens = count;
-  return mcuf_int_layer_norm_s8(&norm, block, s->normal);
+  return mcuf_streamed_norm(&s->p->norm, block, count, s->normal);
 }
 
 /* Keys and values of key/value heads [head, head + kv_heads_at_once), for the tokens [first, first + count). */

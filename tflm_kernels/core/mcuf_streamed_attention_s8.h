@@ -7,7 +7,7 @@
  * Keys and values are computed first, kv_heads_at_once heads at a time; then queries, attention and projection, a block
  * of tokens at a time. If not all heads fit at once, outputs of earlier passes wait in [tokens, their width]; those of
  * the last pass never do. Each pass computes LayerNorm again. The same bits as IntLayerNorm, InPlaceFC, IntAttention
- * and InPlaceFC in sequence. */
+ * and InPlaceFC in sequence. LayerNorm may be left out (post-norm networks). */
 #ifndef MCUF_STREAMED_ATTENTION_S8_H_
 #define MCUF_STREAMED_ATTENTION_S8_H_
 
@@ -27,7 +27,7 @@ typedef struct {
   int32_t head_dim;                /* 1 .. MCUF_ATTENTION_MAX_HEAD_DIM */
   int32_t zero_point;              /* of the attention's output */
   const int32_t* head_params;      /* [num_heads, 4], as in IntAttention */
-  mcuf_int_layer_norm_params norm; /* its tokens are not read */
+  mcuf_int_layer_norm_params norm; /* its tokens are not read; gamma NULL: no LayerNorm, all but features is 0 */
   mcuf_in_place_fc_params qkv;     /* outputs [q heads | k heads | v heads]; tokens, in_stride, block are not read */
   mcuf_in_place_fc_params proj;    /* has a residual; the same are not read; staged as qkv is, or not */
 } mcuf_streamed_attention_params;

@@ -2,15 +2,14 @@
 #include "mcuf_streamed_mlp_s8.h"
 
 #include "mcuf_fixed_point.h"
+#include "mcuf_streamed_norm.h"
 
 mcuf_status mcuf_streamed_mlp_s8_check(const mcuf_streamed_mlp_params* p) {
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->block < 1 || p->block > MCUF_MAX_TOKENS || p->fc_count < 1 ||
       p->fc_count > MCUF_STREAMED_MLP_MAX_FCS) {
     return MCUF_ERROR_SIZE;
   }
-  mcuf_int_layer_norm_params norm = p->norm;
-  norm.tokens = p->tokens;
-  mcuf_status status = mcuf_int_layer_norm_s8_check(&norm);
+  mcuf_status status = mcuf_streamed_norm_check(&p->norm, p->tokens);
   int32_t features = p->norm.features;
   for (int32_t i = 0; i < p->fc_count && status == MCUF_OK; ++i) {
     mcuf_in_place_fc_params fc = p->fcs[i];
@@ -63,9 +62,7 @@ mcuf_status mcuf_streamed_mlp_s8(const mcuf_streamed_mlp_params* p, int8_t* stre
     const int32_t left = p->tokens - first;
     const int32_t count = left < p->block ? left : p->block;
     int8_t* block = stream + (ptrdiff_t)first * d;
-    mcuf_int_layer_norm_params norm = p->norm;
-    norm.tokens = count;
-    mcuf_status status = mcuf_int_layer_norm_s8(&norm, block, even);
+    mcuf_status status = mcuf_streamed_norm(&p->norm, block, count, even);
     for (int32_t i = 0; i < p->fc_count && status == MCUF_OK; ++i) {
       mcuf_in_place_fc_params fc = p->fcs[i];
       fc.tokens = fc.block = count;

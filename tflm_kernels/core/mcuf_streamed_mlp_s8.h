@@ -6,7 +6,7 @@
  *
  * The chain of fully connected layers has a GELU table where the network has its GELU, and a residual at its end. Only
  * one block of tokens ever exists between LayerNorm and residual. The same bits as IntLayerNorm and InPlaceFC in
- * sequence. */
+ * sequence. LayerNorm may be left out (post-norm networks). */
 #ifndef MCUF_STREAMED_MLP_S8_H_
 #define MCUF_STREAMED_MLP_S8_H_
 
@@ -22,7 +22,7 @@ extern "C" {
 typedef struct {
   int32_t tokens;                  /* 1 .. MCUF_MAX_TOKENS */
   int32_t block;                   /* tokens at a time, 1 .. MCUF_MAX_TOKENS; multiples of 4 are fastest */
-  mcuf_int_layer_norm_params norm; /* its tokens are not read */
+  mcuf_int_layer_norm_params norm; /* its tokens are not read; gamma NULL: no LayerNorm, all but features is 0 */
   int32_t fc_count; /* 1 .. MCUF_STREAMED_MLP_MAX_FCS; tokens, in_stride, block of the layers are not read */
   mcuf_in_place_fc_params fcs[MCUF_STREAMED_MLP_MAX_FCS]; /* the last has a residual; all staged, or none */
 } mcuf_streamed_mlp_params;

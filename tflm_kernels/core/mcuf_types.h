@@ -31,7 +31,7 @@ typedef enum {
 
 /* Limits that every op shares. They keep every int32 accumulator below 2^31; see the op headers. */
 #define MCUF_MAX_FEATURES 16384                 /* channels of a token, inputs of one output */
-#define MCUF_MAX_TOKENS 16384                   /* tokens of one tensor (IntAttention: 512) */
+#define MCUF_MAX_TOKENS 16384                   /* tokens of one tensor (IntAttention: 2048) */
 #define MCUF_MAX_STRIDE (4 * MCUF_MAX_FEATURES) /* bytes from token to token */
 #define MCUF_MAX_BIAS (1 << 30)                 /* |bias| */
 #define MCUF_MAX_IMAGE_SIDE 4096                /* pixels */

@@ -52,7 +52,8 @@ Status Prepare(Context* context, Node* node) {
   if (!check.ok()) return kError;
   const mcuf_int_attention_params params = Params(context, node, *data);
   check.Core(mcuf_int_attention_s8_check(&params),
-             "score_multiplier from 0, out_multiplier from 2^30, out_exponent from -8 to 12, score_shift in int32");
+             "score_multiplier from 0, out_multiplier from 2^30, out_exponent from -8 to 12, less with more than 512 "
+             "tokens, score_shift in int32");
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   check.Scratch(mcuf_int_attention_s8_scratch_bytes(params.tokens, params.head_dim), &data->scratch);
   return check.status();

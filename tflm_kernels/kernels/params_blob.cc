@@ -3,12 +3,13 @@
 
 namespace mcuformer {
 
-mcuf_int_layer_norm_params ParamsBlob::LayerNorm(int section, int32_t zero_point, int32_t epsilon_low,
+mcuf_int_layer_norm_params ParamsBlob::LayerNorm(int section, int32_t features, int32_t zero_point, int32_t epsilon_low,
                                                  int32_t epsilon_high) const {
   const int32_t d = Count<int32_t>(section + 1), factors = Count<uint8_t>(section + 2);
+  const bool agree = Count<int16_t>(section) == d && (factors == d || factors == 0);
   mcuf_int_layer_norm_params params;
   params.tokens = 1;
-  params.features = Count<int16_t>(section) == d && (factors == d || factors == 0) ? d : 0;
+  params.features = !agree ? 0 : d > 0 ? d : features;
   params.zero_point = zero_point;
   params.epsilon = static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(epsilon_high)) << 32 |
                                         static_cast<uint32_t>(epsilon_low));

@@ -40,8 +40,9 @@ class ParamsBlob {
     return Count<T>(section) == 0 ? nullptr : reinterpret_cast<const T*>(data_ + Word(1 + 2 * section));
   }
 
-  // Sections [gamma, beta, factor] from `section`; sizes that contradict each other set features to 0.
-  mcuf_int_layer_norm_params LayerNorm(int section, int32_t zero_point, int32_t epsilon_low,
+  // Sections [gamma, beta, factor] from `section`, or all of them empty: no LayerNorm, of tokens of `features`
+  // channels. Sizes that contradict each other set features to 0.
+  mcuf_int_layer_norm_params LayerNorm(int section, int32_t features, int32_t zero_point, int32_t epsilon_low,
                                        int32_t epsilon_high) const;
 
   // Sections [weights, bias, multiplier] from `section`, for tokens of in_features channels; sizes that contradict each

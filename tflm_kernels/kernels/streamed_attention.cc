@@ -58,7 +58,8 @@ StreamedAttention::Params StreamedAttention::Read(const ParamsBlob& blob, int32_
   params.head_dim = scalars[kHeadDim];
   params.zero_point = scalars[kZeroPoint];
   params.head_params = blob.Data<int32_t>(kHeadParams);
-  params.norm = blob.LayerNorm(kGamma, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
+  params.norm = blob.LayerNorm(kGamma, blob.Count<int16_t>(kResidualScale), scalars[kNormZeroPoint],
+                               scalars[kEpsilonLow], scalars[kEpsilonHigh]);
   const int32_t packing = scalars[kPacking], tile_bytes = scalars[kTileBytes];
   int32_t offset = scalars[kWeightsOffset];
   params.qkv =

@@ -16,7 +16,7 @@ enum Scalar {
   kKvHeadsAtOnce,
   kHeadDim,
   kZeroPoint,      // of the attention's output
-  kNormZeroPoint,  // of the stream
+  kNormZeroPoint,  // of the stream; 0, as epsilon, without layer normalisation
   kEpsilonLow,     // words of the int64 epsilon of the layer normalisation
   kEpsilonHigh,
   kQkvZeroPoint,
@@ -29,7 +29,7 @@ enum Scalar {
 
 enum Section {
   kScalars,         // int32 [kScalarCount]
-  kGamma,           // int16 [d]
+  kGamma,           // int16 [d]; empty, as the next two: no layer normalisation
   kBeta,            // int32 [d]
   kFactor,          // uint8 [d], or empty
   kHeadParams,      // int32 [heads, MCUF_ATTENTION_HEAD_PARAMS]
@@ -49,7 +49,7 @@ namespace streamed_mlp {
 
 enum Scalar {
   kBlock,
-  kNormZeroPoint,  // of the stream
+  kNormZeroPoint,  // of the stream; 0, as epsilon, without layer normalisation
   kEpsilonLow,     // words of the int64 epsilon of the layer normalisation
   kEpsilonHigh,
   kGeluLayer,      // the fully connected layer with the GELU, -1: none
@@ -61,7 +61,7 @@ enum Scalar {
 
 enum Section {
   kScalars,        // int32 [kFc0ZeroPoint + layers]
-  kGamma,          // int16 [d]
+  kGamma,          // int16 [d]; empty, as the next two: no layer normalisation
   kBeta,           // int32 [d]
   kFactor,         // uint8 [d], or empty
   kGeluTable,      // int8 [MCUF_GELU_TABLE_SIZE], or empty without GELU

@@ -56,7 +56,8 @@ StreamedMlp::Params StreamedMlp::Read(const ParamsBlob& blob, int32_t tokens) {
   Params params;
   params.tokens = tokens;
   params.block = scalars[kBlock];
-  params.norm = blob.LayerNorm(kGamma, scalars[kNormZeroPoint], scalars[kEpsilonLow], scalars[kEpsilonHigh]);
+  params.norm = blob.LayerNorm(kGamma, blob.Count<int16_t>(kResidualScale), scalars[kNormZeroPoint],
+                               scalars[kEpsilonLow], scalars[kEpsilonHigh]);
   params.fc_count = Layers(blob);
   int32_t offset = scalars[kWeightsOffset], features = params.norm.features;
   for (int32_t i = 0; i < params.fc_count; ++i) {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mcuformer.converter.subnet_config import Size
 from mcuformer.data import Dataset, hold_out, load_sized
 from mcuformer.errors import ConfigError
 from mcuformer.nas.supernet import SuperNet
@@ -26,7 +27,7 @@ class Split:
 
 def split_images(
     data: str,
-    image_size: int,
+    image_size: Size,
     limit: int | None = None,
     held_out: int | None = None,
     front_end: LogMel | None = None,

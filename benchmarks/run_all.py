@@ -38,6 +38,7 @@ TITLES = {
     "training_memory": "Memory of training the paper's supernet",
     "cortex_m": "Instructions on simulated Cortex-M",
     "log_mel": "The log-mel front end of sound",
+    "keyword": "Ten spoken words",
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu", "ai-edge-litert", "onnxruntime")

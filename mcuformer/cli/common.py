@@ -22,6 +22,7 @@ from mcuformer.errors import ConfigError, ModelError
 from mcuformer.files import write_bytes
 
 if TYPE_CHECKING:
+    from mcuformer.converter.subnet_config import Size
     from mcuformer.data import Dataset
     from mcuformer.interpreter import Interpreter
     from mcuformer.sound import LogMel
@@ -81,7 +82,7 @@ CONSOLE = Progress(say=out.print, bar=bar)
 
 
 def load_data(
-    spec: str, split: str, image_size: int, limit: int | None = None, front_end: LogMel | dict | None = None
+    spec: str, split: str, image_size: Size, limit: int | None = None, front_end: LogMel | dict | None = None
 ) -> Dataset:
     """Images at a network's size: only folders of image files are resized. front_end: of a network that takes sound,
     as it is or as its notes hold it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,13 +21,16 @@ from mcuformer.data.source import Source, check, listing, select
 from mcuformer.errors import DataError
 from mcuformer.sound import LogMel
 
+if TYPE_CHECKING:
+    from mcuformer.converter.subnet_config import Size
+
 SPLITS = ("train", "test", "all")
 
 
 def load(
     spec: str | Path,
     split: str = "test",
-    image_size: int | None = None,
+    image_size: Size | None = None,
     limit: int | None = None,
     seed: int = 0,
     front_end: LogMel | None = None,
@@ -44,7 +48,8 @@ def load(
     """
     if split not in (*SPLITS, "val"):
         raise DataError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    for name, value in (("image_size", image_size), ("limit", limit)):
+    is_pair = isinstance(image_size, tuple) and len(image_size) == 2 and all(is_whole(side, 1) for side in image_size)
+    for name, value in (("image_size", None if is_pair else image_size), ("limit", limit)):
         if value is not None and not is_whole(value, 1):
             raise DataError(f"{name} is {value!r}; give a whole number from 1, or leave it out")
 
@@ -58,15 +63,17 @@ def load(
     held = part.images
     if not isinstance(held, np.ndarray) and held[0].suffix.lower() in wav_folder.SUFFIXES:
         if front_end is None:
-            front_end = LogMel.of_image(*image_size) if isinstance(image_size, tuple) else LogMel()
+            front_end = LogMel.of_image(*image_size) if is_pair else LogMel()
         sounds = wav_folder.read_wav_files(held, front_end)
         return Dataset(sounds, part.labels, source.class_names, source.name, split, front_end)
+    if is_pair:
+        raise DataError(f"image_size is {image_size}; images become squares: give a whole number")
     images = fit_array(held, image_size) if isinstance(held, np.ndarray) else read_image_files(held, image_size)
     return Dataset(images, part.labels, source.class_names, source.name, split)
 
 
 def load_sized(
-    spec: str | Path, split: str, image_size: int, limit: int | None = None, front_end: LogMel | None = None
+    spec: str | Path, split: str, image_size: Size, limit: int | None = None, front_end: LogMel | None = None
 ) -> Dataset:
     """load() for a network that takes images of image_size pixels: only folders of image files are resized, and sounds
     become images of that size. front_end: the network's, if it has one."""

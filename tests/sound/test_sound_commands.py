@@ -97,3 +97,23 @@ def test_a_network_of_another_size_is_refused(words, tmp_path):
         train(words, config=CONFIG, options=QUICK, output=tmp_path / "subnet.pt")
     assert "\n" not in str(error.value) and not (tmp_path / "subnet.pt").exists()
     assert torch.get_num_threads() == 1
+
+
+def test_the_network_for_keywords(tmp_path):
+    """98 frames of 40 features, whole frames as patches: the space, and a network of it all the way, strip by strip."""
+    folder = tmp_path / "words"
+    for i, word in enumerate(("low", "high")):
+        for k in range(10):
+            write_wav(folder / word / f"{k}.wav", tone((400, 3000)[i] + 20 * k, 16000 - 99 * k))
+    space = nas.load_space("keyword")
+    assert space.image_size == (98, 40) and not space.flip
+    assert {config.tokens for config in (space.largest(), space.smallest())} <= {49, 98}
+    for patch in (1, 2):
+        config = SubnetConfig(image_size=(98, 40), in_channels=1, patch_size=(patch, 40), embed_dim=16, depth=1,
+                              num_heads=1, num_classes=2)  # fmt: skip
+        train(str(folder), config=config, options=QUICK, output=tmp_path / "subnet.pt")
+        assert nas.load_subnet(tmp_path / "subnet.pt").notes["front_end"] == LogMel().to_dict()
+        convert(tmp_path / "subnet.pt", data=str(folder), images=8, strips=True, output=tmp_path / "model.tflite")
+        done = run(tmp_path / "model.tflite", data=str(folder), reference=True)
+        assert done.exact and len(done.host.logits) == 4
+        assert Interpreter(tmp_path / "model.tflite").graph.ops[0].options.strip_rows == patch

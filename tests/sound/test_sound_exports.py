@@ -25,8 +25,10 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "export"))
 from test_tflm_api import check, compiler, include  # noqa: E402
 
-FRONT_END = LogMel(hop=160, frames=32, mels=32)
-CONFIG = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=24, depth=1, num_heads=2, num_classes=7)
+FRONT_END = LogMel(hop=160, frames=32, mels=20)
+CONFIG = SubnetConfig(
+    image_size=(32, 20), in_channels=1, patch_size=(2, 20), embed_dim=24, depth=1, num_heads=2, num_classes=7
+)
 VARIANTS = {"whole": {}, "strips": {"strips": True}, "staged strips": {"strips": True, "weights": "staged"}}
 
 
@@ -71,7 +73,7 @@ def test_a_model_carries_its_front_end(saved, tmp_path):
     assert LogMel.from_dict(Interpreter(path).info["front_end"]) == FRONT_END
     without = convert(lively_subnet(CONFIG, 8), images(), **VARIANTS["whole"])
     assert "front_end" not in without.info
-    with pytest.raises(ConfigError, match=r"front_end makes images of \(98, 40, 1\), the network takes \(32, 32, 1\)"):
+    with pytest.raises(ConfigError, match=r"front_end makes images of \(98, 40, 1\), the network takes \(32, 20, 1\)"):
         convert(lively_subnet(CONFIG, 8), images(), front_end=LogMel())
 
 
@@ -128,7 +130,7 @@ def test_a_damaged_front_end_is_one_line(saved, tmp_path):
     if options:
         pytest.skip("once is enough")
     for values, message in ((7, "front_end 7"), (FRONT_END.to_dict() | {"hop": 0}, "hop = 0"),
-                            (LogMel().to_dict(), "takes 32 x 32 x 1, its front end makes 98 x 40 x 1")):  # fmt: skip
+                            (LogMel().to_dict(), "takes 32 x 20 x 1, its front end makes 98 x 40 x 1")):  # fmt: skip
         content = tflite_file.write(model.graph, model.offsets, {**model.info, "front_end": values})
         (tmp_path / "model.tflite").write_bytes(content)
         with pytest.raises(ModelError, match=message) as error:
@@ -214,5 +216,5 @@ def test_a_library_needs_a_front_end_that_fits(saved):
         pytest.skip("the sketches have no external flash")
     samples = arduino.Samples(images(), list("abcd"))
     graph = tflite_file.read(model.content).graph
-    with pytest.raises(ModelError, match="takes 32 x 32 x 1, its front end makes 98 x 40 x 1"):
+    with pytest.raises(ModelError, match="takes 32 x 20 x 1, its front end makes 98 x 40 x 1"):
         arduino.library(model.content, graph, model.class_names, samples, front_end=LogMel())

@@ -48,8 +48,10 @@ def load(
     """
     if split not in (*SPLITS, "val"):
         raise DataError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    is_pair = isinstance(image_size, tuple) and len(image_size) == 2 and all(is_whole(side, 1) for side in image_size)
-    for name, value in (("image_size", None if is_pair else image_size), ("limit", limit)):
+    pair = image_size if isinstance(image_size, tuple) else None
+    if pair is not None and not (len(pair) == 2 and all(is_whole(side, 1) for side in pair)):
+        raise DataError(f"image_size is {image_size!r}; give (height, width), whole numbers from 1, or one of them")
+    for name, value in (("image_size", image_size if pair is None else None), ("limit", limit)):
         if value is not None and not is_whole(value, 1):
             raise DataError(f"{name} is {value!r}; give a whole number from 1, or leave it out")
 
@@ -63,10 +65,10 @@ def load(
     held = part.images
     if not isinstance(held, np.ndarray) and held[0].suffix.lower() in wav_folder.SUFFIXES:
         if front_end is None:
-            front_end = LogMel.of_image(*image_size) if is_pair else LogMel()
+            front_end = LogMel() if pair is None else LogMel.of_image(*pair)
         sounds = wav_folder.read_wav_files(held, front_end)
         return Dataset(sounds, part.labels, source.class_names, source.name, split, front_end)
-    if is_pair:
+    if isinstance(image_size, tuple):
         raise DataError(f"image_size is {image_size}; images become squares: give a whole number")
     images = fit_array(held, image_size) if isinstance(held, np.ndarray) else read_image_files(held, image_size)
     return Dataset(images, part.labels, source.class_names, source.name, split)

@@ -67,7 +67,8 @@ class Batches:
             return to_float(images)
         _, height, width, _ = images.shape
         shift = round(height * MAX_SHIFT), round(width * MAX_SHIFT)
-        images = to_float(augment.shift_and_flip(images, samples, shift, options.flip, options.seed, epoch))
+        flip = options.flip and self.dataset.front_end is None  # low and high tones are not alike
+        images = to_float(augment.shift_and_flip(images, samples, shift, flip, options.seed, epoch))
         if options.crop is not None:
             images = augment.random_crop(images, samples, options.crop, options.seed, epoch)
         return images

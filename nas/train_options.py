@@ -24,7 +24,8 @@ class TrainOptions:
     label_smoothing  from 0 to below 1
     warmup_epochs    epochs of linear rise, may be a fraction
     augmentation     shifts each training image by up to 1/32 of its sides, edges repeated
-    flip             with augmentation: mirrors half of the images; turn it off if left and right matter
+    flip             with augmentation: mirrors half of the images, never those of sounds; turn it off if left and right
+                     matter
     crop             with augmentation: smallest area share of a random crop, enlarged to the whole; None: off
     mixup, cutmix    probability that an image is blended with another, or has a box of another pasted in
     ema_decay        the network ends with an average of its weights, with this decay per step; None: the last ones

@@ -69,8 +69,9 @@ def finetune(
     net = subnet if isinstance(subnet, FloatViT) else nas.load_subnet(subnet)
     check_has_head(net.config)
     spec = data or net.notes.get("data", "fashion-mnist")
-    images = load_data(spec, "train", net.config.image_size, limit)
-    unseen = load_data(spec, "test", net.config.image_size) if test else None
+    front_end = net.notes.get("front_end")
+    images = load_data(spec, "train", net.config.image_size, limit, front_end)
+    unseen = load_data(spec, "test", net.config.image_size, front_end=front_end) if test else None
     with distributed.process_group(), progress.training("fine-tuning") as show_step:
         net.to(distributed.device())
         result = finetuning.finetune(

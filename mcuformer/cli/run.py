@@ -118,7 +118,7 @@ def run(
     elif ram_bytes is not None or flash_bytes is not None:
         raise ConfigError("--ram-bytes and --flash-bytes are limits of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights, engine=engine)
-    dataset = load_data(data, split, interpreter.image_size, limit)
+    dataset = load_data(data, split, interpreter.image_size, limit, interpreter.info.get("front_end"))
     if len(dataset.class_names) != len(interpreter.class_names):
         raise ConfigError(
             f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "

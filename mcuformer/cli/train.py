@@ -19,6 +19,7 @@ from mcuformer.errors import ConfigError
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.nas import SearchSpace, TrainOptions
+    from mcuformer.sound import LogMel
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def train(
     keep_head: bool = False,
     output: str | os.PathLike | None = None,
     checkpoint: str | os.PathLike | None = None,
+    front_end: LogMel | None = None,
     progress: Progress = SILENT,
 ) -> TrainedNetwork | TrainedSupernet:
     """Trains a network of `config`, or with `space` a supernet, and writes it; under torchrun in all processes.
@@ -90,6 +92,7 @@ def train(
     keep_head   with init_vit: its head too, which must be for as many classes
     output      default: subnet.pt, or supernet.pt
     checkpoint  state after every epoch; training continues from it if it exists
+    front_end   how sounds become images; default: as LogMel.of_image() of the network's size
     """
     from mcuformer.nas.distributed import process_group
 
@@ -99,8 +102,8 @@ def train(
     check_outputs(path, checkpoint)
     with process_group():
         if space is None:
-            return _train_network(data, config, options, limit, path, checkpoint, progress)
-        return _train_supernet(data, space, options, limit, held_out, start, path, checkpoint, progress)
+            return _train_network(data, config, options, limit, path, checkpoint, front_end, progress)
+        return _train_supernet(data, space, options, limit, held_out, start, path, checkpoint, front_end, progress)
 
 
 class Start(NamedTuple):
@@ -135,6 +138,7 @@ def _train_network(
     limit: int | None,
     path: Path,
     checkpoint: str | os.PathLike | None,
+    front_end: LogMel | None,
     progress: Progress,
 ) -> TrainedNetwork:
     from mcuformer import nas
@@ -144,14 +148,16 @@ def _train_network(
     config = config or recipes.NETWORK_CONFIG
     options = options or recipes.NETWORK_OPTIONS
     check_has_head(config)
-    images = load_data(data, "train", config.image_size, limit)
-    test = load_data(data, "test", config.image_size)
+    images = load_data(data, "train", config.image_size, limit, front_end)
+    test = load_data(data, "test", config.image_size, front_end=images.front_end)
     net = nas.build_subnet(config, options.seed)
     with progress.training("training") as show_step:
         result = nas.train(net, images, options, validation=test, progress=show_step, checkpoint=checkpoint)
     assert result.top1 is not None  # with validation
     notes = {"class_names": list(test.class_names), "data": data, "float_top1": result.top1}
     notes |= recipes.mirror_notes(options)
+    if images.front_end is not None:
+        notes["front_end"] = images.front_end.to_dict()
     distributed.on_first(nas.save_subnet, net, path, notes)
     return TrainedNetwork(path, config, result.top1, len(test), result.losses, result.seconds)
 
@@ -165,6 +171,7 @@ def _train_supernet(
     start: Start,
     path: Path,
     checkpoint: str | os.PathLike | None,
+    front_end: LogMel | None,
     progress: Progress,
 ) -> TrainedSupernet:
     from mcuformer import nas
@@ -178,10 +185,10 @@ def _train_supernet(
         supernet = nas.SuperNet(made, options.seed)
         if start.init_vit is not None:
             init_from_vit(supernet, nas.load_subnet(start.init_vit), start.init_vit, keep_head=start.keep_head)
-        split = split_images(data, made.image_size, limit, held_out)
+        split = split_images(data, made.image_size, limit, held_out, front_end)
     else:
         supernet = nas.load_supernet(start.init, made)
-        split = split_of(supernet, start.init, data, limit, held_out)
+        split = split_of(supernet, start.init, data, limit, held_out, front_end)
     supernet.to(distributed.device())
     progress.say(
         f"{made.subnets:,} subnets; {len(split.images):,} training images, {len(split.kept):,} held out for selection"
@@ -240,6 +247,12 @@ def command(
         Path | None, typer.Option("--out", "-o", help="File to write; default: subnet.pt, or supernet.pt with --space.")
     ] = None,
     checkpoint: CheckpointOption = None,
+    front_end: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--front-end", help="One number of how sound becomes rows, such as --front-end hop=320. Repeatable."
+        ),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Train one network, or with --space a supernet; under torchrun on all GPUs."""
@@ -253,10 +266,20 @@ def command(
     trained = train(
         data, space=made, config=_config(config, setting) if space is None else None,
         options=train_options(defaults, training, epochs=epochs, seed=seed), limit=limit, held_out=held_out, init=init,
-        init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint, progress=CONSOLE,
+        init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint,
+        front_end=_front_end(front_end), progress=CONSOLE,
     )  # fmt: skip
     show(trained)
     write_json(json_file, trained.to_dict())
+
+
+def _front_end(setting: list[str] | None) -> LogMel | None:
+    """The front end of --front-end; None if it is not given."""
+    if not setting:
+        return None
+    from mcuformer.sound import LogMel
+
+    return LogMel.from_dict(LogMel().to_dict() | assignments(setting, "--front-end"))
 
 
 def _config(path: Path | None, setting: list[str] | None) -> SubnetConfig:

@@ -80,7 +80,7 @@ def gelu() -> list[dict]:
         target = affine(exact.min(), exact.max())
 
         def lsb(form, source=source, target=target, exact=exact):
-            made = target.dequantise(int_gelu.table(source, target, form))
+            made = target.dequantise(int_gelu.table(source, target, int_gelu.FORMS[form]))
             return float(np.abs(made - exact).max() / target.scale)
 
         rows.append(

@@ -43,14 +43,19 @@ class Samples:
         low, high = self._range(method)
         return symmetric(max(-low, high))
 
+    def each_channel(self, method: str) -> Quantisation:
+        """One scale per channel, zero point 0."""
+        return symmetric(self._largest(method))
+
     def per_channel(self, method: str, most: int) -> Quantisation:
         """One scale per channel, all integer multiples (up to `most`) of one; zero point 0."""
+        return per_channel(self._largest(method), most)
+
+    def _largest(self, method: str) -> np.ndarray:
         largest = np.maximum(np.abs(self.low), np.abs(self.high))
         if method == "percentile":
-            largest = np.percentile(np.abs(self.rows), PERCENTILE, axis=0)
-        elif method == "mse":
-            largest = self._least_error_per_channel(largest)
-        return per_channel(largest, most)
+            return np.percentile(np.abs(self.rows), PERCENTILE, axis=0)
+        return self._least_error_per_channel(largest) if method == "mse" else largest
 
     def _range(self, method: str) -> tuple[float, float]:
         if method == "percentile":
@@ -80,11 +85,11 @@ class Samples:
 
 
 def check_images(images: np.ndarray, config: SubnetConfig, what: str = "images") -> np.ndarray:
-    """Returns images as uint8 [n, image_size, image_size, in_channels]; DataError if they are anything else."""
+    """Returns images as uint8 [n, *config.image_shape]; DataError if they are anything else."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
         raise DataError(f"{what} have dtype {images.dtype}: give uint8 values, 0 to 255")
-    want = (config.image_size, config.image_size, config.in_channels)
+    want = config.image_shape
     if images.ndim != 4 or images.shape[1:] != want:
         raise DataError(
             f"{what} have shape {images.shape}: the network takes [n, {want[0]}, {want[1]}, {want[2]}] (NHWC)"

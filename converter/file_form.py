@@ -3,7 +3,8 @@
 
 In memory every op has its constants as tensors and its options as fields. In the file and in C a Streamed op has the
 inputs (stream, params, staged weights or none), since every tensor of a file costs arena. Other ops are the same in
-both.
+both, but that a file leaves out their last inputs of OPTIONAL_LAST where they lack them: so a file of an op that got
+such an input later stays as it was.
 """
 
 from __future__ import annotations
@@ -86,9 +87,27 @@ def to_file_form(graph: Graph) -> tuple[Graph, list[int]]:
         if has_params(op):
             inputs = (place[op.inputs[0]], params[op.output], weights.get(op.output, -1))
             options = InParams()
+        else:
+            inputs = _without_optional_last(op, inputs)
         result.ops.append(Op(op.kind, inputs, place[op.output], options))
     result.inputs, result.output = [place[i] for i in graph.inputs], place[graph.output]
     return result, place
+
+
+def _least_inputs(op: Op) -> int:
+    """How many inputs the op has in every file."""
+    return len(op.module.INPUTS) - len(getattr(op.module, "OPTIONAL_LAST", ()))
+
+
+def _without_optional_last(op: Op, inputs: tuple[int, ...]) -> tuple[int, ...]:
+    while len(inputs) > _least_inputs(op) and inputs[-1] < 0:
+        inputs = inputs[:-1]
+    return inputs
+
+
+def _with_optional_last(op: Op, inputs: tuple[int, ...]) -> tuple[int, ...]:
+    left_out = len(op.module.INPUTS) - len(inputs)
+    return inputs if len(inputs) < _least_inputs(op) else (*inputs, *[-1] * left_out)
 
 
 def _staged_weights(graph: Graph, op: Op, name: str) -> Tensor:
@@ -122,6 +141,8 @@ def from_file_form(graph: Graph) -> tuple[Graph, list[int]]:
             roles = constants[op.output]
             inputs = (place[op.inputs[STREAM]], *(roles.get(role, -1) for role in op.module.INPUTS[1:]))
             options = unpacked[op.output][0]
+        else:
+            inputs = _with_optional_last(op, inputs)
         result.ops.append(Op(op.kind, inputs, place[op.output], options))
     result.inputs, result.output = [place[i] for i in graph.inputs], place[graph.output]
     return result, place

@@ -184,18 +184,16 @@ class FloatViT(nn.Module):
 
     def pool(self, x: torch.Tensor, record: Record) -> torch.Tensor:
         """What the head reads, of the layers' tokens: [N, tokens, d] -> [N, pool_dim]."""
-
-        def norm(x: torch.Tensor) -> torch.Tensor:
-            x = x if self.norm is None else self.norm(x)
-            if self.norm is not None:
-                record("norm", x if x.ndim < 4 else x.flatten(2))
-            return x
-
-        before = self.config.final_norm == "before"
-        x = norm(x) if before else x
-        x = torch.stack([x[:, first : first + count].mean(dim=1) for first, count in self.config.pool_parts], dim=1)
+        config = self.config
+        if self.norm is not None and config.norm_before_pool:
+            x = self.norm(x)
+            record("norm", x)
+        x = torch.stack([x[:, first : first + count].mean(dim=1) for first, count in config.pool_parts], dim=1)
         record("pool", x.flatten(1))
-        return (x if before else norm(x)).flatten(1)
+        if self.norm is not None and config.norm_after_pool:
+            x = self.norm(x)
+            record("norm", x.flatten(1))
+        return x.flatten(1)
 
 
 POSITION_STD = 0.5  # of a new position table: with few tokens and minutes of training, 0.02 learns slower

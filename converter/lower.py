@@ -28,7 +28,6 @@ from mcuformer.errors import ConfigError
 
 IMAGE_SCALE = 1 / 127.5
 IMAGE_ZERO = -0.5  # int8 = uint8 - 128 and real = uint8 / 127.5 - 1 = (int8 + 0.5) / 127.5
-GELU_FLOOR = -4.0  # |gelu(x)| < 1.3e-4 below
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class QuantisationOptions:
     """How the network is quantised.
 
     method     ranges of activations: "minmax", "percentile" or "mse"
-    gelu       "erf" (exact) or "sigmoid" (the paper's x * sigmoid(1.702 x))
+    gelu       how activation = "gelu" is computed: "erf" (exact) or "sigmoid" (the paper's x * sigmoid(1.702 x))
     residual   the residual stream's scales: "per-channel" (integer factors of one scale) or "per-tensor"
     fuse_gelu  GELU inside InPlaceFC; False keeps IntGeLU as an op of its own
     """
@@ -70,6 +69,9 @@ class Lowering:
         self.samples = samples
         self.options = options
         self.graph = Graph()
+        activation = int_gelu.ACTIVATIONS[net.config.activation]
+        self.activation = int_gelu.FORMS[options.gelu] if net.config.activation == "gelu" else activation.function
+        self.floor = activation.floor  # of the MLP's hidden values
         self.attach = {
             "DecomposedPatchEmbed": self.patch_embed, "StemConv": self.stem_conv, "IntLayerNorm": self.layer_norm,
             "InPlaceFC": self.fully_connected, "IntGeLU": self.gelu, "IntAttention": self.attention,
@@ -105,12 +107,22 @@ class Lowering:
         return self.samples[name].affine(self.options.method, floor)
 
     def stream_quantisation(self, name: str) -> Quantisation:
-        if self.options.residual == "per-tensor":
+        if self.options.residual == "per-tensor" or name == self._last_stream:
             return self.affine(name)
         return self.samples[name].per_channel(self.options.method, int_layer_norm.MAX_FACTOR)
 
     def quantisation(self, index: int) -> Quantisation:
         return self.graph.tensors[index].quantised_by
+
+    @property
+    def _last_stream(self) -> str | None:
+        """The stream's last tensor, if the network's output is made of it: an output has one scale."""
+        config = self.net.config
+        return (
+            f"layers.{config.depth - 1}.fc2"
+            if (config.norm, config.final_norm, config.num_classes) == ("pre", "none", 0)
+            else None
+        )
 
     # ops: (full name, step, activations by role) -> tensor index
 
@@ -120,7 +132,11 @@ class Lowering:
             _array(stem.weight).transpose(0, 2, 3, 1), _array(stem.bias), _array(self.net.position)[0],
             IMAGE_SCALE, IMAGE_ZERO, self.stream_quantisation(name),
         )  # fmt: skip
-        return self.add(step, name, options, inputs, constants, target)
+        return self.add(step, name, options, inputs, {**constants, "prefix": self._prefix(target)}, target)
+
+    def _prefix(self, stream: Quantisation) -> np.ndarray | None:
+        """int8 [prefix_tokens, d]: what stands before the tokens of patches."""
+        return None if self.net.prefix is None else stream.quantise(_array(self.net.prefix)[0])
 
     def stem_conv(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         at, stem = len(self.graph.ops), cast(Any, self.net.stem)
@@ -137,12 +153,16 @@ class Lowering:
         options, constants, target = stem_conv.lower(
             weight, bias, position, scale, zero, target, relu=not step.stream
         )  # fmt: skip
+        constants["prefix"] = self._prefix(target) if step.stream else None
         return self.add(step, name, options, inputs, constants, target)
 
     def layer_norm(self, name: str, step: Step, inputs: dict[str, int]) -> int:
+        """norm_pre makes the stream that all layers add to, so it has a scale per channel; a LayerNorm after each sum
+        (norm = "post") makes a stream whose channels are alike."""
         norm: Any = self.net.get_submodule(name)
+        target = self.stream_quantisation(name) if name == "norm_pre" else self.affine(name)
         options, constants, target = int_layer_norm.lower(
-            _array(norm.weight), _array(norm.bias), norm.eps, self.quantisation(inputs["input"]), self.affine(name)
+            _array(norm.weight), _array(norm.bias), norm.eps, self.quantisation(inputs["input"]), target
         )
         return self.add(step, name, options, inputs, constants, target)
 
@@ -155,7 +175,7 @@ class Lowering:
         )
         if step.dims.gelu:
             gelu_target = self.affine(name)
-            constants["gelu_table"] = int_gelu.table(target, gelu_target, self.options.gelu)
+            constants["gelu_table"] = int_gelu.table(target, gelu_target, self.activation)
             target = gelu_target
         return self.add(step, name, options, inputs, constants, target)
 
@@ -183,12 +203,12 @@ class Lowering:
         if step.stream:
             return self.stream_quantisation(name)
         if step.dims.gelu:
-            return self.affine(f"{name}.pre", floor=GELU_FLOOR)
-        return self.affine(name, floor=GELU_FLOOR if name.endswith(".pre") else -np.inf)
+            return self.affine(f"{name}.pre", floor=self.floor)
+        return self.affine(name, floor=self.floor if name.endswith(".pre") else -np.inf)
 
     def gelu(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         target = self.affine(name)
-        table = int_gelu.table(self.quantisation(inputs["input"]), target, self.options.gelu)
+        table = int_gelu.table(self.quantisation(inputs["input"]), target, self.activation)
         return self.add(step, name, int_gelu.Options(), inputs, {"table": table}, target)
 
     def _head_scales(self, samples: Samples, start: int, heads: int, dim: int) -> np.ndarray:
@@ -231,8 +251,26 @@ class Lowering:
         return self.add(step, name, options, inputs, {"head_params": head_params}, target, features=layer.q_dim)
 
     def token_mean(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        options, target = token_mean.lower(step.dims.tokens, self.quantisation(inputs["input"]), self.affine(name))
+        source = self.quantisation(inputs["input"])
+        targets = self._pool_targets(name, step.dims, source)
+        options, target = token_mean.lower(step.dims, source, targets)
+        if len(set(np.atleast_1d(target.scale))) == 1:
+            target = Quantisation(float(np.max(target.scale)), target.zero_point)
         return self.add(step, name, options, inputs, {}, target)
+
+    def _pool_targets(self, name: str, dims: token_mean.Dims, source: Quantisation) -> list[Quantisation]:
+        """One per mean; single tokens are copied as they are."""
+        d, method, config = dims.features, self.options.method, self.net.config
+        if all(count == 1 for _, count in dims.parts):
+            return [source] * len(dims.parts)
+        parts = [self.samples[name].columns(i * d, (i + 1) * d) for i in range(len(dims.parts))]
+        if source.per_channel:
+            return [part.each_channel(method) for part in parts]
+        if len(parts) == 1:
+            return [parts[0].affine(method)]
+        if config.num_classes or config.norm_after_pool:
+            return [part.symmetric(method) for part in parts]
+        return [self.samples[name].symmetric(method)] * len(parts)  # the output has one scale
 
 
 def _kv_of(layer: LayerConfig) -> np.ndarray:

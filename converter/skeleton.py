@@ -139,12 +139,15 @@ def runs_as_factors(rank: int | None, inputs: int, outputs: int) -> bool:
 def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
     """The ops of a network, in order. ConfigError if it cannot run this way."""
     n, d, packing, fuse_gelu = config.tokens, config.embed_dim, schedule.packing, schedule.fuse_gelu
-    staged = schedule.weights == "staged"
+    staged, pre_norm = schedule.weights == "staged", config.norm == "pre"
     layer_part = _streamed_layer if schedule.name == "streamed" else _overwrite_layer
     parts = [("", _embedding(config, schedule))]
+    if config.norm_pre:
+        parts.append(("", _norm_pre(n, d)))
     for i, layer in enumerate(config.layers):
-        parts.append((f"layers.{i}.", layer_part(n, d, layer, packing, staged, fuse_gelu)))
-    parts.append(("", _head(n, d, config.num_classes, packing, staged)))
+        parts.append((f"layers.{i}.", layer_part(n, d, layer, pre_norm, packing, staged, fuse_gelu)))
+    norms = config.norm_before_pool, config.norm_after_pool
+    parts.append(("", _head(n, d, config.pool_parts, *norms, pre_norm, config.num_classes, packing, staged)))
     return Skeleton(tuple(parts), inputs=0 if schedule.strips else 1)
 
 
@@ -165,17 +168,19 @@ def _embedding(config: SubnetConfig, schedule: Schedule) -> Part:
     if schedule.strips:
         check_takes_strips(config)
     if config.stem == "conv":
-        return _conv_stem(config.image_shape, config.conv_channels, schedule.packing, staged)
+        return _conv_stem(config.image_shape, config.conv_channels, config.prefix_tokens, schedule.packing, staged)
     return _patch_embed(
-        config.image_shape, config.patch_size, config.embed_dim, schedule.packing, staged, schedule.strips
-    )
+        config.image_shape, config.patch_shape, config.embed_dim, config.prefix_tokens, schedule.packing, staged,
+        schedule.strips,
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=16384)
 def _patch_embed(
-    image: tuple[int, int, int], patch_size: int, embed_dim: int, packing: int, staged: bool, strips: bool
-) -> Part:
-    dims = decomposed_patch_embed.Dims(*image, patch_size, embed_dim, packing)
+    image: tuple[int, int, int], patch: tuple[int, int], embed_dim: int, prefix: int, packing: int, staged: bool,
+    strips: bool,
+) -> Part:  # fmt: skip
+    dims = decomposed_patch_embed.Dims(*image, *patch, embed_dim, packing, prefix=prefix)
     if staged:
         dims = decomposed_patch_embed.staged(dims)
     if strips:
@@ -185,25 +190,49 @@ def _patch_embed(
 
 
 @functools.lru_cache(maxsize=16384)
-def _conv_stem(image: tuple[int, int, int], conv_channels: tuple[int, ...], packing: int, staged: bool) -> Part:
+def _conv_stem(
+    image: tuple[int, int, int], conv_channels: tuple[int, ...], prefix: int, packing: int, staged: bool
+) -> Part:
     height, width, channels = image
     steps: list[Step] = []
     for i, outputs in enumerate(conv_channels):
         last = i + 1 == len(conv_channels)
-        dims = stem_conv.Dims(height, width, channels, outputs, packing, last)
+        dims = stem_conv.Dims(height, width, channels, outputs, packing, last, prefix=prefix if last else 0)
         steps.append(Step(stem_conv, "embed" if last else f"stem.{i}", dims, ((0, i - 1),), stream=last))
         height, width, channels = dims.rows, dims.columns, outputs
     return _part(image[0] * image[1] * image[2], steps, staged)
 
 
 @functools.lru_cache(maxsize=16384)
-def _head(n: int, d: int, num_classes: int, packing: int, staged: bool) -> Part:
-    steps = [
-        Step(int_layer_norm, "norm", int_layer_norm.Dims(n, d, d > 1)),
-        Step(token_mean, "mean", token_mean.Dims(n, d), ((0, 0),)),
-        Step(in_place_fc, "head", in_place_fc.Dims(1, d, num_classes, packing), ((0, 1),)),
-    ]
+def _norm_pre(n: int, d: int) -> Part:
+    return Part(n * d, (Step(int_layer_norm, "norm_pre", _norm(n, d), stream=True),))
+
+
+@functools.lru_cache(maxsize=16384)
+def _head(
+    n: int, d: int, pool_parts: tuple[tuple[int, int], ...], norm_before: bool, norm_after: bool, pre_norm: bool,
+    num_classes: int, packing: int, staged: bool,
+) -> Part:  # fmt: skip
+    parts = len(pool_parts)
+    steps: list[Step] = []
+
+    def add(module: ModuleType, name: str, dims: Any) -> None:
+        steps.append(Step(module, name, dims, ((0, len(steps) - 1),)))
+
+    if norm_before:
+        add(int_layer_norm, "norm", _norm(n, d, pre_norm))
+    add(token_mean, "pool", token_mean.Dims(n, d, pool_parts))
+    if norm_after:
+        add(int_layer_norm, "norm", _norm(parts, d, pre_norm))
+    if num_classes:
+        add(in_place_fc, "head", in_place_fc.Dims(1, parts * d, num_classes, packing))
     return _part(n * d, steps, staged)
+
+
+def _norm(n: int, d: int, of_sums: bool = True) -> int_layer_norm.Dims:
+    """A LayerNorm. Sums (the embedding, or a branch added to the stream) have a scale, so a factor, per channel; what
+    another LayerNorm made has one scale."""
+    return int_layer_norm.Dims(n, d, of_sums and d > 1)
 
 
 def _mlp_matrices(d: int, layer: LayerConfig) -> list[tuple[str, int, int]]:
@@ -220,41 +249,62 @@ def _around_attention(packing: int, layer: LayerConfig) -> int:
 
 
 @functools.lru_cache(maxsize=16384)
-def _overwrite_layer(n: int, d: int, layer: LayerConfig, packing: int, staged: bool, fuse_gelu: bool) -> Part:
-    """Each branch lies above the stream and overwrites itself; its last op adds it to the stream."""
-    norm, around = int_layer_norm.Dims(n, d, d > 1), _around_attention(packing, layer)
-    steps = [
-        Step(int_layer_norm, "norm1", norm),
-        Step(in_place_fc, "qkv", in_place_fc.Dims(n, d, layer.qkv_dim, around), ((0, 0),)),
-        Step(int_attention, "attention",
-             int_attention.Dims(n, layer.num_heads, layer.kv_heads, layer.head_dim), ((0, 1),)),
-        Step(in_place_fc, "proj", in_place_fc.Dims(n, layer.q_dim, d, around, residual=True), ((0, 2), (5, -1)), True),
-        Step(int_layer_norm, "norm2", norm, ((0, 3),)),
-    ]  # fmt: skip
+def _overwrite_layer(
+    n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool
+) -> Part:
+    """Each branch lies above the stream and overwrites itself; its last op adds it to the stream. A LayerNorm is the
+    first op of its branch, or works on the stream after it."""
+    around = _around_attention(packing, layer)
+    steps: list[Step] = []
+
+    def add(module: ModuleType, name: str, dims: Any, source: int, residual: int | None = None) -> int:
+        """The number of the new step. source, residual: of steps, -1 for the part's input."""
+        reads = ((0, source),) if residual is None else ((0, source), (5, residual))
+        steps.append(Step(module, name, dims, reads, residual is not None))
+        return len(steps) - 1
+
+    def add_norm(name: str, source: int) -> int:
+        steps.append(Step(int_layer_norm, name, _norm(n, d), ((0, source),), stream=not pre_norm))
+        return len(steps) - 1
+
+    at = add_norm("norm1", -1) if pre_norm else -1
+    at = add(in_place_fc, "qkv", in_place_fc.Dims(n, d, layer.qkv_dim, around), at)
+    at = add(int_attention, "attention", int_attention.Dims(n, layer.num_heads, layer.kv_heads, layer.head_dim), at)
+    stream = add(in_place_fc, "proj", in_place_fc.Dims(n, layer.q_dim, d, around, residual=True), at, -1)
+    if not pre_norm:
+        stream = add_norm("norm1", stream)
+    at = add_norm("norm2", stream) if pre_norm else stream
     for name, inputs, outputs in _mlp_matrices(d, layer):
-        before, gelu, last = len(steps) - 1, name == "fc1", name == "fc2"
+        gelu, last = name == "fc1", name == "fc2"
         dims = in_place_fc.Dims(n, inputs, outputs, packing, gelu and fuse_gelu, last)
-        reads = ((0, before), (5, 3)) if last else ((0, before),)
         own_gelu = gelu and not fuse_gelu
-        steps.append(Step(in_place_fc, "fc1.pre" if own_gelu else name, dims, reads, last))
+        at = add(in_place_fc, "fc1.pre" if own_gelu else name, dims, at, stream if last else None)
         if own_gelu:
-            steps.append(Step(int_gelu, name, int_gelu.Dims(n * outputs), ((0, before + 1),)))
+            at = add(int_gelu, name, int_gelu.Dims(n * outputs), at)
+    if not pre_norm:
+        add_norm("norm2", at)
     return _part(n * d, steps, staged)
 
 
 @functools.lru_cache(maxsize=16384)
-def _streamed_layer(n: int, d: int, layer: LayerConfig, packing: int, staged: bool, fuse_gelu: bool) -> Part:
-    """Both halves in place on the stream."""
+def _streamed_layer(
+    n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool
+) -> Part:
+    """Both halves in place on the stream, and so are LayerNorms that come after them."""
     heads, kv_heads, head_dim = layer.num_heads, layer.kv_heads, layer.head_dim
     at_once, around = (
         streamed_attention.kv_heads_at_once(n, d, heads, kv_heads, head_dim),
         _around_attention(packing, layer),
     )
-    attention = streamed_attention.Dims(n, d, heads, kv_heads, head_dim, at_once, block_of(n), d > 1, around)
+    factor = d > 1 and pre_norm
+    attention = streamed_attention.Dims(
+        n, d, heads, kv_heads, head_dim, at_once, block_of(n), factor, around, norm=pre_norm
+    )
     sizes = tuple([(inputs, outputs) for _, inputs, outputs in _mlp_matrices(d, layer)])
-    mlp = streamed_mlp.Dims(n, d, sizes, len(sizes) // 2 - 1, block_of(n), d > 1, packing)  # GELU: what makes mlp_dim
-    steps = [
-        Step(streamed_attention, "proj", attention, stream=True),
-        Step(streamed_mlp, "fc2", mlp, ((0, 0),), stream=True),
-    ]
+    gelu = len(sizes) // 2 - 1  # what makes mlp_dim
+    mlp = streamed_mlp.Dims(n, d, sizes, gelu, block_of(n), factor, packing, norm=pre_norm)
+    ops: list[tuple[ModuleType, str, Any]] = [(streamed_attention, "proj", attention), (streamed_mlp, "fc2", mlp)]
+    if not pre_norm:
+        ops = [ops[0], (int_layer_norm, "norm1", _norm(n, d)), ops[1], (int_layer_norm, "norm2", _norm(n, d))]
+    steps = [Step(*op, ((0, i - 1),), stream=True) for i, op in enumerate(ops)]
     return _part(n * d, steps, staged)

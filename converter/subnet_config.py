@@ -235,6 +235,16 @@ class SubnetConfig:
         return tuple(parts)
 
     @property
+    def norm_before_pool(self) -> bool:
+        """Whether the last LayerNorm works on all tokens; pooling that only picks tokens goes before it, which is
+        equal."""
+        return self.final_norm == "before" and any(count > 1 for _, count in self.pool_parts)
+
+    @property
+    def norm_after_pool(self) -> bool:
+        return self.final_norm != "none" and not self.norm_before_pool
+
+    @property
     def pool_dim(self) -> int:
         """Inputs of the head."""
         return len(self.pool_parts) * self.embed_dim

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from mcuformer.converter.float_vit import ConvStem, FloatViT, Layer, LowRankLinear
-from mcuformer.converter.lower import GELU_FLOOR
+from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 
 MOMENTUM = 0.05  # of the running ranges
 TINY = 1e-8
@@ -98,7 +98,7 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
         for fc in (layer.mlp.fc1, layer.mlp.fc2):
             if isinstance(fc, LowRankLinear):
                 after(fc.down)
-        after(layer.mlp.fc1, floor=GELU_FLOOR)
+        after(layer.mlp.fc1, floor=ACTIVATIONS[net.config.activation].floor)
         before(layer.mlp.fc2)
         after(layer, net.config.embed_dim)
     after(net.norm)

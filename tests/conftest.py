@@ -50,9 +50,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def structured_images(config: SubnetConfig, count: int, seed: int = 0) -> np.ndarray:
     """uint8 [count, H, W, C]: a few soft blobs on a ground of random colour, with noise."""
     rng = np.random.default_rng(seed)
-    size, channels = config.image_size, config.in_channels
-    y, x = np.mgrid[0:size, 0:size] / size
-    images = np.ones((count, size, size, channels)) * rng.uniform(0.1, 0.9, (count, 1, 1, channels))
+    height, width, channels = config.image_shape
+    y, x = np.mgrid[0:height, 0:width]
+    y, x = y / height, x / width
+    images = np.ones((count, height, width, channels)) * rng.uniform(0.1, 0.9, (count, 1, 1, channels))
     for image in images:
         for _ in range(6):
             centre_x, centre_y, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.05, 0.3)
@@ -70,7 +71,7 @@ def lively_subnet(config: SubnetConfig, seed: int):
         for name, value in net.named_parameters():
             if value.dim() < 2:
                 value.add_(0.2 * torch.randn(value.shape, generator=generator))
-            elif "position" not in name:
+            elif "position" not in name and name != "prefix":
                 value.normal_(0, value[0].numel() ** -0.5, generator=generator)
             else:
                 value.normal_(0, 0.3, generator=generator)

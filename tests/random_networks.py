@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The random networks that must be exact everywhere: on the host and on simulated microcontrollers."""
 
+import dataclasses
+
 import numpy as np
 
 from mcuformer import SubnetConfig
+from mcuformer.converter.ops.int_gelu import ACTIVATIONS
+from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS
 
 CONFIGS = 200  # seeds 0 to CONFIGS - 1
 
 
 def random_config(rng: np.random.Generator) -> SubnetConfig:
-    """Tokens 1 to 200, widths 8 to 200, 1 to 4 heads, shared key/value heads, dense and low rank, both stems."""
+    """Tokens 1 to 350, widths 8 to 200, 1 to 4 heads, shared key/value heads, dense and low rank, both stems; two in
+    three with other options than the defaults: prefix tokens, poolings, norms, activations, rectangles, no head."""
     depth = int(rng.integers(1, 4))
     channels = int(rng.choice([1, 3]))
     conv = rng.random() < 0.2
@@ -20,7 +25,7 @@ def random_config(rng: np.random.Generator) -> SubnetConfig:
         size = grid * patch + int(rng.integers(patch))
     heads = [int(rng.integers(1, 5)) for _ in range(depth)]
     divisors = [[d for d in range(1, h + 1) if h % d == 0] for h in heads]
-    return SubnetConfig(
+    config = SubnetConfig(
         image_size=size,
         in_channels=channels,
         patch_size=patch,
@@ -34,3 +39,28 @@ def random_config(rng: np.random.Generator) -> SubnetConfig:
         num_classes=int(rng.integers(2, 30)),
         stem="conv" if conv else "patch",
     )
+    return config if rng.random() < 0.33 else dataclasses.replace(config, **_random_options(config, rng))
+
+
+def _random_options(config: SubnetConfig, rng: np.random.Generator) -> dict:
+    """Values for the fields that came after the first version, and rectangles."""
+    prefix = int(rng.choice([0, 1, 2, 5]))
+    pools = [pool for pool in POOLS if pool.split("+").count("token") <= prefix]
+    options = {
+        "prefix_tokens": prefix,
+        "pool": str(rng.choice(pools)),
+        "final_norm": str(rng.choice(FINAL_NORMS)),
+        "norm_pre": bool(rng.random() < 0.3),
+        "norm": "post" if rng.random() < 0.3 else "pre",
+        "norm_epsilon": float(rng.choice([1e-12, 1e-6, 1e-5])),
+        "activation": str(rng.choice(list(ACTIVATIONS))),
+        "num_classes": 0 if rng.random() < 0.2 else config.num_classes,
+    }
+    if rng.random() < 0.4:
+        height, width = config.image_shape[:2]
+        options["image_size"] = (height, width + int(rng.integers(1, 8)))
+        if config.stem == "patch":
+            options["patch_size"] = (int(rng.integers(1, min(height, 9) + 1)), config.patch_shape[1])
+            while height // options["patch_size"][0] * (width + 7) // config.patch_shape[1] > 220:
+                options["patch_size"] = (options["patch_size"][0] + 1, config.patch_shape[1])
+    return options

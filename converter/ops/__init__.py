@@ -2,7 +2,8 @@
 """The custom ops: one module per op, which holds all that is known about it.
 
 What it is
-    NAME, INPUTS (names of its inputs, in order), OVERWRITES (positions of inputs that the output may overwrite),
+    NAME, INPUTS (names of its inputs, in order), OPTIONAL_LAST (names of the last of them which a file leaves out where
+    an op lacks them; if any), OVERWRITES (positions of inputs that the output may overwrite),
     OP_DATA_BYTES (bytes its kernel keeps in the arena's tail), Options (dataclass), reference(options, *inputs),
     output_shape(options, input_shapes)
 What it costs, from dimensions alone

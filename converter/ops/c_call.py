@@ -58,3 +58,8 @@ class Call:
 def call(function: str, fields: dict[str, Any], *args: Any) -> Call:
     """The call mcuf_<function>_s8(&params, *args), where params is a mcuf_<function>_params."""
     return Call(f"mcuf_{function}_s8", (f"mcuf_{function}_params", fields), (PARAMS, *args))
+
+
+def prefix(c: Context, tensor: int) -> dict[str, Any]:
+    """The fields of a prefix, int8 [tokens, d]; no fields if `tensor` is -1."""
+    return {} if tensor < 0 else {"prefix_tokens": c.shape(tensor)[0], "prefix": c.tensor(tensor)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DecomposedPatchEmbed: the convolution that makes tokens, split into 4x4 receptive fields."""
+"""DecomposedPatchEmbed: the convolution that makes tokens, split into receptive fields of 16 pixels."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
-from mcuformer.converter.ops.weights import lower_convolution
+from mcuformer.converter.ops.weights import lower_convolution, with_prefix
 from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "DecomposedPatchEmbed"
-INPUTS = ("image", "weights", "bias", "multiplier", "position", "position_scale")
+INPUTS = ("image", "weights", "bias", "multiplier", "position", "position_scale", "prefix")
+OPTIONAL_LAST = ("prefix",)
 WEIGHTS = ("weights",)
 OVERWRITES = (0,)
 OP_DATA_BYTES = 16
 
-FIELD = 4  # pixels, both ways
+FIELD_PIXELS = 16
 
 _COUNTS = ("call", "block", "output", "field", "field_channel", "field_pair", "field_pair_channel", "edge")
 KERNELS = {f"patch_embed_{packing}_{size}": _COUNTS for packing in PACKING_NAMES.values() for size in BLOCK_SIZES}
@@ -31,11 +32,12 @@ KERNELS = {f"patch_embed_{packing}_{size}": _COUNTS for packing in PACKING_NAMES
 
 @dataclass(frozen=True)
 class Options:
-    patch_size: int
+    patch_size: int  # its height
     zero_point: int  # of the output
     packing: int = ROWS  # of each field's weights
+    patch_width: int = 0  # 0: a square
     # If the image comes in strips:
-    strip_rows: int = 0  # requested at a time, patch_size or FIELD; 0: the image is a tensor
+    strip_rows: int = 0  # requested at a time, the patch's height or a field's; 0: the image is a tensor
     image_height: int = 0
     image_width: int = 0
     channels: int = 0
@@ -44,52 +46,79 @@ class Options:
     weights_offset: int = -1  # bytes, in the weights file
     blocks: int = 0  # blocks of four tokens per load of the weights
 
+    @property
+    def patch(self) -> tuple[int, int]:
+        """Its height and width, pixels."""
+        return self.patch_size, self.patch_width or self.patch_size
+
+
+def field_of(patch_height: int, patch_width: int) -> tuple[int, int]:
+    """Height and width of a receptive field: 4x4 for a square patch, and wherever both sides are at least 3; else as
+    long as the patch is thin, so that a patch of 1x40 is 3 fields and not 10."""
+    height = 4
+    if patch_height != patch_width:
+        if patch_height <= 2:
+            height = patch_height
+        elif patch_width <= 2:
+            height = FIELD_PIXELS // patch_width
+    return height, FIELD_PIXELS // height
+
 
 class Dims(NamedTuple):
-    """An image of height x width pixels becomes tokens of embed_dim channels. strip_rows, tile_bytes, blocks: as in
-    Options. position_bytes: per entry of the position table."""
+    """An image of height x width pixels becomes tokens of embed_dim channels, after `prefix` tokens that are constants.
+    strip_rows, tile_bytes, blocks: as in Options. position_bytes: per entry of the position table, 0 without one."""
 
     height: int
     width: int
     channels: int
-    patch_size: int
+    patch_height: int
+    patch_width: int
     embed_dim: int
     packing: int = ROWS
     strip_rows: int = 0
     tile_bytes: int = 0
     blocks: int = 0
     position_bytes: int = 1
+    prefix: int = 0
 
     @property
     def rows(self) -> int:
         """Rows of tokens."""
-        return self.height // self.patch_size
+        return self.height // self.patch_height
 
     @property
     def columns(self) -> int:
         """Tokens per row."""
-        return self.width // self.patch_size
+        return self.width // self.patch_width
 
     @property
     def tokens(self) -> int:
+        """Those of patches."""
         return self.rows * self.columns
+
+    @property
+    def field(self) -> tuple[int, int]:
+        """Height and width of a receptive field, pixels."""
+        return field_of(self.patch_height, self.patch_width)
 
     @property
     def fields(self) -> int:
         """Receptive fields per patch."""
-        return (-(-self.patch_size // FIELD)) ** 2
+        height, width = self.field
+        return -(-self.patch_height // height) * -(-self.patch_width // width)
 
     @property
     def field_inputs(self) -> int:
-        return FIELD * FIELD * self.channels
+        return FIELD_PIXELS * self.channels
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
     """The dimensions of an op with these options and input shapes."""
     _, height, width, channels = shapes[0]
+    position, prefix = shapes[4], shapes[6]
     return Dims(
-        height, width, channels, options.patch_size, shapes[2][0], options.packing, options.strip_rows,
-        options.tile_bytes, options.blocks,
+        height, width, channels, *options.patch, shapes[2][0], options.packing, options.strip_rows,
+        options.tile_bytes, options.blocks, int(position is not None), 0 if prefix is None else prefix[0],
     )  # fmt: skip
 
 
@@ -113,7 +142,7 @@ def block_choices(d: Dims) -> list[int]:
     weights are not staged."""
     if not d.tile_bytes:
         return []
-    if 0 < d.strip_rows < d.patch_size:
+    if 0 < d.strip_rows < d.patch_height:
         return [1]  # a whole row of tokens anyway
     fours = -(-d.columns // 4)
     return sorted({-(-fours // n) for n in range(1, fours + 1)})
@@ -121,7 +150,8 @@ def block_choices(d: Dims) -> list[int]:
 
 def in_strips(d: Dims) -> Dims:
     """The same with an image in strips: as many rows at a time as need the least scratch."""
-    choices = (d.patch_size, FIELD) if d.patch_size > FIELD else (d.patch_size,)
+    field_height, _ = d.field
+    choices = (d.patch_height, field_height) if d.patch_height > field_height else (d.patch_height,)
     return min((d._replace(strip_rows=rows) for rows in choices), key=scratch_bytes)
 
 
@@ -136,30 +166,33 @@ def input_elements(d: Dims) -> int:
 
 
 def output_elements(d: Dims) -> int:
-    return d.tokens * d.embed_dim
+    return (d.prefix + d.tokens) * d.embed_dim
 
 
 def weight_elements(d: Dims) -> int:
-    return d.patch_size**2 * d.channels * d.embed_dim
+    return d.patch_height * d.patch_width * d.channels * d.embed_dim
 
 
 def constants(d: Dims) -> int:
     """How many constants the model file holds."""
-    return 4 + (not d.tile_bytes)
+    return 2 + (not d.tile_bytes) + 2 * (d.position_bytes > 0) + (d.prefix > 0)
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of each constant in the model file."""
     weights = d.fields * math.prod(row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing))
-    position = d.position_bytes * d.tokens * d.embed_dim
-    return (*((weights,) * (not d.tile_bytes)), 4 * d.embed_dim, 4 * d.embed_dim, position, 2 * d.embed_dim)
+    inside = (weights,) * (not d.tile_bytes)
+    position = (d.position_bytes * d.tokens * d.embed_dim, 2 * d.embed_dim) * (d.position_bytes > 0)
+    return (*inside, 4 * d.embed_dim, 4 * d.embed_dim, *position, *((d.prefix * d.embed_dim,) * (d.prefix > 0)))
 
 
 def scratch_bytes(d: Dims) -> int:
-    sizes = (d.width, d.channels, d.patch_size, d.embed_dim, max(d.blocks, 1), d.tile_bytes)
+    sizes = (d.patch_width, d.embed_dim, max(d.blocks, 1), d.tile_bytes)
     if d.strip_rows:
-        return kernel_library.scratch_bytes("decomposed_patch_embed_strips", *sizes, d.strip_rows)
-    return kernel_library.scratch_bytes("decomposed_patch_embed", *sizes)
+        return kernel_library.scratch_bytes(
+            "decomposed_patch_embed_strips", d.width, d.channels, d.patch_height, *sizes, d.strip_rows
+        )
+    return kernel_library.scratch_bytes("decomposed_patch_embed", d.width, d.channels, *sizes)
 
 
 def macs(d: Dims) -> int:
@@ -172,14 +205,15 @@ def traffic(d: Dims) -> tuple[int, int]:
         return 0, 0
     row, rows = row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing)
     fours = -(-d.columns // 4)
-    blocks = fours if 0 < d.strip_rows < d.patch_size else d.blocks
+    blocks = fours if 0 < d.strip_rows < d.patch_height else d.blocks
     times = d.rows * -(-fours // blocks) * d.fields
     return times * row * rows, times * tile_reads(row, rows, d.tile_bytes)
 
 
 def work(d: Dims) -> list[Work]:
     pairs, found = (d.embed_dim + 1) // 2, []
-    edges = d.fields if d.patch_size % FIELD else 0
+    field_height, field_width = d.field
+    edges = d.fields if d.patch_height % field_height or d.patch_width % field_width else 0
     for i, (size, count) in enumerate(token_blocks(d.columns)):
         blocks = d.rows * count
         counts = (
@@ -191,15 +225,17 @@ def work(d: Dims) -> list[Work]:
 
 
 def call(op, c: c_call.Context) -> c_call.Call:
-    image, weights, bias, multiplier, position, position_scale = op.inputs
+    image, weights, bias, multiplier, position, position_scale, prefix = op.inputs
     options, output = op.options, c.address(op.output)
+    patch_height, patch_width = options.patch
     _, height, width, channels = c.shape(image)
     fields = {
-        "image_height": height, "image_width": width, "channels": channels, "patch_size": options.patch_size,
-        "embed_dim": c.shape(op.output)[-1], "zero_point": options.zero_point, "packing": options.packing,
+        "image_height": height, "image_width": width, "channels": channels, "patch_height": patch_height,
+        "patch_width": patch_width, "embed_dim": c.shape(op.output)[-1], "zero_point": options.zero_point,
+        "packing": options.packing,
         "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
         "position": c.tensor(position), "position_scale": c.tensor(position_scale), "blocks": options.blocks or 1,
-        **c.staged(options.tile_bytes, options.weights_offset),
+        **c.staged(options.tile_bytes, options.weights_offset), **c_call.prefix(c, prefix),
     }  # fmt: skip
     if not options.strip_rows:
         return c_call.call("decomposed_patch_embed", fields, c.address(image), output, c.scratch)
@@ -209,26 +245,37 @@ def call(op, c: c_call.Context) -> c_call.Call:
 
 
 def split_fields(weight: np.ndarray) -> np.ndarray:
-    """[d, P, P, C] -> [fields, d, 16 * C], fields row by row, zeros past the patch's edge."""
-    d, size, _, channels = weight.shape
-    side = -(-size // FIELD)
-    padded = np.zeros((d, side * FIELD, side * FIELD, channels), weight.dtype)
-    padded[:, :size, :size] = weight
-    fields = padded.reshape(d, side, FIELD, side, FIELD, channels).transpose(1, 3, 0, 2, 4, 5)
-    return np.ascontiguousarray(fields.reshape(side * side, d, FIELD * FIELD * channels))
+    """[d, patch height, patch width, C] -> [fields, d, 16 * C], fields row by row, zeros past the patch's edge."""
+    d, patch_height, patch_width, channels = weight.shape
+    height, width = field_of(patch_height, patch_width)
+    rows, columns = -(-patch_height // height), -(-patch_width // width)
+    padded = np.zeros((d, rows * height, columns * width, channels), weight.dtype)
+    padded[:, :patch_height, :patch_width] = weight
+    fields = padded.reshape(d, rows, height, columns, width, channels).transpose(1, 3, 0, 2, 4, 5)
+    return np.ascontiguousarray(fields.reshape(rows * columns, d, FIELD_PIXELS * channels))
+
+
+def _joined(fields: np.ndarray, patch_height: int, patch_width: int) -> np.ndarray:
+    """Undoes split_fields()."""
+    _, d, inputs = fields.shape
+    height, width = field_of(patch_height, patch_width)
+    rows, columns = -(-patch_height // height), -(-patch_width // width)
+    whole = fields.reshape(rows, columns, d, height, width, inputs // FIELD_PIXELS).transpose(2, 0, 3, 1, 4, 5)
+    return whole.reshape(d, rows * height, columns * width, -1)[:, :patch_height, :patch_width]
 
 
 def lower(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray, source_scale: float, source_zero: float,
-    target: Quantisation,
+    target: Quantisation, prefix: np.ndarray | None = None,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
     """Options, constants, and the target, widened if its scale is too fine.
 
-    weight float [d, P, P, C], position float [tokens, d].
+    weight float [d, patch height, patch width, C], position float [tokens, d], prefix float [prefix tokens, d].
     """
-    constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target)
+    constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target, prefix)
     constants["weights"] = split_fields(constants["weights"])
-    return Options(weight.shape[1], target.zero_point), constants, target
+    _, height, width, _ = weight.shape
+    return Options(height, target.zero_point, patch_width=0 if width == height else width), constants, target
 
 
 def reference(
@@ -239,22 +286,23 @@ def reference(
     multiplier: np.ndarray,
     position: np.ndarray | None = None,
     position_scale: np.ndarray | None = None,
+    prefix: np.ndarray | None = None,
 ) -> np.ndarray:
-    """image int8 [batch, H, W, C] -> int8 [batch, tokens, d]."""
+    """image int8 [batch, H, W, C] -> int8 [batch, prefix tokens + tokens, d]."""
     batch, height, width, channels = image.shape
-    size, d = options.patch_size, len(bias)
-    weights = unpack(weights, d, options.packing)
-    rows, columns, side = height // size, width // size, -(-size // FIELD)
-    patches = image[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
-    patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, size, size, channels)
-    whole = weights.reshape(side, side, d, FIELD, FIELD, channels).transpose(2, 0, 3, 1, 4, 5)
-    whole = whole.reshape(d, side * FIELD, side * FIELD, channels)[:, :size, :size].reshape(d, -1)
+    d, (patch_height, patch_width) = len(bias), options.patch
+    rows, columns = height // patch_height, width // patch_width
+    patches = image[:, : rows * patch_height, : columns * patch_width]
+    patches = patches.reshape(batch, rows, patch_height, columns, patch_width, channels).transpose(0, 1, 3, 2, 4, 5)
+    whole = _joined(unpack(weights, d, options.packing), patch_height, patch_width).reshape(d, -1)
     acc = exact_matmul(patches.reshape(batch, rows * columns, -1), whole.T) + bias
     if position is not None and position_scale is not None:
         acc = acc + position.astype(np.int64) * position_scale
-    return requantise(acc, multiplier, options.zero_point)
+    return with_prefix(prefix, requantise(acc, multiplier, options.zero_point))
 
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     (_, height, width, _), _, (d,) = shapes[:3]
-    return (1, (height // options.patch_size) * (width // options.patch_size), d)
+    patch_height, patch_width = options.patch
+    prefix = 0 if shapes[6] is None else shapes[6][0]
+    return (1, prefix + (height // patch_height) * (width // patch_width), d)

@@ -39,7 +39,8 @@ class Options:
 
 
 class Dims(NamedTuple):
-    """tokens of `features` channels; factor: with a factor per channel."""
+    """tokens of `features` channels, which may lie side by side in the last dimension; factor: with a factor per
+    channel."""
 
     tokens: int
     features: int
@@ -47,8 +48,11 @@ class Dims(NamedTuple):
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
-    """The dimensions of an op with these options and input shapes."""
-    return Dims(math.prod(shapes[0][:-1]), shapes[0][-1], shapes[3] is not None)
+    """The dimensions of an op with these options and input shapes: gamma says how many features a token has."""
+    width, features = shapes[0][-1], shapes[1][0] if shapes[1] else 0
+    if features == 0 or width % features:
+        features = width  # gamma is then refused
+    return Dims(math.prod(shapes[0]) // features, features, shapes[3] is not None)
 
 
 def input_elements(d: Dims) -> int:
@@ -90,9 +94,9 @@ def work(d: Dims, calls: int = 1) -> list[Work]:
 
 def call(op, c: c_call.Context) -> c_call.Call:
     source, gamma, beta, factor = op.inputs
-    shape = c.shape(source)
+    d = dims(op.options, [c.shape(i) if i >= 0 else None for i in op.inputs])
     fields = {
-        "tokens": math.prod(shape[:-1]), "features": shape[-1], "zero_point": op.options.zero_point,
+        "tokens": d.tokens, "features": d.features, "zero_point": op.options.zero_point,
         "epsilon": c_call.Int64(op.options.epsilon), "gamma": c.tensor(gamma), "beta": c.tensor(beta),
         "factor": c.tensor(factor),
     }  # fmt: skip
@@ -104,16 +108,18 @@ def lower(
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:
     """Options, constants, and the target, widened if gamma / scale would overflow.
 
-    gamma, beta: float [d]. source may have per-channel scales that are integer multiples of one.
+    gamma, beta: float [d]. source may have per-channel scales that are integer multiples of one; for tokens side by
+    side [k * d], those of each token in the same proportions (epsilon is then right for the mean of their scales). The
+    target may have any scales per channel [d], such as those of the residual stream.
     """
     d = len(gamma)
     gain_bits = OUTPUT_BITS - FRACTION_BITS
     # |normal| <= sqrt(d); both the int16 gamma and the int32 accumulator must hold
     root = int(np.ceil(np.sqrt(d))) + 1
     largest = min(32767.0, (2**31 - 2**28) / (root << FRACTION_BITS)) / 2**gain_bits
-    target = target.at_least(np.max(np.abs(gamma)) / largest)
+    target = _widened(target, np.abs(gamma) / largest)
     scaled_beta = (beta / target.scale + target.zero_point) * 2**OUTPUT_BITS + 2 ** (OUTPUT_BITS - 1)
-    base, factor = source.integer_factors(MAX_FACTOR)
+    base, factor = _factors(source, d)
     options = Options(source.zero_point, int(min(round(d * d * epsilon / base**2), 1 << 60)))
     constants = {
         "gamma": np.rint(gamma / target.scale * 2**gain_bits).astype(np.int16),
@@ -123,12 +129,34 @@ def lower(
     return options, constants, target
 
 
+def _widened(target: Quantisation, least: np.ndarray) -> Quantisation:
+    """The target with no scale below `least`, float [d]."""
+    if not target.per_channel:
+        return target.at_least(least)
+    base, factor = target.integer_factors(MAX_FACTOR)
+    wider = np.clip(np.ceil(least / base), factor, MAX_FACTOR)
+    if (wider > factor).any():
+        target = Quantisation(base * wider, target.zero_point)
+    return target.at_least(least)
+
+
+def _factors(source: Quantisation, d: int) -> tuple[float, np.ndarray]:
+    """The scale that a channel's is a multiple of, and the multiples, int [d] or [1]."""
+    if np.size(source.scale) <= d:
+        return source.integer_factors(MAX_FACTOR)
+    tokens = [Quantisation(scale).integer_factors(MAX_FACTOR) for scale in np.reshape(source.scale, (-1, d))]
+    base, factors = (np.array(values) for values in zip(*tokens, strict=True))
+    if (factors != factors[0]).any():
+        raise ValueError("tokens side by side whose channels have scales in different proportions")
+    return float(base.mean()), factors[0]
+
+
 def reference(
     options: Options, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, factor: np.ndarray | None = None
 ) -> np.ndarray:
-    """x int8 [batch, tokens, d], gamma int16 [d], beta int32 [d], factor uint8 [d] or None -> int8 like x."""
-    d = x.shape[-1]
-    x = x.astype(np.int64) - options.zero_point
+    """x int8 [batch, .., k * d], gamma int16 [d], beta int32 [d], factor uint8 [d] or None -> int8 like x."""
+    d, shape = len(gamma), x.shape
+    x = x.reshape(*shape[:-1], -1, d).astype(np.int64) - options.zero_point
     if factor is not None:
         x = x * factor.astype(np.int64)
     total = x.sum(axis=-1, keepdims=True)
@@ -146,7 +174,7 @@ def reference(
     multiplier = np.where(power >= 0, inverse << np.maximum(power, 0), inverse >> np.maximum(-power, 0))
     difference = (d * x - total) << up
     t = mulhi_round(difference, multiplier)
-    return sat8((t * gamma.astype(np.int64) + beta.astype(np.int64)) >> OUTPUT_BITS)
+    return sat8((t * gamma.astype(np.int64) + beta.astype(np.int64)) >> OUTPUT_BITS).reshape(shape)
 
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:

@@ -12,12 +12,13 @@ from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call, in_place_fc
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
 from mcuformer.converter.ops.packed_weights import ROWS, unpack
-from mcuformer.converter.ops.weights import lower_convolution
+from mcuformer.converter.ops.weights import lower_convolution, with_prefix
 from mcuformer.converter.ops.work import Shapes, Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "StemConv"
-INPUTS = ("input", "weights", "bias", "multiplier", "position", "position_scale")
+INPUTS = ("input", "weights", "bias", "multiplier", "position", "position_scale", "prefix")
+OPTIONAL_LAST = ("prefix",)
 WEIGHTS = ("weights",)
 OVERWRITES = ()
 OP_DATA_BYTES = 8
@@ -37,7 +38,7 @@ class Options:
 
 class Dims(NamedTuple):
     """height x width pixels of `channels` become half as many each way, of out_channels. position: with a position
-    table, position_bytes per entry; the output is then tokens."""
+    table, position_bytes per entry; the output is then tokens, after `prefix` tokens that are constants."""
 
     height: int
     width: int
@@ -46,6 +47,7 @@ class Dims(NamedTuple):
     packing: int = ROWS
     position: bool = False
     position_bytes: int = 1
+    prefix: int = 0
 
     @property
     def rows(self) -> int:
@@ -56,17 +58,26 @@ class Dims(NamedTuple):
         return (self.width + 1) // 2
 
     @property
+    def pixels(self) -> int:
+        """Of the output."""
+        return self.rows * self.columns
+
+    @property
     def fully_connected(self) -> in_place_fc.Dims:
         """The same arithmetic on the taps of each output pixel."""
         return in_place_fc.Dims(
-            self.rows * self.columns, TAPS * self.channels, self.out_channels, self.packing, residual=self.position
+            self.pixels, TAPS * self.channels, self.out_channels, self.packing, residual=self.position
         )
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
     """The dimensions of an op with these options and input shapes."""
     _, height, width, channels = shapes[0]
-    return Dims(height, width, channels, shapes[2][0], options.packing, shapes[4] is not None)
+    position, prefix = shapes[4], shapes[6]
+    return Dims(
+        height, width, channels, shapes[2][0], options.packing, position is not None,
+        prefix=0 if prefix is None else prefix[0],
+    )  # fmt: skip
 
 
 def matrices(d: Dims) -> list[tuple[int, int]]:
@@ -84,7 +95,7 @@ def input_elements(d: Dims) -> int:
 
 
 def output_elements(d: Dims) -> int:
-    return d.rows * d.columns * d.out_channels
+    return (d.prefix + d.pixels) * d.out_channels
 
 
 def weight_elements(d: Dims) -> int:
@@ -93,13 +104,14 @@ def weight_elements(d: Dims) -> int:
 
 def constants(d: Dims) -> int:
     """How many constants the model file holds."""
-    return 3 + 2 * d.position
+    return 3 + 2 * d.position + (d.prefix > 0)
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of each constant in the model file."""
-    position = (d.position_bytes * output_elements(d), 2 * d.out_channels) if d.position else ()
-    return (*in_place_fc.constant_bytes(d.fully_connected._replace(residual=False)), *position)
+    position = (d.position_bytes * d.pixels * d.out_channels, 2 * d.out_channels) if d.position else ()
+    prefix = (d.prefix * d.out_channels,) if d.prefix else ()
+    return (*in_place_fc.constant_bytes(d.fully_connected._replace(residual=False)), *position, *prefix)
 
 
 def scratch_bytes(d: Dims) -> int:
@@ -111,14 +123,14 @@ def macs(d: Dims) -> int:
 
 
 def work(d: Dims) -> list[Work]:
-    pixels = d.rows * d.columns
+    pixels = d.pixels
     edge = d.rows * (1 + d.width % 2)  # pixels with padding before or after them
     counts = (1, pixels, pixels * TAPS * d.channels, pixels * (d.channels % 2), edge)
     return [*in_place_fc.work(d.fully_connected), Work("stem_conv", counts)]
 
 
 def call(op, c: c_call.Context) -> c_call.Call:
-    source, weights, bias, multiplier, position, position_scale = op.inputs
+    source, weights, bias, multiplier, position, position_scale, prefix = op.inputs
     options = op.options
     _, height, width, channels = c.shape(source)
     fields = {
@@ -126,17 +138,20 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "pad_value": options.pad_value, "zero_point": options.zero_point, "act_min": options.act_min,
         "packing": options.packing, "weights": c.tensor(weights), "bias": c.tensor(bias),
         "multiplier": c.tensor(multiplier),
-        "position": c.tensor(position), "position_scale": c.tensor(position_scale),
+        "position": c.tensor(position), "position_scale": c.tensor(position_scale), **c_call.prefix(c, prefix),
     }  # fmt: skip
     return c_call.call("stem_conv", fields, c.address(source), c.address(op.output), c.scratch)
 
 
 def lower(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray | None, source_scale: float, source_zero: float,
-    target: Quantisation, relu: bool,
+    target: Quantisation, relu: bool, prefix: np.ndarray | None = None,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
-    """Options, constants, and the target, widened if its scale is too fine. weight float [out, 3, 3, in]."""
-    constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target)
+    """Options, constants, and the target, widened if its scale is too fine.
+
+    weight float [out, 3, 3, in], position float [output pixels, out], prefix float [prefix tokens, out].
+    """
+    constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target, prefix)
     pad = int(np.clip(np.ceil(source_zero), -128, 127))
     return Options(target.zero_point, pad, target.zero_point if relu else -128), constants, target
 
@@ -149,8 +164,9 @@ def reference(
     multiplier: np.ndarray,
     position: np.ndarray | None = None,
     position_scale: np.ndarray | None = None,
+    prefix: np.ndarray | None = None,
 ) -> np.ndarray:
-    """x int8 [batch, H, W, C] -> int8 [batch, ceil(H/2) * ceil(W/2), out]."""
+    """x int8 [batch, H, W, C] -> int8 [batch, prefix tokens + ceil(H/2) * ceil(W/2), out]."""
     batch, height, width, channels = x.shape
     weights = unpack(weights, len(bias), options.packing).reshape(len(bias), -1)[:, : TAPS * channels]
     rows, columns = (height + 1) // 2, (width + 1) // 2
@@ -162,11 +178,13 @@ def reference(
     if position is not None and position_scale is not None:
         acc = acc + position.astype(np.int64) * position_scale
     q = requantise(acc, multiplier, options.zero_point)
-    return np.maximum(q, np.int8(options.act_min))
+    return with_prefix(prefix, np.maximum(q, np.int8(options.act_min)))
 
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
-    """[1, H', W', out], or tokens [1, H' * W', out] if the position table is added."""
+    """[1, H', W', out], or tokens [1, prefix tokens + H' * W', out] if there is a position table or a prefix."""
     (_, height, width, _), _, (out,) = shapes[:3]
-    rows, columns = (height + 1) // 2, (width + 1) // 2
-    return (1, rows, columns, out) if shapes[4] is None else (1, rows * columns, out)
+    rows, columns, prefix = (height + 1) // 2, (width + 1) // 2, shapes[6]
+    if shapes[4] is None and prefix is None:
+        return (1, rows, columns, out)
+    return (1, rows * columns + (0 if prefix is None else prefix[0]), out)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TokenMean: mean over tokens, int8 -> int8 of its own scale."""
+"""TokenMean: means over one or two ranges of tokens, int8 -> int8 of their own scales."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,19 +28,31 @@ KERNELS = {"token_mean": ("call", "channel", "element")}
 class Options:
     in_zero_point: int
     zero_point: int
-    multiplier: int  # round(in_scale / (out_scale * tokens * 128) * 2^32)
+    multiplier: int  # round(in_scale / (out_scale * count * 128) * 2^32), of the first range and its count
+    first_token: int = 0
+    token_count: int = 0  # 0: all tokens
+    second_token: int = 0
+    second_count: int = 0  # 0: there is no second range
+    second_multiplier: int = 0
 
 
 class Dims(NamedTuple):
-    """The mean of `tokens` tokens of `features` channels."""
+    """tokens of `features` channels, and the ranges whose means follow one another: one or two (first token, count)."""
 
     tokens: int
     features: int
+    parts: tuple[tuple[int, int], ...]
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
     """The dimensions of an op with these options and input shapes."""
-    return Dims(shapes[0][1], shapes[0][2])
+    _, tokens, features = shapes[0]
+    return Dims(tokens, features, _parts(options, tokens))
+
+
+def _parts(o: Options, tokens: int) -> tuple[tuple[int, int], ...]:
+    first = (o.first_token, o.token_count or tokens)
+    return (first, (o.second_token, o.second_count)) if o.second_count else (first,)
 
 
 def input_elements(d: Dims) -> int:
@@ -47,7 +60,7 @@ def input_elements(d: Dims) -> int:
 
 
 def output_elements(d: Dims) -> int:
-    return d.features
+    return len(d.parts) * d.features
 
 
 def weight_elements(d: Dims) -> int:
@@ -73,7 +86,7 @@ def macs(d: Dims) -> int:
 
 
 def work(d: Dims) -> list[Work]:
-    return [Work("token_mean", (1, d.features, d.tokens * d.features))]
+    return [Work("token_mean", (1, output_elements(d), sum(count for _, count in d.parts) * d.features))]
 
 
 def call(op, c: c_call.Context) -> c_call.Call:
@@ -82,21 +95,59 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "tokens": tokens, "features": features, "in_zero_point": op.options.in_zero_point,
         "zero_point": op.options.zero_point, "multiplier": op.options.multiplier,
     }  # fmt: skip
+    for name in ("first_token", "token_count", "second_token", "second_count", "second_multiplier"):
+        if value := getattr(op.options, name):
+            fields[name] = value
     return c_call.call("token_mean", fields, c.address(op.inputs[0]), c.address(op.output))
 
 
-def lower(tokens: int, source: Quantisation, target: Quantisation) -> tuple[Options, Quantisation]:
-    """Options, and the target, widened if its scale is too fine for the arithmetic."""
-    step = source.scale / (tokens << SUM_SHIFT)
-    target = target.at_least(MIN_SCALE_STEPS * step)
-    return Options(source.zero_point, target.zero_point, int(multiplier_of(step / target.scale))), target
+def lower(d: Dims, source: Quantisation, targets: Sequence[Quantisation]) -> tuple[Options, Quantisation]:
+    """Options, and the quantisation of all means, from one wanted target per part.
+
+    If `source` has one scale, a part's is the wanted one. If `source` has scales per channel, a part's are those of
+    `source` times one ratio, the least that makes none finer than the wanted ones: give those of the channels' ranges,
+    or `source` itself to copy single tokens exactly. Both are widened if they are too fine for the arithmetic.
+
+    The targets share one zero point, 0 if `source` has scales per channel. The result has scales per channel
+    [parts * features] then, and with two parts. ValueError if zero points differ or there are not as many targets as
+    parts.
+    """
+    zero_point = targets[0].zero_point
+    if len(targets) != len(d.parts) or any(target.zero_point != zero_point for target in targets):
+        raise ValueError("the means of a TokenMean need one target each, all with the same zero point")
+    if source.per_channel and zero_point:
+        raise ValueError("a source with scales per channel needs targets with zero point 0")
+    scales, multipliers = [], []
+    for (_, count), target in zip(d.parts, targets, strict=True):
+        if source.per_channel:
+            step = 1 / (count << SUM_SHIFT)  # in steps of the source
+            scale: float | np.ndarray = max(float(np.max(target.scale / source.scale)), MIN_SCALE_STEPS * step)
+            scales.append(source.scale * scale)
+        else:
+            step = source.scale / (count << SUM_SHIFT)
+            scale = target.at_least(MIN_SCALE_STEPS * step).scale
+            scales.append(scale)
+        multipliers.append(int(multiplier_of(step / scale)))
+    (first, count), *second = d.parts
+    options = Options(
+        source.zero_point, zero_point, multipliers[0], first, 0 if (first, count) == (0, d.tokens) else count,
+        *(value for part in second for value in (*part, multipliers[1])),
+    )  # fmt: skip
+    if not second:
+        return options, Quantisation(scales[0], zero_point)
+    each_channel = [np.broadcast_to(np.asarray(scale, np.float64), d.features) for scale in scales]
+    return options, Quantisation(np.concatenate(each_channel), zero_point)
 
 
 def reference(options: Options, x: np.ndarray) -> np.ndarray:
-    """x int8 [batch, tokens, d] -> int8 [batch, d]."""
-    total = x.astype(np.int64).sum(axis=1) - x.shape[1] * options.in_zero_point
-    return requantise(total << SUM_SHIFT, options.multiplier, options.zero_point)
+    """x int8 [batch, tokens, d] -> int8 [batch, parts * d]."""
+    means = []
+    multipliers = (options.multiplier, options.second_multiplier)
+    for (first, count), multiplier in zip(_parts(options, x.shape[1]), multipliers, strict=False):
+        total = x[:, first : first + count].astype(np.int64).sum(axis=1) - count * options.in_zero_point
+        means.append(requantise(total << SUM_SHIFT, multiplier, options.zero_point))
+    return np.concatenate(means, axis=-1)
 
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
-    return (shapes[0][0], shapes[0][-1])
+    return (shapes[0][0], (2 if options.second_count else 1) * shapes[0][-1])

@@ -50,9 +50,9 @@ def fold_position(position: np.ndarray, acc_scale: np.ndarray) -> tuple[np.ndarr
 
 def lower_convolution(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray | None, source_scale: float, source_zero: float,
-    target: Quantisation,
+    target: Quantisation, prefix: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], Quantisation]:  # fmt: skip
-    """Constants, and the target, widened if its scale is too fine. weight float [out, ...].
+    """Constants, and the target, widened if its scale is too fine. weight float [out, ...], prefix float [tokens, out].
 
     The image's real zero point may be a fraction (-0.5 for uint8 images in [-1, 1]); it only enters the bias.
     """
@@ -67,5 +67,13 @@ def lower_convolution(
         "multiplier": multiplier_of(acc_scale / target.scale),
         "position": table,
         "position_scale": factor,
+        "prefix": None if prefix is None else target.quantise(prefix),
     }
     return constants, target
+
+
+def with_prefix(prefix: np.ndarray | None, tokens: np.ndarray) -> np.ndarray:
+    """tokens int8 [batch, tokens, d] after the prefix int8 [prefix tokens, d], or as they are."""
+    if prefix is None:
+        return tokens
+    return np.concatenate([np.broadcast_to(prefix, (len(tokens), *prefix.shape)), tokens], axis=1)

@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mcuformer.converter.graph import Graph, Op
-from mcuformer.converter.ops import streamed_attention, streamed_mlp
-from mcuformer.converter.ops.streamed import FullyConnected, block_of
+from mcuformer.converter.ops import in_place_fc, streamed_attention, streamed_mlp
+from mcuformer.converter.ops.streamed import NORM, FullyConnected, block_of
+
+RESIDUAL = in_place_fc.INPUTS.index("residual")
 
 
 def half_layers(graph: Graph) -> list[tuple[int, int]]:
-    """(first, last) op of each half-layer: from the LayerNorm of a tensor to the layer that adds it back."""
+    """(first, last) op of each half-layer: from the first op that reads the stream to the one that adds it back."""
     found = []
-    for first, op in enumerate(graph.ops):
-        if op.kind != "IntLayerNorm":
-            continue
-        stream = op.inputs[0]
-        for last in range(first + 1, len(graph.ops)):
-            if graph.ops[last].kind == "InPlaceFC" and graph.ops[last].inputs[5] == stream:
-                found.append((first, last))
-                break
+    for last, op in enumerate(graph.ops):
+        if op.kind == "InPlaceFC" and (stream := op.inputs[RESIDUAL]) >= 0:
+            found.append((next(i for i, reader in enumerate(graph.ops) if stream in reader.inputs), last))
     return found
 
 
@@ -52,7 +49,7 @@ def streamed(graph: Graph) -> Graph:
         output = graph.tensors[ops[-1].output]
         is_attention = any(o.kind == "IntAttention" for o in ops)
         kind = "StreamedAttention" if is_attention else "StreamedMLP"
-        options, constants = _attention(graph, ops) if is_attention else _mlp(graph, ops)
+        options, constants = (_attention if is_attention else _mlp)(graph, _Half.of(ops))
         activations = {"stream": take(ops[0].inputs[0])}
         index = result.add_op(kind, output.name, options, activations, constants, output.quantisation)
         moved[ops[-1].output] = index
@@ -75,18 +72,37 @@ def _layers(graph: Graph, names: tuple[str, ...], ops: list[Op]) -> dict[str, np
     return found
 
 
-def _common(graph: Graph, norm: Op, last: Op) -> dict[str, np.ndarray | None]:
-    """LayerNorm's constants, and how the residual is added."""
-    constants = _constants(graph, norm)
-    return {
-        **{name: constants[name] for name in ("gamma", "beta", "factor")},
-        "residual_scale": _constants(graph, last)["residual_scale"],
-    }
+class _Half(NamedTuple):
+    """norm: its LayerNorm, if it has one; ops: the others, in order."""
+
+    norm: Op | None
+    ops: list[Op]
+
+    @classmethod
+    def of(cls, ops: list[Op]) -> _Half:
+        return cls(ops[0], ops[1:]) if ops[0].kind == "IntLayerNorm" else cls(None, ops)
+
+    @property
+    def norm_options(self) -> dict[str, int]:
+        if self.norm is None:
+            return {"norm_zero_point": 0, "epsilon": 0}
+        return {"norm_zero_point": self.norm.options.zero_point, "epsilon": self.norm.options.epsilon}
+
+    def common_constants(self, graph: Graph) -> dict[str, np.ndarray | None]:
+        """LayerNorm's, and how the residual is added."""
+        norm = {} if self.norm is None else _constants(graph, self.norm)
+        return {
+            **{name: norm.get(name) for name in NORM},
+            "residual_scale": _constants(graph, self.ops[-1])["residual_scale"],
+        }
+
+    def stream_shape(self, graph: Graph) -> tuple[int, ...]:
+        return graph.tensors[self.ops[-1].output].shape
 
 
-def _attention(graph: Graph, ops: list[Op]) -> tuple[Any, dict[str, np.ndarray | None]]:
-    norm, qkv, attention, proj = ops
-    _, tokens, d = graph.tensors[norm.inputs[0]].shape
+def _attention(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | None]]:
+    qkv, attention, proj = half.ops
+    _, tokens, d = half.stream_shape(graph)
     head_params = graph.tensors[attention.inputs[1]].values
     heads = (len(head_params), attention.options.kv_heads, attention.options.head_dim)
     options = streamed_attention.Options(
@@ -95,28 +111,26 @@ def _attention(graph: Graph, ops: list[Op]) -> tuple[Any, dict[str, np.ndarray |
         kv_heads_at_once=streamed_attention.kv_heads_at_once(tokens, d, *heads),
         head_dim=attention.options.head_dim,
         zero_point=attention.options.zero_point,
-        norm_zero_point=norm.options.zero_point,
-        epsilon=norm.options.epsilon,
         qkv_zero_point=qkv.options.zero_point,
         proj_zero_point=proj.options.zero_point,
         packing=qkv.options.packing,
+        **half.norm_options,
     )
     layers = _layers(graph, streamed_attention.LAYERS, [qkv, proj])
-    return options, {**_common(graph, norm, proj), "head_params": head_params, **layers}
+    return options, {**half.common_constants(graph), "head_params": head_params, **layers}
 
 
-def _mlp(graph: Graph, ops: list[Op]) -> tuple[Any, dict[str, np.ndarray | None]]:
-    norm, *fcs = ops
+def _mlp(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | None]]:
+    fcs = half.ops
     tables = [_constants(graph, op)["gelu_table"] for op in fcs]
     gelu_layer = next((i for i, table in enumerate(tables) if table is not None), -1)
     options = streamed_mlp.Options(
-        block=block_of(graph.tensors[norm.inputs[0]].shape[1]),
-        norm_zero_point=norm.options.zero_point,
-        epsilon=norm.options.epsilon,
+        block=block_of(half.stream_shape(graph)[1]),
         gelu_layer=gelu_layer,
         zero_points=tuple(op.options.zero_point for op in fcs),
         packing=fcs[0].options.packing,
+        **half.norm_options,
     )
     table = tables[gelu_layer] if gelu_layer >= 0 else None
     layers = _layers(graph, streamed_mlp.LAYERS, fcs)
-    return options, {**_common(graph, norm, fcs[-1]), "gelu_table": table, **layers}
+    return options, {**half.common_constants(graph), "gelu_table": table, **layers}

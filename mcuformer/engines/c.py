@@ -22,7 +22,7 @@ from mcuformer import kernel_library
 from mcuformer.converter.file_form import has_params
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.memory.c_arena import plan_c_arena
-from mcuformer.converter.ops import c_call, decomposed_patch_embed
+from mcuformer.converter.ops import c_call
 from mcuformer.engines import c_structs, callbacks
 from mcuformer.engines.c_structs import Address, Memory, Struct, aligned, structs
 from mcuformer.engines.session import MOST_ARENA_BYTES, Loaded, check_arena
@@ -285,17 +285,17 @@ def _check_constants(graph: Graph, op: Op) -> None:
 def _check_call(call: c_call.Call, params: Struct | None) -> None:
     """What the kernel trusts: by its own check, and the arguments that this does not see. ValueError."""
     if call.params is not None and params is not None:
-        check = getattr(kernel_library.load(), call.params[0].removesuffix("_params") + "_s8_check")
-        more = (call.args[2] is not None,) if call.function == "mcuf_in_place_fc_s8" else ()  # is there a residual?
+        more: tuple[Any, ...] = ()
+        if call.function == "mcuf_in_place_fc_s8":
+            more = (call.args[2] is not None,)  # is there a residual?
+        elif call.function == "mcuf_decomposed_patch_embed_strips_s8":
+            more = (ctypes.c_int32(c_structs.integer("strip_rows", call.args[1])),)
+        check = getattr(kernel_library.load(), f"{call.function}_check")
         if status := check(ctypes.byref(params), *more):
             raise ValueError(kernel_library.status_text(status))
     for arg in call.args:
         if isinstance(arg, Memory) and arg.values.dtype != np.int8:  # those of params have their type there
             raise ValueError(f"a table is {arg.values.dtype}, needs int8")
-    if call.function == "mcuf_decomposed_patch_embed_strips_s8" and params is not None:
-        strip_rows, possible = call.args[1], (decomposed_patch_embed.FIELD, params.patch_size)
-        if strip_rows not in possible:
-            raise ValueError(f"strip_rows = {strip_rows}, must be one of {possible}")
 
 
 def _argument(arg: Any, params: Struct | None) -> Any:

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import numpy as np
 import pytest
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from mcuformer.converter import tflite_file
+from mcuformer.converter.graph import Graph
+from mcuformer.converter.ops import OPS, decomposed_patch_embed, stem_conv
+from mcuformer.converter.quantise import Quantisation
 from mcuformer.errors import ModelError
 
 
@@ -53,6 +58,65 @@ def test_stock_readers_see_a_plain_model(tiny_model):
 def test_no_constant_is_planned_and_every_activation_is(tiny_model):
     for tensor, offset in zip(tiny_model.graph.tensors, tiny_model.offsets, strict=True):
         assert (offset == -1) == tensor.is_constant, tensor.name
+
+
+def embedding_graph(kind: str, prefix_tokens: int) -> Graph:
+    """A network of one op that makes tokens of an image."""
+    scale = Quantisation(0.1, 0)
+    graph = Graph()
+    image = graph.add_input("image", (1, 8, 8, 3), scale)
+    weights, patches = (np.ones((1, 6, 48), np.int8), 4) if kind == "DecomposedPatchEmbed" else (
+        np.ones((6, 3, 3, 3), np.int8), 16)  # fmt: skip
+    constants = {
+        "weights": weights, "bias": np.zeros(6, np.int32), "multiplier": np.ones(6, np.int32),
+        "position": np.zeros((1, patches, 6), np.int8), "position_scale": np.ones(6, np.int16),
+        "prefix": np.arange(6 * prefix_tokens, dtype=np.int8).reshape(-1, 6) if prefix_tokens else None,
+    }  # fmt: skip
+    options = decomposed_patch_embed.Options(4, 0) if weights.ndim == 3 else stem_conv.Options(0, 0, -128)
+    graph.output = graph.add_op(kind, "embed", options, {OPS[kind].INPUTS[0]: image}, constants, scale)
+    return graph
+
+
+@pytest.mark.parametrize("prefix_tokens", [0, 2])
+@pytest.mark.parametrize("kind", ["DecomposedPatchEmbed", "StemConv"])
+def test_a_prefix_that_is_not_there_is_left_out_at_the_end(kind, prefix_tokens):
+    """So that a file of a network without one is what it was before there were prefixes. Readers take both."""
+    graph = embedding_graph(kind, prefix_tokens)
+    assert len(graph.ops[0].inputs) == 7
+    content = tflite_file.write(graph, [-1] * len(graph.tensors), {})
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    inputs = list(model.subgraphs[0].operators[0].inputs)
+    assert inputs == list(range(7 if prefix_tokens else 6))
+    assert tflite_file.same(graph, tflite_file.read(content).graph) is None
+
+
+@pytest.mark.parametrize("kind", ["DecomposedPatchEmbed", "StemConv"])
+def test_a_file_may_say_that_there_is_no_prefix(kind, monkeypatch):
+    graph = embedding_graph(kind, 0)
+    monkeypatch.setattr(OPS[kind], "OPTIONAL_LAST", ())
+    content = tflite_file.write(graph, [-1] * len(graph.tensors), {})
+    assert list(schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0].operators[0].inputs) == [*range(6), -1]
+    monkeypatch.undo()
+    assert tflite_file.same(graph, tflite_file.read(content).graph) is None
+
+
+def test_only_what_is_optional_may_be_left_out(tiny_model):
+    """The reader adds no other inputs, and the writer keeps what stands before one that is there."""
+    graph = embedding_graph("DecomposedPatchEmbed", 0)
+    (op,) = graph.ops
+    assert [part for part in op.inputs if part < 0] == [-1]
+    graph.ops = [dataclasses.replace(op, inputs=(*op.inputs[:4], -1, -1, -1))]
+    content = tflite_file.write(graph, [-1] * len(graph.tensors), {})
+    assert list(schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0].operators[0].inputs) == [0, 1, 2, 3, -1, -1]
+    assert tflite_file.read(content).graph.ops[0].inputs == (0, 1, 2, 3, -1, -1, -1)
+    graph.ops = [dataclasses.replace(op, inputs=op.inputs[:5])]
+    content = tflite_file.write(graph, [-1] * len(graph.tensors), {})
+    assert tflite_file.read(content).graph.ops[0].inputs == op.inputs[:5]
+    last = [op for op in tiny_model.graph.ops if op.kind == "InPlaceFC"]
+    assert {len(op.inputs) for op in last} == {7}  # its last inputs are written even where it lacks them
+    model = schema.ModelT.InitFromPackedBuf(tiny_model.content, 0)
+    name = [code.customCode for code in model.operatorCodes].index(b"mcuformer.InPlaceFC")
+    assert {len(op.inputs) for op in model.subgraphs[0].operators if op.opcodeIndex == name} == {7}
 
 
 def test_single_bit_flips_are_found(tiny_model):

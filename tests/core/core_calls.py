@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import ctypes
+import re
 
 import numpy as np
 
-from mcuformer import kernel_library
+from mcuformer import kernel_library, sources
 from mcuformer.converter.ops.packed_weights import ROWS, pack
 
 OK, NULL, SIZE, VALUE, OVERLAP, SOURCE = range(6)
@@ -41,16 +42,25 @@ AttentionParams = struct(
     "AttentionParams", "tokens", "num_heads", "kv_heads", "head_dim", "in_stride", "out_stride", "zero_point",
     "*head_params",
 )  # fmt: skip
-TokenMeanParams = struct("TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier")
+TokenMeanParams = struct(
+    "TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier", "first_token", "token_count",
+    "second_token", "second_count", "second_multiplier",
+)  # fmt: skip
 PatchEmbedParams = struct(
-    "PatchEmbedParams", "image_height", "image_width", "channels", "patch_size", "embed_dim", "zero_point", "packing",
-    "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source", "tile_bytes", "weights_offset",
-    "blocks",
+    "PatchEmbedParams", "image_height", "image_width", "channels", "patch_height", "patch_width", "embed_dim",
+    "zero_point", "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source",
+    "tile_bytes", "weights_offset", "blocks", "prefix_tokens", "*prefix",
 )  # fmt: skip
 StemConvParams = struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
-    "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale",
+    "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "prefix_tokens", "*prefix",
 )  # fmt: skip
+
+
+def limit(header: str, name: str) -> int:
+    """The value of a #define of a header of the core."""
+    text = (sources.core_folder() / header).read_text()
+    return int(re.search(rf"#define {name} (\d+)\b", text).group(1))
 
 
 def pointer(array: np.ndarray | None) -> int | None:
@@ -209,81 +219,87 @@ def int_attention(qkv, head_params, kv_heads, head_dim, zero_point, dense=False,
     return output.values((tokens, out_stride))[:, : heads * head_dim]
 
 
-def token_mean(x, in_zero_point, zero_point, multiplier, alias=None):
-    params = filled(
-        TokenMeanParams, [], tokens=len(x), features=x.shape[1], in_zero_point=in_zero_point, zero_point=zero_point,
-        multiplier=multiplier,
-    )  # fmt: skip
+def token_mean(x, options, alias=None):
+    """options: token_mean.Options."""
+    params = filled(TokenMeanParams, [], tokens=len(x), features=x.shape[1], **vars(options))
     assert check("mcuf_token_mean_s8", params) == OK
-    buffers, output = place({"input": x}, x.shape[1], alias)
+    width = x.shape[1] * (2 if options.second_count else 1)
+    buffers, output = place({"input": x}, width, alias)
     assert call("mcuf_token_mean_s8", params, buffers["input"], output) == OK
-    return output.values(x.shape[1:])
+    return output.values((width,))
 
 
-def _patch_embed_params(keep, image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
+def _patch_embed_params(keep, image, patch, zero_point, weights, bias, multiplier, position, position_scale, prefix,
                         staged, packing):  # fmt: skip
-    """Checked params and the number of tokens. staged: (tile_bytes, blocks) or None; weights are packed here."""
+    """Checked params, and the number of tokens with those of the prefix. patch: (height, width); staged: (tile_bytes,
+    blocks) or None; weights are packed here."""
     height, width, channels = image.shape
     weights = pack(weights, packing)
+    prefix_tokens = 0 if prefix is None else len(prefix)
     params = filled(
-        PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_size=patch_size,
-        embed_dim=len(bias), zero_point=zero_point, packing=packing, weights=weights, bias=bias, multiplier=multiplier,
-        position=position, position_scale=position_scale, blocks=1,
+        PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_height=patch[0],
+        patch_width=patch[1], embed_dim=len(bias), zero_point=zero_point, packing=packing, weights=weights, bias=bias,
+        multiplier=multiplier, position=position, position_scale=position_scale, blocks=1, prefix_tokens=prefix_tokens,
+        prefix=prefix,
     )  # fmt: skip
     if staged:
         keep.append(WeightSource(weights))
         for name, value in (keep[-1].fields(staged[0]) | {"blocks": staged[1]}).items():
             setattr(params, name, value)
     assert check("mcuf_decomposed_patch_embed_s8", params) == OK
-    return params, (height // patch_size) * (width // patch_size)
+    return params, prefix_tokens + (height // patch[0]) * (width // patch[1])
 
 
-def decomposed_patch_embed(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
+def decomposed_patch_embed(image, patch, zero_point, weights, bias, multiplier, position, position_scale, prefix=None,
                            alias=None, staged=None, packing=ROWS):  # fmt: skip
     keep: list = []
-    constants = (weights, bias, multiplier, position, position_scale)
-    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants, staged, packing)
+    constants = (weights, bias, multiplier, position, position_scale, prefix)
+    params, tokens = _patch_embed_params(keep, image, patch, zero_point, *constants, staged, packing)
     _, width, channels = image.shape
     tile, blocks = staged or (0, 1)
     buffers, output = place({"input": image}, tokens * len(bias), alias)
     scratch = kernel_library.scratch_bytes(
-        "decomposed_patch_embed", width, channels, patch_size, len(bias), blocks, tile
-    )
+        "decomposed_patch_embed", width, channels, patch[1], len(bias), blocks, tile
+    )  # fmt: skip
     assert call("mcuf_decomposed_patch_embed_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
     return output.values((tokens, len(bias)))
 
 
 def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, position=None, position_scale=None,
-              packing=ROWS):  # fmt: skip
+              prefix=None, packing=ROWS):  # fmt: skip
     """weights int8 [out, 3, 3, in], packed here."""
     height, width, channels = x.shape
     keep: list = []
+    prefix_tokens = 0 if prefix is None else len(prefix)
     params = filled(
         StemConvParams, keep, height=height, width=width, in_channels=channels, out_channels=len(weights),
         pad_value=pad_value, zero_point=zero_point, act_min=act_min, packing=packing,
         weights=pack(weights.reshape(len(weights), -1), packing), bias=bias, multiplier=multiplier, position=position,
-        position_scale=position_scale,
+        position_scale=position_scale, prefix_tokens=prefix_tokens, prefix=prefix,
     )  # fmt: skip
     assert check("mcuf_stem_conv_s8", params) == OK
-    pixels = ((height + 1) // 2) * ((width + 1) // 2)
-    buffers, output = place({"input": x}, pixels * len(weights), None)
+    tokens = prefix_tokens + ((height + 1) // 2) * ((width + 1) // 2)
+    buffers, output = place({"input": x}, tokens * len(weights), None)
     scratch = kernel_library.scratch_bytes("stem_conv", channels)
     assert call("mcuf_stem_conv_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
-    return output.values((pixels, len(weights)))
+    return output.values((tokens, len(weights)))
 
 
-def decomposed_patch_embed_strips(image, patch_size, zero_point, weights, bias, multiplier, position, position_scale,
+def decomposed_patch_embed_strips(image, patch, zero_point, weights, bias, multiplier, position, position_scale, prefix,
                                   strip_rows, staged=None, packing=ROWS):  # fmt: skip
-    """The same with the image through a callback; also checks that every row comes once, in order."""
+    """The same with the image through a callback; also checks that every row comes once, in order, and at most
+    strip_rows at a time."""
     keep: list = []
-    constants = (weights, bias, multiplier, position, position_scale)
-    params, tokens = _patch_embed_params(keep, image, patch_size, zero_point, *constants, staged, packing)
+    constants = (weights, bias, multiplier, position, position_scale, prefix)
+    params, tokens = _patch_embed_params(keep, image, patch, zero_point, *constants, staged, packing)
+    assert check("mcuf_decomposed_patch_embed_strips_s8", params, strip_rows) == OK
     tile, blocks = staged or (0, 1)
     height, width, channels = image.shape
     d = len(bias)
     asked: list[int] = []
 
     def rows(_user, first, count, target):
+        assert count <= strip_rows
         strip = np.ascontiguousarray(image[first : first + count])
         asked.extend(range(first, first + count))
         ctypes.memmove(target, strip.ctypes.data, strip.nbytes)
@@ -292,7 +308,7 @@ def decomposed_patch_embed_strips(image, patch_size, zero_point, weights, bias, 
     output = Buffer(tokens * d)
     scratch = Buffer(
         kernel_library.scratch_bytes(
-            "decomposed_patch_embed_strips", width, channels, patch_size, d, blocks, tile, strip_rows
+            "decomposed_patch_embed_strips", width, channels, *patch, d, blocks, tile, strip_rows
         )
     )
     status = kernel_library.load().mcuf_decomposed_patch_embed_strips_s8(
@@ -302,5 +318,5 @@ def decomposed_patch_embed_strips(image, patch_size, zero_point, weights, bias, 
     output.check()
     scratch.check()
     assert status == OK
-    assert asked == list(range(height // patch_size * patch_size))
+    assert asked == list(range(height // patch[0] * patch[0]))
     return output.values((tokens, d))

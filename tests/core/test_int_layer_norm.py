@@ -5,7 +5,7 @@ import pytest
 import random_values as rv
 
 from mcuformer.converter.ops import int_layer_norm
-from mcuformer.converter.quantise import Quantisation
+from mcuformer.converter.quantise import Quantisation, per_channel
 
 
 def lowered(rng, d, per_channel):
@@ -53,6 +53,76 @@ def test_within_one_step_of_float64(seed):
     got = int_layer_norm.reference(options, x, **constants).astype(int)
     assert np.abs(got - want).max() <= 1
     assert (got != want).mean() < 0.08
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tokens_side_by_side_are_tokens(seed):
+    """[1, k * d] with gamma [d], as the means of two ranges lie: each d channels are normalised alone."""
+    rng = np.random.default_rng(seed)
+    k, d = int(rng.integers(1, 4)), int(rng.choice(rv.WIDTHS))
+    _, _, _, options, constants, _ = lowered(rng, d, per_channel=seed % 2 == 0)
+    x = rv.int8(rng, k, d)
+    want = int_layer_norm.reference(options, x[None], **constants)
+    got = int_layer_norm.reference(options, x.reshape(1, k * d), **constants)
+    np.testing.assert_array_equal(got, want.reshape(1, k * d))
+    factor = constants["factor"]
+    shapes = [(1, k * d), (d,), (d,), None if factor is None else (d,)]
+    assert int_layer_norm.dims(options, shapes) == (k, d, factor is not None)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_target_with_scales_per_channel(seed):
+    """The residual stream of a post-norm network: within one step of float64, each channel's own."""
+    rng = np.random.default_rng(seed)
+    d = int(rng.choice([8, 33, 96, 384]))
+    source = Quantisation(10 ** rng.uniform(-3, 0) * rng.integers(1, 128, d))
+    gamma, beta = rng.normal(1, 0.5, d), rng.normal(0, 0.5, d)
+    x = rng.integers(-128, 128, (1, 50, d)).astype(np.int8)
+    real = source.dequantise(x)
+    normal = (real - real.mean(-1, keepdims=True)) / np.sqrt(real.var(-1, keepdims=True) + 1e-6)
+    real = normal * gamma + beta
+    wanted = per_channel(np.abs(real).max(axis=(0, 1)), int_layer_norm.MAX_FACTOR)
+    options, constants, target = int_layer_norm.lower(gamma, beta, 1e-6, source, wanted)
+    target.integer_factors(int_layer_norm.MAX_FACTOR)  # the next LayerNorm can read it
+    wider = target.scale > 1.001 * wanted.scale  # only where the output spans less than a quarter of gamma
+    assert (np.abs(normal).max(axis=(0, 1))[wider] < 0.3).all() and wider.mean() < 0.4
+    got = int_layer_norm.reference(options, x, **constants).astype(int)
+    off = np.abs(got - target.quantise(real))
+    assert off.max() <= 1 and (off > 0).mean() < 0.08
+    np.testing.assert_array_equal(
+        core_calls.int_layer_norm(
+            x[0], constants["gamma"], constants["beta"], constants["factor"], options.zero_point, options.epsilon,
+            "input",
+        ), got[0],
+    )  # fmt: skip
+
+
+def test_a_channel_that_is_too_fine_is_widened_alone():
+    gamma, beta, source = np.array([1.0, 1.0, -1.0]), np.zeros(3), Quantisation(0.1)
+    wanted = Quantisation(1e-4 * np.array([1, 10, 100]))
+    _, constants, target = int_layer_norm.lower(gamma, beta, 1e-6, source, wanted)
+    np.testing.assert_allclose(target.scale, 1e-4 * np.array([20, 20, 100]))  # at least 1 / 512 of gamma
+    assert np.abs(constants["gamma"].astype(int)).max() <= 32767
+    _, _, target = int_layer_norm.lower(100 * gamma, beta, 1e-6, source, wanted)
+    np.testing.assert_allclose(target.scale, np.full(3, 100 / 511.98), rtol=1e-4)  # beyond what factors hold
+
+
+def test_a_source_of_two_tokens_side_by_side():
+    """As TokenMean makes it: scales in the same proportions, finer for one token."""
+    rng = np.random.default_rng(5)
+    factor = rng.integers(1, 128, 16)
+    source = Quantisation(np.concatenate([0.01 * factor, 0.0025 * factor]))
+    gamma, beta, target = rng.normal(1, 0.3, 16), rng.normal(0, 0.3, 16), Quantisation(0.03)
+    options, constants, target = int_layer_norm.lower(gamma, beta, 1e-6, source, target)
+    np.testing.assert_array_equal(constants["factor"], factor)
+    x = rng.integers(-128, 128, (1, 32)).astype(np.int8)
+    real = source.dequantise(x).reshape(2, 16)
+    normal = (real - real.mean(-1, keepdims=True)) / np.sqrt(real.var(-1, keepdims=True) + 1e-6)
+    want = target.quantise(normal * gamma + beta).astype(int).reshape(1, 32)
+    assert np.abs(int_layer_norm.reference(options, x, **constants) - want).max() <= 1
+    with pytest.raises(ValueError, match="different proportions"):
+        mixed = Quantisation(np.concatenate([0.01 * factor, 0.01 * factor[::-1]]))
+        int_layer_norm.lower(gamma, beta, 1e-6, mixed, target)
 
 
 def test_check_refuses_what_would_overflow():

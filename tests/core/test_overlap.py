@@ -38,7 +38,7 @@ CASES = {
     "mcuf_decomposed_patch_embed_s8": (
         core_calls.PatchEmbedParams,
         dict(
-            image_height=8, image_width=4, channels=1, patch_size=4, embed_dim=8, zero_point=0,
+            image_height=8, image_width=4, channels=1, patch_height=4, patch_width=4, embed_dim=8, zero_point=0,
             weights=np.ones((1, 8, 16), np.int8), bias=INT32, multiplier=INT32, position=None, position_scale=None,
             blocks=1,
         ),

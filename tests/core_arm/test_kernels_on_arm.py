@@ -53,22 +53,33 @@ def fully_connected(rng):
     return OpCase.of("InPlaceFC", in_place_fc.Options(int(rng.integers(-128, 128)), packing), activations, constants)
 
 
-def embedding(rng):
-    size, channels, d = (
-        int(rng.choice([1, 2, 3, 4, 5, 7, 8, 16])),
-        int(rng.choice([1, 3, 40])),
-        int(rng.choice([1, 6, 9])),
-    )
-    rows, columns, packing = int(rng.integers(1, 4)), int(rng.integers(1, 9)), int(rng.choice([ROWS, PAIRS]))
-    image = values(rng, 1, rows * size + int(rng.integers(size)), columns * size + int(rng.integers(size)), channels)
-    fields = patch_embed.split_fields(values(rng, d, size, size, channels, least=-127))
-    bias, multiplier = requantisation(rng, d, size * size * channels)
-    constants = {"weights": pack(fields, packing), "bias": bias, "multiplier": multiplier}
+PATCHES = ((1, 40), (40, 1), (2, 7), (7, 2), (3, 5), (8, 4), (1, 2), (2, 1), (17, 1), (1, 16), (2, 40))
+
+
+def prefix(rng, d):
+    """The constant of that name, or none."""
+    return {"prefix": values(rng, int(rng.choice([1, 5, 40])), d)} if rng.random() < 0.5 else {}
+
+
+def patch_of(rng, shape, packing):
+    """A patch embedding whose output overwrites the image; shape: of a patch."""
+    (tall, wide), channels, d = shape, int(rng.choice([1, 3, 40])), int(rng.choice([1, 6, 9]))
+    rows, columns = int(rng.integers(1, 4)), int(rng.integers(1, 9))
+    image = values(rng, 1, rows * tall + int(rng.integers(tall)), columns * wide + int(rng.integers(wide)), channels)
+    fields = patch_embed.split_fields(values(rng, d, tall, wide, channels, least=-127))
+    bias, multiplier = requantisation(rng, d, tall * wide * channels)
+    constants = {"weights": pack(fields, packing), "bias": bias, "multiplier": multiplier, **prefix(rng, d)}
     if rng.random() < 0.7:
         constants["position"] = values(rng, 1, rows * columns, d)
         constants["position_scale"] = rng.integers(1, 32768, d).astype(np.int16)
-    options = patch_embed.Options(size, int(rng.integers(-128, 128)), packing)
+    options = patch_embed.Options(tall, int(rng.integers(-128, 128)), packing, 0 if tall == wide else wide)
     return OpCase.of("DecomposedPatchEmbed", options, {"image": image}, constants)
+
+
+def embedding(rng):
+    size = int(rng.choice([1, 2, 3, 4, 5, 7, 8, 16]))
+    shape = PATCHES[rng.integers(len(PATCHES))] if rng.random() < 0.5 else (size, size)
+    return patch_of(rng, shape, int(rng.choice([ROWS, PAIRS])))
 
 
 def convolution(rng):
@@ -83,6 +94,7 @@ def convolution(rng):
     if rng.random() < 0.5:
         constants["position"] = values(rng, 1, ((height + 1) // 2) * ((width + 1) // 2), out)
         constants["position_scale"] = rng.integers(1, 32768, out).astype(np.int16)
+    constants |= prefix(rng, out)
     act_min = int(rng.choice([-128, -128, zero_point]))
     options = stem_conv.Options(zero_point, int(rng.integers(-128, 128)), act_min, packing)
     return OpCase.of("StemConv", options, {"input": x}, constants)
@@ -115,6 +127,16 @@ def layer_norm(rng):
 
 
 KINDS = (fully_connected, embedding, attention, layer_norm, convolution)
+
+
+@needs_tools
+@every_machine
+def test_patches_of_every_shape(machine, shared, tmp_path):
+    rng = np.random.default_rng(0)
+    cases = [patch_of(rng, shape, packing) for shape in PATCHES for packing in (ROWS, PAIRS)]
+    runs = run_ops(cases, machine, tmp_path, shared(machine))
+    wrong = [i for i, run in enumerate(runs) if not run.exact]
+    assert not wrong, [cases[i].graph.ops[0] for i in wrong]
 
 
 @needs_tools

@@ -57,7 +57,7 @@ def random_model(seed: int) -> tuple[Model, np.ndarray]:
     x = graph.add_op("DecomposedPatchEmbed", "embed", options, {"image": image}, constants, embedded)
     options, constants, scaled = channel_scale.lower(rng.normal(0, 1, d), embedded, affine(-3, 2))
     x = graph.add_op("ChannelScale", "scale", options, {"input": x}, constants, scaled)
-    options, mean = token_mean.lower(grid**2, scaled, affine(-1, 1))
+    options, mean = token_mean.lower(token_mean.Dims(grid**2, d, ((0, grid**2),)), scaled, [affine(-1, 1)])
     graph.output = graph.add_op("TokenMean", "mean", options, {"input": x}, {}, mean)
     names = tuple(f"class {i}" for i in range(d))
     images = rng.integers(0, 256, (3, *config.image_shape)).astype(np.uint8)

@@ -27,10 +27,20 @@ def decomposed_patch_embed() -> Model:
             "multiplier": _int32(6, value=SCALE),
             "position": _weights(1, 4, 6),
             "position_scale": np.full(6, 100, np.int16),
+            "prefix": None,
         },
         Activation((1, 4, 6)),
         {"patch_size": 5, "zero_point": -3},
     )
+
+
+def thin_patch_embed() -> Model:
+    """Patches of 2x9 pixels in fields of 2x8, after three prefix tokens."""
+    model = decomposed_patch_embed()
+    model.inputs |= {"weights": _weights(2, 6, 48), "position": _weights(1, 6, 6), "prefix": _weights(3, 6)}
+    model.output = Activation((1, 9, 6))
+    model.options |= {"patch_size": 2, "patch_width": 9}
+    return model
 
 
 def stem_conv() -> Model:
@@ -43,6 +53,7 @@ def stem_conv() -> Model:
             "multiplier": _int32(5, value=SCALE),
             "position": None,
             "position_scale": None,
+            "prefix": None,
         },
         Activation((1, 4, 3, 5)),
         {"zero_point": -128, "pad_value": -128, "act_min": -128},
@@ -125,6 +136,7 @@ ALL = {
     maker.__name__: maker
     for maker in (
         decomposed_patch_embed,
+        thin_patch_embed,
         stem_conv,
         int_layer_norm,
         in_place_fc,

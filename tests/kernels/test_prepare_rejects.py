@@ -7,10 +7,13 @@ import good_models
 import numpy as np
 import pytest
 import tiny_model
+from test_limits import limit
 from tiny_model import Activation
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops import OPS, PREFIX
+
+MOST_TOKENS = limit("mcuf_types.h", "MCUF_MAX_TOKENS")
 
 
 def setting(name, value):
@@ -73,6 +76,12 @@ def both(*changes):
     return change
 
 
+def second_range(first, count, multiplier=1 << 25):
+    """Of TokenMean."""
+    values = {"second_token": first, "second_count": count, "second_multiplier": multiplier}
+    return both(*(option(name, value) for name, value in values.items()))
+
+
 # What every op with these inputs or options refuses.
 def missing(name):
     return (setting(name, None), f"tensor '{name}' is missing")
@@ -129,7 +138,7 @@ CASES = {
         not_constant("weights", (4, 6, 48), "int8"),
         (setting("image", Activation((13, 10, 3))), "'image' has shape [13,10,3]", "batch of 1"),
         (setting("image", Activation((2, 13, 10, 3))), "'image' has shape [2,13,10,3]", "batch of 1"),
-        (setting("image", Activation((1, 13, 4, 3))), "smaller than patch_size"),
+        (setting("image", Activation((1, 13, 4, 3))), "smaller than a patch"),
         (setting("image", Activation((1, 13, 10, 65))), "the image is too large"),
         (setting("weights", np.zeros((3, 6, 48), np.int8)), "'weights' has shape [3,6,48], needs [4,6,48]"),
         (output((1, 5, 6)), "'output' has shape [1,5,6], needs [1,4,6]"),
@@ -138,9 +147,13 @@ CASES = {
         (setting("position", np.zeros((4, 6), np.int8)), "'position' has shape [4,6], needs [1,4,6]"),
         not_constant("position", (1, 4, 6), "int8"),
         (option("patch_size", 4), "'output' has shape"),
-        (dropping("position_scale"), "position and position_scale go together"),
+        (both(dropping("prefix"), dropping("position_scale")), "position and position_scale go together"),
+        (dropping("prefix"), None),
+        (setting("prefix", np.zeros((2, 6), np.int8)), "'output' has shape [1,4,6], needs [1,6,6]"),
+        (option("patch_width", 4), "'weights' has shape [4,6,48], needs [2,6,48]"),
+        (option("patch_width", 3), "'output' has shape [1,4,6], needs [1,6,6]"),
         (outputs(2), "has 2 outputs, needs 1"),
-        (both(dropping("position_scale"), dropping("position"), dropping("multiplier")), "3 inputs, needs 4 to 6"),
+        (both(*map(dropping, ("prefix", "position_scale", "position", "multiplier"))), "3 inputs, needs 4 to 7"),
         (
             both(
                 setting("image", Activation((1, 13, 10, 65))),
@@ -152,6 +165,54 @@ CASES = {
         *position_cases("position", "position_scale", (1, 4, 6)),
         *option_cases("patch_size", 1, 256),
         *option_cases("zero_point", -128, 127),
+    ],
+    "thin_patch_embed": [
+        (dropping("prefix"), "'output' has shape [1,9,6], needs [1,6,6]"),
+        (both(dropping("prefix"), output((1, 6, 6))), None),
+        (setting("prefix", None), "'output' has shape [1,9,6], needs [1,6,6]"),
+        (both(setting("prefix", np.zeros((1, 6), np.int8)), output((1, 7, 6))), None),
+        (setting("prefix", np.zeros((2, 6), np.int8)), "'output' has shape [1,9,6], needs [1,8,6]"),
+        (setting("prefix", np.zeros((3, 5), np.int8)), "'prefix' has shape [3,5], needs [3,6]"),
+        (setting("prefix", np.zeros((1, 3, 6), np.int8)), "'prefix' has shape [1,3,6], needs [1,6]"),
+        (
+            both(setting("prefix", np.zeros((MOST_TOKENS - 5, 6), np.int8)), output((1, MOST_TOKENS + 1, 6))),
+            "a size is out of range",
+            f"[1,{MOST_TOKENS + 1},6]",
+        ),
+        (both(setting("prefix", np.zeros((MOST_TOKENS - 6, 6), np.int8)), output((1, MOST_TOKENS, 6))), None),
+        wrong_type("prefix", "uint8", "int8"),
+        not_constant("prefix", (3, 6), "int8"),
+        (setting("extra", np.zeros(6, np.int8)), "has 8 inputs, needs 4 to 7"),
+        (setting("weights", np.zeros((1, 6, 48), np.int8)), "'weights' has shape [1,6,48], needs [2,6,48]"),
+        (both(option("packing", 1), setting("weights", np.zeros((2, 3, 48, 2), np.int8))), None),
+        (option("patch_width", 11), "smaller than a patch"),
+        (option("patch_size", 14), "smaller than a patch"),
+        (option("patch_width", 0), "option 'patch_width' is 0, needs 1 to 256"),
+        (option("patch_width", 257), "option 'patch_width' is 257, needs 1 to 256"),
+        (no_option("patch_width"), "'output' has shape [1,9,6], needs [1,33,6]"),
+        (both(option("patch_size", 9), option("patch_width", 2)), "'output' has shape [1,9,6], needs [1,8,6]"),
+        *(
+            (
+                both(
+                    setting("image", None),
+                    *(option(f"image_{side}", pixels) for side, pixels in sides.items()),
+                    option("channels", 3),
+                    option("strip_rows", strip_rows),
+                ),
+                words,
+            )
+            for strip_rows, words in (
+                (2, None),
+                (1, "the patch's height or a field's"),
+                (3, "the patch's height"),
+                (4, "the patch's height"),
+                (0, "option 'strip_rows' is 0"),
+            )
+            for sides in ({"height": 13, "width": 10},)
+        ),
+        *requantisation_cases(6),
+        *position_cases("position", "position_scale", (1, 6, 6)),
+        *option_cases("patch_size", 1, 256),
     ],
     "stem_conv": [
         missing("x"),
@@ -174,6 +235,22 @@ CASES = {
         (setting("position", np.zeros((1, 12, 5), np.int8)), "position and position_scale go together"),
         (setting("position", np.zeros((1, 4, 3, 5), np.int8)), "'position' has shape [1,4,3,5], needs [1,12,5]"),
         (setting("position_scale", np.zeros(5, np.int16)), "position and position_scale go together"),
+        (dropping("prefix"), None),
+        (setting("prefix", np.zeros((2, 5), np.int8)), "'output' has shape [1,4,3,5], needs [1,14,5]"),
+        (both(setting("prefix", np.zeros((2, 5), np.int8)), output((1, 12, 5))), "has shape [1,12,5], needs [1,14,5]"),
+        (both(setting("prefix", np.zeros((2, 5), np.int8)), output((1, 14, 5))), None),
+        (
+            both(setting("prefix", np.zeros((2, 4), np.int8)), output((1, 14, 5))),
+            "'prefix' has shape [2,4], needs [2,5]",
+        ),
+        (
+            both(setting("prefix", np.zeros((MOST_TOKENS - 11, 5), np.int8)), output((1, MOST_TOKENS + 1, 5))),
+            "a size is out of range",
+            f"[1,{MOST_TOKENS + 1},5]",
+        ),
+        (both(setting("prefix", np.zeros((2, 5), np.uint8)), output((1, 14, 5))), "'prefix' has uint8", "needs int8"),
+        (both(setting("prefix", Activation((2, 5))), output((1, 14, 5))), "'prefix' is not a constant"),
+        (setting("extra", np.zeros(5, np.int8)), "has 8 inputs, needs 4 to 7"),
         *requantisation_cases(5),
         *option_cases("zero_point", -128, 127),
         *option_cases("pad_value", -128, 127),
@@ -196,6 +273,19 @@ CASES = {
         (output((1, 4, 7)), "'output' has shape [1,4,7], needs [1,4,8]"),
         (output((4, 8)), "'output' has shape [4,8], needs [1,4,8]"),
         (dropping("factor"), None),  # optional inputs at the end may be left out
+        (setting("gamma", np.zeros(3, np.int16)), "'gamma' has shape [3], needs [8]"),
+        (setting("gamma", np.zeros(16, np.int16)), "'gamma' has shape [16], needs [8]"),
+        (setting("gamma", np.zeros(4, np.int16)), "'beta' has shape [8], needs [4]"),
+        (setting("gamma", np.zeros((4, 2), np.int16)), "'gamma' has shape [4,2], needs [4]"),
+        (both(setting("gamma", np.zeros(4, np.int16)), setting("beta", np.zeros(4, np.int32))), None),
+        (
+            both(
+                setting("x", Activation((1, 16))),
+                output((1, 16)),
+                setting("factor", np.ones(16, np.uint8)),
+            ),
+            "'factor' has shape [16], needs [8]",
+        ),
         *option_cases("zero_point", -128, 127),
         *option_cases("epsilon", 0, 1 << 60),
     ],
@@ -238,6 +328,7 @@ CASES = {
         (option("tile_bytes", 92), "a size is out of range"),
         (option("tile_bytes", 98), "a size is out of range"),
         (option("blocks", 2), "a size is out of range"),
+        (both(setting("prefix", np.zeros((2, 6), np.int8)), output((1, 6, 6))), None),
         (option("weights_offset", (1 << 31) - 4 * 6 * 48), "a size is out of range"),
         (option("weights_offset", (1 << 31) - 4 * 6 * 48 - 1), None),
         *option_cases("weights_offset", 0, (1 << 31) - 1),
@@ -301,6 +392,25 @@ CASES = {
         *option_cases("in_zero_point", -128, 127),
         *option_cases("zero_point", -128, 127),
         *option_cases("multiplier", 0, (1 << 31) - 1),
+        (option("token_count", 4), None),
+        (option("token_count", 0), "option 'token_count' is 0, needs 1 to 4"),
+        (option("token_count", 5), "option 'token_count' is 5, needs 1 to 4"),
+        (option("token_count", 1 << 32), "option 'token_count' is 4294967296, needs 1 to 4"),
+        (option("first_token", 1), "a size is out of range"),
+        (both(option("first_token", 3), option("token_count", 1)), None),
+        (both(option("first_token", 3), option("token_count", 2)), "option 'token_count' is 2, needs 1 to 1"),
+        (option("first_token", 4), "option 'first_token' is 4, needs 0 to 3"),
+        (option("first_token", -1), "option 'first_token' is -1, needs 0 to 3"),
+        (option("second_token", 1), "a size is out of range"),
+        (option("second_token", 4), "option 'second_token' is 4, needs 0 to 3"),
+        (option("second_count", 1), "option 'second_multiplier' is missing"),
+        (option("second_multiplier", 1), "option 'second_multiplier' is 1, needs 0 to 0"),
+        (both(second_range(1, 3), output((1, 6))), None),
+        (second_range(1, 3), "'output' has shape [1,3], needs [1,6]"),
+        (both(second_range(1, 4), output((1, 6))), "option 'second_count' is 4, needs 1 to 3"),
+        (both(second_range(1, 3, -1), output((1, 6))), "option 'second_multiplier' is -1, needs 0 to 2147483647"),
+        (both(second_range(1, 3, 1 << 31), output((1, 6))), "option 'second_multiplier' is 2147483648"),
+        (output((1, 6)), "'output' has shape [1,6], needs [1,3]"),
     ],
 }
 TABLE = [(op, change, words) for op, cases in CASES.items() for change, *words in cases]
@@ -355,6 +465,10 @@ def test_gelu_and_mean_of_known_values():
     mean = good_models.token_mean()
     x = np.array([[[4, -8, 100], [8, -8, 100], [4, -8, 100], [8, -8, 100]]], np.int8)
     np.testing.assert_array_equal(tiny_model.run(mean, x), [[6, -8, 100]])
+    first = both(option("token_count", 1), option("multiplier", 1 << 25))  # a copy of the first token
+    two = mean.changed(both(first, second_range(2, 2, 1 << 24), output((1, 6))))
+    np.testing.assert_array_equal(tiny_model.run(two, x), [[4, -8, 100, 6, -8, 100]])
+    np.testing.assert_array_equal(tiny_model.run(two, x, offsets=[0, 0]), [[4, -8, 100, 6, -8, 100]])
 
 
 def test_stem_output_as_tokens_is_the_same():

@@ -106,7 +106,7 @@ static void gelu(void) {
 static void mean(void) {
   /* Of 10 and 20, and of -128 and 127: 15 and -0.5, rounded half up. */
   const int8_t tokens[4] = {10, -128, 20, 127};
-  const mcuf_token_mean_params params = {2, 2, 0, 0, 1 << 24};
+  const mcuf_token_mean_params params = {.tokens = 2, .features = 2, .multiplier = 1 << 24};
   mcuf_status (*run)(const mcuf_token_mean_params*, const int8_t*, int8_t*);
   find("mcuf_token_mean_s8", &run);
   show("mean", run(&params, tokens, output), output, 2);

@@ -6,34 +6,44 @@
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
 
-#define FIELD_PIXELS (MCUF_FIELD_SIZE * MCUF_FIELD_SIZE)
+static mcuf_patch_field field_of(const mcuf_decomposed_patch_embed_params* p) {
+  return mcuf_patch_field_of(p->patch_height, p->patch_width);
+}
 
-/* Fields of a patch, one way. */
-static int32_t side_of(const mcuf_decomposed_patch_embed_params* p) {
-  return (p->patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
+/* Fields of a patch. */
+static int32_t fields_of(const mcuf_decomposed_patch_embed_params* p) {
+  const mcuf_patch_field field = field_of(p);
+  return ((p->patch_height + field.height - 1) / field.height) * ((p->patch_width + field.width - 1) / field.width);
 }
 
 /* Inputs of a field: an even number, and so the bytes of a row of its weights in every packing. */
-static int32_t field_row(const mcuf_decomposed_patch_embed_params* p) { return FIELD_PIXELS * p->channels; }
+static int32_t field_row(const mcuf_decomposed_patch_embed_params* p) { return MCUF_FIELD_PIXELS * p->channels; }
 
 /* Blocks of four tokens in a row of tokens. */
 static int32_t blocks_in(int32_t columns) { return (columns + MCUF_TOKEN_BLOCK - 1) / MCUF_TOKEN_BLOCK; }
 
+static bool sizes_fit(const mcuf_decomposed_patch_embed_params* p) {
+  if (p->patch_height < 1 || p->patch_height > MCUF_MAX_PATCH_SIZE || p->patch_width < 1 ||
+      p->patch_width > MCUF_MAX_PATCH_SIZE || p->image_height < p->patch_height ||
+      p->image_height > MCUF_MAX_IMAGE_SIDE || p->image_width < p->patch_width ||
+      p->image_width > MCUF_MAX_IMAGE_SIDE || p->channels < 1 || p->channels > MCUF_MAX_IMAGE_CHANNELS ||
+      p->embed_dim < 1 || p->embed_dim > MCUF_MAX_FEATURES ||
+      p->patch_height * p->patch_width * p->channels > MCUF_MAX_PATCH_INPUTS) {
+    return false;
+  }
+  const int32_t columns = p->image_width / p->patch_width, tokens = p->image_height / p->patch_height * columns;
+  return p->prefix_tokens >= 0 && p->prefix_tokens <= MCUF_MAX_TOKENS && tokens <= MCUF_MAX_TOKENS - p->prefix_tokens &&
+         p->blocks >= 1 && p->blocks <= blocks_in(columns) &&
+         mcuf_staged_weights_fit(&p->staged, field_row(p), fields_of(p) * mcuf_packed_rows(p->embed_dim, p->packing));
+}
+
 mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* p) {
   if (p->weights == NULL && p->staged.tile_bytes == 0) return MCUF_ERROR_NULL;
-  if (p->patch_size < 1 || p->patch_size > MCUF_MAX_PATCH_SIZE || p->image_height < p->patch_size ||
-      p->image_height > MCUF_MAX_IMAGE_SIDE || p->image_width < p->patch_size || p->image_width > MCUF_MAX_IMAGE_SIDE ||
-      p->channels < 1 || p->channels > MCUF_MAX_IMAGE_CHANNELS || p->embed_dim < 1 ||
-      p->embed_dim > MCUF_MAX_FEATURES || p->patch_size * p->patch_size * p->channels > MCUF_MAX_PATCH_INPUTS ||
-      (p->image_height / p->patch_size) * (p->image_width / p->patch_size) > MCUF_MAX_TOKENS || p->blocks < 1 ||
-      p->blocks > blocks_in(p->image_width / p->patch_size) ||
-      !mcuf_staged_weights_fit(&p->staged, field_row(p),
-                               side_of(p) * side_of(p) * mcuf_packed_rows(p->embed_dim, p->packing))) {
-    return MCUF_ERROR_SIZE;
-  }
+  if (!sizes_fit(p)) return MCUF_ERROR_SIZE;
   if (!mcuf_packing_is_known(p->packing, p->weights)) return MCUF_ERROR_VALUE;
   if (!mcuf_is_int8(p->zero_point)) return MCUF_ERROR_VALUE;
   if (p->position != NULL && p->position_scale == NULL) return MCUF_ERROR_NULL;
+  if (p->prefix_tokens > 0 && p->prefix == NULL) return MCUF_ERROR_NULL;
   return mcuf_check_requantisation(p->bias, p->multiplier, p->embed_dim);
 }
 
@@ -43,35 +53,20 @@ static int32_t accumulator_count(int32_t embed_dim) { return MCUF_TOKEN_BLOCK * 
 /* The parts that both kernels need: int32 accumulators [4 * blocks tokens, d rounded up to even], a block of fields,
  * int8 tile */
 static int32_t common_bytes(int32_t channels, int32_t embed_dim, int32_t blocks, int32_t tile_bytes) {
-  return blocks * accumulator_count(embed_dim) * (int32_t)sizeof(int32_t) + mcuf_block_bytes(FIELD_PIXELS * channels) +
-         tile_bytes;
+  return blocks * accumulator_count(embed_dim) * (int32_t)sizeof(int32_t) +
+         mcuf_block_bytes(MCUF_FIELD_PIXELS * channels) + tile_bytes;
 }
 
 /* Scratch: the common parts, int8 tokens [columns, d] */
-int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_size,
+int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_width,
                                                      int32_t embed_dim, int32_t blocks, int32_t tile_bytes) {
-  return common_bytes(channels, embed_dim, blocks, tile_bytes) + image_width / patch_size * embed_dim;
-}
-
-/* One 4x4 field of `count` neighbouring patches, zeros past the patch's edge. row: the field's first pixel row, at the
- * first patch's first column; field_y, field_x: where the field lies in the patch. */
-static void gather_fields(const mcuf_decomposed_patch_embed_params* p, int32_t count, const int8_t* row,
-                          int32_t field_y, int32_t field_x, int16_t* fields) {
-  const int32_t left = p->patch_size - field_x, width = MCUF_FIELD_SIZE * p->channels;
-  const int32_t run = (left < MCUF_FIELD_SIZE ? left : MCUF_FIELD_SIZE) * p->channels;
-  for (int32_t y = 0; y < MCUF_FIELD_SIZE; ++y) {
-    const int32_t used = field_y + y < p->patch_size ? run : 0;
-    if (used > 0) {
-      const int8_t* pixels = row + ((ptrdiff_t)y * p->image_width + field_x) * p->channels;
-      mcuf_block_fill(fields, field_row(p), count, pixels, p->patch_size * p->channels, y * width, used);
-    }
-    if (used < width) mcuf_block_fill(fields, field_row(p), count, NULL, 0, y * width + used, width - used);
-  }
+  return common_bytes(channels, embed_dim, blocks, tile_bytes) + image_width / patch_width * embed_dim;
 }
 
 /* Work on neighbouring blocks of four tokens in one row of tokens; the last block of a row may have fewer. */
 typedef struct {
   const mcuf_decomposed_patch_embed_params* p;
+  mcuf_patch_field field;
   int32_t columns;       /* tokens in a row of tokens */
   int32_t first, blocks; /* the first token, a multiple of four, and how many blocks from there */
   int32_t* acc;          /* of the first token: see part_at() */
@@ -115,6 +110,23 @@ static void start_blocks(const block_run* r) {
   }
 }
 
+/* A field of the `count` neighbouring patches of a part, zeros past the patch's edge. row: the field's first pixel row,
+ * at the first patch's first column; field_y, field_x: where the field lies in the patch. */
+static void gather_fields(const block_run* r, const block_part* part, const int8_t* row, int32_t field_y,
+                          int32_t field_x) {
+  const mcuf_decomposed_patch_embed_params* p = r->p;
+  const int32_t channels = p->channels, k = field_row(p), width = r->field.width * channels;
+  const int32_t columns_left = p->patch_width - field_x, rows_left = p->patch_height - field_y;
+  const int32_t run = columns_left < r->field.width ? columns_left * channels : width;
+  const int32_t used = rows_left < r->field.height ? rows_left * width : k;
+  const int32_t stride = p->patch_width * channels, image_row = p->image_width * channels;
+  for (int32_t at = 0, pixel = field_x * channels; at < used; at += width, pixel += image_row) {
+    mcuf_block_fill(part->fields, k, part->count, row + pixel, stride, at, run);
+    if (run < width) mcuf_block_fill(part->fields, k, part->count, NULL, 0, at + run, width - run);
+  }
+  if (used < k) mcuf_block_fill(part->fields, k, part->count, NULL, 0, used, k - used);
+}
+
 /* Adds one field of every patch, with the weights of outputs [row, row + row_count). */
 static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, int32_t field_x, const int8_t* weights,
                       int32_t row, int32_t row_count) {
@@ -122,21 +134,20 @@ static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, i
   for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
     if (row == 0 || r->blocks > 1) { /* else they are already there */
       const int32_t column = r->first + part.at;
-      gather_fields(p, part.count, rows + (ptrdiff_t)column * p->patch_size * p->channels, field_y, field_x,
-                    part.fields);
+      gather_fields(r, &part, rows + (ptrdiff_t)column * p->patch_width * p->channels, field_y, field_x);
     }
     mcuf_block_accumulate(weights, p->packing, row_count, field_row(p), part.fields, part.count,
                           part.acc + (ptrdiff_t)row * part.count);
   }
 }
 
-/* Adds one row of fields (image rows field_y .. field_y + 3 of the patches). rows: the first of them. */
+/* Adds one row of fields, the patches' image rows from field_y on. rows: the first of them. */
 static mcuf_status add_field_row(const block_run* r, const int8_t* rows, int32_t field_y) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
   const int32_t d = p->embed_dim, packed_rows = mcuf_packed_rows(d, p->packing);
   const int32_t tile_rows = mcuf_tile_rows(&p->staged, field_row(p), packed_rows);
-  int32_t field = field_y / MCUF_FIELD_SIZE * side_of(p);
-  for (int32_t x = 0; x < p->patch_size; x += MCUF_FIELD_SIZE, ++field) {
+  int32_t field = field_y / r->field.height * ((p->patch_width + r->field.width - 1) / r->field.width);
+  for (int32_t x = 0; x < p->patch_width; x += r->field.width, ++field) {
     for (int32_t row = 0; row < d; row += tile_rows) {
       const int32_t brought = packed_rows - row < tile_rows ? packed_rows - row : tile_rows;
       const int8_t* weights =
@@ -166,14 +177,14 @@ static void finish_blocks(const block_run* r, int32_t row, int8_t* tokens) {
   }
 }
 
-/* One row of tokens from its patch_size image rows, `most` blocks at a time. */
+/* One row of tokens from its image rows, `most` blocks at a time. */
 static mcuf_status embed_token_row(block_run r, int32_t most, const int8_t* image_rows, int32_t row, int8_t* tokens) {
   const mcuf_decomposed_patch_embed_params* p = r.p;
   for (r.first = 0; r.first < r.columns; r.first += MCUF_TOKEN_BLOCK * most) {
     r.blocks = blocks_in(r.columns - r.first);
     if (r.blocks > most) r.blocks = most;
     start_blocks(&r);
-    for (int32_t y = 0; y < p->patch_size; y += MCUF_FIELD_SIZE) {
+    for (int32_t y = 0; y < p->patch_height; y += r.field.height) {
       const mcuf_status status = add_field_row(&r, image_rows + (ptrdiff_t)y * p->image_width * p->channels, y);
       if (status != MCUF_OK) return status;
     }
@@ -186,7 +197,8 @@ static mcuf_status embed_token_row(block_run r, int32_t most, const int8_t* imag
 static block_run place(const mcuf_decomposed_patch_embed_params* p, int32_t blocks, void* scratch) {
   block_run r;
   r.p = p;
-  r.columns = p->image_width / p->patch_size;
+  r.field = field_of(p);
+  r.columns = p->image_width / p->patch_width;
   r.first = 0;
   r.blocks = blocks;
   r.acc = (int32_t*)scratch;
@@ -195,64 +207,101 @@ static block_run place(const mcuf_decomposed_patch_embed_params* p, int32_t bloc
   return r;
 }
 
+static size_t prefix_bytes(const mcuf_decomposed_patch_embed_params* p) {
+  return (size_t)p->prefix_tokens * (size_t)p->embed_dim;
+}
+
+static void copy_prefix(const mcuf_decomposed_patch_embed_params* p, int8_t* output) {
+  if (p->prefix_tokens > 0) memcpy(output, p->prefix, prefix_bytes(p));
+}
+
 mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* p, const int8_t* image,
                                            int8_t* output, void* scratch) {
-  const int32_t size = p->patch_size, rows = p->image_height / size;
+  const int32_t rows = p->image_height / p->patch_height;
   const int32_t image_row = p->image_width * p->channels; /* bytes */
   const block_run r = place(p, p->blocks, scratch);
-  const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim;
-  if (output != image &&
-      mcuf_overlap(output, (size_t)rows * token_row, image, (size_t)p->image_height * (size_t)image_row)) {
+  const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim, all_rows = (size_t)rows * token_row;
+  const bool in_place = output == image;
+  if (!in_place &&
+      mcuf_overlap(output, prefix_bytes(p) + all_rows, image, (size_t)p->image_height * (size_t)image_row)) {
     return MCUF_ERROR_OVERLAP;
   }
   int8_t* tokens = r.tile + p->staged.tile_bytes;
-  const bool grows = token_row > (size_t)size * (size_t)image_row;
+  const bool grows = token_row > (size_t)p->patch_height * (size_t)image_row;
+  /* Going forward in place, behind the prefix tokens would overwrite image rows that are still to be read. */
+  const bool moves = in_place && !grows;
+  int8_t* first = moves ? output : output + prefix_bytes(p);
   for (int32_t i = 0; i < rows; ++i) {
     const int32_t row = grows ? rows - 1 - i : i;
-    const mcuf_status status = embed_token_row(r, p->blocks, image + (ptrdiff_t)row * size * image_row, row, tokens);
+    const int8_t* image_rows = image + (ptrdiff_t)row * p->patch_height * image_row;
+    const mcuf_status status = embed_token_row(r, p->blocks, image_rows, row, tokens);
     if (status != MCUF_OK) return status;
-    memcpy(output + (ptrdiff_t)row * (ptrdiff_t)token_row, tokens, token_row);
+    memcpy(first + (ptrdiff_t)row * (ptrdiff_t)token_row, tokens, token_row);
   }
+  if (moves && p->prefix_tokens > 0) memmove(output + prefix_bytes(p), output, all_rows);
+  copy_prefix(p, output);
   return MCUF_OK;
 }
 
 /* Blocks with accumulators: if a strip is less than whole patches, all blocks of a row of tokens. */
-static int32_t strip_blocks(int32_t columns, int32_t patch_size, int32_t blocks, int32_t strip_rows) {
-  return strip_rows >= patch_size ? blocks : blocks_in(columns);
+static int32_t strip_blocks(int32_t columns, int32_t patch_height, int32_t blocks, int32_t strip_rows) {
+  return strip_rows >= patch_height ? blocks : blocks_in(columns);
 }
 
 /* Scratch: the common parts, int8 strip */
-int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_size,
-                                                            int32_t embed_dim, int32_t blocks, int32_t tile_bytes,
-                                                            int32_t strip_rows) {
-  const int32_t all = strip_blocks(image_width / patch_size, patch_size, blocks, strip_rows);
-  const int32_t rows = strip_rows < patch_size ? strip_rows : patch_size;
+int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_height,
+                                                            int32_t patch_width, int32_t embed_dim, int32_t blocks,
+                                                            int32_t tile_bytes, int32_t strip_rows) {
+  const int32_t all = strip_blocks(image_width / patch_width, patch_height, blocks, strip_rows);
+  const int32_t rows = strip_rows < patch_height ? strip_rows : patch_height;
   return common_bytes(channels, embed_dim, all, tile_bytes) + rows * image_width * channels;
+}
+
+static bool strip_rows_fit(const mcuf_decomposed_patch_embed_params* p, int32_t strip_rows) {
+  return strip_rows == p->patch_height || strip_rows == field_of(p).height;
+}
+
+mcuf_status mcuf_decomposed_patch_embed_strips_s8_check(const mcuf_decomposed_patch_embed_params* p,
+                                                        int32_t strip_rows) {
+  const mcuf_status status = mcuf_decomposed_patch_embed_s8_check(p);
+  if (status != MCUF_OK) return status;
+  return strip_rows_fit(p, strip_rows) ? MCUF_OK : MCUF_ERROR_SIZE;
+}
+
+/* One row of tokens from strips of one row of fields; r has accumulators for all of them. */
+static mcuf_status embed_strips(const block_run* r, int32_t row, mcuf_image_rows_fn rows_fn, void* user, int8_t* strip,
+                                int8_t* tokens) {
+  const int32_t height = r->p->patch_height;
+  start_blocks(r);
+  for (int32_t y = 0; y < height; y += r->field.height) {
+    const int32_t count = height - y < r->field.height ? height - y : r->field.height;
+    if (rows_fn(user, row * height + y, count, strip) != count) return MCUF_ERROR_SOURCE;
+    const mcuf_status status = add_field_row(r, strip, y);
+    if (status != MCUF_OK) return status;
+  }
+  finish_blocks(r, row, tokens);
+  return MCUF_OK;
 }
 
 mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_embed_params* p, int32_t strip_rows,
                                                   mcuf_image_rows_fn rows_fn, void* user, int8_t* output,
                                                   void* scratch) {
-  const int32_t size = p->patch_size, rows = p->image_height / size;
-  const block_run r = place(p, strip_blocks(p->image_width / size, size, p->blocks, strip_rows), scratch);
+  if (!strip_rows_fit(p, strip_rows)) return MCUF_ERROR_SIZE;
   if (rows_fn == NULL) return MCUF_ERROR_SOURCE;
+  const int32_t height = p->patch_height, rows = p->image_height / height;
+  const block_run r = place(p, strip_blocks(p->image_width / p->patch_width, height, p->blocks, strip_rows), scratch);
   int8_t* strip = r.tile + p->staged.tile_bytes;
-  for (int32_t row = 0; row < rows; ++row) {
-    int8_t* tokens = output + (ptrdiff_t)row * r.columns * p->embed_dim;
-    if (strip_rows >= size) {
-      if (rows_fn(user, row * size, size, strip) != size) return MCUF_ERROR_SOURCE;
-      const mcuf_status status = embed_token_row(r, p->blocks, strip, row, tokens);
-      if (status != MCUF_OK) return status;
-      continue;
+  copy_prefix(p, output);
+  int8_t* tokens = output + prefix_bytes(p);
+  for (int32_t row = 0; row < rows; ++row, tokens += (ptrdiff_t)r.columns * p->embed_dim) {
+    mcuf_status status = MCUF_OK;
+    if (strip_rows < height) {
+      status = embed_strips(&r, row, rows_fn, user, strip, tokens);
+    } else {
+      if (rows_fn(user, row * height, height, strip) != height) return MCUF_ERROR_SOURCE;
+      status = embed_token_row(r, p->blocks, strip, row, tokens);
     }
-    start_blocks(&r);
-    for (int32_t y = 0; y < size; y += MCUF_FIELD_SIZE) {
-      const int32_t count = size - y < MCUF_FIELD_SIZE ? size - y : MCUF_FIELD_SIZE;
-      if (rows_fn(user, row * size + y, count, strip) != count) return MCUF_ERROR_SOURCE;
-      const mcuf_status status = add_field_row(&r, strip, y);
-      if (status != MCUF_OK) return status;
-    }
-    finish_blocks(&r, row, tokens);
+    if (status != MCUF_OK) return status;
   }
   return MCUF_OK;
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * DecomposedPatchEmbed: the convolution with kernel = stride = patch_size that makes tokens of an image, decomposed
- * into 4x4 receptive fields accumulated in a small int32 buffer for four tokens (MCUFormer, patch embedding
+ * DecomposedPatchEmbed: the convolution with kernel = stride = patch that makes tokens of an image, decomposed into
+ * receptive fields of 16 pixels accumulated in a small int32 buffer for four tokens (MCUFormer, patch embedding
  * decomposition). Bias and position table are folded in:
  *
  *   acc[n, o] = bias[o] + sum_field sum_i weights[field, o, i] * patch[n, field, i]
  *             + position_scale[o] * position[n, o]
  *   output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
  *
- * Pixels past the last whole patch are not read. Staged weights are read once per `blocks` times four tokens of one row
- * of tokens: each block has its accumulators. */
+ * Pixels past the last whole patch are not read. Rows that are constants, the prefix, stand before these tokens. Staged
+ * weights are read once per `blocks` times four tokens of one row of tokens: each block has its accumulators. */
 #ifndef MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 #define MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 
@@ -21,39 +21,63 @@
 extern "C" {
 #endif
 
-#define MCUF_FIELD_SIZE 4       /* pixels, both ways */
-#define MCUF_MAX_PATCH_SIZE 256 /* pixels */
+#define MCUF_FIELD_PIXELS 16
+#define MCUF_MAX_PATCH_SIZE 256 /* pixels, each way */
 #define MCUF_MAX_IMAGE_CHANNELS 64
 #define MCUF_MAX_PATCH_INPUTS 65000 /* 65000 * 128 * 128 + MCUF_MAX_BIAS + 32767 * 128 < 2^31 */
 
+/* The shape of a receptive field, by that of the patch, each side at least 1: 4x4 for a square, and wherever both sides
+ * are at least 3; else as long as the patch is thin, so that a patch of 1x40 is 3 fields and not 10. */
 typedef struct {
-  int32_t image_height, image_width; /* pixels, patch_size .. MCUF_MAX_IMAGE_SIDE */
+  int32_t height, width; /* pixels; their product is MCUF_FIELD_PIXELS */
+} mcuf_patch_field;
+
+static inline mcuf_patch_field mcuf_patch_field_of(int32_t patch_height, int32_t patch_width) {
+  mcuf_patch_field field = {4, 4};
+  if (patch_height != patch_width) {
+    if (patch_height <= 2) {
+      field.height = patch_height;
+    } else if (patch_width <= 2) {
+      field.height = MCUF_FIELD_PIXELS / patch_width;
+    }
+    field.width = MCUF_FIELD_PIXELS / field.height;
+  }
+  return field;
+}
+
+typedef struct {
+  int32_t image_height, image_width; /* pixels, from the patch's to MCUF_MAX_IMAGE_SIDE */
   int32_t channels;                  /* 1 .. MCUF_MAX_IMAGE_CHANNELS */
-  int32_t patch_size; /* pixels, 1 .. MCUF_MAX_PATCH_SIZE; its square times channels <= MCUF_MAX_PATCH_INPUTS */
+  /* Pixels, each 1 .. MCUF_MAX_PATCH_SIZE; their product times channels <= MCUF_MAX_PATCH_INPUTS. */
+  int32_t patch_height, patch_width;
   int32_t embed_dim;  /* d, 1 .. MCUF_MAX_FEATURES */
   int32_t zero_point; /* of the output, -128 .. 127 */
   int32_t packing;    /* of the weights of each field, MCUF_PACKING_* */
-  /* int8 [fields, d, 4 * 4 * channels], fields = ceil(patch_size / 4)^2 row by row; 0 past the patch's edge. In pairs d
-   * is rounded up to even, and the address 4-byte aligned. */
+  /* int8 [fields, d, field height, field width, channels], fields row by row; 0 past the patch's edge. In pairs d is
+   * rounded up to even, and the address 4-byte aligned. */
   const int8_t* weights;
   const int32_t* bias;           /* [d] */
   const int32_t* multiplier;     /* [d] */
-  const int8_t* position;        /* [tokens, d], or NULL */
+  const int8_t* position;        /* [rows * columns of patches, d], or NULL */
   const int16_t* position_scale; /* [d], NULL with position */
   mcuf_staged_weights staged;    /* tile_bytes 0: none */
   int32_t blocks;                /* of four tokens at a time, 1 .. those in a row of tokens; 1 if not staged */
+  int32_t prefix_tokens;         /* 0 .. MCUF_MAX_TOKENS, with those of the patches */
+  const int8_t* prefix;          /* [prefix_tokens, d], copied to the front of the output; NULL without */
 } mcuf_decomposed_patch_embed_params;
 
 /* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* params);
 
-/* Bytes of scratch, 4-byte aligned: accumulators of `blocks` times four tokens, one 4x4 field of four, a tile of staged
+/* Bytes of scratch, 4-byte aligned: accumulators of `blocks` times four tokens, one field of four, a tile of staged
  * weights (tile_bytes 0: none), one row of tokens. */
-MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_size,
-                                                              int32_t embed_dim, int32_t blocks, int32_t tile_bytes);
+MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels,
+                                                              int32_t patch_width, int32_t embed_dim, int32_t blocks,
+                                                              int32_t tile_bytes);
 
-/* image [height, width, channels], output [tokens, d]. output may equal image: tokens then overwrite consumed image
- * rows; if a row of tokens is larger than its image rows, rows go from the last to the first. No other overlap. */
+/* image [height, width, channels], output [prefix_tokens + rows * columns of patches, d]. output may equal image:
+ * tokens then overwrite consumed image rows. If a row of tokens is larger than its image rows, rows go from the last to
+ * the first; else from the first to the last, and move behind the prefix when all are done. No other overlap. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* params,
                                                     const int8_t* image, int8_t* output, void* scratch);
 
@@ -61,15 +85,19 @@ MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_
  * with rising first_row, each row once. Returns the number of rows written; anything but row_count is a failure. */
 typedef int32_t (*mcuf_image_rows_fn)(void* user, int32_t first_row, int32_t row_count, int8_t* rows);
 
-/* Bytes of scratch for an image in strips, 4-byte aligned. strip_rows: rows requested at a time, patch_size or
- * MCUF_FIELD_SIZE; the smaller needs accumulators for a whole row of tokens, whatever `blocks` says. */
-MCUF_API int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels,
-                                                                     int32_t patch_size, int32_t embed_dim,
-                                                                     int32_t blocks, int32_t tile_bytes,
-                                                                     int32_t strip_rows);
+/* The same for an image in strips, and of strip_rows, the rows requested at a time: the patch's height or a field's. */
+MCUF_API mcuf_status mcuf_decomposed_patch_embed_strips_s8_check(const mcuf_decomposed_patch_embed_params* params,
+                                                                 int32_t strip_rows);
 
-/* The same from an image that is never whole in memory. strip_rows as above; rows that no patch covers are not
- * requested. output [tokens, d] overlaps nothing. MCUF_ERROR_SOURCE if rows_fn or the source of weights fails. */
+/* Bytes of scratch for an image in strips, 4-byte aligned. Strips of less than a patch need accumulators for a whole
+ * row of tokens, whatever `blocks` says. */
+MCUF_API int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels,
+                                                                     int32_t patch_height, int32_t patch_width,
+                                                                     int32_t embed_dim, int32_t blocks,
+                                                                     int32_t tile_bytes, int32_t strip_rows);
+
+/* The same from an image that is never whole in memory. Rows that no patch covers are not requested. output overlaps
+ * nothing. MCUF_ERROR_SIZE for other strip_rows, MCUF_ERROR_SOURCE if rows_fn or the source of weights fails. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_embed_params* params,
                                                            int32_t strip_rows, mcuf_image_rows_fn rows_fn, void* user,
                                                            int8_t* output, void* scratch);

@@ -2,20 +2,27 @@
 #include "mcuf_stem_conv_s8.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
+
+/* Pixels of the output. */
+static int32_t pixels_of(const mcuf_stem_conv_params* p) { return (p->height + 1) / 2 * ((p->width + 1) / 2); }
 
 mcuf_status mcuf_stem_conv_s8_check(const mcuf_stem_conv_params* p) {
   if (p->weights == NULL) return MCUF_ERROR_NULL;
   if (p->height < 1 || p->height > MCUF_MAX_IMAGE_SIDE || p->width < 1 || p->width > MCUF_MAX_IMAGE_SIDE ||
       p->in_channels < 1 || p->in_channels > MCUF_STEM_MAX_CHANNELS || p->out_channels < 1 ||
-      p->out_channels > MCUF_MAX_FEATURES) {
+      p->out_channels > MCUF_MAX_FEATURES || p->prefix_tokens < 0 || p->prefix_tokens > MCUF_MAX_TOKENS) {
     return MCUF_ERROR_SIZE;
   }
+  const bool makes_tokens = p->position != NULL || p->prefix_tokens > 0;
+  if (makes_tokens && pixels_of(p) > MCUF_MAX_TOKENS - p->prefix_tokens) return MCUF_ERROR_SIZE;
   if (!mcuf_packing_is_known(p->packing, p->weights)) return MCUF_ERROR_VALUE;
   if (!mcuf_is_int8(p->zero_point) || !mcuf_is_int8(p->pad_value) || !mcuf_is_int8(p->act_min)) return MCUF_ERROR_VALUE;
   if (p->position != NULL && p->position_scale == NULL) return MCUF_ERROR_NULL;
+  if (p->prefix_tokens > 0 && p->prefix == NULL) return MCUF_ERROR_NULL;
   return mcuf_check_requantisation(p->bias, p->multiplier, p->out_channels);
 }
 
@@ -69,15 +76,18 @@ static void raise_to(int8_t* values, int32_t count, int32_t least) {
 }
 
 mcuf_status mcuf_stem_conv_s8(const mcuf_stem_conv_params* p, const int8_t* input, int8_t* output, void* scratch) {
-  const int32_t out_height = (p->height + 1) / 2, out_width = (p->width + 1) / 2, n = p->out_channels;
-  const int32_t pixels = out_height * out_width, k = MCUF_STEM_TAPS * p->in_channels;
-  if (mcuf_overlap(output, (size_t)pixels * (size_t)n, input,
+  const int32_t pixels = pixels_of(p), out_width = (p->width + 1) / 2, n = p->out_channels;
+  const int32_t k = MCUF_STEM_TAPS * p->in_channels;
+  const size_t prefix_bytes = (size_t)p->prefix_tokens * (size_t)n;
+  if (mcuf_overlap(output, prefix_bytes + (size_t)pixels * (size_t)n, input,
                    (size_t)p->height * (size_t)p->width * (size_t)p->in_channels)) {
     return MCUF_ERROR_OVERLAP;
   }
   const mcuf_fc_rows rows = {
       p->weights, p->packing, k, n, p->zero_point, p->bias, p->multiplier, p->position_scale, NULL,
   };
+  if (p->prefix_tokens > 0) memcpy(output, p->prefix, prefix_bytes);
+  output += prefix_bytes;
   int16_t* block = (int16_t*)scratch;
   for (int32_t first = 0; first < pixels; first += MCUF_TOKEN_BLOCK) {
     const int32_t count = pixels - first < MCUF_TOKEN_BLOCK ? pixels - first : MCUF_TOKEN_BLOCK;

@@ -6,8 +6,8 @@
  *   output = max(act_min, sat8(zero_point + mulhi_round(acc, multiplier[o])))
  *
  * Outside the image, input is pad_value. act_min = zero_point makes a ReLU. The last one of a stem adds the position
- * table. Output pixels are gathered in blocks of four tokens of 9 in_channels inputs, then go through the fully
- * connected layer of mcuf_in_place_fc_s8.h. */
+ * table, and rows that are constants, the prefix, stand before its tokens. Output pixels are gathered in blocks of four
+ * tokens of 9 in_channels inputs, then go through the fully connected layer of mcuf_in_place_fc_s8.h. */
 #ifndef MCUF_STEM_CONV_S8_H_
 #define MCUF_STEM_CONV_S8_H_
 
@@ -34,6 +34,8 @@ typedef struct {
   const int32_t* multiplier;     /* [out_channels] */
   const int8_t* position;        /* [out_height * out_width, out_channels], or NULL */
   const int16_t* position_scale; /* [out_channels], NULL with position */
+  int32_t prefix_tokens;         /* 0 .. MCUF_MAX_TOKENS, with the output's pixels */
+  const int8_t* prefix;          /* [prefix_tokens, out_channels], copied to the front of the output; NULL without */
 } mcuf_stem_conv_params;
 
 /* Checks everything that the kernel trusts about params. */
@@ -42,7 +44,8 @@ MCUF_API mcuf_status mcuf_stem_conv_s8_check(const mcuf_stem_conv_params* params
 /* Bytes of scratch, 4-byte aligned: the inputs of four output pixels as int16. */
 MCUF_API int32_t mcuf_stem_conv_s8_scratch_bytes(int32_t in_channels);
 
-/* input [height, width, in_channels], output [ceil(height / 2), ceil(width / 2), out_channels]. No overlap. */
+/* input [height, width, in_channels], output [prefix_tokens + ceil(height / 2) * ceil(width / 2), out_channels]. No
+ * overlap. */
 MCUF_API mcuf_status mcuf_stem_conv_s8(const mcuf_stem_conv_params* params, const int8_t* input, int8_t* output,
                                        void* scratch);
 

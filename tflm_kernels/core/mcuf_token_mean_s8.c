@@ -5,21 +5,47 @@
 
 #define SUM_SHIFT 7 /* keeps the scale below 0.5 for a single token too */
 
+/* Whether tokens [first, first + count) are some of the tokens. */
+static bool is_range(const mcuf_token_mean_params* p, int32_t first, int32_t count) {
+  return first >= 0 && count >= 1 && first < p->tokens && count <= p->tokens - first;
+}
+
 mcuf_status mcuf_token_mean_s8_check(const mcuf_token_mean_params* p) {
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->features < 1 || p->features > MCUF_MAX_FEATURES) {
     return MCUF_ERROR_SIZE;
   }
+  if (p->token_count == 0 ? p->first_token != 0 : !is_range(p, p->first_token, p->token_count)) return MCUF_ERROR_SIZE;
+  if (p->second_count == 0 ? p->second_token != 0 : !is_range(p, p->second_token, p->second_count)) {
+    return MCUF_ERROR_SIZE;
+  }
   if (!mcuf_is_int8(p->in_zero_point) || !mcuf_is_int8(p->zero_point) || p->multiplier < 0) return MCUF_ERROR_VALUE;
-  return MCUF_OK;
+  return p->second_multiplier < 0 ? MCUF_ERROR_VALUE : MCUF_OK;
+}
+
+/* The mean of one channel, whose values lie `features` bytes apart, over count tokens. */
+static inline int8_t mean_of(const mcuf_token_mean_params* p, const int8_t* channel, int32_t count,
+                             int32_t multiplier) {
+  int32_t sum = -count * p->in_zero_point;
+  for (int32_t t = 0; t < count; ++t) sum += channel[(ptrdiff_t)t * p->features];
+  return mcuf_requantise(sum * (1 << SUM_SHIFT), multiplier, p->zero_point);
 }
 
 mcuf_status mcuf_token_mean_s8(const mcuf_token_mean_params* p, const int8_t* input, int8_t* output) {
   const size_t in_bytes = (size_t)p->tokens * (size_t)p->features;
-  if (output != input && mcuf_overlap(output, (size_t)p->features, input, in_bytes)) return MCUF_ERROR_OVERLAP;
+  const size_t out_bytes = (size_t)p->features * (p->second_count > 0 ? 2 : 1);
+  if (output != input && mcuf_overlap(output, out_bytes, input, in_bytes)) return MCUF_ERROR_OVERLAP;
+  const int32_t count = p->token_count > 0 ? p->token_count : p->tokens;
+  const int8_t* first = input + (ptrdiff_t)p->first_token * p->features;
+  if (p->second_count == 0) {
+    for (int32_t c = 0; c < p->features; ++c) output[c] = mean_of(p, first + c, count, p->multiplier);
+    return MCUF_OK;
+  }
+  /* In place, the outputs of a channel overwrite inputs of that channel alone: both means are taken before. */
+  const int8_t* second = input + (ptrdiff_t)p->second_token * p->features;
   for (int32_t c = 0; c < p->features; ++c) {
-    int32_t sum = -p->tokens * p->in_zero_point;
-    for (int32_t t = 0; t < p->tokens; ++t) sum += input[(ptrdiff_t)t * p->features + c];
-    output[c] = mcuf_requantise(sum * (1 << SUM_SHIFT), p->multiplier, p->zero_point);
+    const int8_t of_first = mean_of(p, first + c, count, p->multiplier);
+    output[p->features + c] = mean_of(p, second + c, p->second_count, p->second_multiplier);
+    output[c] = of_first;
   }
   return MCUF_OK;
 }

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * TokenMean: mean over tokens, int8 -> int8 of its own scale (TFLM's MEAN takes more RAM, and floats on some targets).
+ * TokenMean: means over one or two ranges of tokens, int8 -> int8 of their own scales (TFLM's MEAN takes more RAM, and
+ * floats on some targets). For each range, of `count` tokens:
  *
- *   acc[c] = (sum_t input[t, c] - tokens * in_zero_point) * 128
- *   out[c] = sat8(zero_point + mulhi_round(acc[c], multiplier)) */
+ *   acc[c] = (sum_t input[t, c] - count * in_zero_point) * 128
+ *   out[c] = sat8(zero_point + mulhi_round(acc[c], multiplier))
+ *
+ * The outputs of a second range follow those of the first. A range of one token is copied as it is if scale and zero
+ * point stay. */
 #ifndef MCUF_TOKEN_MEAN_S8_H_
 #define MCUF_TOKEN_MEAN_S8_H_
 
@@ -18,13 +22,20 @@ typedef struct {
   int32_t features;      /* 1 .. MCUF_MAX_FEATURES */
   int32_t in_zero_point; /* -128 .. 127 */
   int32_t zero_point;    /* of the output, -128 .. 127 */
-  int32_t multiplier;    /* round(in_scale / (out_scale * tokens * 128) * 2^32), >= 0 */
+  int32_t multiplier;    /* of the first range, round(in_scale / (out_scale * count * 128) * 2^32), >= 0 */
+  /* The ranges, inside the tokens; left at 0, one of all tokens. */
+  int32_t first_token;
+  int32_t token_count; /* 0: all tokens, from the first */
+  int32_t second_token;
+  int32_t second_count; /* 0: there is no second range */
+  int32_t second_multiplier;
 } mcuf_token_mean_params;
 
 /* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_token_mean_s8_check(const mcuf_token_mean_params* params);
 
-/* input [tokens, features], output [features]. output may equal input; no other overlap. Needs no scratch. */
+/* input [tokens, features], output [features], or [2 * features] with a second range. output may equal input; no other
+ * overlap. Needs no scratch. */
 MCUF_API mcuf_status mcuf_token_mean_s8(const mcuf_token_mean_params* params, const int8_t* input, int8_t* output);
 
 #ifdef __cplusplus

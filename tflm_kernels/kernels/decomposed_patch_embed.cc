@@ -3,10 +3,12 @@
 // mcuformer.DecomposedPatchEmbed: image -> tokens; see core/mcuf_decomposed_patch_embed_s8.h.
 //   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C]
 //            int8, in pairs [fields,ceil(d/2),16*C,2], or none; bias [d] int32; multiplier [d] int32; position [1,N,d]
-//            int8 or none; position_scale [d] int16, none without position
-//   output   [1,N,d], N = floor(H / patch_size) * floor(W / patch_size); may overwrite the image
-//   options  patch_size, zero_point; packing of the weights, default MCUF_PACKING_ROWS; without image also
-//            strip_rows (patch_size or 4), image_height, image_width, channels;
+//            int8 or none; position_scale [d] int16, none without position; prefix [P,d] int8 or none
+//   output   [1,P+N,d], N = floor(H / patch height) * floor(W / patch width); may overwrite the image
+//   options  patch_size, the patch's height; patch_width, default patch_size; zero_point; packing of the weights,
+//   default
+//            MCUF_PACKING_ROWS; without image also strip_rows (the patch's height or a field's), image_height,
+//            image_width, channels;
 //            without weights these are staged (see staged_weights.h): also tile_bytes, weights_offset, blocks
 #include "../core/mcuf_decomposed_patch_embed_s8.h"
 #include "../external_context.h"
@@ -17,11 +19,12 @@
 namespace mcuformer {
 namespace {
 
-enum { kImage, kWeights, kBias, kMultiplier, kPosition, kPositionScale, kInputs };
+enum { kImage, kWeights, kBias, kMultiplier, kPosition, kPositionScale, kPrefix, kInputs };
 
 struct OpData {
   int scratch;
-  int16_t patch_size;
+  uint8_t patch_height_less_1;
+  uint8_t patch_width_less_1;
   int8_t zero_point;
   uint8_t channels;
   int16_t strip_rows;  // 0: the image is a tensor
@@ -29,13 +32,15 @@ struct OpData {
   int16_t image_width;
   uint8_t packing;
 };
+static_assert(MCUF_MAX_PATCH_SIZE - 1 <= UINT8_MAX, "OpData holds a patch's sides less 1");
 
 mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* node, const OpData& data) {
   mcuf_decomposed_patch_embed_params params;
   params.image_height = data.image_height;
   params.image_width = data.image_width;
   params.channels = data.channels;
-  params.patch_size = data.patch_size;
+  params.patch_height = data.patch_height_less_1 + 1;
+  params.patch_width = data.patch_width_less_1 + 1;
   params.embed_dim = Dim(Output(context, node, 0), -1);
   params.zero_point = data.zero_point;
   params.packing = data.packing;
@@ -46,6 +51,8 @@ mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* no
   params.position_scale = Data<int16_t>(Input(context, node, kPositionScale));
   params.staged = {};
   params.blocks = 1;
+  params.prefix_tokens = Dim(Input(context, node, kPrefix), 0);
+  params.prefix = Data<int8_t>(Input(context, node, kPrefix));
   if (params.weights == nullptr) {
     params.staged = StagedOptions(node);
     params.blocks = CheckedOption(node, "blocks");
@@ -58,8 +65,15 @@ Status Prepare(Context* context, Node* node) {
   OpData* data = check.OpData<OpData>();
   const bool strips = check.ok() && !check.Has(kImage);
   const EvalTensor* output = check.OutputActivation();
-  const int64_t patch_size = check.Option("patch_size", 1, MCUF_MAX_PATCH_SIZE);
-  data->patch_size = static_cast<int16_t>(patch_size);
+  const int64_t patch_height = check.Option("patch_size", 1, MCUF_MAX_PATCH_SIZE);
+  int64_t patch_width = patch_height;
+  if (check.ok() && ReadOption(node, "patch_width", &patch_width)) {
+    patch_width = check.Option("patch_width", 1, MCUF_MAX_PATCH_SIZE);
+  }
+  data->patch_height_less_1 = static_cast<uint8_t>(patch_height - 1);
+  data->patch_width_less_1 = static_cast<uint8_t>(patch_width - 1);
+  const mcuf_patch_field field =
+      mcuf_patch_field_of(static_cast<int32_t>(patch_height), static_cast<int32_t>(patch_width));
   data->zero_point = check.Int8Option("zero_point");
   int64_t height, width, channels;
   if (strips) {
@@ -67,7 +81,8 @@ Status Prepare(Context* context, Node* node) {
     width = check.Option("image_width", 1, MCUF_MAX_IMAGE_SIDE);
     channels = check.Option("channels", 1, MCUF_MAX_IMAGE_CHANNELS);
     const int64_t strip_rows = check.Option("strip_rows", 1, MCUF_MAX_PATCH_SIZE);
-    check.Require(strip_rows == patch_size || strip_rows == MCUF_FIELD_SIZE, "strip_rows must be patch_size or 4");
+    check.Require(strip_rows == patch_height || strip_rows == field.height,
+                  "strip_rows must be the patch's height or a field's");
     data->strip_rows = static_cast<int16_t>(strip_rows);
   } else {
     const EvalTensor* image = check.Activation(kImage, "image");
@@ -82,13 +97,15 @@ Status Prepare(Context* context, Node* node) {
   data->image_height = static_cast<int16_t>(height);
   data->image_width = static_cast<int16_t>(width);
   data->channels = static_cast<uint8_t>(channels);
-  check.Require(height >= patch_size && width >= patch_size, "the image is smaller than patch_size");
-  const int64_t fields = (patch_size + MCUF_FIELD_SIZE - 1) / MCUF_FIELD_SIZE;
-  const int64_t tokens = (height / patch_size) * (width / patch_size), d = Dim(output, -1);
-  check.ShapeIs(output, "output", Shape(1, tokens, d));
-  const int64_t inputs = MCUF_FIELD_SIZE * MCUF_FIELD_SIZE * channels;
-  data->packing =
-      check.Layer(kWeights, d, Shape(fields * fields, d, inputs), Shape(fields * fields, (d + 1) / 2, inputs, 2));
+  check.Require(height >= patch_height && width >= patch_width, "the image is smaller than a patch");
+  const int64_t fields = ((patch_height + field.height - 1) / field.height) *  // rows by columns
+                         ((patch_width + field.width - 1) / field.width);
+  const int64_t tokens = (height / patch_height) * (width / patch_width), d = Dim(output, -1);
+  const int64_t prefix = check.InputDim(kPrefix, 0);
+  check.OptionalConstant(kPrefix, "prefix", kInt8, Shape(prefix, d));
+  check.ShapeIs(output, "output", Shape(1, prefix + tokens, d));
+  const int64_t inputs = MCUF_FIELD_PIXELS * channels;
+  data->packing = check.Layer(kWeights, d, Shape(fields, d, inputs), Shape(fields, (d + 1) / 2, inputs, 2));
   if (!check.Has(kWeights)) {
     CheckStagedOptions(&check, node);
     check.Option("blocks", 1, MCUF_MAX_TOKENS);
@@ -102,11 +119,11 @@ Status Prepare(Context* context, Node* node) {
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
   check.Scratch(
-      strips
-          ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
-                                                                params.embed_dim, params.blocks, tile, data->strip_rows)
-          : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_size,
-                                                         params.embed_dim, params.blocks, tile),
+      strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(
+                   params.image_width, params.channels, params.patch_height, params.patch_width, params.embed_dim,
+                   params.blocks, tile, data->strip_rows)
+             : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_width,
+                                                            params.embed_dim, params.blocks, tile),
       &data->scratch);
   return check.status();
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.IntLayerNorm: layer normalisation of each token; see core/mcuf_int_layer_norm_s8.h.
-//   inputs   x [1,N,d] or [N,d] int8; gamma [d] int16; beta [d] int32; factor [d] uint8 or none
+//   inputs   x [1,N,d] or [N,d] int8, or k tokens side by side, [..,k*d]; gamma [d] int16; beta [d] int32; factor [d]
+//            uint8 or none
 //   output   as x, may overwrite it
 //   options  zero_point, epsilon (64 bit)
 #include "../core/mcuf_int_layer_norm_s8.h"
@@ -21,8 +22,8 @@ struct OpData {
 mcuf_int_layer_norm_params Params(const Context* context, const Node* node, const OpData& data) {
   const EvalTensor* x = Input(context, node, kX);
   mcuf_int_layer_norm_params params;
-  params.tokens = Tokens(x);
-  params.features = Dim(x, -1);
+  params.features = Dim(Input(context, node, kGamma), 0);
+  params.tokens = Elements(x) / params.features;
   params.zero_point = data.zero_point;
   params.epsilon = data.epsilon;
   params.gamma = Data<int16_t>(Input(context, node, kGamma));
@@ -35,7 +36,8 @@ Status Prepare(Context* context, Node* node) {
   PrepareCheck check(context, node, kIntLayerNormName, kBeta + 1, kInputs);
   OpData* data = check.OpData<OpData>();
   const EvalTensor* x = check.Activation(kX, "x");
-  const int64_t d = Dim(x, -1);
+  const int32_t width = Dim(x, -1), features = check.InputDim(kGamma, 0);
+  const int64_t d = features > 0 && width % features == 0 ? features : width;
   check.SameShape(check.OutputActivation(), "output", x);
   check.Constant(kGamma, "gamma", kInt16, Shape(d));
   check.Constant(kBeta, "beta", kInt32, Shape(d));

@@ -217,10 +217,13 @@ uint8_t PrepareCheck::Layer(int first, int64_t out, const Shape& rows, const Sha
   return packing;
 }
 
-uint8_t PrepareCheck::Packing() {
+int64_t PrepareCheck::OptionOr(const char* key, int64_t missing, int64_t min, int64_t max) {
   int64_t value = 0;
-  if (!ok_ || !ReadOption(node_, "packing", &value)) return MCUF_PACKING_ROWS;
-  return static_cast<uint8_t>(Option("packing", MCUF_PACKING_ROWS, MCUF_PACKING_PAIRS));
+  return !ok_ || !ReadOption(node_, key, &value) ? missing : Option(key, min, max);
+}
+
+uint8_t PrepareCheck::Packing() {
+  return static_cast<uint8_t>(OptionOr("packing", MCUF_PACKING_ROWS, MCUF_PACKING_ROWS, MCUF_PACKING_PAIRS));
 }
 
 void PrepareCheck::Require(bool condition, const char* message) {

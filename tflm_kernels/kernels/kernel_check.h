@@ -82,6 +82,9 @@ class PrepareCheck {
   // An integer option; `min` after a failure.
   int64_t Option(const char* key, int64_t min, int64_t max);
 
+  // The same; `missing` if the node has no such integer.
+  int64_t OptionOr(const char* key, int64_t missing, int64_t min, int64_t max);
+
   // An integer option from -128 to 127; -128 after a failure.
   int8_t Int8Option(const char* key) { return static_cast<int8_t>(Option(key, INT8_MIN, INT8_MAX)); }
 

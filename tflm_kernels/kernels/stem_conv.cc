@@ -2,8 +2,9 @@
 //
 // mcuformer.StemConv: 3x3 convolution with stride 2; see core/mcuf_stem_conv_s8.h.
 //   inputs   x [1,H,W,C] int8; weights [O,3,3,C] int8, in pairs [ceil(O/2),9*C rounded up to even,2]; bias [O] int32;
-//            multiplier [O] int32; position [1,N,O] int8 or none; position_scale [O] int16, none without position
-//   output   [1,ceil(H/2),ceil(W/2),O], or the same as tokens, [1,N,O]
+//            multiplier [O] int32; position [1,N,O] int8 or none; position_scale [O] int16, none without position;
+//            prefix [P,O] int8 or none
+//   output   [1,ceil(H/2),ceil(W/2),O], or the same as tokens, [1,P+N,O]
 //   options  zero_point, pad_value, act_min; packing of the weights, default MCUF_PACKING_ROWS
 #include "../core/mcuf_stem_conv_s8.h"
 #include "../mcuformer_ops.h"
@@ -12,7 +13,7 @@
 namespace mcuformer {
 namespace {
 
-enum { kX, kWeights, kBias, kMultiplier, kPosition, kPositionScale, kInputs };
+enum { kX, kWeights, kBias, kMultiplier, kPosition, kPositionScale, kPrefix, kInputs };
 
 struct OpData {
   int scratch;
@@ -38,6 +39,8 @@ mcuf_stem_conv_params Params(const Context* context, const Node* node, const OpD
   params.multiplier = Data<int32_t>(Input(context, node, kMultiplier));
   params.position = Data<int8_t>(Input(context, node, kPosition));
   params.position_scale = Data<int16_t>(Input(context, node, kPositionScale));
+  params.prefix_tokens = Dim(Input(context, node, kPrefix), 0);
+  params.prefix = Data<int8_t>(Input(context, node, kPrefix));
   return params;
 }
 
@@ -49,10 +52,12 @@ Status Prepare(Context* context, Node* node) {
   const int64_t height = Dim(x, 1), width = Dim(x, 2), channels = Dim(x, 3), out = Dim(output, -1);
   const int64_t out_height = (height + 1) / 2, out_width = (width + 1) / 2;
   check.SingleBatch(x, "x", 4);
-  if (Dim(output, 3) != 0) {
+  const int64_t prefix = check.InputDim(kPrefix, 0);
+  check.OptionalConstant(kPrefix, "prefix", kInt8, Shape(prefix, out));
+  if (Dim(output, 3) != 0 && prefix == 0) {
     check.ShapeIs(output, "output", Shape(1, out_height, out_width, out));
   } else {
-    check.ShapeIs(output, "output", Shape(1, out_height * out_width, out));
+    check.ShapeIs(output, "output", Shape(1, prefix + out_height * out_width, out));
   }
   const int64_t taps = MCUF_STEM_TAPS * channels;
   check.Require(check.Has(kWeights), "tensor 'weights' is missing");

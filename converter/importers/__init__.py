@@ -36,8 +36,8 @@ from mcuformer.converter.subnet_config import MAX_FEATURES, Size
 from mcuformer.errors import ConfigError, McuformerError, ModelError
 
 FAMILIES: dict[str, Any] = {module.NAME: module for module in (timm, hf, torchvision, vit_pytorch, autoformer)}
-"""By name. Each has NAME, TITLE, MARK (a tensor's name that all its networks have, or its end), SETTINGS, FOREIGN,
-settings_of(module) and read(weights, settings)."""
+"""By name. Each has NAME, TITLE, MARK (a tensor's name that all its networks have, or its end), SETTINGS, NEEDED,
+FOREIGN, settings_of(module) and read(weights, settings)."""
 
 
 def import_vit(
@@ -105,7 +105,7 @@ class _Source:
 
     def __init__(self, family, weights: Weights, said: Mapping[str, Any], says: str, given: Mapping[str, Any]):
         self.family, self.weights, self.name = family, weights, weights.source
-        self.settings = Settings(family.NAME, family.SETTINGS, given, said, says)
+        self.settings = Settings(family.NAME, family.SETTINGS, family.NEEDED, given, said, says)
         self.class_names: list[str] | None = None
 
 
@@ -122,6 +122,8 @@ def _open(source, family: str | None, config, weights: str | None, given: Mappin
 
 def _open_module(module: nn.Module, family: str | None, given: Mapping[str, Any]) -> _Source:
     name = f"module {type(module).__name__}"
+    if any(value.is_meta for value in module.parameters()):
+        raise ModelError(f"{name}: on the meta device, so without weights; load them first")
     for one in FAMILIES.values():
         try:
             said = one.settings_of(module)
@@ -158,11 +160,9 @@ def _open_state(
         hint = f"its names are those of family {others[0]}" if others else f"its first tensor is '{next(iter(state))}'"
         raise opened_weights.error(f"no tensor '{one.MARK}', so not of family {family}; {hint}")
     opened_weights.refuse([*one.FOREIGN, *foreign.FOREIGN])
-    said, says, names = {}, "the checkpoint", None
-    if one is hf:
-        said, says, names = _hf_config(config, folder)
-    elif config is not None:
+    if one is not hf and config is not None:
         raise ConfigError(f"config is given: family {family} has none; only hf does")
+    said, says, names = _hf_config(config if one is hf else None, folder if one is hf else None)
     opened = _Source(one, opened_weights, said, says, given)
     opened.class_names = names
     return opened

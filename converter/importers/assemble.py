@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
-from mcuformer.converter.float_vit import FloatViT, LowRankLinear
+from mcuformer.converter.float_vit import FloatViT, Layer
 from mcuformer.converter.importers.parts import LayerParts, Matrix, VitParts
 from mcuformer.converter.subnet_config import MAX_FEATURES, Size, SubnetConfig
-from mcuformer.errors import ConfigError, McuformerError
+from mcuformer.errors import ConfigError, McuformerError, ModelError
 
 HEAD_STD = 0.02  # of a new head
 
@@ -65,46 +66,53 @@ def with_low_rank(parts: VitParts, ratio: float) -> tuple[VitParts, list[tuple[s
     own.
     """
     errors = []
+
+    def factors(name: str, matrix: Matrix, rank: int) -> Matrix:
+        whole = matrix.product
+        u, s, v = torch.linalg.svd(whole, full_matrices=False)
+        root = s[:rank].sqrt()
+        made = Matrix(u[:, :rank] * root, matrix.bias, root[:, None] * v[:rank])
+        errors.append((name, float((whole - made.product).norm() / whole.norm())))
+        return made
+
     layers = []
     for i, layer in enumerate(parts.layers):
         rank = max(1, min(round(ratio * parts.stem.outputs), layer.fc1.outputs))
-        factors = {}
-        for name in ("fc1", "fc2"):
-            matrix: Matrix = getattr(layer, name)
-            whole = matrix.product
-            u, s, v = torch.linalg.svd(whole, full_matrices=False)
-            root = s[:rank].sqrt()
-            factors[name] = Matrix(u[:, :rank] * root, matrix.bias, root[:, None] * v[:rank])
-            kept = factors[name].product
-            errors.append((f"layers.{i}.{name}", float((whole - kept).norm() / whole.norm())))
-        layers.append(dataclasses.replace(layer, **factors))
+        fc1, fc2 = (factors(f"layers.{i}.{name}", getattr(layer, name), rank) for name in ("fc1", "fc2"))
+        layers.append(dataclasses.replace(layer, fc1=fc1, fc2=fc2))
     return dataclasses.replace(parts, layers=layers), errors
 
 
 def assemble(parts: VitParts, image_shape: tuple[int, int], source: str) -> FloatViT:
     """The network for images of image_shape, with everything folded: uint8 x enters as x / 127.5 - 1."""
-    for i, layer in enumerate(parts.layers):
-        _check_layer(layer, i, source)
-    head = _one_head(parts)
-    if head is not None and head.outputs > MAX_FEATURES:
-        raise ConfigError(
-            f"{source}: the head has {head.outputs:,} classes, more than {MAX_FEATURES:,}: choose some with classes "
-            "(--classes keep.txt), or start one with new_head (--new-head 10)"
-        )
-    try:
-        net = FloatViT(_config(parts, image_shape, head))
-    except McuformerError as error:
-        raise type(error)(f"{source}: {error}") from error
+    net = FloatViT(config_of(parts, image_shape, source))
     with torch.no_grad():
-        _fill(net, parts, head)
+        _fill(net, parts)
     return net.eval()
 
 
-def _check_layer(layer: LayerParts, i: int, source: str) -> None:
-    if layer.fc1.outputs == 2 * layer.fc2.product.shape[1]:
+def config_of(parts: VitParts, image_shape: tuple[int, int], source: str) -> SubnetConfig:
+    """The network's dimensions. ConfigError, which names the source, if it is beyond what a SubnetConfig can be."""
+    for i, layer in enumerate(parts.layers):
+        _check_layer(layer, i, source)
+    outputs = parts.heads[0].outputs if parts.heads else 0
+    if outputs > MAX_FEATURES:
         raise ConfigError(
-            f"{source}: the MLP of layer {i} makes {layer.fc1.outputs} values of which {layer.fc2.product.shape[1]} "
-            "enter its second matrix: gated (SwiGLU, GEGLU), which the network has not"
+            f"{source}: the head has {outputs:,} classes, more than {MAX_FEATURES:,}: choose some with classes "
+            "(--classes keep.txt), or start another with new_head (--new-head 10)"
+        )
+    try:
+        return _config(parts, image_shape, outputs)
+    except McuformerError as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _check_layer(layer: LayerParts, i: int, source: str) -> None:
+    made, read = layer.fc1.outputs, (layer.fc2.weight if layer.fc2.down is None else layer.fc2.down).shape[1]
+    if made != read:
+        gated = "a gated one (SwiGLU), which the network has not" if made == 2 * read else "they do not fit"
+        raise ModelError(
+            f"{source}: the MLP of layer {i} makes {made} values, and its second matrix reads {read}: {gated}"
         )
 
 
@@ -117,7 +125,7 @@ def _one_head(parts: VitParts) -> Matrix | None:
     return Matrix(weight, (first.offset + second.offset) / 2)
 
 
-def _config(parts: VitParts, image_shape: tuple[int, int], head: Matrix | None) -> SubnetConfig:
+def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> SubnetConfig:
     d = parts.stem.outputs
 
     def per_layer(value: Callable[[LayerParts], float | int | None]):
@@ -134,14 +142,14 @@ def _config(parts: VitParts, image_shape: tuple[int, int], head: Matrix | None) 
     return SubnetConfig(
         image_size=image_shape,
         in_channels=parts.stem.weight.shape[1],
-        patch_size=tuple(parts.stem.weight.shape[2:]),
+        patch_size=(parts.stem.weight.shape[2], parts.stem.weight.shape[3]),
         embed_dim=d,
         depth=len(parts.layers),
         num_heads=per_layer(lambda layer: layer.num_heads),
         head_dim=None if plain else per_layer(head_dim),
         mlp_ratio=per_layer(lambda layer: layer.fc1.outputs / d),
         rank_ratio=per_layer(rank_ratio),
-        num_classes=0 if head is None else head.outputs,
+        num_classes=num_classes,
         prefix_tokens=len(parts.prefix),
         pool=parts.pool,
         final_norm="none" if parts.norm is None else parts.final_norm,
@@ -152,26 +160,26 @@ def _config(parts: VitParts, image_shape: tuple[int, int], head: Matrix | None) 
     )
 
 
-def _fill(net: FloatViT, parts: VitParts, head: Matrix | None) -> None:
+def _fill(net: FloatViT, parts: VitParts) -> None:
     _set(net.stem, _fold_pixels(parts))
     net.position.copy_(parts.position[None])
     if net.prefix is not None:
         net.prefix.copy_(parts.prefix[None])
     for target, layer in zip(net.layers, parts.layers, strict=True):
-        proj, fc2 = layer.proj.scaled(layer.layer_scale[0]), layer.fc2.scaled(layer.layer_scale[1])
+        assert isinstance(target, Layer)
         _set(target.norm1, layer.norm1)
         _set(target.attention.qkv, _fold_attention_scale(layer))
-        _set(target.attention.proj, proj)
+        _set(target.attention.proj, layer.proj.scaled(layer.layer_scale[0]))
         _set(target.norm2, layer.norm2)
         _set(target.mlp.fc1, layer.fc1)
-        _set(target.mlp.fc2, fc2)
-    for module, matrix in ((net.norm_pre, parts.norm_pre), (net.norm, parts.norm), (net.head, head)):
+        _set(target.mlp.fc2, layer.fc2.scaled(layer.layer_scale[1]))
+    for module, matrix in ((net.norm_pre, parts.norm_pre), (net.norm, parts.norm), (net.head, _one_head(parts))):
         if matrix is not None:
             _set(module, matrix)
 
 
-def _set(module, matrix: Matrix) -> None:
-    if isinstance(module, LowRankLinear):
+def _set(module: Any, matrix: Matrix) -> None:
+    if matrix.down is not None:
         module.down.weight.copy_(matrix.down)
         module = module.up
     module.weight.copy_(matrix.weight)

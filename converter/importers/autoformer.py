@@ -8,13 +8,11 @@ every matrix as three factors; those of q, k, v are all interleaved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from mcuformer.converter.importers import live
 from mcuformer.converter.importers.parts import LayerParts, Matrix, VitParts, split_positions
 from mcuformer.converter.importers.reading import heads_of
 from mcuformer.converter.importers.settings import Settings
@@ -28,6 +26,7 @@ SETTINGS = (
     "embed_dim", "depth", "num_heads", "mlp_ratio", "rank_ratio", "change_qkv", "head_dim", "pool", "mean", "std",
     "grid_shape",
 )  # fmt: skip
+NEEDED = ("embed_dim", "depth", "num_heads", "mlp_ratio", "change_qkv", "pool", "mean", "std")
 FOREIGN = ()
 
 HEAD_DIM = 64  # with change_qkv, in both projects' code
@@ -104,7 +103,7 @@ class _Layer:
     def __init__(self, weights: Weights, settings: Settings, d: int, factored: bool):
         self.weights, self.d, self.factored = weights, d, factored
         self.change_qkv = settings.need("change_qkv")
-        self.rank_ratio = settings.need("rank_ratio") if factored else None
+        self.rank_ratio: float = settings.need("rank_ratio") if factored else 1.0
         self.head_dim = settings.get("head_dim", HEAD_DIM) if self.change_qkv else None
 
     def __call__(self, i: int, num_heads: int, mlp_ratio: float) -> LayerParts:
@@ -187,7 +186,8 @@ def _first(weights: Weights, name: str, tensor: torch.Tensor, count: int) -> tor
     return tensor[:count]
 
 
-def _ratio(ratios: float | Sequence[float], i: int, layers: int) -> float:
+def _ratio(ratios: Any, i: int, layers: int) -> float:
+    """That of layer i, of one number or a list."""
     if not isinstance(ratios, list | tuple):
         return ratios
     if len(ratios) != layers:

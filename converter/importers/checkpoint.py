@@ -91,9 +91,8 @@ def unwrap(content: object, source: str, weights: str | None = None) -> dict[str
     if not found:
         raise ModelError(f"{source}: holds no state dict (a mapping of names to tensors); save module.state_dict()")
     if len(found) > 1:
-        raise ModelError(
-            f"{source}: holds {len(found)} state dicts ({', '.join(found)}): choose one, such as weights={next(iter(found))}"
-        )
+        first = next(iter(found))
+        raise ModelError(f"{source}: holds {len(found)} state dicts ({', '.join(found)}): choose one, weights={first}")
     return _without_wrappers(next(iter(found.values())))
 
 

@@ -23,6 +23,7 @@ NAME = "hf"
 TITLE = "Hugging Face transformers: ViT, DeiT, Dinov2, Dinov2WithRegisters"
 MARK = "embeddings.patch_embeddings.projection.weight"
 SETTINGS = ("num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "attention_scale")
+NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
 
 PREFIXES = ("vit.", "deit.", "dinov2.", "dinov2_with_registers.", "")

@@ -58,7 +58,8 @@ class LayerParts:
     layer_scale: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
 
 
-class Resize(NamedTuple):
+@dataclass(frozen=True)
+class Resize:
     """How a library resizes its position table, as arguments of torch's bicubic interpolation."""
 
     antialias: bool = False

@@ -58,14 +58,22 @@ KNOWN: dict[str, tuple[Callable[[Any], bool], str, str]] = {
 class Settings:
     """Values by name: what the user gave, and what a module or its config says, which must not differ.
 
-    family: for messages. names: those that the family can use. source: of `said`: "the module", "the checkpoint".
+    family: for messages. names: those that the family can use; needed: those it always does. source: of `said`: "the
+    module", "the checkpoint".
     """
 
     def __init__(
-        self, family: str, names: Iterable[str], given: Mapping[str, Any], said: Mapping[str, Any], source: str
+        self,
+        family: str,
+        names: Iterable[str],
+        needed: Iterable[str],
+        given: Mapping[str, Any],
+        said: Mapping[str, Any],
+        source: str,
     ):
         self.family = family
         self.source = source
+        self.needed = tuple(needed)
         self.used: dict[str, Any] = {}
         self._values = dict(said)
         names = tuple(names)
@@ -87,12 +95,16 @@ class Settings:
         return value
 
     def need(self, name: str) -> Any:
-        """The value; ConfigError that says how to give it if it is not known."""
+        """The value; ConfigError if it is not known: which ones are missing, and how to give them."""
         value = self.get(name)
-        if value is None:
+        if value is not None:
+            return value
+        missing = [one for one in dict.fromkeys((name, *self.needed)) if self._values.get(one) is None]
+        if len(missing) == 1:
             _, meaning, example = KNOWN[name]
             raise ConfigError(f"{name} is not in {self.source}: set it ({meaning}), for example {name}={example}")
-        return value
+        examples = " ".join(f"{one}={KNOWN[one][2]}" for one in missing)
+        raise ConfigError(f"{', '.join(missing)} are not in {self.source}: set them, for example {examples}")
 
     def implied(self, name: str, value: Any, by: str) -> Any:
         """The value that the weights or the family's code leave no choice of; ConfigError if another one was given."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""timm: VisionTransformer and VisionTransformerDistilled; also DeiT's and DINOv2's own checkpoints, which name alike."""
+"""timm: VisionTransformer and VisionTransformerDistilled; the checkpoints of DeiT and DINOv2 name tensors alike."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ SETTINGS = (
     "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "prefix_positions",
     "attention_scale",
 )  # fmt: skip
+NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
 
 CLASSES = ("timm.models.vision_transformer.VisionTransformer", "timm.models.deit.VisionTransformerDistilled")
@@ -56,8 +57,8 @@ def settings_of(module: nn.Module) -> dict[str, Any] | None:
 
 def _pixels(config: Any) -> dict[str, list[float]]:
     """mean and std, if a pretrained config says them."""
-    get = config.get if isinstance(config, dict) else lambda name: getattr(config, name, None)
-    return {name: list(get(name)) for name in ("mean", "std") if get(name) is not None}
+    values = config if isinstance(config, dict) else vars(config) if config is not None else {}
+    return {name: list(values[name]) for name in ("mean", "std") if values.get(name) is not None}
 
 
 def _pool(vit: Any) -> str | None:

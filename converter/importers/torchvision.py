@@ -17,6 +17,7 @@ NAME = "torchvision"
 TITLE = "torchvision VisionTransformer"
 MARK = "conv_proj.weight"
 SETTINGS = ("num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "attention_scale")
+NEEDED = ("num_heads", "norm_epsilon", "mean", "std")
 FOREIGN = ((r"^conv_proj\.\w+\.", "a convolutional stem, which is not read; only one patch embedding is"),)
 
 RESIZE = Resize(align_corners=True)  # as its interpolate_embeddings()

@@ -22,6 +22,7 @@ MARK = "to_patch_embedding.1.weight"
 SETTINGS = (
     "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "patch_size", "attention_scale",
 )  # fmt: skip
+NEEDED = ("num_heads", "patch_size", "mean", "std")
 FOREIGN = ((r"^to_patch_embedding\.3\.", PATCH_NORM),)
 
 CLASSES = ("vit_pytorch.vit.ViT", "vit_pytorch.simple_vit.SimpleViT")

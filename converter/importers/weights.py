@@ -61,12 +61,10 @@ class Weights:
             raise self.error(f"tensor '{name}' has shape {list(value.shape)}, needs [{needs}]")
         if not value.is_floating_point():
             raise self.error(f"tensor '{name}' holds {str(value.dtype).removeprefix('torch.')}: needs float weights")
-        value = value.detach().cpu().double()
-        if not bool(torch.isfinite(value).all()):
+        value = value.detach().double() if value.is_meta else value.detach().cpu().double()
+        if not value.is_meta and not bool(torch.isfinite(value).all()):
             bad = int((~torch.isfinite(value)).sum())
-            raise self.error(
-                f"tensor '{name}' holds NaN or infinity in {bad:,} of {value.numel():,} places: train again"
-            )
+            raise self.error(f"tensor '{name}' holds NaN or infinity: {bad:,} of its {value.numel():,} values")
         self._taken.add(name)
         return value
 

@@ -170,11 +170,11 @@ def simple_vit() -> nn.Module:
 SUBNET = {"layer_num": 2, "embed_dim": [24, 24], "num_heads": [1, 2], "mlp_ratio": [2.0, 3.0]}
 
 
-def supernet(variable: str, rank_ratio: float | None = None, **options) -> Callable[[], nn.Module]:
+def supernet(library: str, rank_ratio: float | None = None, **options) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        folder = os.environ.get(variable)
+        folder = os.environ.get(library.upper())
         if not folder or not Path(folder).is_dir():
-            raise ModuleNotFoundError(f"{variable} names no folder with the sources", name=variable.lower())
+            raise ModuleNotFoundError(name=f"{library} (a folder of sources, named by {library.upper()})")
         for name in [name for name in sys.modules if name == "model" or name.startswith("model.")]:
             del sys.modules[name]
         # AutoFormer imports what torch had until 1.8.
@@ -204,7 +204,7 @@ def sample(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 def supernet_original(library: str, settings: dict, rank_ratio: float | None = None, **options) -> Original:
     known = {"embed_dim": 24, "depth": 2, "num_heads": [1, 2], "mlp_ratio": [2.0, 3.0], **settings}
-    build = supernet(library.upper(), rank_ratio, **options)
+    build = supernet(library, rank_ratio, **options)
     return Original("autoformer", build, sample, (16, 16, 3), IMAGENET, known, ("torch",), live=dict(IMAGENET))
 
 
@@ -257,8 +257,8 @@ ORIGINALS: dict[str, Original] = {
         {"pool": "token+mean", "norm_epsilon": 1e-6}, num_labels=10, mlp_ratio=2, resize=hf_resize, resized=(20, 24),
     ),
     "torchvision": Original(
-        "torchvision", torchvision_vit, call, (16, 16, 3), IMAGENET, {"num_heads": 2, "norm_epsilon": 1e-6}, ("torchvision", "torch"),
-        live=dict(IMAGENET),
+        "torchvision", torchvision_vit, call, (16, 16, 3), IMAGENET, {"num_heads": 2, "norm_epsilon": 1e-6},
+        ("torchvision", "torch"), live=dict(IMAGENET),
     ),
     "vit-pytorch": Original(
         "vit-pytorch", vit_pytorch_vit(), call, (16, 16, 3), IMAGENET,

@@ -52,7 +52,9 @@ def with_classes(parts: VitParts, classes: Sequence[int], names: list[str] | Non
 
 
 def with_new_head(parts: VitParts, classes: int, seed: int = 0) -> VitParts:
-    """An untrained head of so many classes in place of the old one."""
+    """An untrained head of so many classes in place of the old one; 0: none."""
+    if classes == 0:
+        return dataclasses.replace(parts, heads=[], class_names=None)
     inputs = parts.stem.outputs * len(parts.pool.split("+"))
     generator = torch.Generator().manual_seed(seed)
     weight = HEAD_STD * torch.randn(classes, inputs, generator=generator, dtype=torch.float64)

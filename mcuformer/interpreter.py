@@ -20,6 +20,7 @@ from mcuformer.converter.passes.strips import in_strips, takes_strips
 from mcuformer.engines.session import Loaded
 from mcuformer.engines.tflm import Session as _Session  # noqa: F401
 from mcuformer.errors import ConfigError, DataError, ModelError
+from mcuformer.sizes import Size, shortest
 
 
 class Interpreter:
@@ -77,9 +78,10 @@ class Interpreter:
         return self._session.weights_read
 
     @property
-    def image_size(self) -> int:
-        """Height and width of the images it takes, in pixels."""
-        return self.graph.tensors[self.graph.inputs[0]].shape[1]
+    def image_size(self) -> Size:
+        """Pixels of the images it takes: one number for squares, else (height, width)."""
+        _, height, width, _ = self.graph.tensors[self.graph.inputs[0]].shape
+        return shortest(height, width)
 
     @property
     def class_names(self) -> list[str]:

@@ -24,6 +24,7 @@ from mcuformer.files import write_bytes
 if TYPE_CHECKING:
     from mcuformer.data import Dataset
     from mcuformer.interpreter import Interpreter
+    from mcuformer.sizes import Size
 
 app = typer.Typer(
     help="Vision Transformers on microcontrollers.",
@@ -79,7 +80,7 @@ def bar(label: str) -> Iterator[Update]:
 CONSOLE = Progress(say=out.print, bar=bar)
 
 
-def load_data(spec: str, split: str, image_size: int, limit: int | None = None) -> Dataset:
+def load_data(spec: str, split: str, image_size: Size, limit: int | None = None) -> Dataset:
     """Images at a network's size: only folders of image files are resized."""
     from mcuformer.data import load_sized
 

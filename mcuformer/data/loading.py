@@ -18,6 +18,7 @@ from mcuformer.data.image_folder import read_image_files, read_image_folder
 from mcuformer.data.npz import read_npz
 from mcuformer.data.source import Source, check, listing, select
 from mcuformer.errors import DataError
+from mcuformer.sizes import Size, is_size
 
 SPLITS = ("train", "test", "all")
 
@@ -25,7 +26,7 @@ SPLITS = ("train", "test", "all")
 def load(
     spec: str | Path,
     split: str = "test",
-    image_size: int | None = None,
+    image_size: Size | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -34,7 +35,7 @@ def load(
     spec: "fashion-mnist", "fashion-mnist-full" (both padded from 28 to 32 pixels with zeros), or a path; the
     package's docstring says what a path may hold. For a folder of such a name, write "./fashion-mnist".
     split: "train", "test" ("val" means the same) or "all".
-    image_size: pixels; images become squares of it (shorter side resized, centre cropped). None: as they are.
+    image_size: pixels, or (height, width); images are resized to cover it and cropped in the centre. None: as they are.
     limit: at most this many images, drawn without replacement with `seed`, kept in the order of the source.
 
     Raises DataError, one line that names the file, the value and the fix.
@@ -42,9 +43,10 @@ def load(
     split = "test" if split == "val" else split
     if split not in SPLITS:
         raise DataError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    for name, value in (("image_size", image_size), ("limit", limit)):
-        if value is not None and not is_whole(value, 1):
-            raise DataError(f"{name} is {value!r}; give a whole number from 1, or leave it out")
+    if image_size is not None and not is_size(image_size):
+        raise DataError(f"image_size is {image_size!r}; give a whole number from 1, (height, width), or leave it out")
+    if limit is not None and not is_whole(limit, 1):
+        raise DataError(f"limit is {limit!r}; give a whole number from 1, or leave it out")
 
     source = _open(spec)
     check(source)
@@ -56,7 +58,7 @@ def load(
     return Dataset(images, part.labels, source.class_names, source.name, split)
 
 
-def load_sized(spec: str | Path, split: str, image_size: int, limit: int | None = None) -> Dataset:
+def load_sized(spec: str | Path, split: str, image_size: Size, limit: int | None = None) -> Dataset:
     """load() for a network that takes images of image_size pixels: only folders of image files are resized."""
     return load(spec, split, image_size=image_size if Path(spec).is_dir() else None, limit=limit)
 

@@ -22,6 +22,7 @@ from mcuformer.errors import ConfigError, ModelError
 from mcuformer.files import write_bytes
 
 if TYPE_CHECKING:
+    from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.data import Dataset
     from mcuformer.interpreter import Interpreter
     from mcuformer.sizes import Size
@@ -85,6 +86,15 @@ def load_data(spec: str, split: str, image_size: Size, limit: int | None = None)
     from mcuformer.data import load_sized
 
     return load_sized(spec, split, image_size, limit)
+
+
+def check_has_head(config: SubnetConfig, name: str | os.PathLike) -> None:
+    """ConfigError if a network that is to learn or recognise classes has no head."""
+    if config.num_classes == 0:
+        raise ConfigError(
+            f"{name}: num_classes = 0: a network without a head gives embeddings and no classes; build it with "
+            "num_classes = the classes of the data, or import it with --new-head"
+        )
 
 
 def run_images(interpreter: Interpreter, images: np.ndarray, progress: Progress = CONSOLE) -> np.ndarray:

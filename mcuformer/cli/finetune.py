@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, load_data, out, write_json
+from mcuformer.cli.common import CONSOLE, JsonOption, app, check_has_head, check_outputs, load_data, out, write_json
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import CheckpointOption, TrainingOption, train_options
 
@@ -64,6 +64,7 @@ def finetune(
     output = Path(output)
     check_outputs(output, checkpoint)
     net = nas.load_subnet(subnet)
+    check_has_head(net.config, subnet)
     spec = data or net.notes.get("data", "fashion-mnist")
     images = load_data(spec, "train", net.config.image_size, limit)
     unseen = load_data(spec, "test", net.config.image_size) if test else None

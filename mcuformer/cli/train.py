@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcuformer.cli.common import CONSOLE, DataOption, JsonOption, app, check_outputs, load_data, out, write_json
+from mcuformer.cli.common import (
+    CONSOLE,
+    DataOption,
+    JsonOption,
+    app,
+    check_has_head,
+    check_outputs,
+    load_data,
+    out,
+    write_json,
+)
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import CheckpointOption, HeldOutOption, TrainingOption, assignments, train_options
 from mcuformer.errors import ConfigError
@@ -122,6 +132,7 @@ def _train_network(
     from mcuformer.nas import distributed, recipes
 
     config = config or recipes.NETWORK_CONFIG
+    check_has_head(config, "train")
     options = options or recipes.NETWORK_OPTIONS
     images = load_data(data, "train", config.image_size, limit)
     test = load_data(data, "test", config.image_size)

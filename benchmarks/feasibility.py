@@ -71,9 +71,7 @@ def differences(seed: int) -> tuple[int, str | None]:
     """Plans compared for one config, and the first difference."""
     torch.set_num_threads(1)
     config = random_config(seed)
-    image = np.random.default_rng(seed).integers(
-        0, 256, (1, config.image_size, config.image_size, config.in_channels), dtype=np.uint8
-    )
+    image = np.random.default_rng(seed).integers(0, 256, (1, *config.image_shape), dtype=np.uint8)
     net = build_subnet(config)
     graph = lower(net, calibrate(net, image), QuantisationOptions())
     count = 0

@@ -158,8 +158,17 @@ class Graph:
                     del values[i]
         return values[self.output]
 
+    @property
+    def output_scale(self) -> float:
+        """What one step of the int8 output is worth: (value - output_zero_point) * output_scale."""
+        return float(self.tensors[self.output].quantised_by.scale)
+
+    @property
+    def output_zero_point(self) -> int:
+        return int(self.tensors[self.output].quantised_by.zero_point)
+
     def logits(self, output: np.ndarray) -> np.ndarray:
-        """int8 outputs of the graph -> float32 logits."""
+        """int8 outputs of the graph -> float32 logits, or the embedding of a network without a head."""
         return self.tensors[self.output].quantised_by.dequantise(output).astype(np.float32)
 
     def reference(self, images: np.ndarray, batch_size: int = 32) -> np.ndarray:

@@ -33,7 +33,10 @@ from mcuformer.sound import LogMel
 
 @dataclass(frozen=True)
 class Model:
-    """An int8 network: graph, memory plan, and what is known about it. Made by convert()."""
+    """An int8 network: graph, memory plan, and what is known about it. Made by convert().
+
+    class_names: empty for a network without a head, whose output is an embedding.
+    """
 
     graph: Graph
     plan: ArenaPlan
@@ -139,6 +142,8 @@ def convert(
     limits = None if board is None else get_board(board)
     config = net.config
     names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))
+    if names and config.num_classes == 0:
+        raise ConfigError(f"class_names has {len(names)} names for a network without a head: leave class_names out")
     if len(names) != config.num_classes:
         raise ConfigError(f"class_names has {len(names)} names for num_classes = {config.num_classes}")
     if isinstance(front_end, dict):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mcuformer.checks import is_number, is_whole
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.errors import ConfigError
+from mcuformer.sizes import Size, is_size, shortest, sides, size_text
 
 MAX_TOKENS = 2048  # IntAttention
 MAX_EMBED_DIM = 4096  # IntLayerNorm
@@ -25,9 +26,6 @@ MAX_PATCH_INPUTS = 65000  # DecomposedPatchEmbed
 POOLS = ("mean", "mean-all", "token", "token+mean", "token+token")
 FINAL_NORMS = ("before", "after", "none")
 NORMS = ("pre", "post")
-
-Size = int | tuple[int, int]
-"""Pixels: both ways, or (height, width)."""
 
 
 @dataclass(frozen=True)
@@ -121,23 +119,23 @@ class SubnetConfig:
         self._check_options()
         if self.tokens > MAX_TOKENS:
             raise ConfigError(
-                f"image_size = {self.image_size} with patch_size = {self.patch_size} makes {self.tokens} tokens, more "
-                f"than {MAX_TOKENS}: use a larger patch or a smaller image"
+                f"image_size = {size_text(self.image_size)} with patch_size = {size_text(self.patch_size)} makes "
+                f"{self.tokens} tokens, more than {MAX_TOKENS}: use a larger patch or a smaller image"
             )
         _ = self.layers  # checks every per-layer value
 
     def _check_sizes(self):
         for field, most in (("image_size", MAX_IMAGE_SIZE), ("patch_size", MAX_PATCH_SIZE)):
             value = getattr(self, field)
-            sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
-            if len(sides) != 2 or not all(is_whole(side, 1, most) for side in sides):
+            if not is_size(value, most):
                 raise ConfigError(
                     f"{field} = {value!r}: must be an integer from 1 to {most}, or (height, width) of two of them"
                 )
-            object.__setattr__(self, field, sides[0] if sides[0] == sides[1] else sides)
+            object.__setattr__(self, field, shortest(*sides(value)))
         if any(patch > image for patch, image in zip(self.patch_shape, self.image_shape[:2], strict=True)):
             raise ConfigError(
-                f"patch_size = {self.patch_size} is larger than image_size = {self.image_size}: use a smaller patch"
+                f"patch_size = {size_text(self.patch_size)} is larger than image_size = {size_text(self.image_size)}: "
+                "use a smaller patch"
             )
 
     def _check_stem(self):
@@ -146,14 +144,14 @@ class SubnetConfig:
         size = self.patch_size
         if self.stem == "conv" and (isinstance(size, tuple) or size < 2 or size & (size - 1)):
             raise ConfigError(
-                f"patch_size = {size} with stem = 'conv': must be a power of two, at least 2, since every stem "
-                "convolution halves the image"
+                f"patch_size = {size_text(size)} with stem = 'conv': must be a power of two, at least 2, since every "
+                "stem convolution halves the image"
             )
         inputs = self.patch_shape[0] * self.patch_shape[1] * self.in_channels
         if self.stem == "patch" and inputs > MAX_PATCH_INPUTS:
             raise ConfigError(
-                f"patch_size = {size} with in_channels = {self.in_channels} is a patch of {inputs} inputs: more than "
-                f"{MAX_PATCH_INPUTS}, use a smaller patch"
+                f"patch_size = {size_text(size)} with in_channels = {self.in_channels} is a patch of {inputs} inputs: "
+                f"more than {MAX_PATCH_INPUTS}, use a smaller patch"
             )
         self._check_stem_channels()
 
@@ -193,12 +191,12 @@ class SubnetConfig:
     @functools.cached_property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of an image."""
-        return *_sides(self.image_size), self.in_channels
+        return *sides(self.image_size), self.in_channels
 
     @functools.cached_property
     def patch_shape(self) -> tuple[int, int]:
         """Height and width of a patch."""
-        return _sides(self.patch_size)
+        return sides(self.patch_size)
 
     @functools.cached_property
     def grid_shape(self) -> tuple[int, int]:
@@ -362,7 +360,3 @@ class SubnetConfig:
 
 
 _LATER_FIELDS = ("prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation")
-
-
-def _sides(size: Size) -> tuple[int, int]:
-    return size if isinstance(size, tuple) else (size, size)

@@ -20,10 +20,11 @@ from mcuformer.converter.passes.strips import in_strips, takes_strips
 from mcuformer.engines.session import Loaded
 from mcuformer.engines.tflm import Session as _Session  # noqa: F401
 from mcuformer.errors import ConfigError, DataError, ModelError
+from mcuformer.sizes import Size, shortest
 
 
 class Interpreter:
-    """Runs a converted model: images in, logits out.
+    """Runs a converted model: images in, logits out, or the embedding if the network has no head.
 
     Interpreter(model): a path, the bytes of a .tflite file, or what convert() returned. A damaged or foreign file
     raises ModelError before the interpreter sees it. arena_bytes: size of the arena; default: as large as needed;
@@ -77,27 +78,43 @@ class Interpreter:
         return self._session.weights_read
 
     @property
-    def image_size(self) -> int:
-        """Height and width of the images it takes, in pixels."""
-        return self.graph.tensors[self.graph.inputs[0]].shape[1]
+    def image_size(self) -> Size:
+        """Pixels of the images it takes: one number for squares, else (height, width)."""
+        _, height, width, _ = self.graph.tensors[self.graph.inputs[0]].shape
+        return shortest(height, width)
 
     @property
     def class_names(self) -> list[str]:
+        """Empty for a network without a head."""
         return self.info["class_names"]
 
+    @property
+    def output_scale(self) -> float:
+        """What one step of the int8 output is worth: (value - output_zero_point) * output_scale."""
+        return self.graph.output_scale
+
+    @property
+    def output_zero_point(self) -> int:
+        return self.graph.output_zero_point
+
     def __call__(self, images: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
-        """uint8 [n, H, W, C] (or one image) -> float32 logits [n, classes]; afterwards invoke_ms is the median."""
+        """uint8 [n, H, W, C] (or one image) -> float32 logits [n, classes], or embeddings [n, length] of a network
+        without a head; afterwards invoke_ms is the median."""
+        return self.graph.logits(self.int8_outputs(images, progress))
+
+    def int8_outputs(self, images: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """As __call__, but int8 as the device computes them: worth (value - output_zero_point) * output_scale."""
         images = self._check(images)
-        logits = np.empty((len(images), self.graph.tensors[self.graph.output].shape[-1]), np.int8)
+        outputs = np.empty((len(images), self.graph.tensors[self.graph.output].shape[-1]), np.int8)
         seconds = []
         for i, image in enumerate(images):
-            logits[i] = self._session.invoke(to_int8(image)[None])[0]
+            outputs[i] = self._session.invoke(to_int8(image)[None])[0]
             seconds.append(self._session.seconds)
             if progress:
                 progress(i + 1, len(images))
         if seconds:
             self.invoke_ms = float(np.median(seconds) * 1e3)
-        return self.graph.logits(logits)
+        return outputs
 
     def reference(self, images: np.ndarray) -> np.ndarray:
         """What __call__ must return, computed by the integer reference in numpy."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -33,6 +34,8 @@ PACKAGES = {
 TINY = SubnetConfig(
     image_size=16, in_channels=1, patch_size=4, embed_dim=24, depth=2, num_heads=2, head_dim=10, num_classes=5
 )
+# Without a head, and with rectangles of images and patches.
+HEADLESS = dataclasses.replace(TINY, image_size=(12, 20), patch_size=(3, 5), num_classes=0, prefix_tokens=1)
 
 
 def skip_without(*tools: str) -> None:

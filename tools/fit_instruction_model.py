@@ -100,7 +100,7 @@ def network(seed: int, core: str) -> tuple[Graph, np.ndarray]:
     """One network, usually with its weights packed as for a board with that core, and an image for it."""
     config = random_config(seed)
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (2, config.image_size, config.image_size, config.in_channels), dtype=np.uint8)
+    images = rng.integers(0, 256, (2, *config.image_shape), dtype=np.uint8)
     packing = instructions.PACKING_OF[core]
     return graph_of(seed, config, images, packing if rng.random() < 0.6 else ROWS + PAIRS - packing), images[:1]
 

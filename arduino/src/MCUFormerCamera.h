@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Turns a camera frame into the network's image: the centre square, scaled by averaging, as int8. Rows are made on
-// request, so an image in strips is never whole in memory.
+// Turns a camera frame into the network's image: the largest part in the middle that has the image's shape, scaled by
+// averaging, as int8. Rows are made on request, so an image in strips is never whole in memory.
 #ifndef MCUFORMER_CAMERA_H_
 #define MCUFORMER_CAMERA_H_
 
@@ -39,16 +39,23 @@ inline void AddPixel(const Frame& frame, int32_t x, int32_t y, uint32_t sums[3])
 // Where output pixel `i` of `count` begins on a side of `size` pixels.
 inline int32_t Begin(int32_t i, int32_t count, int32_t size) { return i * size / count; }
 
+inline int32_t AtLeastOne(int32_t count) { return count < 1 ? 1 : count; }
+
 // Rows [first_row, first_row + row_count) of the network's image. frame: a const Frame*. An mcuf_image_rows_fn; all
 // rows at once fill model_image().
 inline int32_t FrameRows(void* frame, int32_t first_row, int32_t row_count, int8_t* rows) {
   const Frame& source = *static_cast<const Frame*>(frame);
-  const int32_t side = source.width < source.height ? source.width : source.height;
-  const int32_t left = (source.width - side) / 2, top = (source.height - side) / 2;
+  int32_t width = source.width, height = source.height;
+  if (width * MODEL_IMAGE_HEIGHT > height * MODEL_IMAGE_WIDTH) {
+    width = AtLeastOne(height * MODEL_IMAGE_WIDTH / MODEL_IMAGE_HEIGHT);
+  } else {
+    height = AtLeastOne(width * MODEL_IMAGE_HEIGHT / MODEL_IMAGE_WIDTH);
+  }
+  const int32_t left = (source.width - width) / 2, top = (source.height - height) / 2;
   for (int32_t row = first_row; row < first_row + row_count; ++row) {
     for (int32_t column = 0; column < MODEL_IMAGE_WIDTH; ++column) {
-      const int32_t y0 = Begin(row, MODEL_IMAGE_HEIGHT, side), x0 = Begin(column, MODEL_IMAGE_WIDTH, side);
-      const int32_t y1 = Begin(row + 1, MODEL_IMAGE_HEIGHT, side), x1 = Begin(column + 1, MODEL_IMAGE_WIDTH, side);
+      const int32_t y0 = Begin(row, MODEL_IMAGE_HEIGHT, height), x0 = Begin(column, MODEL_IMAGE_WIDTH, width);
+      const int32_t y1 = Begin(row + 1, MODEL_IMAGE_HEIGHT, height), x1 = Begin(column + 1, MODEL_IMAGE_WIDTH, width);
       uint32_t sums[3] = {0, 0, 0}, count = 0;
       int32_t y = y0;
       do {  // at least one pixel, even if the frame is smaller than the image

@@ -3,7 +3,8 @@
 
 By default (`image="arena"`) the image has a place in the arena, where tokens overwrite it: the least RAM in all if the
 image must be in RAM anyway. An image elsewhere, such as in flash, is read in place. With `image="caller"` the arena has
-no place for the image and is as small as the layers allow. Logits go straight to the caller.
+no place for the image and is as small as the layers allow. Logits go straight to the caller; so does the embedding of a
+network without a head, which has no class names.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def generate(
 
     def address(tensor: int) -> str:
         if tensor == graph.output:
-            return "logits"
+            return "logits" if class_names else "embedding"
         return "image" if tensor in graph.inputs else f"arena + {planned.offsets[tensor]}"
 
     structs, calls = [], []

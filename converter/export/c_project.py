@@ -20,27 +20,35 @@ static int32_t rows_of_stdin(void* user, int32_t first_row, int32_t row_count, i
 }}
 
 """
-        bring, call = "", f"{n}_invoke_strips(rows_of_stdin, NULL, logits)"
+        bring, call = "", f"{n}_invoke_strips(rows_of_stdin, NULL, {p.output})"
     else:
         rows_fn = "" if p.image_offset is not None else f"static int8_t image[{m}_IMAGE_BYTES];\n\n"
         place = f"  int8_t* image = {n}_image();\n" if p.image_offset is not None else ""
         bring = f"""{place}  if (fread(image, 1, {m}_IMAGE_BYTES, stdin) != {m}_IMAGE_BYTES) return 2;
   for (size_t i = 0; i < {m}_IMAGE_BYTES; ++i) image[i] = (int8_t)((uint8_t)image[i] - 128);
 """
-        call = f"{n}_invoke(image, logits)"
+        call = f"{n}_invoke(image, {p.output})"
     weights, set_weights = _weights_of_file(p)
-    return f"""/* Example: the class of one image, raw uint8 pixels on standard input. */
+    if p.class_names:
+        what, best = "class", "  int best = 0;\n"
+        result = f"""  for (int i = 1; i < {p.length}; ++i) best = logits[i] > logits[best] ? i : best;
+  printf("%s (logit %g)\\n", {n}_class_names[best], (logits[best] - {p.worth}_ZERO_POINT) * {p.worth}_SCALE);
+"""
+    else:
+        what, best = "embedding", ""
+        result = f"""  for (int i = 0; i < {p.length}; ++i) {{
+    printf("%g\\n", (embedding[i] - {p.worth}_ZERO_POINT) * {p.worth}_SCALE);
+  }}
+"""
+    return f"""/* Example: the {what} of one image, raw uint8 pixels on standard input. */
 #include <stdio.h>
 
 #include "{n}.h"
 
 {weights}{rows_fn}int main(void) {{
-  int8_t logits[{m}_CLASSES];
-  int best = 0;
-{set_weights}{bring}  if ({call} != MCUF_OK) return 1;
-  for (int i = 1; i < {m}_CLASSES; ++i) best = logits[i] > logits[best] ? i : best;
-  printf("%s (logit %g)\\n", {n}_class_names[best], (logits[best] - {m}_LOGIT_ZERO_POINT) * {m}_LOGIT_SCALE);
-  return 0;
+  int8_t {p.output}[{p.length}];
+{best}{set_weights}{bring}  if ({call} != MCUF_OK) return 1;
+{result}  return 0;
 }}
 """
 
@@ -97,7 +105,7 @@ endif()
 
 def readme(p: Network, constant_bytes: int) -> str:
     n = p.name
-    function = f"{n}_invoke_strips(rows_fn, user, logits)" if p.strips else f"{n}_invoke(image, logits)"
+    function = f"{n}_invoke_strips(rows_fn, user, {p.output})" if p.strips else f"{n}_invoke(image, {p.output})"
     if p.strips:
         image = "The image comes a few rows at a time through `rows_fn` and is never whole in memory."
     elif p.image_offset is not None:

@@ -98,7 +98,7 @@ def readme(model: TflmModel, compiled: int, front_end: LogMel | None = None) -> 
 {GENERATOR}
 
 - `{n}.h`, `{n}.cc`: the model ({len(model.content):,} bytes of flash), its arena ({model.arena_bytes:,} bytes on a
-  32-bit board), its classes.
+  32-bit board), its {"classes" if model.class_names else "embedding's length, scale and zero point"}.
 {weights}{sound}- `mcuformer/`: the kernels, `op_resolver.h`, `token_overwrite_planner.h`. C99 and C++11, without heap.
   `tflm_compat.h` finds out the version of TFLM: any from {since} on.
 
@@ -154,6 +154,19 @@ def _use(model: TflmModel, front_end: LogMel | None) -> str:
     if front_end is not None and not model.strip_rows:
         copy = f"  if (ReadRows(nullptr, 0, {n}_image_height, interpreter->input(0)->data.int8) == 0) return -1;\n"
         argument = ""
+    if model.class_names:
+        use = f"""int Classify({argument}) {{
+{copy}  if (interpreter->Invoke() != kTfLiteOk) return -1;
+  const int8_t* logits = interpreter->output(0)->data.int8;
+  int best = 0;
+  for (int i = 1; i < {n}_classes; ++i) best = logits[i] > logits[best] ? i : best;
+  return best;  // {n}_class_names[best]
+}}"""
+    else:
+        use = f"""// int8 [{n}_embedding_length]; {n}.h says what a value is worth.
+const int8_t* Embed({argument}) {{
+{copy}  return interpreter->Invoke() == kTfLiteOk ? interpreter->output(0)->data.int8 : nullptr;
+}}"""
     return f"""## Use
 
 ```cpp
@@ -175,13 +188,7 @@ bool Setup() {{
 {_setup(model)}
 }}
 
-int Classify({argument}) {{
-{copy}  if (interpreter->Invoke() != kTfLiteOk) return -1;
-  const int8_t* logits = interpreter->output(0)->data.int8;
-  int best = 0;
-  for (int i = 1; i < {n}_classes; ++i) best = logits[i] > logits[best] ? i : best;
-  return best;  // {n}_class_names[best]
-}}
+{use}
 ```
 
 Any resolver takes the ops: `N` of your `MicroMutableOpResolver<N>` grows by `mcuformer::kOpCount`. TFLM before 2022-09

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Runs an exported network (model.h) on the images in images.bin and prints, for each, its logits, the stack below the
- * call and the instructions of each op. images.bin: int32 number of images, then the images, int8; in strips, only the
- * rows that are requested. weights.bin: staged weights. */
+ * Runs an exported network (model.h) on the images in images.bin and prints, for each, its logits (without a head: its
+ * embedding), the stack below the call and the instructions of each op. images.bin: int32 number of images, then the
+ * images, int8; in strips, only the rows that are requested. weights.bin: staged weights. */
 #include "board.h"
 #include "model.h"
 #include "op_done.h"
+
+#ifdef MODEL_CLASSES
+#define OUTPUTS MODEL_CLASSES
+#else
+#define OUTPUTS MODEL_EMBEDDING_LENGTH
+#endif
 
 static uint32_t marks[MODEL_OPS + 1];
 
@@ -65,13 +71,13 @@ int main(void) {
 #endif
   const uint32_t own = instructions_of_op_done();
   for (int32_t i = 0; i < count; ++i) {
-    int8_t logits[MODEL_CLASSES];
+    int8_t logits[OUTPUTS];
     const uint32_t above = board_stack_here();
     board_paint_stack();
     const mcuf_status status = invoke(logits);
     const uint32_t used = board_stack_used();
     if (status != MCUF_OK) return 3;
-    board_print("logits "), print_hexadecimal(logits, MODEL_CLASSES);
+    board_print("logits "), print_hexadecimal(logits, OUTPUTS);
     board_print("\nstack "), board_print_number((int32_t)(used > above ? used - above : 0));
     board_print("\nops");
     for (int32_t op = 0; op < MODEL_OPS; ++op) {

@@ -22,9 +22,9 @@ from mcuformer.errors import ConfigError, ModelError
 from mcuformer.files import write_bytes
 
 if TYPE_CHECKING:
-    from mcuformer.converter.subnet_config import Size
     from mcuformer.data import Dataset
     from mcuformer.interpreter import Interpreter
+    from mcuformer.sizes import Size
     from mcuformer.sound import LogMel
 
 app = typer.Typer(

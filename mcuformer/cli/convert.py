@@ -20,6 +20,7 @@ from mcuformer.cli.common import (
     check_outputs,
     load_data,
     out,
+    run_images,
     sizes_line,
     write_json,
 )
@@ -29,18 +30,20 @@ from mcuformer.errors import ConfigError
 if TYPE_CHECKING:
     from mcuformer.converter.lower import QuantisationOptions
     from mcuformer.converter.model import Model
-    from mcuformer.converter.report import TensorError
+    from mcuformer.converter.report import Agreement, TensorError
 
 REPORT_IMAGES = 8  # images that errors are measured on
+AGREEMENT_IMAGES = 64  # images that outputs are compared on
 
 
 @dataclass(frozen=True)
 class ConvertedModel:
-    """model: written to path; report: its tensors' errors, if asked for; seconds: of calibration and lowering; the
-    others: as given."""
+    """model: written to path; agreement: of its outputs with the float network's on calibration images; report: its
+    tensors' errors, if asked for; seconds: of calibration and lowering; the others: as given."""
 
     model: Model
     path: Path
+    agreement: Agreement
     report: tuple[TensorError, ...]
     seconds: float
     strips: bool
@@ -54,7 +57,7 @@ class ConvertedModel:
             "model": str(self.path), "arena_bytes": model.plan.arena_bytes, "head_bytes": model.plan.head_bytes,
             "model_bytes": model.model_bytes, "weights_bytes": len(model.weights_content), "schedule": model.schedule,
             "board": model.board, "strips": self.strips, "weights": self.weights, "scratch": self.scratch,
-            "seconds": self.seconds, "report": [vars(row) for row in self.report],
+            "seconds": self.seconds, "agreement": vars(self.agreement), "report": [vars(row) for row in self.report],
         }  # fmt: skip
 
 
@@ -73,12 +76,14 @@ def convert(
     output: str | os.PathLike = "model.tflite",
     progress: Progress = SILENT,
 ) -> ConvertedModel:
-    """Reads a subnet.pt, calibrates it with `images` of the training images of `data`, and writes the model.
+    """Reads a subnet.pt, calibrates it with `images` of the training images of `data`, writes the model, and compares
+    its outputs with the float network's on AGREEMENT_IMAGES of them.
 
     report: also measure the error that each tensor adds. The rest: as for mcuformer.convert.
     """
     from mcuformer.converter.model import convert as convert_network
-    from mcuformer.converter.report import error_report
+    from mcuformer.converter.report import agreement, error_report, float_outputs
+    from mcuformer.interpreter import Interpreter
     from mcuformer.nas import load_subnet
 
     output = Path(output)
@@ -97,8 +102,11 @@ def convert(
         )  # fmt: skip
     seconds = time.perf_counter() - start
     model.save(output)
+    shown = calibration[:AGREEMENT_IMAGES]
+    outputs = run_images(Interpreter(model), shown, progress)
+    agreed = agreement(float_outputs(net, shown), outputs, has_head=net.config.num_classes > 0)
     rows = tuple(error_report(model, net, calibration[:REPORT_IMAGES])) if report else ()
-    return ConvertedModel(model, output, rows, seconds, strips, weights, scratch)
+    return ConvertedModel(model, output, agreed, rows, seconds, strips, weights, scratch)
 
 
 def show(made: ConvertedModel) -> None:
@@ -106,13 +114,21 @@ def show(made: ConvertedModel) -> None:
 
     model = made.model
     if made.report:
-        table = Table("tensor", "added %", "total %", "clipped %")
+        table = Table("tensor", "added %", "total %", "clipped %", "cosine")
         for row in made.report:
-            table.add_row(row.name, *(f"{100 * v:.3f}" for v in (row.added, row.total, row.clipped)))
+            shares = (f"{100 * v:.3f}" for v in (row.added, row.total, row.clipped))
+            table.add_row(row.name, *shares, f"{row.cosine:.5f}")
         out.print(table)
     out.print(sizes_line(model.plan.arena_bytes, model.plan.head_bytes, model.model_bytes))
     if model.board is not None:
         out.print(f"arena on {model.board}: {model.arena_bytes(model.board):,} bytes")
+    agreed = made.agreement
+    what = "embeddings" if agreed.top1 is None else "logits"
+    same = "" if agreed.top1 is None else f", same class {100 * agreed.top1:.2f} %"
+    out.print(
+        f"int8 and float {what} on {agreed.images} calibration images: cosine {agreed.mean_cosine:.4f} in the mean, "
+        f"{agreed.least_cosine:.4f} at least{same}"
+    )
     out.print(f"wrote {made.path} ({made.seconds:.1f} s)")
     if made.weights == "staged":
         read = f"{len(model.weights_content):,} bytes of weights to read in tiles"

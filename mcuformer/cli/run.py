@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from rich.table import Table
 
 from mcuformer.cli.common import (
     CONSOLE,
@@ -30,26 +31,32 @@ from mcuformer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from mcuformer.cli.firmware import Simulated
+    from mcuformer.gallery import Neighbours
 
 MACHINE_NAMES = ", ".join(
     f"{core.machine.name} ({core.label.removeprefix('Cortex-')})" for core in CORES.values() if core.machine is not None
 )
+SHOWN_NEIGHBOURS = 10  # images in the table
 THE_REFERENCE = "the integer reference"
 
 
 @dataclass(frozen=True, eq=False)
 class HostRun:
-    """A model on this machine. engine: as Interpreter.engine; logits: float32 [n, classes]; top1: from 0 to 1;
-    invoke_ms: the median of an image; arena: bytes of "total", "head" and "tail"; weights_read, weights_reads: bytes
-    and reads of staged weights per image, 0 if they are in the model."""
+    """A model on this machine. engine: as Interpreter.engine; logits: float32 [n, classes], or the embeddings of a
+    network without a head; top1: from 0 to 1, None without a head; invoke_ms: the median of an image; arena: bytes of
+    "total", "head" and "tail"; weights_read, weights_reads: bytes and reads of staged weights per image, 0 if they are
+    in the model; neighbours: without a head, of each image, if there is more than one; gallery: the file they are in,
+    None: they are images of the same run."""
 
     engine: str
     logits: np.ndarray
-    top1: float
+    top1: float | None
     invoke_ms: float
     arena: dict[str, int]
     weights_read: int
     weights_reads: int
+    neighbours: Neighbours | None = None
+    gallery: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +78,16 @@ class ModelRun:
         from mcuformer.cli import firmware
 
         host = self.host
-        values = {
+        values: dict[str, Any] = {
             "weights_read_bytes": host.weights_read, "weights_reads": host.weights_reads, "top1": host.top1,
             "images": len(host.logits), "invoke_ms": host.invoke_ms, "arena_bytes": host.arena["total"],
             "head_bytes": host.arena["head"], "engine": host.engine,
         }  # fmt: skip
+        if (near := host.neighbours) is not None:
+            values["nearest"] = {
+                "gallery": host.gallery, "same_name": near.same, "names": list(near.names),
+                "nearest": list(near.nearest), "indices": near.indices.tolist(), "cosines": near.cosines.tolist(),
+            }  # fmt: skip
         if self.simulated is not None:
             values |= firmware.to_dict(self.simulated)
         return values if self.exact is None else values | {"exact": self.exact}
@@ -94,6 +106,8 @@ def run(
     board: str | None = None,
     ram_bytes: int | None = None,
     flash_bytes: int | None = None,
+    gallery: str | os.PathLike | None = None,
+    save_embeddings: str | os.PathLike | None = None,
     on_host: Callable[[HostRun], object] | None = None,
     progress: Progress = SILENT,
 ) -> ModelRun:
@@ -104,12 +118,16 @@ def run(
     reference  also compare every logit with the integer reference
     engine     what runs it on this machine, as in Interpreter
     on, board  also run it as firmware, on this QEMU machine or this board's; ram_bytes, flash_bytes: its limits
+    gallery    without a head: an .npz of stored embeddings to find the nearest in; default: among the images
+    save_embeddings  without a head: write the images' embeddings, float32, and their classes' names to this .npz
     on_host    called with the host's part before the simulation begins, which takes longer
     """
     from mcuformer.cli import firmware as cli_firmware
+    from mcuformer.gallery import Gallery, neighbours, read_gallery
     from mcuformer.interpreter import Interpreter
     from mcuformer.simulator import firmware
 
+    check_outputs(save_embeddings)
     chosen = None
     if on is not None or board is not None:
         chosen = cli_firmware.choose_machine(on, board, ram_bytes, flash_bytes)
@@ -118,8 +136,13 @@ def run(
     elif ram_bytes is not None or flash_bytes is not None:
         raise ConfigError("--ram-bytes and --flash-bytes are limits of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights, engine=engine)
+    has_head = bool(interpreter.class_names)
+    if has_head and (gallery is not None or save_embeddings is not None):
+        raise ConfigError(f"{model}: has a head and gives classes; --gallery and --save-embeddings are for embeddings")
+    length = interpreter.graph.tensors[interpreter.graph.output].shape[-1]
+    stored = None if gallery is None else read_gallery(gallery, length)
     dataset = load_data(data, split, interpreter.image_size, limit, interpreter.info.get("front_end"))
-    if len(dataset.class_names) != len(interpreter.class_names):
+    if has_head and len(dataset.class_names) != len(interpreter.class_names):
         raise ConfigError(
             f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "
             "give the data it was trained on"
@@ -127,9 +150,15 @@ def run(
     images = dataset.images[:]
     logits = run_images(interpreter, images, progress)
     assert interpreter.invoke_ms is not None  # a data set has images
+    near = None
+    if not has_head:
+        names = tuple(dataset.class_names[label] for label in dataset.labels)
+        near = neighbours(logits, names, stored) if stored is not None or len(images) > 1 else None
+        if save_embeddings is not None:
+            Gallery(logits, names).save(save_embeddings)
     host = HostRun(
-        interpreter.engine, logits, top1_of(logits, dataset.labels), interpreter.invoke_ms, interpreter.allocations,
-        *interpreter.weights_read,
+        interpreter.engine, logits, top1_of(logits, dataset.labels) if has_head else None, interpreter.invoke_ms,
+        interpreter.allocations, *interpreter.weights_read, near, None if gallery is None else str(gallery),
     )  # fmt: skip
     if on_host is not None:
         on_host(host)
@@ -147,12 +176,24 @@ def show_host(host: HostRun) -> None:
     from mcuformer.engines import ENGINES
 
     arena = host.arena
+    found = "embeddings of" if host.top1 is None else f"top-1 {100 * host.top1:.2f} % on"
     out.print(
-        f"top-1 {100 * host.top1:.2f} % on {len(host.logits)} images {ENGINES[host.engine]}, {host.invoke_ms:.2f} ms "
+        f"{found} {len(host.logits)} images {ENGINES[host.engine]}, {host.invoke_ms:.2f} ms "
         f"per image on this machine, arena {arena['total']:,} bytes (head {arena['head']:,}, tail {arena['tail']:,})"
     )
     if host.weights_reads:
         out.print(f"staged weights: {host.weights_read:,} bytes per image in {host.weights_reads:,} reads")
+    if host.neighbours is not None:
+        show_neighbours(host.neighbours, host.gallery)
+
+
+def show_neighbours(near: Neighbours, gallery: str | None) -> None:
+    table = Table("image", "its class", "nearest", "its name", "cosine")
+    for i in range(min(SHOWN_NEIGHBOURS, len(near.names))):
+        table.add_row(str(i), near.names[i], str(near.indices[i]), near.nearest[i], f"{near.cosines[i]:.4f}")
+    out.print(table)
+    where = "the other images" if gallery is None else gallery
+    out.print(f"nearest of {where} by cosine: {100 * near.same:.2f} % have the image's class")
 
 
 def show(done: ModelRun) -> None:
@@ -162,7 +203,8 @@ def show(done: ModelRun) -> None:
     if done.simulated is not None:
         firmware.show(done.simulated)
     for name, count in done.differing.items():
-        out.print(f"{count} logits differ from {name}" if count else f"every logit equals {name}")
+        one = "value" if done.host.top1 is None else "logit"
+        out.print(f"{count} {one}s differ from {name}" if count else f"every {one} equals {name}")
 
 
 @app.command("run")
@@ -186,13 +228,22 @@ def command(
     board: Annotated[str | None, typer.Option(help="As --on, with this board's core, RAM and flash.")] = None,
     ram_bytes: Annotated[int | None, typer.Option(help="RAM of the firmware.")] = None,
     flash_bytes: Annotated[int | None, typer.Option(help="Flash of the firmware.")] = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(help="Without a head: an .npz to find each image's nearest embedding in; default: the images."),
+    ] = None,
+    save_embeddings: Annotated[
+        Path | None, typer.Option(help="Without a head: write embeddings and class names to this .npz, a gallery.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Run a model on this machine, as firmware in QEMU too if you like; prints its top-1."""
-    check_outputs(json_file)
+    """Run a model on this machine, as firmware in QEMU too if you like; prints its top-1, or without a head the nearest
+    of each image's embedding."""
+    check_outputs(save_embeddings, json_file)
     done = run(
         model, data=data, split=split, limit=limit, weights=weights, reference=reference, engine=engine, on=on,
-        board=board, ram_bytes=ram_bytes, flash_bytes=flash_bytes, on_host=show_host, progress=CONSOLE,
+        board=board, ram_bytes=ram_bytes, flash_bytes=flash_bytes, gallery=gallery, save_embeddings=save_embeddings,
+        on_host=show_host, progress=CONSOLE,
     )  # fmt: skip
     show(done)
     write_json(json_file, done.to_dict())

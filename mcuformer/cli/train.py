@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from mcuformer.cli.common import CONSOLE, DataOption, JsonOption, app, check_outputs, load_data, out, write_json
+from mcuformer.cli.common import (
+    CONSOLE,
+    DataOption,
+    JsonOption,
+    app,
+    check_outputs,
+    load_data,
+    out,
+    write_json,
+)
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import CheckpointOption, HeldOutOption, TrainingOption, assignments, train_options
 from mcuformer.errors import ConfigError

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mcuformer.errors import ConfigError
+from mcuformer.sizes import read_size
 
 if TYPE_CHECKING:
     from mcuformer.nas.train_options import TrainOptions
@@ -29,7 +30,7 @@ CheckpointOption = Annotated[
 
 
 def assignments(pairs: list[str] | None, flag: str) -> dict[str, Any]:
-    """["depth=4"] -> {"depth": 4}; values are JSON, or else text."""
+    """["depth=4"] -> {"depth": 4}; values are JSON, sizes such as 120x160 (height x width), or else text."""
     values: dict[str, Any] = {}
     for pair in pairs or []:
         name, separator, text = pair.partition("=")
@@ -38,7 +39,7 @@ def assignments(pairs: list[str] | None, flag: str) -> dict[str, Any]:
         try:
             values[name] = json.loads(text)
         except json.JSONDecodeError:
-            values[name] = text
+            values[name] = read_size(text) or text
     return values
 
 

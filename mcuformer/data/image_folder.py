@@ -13,6 +13,7 @@ from rich.progress import track
 from mcuformer.data.image_files import FileImages, read_image
 from mcuformer.data.source import Part, Source, listing, shape_text
 from mcuformer.errors import DataError
+from mcuformer.sizes import Size
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 # Folder names of the two splits, in the order they are tried.
@@ -80,7 +81,11 @@ def _split_folders(folder: Path, files_in: Callable[[Path], list[Path]]) -> dict
     return roots or {"all": folder}
 
 
-def read_image_files(paths: list[Path], image_size: int | None) -> np.ndarray | FileImages:
+def _images_in(folder: Path) -> list[Path]:
+    return [path for path in listing(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def read_image_files(paths: list[Path], image_size: Size | None) -> np.ndarray | FileImages:
     """The images as uint8 [n, height, width, 3]; grey ones become RGB. Too many for memory stay files."""
     first = read_image(paths[0], image_size)
     if len(paths) * first.nbytes > MAX_BYTES:

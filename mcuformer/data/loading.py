@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +18,8 @@ from mcuformer.data.image_folder import read_image_files, read_image_folder
 from mcuformer.data.npz import read_npz
 from mcuformer.data.source import Source, check, listing, select
 from mcuformer.errors import DataError
+from mcuformer.sizes import Size, is_size
 from mcuformer.sound import LogMel
-
-if TYPE_CHECKING:
-    from mcuformer.converter.subnet_config import Size
 
 SPLITS = ("train", "test", "all")
 
@@ -40,7 +37,7 @@ def load(
     spec: "fashion-mnist", "fashion-mnist-full" (both padded from 28 to 32 pixels with zeros), or a path; the
     package's docstring says what a path may hold. For a folder of such a name, write "./fashion-mnist".
     split: "train", "test", "val" (the same, in a source without a third split) or "all".
-    image_size: pixels; images become squares of it (shorter side resized, centre cropped). None: as they are.
+    image_size: pixels, or (height, width); images are resized to cover it and cropped in the centre. None: as they are.
     front_end: how sounds become images; default: LogMel.of_image() of a pair image_size, else LogMel().
     limit: at most this many images, drawn without replacement with `seed`, kept in the order of the source.
 
@@ -48,12 +45,10 @@ def load(
     """
     if split not in (*SPLITS, "val"):
         raise DataError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
-    pair = image_size if isinstance(image_size, tuple) else None
-    if pair is not None and not (len(pair) == 2 and all(is_whole(side, 1) for side in pair)):
-        raise DataError(f"image_size is {image_size!r}; give (height, width), whole numbers from 1, or one of them")
-    for name, value in (("image_size", image_size if pair is None else None), ("limit", limit)):
-        if value is not None and not is_whole(value, 1):
-            raise DataError(f"{name} is {value!r}; give a whole number from 1, or leave it out")
+    if image_size is not None and not is_size(image_size):
+        raise DataError(f"image_size is {image_size!r}; give a whole number from 1, (height, width), or leave it out")
+    if limit is not None and not is_whole(limit, 1):
+        raise DataError(f"limit is {limit!r}; give a whole number from 1, or leave it out")
 
     source = _open(spec)
     check(source)
@@ -65,11 +60,9 @@ def load(
     held = part.images
     if not isinstance(held, np.ndarray) and held[0].suffix.lower() in wav_folder.SUFFIXES:
         if front_end is None:
-            front_end = LogMel() if pair is None else LogMel.of_image(*pair)
+            front_end = LogMel.of_image(*image_size) if isinstance(image_size, tuple) else LogMel()
         sounds = wav_folder.read_wav_files(held, front_end)
         return Dataset(sounds, part.labels, source.class_names, source.name, split, front_end)
-    if isinstance(image_size, tuple):
-        raise DataError(f"image_size is {image_size}; images become squares: give a whole number")
     images = fit_array(held, image_size) if isinstance(held, np.ndarray) else read_image_files(held, image_size)
     return Dataset(images, part.labels, source.class_names, source.name, split)
 

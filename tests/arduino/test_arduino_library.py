@@ -28,11 +28,13 @@ HERE = Path(__file__).resolve().parent
 STUBS = HERE / "stubs"
 TFLM = [HERE.parent / "tflm_api" / folder for folder in ("a_2023", "shared")]
 SKETCHES = ("ImageClassify", "TFLMClassify", "CameraClassify_Nano33BLESense", "CameraClassify_Portenta")
+WIDE = dataclasses.replace(TINY, image_size=(12, 24))
 COLOUR = SubnetConfig(image_size=20, in_channels=3, patch_size=5, embed_dim=20, depth=1, num_heads=2, num_classes=3)
 # name -> config, options of convert, board
 CASES = {
     "grey": (TINY, {"schedule": "streamed"}, "nano33ble"),
     "colour strips": (COLOUR, {"strips": True}, "portenta-h7"),
+    "wide": (WIDE, {}, "nano33ble"),
 }
 
 
@@ -251,18 +253,19 @@ int main(void) {
 """
 
 
-def expected(frame: np.ndarray, size: int, channels: int) -> np.ndarray:
-    """uint8 [height, width, 3] -> int8: the square in the middle, averaged over the pixels that each one covers."""
+def expected(frame: np.ndarray, rows: int, columns: int, channels: int) -> np.ndarray:
+    """uint8 [height, width, 3] -> int8: the largest part in the middle of the image's shape, averaged over the pixels
+    that each one covers."""
     height, width, _ = frame.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = frame[top : top + side, left : left + side].astype(int)
-    result = np.zeros((size, size, 3), int)
-    for y in range(size):
-        for x in range(size):
-            y0, x0 = y * side // size, x * side // size
-            y1, x1 = max(y0 + 1, (y + 1) * side // size), max(x0 + 1, (x + 1) * side // size)
-            part = square[y0:y1, x0:x1].reshape(-1, 3)
+    across, down = min(width, max(1, height * columns // rows)), min(height, max(1, width * rows // columns))
+    top, left = (height - down) // 2, (width - across) // 2
+    middle = frame[top : top + down, left : left + across].astype(int)
+    result = np.zeros((rows, columns, 3), int)
+    for y in range(rows):
+        for x in range(columns):
+            y0, x0 = y * down // rows, x * across // columns
+            y1, x1 = max(y0 + 1, (y + 1) * down // rows), max(x0 + 1, (x + 1) * across // columns)
+            part = middle[y0:y1, x0:x1].reshape(-1, 3)
             result[y, x] = part.sum(axis=0) // len(part)
     if channels == 1:
         result = (result @ [77, 150, 29] >> 8)[..., None]
@@ -273,24 +276,24 @@ def expected(frame: np.ndarray, size: int, channels: int) -> np.ndarray:
 def test_frames_of_a_camera_become_images(case):
     """Cropped and scaled, on the host: grey and colour, frames larger and smaller than the image."""
     rng = np.random.default_rng(0)
-    _, size, _, channels = case.model.graph.tensors[case.model.graph.inputs[0]].shape
+    _, *shape = case.model.graph.tensors[case.model.graph.inputs[0]].shape
     frames, want = b"", []
     for width, height in ((44, 36), (36, 44), (20, 16), (7, 9), (99, 3)):
         grey = rng.integers(0, 256, (height, width), dtype=np.uint8)
         frames += np.array([width, height, 0], "<i4").tobytes() + grey.tobytes()
-        want.append(expected(np.repeat(grey[..., None], 3, axis=2), size, channels))
+        want.append(expected(np.repeat(grey[..., None], 3, axis=2), *shape))
         packed = rng.integers(0, 2**16, (height, width)).astype(">u2")
         frames += np.array([width, height, 1], "<i4").tobytes() + packed.tobytes()
         red, green, blue = (packed.astype(int) >> 11, packed.astype(int) >> 5 & 63, packed.astype(int) & 31)
         rgb = np.stack([red << 3 | red >> 2, green << 2 | green >> 4, blue << 3 | blue >> 2], axis=2)
-        want.append(expected(rgb.astype(np.uint8), size, channels))
+        want.append(expected(rgb.astype(np.uint8), *shape))
     (case.work / "driver.cpp").write_text(DRIVER)
     program = case.work / "driver"
     flags = ["-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
     command = ["c++", *flags, f"-I{case.folder}/src", case.work / "driver.cpp"]
     subprocess.run([*command, *_host_objects(case), "-o", program], check=True)
     done = subprocess.run([program], input=frames, capture_output=True, check=True)
-    got = np.frombuffer(done.stdout, np.int8).reshape(len(want), size, size, channels)
+    got = np.frombuffer(done.stdout, np.int8).reshape(len(want), *shape)
     np.testing.assert_array_equal(got, np.stack(want))
 
 

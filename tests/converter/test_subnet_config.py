@@ -198,7 +198,7 @@ def test_a_network_of_the_first_version_is_written_as_it_was():
     [
         ({"image_size": (96, 96, 3)}, "image_size = (96, 96, 3): must be an integer from 1 to 4096, or (height"),
         ({"patch_size": (0, 4)}, "patch_size = (0, 4): must be an integer"),
-        ({"image_size": (8, 96), "patch_size": 16}, "is larger than image_size = (8, 96)"),
+        ({"image_size": (8, 96), "patch_size": 16}, "is larger than image_size = 8x96"),
         ({"patch_size": (4, 8), "stem": "conv"}, "must be a power of two"),
         ({"pool": "max"}, "pool = 'max': must be one of mean, mean-all, token, token+mean, token+token"),
         ({"pool": "token"}, 'pool = "token" reads 1 prefix tokens and prefix_tokens = 0'),

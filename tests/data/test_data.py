@@ -561,3 +561,39 @@ def test_images_lie_in_one_piece_and_can_be_written(tmp_path):
     part = load(write_cifar10(tmp_path))
     assert part.images.flags.c_contiguous
     part.images[0] = 0
+
+
+# ---- rectangles ----
+
+
+@pytest.mark.parametrize(
+    ("image_size", "seen"),
+    [((10, 20), slice(0, 20)), ((20, 10), slice(25, 35)), ((5, 15), slice(0, 60)), ((10, 30), slice(0, 60))],
+)
+def test_images_cover_a_rectangle_and_keep_the_centre(tmp_path, image_size, seen):
+    """Rows come before columns; a 20x60 picture is resized until it just covers height x width."""
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:, 30:] = 200
+    (tmp_path / "val" / "a").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "val" / "a" / "wide.png")
+    (image,) = load(tmp_path, image_size=image_size).images
+    assert image.shape == (*image_size, 3)
+    middle = image_size[1] // 2
+    assert (image[:, : middle - 1] == 0).all() and (image[:, middle + 1 :] == 200).all()
+
+
+def test_a_rectangle_of_images_in_memory_and_of_files(tmp_path, monkeypatch):
+    assert load("fashion-mnist", limit=3, image_size=(16, 24)).images.shape == (3, 16, 24, 1)
+    write_image_folder(tmp_path)
+    held = load(tmp_path, image_size=(6, 10))
+    assert held.images.shape[1:] == (6, 10, 3)
+    monkeypatch.setattr(data.image_folder, "MAX_BYTES", 500)
+    files = data.load_sized(tmp_path, "test", (6, 10))
+    assert isinstance(files.images, data.FileImages) and files.images.shape == held.images.shape
+    assert np.array_equal(files.images[:], held.images) and files.images[2:2].shape == (0, 6, 10, 3)
+
+
+@pytest.mark.parametrize("image_size", [(8, 8, 3), (8,), (0, 8), (8, 2.5), "8x8"])
+def test_a_rectangle_is_two_whole_numbers(image_size):
+    with pytest.raises(DataError, match=r"image_size is .*; give a whole number from 1, \(height, width\)"):
+        load("fashion-mnist", image_size=image_size)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, lively_subnet, structured_images
+from conftest import HEADLESS, TINY, lively_subnet, structured_images
 from tflm_exports import VARIANTS
 
 from mcuformer import QuantisationOptions, SubnetConfig, convert, sources
@@ -27,6 +27,11 @@ SANITIZE = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 DRIVER = """
 #include <stdio.h>
 #include "model.h"
+#ifdef MODEL_CLASSES
+#define OUTPUTS MODEL_CLASSES
+#else
+#define OUTPUTS MODEL_EMBEDDING_LENGTH
+#endif
 #ifdef STRIPS
 static int32_t rows(void* user, int32_t first_row, int32_t row_count, int8_t* target) {
   (void)first_row;
@@ -41,7 +46,7 @@ static int32_t weights(void* user, int32_t offset, int32_t bytes, int8_t* target
 #endif
 int8_t own[MODEL_IMAGE_BYTES];
 int main(void) {
-  int8_t logits[MODEL_CLASSES];
+  int8_t logits[OUTPUTS];
 #ifdef MODEL_WEIGHTS_BYTES
   model_set_weights(weights, fopen("model.weights", "rb"));
 #endif
@@ -55,7 +60,7 @@ int main(void) {
     const mcuf_status status = model_invoke(image, logits);
 #endif
     if (status != MCUF_OK) return (int)status;
-    fwrite(logits, 1, MODEL_CLASSES, stdout);
+    fwrite(logits, 1, OUTPUTS, stdout);
   }
 }
 """
@@ -67,7 +72,7 @@ ODD = SubnetConfig(
 ONE_TOKEN = SubnetConfig(image_size=6, in_channels=1, patch_size=6, embed_dim=5, depth=1, num_heads=1, num_classes=2)
 CONV = SubnetConfig(image_size=17, in_channels=1, patch_size=4, embed_dim=16, depth=1, num_heads=2, stem="conv")
 LARGE = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=6, num_heads=3, head_dim=32)
-NETWORKS = {"tiny": TINY, "odd": ODD, "one token": ONE_TOKEN, "conv": CONV, "large": LARGE}
+NETWORKS = {"tiny": TINY, "odd": ODD, "one token": ONE_TOKEN, "conv": CONV, "large": LARGE, "headless": HEADLESS}
 GELU_APART = {"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)}
 # name -> options of convert, where the image has its place, where the driver puts it
 PLACED = {
@@ -143,7 +148,7 @@ def test_exported_c_equals_the_reference(network, variant, c_kernels, tmp_path):
         got = compile_and_run(tmp_path, c_kernels, images, bool(options.get("strips")), place, flags)
         np.testing.assert_array_equal(got, want)
     assert exported.arena_bytes <= model.plan.head_bytes
-    if image == "arena" and config.num_classes < config.embed_dim:
+    if image == "arena" and config.outputs < config.embed_dim:
         assert exported.arena_bytes == model.plan.head_bytes
 
 
@@ -175,6 +180,23 @@ def test_make_builds_the_example_with_every_warning_an_error(strips, tiny_net, t
     undefined = {line.split()[1] for line in symbols.stdout.splitlines() if line.startswith("  ")}
     outside = {name for name in undefined if not name.startswith(("mcuf_", "vit_"))}
     assert outside <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
+
+
+@pytest.mark.parametrize("strips", [False, True])
+def test_the_example_of_a_network_without_a_head_prints_its_embedding(strips, tmp_path):
+    images = structured_images(HEADLESS, 4)
+    model = convert(lively_subnet(HEADLESS, 5), images, strips=strips)
+    export(model, tmp_path / "out", name="vit")
+    header = (tmp_path / "out" / "vit.h").read_text()
+    assert f"#define VIT_EMBEDDING_LENGTH {HEADLESS.embed_dim}\n" in header
+    assert f"#define VIT_EMBEDDING_ZERO_POINT ({model.graph.output_zero_point})\n" in header
+    for text in tree(tmp_path / "out").values():
+        assert b"class_names" not in text and b"VIT_CLASSES" not in text
+    subprocess.run(["make", "-s", "-C", tmp_path / "out", "CFLAGS=-O1"], check=True)
+    for image in images[:2]:
+        done = subprocess.run([tmp_path / "out" / "example"], input=image.tobytes(), capture_output=True, check=True)
+        steps = model.graph.run(to_int8(image[None]))[0].astype(int) - model.graph.output_zero_point
+        assert done.stdout.decode().splitlines() == [f"{model.graph.output_scale * n:g}" for n in steps]
 
 
 @pytest.mark.needs("cmake")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import TINY, lively_subnet, skip_without, structured_images
+from conftest import HEADLESS, TINY, lively_subnet, skip_without, structured_images
 from tflm_exports import VARIANTS, exported
 
 from mcuformer import sources
@@ -68,6 +68,19 @@ def test_the_readme_of_an_export_compiles(generation, variant, tmp_path):
     includes, rest = planner.split("\n\n", 1)
     setup = "static MicroMutableOpResolver<mcuformer::kOpCount> resolver;\nMicroInterpreter& Planned() {\n"
     (tmp_path / "use.cc").write_text(f"{use}\n{includes}\n{setup}{rest}return runner;\n}}\n")
+    check([*compiler("host"), *include(generation), f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
+
+
+@pytest.mark.parametrize("generation", GENERATIONS[1:])
+def test_the_readme_of_a_network_without_a_head_compiles(generation, tmp_path):
+    net, images = lively_subnet(HEADLESS, 3), structured_images(HEADLESS, 4)
+    folder = exported(net, images, {"strips": True}, tmp_path / "model")
+    header, source = (folder / "model.h").read_text(), (folder / "model.cc").read_text()
+    assert f"constexpr int model_embedding_length = {HEADLESS.embed_dim};" in header
+    assert "constexpr float model_embedding_scale = " in header and "model_embedding_zero_point" in header
+    assert "class" not in header + source
+    use, _ = re.findall(r"```cpp\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "use.cc").write_text(use)
     check([*compiler("host"), *include(generation), f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
 
 

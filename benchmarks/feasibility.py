@@ -10,6 +10,7 @@ equal.
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import random
@@ -32,6 +33,7 @@ from mcuformer.converter.memory.board_arena import board_arena_bytes
 from mcuformer.converter.passes.staging import staged
 from mcuformer.converter.passes.streamed import streamed
 from mcuformer.converter.passes.strips import in_strips
+from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS
 from mcuformer.nas import build_subnet, load_space
 
 MOST_MS = 0.2
@@ -67,10 +69,26 @@ def random_config(seed: int) -> SubnetConfig:
     )
 
 
+def with_options(config: SubnetConfig, seed: int) -> SubnetConfig:
+    """The config, every other one with prefix tokens, another pooling and other norms, a rectangle, or no head."""
+    rng = np.random.default_rng([seed, 1])
+    if rng.random() < 0.5:
+        return config
+    prefix = int(rng.integers(0, 6))
+    pools = [pool for pool in POOLS if pool.split("+").count("token") <= prefix]
+    height, width = config.image_shape[:2]
+    size = (height, width + int(rng.integers(1, 9))) if rng.random() < 0.5 else config.image_size
+    return dataclasses.replace(
+        config, prefix_tokens=prefix, pool=str(rng.choice(pools)), final_norm=str(rng.choice(FINAL_NORMS)),
+        norm_pre=bool(rng.random() < 0.3), norm=str(rng.choice(NORMS)), image_size=size,
+        num_classes=0 if rng.random() < 0.2 else config.num_classes,
+    )  # fmt: skip
+
+
 def differences(seed: int) -> tuple[int, str | None]:
     """Plans compared for one config, and the first difference."""
     torch.set_num_threads(1)
-    config = random_config(seed)
+    config = with_options(random_config(seed), seed)
     image = np.random.default_rng(seed).integers(0, 256, (1, *config.image_shape), dtype=np.uint8)
     net = build_subnet(config)
     graph = lower(net, calibrate(net, image), QuantisationOptions())

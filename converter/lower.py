@@ -22,7 +22,7 @@ from mcuformer.converter.ops import (
     token_mean,
 )
 from mcuformer.converter.quantise import Quantisation
-from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton
+from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton, steps_of
 from mcuformer.converter.subnet_config import LayerConfig
 from mcuformer.errors import ConfigError
 
@@ -82,9 +82,9 @@ class Lowering:
         config, graph = self.net.config, self.graph
         stream = graph.add_input("image", (1, *config.image_shape), Quantisation(IMAGE_SCALE, 0))
         schedule = Schedule("overwrite", fuse_gelu=self.options.fuse_gelu)
-        for prefix, part in skeleton(config, schedule).parts:
+        for prefix, part in skeleton(config, schedule).parts():
             made = {-1: stream}
-            for at, step in enumerate(part.steps):
+            for at, step in enumerate(steps_of(part)):
                 inputs = {step.module.INPUTS[position]: made[source] for position, source in step.reads}
                 made[at] = stream = self.attach[step.kind](prefix + step.name, step, inputs)
                 self._check(step)

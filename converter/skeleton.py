@@ -3,16 +3,17 @@
 
 `skeleton(config, schedule)` lists the ops that `convert` makes of a config. All that is known without weights (arena,
 model bytes, multiply-accumulates, instructions, the arena of stock tools) is a fold over this list, one module each in
-converter/estimate/; lowering attaches data to the same list. Equal layers share one Part: a fold may cache by Part.
+converter/estimate/; lowering attaches data to the same list. Equal layers have one recipe, by which a fold keeps its
+results.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcuformer.converter.ops import (
     can_be_staged,
@@ -66,69 +67,85 @@ class Schedule:
             )
 
 
-class Step(NamedTuple):
-    """One op of `module`.
+class Place(NamedTuple):
+    """An op's place in a part: all but its dimensions.
 
+    module  of the op
     name    of its output, in its part
-    dims    of its module's type Dims
     reads   (position in the op's INPUTS, source) of its activations: source -1 is the part's input, i the output of
-            the part's step i
+            the part's op i
     stream  whether its output is the residual stream
     """
 
     module: ModuleType
     name: str
-    dims: Any
     reads: tuple[tuple[int, int], ...] = ((0, -1),)
     stream: bool = False
+
+
+# Places that are the same in every network.
+EMBED = Place(decomposed_patch_embed, "embed", stream=True)
+NORM_PRE = Place(int_layer_norm, "norm_pre", stream=True)
+ATTENTION = Place(streamed_attention, "proj", stream=True)
+MLP = Place(streamed_mlp, "fc2", ((0, 0),), stream=True)
+POST_NORM_LAYER = (
+    ATTENTION,
+    Place(int_layer_norm, "norm1", ((0, 0),), stream=True),
+    Place(streamed_mlp, "fc2", ((0, 1),), stream=True),
+    Place(int_layer_norm, "norm2", ((0, 2),), stream=True),
+)
+
+
+class Step(NamedTuple):
+    """One op: its place, and dims of its module's type Dims."""
+
+    module: ModuleType
+    name: str
+    reads: tuple[tuple[int, int], ...]
+    stream: bool
+    dims: Any
 
     @property
     def kind(self) -> str:
         return self.module.NAME
 
 
-class Part:
-    """Ops between two places where only one activation is alive: the embedding, a layer, the head.
+Part = tuple[int, tuple[tuple[Place, Any], ...]]
+"""Ops between two places where only one activation is alive: the embedding, a layer, the head.
 
-    input_bytes: of the activation that enters; 0 for an image in strips, which is in no arena. steps: in order; the
-    output of the last leaves the part. folds: cached results, see per_part().
-    """
+(bytes of the activation that enters, ops): 0 bytes for an image in strips, which is in no arena; (place, dims) of each
+op, in order; the output of the last leaves the part.
+"""
 
-    __slots__ = ("folds", "input_bytes", "steps")
+Recipe = tuple[Any, ...]
+"""A function that makes a Part, and its arguments; equal for equal parts, so that a fold keeps its results by it."""
 
-    def __init__(self, input_bytes: int, steps: tuple[Step, ...]):
-        self.input_bytes = input_bytes
-        self.steps = steps
-        self.folds: dict[Any, Any] = {}
+
+def steps_of(part: Part) -> list[Step]:
+    return [Step(*place, dims) for place, dims in part[1]]
 
 
 class Skeleton(NamedTuple):
-    """parts: (prefix of the names of its ops, part), in order. inputs: tensors that enter the graph, 0 or 1."""
+    """recipes: (prefix of the names of its ops, recipe) of each part, in order. inputs: tensors that enter the graph, 0
+    or 1."""
 
-    parts: tuple[tuple[str, Part], ...]
+    recipes: tuple[tuple[str, Recipe], ...]
     inputs: int
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """(prefix, part) of each."""
+        return ((prefix, make(*arguments)) for prefix, (make, *arguments) in self.recipes)
 
     def steps(self) -> Iterator[tuple[str, Step]]:
         """(full name of the output, step) of each op."""
-        for prefix, part in self.parts:
-            for step in part.steps:
+        for prefix, part in self.parts():
+            for step in steps_of(part):
                 yield prefix + step.name, step
 
 
-Result = TypeVar("Result")
-
-
-def per_part(compute: Callable[..., Result]) -> Callable[..., Result]:
-    """compute(part, *key), once per part and key: the result is kept with the part."""
-
-    @functools.wraps(compute)
-    def kept(part: Part, *key: Any) -> Result:
-        result = part.folds.get((compute, key))
-        if result is None:
-            part.folds[compute, key] = result = compute(part, *key)
-        return result
-
-    return kept
+kept = functools.lru_cache(maxsize=512)
+"""For a fold's results, by recipe: a search space has a few hundred different layers. Parts are not kept: those of a
+network that never comes again would cost more memory, and so time, than they save."""
 
 
 def runs_as_factors(rank: int | None, inputs: int, outputs: int) -> bool:
@@ -141,14 +158,14 @@ def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
     n, d, packing, fuse_gelu = config.tokens, config.embed_dim, schedule.packing, schedule.fuse_gelu
     staged, pre_norm = schedule.weights == "staged", config.norm == "pre"
     layer_part = _streamed_layer if schedule.name == "streamed" else _overwrite_layer
-    parts = [("", _embedding(config, schedule))]
+    recipes: list[tuple[str, Recipe]] = [("", _embedding(config, schedule, staged))]
     if config.norm_pre:
-        parts.append(("", _norm_pre(n, d)))
+        recipes.append(("", (_norm_pre, n, d)))
     for i, layer in enumerate(config.layers):
-        parts.append((f"layers.{i}.", layer_part(n, d, layer, pre_norm, packing, staged, fuse_gelu)))
+        recipes.append((f"layers.{i}.", (layer_part, n, d, layer, pre_norm, packing, staged, fuse_gelu)))
     norms = config.norm_before_pool, config.norm_after_pool
-    parts.append(("", _head(n, d, config.pool_parts, *norms, pre_norm, config.num_classes, packing, staged)))
-    return Skeleton(tuple(parts), inputs=0 if schedule.strips else 1)
+    recipes.append(("", (_head, n, d, config.pool_parts, norms, pre_norm, config.num_classes, packing, staged)))
+    return Skeleton(tuple(recipes), inputs=0 if schedule.strips else 1)
 
 
 def check_takes_strips(config: SubnetConfig) -> None:
@@ -157,25 +174,21 @@ def check_takes_strips(config: SubnetConfig) -> None:
         raise ConfigError(NEEDS_PATCHES)
 
 
-def _part(input_bytes: int, steps: list[Step], staged: bool) -> Part:
+def _part(input_bytes: int, ops: list[tuple[Place, Any]], staged: bool) -> Part:
     if staged:
-        steps = [s._replace(dims=s.module.staged(s.dims)) if can_be_staged(s.kind) else s for s in steps]
-    return Part(input_bytes, tuple(steps))
+        ops = [(place, place.module.staged(dims) if can_be_staged(place.module.NAME) else dims) for place, dims in ops]
+    return input_bytes, tuple(ops)
 
 
-def _embedding(config: SubnetConfig, schedule: Schedule) -> Part:
-    staged = schedule.weights == "staged"
-    if schedule.strips:
+def _embedding(config: SubnetConfig, schedule: Schedule, staged: bool) -> Recipe:
+    image, prefix, packing, strips = config.image_shape, config.prefix_tokens, schedule.packing, schedule.strips
+    if strips:
         check_takes_strips(config)
     if config.stem == "conv":
-        return _conv_stem(config.image_shape, config.conv_channels, config.prefix_tokens, schedule.packing, staged)
-    return _patch_embed(
-        config.image_shape, config.patch_shape, config.embed_dim, config.prefix_tokens, schedule.packing, staged,
-        schedule.strips,
-    )  # fmt: skip
+        return _conv_stem, image, config.conv_channels, prefix, packing, staged
+    return _patch_embed, image, config.patch_shape, config.embed_dim, prefix, packing, staged, strips
 
 
-@functools.lru_cache(maxsize=16384)
 def _patch_embed(
     image: tuple[int, int, int], patch: tuple[int, int], embed_dim: int, prefix: int, packing: int, staged: bool,
     strips: bool,
@@ -185,48 +198,45 @@ def _patch_embed(
         dims = decomposed_patch_embed.staged(dims)
     if strips:
         dims = decomposed_patch_embed.in_strips(dims)
-    step = Step(decomposed_patch_embed, "embed", dims, stream=True)
-    return Part(0 if strips else decomposed_patch_embed.input_elements(dims), (step,))
+    return 0 if strips else decomposed_patch_embed.input_elements(dims), ((EMBED, dims),)
 
 
-@functools.lru_cache(maxsize=16384)
 def _conv_stem(
     image: tuple[int, int, int], conv_channels: tuple[int, ...], prefix: int, packing: int, staged: bool
 ) -> Part:
     height, width, channels = image
-    steps: list[Step] = []
+    ops: list[tuple[Place, Any]] = []
     for i, outputs in enumerate(conv_channels):
         last = i + 1 == len(conv_channels)
         dims = stem_conv.Dims(height, width, channels, outputs, packing, last, prefix=prefix if last else 0)
-        steps.append(Step(stem_conv, "embed" if last else f"stem.{i}", dims, ((0, i - 1),), stream=last))
+        ops.append((Place(stem_conv, "embed" if last else f"stem.{i}", ((0, i - 1),), last), dims))
         height, width, channels = dims.rows, dims.columns, outputs
-    return _part(image[0] * image[1] * image[2], steps, staged)
+    return _part(image[0] * image[1] * image[2], ops, staged)
 
 
-@functools.lru_cache(maxsize=16384)
 def _norm_pre(n: int, d: int) -> Part:
-    return Part(n * d, (Step(int_layer_norm, "norm_pre", _norm(n, d), stream=True),))
+    return n * d, ((NORM_PRE, _norm(n, d)),)
 
 
-@functools.lru_cache(maxsize=16384)
 def _head(
-    n: int, d: int, pool_parts: tuple[tuple[int, int], ...], norm_before: bool, norm_after: bool, pre_norm: bool,
+    n: int, d: int, pool_parts: tuple[tuple[int, int], ...], norms: tuple[bool, bool], pre_norm: bool,
     num_classes: int, packing: int, staged: bool,
 ) -> Part:  # fmt: skip
+    """norms: whether there is a LayerNorm before pooling, and after it."""
     parts = len(pool_parts)
-    steps: list[Step] = []
+    ops: list[tuple[Place, Any]] = []
 
     def add(module: ModuleType, name: str, dims: Any) -> None:
-        steps.append(Step(module, name, dims, ((0, len(steps) - 1),)))
+        ops.append((Place(module, name, ((0, len(ops) - 1),)), dims))
 
-    if norm_before:
+    if norms[0]:
         add(int_layer_norm, "norm", _norm(n, d, pre_norm))
     add(token_mean, "pool", token_mean.Dims(n, d, pool_parts))
-    if norm_after:
+    if norms[1]:
         add(int_layer_norm, "norm", _norm(parts, d, pre_norm))
     if num_classes:
         add(in_place_fc, "head", in_place_fc.Dims(1, parts * d, num_classes, packing))
-    return _part(n * d, steps, staged)
+    return _part(n * d, ops, staged)
 
 
 def _norm(n: int, d: int, of_sums: bool = True) -> int_layer_norm.Dims:
@@ -235,12 +245,15 @@ def _norm(n: int, d: int, of_sums: bool = True) -> int_layer_norm.Dims:
     return int_layer_norm.Dims(n, d, of_sums and d > 1)
 
 
-def _mlp_matrices(d: int, layer: LayerConfig) -> list[tuple[str, int, int]]:
-    """(name of the output, inputs, outputs) of the MLP's matrices as they run."""
+MLP_NAMES = {2: ("fc1", "fc2"), 4: ("fc1.rank", "fc1", "fc2.rank", "fc2")}  # of the outputs, by number of matrices
+
+
+def _mlp_matrices(d: int, layer: LayerConfig) -> tuple[tuple[int, int], ...]:
+    """(inputs, outputs) of the MLP's matrices as they run."""
     wide, rank = layer.mlp_dim, layer.rank
     if rank is None or not runs_as_factors(rank, d, wide):
-        return [("fc1", d, wide), ("fc2", wide, d)]
-    return [("fc1.rank", d, rank), ("fc1", rank, wide), ("fc2.rank", wide, rank), ("fc2", rank, d)]
+        return (d, wide), (wide, d)
+    return (d, rank), (rank, wide), (wide, rank), (rank, d)
 
 
 def _around_attention(packing: int, layer: LayerConfig) -> int:
@@ -248,24 +261,23 @@ def _around_attention(packing: int, layer: LayerConfig) -> int:
     return ROWS if layer.head_dim % 2 else packing
 
 
-@functools.lru_cache(maxsize=16384)
 def _overwrite_layer(
     n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool
 ) -> Part:
     """Each branch lies above the stream and overwrites itself; its last op adds it to the stream. A LayerNorm is the
     first op of its branch, or works on the stream after it."""
     around = _around_attention(packing, layer)
-    steps: list[Step] = []
+    ops: list[tuple[Place, Any]] = []
 
     def add(module: ModuleType, name: str, dims: Any, source: int, residual: int | None = None) -> int:
-        """The number of the new step. source, residual: of steps, -1 for the part's input."""
+        """The number of the new op. source, residual: of ops, -1 for the part's input."""
         reads = ((0, source),) if residual is None else ((0, source), (5, residual))
-        steps.append(Step(module, name, dims, reads, residual is not None))
-        return len(steps) - 1
+        ops.append((Place(module, name, reads, residual is not None), dims))
+        return len(ops) - 1
 
     def add_norm(name: str, source: int) -> int:
-        steps.append(Step(int_layer_norm, name, _norm(n, d), ((0, source),), stream=not pre_norm))
-        return len(steps) - 1
+        ops.append((Place(int_layer_norm, name, ((0, source),), stream=not pre_norm), _norm(n, d)))
+        return len(ops) - 1
 
     at = add_norm("norm1", -1) if pre_norm else -1
     at = add(in_place_fc, "qkv", in_place_fc.Dims(n, d, layer.qkv_dim, around), at)
@@ -274,7 +286,8 @@ def _overwrite_layer(
     if not pre_norm:
         stream = add_norm("norm1", stream)
     at = add_norm("norm2", stream) if pre_norm else stream
-    for name, inputs, outputs in _mlp_matrices(d, layer):
+    matrices = _mlp_matrices(d, layer)
+    for name, (inputs, outputs) in zip(MLP_NAMES[len(matrices)], matrices, strict=True):
         gelu, last = name == "fc1", name == "fc2"
         dims = in_place_fc.Dims(n, inputs, outputs, packing, gelu and fuse_gelu, last)
         own_gelu = gelu and not fuse_gelu
@@ -283,28 +296,23 @@ def _overwrite_layer(
             at = add(int_gelu, name, int_gelu.Dims(n * outputs), at)
     if not pre_norm:
         add_norm("norm2", at)
-    return _part(n * d, steps, staged)
+    return _part(n * d, ops, staged)
 
 
-@functools.lru_cache(maxsize=16384)
 def _streamed_layer(
     n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool
 ) -> Part:
     """Both halves in place on the stream, and so are LayerNorms that come after them."""
     heads, kv_heads, head_dim = layer.num_heads, layer.kv_heads, layer.head_dim
-    at_once, around = (
-        streamed_attention.kv_heads_at_once(n, d, heads, kv_heads, head_dim),
-        _around_attention(packing, layer),
-    )
+    heads_at_once = streamed_attention.kv_heads_at_once(n, d, heads, kv_heads, head_dim)
+    around, at_once, matrices = _around_attention(packing, layer), tokens_at_once(n), _mlp_matrices(d, layer)
     factor = d > 1 and pre_norm
+    gelu = len(matrices) // 2 - 1  # the one that makes mlp_dim
     attention = streamed_attention.Dims(
-        n, d, heads, kv_heads, head_dim, at_once, tokens_at_once(n), factor, around, norm=pre_norm
+        n, d, heads, kv_heads, head_dim, heads_at_once, at_once, factor, around, norm=pre_norm
     )
-    sizes = tuple([(inputs, outputs) for _, inputs, outputs in _mlp_matrices(d, layer)])
-    gelu = len(sizes) // 2 - 1  # what makes mlp_dim
-    mlp = streamed_mlp.Dims(n, d, sizes, gelu, tokens_at_once(n), factor, packing, norm=pre_norm)
-    ops: list[tuple[ModuleType, str, Any]] = [(streamed_attention, "proj", attention), (streamed_mlp, "fc2", mlp)]
-    if not pre_norm:
-        ops = [ops[0], (int_layer_norm, "norm1", _norm(n, d)), ops[1], (int_layer_norm, "norm2", _norm(n, d))]
-    steps = [Step(*op, ((0, i - 1),), stream=True) for i, op in enumerate(ops)]
-    return _part(n * d, steps, staged)
+    mlp = streamed_mlp.Dims(n, d, matrices, gelu, at_once, factor, packing, norm=pre_norm)
+    if pre_norm:
+        return _part(n * d, [(ATTENTION, attention), (MLP, mlp)], staged)
+    norm = _norm(n, d)
+    return _part(n * d, list(zip(POST_NORM_LAYER, (attention, norm, mlp, norm), strict=True)), staged)

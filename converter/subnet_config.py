@@ -8,6 +8,7 @@ import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mcuformer.checks import is_number, is_whole
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
@@ -28,8 +29,7 @@ FINAL_NORMS = ("before", "after", "none")
 NORMS = ("pre", "post")
 
 
-@dataclass(frozen=True)
-class LayerConfig:
+class LayerConfig(NamedTuple):
     """The dimensions of one transformer layer, all integers."""
 
     num_heads: int

@@ -15,6 +15,7 @@ import ctypes
 import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mcuformer.errors import ToolchainError
@@ -77,12 +78,18 @@ def registerer() -> str:
     return REGISTERER
 
 
-def scratch_bytes(kernel: str, *dims: int) -> int:
-    """Scratch of one op, in bytes: what mcuf_<kernel>_s8_scratch_bytes(dims...) says. dims: Python ints.
+@functools.cache
+def scratch_getter(kernel: str) -> Callable[..., int]:
+    """The scratch of one op, in bytes, from its dims (Python ints): the C kernels' mcuf_<kernel>_s8_scratch_bytes.
 
     Without argtypes, which ctypes checks slowly: a search asks often.
     """
-    return getattr(load(), f"mcuf_{kernel}_s8_scratch_bytes")(*dims)
+    return getattr(load(), f"mcuf_{kernel}_s8_scratch_bytes")
+
+
+def scratch_bytes(kernel: str, *dims: int) -> int:
+    """Scratch of one op, in bytes: see scratch_getter."""
+    return scratch_getter(kernel)(*dims)
 
 
 def last_error() -> str:

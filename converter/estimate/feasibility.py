@@ -8,23 +8,22 @@ norm has a factor tensor unless there is only one channel.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from mcuformer.converter.memory.arena import tail_bytes
 from mcuformer.converter.memory.board_arena import arena_of
 from mcuformer.converter.memory.plan import align
-from mcuformer.converter.skeleton import Part, Schedule, Skeleton, per_part, skeleton
+from mcuformer.converter.skeleton import Part, Place, Schedule, Skeleton, kept, skeleton
 from mcuformer.converter.subnet_config import SubnetConfig
 
+_Tally = tuple[int, tuple[int, ...], int, int]
+"""All that the arena of a part or a network depends on: the most bytes in use in any op; bytes that each op keeps in
+the tail; tensors (constants and outputs) in the file; scratch buffers."""
 
-class _Tally(NamedTuple):
-    """All that the arena of a part or a network depends on. head: the most bytes in use in any step; op_data: bytes
-    that each op keeps in the tail; tensors: constants and outputs in the file; scratch: buffers."""
-
-    head: int
-    op_data: list[int]
-    tensors: int
-    scratch: int
+_Row = tuple[Callable[[Any], int], Callable[[Any], int], Callable[[Any], int], int | None, tuple[int, ...]]
+"""An op's output_elements, scratch_bytes and constants; the activation that its output overwrites, and the others alive
+when it begins: 0 is the part's input, i + 1 the output of op i."""
 
 
 def arena_bytes(config: SubnetConfig, schedule: str = "streamed", strips: bool = False, weights: str = "xip") -> int:
@@ -34,8 +33,8 @@ def arena_bytes(config: SubnetConfig, schedule: str = "streamed", strips: bool =
     takes less: board_arena_bytes.
     """
     network = skeleton(config, _schedule(schedule, strips, weights))
-    t = _tally(network)
-    return t.head + tail_bytes(t.op_data, t.tensors, t.scratch, network.inputs)
+    head, op_data, tensors, scratch = _tally(network)
+    return head + tail_bytes(op_data, tensors, scratch, network.inputs)
 
 
 def board_arena_bytes(
@@ -43,9 +42,8 @@ def board_arena_bytes(
 ) -> int:
     """The same on a 32-bit board: what Model.arena_bytes(board) is after convert(...) with the same arguments."""
     network = skeleton(config, _schedule(schedule, strips, weights))
-    t = _tally(network)
-    activations = network.inputs + len(t.op_data)
-    return arena_of(t.head, t.op_data, t.tensors, network.inputs, t.scratch, activations)
+    head, op_data, tensors, scratch = _tally(network)
+    return arena_of(head, op_data, tensors, network.inputs, scratch, activations=network.inputs + len(op_data))
 
 
 def fits(
@@ -61,52 +59,50 @@ def _schedule(name: str, strips: bool, weights: str) -> Schedule:
 
 
 def _tally(network: Skeleton) -> _Tally:
-    head, op_data, tensors, scratch = 0, [], network.inputs, 0
-    for _, part in network.parts:
-        of_part = _tally_of(part)
-        head = max(head, of_part.head)
-        op_data += of_part.op_data
-        tensors += of_part.tensors
-        scratch += of_part.scratch
-    return _Tally(head, op_data, tensors, scratch)
+    head, tensors, scratch = 0, network.inputs, 0
+    op_data: tuple[int, ...] = ()
+    for _, recipe in network.recipes:
+        part_head, part_op_data, part_tensors, part_scratch = _tally_of(*recipe)
+        if part_head > head:
+            head = part_head
+        op_data += part_op_data
+        tensors += part_tensors
+        scratch += part_scratch
+    return head, op_data, tensors, scratch
 
 
-@per_part
-def _tally_of(part: Part) -> _Tally:
-    sizes = [align(part.input_bytes)]
-    head, op_data, tensors, buffers = 0, [], len(part.steps), 0
-    for (module, _, dims, _, _), (alive, over) in zip(part.steps, _lives(part), strict=True):
-        sizes.append(align(module.output_elements(dims)))
-        scratch = module.scratch_bytes(dims)
-        live = align(scratch)
-        for i in alive:
+@kept
+def _tally_of(make: Callable[..., Part], *arguments: Any) -> _Tally:
+    input_bytes, ops = make(*arguments)
+    rows, op_data = _rows(tuple([place for place, _ in ops]))
+    sizes = [align(input_bytes)]
+    head, tensors, buffers = 0, len(ops), 0
+    for (_, dims), (output_elements, scratch_bytes, constants, overwritten, others) in zip(ops, rows, strict=True):
+        live = align(output_elements(dims))
+        sizes.append(live)
+        if overwritten is not None and sizes[overwritten] > live:
+            live = sizes[overwritten]
+        for i in others:
             live += sizes[i]
-        if over is not None:
-            live -= min(sizes[over], sizes[-1])
-        head = max(head, live)
-        op_data.append(module.OP_DATA_BYTES)
-        tensors += module.constants(dims)
-        buffers += scratch > 0
-    return _Tally(head, op_data, tensors, buffers)
+        if scratch := scratch_bytes(dims):
+            live += align(scratch)
+            buffers += 1
+        if live > head:
+            head = live
+        tensors += constants(dims)
+    return head, op_data, tensors, buffers
 
 
-def _lives(part: Part) -> tuple[tuple[tuple[int, ...], int | None], ...]:
-    """For each step: the activations alive in it, and the one that its output overwrites. 0 is the part's input, i + 1
-    the output of step i."""
-    return _lives_of(tuple([(step.module.OVERWRITES, step.reads) for step in part.steps]))
-
-
-@functools.lru_cache(maxsize=1024)
-def _lives_of(
-    steps: tuple[tuple[tuple[int, ...], tuple[tuple[int, int], ...]], ...],
-) -> tuple[tuple[tuple[int, ...], int | None], ...]:
-    """steps: OVERWRITES and reads of each."""
-    last_read = {source: at for at, (_, reads) in enumerate(steps) for _, source in reads}
-    alive, found = {-1}, []
-    for at, (overwrites, reads) in enumerate(steps):
-        alive.add(at)
+@functools.lru_cache(maxsize=256)
+def _rows(places: tuple[Place, ...]) -> tuple[list[_Row], tuple[int, ...]]:
+    """What is known of a part's ops from their places alone: a row each, and the bytes that each keeps in the tail."""
+    last_read = {source: at for at, place in enumerate(places) for _, source in place.reads}
+    alive, rows = {-1}, []
+    for at, (module, _, reads, _) in enumerate(places):
         ends = {position: source for position, source in reads if last_read[source] == at}
-        over = next((ends[position] for position in overwrites if position in ends), None)
-        found.append((tuple(i + 1 for i in sorted(alive)), None if over is None else over + 1))
-        alive -= set(ends.values())
-    return tuple(found)
+        over = next((ends[position] for position in module.OVERWRITES if position in ends), None)
+        others = tuple([source + 1 for source in alive if source != over])
+        over = None if over is None else over + 1
+        rows.append((module.output_elements, module.scratch_bytes, module.constants, over, others))
+        alive = (alive | {at}) - set(ends.values())
+    return rows, tuple([place.module.OP_DATA_BYTES for place in places])

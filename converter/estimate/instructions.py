@@ -11,15 +11,16 @@ from __future__ import annotations
 import functools
 import json
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from mcuformer import cores
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import OPS
 from mcuformer.converter.ops.packed_weights import PACKINGS, ROWS
 from mcuformer.converter.ops.work import Work
-from mcuformer.converter.skeleton import Part, Schedule, per_part, skeleton
+from mcuformer.converter.skeleton import Part, Schedule, kept, skeleton, steps_of
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
@@ -81,9 +82,9 @@ def instructions(config: SubnetConfig, core: str, schedule: str = "streamed", st
     """
     _coefficients(core)  # the core is known
     network = skeleton(config, Schedule(schedule, strips, packing=PACKING_OF[core]))
-    return round(sum(_part_instructions(part, core) for _, part in network.parts))
+    return round(sum(_part_instructions(core, *recipe) for _, recipe in network.recipes))
 
 
-@per_part
-def _part_instructions(part: Part, core: str) -> float:
-    return sum(_instructions(step.module.work(step.dims), core) for step in part.steps)
+@kept
+def _part_instructions(core: str, make: Callable[..., Part], *arguments: Any) -> float:
+    return sum(_instructions(step.module.work(step.dims), core) for step in steps_of(make(*arguments)))

@@ -8,9 +8,12 @@ are bounded by constants that the tests confirm (tests/converter/test_model_size
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from mcuformer.converter.ops.packed_weights import PAIRS
 from mcuformer.converter.ops.params_blob import align
-from mcuformer.converter.skeleton import Part, Schedule, per_part, skeleton
+from mcuformer.converter.skeleton import Part, Schedule, kept, skeleton, steps_of
 from mcuformer.converter.subnet_config import SubnetConfig
 
 FILE_BYTES = 1280  # identifier, tables, checksum, config
@@ -25,14 +28,14 @@ def model_bytes(config: SubnetConfig) -> int:
     """An upper bound of the .tflite file's size for this config, schedule "streamed"."""
     network = skeleton(config, Schedule("streamed", packing=PAIRS))
     image = TENSOR_BYTES + SCALE_BYTES
-    parts = sum(_part_bytes(part, config.embed_dim) for _, part in network.parts)
+    parts = sum(_part_bytes(config.embed_dim, *recipe) for _, recipe in network.recipes)
     return FILE_BYTES + image + parts + config.num_classes * CLASS_BYTES
 
 
-@per_part
-def _part_bytes(part: Part, embed_dim: int) -> int:
+@kept
+def _part_bytes(embed_dim: int, make: Callable[..., Part], *arguments: Any) -> int:
     total = 0
-    for step in part.steps:
+    for step in steps_of(make(*arguments)):
         dims = step.dims
         if hasattr(dims, "position_bytes"):
             dims = dims._replace(position_bytes=POSITION_BYTES)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from mcuformer.converter.file_form import stored_tensors
@@ -107,18 +108,29 @@ def plan_arena(graph: Graph) -> ArenaPlan:
     planning += PLANNING_PER_BUFFER * (len(problem.buffers) + len(problem.scratch))
     planning += PLANNING_PER_SCRATCH * len(problem.scratch)
     inputs = sum(not graph.tensors[i].external for i in graph.inputs)
-    tail = tail_bytes([op.module.OP_DATA_BYTES for op in graph.ops], stored, len(problem.scratch), inputs)
+    tail = tail_bytes(tuple(op.module.OP_DATA_BYTES for op in graph.ops), stored, len(problem.scratch), inputs)
     return ArenaPlan(problem, solution, tensors, tail, planning)
 
 
-def tail_bytes(op_data: list[int], tensors: int, scratch: int, inputs: int) -> int:
+def with_op_data(tail: int, op_data: tuple[int, ...]) -> int:
+    """The tail of so many bytes, and op data (bytes per op), each at a multiple of 16 bytes from the arena's top."""
+    first, more = _op_data(op_data)
+    return align(tail + first) + more if first else tail
+
+
+@functools.lru_cache(maxsize=256)
+def _op_data(op_data: tuple[int, ...]) -> tuple[int, int]:
+    """Bytes of the first op's that has any, and of all others', each rounded up."""
+    first, *more = [size for size in op_data if size] or [0]
+    return first, sum(map(align, more))
+
+
+def tail_bytes(op_data: tuple[int, ...], tensors: int, scratch: int, inputs: int) -> int:
     """The tail of the 64-bit interpreter. Op data and lists of pointers start at multiples of 16 bytes from its top.
 
     op_data: bytes per op, 0 for none; tensors: all in the file; scratch: buffers; inputs: 0 or 1, with 1 output.
     """
     tail = TAIL_BASE + TAIL_PER_OP * len(op_data) + TAIL_PER_TENSOR * tensors
-    for size in op_data:
-        tail = align(tail + size) if size else tail
-    tail += TAIL_PER_SCRATCH * scratch
+    tail = with_op_data(tail, op_data) + TAIL_PER_SCRATCH * scratch
     tail = align(tail + TAIL_PER_POINTER * inputs) + TAIL_PER_PORT * inputs
     return align(tail + TAIL_PER_POINTER) + TAIL_PER_PORT

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from mcuformer.converter.file_form import stored_tensors
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.memory.arena import ArenaPlan
+from mcuformer.converter.memory.arena import ArenaPlan, with_op_data
 from mcuformer.converter.memory.plan import ALIGNMENT, align
 
 # The tail.
@@ -38,7 +38,7 @@ def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
     """Bytes of arena that are always enough on a Cortex-M for a graph and its plan: see arena_of."""
     return arena_of(
         plan.head_bytes,
-        op_data=[op.module.OP_DATA_BYTES for op in graph.ops],
+        op_data=tuple(op.module.OP_DATA_BYTES for op in graph.ops),
         tensors=stored_tensors(graph),
         inputs=sum(not graph.tensors[i].external for i in graph.inputs),
         scratch=len(plan.problem.scratch),
@@ -46,7 +46,7 @@ def board_arena_bytes(graph: Graph, plan: ArenaPlan) -> int:
     )
 
 
-def arena_of(head: int, op_data: list[int], tensors: int, inputs: int, scratch: int, activations: int) -> int:
+def arena_of(head: int, op_data: tuple[int, ...], tensors: int, inputs: int, scratch: int, activations: int) -> int:
     """Bytes of arena, aligned to 16 bytes, that are always enough on a Cortex-M; at most 5 % above the minimum.
 
     With ops (op_data: bytes of each, 0 for none), tensors (all in the file), scratch buffers and activations counted,
@@ -68,9 +68,7 @@ def arena_of(head: int, op_data: list[int], tensors: int, inputs: int, scratch: 
     per buffer are the same, and its state is not in the arena.
     """
     tail = BASE + PER_OP * len(op_data) + PER_TENSOR * tensors
-    for size in op_data:
-        tail = align(tail + size) if size else tail
-    tail += PER_SCRATCH * scratch
+    tail = with_op_data(tail, op_data) + PER_SCRATCH * scratch
     whole = tail
     for ports in (inputs, 1):
         whole = align(whole + PER_POINTER * ports) + PER_PORT * ports

@@ -50,7 +50,7 @@ class Solution:
 
 
 def align(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return (size + ALIGNMENT - 1) & -ALIGNMENT
 
 
 def _meet(a: Buffer, b: Buffer) -> bool:

@@ -190,12 +190,11 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    sizes = (d.patch_width, d.embed_dim, max(d.blocks_per_read, 1), d.tile_bytes)
+    sizes = (d.patch_width, d.embed_dim, d.blocks_per_read or 1, d.tile_bytes)
     if d.strip_rows:
-        return kernel_library.scratch_bytes(
-            "decomposed_patch_embed_strips", d.width, d.channels, d.patch_height, *sizes, d.strip_rows
-        )
-    return kernel_library.scratch_bytes("decomposed_patch_embed", d.width, d.channels, *sizes)
+        scratch_of = kernel_library.scratch_getter("decomposed_patch_embed_strips")
+        return scratch_of(d.width, d.channels, d.patch_height, *sizes, d.strip_rows)
+    return kernel_library.scratch_getter("decomposed_patch_embed")(d.width, d.channels, *sizes)
 
 
 def macs(d: Dims) -> int:

@@ -121,9 +121,8 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.scratch_bytes(
-        "in_place_fc", d.in_features, d.tile_bytes, d.tokens_per_read if d.tile_bytes else 0
-    )
+    scratch_of = kernel_library.scratch_getter("in_place_fc")
+    return scratch_of(d.in_features, d.tile_bytes, d.tokens_per_read if d.tile_bytes else 0)
 
 
 def macs(d: Dims) -> int:

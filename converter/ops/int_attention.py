@@ -91,7 +91,7 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.scratch_bytes("int_attention", d.tokens, d.head_dim)
+    return kernel_library.scratch_getter("int_attention")(d.tokens, d.head_dim)
 
 
 def macs(d: Dims) -> int:

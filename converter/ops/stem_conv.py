@@ -115,7 +115,7 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.scratch_bytes("stem_conv", d.channels)
+    return kernel_library.scratch_getter("stem_conv")(d.channels)
 
 
 def macs(d: Dims) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mcuformer.converter.ops import c_call, in_place_fc, int_layer_norm, params_blob
 from mcuformer.converter.ops.packed_weights import row_bytes_and_rows
-from mcuformer.converter.ops.work import BLOCK_SIZES, TOKEN_BLOCK, Work
+from mcuformer.converter.ops.work import BLOCK_SIZES, TOKEN_BLOCK, Shapes, Work
 
 NORM = ("gamma", "beta", "factor")  # inputs of every Streamed op, after the stream
 NORM_TYPES = {"gamma": "int16", "beta": "int32", "factor": "uint8"}
@@ -75,12 +76,31 @@ def token_counts(tokens: int, at_once: int) -> list[tuple[int, int]]:
     return [(count, turns) for count, turns in ((at_once, full), (rest, int(rest > 0))) if turns]
 
 
-def token_choices(tokens: int, staged: bool) -> list[int]:
+def resized(options: Any, d: Any, tokens: int, tile_bytes: int, weights_offset: int) -> Any:
+    """The options of an op with other sizes; weights are staged unless tile_bytes is 0."""
+    return replace(options, tokens_at_once=tokens, tile_bytes=tile_bytes, weights_offset=weights_offset)
+
+
+def token_choices(d: Any) -> list[int]:
     """Tokens at once worth trying: with staged weights the fewest for each number of turns, else blocks that have a
     kernel of their own."""
-    if staged:
-        return in_place_fc.token_choices(in_place_fc.Dims(tokens, 1, 1, tile_bytes=1))
-    return [min(size, tokens) for size in BLOCK_SIZES]
+    if d.tile_bytes:
+        return in_place_fc.token_choices(in_place_fc.Dims(d.tokens, 1, 1, tile_bytes=1))
+    return [min(size, d.tokens) for size in BLOCK_SIZES]
+
+
+def elements(d: Any) -> int:
+    """Of the stream, which is input and output."""
+    return d.tokens * d.embed_dim
+
+
+def constants(d: Any) -> int:
+    """How many constants the model file holds: the params."""
+    return 1
+
+
+def output_shape(options: Any, shapes: Shapes) -> tuple[int, ...]:
+    return shapes[0]
 
 
 def weights_bytes(matrices: Sequence[tuple[int, int]], packing: int) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -112,20 +112,13 @@ def dims(options: Options, shapes: Shapes) -> Dims:
 
 def kv_heads_at_once(tokens: int, embed_dim: int, num_heads: int, kv_heads: int, head_dim: int) -> int:
     """Key/value heads per pass: the number that needs the least scratch; of equals the larger one, for fewer passes."""
+    if kv_heads == 1:
+        return 1
+    scratch_of, block = kernel_library.scratch_getter("streamed_attention"), streamed.tokens_at_once(tokens)
     best, least = kv_heads, None
-    for n in range(kv_heads, 0, -1) if kv_heads > 1 else ():
+    for n in range(kv_heads, 0, -1):
         if kv_heads % n == 0:
-            scratch = kernel_library.scratch_bytes(
-                "streamed_attention",
-                tokens,
-                streamed.tokens_at_once(tokens),
-                embed_dim,
-                num_heads,
-                kv_heads,
-                n,
-                head_dim,
-                0,
-            )
+            scratch = scratch_of(tokens, block, embed_dim, num_heads, kv_heads, n, head_dim, 0)
             if least is None or scratch < least:
                 best, least = n, scratch
     return best
@@ -141,30 +134,13 @@ def staged(d: Dims) -> Dims:
     return d._replace(tile_bytes=least_tile(row_bytes_and_rows(*matrix, d.packing) for matrix in matrices(d)))
 
 
-def resized(options: Options, d: Dims, tokens: int, tile_bytes: int, weights_offset: int) -> Options:
-    """The options with other sizes; weights are staged unless tile_bytes is 0."""
-    return replace(options, tokens_at_once=tokens, tile_bytes=tile_bytes, weights_offset=weights_offset)
-
-
-def token_choices(d: Dims) -> list[int]:
-    return streamed.token_choices(d.tokens, d.tile_bytes > 0)
-
-
-def input_elements(d: Dims) -> int:
-    return d.tokens * d.embed_dim
-
-
-def output_elements(d: Dims) -> int:
-    return d.tokens * d.embed_dim
+resized, token_choices, constants = streamed.resized, streamed.token_choices, streamed.constants
+input_elements = output_elements = streamed.elements
+output_shape = streamed.output_shape
 
 
 def weight_elements(d: Dims) -> int:
     return sum(inputs * outputs for inputs, outputs in matrices(d))
-
-
-def constants(d: Dims) -> int:
-    """How many constants the model file holds."""
-    return 1
 
 
 def section_bytes(d: Dims) -> tuple[int, ...]:
@@ -186,8 +162,7 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.scratch_bytes(
-        "streamed_attention",
+    return kernel_library.scratch_getter("streamed_attention")(
         d.tokens,
         d.tokens_at_once,
         d.embed_dim,
@@ -268,7 +243,3 @@ def reference(
     return in_place_fc.reference(
         proj, x, proj_weights, proj_bias, proj_multiplier, residual=stream, residual_scale=residual_scale
     )
-
-
-def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
-    return shapes[0]

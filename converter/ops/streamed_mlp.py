@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -103,30 +103,13 @@ def staged(d: Dims) -> Dims:
     return d._replace(tile_bytes=least_tile(row_bytes_and_rows(*layer, d.packing) for layer in d.layers))
 
 
-def resized(options: Options, d: Dims, tokens: int, tile_bytes: int, weights_offset: int) -> Options:
-    """The options with other sizes; weights are staged unless tile_bytes is 0."""
-    return replace(options, tokens_at_once=tokens, tile_bytes=tile_bytes, weights_offset=weights_offset)
-
-
-def token_choices(d: Dims) -> list[int]:
-    return streamed.token_choices(d.tokens, d.tile_bytes > 0)
-
-
-def input_elements(d: Dims) -> int:
-    return d.tokens * d.embed_dim
-
-
-def output_elements(d: Dims) -> int:
-    return d.tokens * d.embed_dim
+resized, token_choices, constants = streamed.resized, streamed.token_choices, streamed.constants
+input_elements = output_elements = streamed.elements
+output_shape = streamed.output_shape
 
 
 def weight_elements(d: Dims) -> int:
     return sum(inputs * outputs for inputs, outputs in d.layers)
-
-
-def constants(d: Dims) -> int:
-    """How many constants the model file holds."""
-    return 1
 
 
 def section_bytes(d: Dims) -> tuple[int, ...]:
@@ -145,8 +128,8 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 
 def scratch_bytes(d: Dims) -> int:
     # Two buffers: layers take their tokens from one and the other in turn.
-    even, odd = max([i for i, _ in d.layers[::2]]), max([i for i, _ in d.layers[1::2]], default=0)
-    return kernel_library.scratch_bytes("streamed_mlp", d.tokens_at_once, even, odd, d.tile_bytes)
+    (even, _), (odd, _) = max(d.layers[::2]), max(d.layers[1::2] or ((0, 0),))
+    return kernel_library.scratch_getter("streamed_mlp")(d.tokens_at_once, even, odd, d.tile_bytes)
 
 
 def macs(d: Dims) -> int:
@@ -206,7 +189,3 @@ def reference(
         fc = in_place_fc.Options(zero_point, options.packing)
         x = in_place_fc.reference(fc, x, weights, bias, multiplier, table, residual, residual_scale)
     return x
-
-
-def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
-    return shapes[0]

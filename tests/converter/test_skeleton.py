@@ -14,7 +14,7 @@ from mcuformer.converter import file_form
 from mcuformer.converter.estimate import feasibility, instructions, macs, model_size, stock
 from mcuformer.converter.ops import OPS, can_be_staged, in_place_fc
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
-from mcuformer.converter.skeleton import Part, Schedule, Skeleton, Step, runs_as_factors, skeleton
+from mcuformer.converter.skeleton import Place, Schedule, Skeleton, Step, runs_as_factors, skeleton
 from mcuformer.errors import ConfigError
 
 COSTS = ("input_elements", "output_elements", "weight_elements", "constants", "constant_bytes", "scratch_bytes", "macs",
@@ -103,15 +103,15 @@ def incomplete(missing):
     ],
 )
 def test_an_op_that_a_fold_does_not_know_is_an_error(missing, estimate, fold, monkeypatch):
-    part = Part(4, (Step(incomplete(missing), "unknown", in_place_fc.Dims(1, 4, 4)),))
-    monkeypatch.setattr(estimate, "skeleton", lambda config, schedule: Skeleton((("", part),), 1))
+    part = 4, ((Place(incomplete(missing), "unknown"), in_place_fc.Dims(1, 4, 4)),)
+    monkeypatch.setattr(estimate, "skeleton", lambda config, schedule: Skeleton((("", (lambda: part,)),), 1))
     with pytest.raises(AttributeError, match=missing):
         fold(TINY)
 
 
 def test_the_stock_formula_knows_no_other_ops():
     with pytest.raises(KeyError, match="Unknown"):
-        stock._stock(Step(incomplete("call"), "unknown", in_place_fc.Dims(1, 4, 4)), keras=True)
+        stock._stock(Step(*Place(incomplete("call"), "unknown"), in_place_fc.Dims(1, 4, 4)), keras=True)
 
 
 def test_low_rank_pays_below_break_even():
@@ -125,8 +125,10 @@ def test_low_rank_pays_below_break_even():
 
 def test_equal_layers_are_one_part():
     network = skeleton(dataclasses.replace(TINY, depth=3), Schedule())
-    layers = [part for prefix, part in network.parts if prefix]
-    assert len(layers) == 3 and len(set(map(id, layers))) == 1
+    layers = [recipe for prefix, recipe in network.recipes if prefix]
+    assert len(layers) == 3 and len(set(layers)) == 1
+    narrower = skeleton(dataclasses.replace(TINY, depth=3, head_dim=TINY.layers[0].head_dim - 1), Schedule())
+    assert not set(layers) & {recipe for _, recipe in narrower.recipes}
 
 
 def test_mistakes_are_named():

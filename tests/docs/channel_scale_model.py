@@ -23,7 +23,7 @@ from mcuformer.converter.model import Model
 from mcuformer.converter.ops import channel_scale, decomposed_patch_embed, token_mean
 from mcuformer.converter.ops.work import Work
 from mcuformer.converter.quantise import Quantisation, affine
-from mcuformer.converter.skeleton import Part, Skeleton, Step
+from mcuformer.converter.skeleton import Place, Skeleton
 from mcuformer.errors import ConfigError, ModelError
 
 DRIVER = """
@@ -123,10 +123,10 @@ def test_the_estimates_know_it(monkeypatch):
 
     # A network that lists it: the folds over its dimensions give what the plan of the graph has.
     kinds = [one.module for one in graph.ops]
-    steps = [Step(module, f"op{i}", graph.dims(one), ((0, i - 1),))
-             for i, (module, one) in enumerate(zip(kinds, graph.ops, strict=True))]  # fmt: skip
+    ops = tuple((Place(module, f"op{i}", ((0, i - 1),)), graph.dims(one))
+                for i, (module, one) in enumerate(zip(kinds, graph.ops, strict=True)))  # fmt: skip
     image = graph.tensors[graph.inputs[0]].bytes
-    network = Skeleton((("", Part(image, tuple(steps))),), 1)
+    network = Skeleton((("", (lambda: (image, ops),)),), 1)
     for estimate in (feasibility, macs, model_size):
         monkeypatch.setattr(estimate, "skeleton", lambda config, schedule: network)
     assert feasibility.arena_bytes(model.config) == model.plan.arena_bytes

@@ -96,7 +96,8 @@ def build_library(output: Path, work: Path, kernels: Path = KERNELS) -> None:
     cxx_command = [*cxx, *CXX_FLAGS, headers, *common, *shlex.split(os.environ.get("CXXFLAGS", ""))]
     jobs = [(c_command, source) for source in read_sources(kernels / "sources.mk", "MCUF_CORE_SRCS")]
     host_sources = "MCUF_HOST_SRCS" if with_ops else "MCUF_HOST_CORE_SRCS"
-    jobs += [(cxx_command, source) for source in read_sources(kernels / "sources.mk", host_sources)]
+    for source in read_sources(kernels / "sources.mk", host_sources):
+        jobs.append((c_command if source.suffix == ".c" else cxx_command, source))
 
     def compile_one(job: tuple) -> str:
         command, source = job

@@ -37,6 +37,8 @@ TITLES = {
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
     "training_memory": "Memory of training the paper's supernet",
     "cortex_m": "Instructions on simulated Cortex-M",
+    "log_mel": "The log-mel front end of sound",
+    "keyword": "Ten spoken words",
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu", "ai-edge-litert", "onnxruntime")
@@ -101,7 +103,7 @@ def main() -> int:
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(TITLES)} (default: all)")
     names = parser.parse_args().benchmarks
     if not names:
-        names = [name for name in TITLES if name != "cortex_m" or firmware.missing_tools() is None]
+        names = [name for name in TITLES if name not in ("cortex_m", "log_mel") or firmware.missing_tools() is None]
     if unknown := [name for name in names if name not in TITLES]:
         parser.error(f"unknown benchmark {unknown[0]!r}: use some of {', '.join(TITLES)}")
     sections, good = zip(*map(run, names), strict=True)

@@ -25,7 +25,7 @@ def kept_bytes(supernet, subnets, precision: str) -> int:
     """Bytes per image that autograd saves for one step on the subnets."""
     space = supernet.space
     loss = StepLoss(supernet, nas.TrainOptions(precision=precision))
-    images = torch.zeros(IMAGES, space.in_channels, space.image_size, space.image_size)
+    images = torch.zeros(IMAGES, space.in_channels, *space.image_shape[:2])
     labels, weights, saved = torch.zeros(IMAGES, dtype=torch.long), set(), {}
     weights = {p.untyped_storage().data_ptr() for p in supernet.parameters()}
 

@@ -28,6 +28,7 @@ from mcuformer.converter.skeleton import Schedule, check_takes_strips
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.files import write_bytes
+from mcuformer.sound import LogMel
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Model:
     schedule: str
     board: str | None
     class_names: tuple[str, ...]
+    front_end: LogMel | None = None
 
     @cached_property
     def content(self) -> bytes:
@@ -68,6 +70,7 @@ class Model:
             "board": self.board,
             "class_names": list(self.class_names),
             "weights": weights_info(self.weights_content) if is_staged(self.graph) else None,
+            **({} if self.front_end is None else {"front_end": self.front_end.to_dict()}),
             **self.plan.sizes,
         }
 
@@ -112,6 +115,7 @@ def convert(
     scratch: int | None = None,
     quantisation: QuantisationOptions | None = None,
     class_names: Sequence[str] | None = None,
+    front_end: LogMel | dict | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
     """Converts a float network to int8.
@@ -128,6 +132,7 @@ def convert(
                   fastest; with staged weights, what reads least in the board's arena or, without a board, in the
                   smallest arena
     quantisation  how to quantise; the default measured best
+    front_end     what makes the network's images out of sound, or its to_dict(): exports bring it along
     progress      called with (images done, images in all) while calibrating
     """
     quantisation = quantisation or QuantisationOptions()
@@ -141,6 +146,13 @@ def convert(
         raise ConfigError(f"class_names has {len(names)} names for a network without a head: leave class_names out")
     if len(names) != config.num_classes:
         raise ConfigError(f"class_names has {len(names)} names for num_classes = {config.num_classes}")
+    if isinstance(front_end, dict):
+        front_end = LogMel.from_dict(front_end)
+    if front_end is not None and front_end.image_shape != config.image_shape:
+        raise ConfigError(
+            f"front_end makes images of {front_end.image_shape}, the network takes {config.image_shape}: give the "
+            "front end that it was trained with"
+        )
     if strips:
         check_takes_strips(config)
     samples = calibrate(net, calibration, progress=progress)
@@ -156,7 +168,7 @@ def convert(
     elif weights == "staged":
         least = board_arena_bytes(graph, plan_arena(graph))
         graph = fill_arena(graph, 0 if limits is None else max(0, limits.sram_budget - least))
-    model = Model(graph, plan_arena(graph), config, schedule, board, names)
+    model = Model(graph, plan_arena(graph), config, schedule, board, names, front_end)
     if limits is not None:
         check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)
     return model

@@ -17,6 +17,7 @@ _PUBLIC = {
     "QuantisationOptions": "mcuformer.converter.lower",
     "Model": "mcuformer.converter.model",
     "convert": "mcuformer.converter.model",
+    "import_vit": "mcuformer.converter.importers",
     "Interpreter": "mcuformer.interpreter",
     "run_op": "mcuformer.interpreter",
     "McuformerError": "mcuformer.errors",

@@ -36,9 +36,9 @@ def listed_sources(path: Path, variable: str) -> list[str]:
 
 
 def headers_digest(kernels: Path) -> str:
-    """16 hex digits of the headers of the C kernels: what a library was compiled with, in a word."""
+    """16 hex digits of the C headers of core and sound: what a library was compiled with, in a word."""
     digest = hashlib.sha256()
-    for path in sorted((kernels / "core").glob("*.h")):
+    for path in sorted(path for folder in ("core", "sound") for path in (kernels / folder).glob("*.h")):
         digest.update(path.name.encode() + b"\n" + path.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()[:16]
 

@@ -50,20 +50,22 @@ def _hashed(x):
 
 
 def shift_and_flip(
-    images: torch.Tensor, indices: np.ndarray, shift: int, flip: bool, seed: int, epoch: int
+    images: torch.Tensor, indices: np.ndarray, shift: int | tuple[int, int], flip: bool, seed: int, epoch: int
 ) -> torch.Tensor:
-    """Moves each image by up to `shift` pixels along both sides, edges repeated, and mirrors half of them.
+    """Moves each image by up to `shift` pixels, or (down or up, right or left), edges repeated, and mirrors half of
+    them.
 
     images: [n, height, width, channels], any type; indices: [n], of the samples; returns the same shape and type.
     """
     n, height, width, _ = images.shape
+    down, right = shift if isinstance(shift, tuple) else (shift, shift)
 
-    def moved(draw: Draw) -> torch.Tensor:
+    def moved(draw: Draw, most: int) -> torch.Tensor:
         u = uniform(seed, epoch, indices, draw)
-        return torch.from_numpy(np.floor(u * (2 * shift + 1)).astype(np.int64) - shift)[:, None]
+        return torch.from_numpy(np.floor(u * (2 * most + 1)).astype(np.int64) - most)[:, None]
 
-    rows = (torch.arange(height) + moved(Draw.DOWN)).clamp_(0, height - 1)
-    columns = (torch.arange(width) + moved(Draw.RIGHT)).clamp_(0, width - 1)
+    rows = (torch.arange(height) + moved(Draw.DOWN, down)).clamp_(0, height - 1)
+    columns = (torch.arange(width) + moved(Draw.RIGHT, right)).clamp_(0, width - 1)
     if flip:
         mirrored = torch.from_numpy(uniform(seed, epoch, indices, Draw.FLIP) < 0.5)[:, None]
         columns = torch.where(mirrored, columns.flip(1), columns)
@@ -71,7 +73,7 @@ def shift_and_flip(
 
 
 def random_crop(images: torch.Tensor, indices: np.ndarray, least: float, seed: int, epoch: int) -> torch.Tensor:
-    """Crops a random square with `least` to all of each image's area, and enlarges it to the whole.
+    """Crops a random part of the image's shape, with `least` to all of its area, and enlarges it to the whole.
 
     images: float [n, channels, height, width], on any device; returns the same shape.
     """

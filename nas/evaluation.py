@@ -10,7 +10,8 @@ from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.pixels import to_float
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
-from mcuformer.errors import DataError
+from mcuformer.errors import ConfigError, DataError
+from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.supernet import SuperNet
 
 CALIBRATION_IMAGES = 512  # of a supernet's batch norm
@@ -46,9 +47,20 @@ def calibration_images(dataset: Dataset, count: int = CALIBRATION_IMAGES) -> tor
     return to_float(torch.from_numpy(np.array(dataset.images[chosen])))
 
 
+def check_has_head(config: SubnetConfig | SearchSpace) -> None:
+    """Raises ConfigError if a network has no classes to train or to measure."""
+    if not config.num_classes:
+        raise ConfigError(
+            "num_classes = 0: the network has no head, so no accuracy to train for or to measure; give it one, of as "
+            "many classes as the images have"
+        )
+
+
 def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
-    """Raises DataError if images or classes of `dataset` are not those `net` was built for."""
+    """Raises DataError if images or classes of `dataset` are not those `net` was built for, ConfigError if it has no
+    head."""
     config = net.space if isinstance(net, SuperNet) else net.config
+    check_has_head(config)
     where = f"{dataset.source} ({dataset.split})"
     if dataset.images.ndim != 4 or dataset.images.dtype != "uint8" or not len(dataset):
         raise DataError(
@@ -56,11 +68,11 @@ def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
             f"give uint8 [n, height, width, channels], at least one image"
         )
     _, height, width, channels = dataset.images.shape
-    if (height, width) != (config.image_size, config.image_size):
+    rows, columns, _ = config.image_shape
+    if (height, width) != (rows, columns):
         raise DataError(
-            f"{where}: images are {height}x{width} pixels, the network takes "
-            f"{config.image_size}x{config.image_size}; load them with image_size={config.image_size}, or build "
-            f"the network for their size"
+            f"{where}: images are {height}x{width} pixels, the network takes {rows}x{columns}; load them with "
+            f"image_size={config.image_size}, or build the network for their size"
         )
     if channels != config.in_channels:
         raise DataError(

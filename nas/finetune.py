@@ -7,12 +7,18 @@ from contextlib import nullcontext
 
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.data import Dataset
+from mcuformer.nas import recipes
 from mcuformer.nas.evaluation import calibration_images, check_fit
 from mcuformer.nas.qat import fake_quantised
 from mcuformer.nas.train import TrainResult, train
 from mcuformer.nas.train_options import TrainOptions
 
 FINETUNE_OPTIONS = TrainOptions(epochs=5, learning_rate=5e-4, warmup_epochs=0.5)
+
+
+def finetune_options(net: FloatViT) -> TrainOptions:
+    """FINETUNE_OPTIONS; images are not mirrored if they were not when the network was trained."""
+    return recipes.like_before(FINETUNE_OPTIONS, net.notes)
 
 
 def finetune(

@@ -4,9 +4,10 @@
     with fake_quantised(net, images):
         train(net, ...)
 
-Rounded are: weights, per output channel; outputs of norms, fully connected layers and GELU, per tensor; q, k, v and the
-attention's output, per head; the residual stream after every layer, per channel. Ranges are a running average of the
-batches' smallest and largest values.
+Rounded are: weights, per output channel; outputs of norms, fully connected layers and activations, per tensor; q, k, v
+and the attention's output, per head; the residual stream after every layer, per channel; what is pooled, per part. With
+norm="post" a layer's norms round the stream per tensor, and the sums before them are rounded per channel. Ranges are a
+running average of the batches' smallest and largest values.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.nn.utils import parametrize
 
 from mcuformer.converter.float_vit import ConvStem, FloatViT, Layer, LowRankLinear
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
+from mcuformer.converter.subnet_config import SubnetConfig
 
 MOMENTUM = 0.05  # of the running ranges
 TINY = 1e-8
@@ -69,19 +71,38 @@ class RoundedActivation(nn.Module):
         self.high.copy_(torch.where(first, high, self.high.lerp(high, MOMENTUM)))
 
 
+def _pool_groups(config: SubnetConfig) -> int | None:
+    """RoundedActivation's groups of what is pooled; None: single tokens, which are rounded already."""
+    parts = config.pool_parts
+    if all(count == 1 for _, count in parts):
+        return None
+    read_by_op = config.norm_after_pool or config.num_classes
+    if config.norm == "pre" and not config.norm_before_pool and read_by_op:
+        return config.pool_dim  # like the stream, per channel
+    if len(parts) == 1:
+        return 0
+    return len(parts) if read_by_op else 1
+
+
 @contextmanager
 def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
     """Within the `with`, `net` computes as if in int8. images: float NCHW, a few hundred, for the first ranges."""
-    where = next(net.parameters()).device
+    where, config = next(net.parameters()).device, net.config
     rounded, handles = nn.ModuleDict(), []
 
     def after(module: nn.Module, groups: int = 0, floor: float = -torch.inf) -> None:
         rounding = rounded[str(len(rounded))] = RoundedActivation(groups, floor)
         handles.append(module.register_forward_hook(lambda _module, _inputs, output: rounding(output)))
 
-    def before(module: nn.Module, groups: int = 0) -> None:
+    def before(module: nn.Module, groups: int = 0, flat: bool = False) -> None:
+        """flat: the groups are of all that an image has, not of each token's channels."""
         rounding = rounded[str(len(rounded))] = RoundedActivation(groups)
-        handles.append(module.register_forward_pre_hook(lambda _module, inputs: (rounding(inputs[0]), *inputs[1:])))
+
+        def hook(_module: nn.Module, inputs: tuple) -> tuple:
+            x, *rest = inputs
+            return rounding(x.flatten(1)).reshape(x.shape) if flat else rounding(x), *rest
+
+        handles.append(module.register_forward_pre_hook(hook))
 
     weighted = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for module in weighted:
@@ -89,8 +110,14 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
     if isinstance(net.stem, ConvStem):
         for conv in net.stem.convs[1:]:
             before(conv)
-    for layer, dims in zip(net.layers, net.config.layers, strict=True):
+    if net.norm_pre is not None:
+        before(net.norm_pre, config.embed_dim)
+        after(net.norm_pre, config.embed_dim)
+    for layer, dims in zip(net.layers, config.layers, strict=True):
         assert isinstance(layer, Layer)
+        if layer.post_norm:
+            before(layer.norm1, config.embed_dim)
+            before(layer.norm2, config.embed_dim)
         after(layer.norm1)
         after(layer.attention.qkv, dims.num_heads + 2 * dims.kv_heads)
         before(layer.attention.proj, dims.num_heads)
@@ -98,12 +125,17 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
         for fc in (layer.mlp.fc1, layer.mlp.fc2):
             if isinstance(fc, LowRankLinear):
                 after(fc.down)
-        after(layer.mlp.fc1, floor=ACTIVATIONS[net.config.activation].floor)
+        after(layer.mlp.fc1, floor=ACTIVATIONS[config.activation].floor)
         before(layer.mlp.fc2)
-        after(layer, net.config.embed_dim)
-    after(net.norm)
-    before(net.head)
-    after(net.head)
+        if not layer.post_norm:
+            after(layer, config.embed_dim)
+    reader = net.norm if config.norm_after_pool else net.head
+    if (groups := _pool_groups(config)) is not None:
+        after(net, groups) if reader is None else before(reader, groups, flat=True)
+    if net.norm is not None:
+        after(net.norm)
+    if net.head is not None:
+        after(net.head)
     net.rounded = rounded.to(where)
     training = net.training
     try:

@@ -13,6 +13,7 @@ import dataclasses
 import torch
 
 from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.train_options import TrainOptions
 
 NETWORK_CONFIG = SubnetConfig(
@@ -34,9 +35,32 @@ DEMO_SUPERNET_OPTIONS = TrainOptions(epochs=40, learning_rate=4e-3)
 DEMO_FINETUNE_OPTIONS = TrainOptions(epochs=10, learning_rate=1e-3)
 
 
+MIRRORED = "flip"  # in the notes of a file: False if it was trained without mirrored images; else left out
+
+
+def mirror_notes(options: TrainOptions) -> dict:
+    """What a file notes, so that whoever trains it further mirrors no images either."""
+    return {} if options.flip else {MIRRORED: False}
+
+
+def like_before(options: TrainOptions, notes: dict) -> TrainOptions:
+    """The options for a network with these notes."""
+    return for_images(options, notes.get(MIRRORED) is not False)
+
+
 def evolution_options(epochs: int) -> TrainOptions:
     """How to train a space whose visits last that many epochs."""
     return dataclasses.replace(EVOLUTION_OPTIONS, epochs=epochs, warmup_epochs=min(1.0, epochs))
+
+
+def supernet_options(space: SearchSpace) -> TrainOptions:
+    """How to train a space's supernet."""
+    return for_images(for_device(SUPERNET_OPTIONS), space.flip)
+
+
+def for_images(options: TrainOptions, flip: bool) -> TrainOptions:
+    """The same options for images that may be mirrored, or not."""
+    return dataclasses.replace(options, flip=options.flip and flip)
 
 
 def for_device(options: TrainOptions) -> TrainOptions:

@@ -5,8 +5,9 @@
     config = space.sample(random.Random(0))      # a SubnetConfig, one value per layer
 
 A file holds the fields of SubnetConfig; lists are choices. num_heads, kv_heads, mlp_ratio and rank_ratio are chosen per
-layer, the others once. kv_heads "all": as many as num_heads. Without rank_ratio the MLPs are dense; with it they are
-two factors; a rank above break-even runs dense (lowering multiplies the factors), so 1.0 means dense.
+layer, patch_size, embed_dim and depth once; the others are one value for all subnets. kv_heads "all": as many as
+num_heads. Without rank_ratio the MLPs are dense; with it they are two factors; a rank above break-even runs dense
+(lowering multiplies the factors), so 1.0 means dense.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from typing import Any
 import yaml
 
 from mcuformer.checks import is_number, is_whole, whole
-from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.converter.subnet_config import Size, SubnetConfig
 from mcuformer.errors import ConfigError
 
 SPACES = Path(__file__).parent / "spaces"
 MAX_DEPTH = 64
 MAX_UNIFORM = 50_000  # subnets with equal layers in a space: all are checked when it is read
 GLOBAL_GENES = ("patch_size", "embed_dim", "depth")
+FIXED = ("prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation")
+"""Fields of SubnetConfig that all subnets share; in files only where they are not at their defaults."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,16 @@ class EvolutionRange:
 class SearchSpace:
     """All subnets that can be made from the choices (see the module's docstring). Made by load_space, or from tuples.
 
+    image_size: pixels, or (height, width), and so is each choice of patch_size. flip: whether a mirrored image is as
+    good as the image; training mirrors half of them by default then.
+
     Raises ConfigError if a choice is empty or gives no valid network.
     """
 
-    image_size: int
+    image_size: Size
     in_channels: int
     num_classes: int
-    patch_size: tuple[int, ...]
+    patch_size: tuple[Size, ...]
     embed_dim: tuple[int, ...]
     depth: tuple[int, ...]
     head_dim: int
@@ -81,9 +87,20 @@ class SearchSpace:
     rank_ratio: tuple[float, ...] | None = None
     stem: str = "patch"
     stem_channels: tuple[int, ...] | None = None
+    prefix_tokens: int = SubnetConfig.prefix_tokens
+    pool: str = SubnetConfig.pool
+    final_norm: str = SubnetConfig.final_norm
+    norm_pre: bool = SubnetConfig.norm_pre
+    norm: str = SubnetConfig.norm
+    norm_epsilon: float = SubnetConfig.norm_epsilon
+    activation: str = SubnetConfig.activation
+    flip: bool = True
     evolution: EvolutionRange | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", _size(self.image_size))
+        if isinstance(self.patch_size, tuple):
+            object.__setattr__(self, "patch_size", tuple(map(_size, self.patch_size)))
         for name in CHOICES:
             value = getattr(self, name)
             if name == "rank_ratio" and value is None:
@@ -96,10 +113,17 @@ class SearchSpace:
                 if name in ("mlp_ratio", "rank_ratio"):
                     if not is_number(choice):
                         raise ConfigError(f"{name}: {_plain(choice)!r} is not a number; give a list of numbers")
+                elif name == "patch_size":
+                    if not is_whole(choice, 1) and not _is_pair(choice):
+                        raise ConfigError(
+                            f"{name}: {_plain(choice)!r} is not a whole number from 1, nor [height, width]; give a "
+                            "list of them"
+                        )
                 elif not is_whole(choice, 1):
                     raise ConfigError(f"{name}: {_plain(choice)!r} is not a whole number from 1; give a list of them")
             if len(set(value)) < len(value):
                 raise ConfigError(f"{name} = {_plain(value)!r}: the same choice twice; leave one out")
+        self._check_fixed()
         if max(self.depth) > MAX_DEPTH:
             raise ConfigError(f"depth = {max(self.depth)}: must be at most {MAX_DEPTH}")
         self._check_stem()
@@ -112,18 +136,25 @@ class SearchSpace:
         for depth in self.depth:
             self._config(self.patch_size[0], self.embed_dim[0], (self.layer_choices[0],) * depth, depth)
 
+    def _check_fixed(self) -> None:
+        for name in FIXED:
+            if isinstance(value := getattr(self, name), tuple):
+                raise ConfigError(f"{name} = {_plain(value)!r}: not a list of choices; give one value for all subnets")
+        if not isinstance(self.flip, bool):
+            raise ConfigError(f"flip = {_plain(self.flip)!r}: must be true or false")
+
     def _check_stem(self) -> None:
         channels = self.stem_channels
         if channels is not None and not (isinstance(channels, tuple) and all(map(_is_positive, channels))):
             raise ConfigError(f"stem_channels = {_plain(channels)!r}: give a list of whole numbers from 1")
         if self.stem != "conv":
             return
-        if len(self.patch_size) > 1:
+        if len(self.patch_size) > 1 or isinstance(self.patch_size[0], tuple):
             raise ConfigError(
-                f"patch_size = {list(self.patch_size)} with stem = 'conv': a convolution stem is for one patch "
-                "size; give one, or stem: patch"
+                f"patch_size = {_plain(self.patch_size)} with stem = 'conv': a convolution stem is for one patch "
+                "size, a square; give one, or stem: patch"
             )
-        largest = max(self.patch_size if self.evolution is None else self.evolution.patch_size)
+        largest = self.patch_size[0] if self.evolution is None else max(self.evolution.patch_size)
         if channels is not None and len(channels) > (used := _inner_convolutions(largest)):
             raise ConfigError(
                 f"stem_channels = {list(channels)}: patches of {largest} have {used} convolutions before the last one; "
@@ -156,18 +187,19 @@ class SearchSpace:
         layer = len(self.layer_choices)
         return len(self.patch_size) * len(self.embed_dim) * sum(layer**depth for depth in self.depth)
 
-    def _config(self, patch_size: int, embed_dim: int, layers: tuple[tuple, ...], depth: int) -> SubnetConfig:
+    def _config(self, patch_size: Size, embed_dim: int, layers: tuple[tuple, ...], depth: int) -> SubnetConfig:
         num_heads, kv_heads, mlp_ratio, rank_ratio = zip(*layers[:depth], strict=True)
         return SubnetConfig(
             image_size=self.image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=self.stem,
             stem_channels=self.stem_for(patch_size), patch_size=patch_size, embed_dim=embed_dim, depth=depth,
             head_dim=self.head_dim, num_heads=num_heads, kv_heads=kv_heads, mlp_ratio=mlp_ratio,
             rank_ratio=None if self.rank_ratio is None else rank_ratio,
+            **{name: getattr(self, name) for name in FIXED},
         )  # fmt: skip
 
-    def stem_for(self, patch_size: int) -> tuple[int, ...] | None:
+    def stem_for(self, patch_size: Size) -> tuple[int, ...] | None:
         """A smaller patch has fewer convolutions: the first ones; its last makes embed_dim channels."""
-        if self.stem != "conv" or self.stem_channels is None:
+        if isinstance(patch_size, tuple) or self.stem != "conv" or self.stem_channels is None:
             return self.stem_channels
         return self.stem_channels[: _inner_convolutions(patch_size)]
 
@@ -182,13 +214,29 @@ class SearchSpace:
             for layers in itertools.product(self.layer_choices, repeat=depth):
                 yield self._config(patch, width, layers, depth)
 
+    @functools.cached_property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.largest().image_shape
+
+    @functools.cached_property
+    def _patches_by_tokens(self) -> tuple[Size, ...]:
+        """Patch sizes from the fewest tokens to the most; of equals, the larger patch first."""
+        depth = min(self.depth)
+
+        def order(size: Size) -> tuple[int, int]:
+            config = self._config(size, self.embed_dim[0], self.layer_choices[:1] * depth, depth)
+            return config.patch_tokens, -math.prod(config.patch_shape)
+
+        return tuple(sorted(self.patch_size, key=order))
+
     def largest(self) -> SubnetConfig:
         """The subnet with the most tokens and the largest of every other choice."""
         heads = max(self.num_heads)
         kv_heads = max(kv for h, kv in self._head_pairs() if h == heads)
         layer = (heads, kv_heads, max(self.mlp_ratio), None if self.rank_ratio is None else max(self.rank_ratio))
         depth = max(self.depth)
-        return self._config(min(self.patch_size), max(self.embed_dim), (layer,) * depth, depth)
+        return self._config(self._patches_by_tokens[-1], max(self.embed_dim), (layer,) * depth, depth)
 
     def smallest(self) -> SubnetConfig:
         """The subnet with the fewest tokens and the smallest of every other choice."""
@@ -196,7 +244,7 @@ class SearchSpace:
         kv_heads = min(kv for h, kv in self._head_pairs() if h == heads)
         layer = (heads, kv_heads, min(self.mlp_ratio), None if self.rank_ratio is None else min(self.rank_ratio))
         depth = min(self.depth)
-        return self._config(max(self.patch_size), min(self.embed_dim), (layer,) * depth, depth)
+        return self._config(self._patches_by_tokens[0], min(self.embed_dim), (layer,) * depth, depth)
 
     def sample(self, rng: random.Random) -> SubnetConfig:
         """A random subnet, every choice equally likely."""
@@ -256,6 +304,10 @@ class SearchSpace:
         """Plain values, as in the YAML file."""
         values = dataclasses.asdict(self)
         values["evolution"] = None if self.evolution is None else _plain(values["evolution"])
+        default = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in (*FIXED, "flip"):
+            if values[name] == default[name]:
+                del values[name]
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
     @classmethod
@@ -266,8 +318,10 @@ class SearchSpace:
             raise ConfigError(f"a space must be a mapping of keys to choices, not {type(values).__name__}")
         _check_keys(values, fields, "")
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        for name in ("image_size", "in_channels", "num_classes", "head_dim"):
+        for name in ("in_channels", "num_classes", "head_dim"):
             whole(name, _plain(given[name]), 1)
+        if isinstance(given.get("norm_epsilon"), str):
+            given["norm_epsilon"] = _number(given["norm_epsilon"])
         if given.get("evolution") is not None:
             given["evolution"] = _evolution(given["evolution"], given)
         space = cls(**given)
@@ -282,6 +336,24 @@ CHOICES = ("patch_size", "embed_dim", "depth", "num_heads", "kv_heads", "mlp_rat
 
 def _is_positive(value: object) -> bool:
     return is_whole(value, 1)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_positive, value))
+
+
+def _size(value: Any) -> Any:
+    """A size as SubnetConfig keeps it: of two equal sides, one."""
+    value = tuple(value) if isinstance(value, list) else value
+    return value[0] if _is_pair(value) and value[0] == value[1] else value
+
+
+def _number(text: str) -> float | str:
+    """YAML reads 1e-5, without a point, as text."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _inner_convolutions(patch_size: int) -> int:

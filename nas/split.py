@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mcuformer.converter.subnet_config import Size
 from mcuformer.data import Dataset, hold_out, load_sized
 from mcuformer.errors import ConfigError
 from mcuformer.nas.supernet import SuperNet
+from mcuformer.sound import LogMel
 
 DATA = "fashion-mnist"  # for a supernet that does not say what it was trained on
 WORDS = {"images": "images", "labels_crc32": "labels of checksum", "held_out": "images held out"}
@@ -23,15 +25,23 @@ class Split:
     notes: dict
 
 
-def split_images(data: str, image_size: int, limit: int | None = None, held_out: int | None = None) -> Split:
+def split_images(
+    data: str,
+    image_size: Size,
+    limit: int | None = None,
+    held_out: int | None = None,
+    front_end: LogMel | None = None,
+) -> Split:
     """Holds images out of the training images. data: as mcuformer.data.load takes it; limit: use only so many images;
-    held_out: how many of them, see mcuformer.data.hold_out."""
-    whole = load_sized(data, "train", image_size, limit)
+    held_out: how many of them, see mcuformer.data.hold_out; front_end: as mcuformer.data.load takes it."""
+    whole = load_sized(data, "train", image_size, limit, front_end)
     images, kept = hold_out(whole, held_out)
-    notes = {
+    notes: dict = {
         "data": data, "limit": limit, "held_out": len(kept), "images": len(whole), "labels_crc32": whole.labels_crc32,
         "class_names": list(kept.class_names),
     }  # fmt: skip
+    if whole.front_end is not None:
+        notes["front_end"] = whole.front_end.to_dict()
     return Split(images, kept, notes)
 
 
@@ -41,17 +51,21 @@ def split_of(
     data: str | None = None,
     limit: int | None = None,
     held_out: int | None = None,
+    front_end: LogMel | None = None,
 ) -> Split:
     """split_images() as the supernet in the file `path` was trained with it.
 
     ConfigError if the given options split differently: it would be judged by images that it was trained on.
     """
     notes = supernet.notes
+    if front_end is None and "front_end" in notes:
+        front_end = LogMel.from_dict(notes["front_end"])
     made = split_images(
         data or notes.get("data", DATA),
         supernet.space.image_size,
         notes.get("limit") if limit is None else limit,
         notes.get("held_out") if held_out is None else held_out,
+        front_end,
     )
     for name, word in WORDS.items():
         if name in notes and notes[name] != made.notes[name]:

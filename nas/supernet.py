@@ -8,7 +8,7 @@
 A subnet is the first rows and columns of every matrix, the first heads and the first layers: the FloatViT of its config
 on slices of the supernet's weights, so the network is defined once. Both factors of a low-rank MLP are sliced to its
 rank. Tokens: a patch embedding smaller than the largest is the largest one applied to the enlarged patch, folded into
-its weights; the position table is interpolated.
+its weights; the position table is interpolated. The head reads one or two vectors of embed_dim: it is sliced in each.
 
 A convolution stem has a batch norm, whose statistics depend on the channels before it: calibrate() measures them for
 every stem in the space; forward() in eval mode and extract() use the subnet's.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 
 import torch
@@ -45,8 +46,8 @@ class SuperNet(nn.Module):
         self.notes: dict = {}  # plain values that supernet.pt keeps beside the weights
         self.hull = _hull(space)
         whole = FloatViT(self.hull)
-        self.grid_shape = space.largest().grid_shape  # of the position table
-        position = torch.empty(1, space.largest().patch_tokens, self.hull.embed_dim)
+        self.grid_shape = _grid_shape(space)  # of the position table
+        position = torch.empty(1, math.prod(self.grid_shape), self.hull.embed_dim)
         whole.position = nn.Parameter(position)
         initialise(whole, seed)
         self.whole = whole  # holds the weights; its own forward is never called
@@ -71,6 +72,9 @@ class SuperNet(nn.Module):
                 made[name] = self._position(config)
             elif name == "stem.weight":
                 made[name] = self._patch_weight(config)
+            elif name == "head.weight":
+                parts = whole[name].unflatten(1, (len(config.pool_parts), -1))
+                made[name] = parts[..., : config.embed_dim].flatten(1)
             elif name.endswith("attention.qkv.weight") or name.endswith("attention.qkv.bias"):
                 layer = config.layers[int(name.split(".")[1])]
                 value, most = whole[name], self.hull.layers[0]
@@ -88,7 +92,7 @@ class SuperNet(nn.Module):
         table = self.whole.position[0, :, : config.embed_dim]
         if self.grid_shape == config.grid_shape:
             return table[None]
-        rows, columns = _resize_both(self.grid_shape, config.grid_shape, table.device)
+        rows, columns = resize_both(self.grid_shape, config.grid_shape, table.device)
         table = torch.einsum("ai,bj,ijd->abd", rows, columns, table.unflatten(0, self.grid_shape))
         return table.flatten(0, 1)[None]
 
@@ -97,7 +101,7 @@ class SuperNet(nn.Module):
         weight = self.whole.stem.weight[: config.embed_dim]
         if config.patch_shape == self.hull.patch_shape:
             return weight
-        rows, columns = _resize_both(config.patch_shape, self.hull.patch_shape, weight.device)
+        rows, columns = resize_both(config.patch_shape, self.hull.patch_shape, weight.device)
         return torch.einsum("ia,jb,dcij->dcab", rows, columns, weight)
 
     def _statistics(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
@@ -143,12 +147,23 @@ class SuperNet(nn.Module):
 
 
 def _hull(space: SearchSpace) -> SubnetConfig:
-    """The config with the largest of every dimension: the weights'. Patches are the largest, tokens the fewest."""
+    """The config with the largest of every dimension: the weights'. Patches enclose all others."""
     heads, ranks = max(space.num_heads), space.rank_ratio
+    patch = tuple(max(sides) for sides in zip(*(config.patch_shape for config in _patches(space)), strict=True))
     return dataclasses.replace(
-        space.largest(), patch_size=max(space.patch_size), num_heads=heads, kv_heads=heads,
+        space.largest(), patch_size=patch, num_heads=heads, kv_heads=heads,
         mlp_ratio=max(space.mlp_ratio), rank_ratio=None if ranks is None else max(ranks),
     )  # fmt: skip
+
+
+def _grid_shape(space: SearchSpace) -> tuple[int, int]:
+    """The most rows and the most columns of patches."""
+    rows, columns = zip(*(config.grid_shape for config in _patches(space)), strict=True)
+    return max(rows), max(columns)
+
+
+def _patches(space: SearchSpace) -> list[SubnetConfig]:
+    return [dataclasses.replace(space.smallest(), patch_size=size) for size in space.patch_size]
 
 
 def _widths(space: SearchSpace) -> list[SubnetConfig]:
@@ -175,7 +190,7 @@ def _resize(inputs: int, outputs: int, device: torch.device) -> torch.Tensor:
     return resized[:, 0, :, 0].T.contiguous().to(device)
 
 
-def _resize_both(
+def resize_both(
     inputs: tuple[int, int], outputs: tuple[int, int], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """_resize() of the rows and of the columns of a grid."""

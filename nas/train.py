@@ -82,7 +82,7 @@ def train(
 ) -> TrainResult:
     """Trains `net` in place, leaves it in eval mode on the device it was on; calibrates a supernet's batch norm.
 
-    dataset: square images of the network's size, with its channels and classes.
+    dataset: images of the network's size, with its channels and classes.
     validation: its top-1 is measured once, at the end.
     progress: called after every step.
     checkpoint: a file with the whole state after every epoch. If it exists, training continues from it, to the same
@@ -260,7 +260,8 @@ class _Run:
         }
         if isinstance(self.net, SuperNet):
             space = self.net.space.to_dict()
-            space.pop("evolution", None)
+            for name in ("evolution", "flip"):  # they say how spaces and images are drawn
+                space.pop(name, None)
             network = {"space": space}
         else:
             network = {"config": self.net.config.to_dict()}
@@ -297,7 +298,7 @@ def _optimiser(net: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
-        (free if parameter.ndim < 2 or name.endswith("position") else decayed).append(parameter)
+        (free if parameter.ndim < 2 or name.endswith(("position", "prefix")) else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": options.weight_decay},
         {"params": free, "weight_decay": 0.0},

@@ -20,12 +20,13 @@ class TrainOptions:
     batch_size       images per step, over all processes; an incomplete last one is dropped (each epoch shuffles again)
     learning_rate    its peak, reached after the warm-up
     schedule         then "cosine": half a cosine down to 0; "constant": it stays, and more epochs may follow
-    weight_decay     AdamW's, for matrices and kernels; biases, norms and the position table have none
+    weight_decay     AdamW's, for matrices and kernels; biases, norms, position table and prefix have none
     label_smoothing  from 0 to below 1
     warmup_epochs    epochs of linear rise, may be a fraction
-    augmentation     shifts each training image by up to 1/32 of its side, edges repeated
-    flip             with augmentation: mirrors half of the images; turn it off if left and right matter
-    crop             with augmentation: smallest area share of a random square, enlarged to the whole; None: off
+    augmentation     shifts each training image by up to 1/32 of its sides, edges repeated
+    flip             with augmentation: mirrors half of the images, never those of sounds; turn it off if left and right
+                     matter
+    crop             with augmentation: smallest area share of a random crop, enlarged to the whole; None: off
     mixup, cutmix    probability that an image is blended with another, or has a box of another pasted in
     ema_decay        the network ends with an average of its weights, with this decay per step; None: the last ones
     sampling         of a supernet's subnets: "alternate" (the largest and a random one in turn; the best use of a CPU's

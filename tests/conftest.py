@@ -24,6 +24,7 @@ PACKAGES = {
     "chromium": "chromium",
     "cmake": "cmake",
     "debootstrap": "debootstrap",
+    "espeak-ng": "espeak-ng",
     "g++": "g++",
     "git": "git",
     "make": "make",

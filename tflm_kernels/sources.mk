@@ -23,6 +23,10 @@ MCUF_CORE_SRCS = \
   core/mcuf_streamed_mlp_s8.c \
   core/mcuf_token_mean_s8.c
 
+# The front end of networks that take sound: C99 beside the int8 arithmetic, exported with such networks alone.
+MCUF_SOUND_SRCS = \
+  sound/mcuf_log_mel.c
+
 # C++11 that needs no interpreter: the arena planner, and the reader of options.
 MCUF_PLANNER_SRCS = \
   buffer_placement.cc \
@@ -45,13 +49,13 @@ MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) \
   kernels/token_mean.cc
 
 # The library that Python loads is made of MCUF_CORE_SRCS and these. Everywhere, the parts that need no interpreter ...
-MCUF_HOST_CORE_SRCS = $(MCUF_PLANNER_SRCS) \
+MCUF_HOST_CORE_SRCS = $(MCUF_SOUND_SRCS) $(MCUF_PLANNER_SRCS) \
   host/host_headers.cc \
   host/host_log.cc \
   host/host_parts.cc
 
 # ... and if the tflite-micro wheel has a build, all ops, for its interpreter.
-MCUF_HOST_SRCS = $(MCUF_TFLM_SRCS) \
+MCUF_HOST_SRCS = $(MCUF_SOUND_SRCS) $(MCUF_TFLM_SRCS) \
   host/host_headers.cc \
   host/host_log.cc \
   host/host_parts.cc \

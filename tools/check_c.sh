@@ -29,7 +29,7 @@ if has cppcheck; then
   # The linker's symbols, which startup.c compares, are arrays of their own for cppcheck.
   cppcheck=(cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 --inline-suppr
             --suppress=comparePointers:firmware/startup.c -Itflm_kernels)
-  c_kernels=("${cppcheck[@]}" --language=c --std=c99 tflm_kernels/core)
+  c_kernels=("${cppcheck[@]}" --language=c --std=c99 tflm_kernels/core tflm_kernels/sound)
   glue=("${cppcheck[@]}" --std=c++11 tflm_kernels/*.cc tflm_kernels/kernels)
   arm=(-D__GNUC__=12 -D__ARM_ARCH_PROFILE=77 -D__thumb2__=1 -D__ARM_FEATURE_DSP=1)  # see core/mcuf_target.h
   "${c_kernels[@]}" -DMCUF_FORCE_PORTABLE=1

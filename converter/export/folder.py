@@ -68,6 +68,13 @@ def c_kernel_files() -> dict[str, str]:
 core_files = c_kernel_files  # as docs/add_a_target.md called it
 
 
+def sound_files(prefix: str = "") -> dict[str, str]:
+    """The C of the front end of sound, by its path in an export: prefix sound/..., beside prefix core/..."""
+    root = sources.kernels_folder()
+    paths = [*(root / name for name in sources.listed("MCUF_SOUND_SRCS")), *sorted(root.glob("sound/*.h"))]
+    return {f"{prefix}{path.relative_to(root).as_posix()}": path.read_text(encoding="utf-8") for path in paths}
+
+
 def kernel_files(prefix: str) -> dict[str, str]:
     """c_kernel_files() and the ops around them for TFLM, by path in an export: prefix/core/..., prefix/kernels/..."""
     root = sources.kernels_folder()

@@ -24,6 +24,8 @@ from mcuformer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:  # the command line reads this table on every start, and is quick without numpy
     from mcuformer.converter.graph import Graph
+    from mcuformer.interpreter import Interpreter
+    from mcuformer.sound import LogMel
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,13 @@ ZIP = Option(
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported. content: the .tflite file; graph: the graph in it, with its staged weights if it has any."""
+    """What is exported. content: the .tflite file; graph: the graph in it, with its staged weights if it has any;
+    front_end: what makes the network's images out of sound, None if it takes images."""
 
     content: bytes
     graph: Graph
     class_names: tuple[str, ...]
+    front_end: LogMel | None = None
 
 
 @dataclass(frozen=True)
@@ -206,9 +210,25 @@ def export(
     interpreter = Interpreter(model, weights=weights)  # the kernels check here what an export trusts
     core = core_of(values.pop("core", None), values.get("board"), interpreter.info.get("board"))
     content, graph = repacked(content, interpreter.graph, core)
-    result = target.export(Source(content, graph, tuple(interpreter.class_names)), folder, force, **values)
+    source = Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter, str(model)))
+    result = target.export(source, folder, force, **values)
     lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
     return replace(result, lines=lines, values={**result.values, "packing": core.packing})
+
+
+def _front_end_of(interpreter: Interpreter, name: str) -> LogMel | None:
+    """The front end that the model carries. ModelError if it is damaged or does not fit the network."""
+    from mcuformer.converter.export.front_end import check_takes
+    from mcuformer.sound import LogMel
+
+    if (values := interpreter.info.get("front_end")) is None:
+        return None
+    try:
+        front_end = LogMel.from_dict(values)
+    except ConfigError as error:
+        raise ModelError(f"{name}: {error}; convert it again") from error
+    check_takes(interpreter.graph, front_end, name)
+    return front_end
 
 
 def core_of(core: Core | None, board: Board | None, converted_for: str | None) -> Core:

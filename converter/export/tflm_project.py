@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mcuformer.converter.export.tflm_model import GENERATOR, TflmModel
+from mcuformer.sound import LogMel
 
 EXTERNAL_SINCE = "2022-01"  # kernels reach the external context through MicroContext
 
@@ -65,9 +66,9 @@ def _setup(model: TflmModel) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _callbacks(model: TflmModel) -> str:
+def _callbacks(model: TflmModel, front_end: LogMel | None) -> str:
     text = ""
-    if model.strip_rows:
+    if model.strip_rows and front_end is None:
         text += f"""
 // Delivers rows of the image, at most {model.strip_rows} at a time, from the first to the last; see
 // mcuf_image_rows_fn.
@@ -81,8 +82,14 @@ int32_t ReadFlash(void* user, int32_t offset, int32_t bytes, int8_t* target);
     return text
 
 
-def readme(model: TflmModel, compiled: int) -> str:
+def readme(model: TflmModel, compiled: int, front_end: LogMel | None = None) -> str:
     n = model.name
+    sound = ""
+    if front_end is not None:
+        sound = (
+            f"- `{n}_front_end.h`, `{n}_front_end.c`: the tables that make rows of the image out of sound, by\n"
+            "  `mcuformer/sound/mcuf_log_mel.h`.\n"
+        )
     since = EXTERNAL_SINCE if model.strip_rows or model.weights else "2021-09"
     size = f"{len(model.weights):,} bytes"
     weights = f"- `{n}.weights`: {size} of weights for external flash, read by a callback.\n" if model.weights else ""
@@ -92,7 +99,7 @@ def readme(model: TflmModel, compiled: int) -> str:
 
 - `{n}.h`, `{n}.cc`: the model ({len(model.content):,} bytes of flash), its arena ({model.arena_bytes:,} bytes on a
   32-bit board), its {"classes" if model.class_names else "embedding's length, scale and zero point"}.
-{weights}- `mcuformer/`: the kernels, `op_resolver.h`, `token_overwrite_planner.h`. C99 and C++11, without heap.
+{weights}{sound}- `mcuformer/`: the kernels, `op_resolver.h`, `token_overwrite_planner.h`. C99 and C++11, without heap.
   `tflm_compat.h` finds out the version of TFLM: any from {since} on.
 
 ## Build
@@ -106,15 +113,48 @@ Copy this folder into your project. Compile {compiled} files, with TFLM's own in
 
 Compile with `-O2` or more.
 
-{_use(model)}"""
+{_use(model, front_end)}"""
 
 
-def _use(model: TflmModel) -> str:
+def _sound(model: TflmModel, front_end: LogMel | None) -> str:
+    """Rows of the image out of a microphone's samples, in C++."""
+    if front_end is None:
+        return ""
+    m = f"{model.name.upper()}_FRONT_END"
+    return f"""
+// Waits for samples of the microphone, int16, {m}_RATE a second: at most `most`. Returns how many there are.
+int32_t ReadSamples(int16_t* samples, int32_t most);
+
+// Rows of the image: each frame of sound is one.
+int32_t ReadRows(void*, int32_t, int32_t row_count, int8_t* rows) {{
+  static int16_t samples[{m}_WINDOW], piece[64];
+  static int32_t spectrum[{m}_FFT];
+  static mcuf_log_mel_state state = {{samples, spectrum, 0}};
+  for (int32_t row = 0; row < row_count; ++row) {{
+    while (!mcuf_log_mel_row(&{model.name}_front_end, &state, rows + row * {m}_MELS)) {{
+      const int32_t missing = {m}_WINDOW - state.filled;
+      const int32_t count = ReadSamples(piece, missing < 64 ? missing : 64);
+      if (count <= 0) return 0;
+      mcuf_log_mel_push(&{model.name}_front_end, &state, piece, count);
+    }}
+  }}
+  return row_count;
+}}
+"""
+
+
+def _use(model: TflmModel, front_end: LogMel | None) -> str:
     """How firmware calls the model."""
     n = model.name
     context = '#include "mcuformer/external_context.h"\n' if model.strip_rows or model.weights else ""
+    if front_end is not None:
+        context = f'#include "{n}_front_end.h"\n{context}'
     copy = "" if model.strip_rows else f"  memcpy(interpreter->input(0)->data.int8, image, {n}_image_bytes);\n"
     argument = "" if model.strip_rows else "const int8_t* image"
+    failed = "-1" if model.class_names else "nullptr"
+    if front_end is not None and not model.strip_rows:
+        rows = f"ReadRows(nullptr, 0, {n}_image_height, interpreter->input(0)->data.int8)"
+        copy, argument = f"  if ({rows} == 0) return {failed};\n", ""
     if model.class_names:
         use = f"""int Classify({argument}) {{
 {copy}  if (interpreter->Invoke() != kTfLiteOk) return -1;
@@ -144,7 +184,7 @@ using namespace tflite::micro;  // where TFLM's names are since 2026-10
 
 alignas(16) static uint8_t arena[{n}_arena_size];
 static MicroInterpreter* interpreter;
-{_callbacks(model)}
+{_sound(model, front_end)}{_callbacks(model, front_end)}
 bool Setup() {{
 {_setup(model)}
 }}

@@ -17,7 +17,7 @@ import sys
 from mcuformer.cli.common import app, progress_out
 from mcuformer.errors import McuformerError
 
-COMMANDS = ("train", "search", "evolve", "finetune", "demo", "export", "boards", "convert", "run", "inspect")
+COMMANDS = ("import_", "train", "search", "evolve", "finetune", "demo", "export", "boards", "convert", "run", "inspect")
 
 for _name in COMMANDS:  # each adds itself to the app; --help keeps this order
     importlib.import_module(f"mcuformer.cli.{_name}")

@@ -22,10 +22,10 @@ from mcuformer.errors import ConfigError, ModelError
 from mcuformer.files import write_bytes
 
 if TYPE_CHECKING:
-    from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.data import Dataset
     from mcuformer.interpreter import Interpreter
     from mcuformer.sizes import Size
+    from mcuformer.sound import LogMel
 
 app = typer.Typer(
     help="Vision Transformers on microcontrollers.",
@@ -41,8 +41,8 @@ JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the resul
 DataOption = Annotated[
     str,
     typer.Option(
-        help='"fashion-mnist" (shipped), "fashion-mnist-full", or a path: folder of images by class, idx files, CIFAR '
-        "pickles, .npz."
+        help='"fashion-mnist" (shipped), "fashion-mnist-full", or a path: folder of images or WAV files by class, idx '
+        "files, CIFAR pickles, .npz."
     ),
 ]
 
@@ -81,20 +81,18 @@ def bar(label: str) -> Iterator[Update]:
 CONSOLE = Progress(say=out.print, bar=bar)
 
 
-def load_data(spec: str, split: str, image_size: Size, limit: int | None = None) -> Dataset:
-    """Images at a network's size: only folders of image files are resized."""
+def load_data(
+    spec: str, split: str, image_size: Size, limit: int | None = None, front_end: LogMel | dict | None = None
+) -> Dataset:
+    """Images at a network's size: only folders of image files are resized. front_end: of a network that takes sound,
+    as it is or as its notes hold it."""
     from mcuformer.data import load_sized
 
-    return load_sized(spec, split, image_size, limit)
+    if isinstance(front_end, dict):
+        from mcuformer.sound import LogMel
 
-
-def check_has_head(config: SubnetConfig, name: str | os.PathLike) -> None:
-    """ConfigError if a network that is to learn or recognise classes has no head."""
-    if config.num_classes == 0:
-        raise ConfigError(
-            f"{name}: num_classes = 0: a network without a head gives embeddings and no classes; build it with "
-            "num_classes = the classes of the data, or import it with --new-head"
-        )
+        front_end = LogMel.from_dict(front_end)
+    return load_sized(spec, split, image_size, limit, front_end)
 
 
 def run_images(interpreter: Interpreter, images: np.ndarray, progress: Progress = CONSOLE) -> np.ndarray:

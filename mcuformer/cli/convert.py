@@ -91,12 +91,14 @@ def convert(
     net = load_subnet(subnet)
     if images < 1:
         raise ConfigError(f"--images {images}: calibrate with at least 1 image; a few hundred are better")
-    calibration = load_data(data, "train", net.config.image_size, images).images[:]
+    front_end = net.notes.get("front_end")
+    calibration = load_data(data, "train", net.config.image_size, images, front_end).images[:]
     start = time.perf_counter()
     with progress.bar("calibrating") as update:
         model = convert_network(
             net, calibration, schedule=schedule, board=board, strips=strips, weights=weights, scratch=scratch,
-            quantisation=quantisation, class_names=net.notes.get("class_names"), progress=update,
+            quantisation=quantisation, class_names=net.notes.get("class_names"), front_end=front_end,
+            progress=update,
         )  # fmt: skip
     seconds = time.perf_counter() - start
     model.save(output)

@@ -85,7 +85,7 @@ def evolve(
     budget = budget_of(target, sram=sram)
     made, evolution = _with_range(space)
     options = options or EvolutionOptions()
-    how = training or recipes.for_device(recipes.evolution_options(options.epochs))
+    how = training or recipes.for_images(recipes.for_device(recipes.evolution_options(options.epochs)), made.flip)
     cost = functools.partial(cost_of, board=target, strips=strips)
     check_reachable_somewhere(made, cost, Budget(sram=budget.sram))
     split = split_images(data, made.image_size, limit, held_out)
@@ -101,7 +101,7 @@ def evolve(
         )  # fmt: skip
         best = made.window(result.best.place)
         supernet = trainer.supernet(result.best.place, result.best.epochs)
-        distributed.on_first(_write, output, best, supernet, split.notes)
+        distributed.on_first(_write, output, best, supernet, {**split.notes, **recipes.mirror_notes(how)})
         if plot is not None:
             distributed.on_first(plots.plot_path, result, plot, f"{len(result.visits)} visits")
     return EvolvedSpace(output, best, result)
@@ -168,6 +168,7 @@ def command(
     json_file: JsonOption = None,
 ) -> None:
     """Move a space's window of rank ratios and tokens to where its supernet is accurate and its subnets fit."""
+    from mcuformer import nas
     from mcuformer.nas import recipes
     from mcuformer.nas.evolve_space import EvolutionOptions
 
@@ -175,9 +176,11 @@ def command(
     options = EvolutionOptions(eta=eta, neighbours=neighbours, epochs=epochs, visits=visits)
     if any(pair.startswith("schedule=") for pair in training or []):
         raise ConfigError("--option schedule: always constant here, since more epochs may follow; leave it out")
-    how = train_options(recipes.for_device(recipes.evolution_options(epochs)), training, epochs=epochs, seed=seed)
+    made = nas.load_space(space)
+    defaults = recipes.for_images(recipes.for_device(recipes.evolution_options(epochs)), made.flip)
+    how = train_options(defaults, training, epochs=epochs, seed=seed)
     evolved = evolve(
-        space, data=data, board=board, sram=sram, strips=strips, options=options, training=how, limit=limit,
+        made, data=data, board=board, sram=sram, strips=strips, options=options, training=how, limit=limit,
         held_out=held_out, folder=folder, plot=plot, output=output, progress=CONSOLE,
     )  # fmt: skip
     show(evolved)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcuformer.cli.common import CONSOLE, JsonOption, app, check_has_head, check_outputs, load_data, out, write_json
+from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, load_data, out, write_json
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import CheckpointOption, TrainingOption, train_options
 
 if TYPE_CHECKING:
+    from mcuformer.converter.float_vit import FloatViT
     from mcuformer.nas import TrainOptions
 
 
@@ -37,7 +38,7 @@ class FinetunedSubnet:
 
 
 def finetune(
-    subnet: str | os.PathLike,
+    subnet: FloatViT | str | os.PathLike,
     *,
     data: str | None = None,
     quantised: bool = False,
@@ -48,30 +49,33 @@ def finetune(
     checkpoint: str | os.PathLike | None = None,
     progress: Progress = SILENT,
 ) -> FinetunedSubnet:
-    """Trains the subnet.pt further, and writes it.
+    """Trains a subnet, or that of a subnet.pt, further, and writes it.
 
     data        default: what it was trained on
     quantised   round weights and activations as int8 will
-    options     default: those of nas/finetune.py
+    options     default: those of nas/finetune.py; images are mirrored only if they were when it was trained
     limit       use only so many training images
     test        also measure on the test images: once, after all choices are made
     checkpoint  state after every epoch; training continues from it if it exists
     """
     from mcuformer import nas
+    from mcuformer.converter.float_vit import FloatViT
     from mcuformer.nas import distributed
     from mcuformer.nas import finetune as finetuning
+    from mcuformer.nas.evaluation import check_has_head
 
     output = Path(output)
     check_outputs(output, checkpoint)
-    net = nas.load_subnet(subnet)
-    check_has_head(net.config, subnet)
+    net = subnet if isinstance(subnet, FloatViT) else nas.load_subnet(subnet)
+    check_has_head(net.config)
     spec = data or net.notes.get("data", "fashion-mnist")
-    images = load_data(spec, "train", net.config.image_size, limit)
-    unseen = load_data(spec, "test", net.config.image_size) if test else None
+    front_end = net.notes.get("front_end")
+    images = load_data(spec, "train", net.config.image_size, limit, front_end)
+    unseen = load_data(spec, "test", net.config.image_size, front_end=front_end) if test else None
     with distributed.process_group(), progress.training("fine-tuning") as show_step:
         net.to(distributed.device())
         result = finetuning.finetune(
-            net, images, options or finetuning.FINETUNE_OPTIONS, quantised=quantised, progress=show_step,
+            net, images, options or finetuning.finetune_options(net), quantised=quantised, progress=show_step,
             checkpoint=checkpoint,
         )  # fmt: skip
         top1 = None if unseen is None else nas.evaluate(net, unseen)
@@ -101,12 +105,14 @@ def command(
     json_file: JsonOption = None,
 ) -> None:
     """Train a chosen subnet further, alone."""
-    from mcuformer.nas.finetune import FINETUNE_OPTIONS
+    from mcuformer import nas
+    from mcuformer.nas.finetune import finetune_options
 
     check_outputs(output, json_file, checkpoint)
-    options = train_options(FINETUNE_OPTIONS, training, epochs=epochs, seed=seed)
+    net = nas.load_subnet(subnet)
+    options = train_options(finetune_options(net), training, epochs=epochs, seed=seed)
     tuned = finetune(
-        subnet, data=data, quantised=quantised, options=options, limit=limit, test=test, output=output,
+        net, data=data, quantised=quantised, options=options, limit=limit, test=test, output=output,
         checkpoint=checkpoint, progress=CONSOLE,
     )  # fmt: skip
     show(tuned)

@@ -141,7 +141,7 @@ def run(
         raise ConfigError(f"{model}: has a head and gives classes; --gallery and --save-embeddings are for embeddings")
     length = interpreter.graph.tensors[interpreter.graph.output].shape[-1]
     stored = None if gallery is None else read_gallery(gallery, length)
-    dataset = load_data(data, split, interpreter.image_size, limit)
+    dataset = load_data(data, split, interpreter.image_size, limit, interpreter.info.get("front_end"))
     if has_head and len(dataset.class_names) != len(interpreter.class_names):
         raise ConfigError(
             f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "

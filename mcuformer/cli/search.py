@@ -98,7 +98,10 @@ def search(
             identity={"supernet": saved_network.checksum(net), "held_out": len(split.kept)}, progress=show_best,
         )  # fmt: skip
         best, notes = found.best, split.notes
-        kept = {"class_names": notes["class_names"], "data": notes["data"], "held_out_top1": best.accuracy}
+        kept = {
+            **{name: notes[name] for name in ("class_names", "data", "front_end") if name in notes},
+            "held_out_top1": best.accuracy,
+        }
         distributed.on_first(nas.save_subnet, net.extract(best.config), output, kept)
         if plot is not None:
             title = f"{len(found.evaluated)} subnets of {supernet.name}"

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,7 +16,6 @@ from mcuformer.cli.common import (
     DataOption,
     JsonOption,
     app,
-    check_has_head,
     check_outputs,
     load_data,
     out,
@@ -29,6 +28,7 @@ from mcuformer.errors import ConfigError
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.nas import SearchSpace, TrainOptions
+    from mcuformer.sound import LogMel
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,11 @@ def train(
     limit: int | None = None,
     held_out: int | None = None,
     init: str | os.PathLike | None = None,
+    init_vit: str | os.PathLike | None = None,
+    keep_head: bool = False,
     output: str | os.PathLike | None = None,
     checkpoint: str | os.PathLike | None = None,
+    front_end: LogMel | None = None,
     progress: Progress = SILENT,
 ) -> TrainedNetwork | TrainedSupernet:
     """Trains a network of `config`, or with `space` a supernet, and writes it; under torchrun in all processes.
@@ -90,29 +93,47 @@ def train(
     data        as mcuformer.data.load takes it
     space       a SearchSpace, its YAML file, or the name of one of the package's; excludes config
     config      default: that of nas/recipes.py
-    options     default: those of nas/recipes.py
+    options     default: those of nas/recipes.py; a supernet's images are mirrored as its space says
     limit       use only so many training images
     held_out    for a supernet: training images held out for selection; default: a sixth, at most 5,000
     init        for a supernet: start from the weights of this supernet.pt
+    init_vit    for a supernet: start from this network, a subnet.pt at least as large (nas/init_vit.py)
+    keep_head   with init_vit: its head too, which must be for as many classes
     output      default: subnet.pt, or supernet.pt
     checkpoint  state after every epoch; training continues from it if it exists
+    front_end   how sounds become images; default: as LogMel.of_image() of the network's size
     """
     from mcuformer.nas.distributed import process_group
 
-    _check(space, config is not None, init, held_out)
+    start = Start(init, init_vit, keep_head)
+    _check(space, config is not None, start, held_out)
     path = _output(output, space)
     check_outputs(path, checkpoint)
     with process_group():
         if space is None:
-            return _train_network(data, config, options, limit, path, checkpoint, progress)
-        return _train_supernet(data, space, options, limit, held_out, init, path, checkpoint, progress)
+            return _train_network(data, config, options, limit, path, checkpoint, front_end, progress)
+        return _train_supernet(data, space, options, limit, held_out, start, path, checkpoint, front_end, progress)
 
 
-def _check(space: object, has_config: bool, init: object, held_out: int | None) -> None:
+class Start(NamedTuple):
+    """Where a supernet's weights come from; see train()."""
+
+    init: str | os.PathLike | None = None
+    init_vit: str | os.PathLike | None = None
+    keep_head: bool = False
+
+
+def _check(space: object, has_config: bool, start: Start, held_out: int | None) -> None:
     if space is not None and has_config:
         raise ConfigError("--space with --config or --set: a supernet holds all configs of its space; leave one out")
-    if space is None and (init is not None or held_out is not None):
+    if space is None and (start.init is not None or held_out is not None):
         raise ConfigError("--init and --held-out need a supernet: give --space too")
+    if space is None and start.init_vit is not None:
+        raise ConfigError("--init-vit needs a supernet: give --space too; mcuformer finetune trains one network on")
+    if start.init is not None and start.init_vit is not None:
+        raise ConfigError("--init with --init-vit: a supernet starts from one of them; leave one out")
+    if start.keep_head and start.init_vit is None:
+        raise ConfigError("--keep-head is for the head of --init-vit: give that too")
 
 
 def _output(output: str | os.PathLike | None, space: object) -> Path:
@@ -126,21 +147,26 @@ def _train_network(
     limit: int | None,
     path: Path,
     checkpoint: str | os.PathLike | None,
+    front_end: LogMel | None,
     progress: Progress,
 ) -> TrainedNetwork:
     from mcuformer import nas
     from mcuformer.nas import distributed, recipes
+    from mcuformer.nas.evaluation import check_has_head
 
     config = config or recipes.NETWORK_CONFIG
-    check_has_head(config, "train")
     options = options or recipes.NETWORK_OPTIONS
-    images = load_data(data, "train", config.image_size, limit)
-    test = load_data(data, "test", config.image_size)
+    check_has_head(config)
+    images = load_data(data, "train", config.image_size, limit, front_end)
+    test = load_data(data, "test", config.image_size, front_end=images.front_end)
     net = nas.build_subnet(config, options.seed)
     with progress.training("training") as show_step:
         result = nas.train(net, images, options, validation=test, progress=show_step, checkpoint=checkpoint)
     assert result.top1 is not None  # with validation
     notes = {"class_names": list(test.class_names), "data": data, "float_top1": result.top1}
+    notes |= recipes.mirror_notes(options)
+    if images.front_end is not None:
+        notes["front_end"] = images.front_end.to_dict()
     distributed.on_first(nas.save_subnet, net, path, notes)
     return TrainedNetwork(path, config, result.top1, len(test), result.losses, result.seconds)
 
@@ -151,23 +177,27 @@ def _train_supernet(
     options: TrainOptions | None,
     limit: int | None,
     held_out: int | None,
-    init: str | os.PathLike | None,
+    start: Start,
     path: Path,
     checkpoint: str | os.PathLike | None,
+    front_end: LogMel | None,
     progress: Progress,
 ) -> TrainedSupernet:
     from mcuformer import nas
     from mcuformer.nas import distributed, recipes
+    from mcuformer.nas.init_vit import init_from_vit
     from mcuformer.nas.split import split_images, split_of
 
     made = space if isinstance(space, nas.SearchSpace) else nas.load_space(space)
-    options = options or recipes.for_device(recipes.SUPERNET_OPTIONS)
-    if init is None:
+    options = options or recipes.supernet_options(made)
+    if start.init is None:
         supernet = nas.SuperNet(made, options.seed)
-        split = split_images(data, made.image_size, limit, held_out)
+        if start.init_vit is not None:
+            init_from_vit(supernet, nas.load_subnet(start.init_vit), start.init_vit, keep_head=start.keep_head)
+        split = split_images(data, made.image_size, limit, held_out, front_end)
     else:
-        supernet = nas.load_supernet(init, made)
-        split = split_of(supernet, init, data, limit, held_out)
+        supernet = nas.load_supernet(start.init, made)
+        split = split_of(supernet, start.init, data, limit, held_out, front_end)
     supernet.to(distributed.device())
     progress.say(
         f"{made.subnets:,} subnets; {len(split.images):,} training images, {len(split.kept):,} held out for selection"
@@ -176,7 +206,8 @@ def _train_supernet(
         result = nas.train(supernet, split.images, options, progress=show_step, checkpoint=checkpoint)
     ends = {"largest": made.largest(), "smallest": made.smallest()}
     scores = {name: nas.evaluate(supernet, split.kept, config=config) for name, config in ends.items()}
-    distributed.on_first(nas.save_supernet, supernet, path, {**split.notes, "scores": scores})
+    notes = {**split.notes, **recipes.mirror_notes(options), "scores": scores}
+    distributed.on_first(nas.save_supernet, supernet, path, notes)
     return TrainedSupernet(path, made, scores, result.losses, result.seconds)
 
 
@@ -214,25 +245,50 @@ def command(
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this supernet.pt.")] = None,
+    init_vit: Annotated[
+        Path | None,
+        typer.Option(help="Start a supernet from this subnet.pt, a network at least as large as the space's largest."),
+    ] = None,
+    keep_head: Annotated[
+        bool, typer.Option("--keep-head", help="With --init-vit: keep its head; both have the same classes.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write; default: subnet.pt, or supernet.pt with --space.")
     ] = None,
     checkpoint: CheckpointOption = None,
+    front_end: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--front-end", help="One number of how sound becomes rows, such as --front-end hop=320. Repeatable."
+        ),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Train one network, or with --space a supernet; under torchrun on all GPUs."""
+    from mcuformer import nas
     from mcuformer.nas import recipes
 
     check_outputs(_output(output, space), json_file, checkpoint)
-    _check(space, config is not None or bool(setting), init, held_out)
-    defaults = recipes.NETWORK_OPTIONS if space is None else recipes.for_device(recipes.SUPERNET_OPTIONS)
+    _check(space, config is not None or bool(setting), Start(init, init_vit, keep_head), held_out)
+    made = None if space is None else nas.load_space(space)
+    defaults = recipes.NETWORK_OPTIONS if made is None else recipes.supernet_options(made)
     trained = train(
-        data, space=space, config=_config(config, setting) if space is None else None,
+        data, space=made, config=_config(config, setting) if space is None else None,
         options=train_options(defaults, training, epochs=epochs, seed=seed), limit=limit, held_out=held_out, init=init,
-        output=output, checkpoint=checkpoint, progress=CONSOLE,
+        init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint,
+        front_end=_front_end(front_end), progress=CONSOLE,
     )  # fmt: skip
     show(trained)
     write_json(json_file, trained.to_dict())
+
+
+def _front_end(setting: list[str] | None) -> LogMel | None:
+    """The front end of --front-end; None if it is not given."""
+    if not setting:
+        return None
+    from mcuformer.sound import LogMel
+
+    return LogMel.from_dict(LogMel().to_dict() | assignments(setting, "--front-end"))
 
 
 def _config(path: Path | None, setting: list[str] | None) -> SubnetConfig:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from mcuformer.data.image_files import FileImages
 from mcuformer.errors import DataError
+from mcuformer.sound import LogMel
 
 MAX_HELD_OUT = 5000  # by default
 
@@ -19,7 +21,8 @@ class Dataset:
     """Images with labels.
 
     images: uint8, [n, height, width, channels], or FileImages, which are read when indexed; labels: int64,
-    [n], each an index into class_names; source: where they came from; split: "train", "test" or "all".
+    [n], each an index into class_names; source: where they came from; split: "train", "test", "val" or "all";
+    front_end: what made the images of sounds; None for images.
     """
 
     images: np.ndarray | FileImages
@@ -27,6 +30,7 @@ class Dataset:
     class_names: tuple[str, ...]
     source: str
     split: str
+    front_end: LogMel | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,6 +56,6 @@ def hold_out(dataset: Dataset, count: int | None = None, seed: int = 0) -> tuple
     def part(chosen: np.ndarray, name: str) -> Dataset:
         images = dataset.images
         images = images.take(chosen) if isinstance(images, FileImages) else images[chosen]
-        return Dataset(images, dataset.labels[chosen], dataset.class_names, dataset.source, name)
+        return dataclasses.replace(dataset, images=images, labels=dataset.labels[chosen], split=name)
 
     return part(np.sort(order[count:]), dataset.split), part(np.sort(order[:count]), f"{dataset.split}, held out")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +25,30 @@ PROGRESS_FROM = 1000  # image files; fewer are read before a bar is worth drawin
 
 def read_image_folder(folder: Path) -> Source:
     """ImageNet's layout, train/CLASS/*.jpg with val/ or test/ beside it, or CLASS/*.jpg alone."""
-    roots = _split_folders(folder)
+    return read_class_folders(folder, IMAGE_SUFFIXES, "images", "image.jpg")
+
+
+def read_class_folders(folder: Path, suffixes: set[str], kind: str, example: str, left_out: str = "") -> Source:
+    """The same of files of any suffixes. kind, example: what errors call them; left_out: how the names of folders begin
+    that are no classes."""
+
+    def files_in(folder: Path) -> list[Path]:
+        return [path for path in listing(folder) if path.suffix.lower() in suffixes]
+
+    def is_class(entry: Path) -> bool:
+        return entry.is_dir() and not (left_out and entry.name.startswith(left_out))
+
+    roots = _split_folders(folder, files_in)
     images: dict[str, dict[str, list[Path]]] = {}  # split -> class -> files
     for split, root in roots.items():
-        images[split] = {entry.name: _images_in(entry) for entry in listing(root) if entry.is_dir()}
+        images[split] = {entry.name: files_in(entry) for entry in listing(root) if is_class(entry)}
         if any(images[split].values()):
             continue
-        if _images_in(root):
-            raise DataError(f"{root}: holds images but no class folders; put them as CLASS/image.jpg")
+        if files_in(root):
+            raise DataError(f"{root}: holds {kind} but no class folders; put them as CLASS/{example}")
         raise DataError(
-            f"{root}: holds nothing that can be read; give idx files, CIFAR's python files or images in class folders"
+            f"{root}: holds nothing that can be read; give idx files, CIFAR's python files, or images or "
+            "WAV files in class folders"
         )
 
     first = next(iter(images))
@@ -53,10 +68,10 @@ def read_image_folder(folder: Path) -> Source:
     return Source(str(folder), parts, class_names)
 
 
-def _split_folders(folder: Path) -> dict[str, Path]:
+def _split_folders(folder: Path, files_in: Callable[[Path], list[Path]]) -> dict[str, Path]:
     """Where the splits lie: train/, and val/ or test/; or the folder itself, as "all"."""
     known = [name for names in SPLIT_FOLDERS.values() for name in names]
-    if any(entry.is_dir() and entry.name not in known and _images_in(entry) for entry in listing(folder)):
+    if any(entry.is_dir() and entry.name not in known and files_in(entry) for entry in listing(folder)):
         return {"all": folder}  # even if a class is called "train"
     roots = {}
     for split, names in SPLIT_FOLDERS.items():
@@ -64,10 +79,6 @@ def _split_folders(folder: Path) -> dict[str, Path]:
             if split not in roots and (folder / name).is_dir():
                 roots[split] = folder / name
     return roots or {"all": folder}
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return [path for path in listing(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def read_image_files(paths: list[Path], image_size: Size | None) -> np.ndarray | FileImages:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mcuformer.checks import is_whole
-from mcuformer.data import fashion_mnist
+from mcuformer.data import fashion_mnist, wav_folder
 from mcuformer.data.cifar import CIFAR_LAYOUTS, read_cifar
 from mcuformer.data.dataset import Dataset
 from mcuformer.data.idx import IDX_IMAGES, read_idx_folder
@@ -18,7 +18,8 @@ from mcuformer.data.image_folder import read_image_files, read_image_folder
 from mcuformer.data.npz import read_npz
 from mcuformer.data.source import Source, check, listing, select
 from mcuformer.errors import DataError
-from mcuformer.sizes import Size, is_size
+from mcuformer.sizes import Size, is_size, sides
+from mcuformer.sound import LogMel
 
 SPLITS = ("train", "test", "all")
 
@@ -29,38 +30,51 @@ def load(
     image_size: Size | None = None,
     limit: int | None = None,
     seed: int = 0,
+    front_end: LogMel | None = None,
 ) -> Dataset:
     """Loads one split of a data set.
 
     spec: "fashion-mnist", "fashion-mnist-full" (both padded from 28 to 32 pixels with zeros), or a path; the
     package's docstring says what a path may hold. For a folder of such a name, write "./fashion-mnist".
-    split: "train", "test" ("val" means the same) or "all".
+    split: "train", "test", "val" (the same, in a source without a third split) or "all".
     image_size: pixels, or (height, width); images are resized to cover it and cropped in the centre. None: as they are.
+    front_end: how sounds become images; default: LogMel.of_image() of a pair image_size, else LogMel().
     limit: at most this many images, drawn without replacement with `seed`, kept in the order of the source.
 
     Raises DataError, one line that names the file, the value and the fix.
     """
-    split = "test" if split == "val" else split
-    if split not in SPLITS:
+    if split not in (*SPLITS, "val"):
         raise DataError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}")
     if image_size is not None and not is_size(image_size):
         raise DataError(f"image_size is {image_size!r}; give a whole number from 1, (height, width), or leave it out")
     if limit is not None and not is_whole(limit, 1):
         raise DataError(f"limit is {limit!r}; give a whole number from 1, or leave it out")
+    pair = None if image_size is None or isinstance(image_size, int) else sides(image_size)
 
     source = _open(spec)
     check(source)
     part = select(source, split)
+    if split == "val" and "val" not in source.parts:
+        split = "test"
     if limit is not None and limit < len(part.labels):
         part = part.take(np.sort(np.random.default_rng(seed).choice(len(part.labels), limit, replace=False)))
     held = part.images
+    if not isinstance(held, np.ndarray) and held[0].suffix.lower() in wav_folder.SUFFIXES:
+        if front_end is None:
+            front_end = LogMel() if pair is None else LogMel.of_image(*pair)
+        sounds = wav_folder.read_wav_files(held, front_end)
+        return Dataset(sounds, part.labels, source.class_names, source.name, split, front_end)
     images = fit_array(held, image_size) if isinstance(held, np.ndarray) else read_image_files(held, image_size)
     return Dataset(images, part.labels, source.class_names, source.name, split)
 
 
-def load_sized(spec: str | Path, split: str, image_size: Size, limit: int | None = None) -> Dataset:
-    """load() for a network that takes images of image_size pixels: only folders of image files are resized."""
-    return load(spec, split, image_size=image_size if Path(spec).is_dir() else None, limit=limit)
+def load_sized(
+    spec: str | Path, split: str, image_size: Size, limit: int | None = None, front_end: LogMel | None = None
+) -> Dataset:
+    """load() for a network that takes images of image_size pixels: only folders of image files are resized, and sounds
+    become images of that size. front_end: the network's, if it has one."""
+    size = image_size if Path(spec).is_dir() else None
+    return load(spec, split, image_size=size, limit=limit, front_end=front_end)
 
 
 def _open(spec: str | Path) -> Source:
@@ -80,4 +94,4 @@ def _open(spec: str | Path) -> Source:
     for layout in CIFAR_LAYOUTS:
         if files & {layout.meta, *layout.train, *layout.test}:
             return read_cifar(path, layout)
-    return read_image_folder(path)
+    return wav_folder.read_wav_folder(path) if wav_folder.holds_wav(path) else read_image_folder(path)

@@ -16,7 +16,10 @@ NPZ_ALL = {"all": ("images", "labels")}
 
 
 def read_npz(path: Path) -> Source:
-    """The arrays of a file, uint8 images [n, height, width] or [n, height, width, channels] and their labels [n]."""
+    """The arrays of a file, uint8 images [n, height, width] or [n, height, width, channels] and their labels [n].
+
+    Of any channels: windows of a sensor too, scaled to 0 to 255.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             keys = set(archive.files)
@@ -39,10 +42,10 @@ def read_npz(path: Path) -> Source:
 def _npz_images(path: Path, key: str, images: np.ndarray) -> np.ndarray:
     if images.ndim == 3:
         images = images[..., np.newaxis]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+    if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(
-            f"{path}: {key} is {images.dtype} {list(images.shape)}; save uint8 images as "
-            f"[n, height, width, channels] with 1 or 3 channels, or [n, height, width]"
+            f"{path}: {key} is {images.dtype} {list(images.shape)}; save uint8 values as "
+            f"[n, height, width, channels] or [n, height, width]"
         )
     return images
 

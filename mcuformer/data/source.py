@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """Everything a source holds: parts "train" and "test", one of them, or "all" if it has no splits."""
+    """Everything a source holds: parts "train", "test" and "val", some of them, or "all" if it has no splits."""
 
     name: str
     parts: dict[str, Part]
@@ -54,15 +55,17 @@ def check(source: Source) -> None:
 
 
 def select(source: Source, split: str) -> Part:
-    """The requested split, never empty: "train", "test" or "all"."""
+    """The requested split, never empty: "train", "test", "val" ("test", if there is none) or "all"."""
     parts = source.parts
+    split = "test" if split == "val" and "val" not in parts else split
     if "all" in parts:
         part = parts["all"]
         if split != "all":
             is_test = _every_fifth(part.labels)
             part = part.take(np.flatnonzero(is_test if split == "test" else ~is_test))
-    elif split == "all" and len(parts) == 2:
-        part = _concatenate(source.name, parts["train"], parts["test"])
+    elif split == "all" and len(parts) > 1:
+        in_order = (parts[name] for name in ("train", "test", "val") if name in parts)
+        part = functools.reduce(functools.partial(_concatenate, source.name), in_order)
     elif split in parts:
         part = parts[split]
     else:
@@ -81,6 +84,7 @@ def _every_fifth(labels: np.ndarray) -> np.ndarray:
 
 
 def _concatenate(name: str, train: Part, test: Part) -> Part:
+    """Both parts in one; train may be of several already."""
     labels = np.concatenate([train.labels, test.labels])
     if not isinstance(train.images, np.ndarray) or not isinstance(test.images, np.ndarray):
         return Part([*train.images, *test.images], labels)

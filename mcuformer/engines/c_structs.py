@@ -74,13 +74,18 @@ class Struct(ctypes.Structure):
 @functools.cache
 def structs() -> dict[str, type[Struct]]:
     """What read_structs() makes of the C kernels' headers. ToolchainError if the library was compiled with others."""
+    check_headers()
+    return read_structs(sorted(sources.c_kernel_folder().glob("*.h")))
+
+
+def check_headers() -> None:
+    """ToolchainError if the library was compiled with other headers than the package has."""
     compiled, here = kernel_library.headers(), headers_digest(sources.kernels_folder())
     if compiled != here:
         raise ToolchainError(
             f"{kernel_library.LIBRARY} was built from other sources than this package (its headers are "
             f"{compiled or 'unknown'}, here {here}); build it again: run `pip install -e .` in the project's folder"
         )
-    return read_structs(sorted(sources.c_kernel_folder().glob("*.h")))
 
 
 def read_structs(headers: Iterable[Path]) -> dict[str, type[Struct]]:

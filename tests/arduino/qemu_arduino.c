@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * stubs/Arduino.h on a machine of QEMU: runs setup() once and loop() once. micros() counts instructions: it is no
- * time. */
+ * stubs/Arduino.h on a machine of QEMU: runs setup() once and loop() once, unless MAIN_ELSEWHERE. micros() counts
+ * instructions: it is no time. */
 #include <Arduino.h>
 
 #include "board.h"
@@ -13,8 +13,10 @@ void digitalWrite(int pin, int value) { (void)pin, (void)value; }
 void serial_text(const char* text) { board_print(text); }
 void serial_number(long value) { board_print_number((int32_t)value); }
 
+#ifndef MAIN_ELSEWHERE
 int main(void) {
   setup();
   loop();
   return 0;
 }
+#endif

@@ -336,8 +336,9 @@ def test_image_nearest_finds_the_stored_embedding(stored, options, tmp_path):
     machine = arduino_build.machine_of(board)
     sketch = folder / "examples" / "ImageNearest" / "ImageNearest.ino"
     (tmp_path / "sketch.cpp").write_text(f'#include <Arduino.h>\n#line 1 "{sketch}"\n{sketch.read_text()}')
-    (snippet,) = re.findall(r"```cpp\n(.*?)```", made.files["README.md"], flags=re.DOTALL)
-    (tmp_path / "snippet.cpp").write_text(snippet)
+    snippets = re.findall(r"```cpp\n(.*?)```", made.files["README.md"], flags=re.DOTALL)
+    assert len(snippets) == stored
+    (tmp_path / "snippet.cpp").write_text("".join(snippets))
     include = [folder / "src", sketch.parent, STUBS, sources.firmware_folder()]
     cpp = [tmp_path / "sketch.cpp", HERE / "serial.cpp", *([tmp_path / "snippet.cpp"] if stored else [])]
     objects = arduino_build.compile_library(folder, machine, tmp_path / "library")

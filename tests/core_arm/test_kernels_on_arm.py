@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from arm_tests import ALL, every_machine, needs_tools
 
+from mcuformer.converter.graph import Graph, to_int8
+from mcuformer.converter.lower import IMAGE_SCALE
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
 from mcuformer.converter.ops import (
     in_place_fc,
@@ -18,8 +20,11 @@ from mcuformer.converter.ops import (
     streamed_mlp,
     token_mean,
 )
-from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
+from mcuformer.converter.ops.packed_weights import PACKINGS, PAIRS, ROWS, pack
+from mcuformer.converter.passes.staging import staged
+from mcuformer.converter.passes.strips import in_strips
 from mcuformer.converter.quantise import Quantisation
+from mcuformer.simulator import firmware_model
 from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
 SEEDS = range(24) if ALL else range(2)
@@ -192,6 +197,30 @@ def test_patches_of_every_shape(machine, shared, tmp_path):
     runs = run_ops(cases, machine, tmp_path, shared(machine))
     wrong = [i for i, run in enumerate(runs) if not run.exact]
     assert not wrong, [cases[i].graph.ops[0] for i in wrong]
+
+
+@needs_tools
+@every_machine
+@pytest.mark.parametrize("shape", [(1, 40), (7, 2), (9, 5)], ids=lambda shape: "x".join(map(str, shape)))
+def test_strips_and_staged_weights(shape, machine, shared, tmp_path):
+    """A rectangular image in strips, weights in tiles, a prefix; the mean of the tokens tells of each of them."""
+    rng, (tall, wide), d, packing = np.random.default_rng(shape), shape, 9, PACKINGS[machine.core.packing]
+    graph = Graph()
+    image = graph.add_input("image", (1, 3 * tall + 1, 6 * wide + 1, 2), Quantisation(IMAGE_SCALE))
+    fields = patch_embed.split_fields(values(rng, d, tall, wide, 2, least=-127))
+    bias, multiplier = requantisation(rng, d, tall * wide * 2)
+    constants = {
+        "weights": pack(fields, packing), "bias": bias, "multiplier": multiplier,
+        "prefix": rng.integers(-128, 128, (3, d)).astype(np.int8),
+    }  # fmt: skip
+    options = patch_embed.Options(tall, 3, packing, wide)
+    tokens = graph.add_op("DecomposedPatchEmbed", "embed", options, {"image": image}, constants, Quantisation(1.0))
+    mean = token_mean.Options(in_zero_point=3, zero_point=0, multiplier=1 << 22)
+    graph.output = graph.add_op("TokenMean", "mean", mean, {"input": tokens}, {}, Quantisation(1.0))
+    images = rng.integers(0, 256, (2, *graph.tensors[image].shape[1:])).astype(np.uint8)
+    model = firmware_model.build(staged(in_strips(graph)), ["a"] * d, machine, tmp_path, objects=shared(machine))
+    assert model.graph.ops[0].options.strip_rows in (tall, patch_embed.field_of(tall, wide)[0])
+    np.testing.assert_array_equal(model.run(images).logits, graph.run(to_int8(images)))
 
 
 @needs_tools

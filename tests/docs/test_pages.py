@@ -92,8 +92,8 @@ def test_the_command_line_page_has_every_command_and_option():
 
 def test_the_c_api_page_has_every_public_function():
     page = load("c_api").page()
-    core = ROOT / "tflm_kernels" / "core"
-    declared = re.findall(r"^MCUF_API [\w *]*?\b(mcuf_\w+)\(", "\n".join(p.read_text() for p in core.glob("*.h")), re.M)
+    headers = [path for folder in ("core", "sound") for path in (ROOT / "tflm_kernels" / folder).glob("*.h")]
+    declared = re.findall(r"^MCUF_API [\w *]*?\b(mcuf_\w+)\(", "\n".join(p.read_text() for p in headers), re.M)
     assert len(declared) > 20
     assert not [name for name in declared if f"#### `{name}`" not in page]
     assert "MCUF_API" not in page and "Internal to the C kernels" not in page and "*/\n/" not in page

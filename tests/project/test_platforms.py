@@ -166,8 +166,9 @@ def test_macos_compiles(target, tmp_path):
     common = [f"--target={target}", "-ffreestanding", "-nostdinc++", "-isystem", tmp_path, "-O3", "-fPIC", "-Wall"]
     common += ["-Wextra", "-Werror", "-fvisibility=hidden", f"-I{kernels}", f"-I{kernels / 'core'}", "-c"]
     cxx = ["clang++", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-DMCUF_HOST_PLUGIN"]
-    for language, variable in ((["clang", "-std=c99"], "MCUF_CORE_SRCS"), (cxx, "MCUF_HOST_CORE_SRCS")):
+    for variable in ("MCUF_CORE_SRCS", "MCUF_HOST_CORE_SRCS"):
         for name in sources.listed(variable):
+            language = cxx if name.endswith(".cc") else ["clang", "-std=c99"]
             built = tmp_path / "object.o"
             subprocess.run([*language, *common, kernels / name, "-o", built], check=True)
             assert built.read_bytes()[:4] == b"\xcf\xfa\xed\xfe"  # 64-bit Mach-O

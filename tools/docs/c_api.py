@@ -41,6 +41,8 @@ def page() -> str:
         "trusts them.\n",
         "## The C kernels, C99\n",
         *map(kernel_section, public_headers()),
+        "## The front end of sound, C99\n",
+        *map(kernel_section, sorted((KERNELS / "sound").glob("*.h"))),
         "## Firmware with TensorFlow Lite Micro, C++\n",
         *(tflm_section(KERNELS / name) for name in TFLM_HEADERS),
     ]

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VitParts -> FloatViT: everything that a family has and the network has not is folded into its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from mcuformer.converter.float_vit import FloatViT, Layer
+from mcuformer.converter.importers.parts import LayerParts, Matrix, VitParts
+from mcuformer.converter.subnet_config import MAX_FEATURES, Size, SubnetConfig
+from mcuformer.errors import ConfigError, McuformerError, ModelError
+
+HEAD_STD = 0.02  # of a new head
+
+
+def resized(parts: VitParts, image_size: Size | None) -> tuple[VitParts, tuple[int, int]]:
+    """The network for images of another size, and (height, width) of its images. None: as it was trained."""
+    patch = parts.stem.weight.shape[2:]
+    if image_size is None:
+        return parts, (parts.grid_shape[0] * patch[0], parts.grid_shape[1] * patch[1])
+    height, width = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    grid = height // patch[0], width // patch[1]
+    if min(grid) < 1:
+        raise ConfigError(f"image_size = {image_size}: smaller than a patch of {patch[0]} x {patch[1]} pixels")
+    if grid == parts.grid_shape:
+        return parts, (height, width)
+    if parts.grid_assumed and grid[0] * grid[1] == len(parts.position):
+        raise ConfigError(
+            f"image_size = {image_size}: the {len(parts.position)} positions are those of {grid[0]} x {grid[1]} or of "
+            f"{parts.grid_shape[0]} x {parts.grid_shape[1]} patches; set grid_shape, such as "
+            f"grid_shape=[{grid[0]},{grid[1]}]"
+        )
+    position = parts.resize(parts.position, parts.grid_shape, grid)
+    return dataclasses.replace(parts, position=position, grid_shape=grid), (height, width)
+
+
+def with_classes(parts: VitParts, classes: Sequence[int], names: list[str] | None) -> VitParts:
+    """Only these outputs of the head, in this order."""
+    if not parts.heads:
+        raise ConfigError("classes: the network has no head to take them from; leave them out, or give new_head")
+    count = parts.heads[0].outputs
+    for index in classes:
+        if not 0 <= index < count:
+            raise ConfigError(f"classes: {index} is not a class of the head, which has {count}, numbered from 0")
+    rows = torch.tensor(list(classes))
+    heads = [Matrix(head.weight[rows], head.offset[rows]) for head in parts.heads]
+    return dataclasses.replace(parts, heads=heads, class_names=names)
+
+
+def with_new_head(parts: VitParts, classes: int, seed: int = 0) -> VitParts:
+    """An untrained head of so many classes in place of the old one; 0: none."""
+    if classes == 0:
+        return dataclasses.replace(parts, heads=[], class_names=None)
+    inputs = parts.stem.outputs * len(parts.pool.split("+"))
+    generator = torch.Generator().manual_seed(seed)
+    weight = HEAD_STD * torch.randn(classes, inputs, generator=generator, dtype=torch.float64)
+    return dataclasses.replace(parts, heads=[Matrix(weight)], class_names=None)
+
+
+def with_low_rank(parts: VitParts, ratio: float) -> tuple[VitParts, list[tuple[str, float]]]:
+    """Both MLP matrices of every layer as two factors of rank round(ratio * embed_dim), by their singular values.
+
+    Also returns ("layers.0.fc1", relative error of the matrix) of each: the Frobenius norm of the difference by its
+    own.
+    """
+    errors = []
+
+    def factors(name: str, matrix: Matrix, rank: int) -> Matrix:
+        whole = matrix.product
+        u, s, v = torch.linalg.svd(whole, full_matrices=False)
+        root = s[:rank].sqrt()
+        made = Matrix(u[:, :rank] * root, matrix.bias, root[:, None] * v[:rank])
+        errors.append((name, float((whole - made.product).norm() / whole.norm())))
+        return made
+
+    layers = []
+    for i, layer in enumerate(parts.layers):
+        rank = max(1, min(round(ratio * parts.stem.outputs), layer.fc1.outputs))
+        fc1, fc2 = (factors(f"layers.{i}.{name}", getattr(layer, name), rank) for name in ("fc1", "fc2"))
+        layers.append(dataclasses.replace(layer, fc1=fc1, fc2=fc2))
+    return dataclasses.replace(parts, layers=layers), errors
+
+
+def assemble(parts: VitParts, image_shape: tuple[int, int], source: str) -> FloatViT:
+    """The network for images of image_shape, with everything folded: uint8 x enters as x / 127.5 - 1."""
+    net = FloatViT(config_of(parts, image_shape, source))
+    with torch.no_grad():
+        _fill(net, parts)
+    return net.eval()
+
+
+def config_of(parts: VitParts, image_shape: tuple[int, int], source: str) -> SubnetConfig:
+    """The network's dimensions. ConfigError, which names the source, if it is beyond what a SubnetConfig can be."""
+    for i, layer in enumerate(parts.layers):
+        _check_layer(layer, i, source)
+    outputs = parts.heads[0].outputs if parts.heads else 0
+    if outputs > MAX_FEATURES:
+        raise ConfigError(
+            f"{source}: the head has {outputs:,} classes, more than {MAX_FEATURES:,}: choose some with classes "
+            "(--classes keep.txt), or start another with new_head (--new-head 10)"
+        )
+    try:
+        return _config(parts, image_shape, outputs)
+    except McuformerError as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+def _check_layer(layer: LayerParts, i: int, source: str) -> None:
+    made, read = layer.fc1.outputs, (layer.fc2.weight if layer.fc2.down is None else layer.fc2.down).shape[1]
+    if made != read:
+        gated = "a gated one (SwiGLU), which the network has not" if made == 2 * read else "they do not fit"
+        raise ModelError(
+            f"{source}: the MLP of layer {i} makes {made} values, and its second matrix reads {read}: {gated}"
+        )
+
+
+def _one_head(parts: VitParts) -> Matrix | None:
+    """Two heads on two tokens, averaged, are one on both."""
+    if len(parts.heads) < 2:
+        return parts.heads[0] if parts.heads else None
+    first, second = parts.heads
+    weight = torch.cat([first.weight, second.weight], dim=1) / 2
+    return Matrix(weight, (first.offset + second.offset) / 2)
+
+
+def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> SubnetConfig:
+    d = parts.stem.outputs
+
+    def per_layer(value: Callable[[LayerParts], float | int | None]):
+        values = tuple(value(layer) for layer in parts.layers)
+        return values[0] if len(set(values)) == 1 else values
+
+    def head_dim(layer: LayerParts) -> int:
+        return layer.qkv.outputs // 3 // layer.num_heads
+
+    def rank_ratio(layer: LayerParts) -> float | None:
+        return None if layer.fc1.down is None else layer.fc1.down.shape[0] / d
+
+    plain = all(layer.num_heads * head_dim(layer) == d for layer in parts.layers)
+    return SubnetConfig(
+        image_size=image_shape,
+        in_channels=parts.stem.weight.shape[1],
+        patch_size=(parts.stem.weight.shape[2], parts.stem.weight.shape[3]),
+        embed_dim=d,
+        depth=len(parts.layers),
+        num_heads=per_layer(lambda layer: layer.num_heads),
+        head_dim=None if plain else per_layer(head_dim),
+        mlp_ratio=per_layer(lambda layer: layer.fc1.outputs / d),
+        rank_ratio=per_layer(rank_ratio),
+        num_classes=num_classes,
+        prefix_tokens=len(parts.prefix),
+        pool=parts.pool,
+        final_norm="none" if parts.norm is None else parts.final_norm,
+        norm_pre=parts.norm_pre is not None,
+        norm=parts.norm_order,
+        norm_epsilon=parts.norm_epsilon,
+        activation=parts.activation,
+    )
+
+
+def _fill(net: FloatViT, parts: VitParts) -> None:
+    _set(net.stem, _fold_pixels(parts))
+    net.position.copy_(parts.position[None])
+    if net.prefix is not None:
+        net.prefix.copy_(parts.prefix[None])
+    for target, layer in zip(net.layers, parts.layers, strict=True):
+        assert isinstance(target, Layer)
+        _set(target.norm1, layer.norm1)
+        _set(target.attention.qkv, _fold_attention_scale(layer))
+        _set(target.attention.proj, layer.proj.scaled(layer.layer_scale[0]))
+        _set(target.norm2, layer.norm2)
+        _set(target.mlp.fc1, layer.fc1)
+        _set(target.mlp.fc2, layer.fc2.scaled(layer.layer_scale[1]))
+    for module, matrix in ((net.norm_pre, parts.norm_pre), (net.norm, parts.norm), (net.head, _one_head(parts))):
+        if matrix is not None:
+            _set(module, matrix)
+
+
+def _set(module: Any, matrix: Matrix) -> None:
+    if matrix.down is not None:
+        module.down.weight.copy_(matrix.down)
+        module = module.up
+    module.weight.copy_(matrix.weight)
+    module.bias.copy_(matrix.offset)
+
+
+def _fold_pixels(parts: VitParts) -> Matrix:
+    """The stem on x = 2 p - 1 of pixels p in [0, 1], in place of (p - mean) / std."""
+    weight = parts.stem.weight
+    channels = weight.shape[1]
+    mean, std = (torch.tensor(v, dtype=torch.float64).expand(channels) for v in (parts.mean, parts.std))
+    offset = torch.einsum("ocyx,c->o", weight, (0.5 - mean) / std)
+    return Matrix(weight / (2 * std)[None, :, None, None], parts.stem.offset + offset)
+
+
+def _fold_attention_scale(layer: LayerParts) -> Matrix:
+    """The network's attention divides by sqrt(head_dim); another scale goes into q."""
+    if layer.attention_scale is None:
+        return layer.qkv
+    q_dim = layer.qkv.outputs // 3
+    factor = torch.ones(layer.qkv.outputs, dtype=torch.float64)
+    factor[:q_dim] = layer.attention_scale * (q_dim // layer.num_heads) ** 0.5
+    return layer.qkv.scaled(factor)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoint files of other libraries: the state dict that they hold, read without running code from them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from mcuformer.errors import ModelError
+
+WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "encoder_q.")
+"""What training scripts put before every name: DataParallel, torch.compile, Lightning, DINO, MoCo."""
+COUNTERS = ("n_averaged", "module.n_averaged")  # of torch's averaged model
+
+
+def find(path: str | os.PathLike) -> Path:
+    """The file of weights: path, or the one in the folder that `save_pretrained` wrote. ModelError if there is none."""
+    path = Path(path)
+    if path.is_dir():
+        for name in ("model.safetensors", "pytorch_model.bin", "model.onnx"):
+            if (path / name).is_file():
+                return path / name
+        raise ModelError(f"{path}: a folder without model.safetensors; give the file of weights")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    return path
+
+
+def read(path: Path, weights: str | None = None) -> dict[str, torch.Tensor]:
+    """The state dict of a .safetensors, .pt, .pth or .bin file.
+
+    weights: which one, if the file holds several, such as "model_ema". ModelError if the file is damaged, holds more
+    than weights, or none.
+    """
+    content = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
+    return unwrap(content, str(path), weights)
+
+
+def _safetensors(path: Path) -> object:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: not a readable .safetensors file ({error}); copy it again") from error
+
+
+def _torch(path: Path) -> object:
+    _check_whole(path)
+    try:
+        # Training scripts keep their options beside the weights; a Namespace is plain values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        if "weights_only" in str(error) or "Unsupported global" in str(error):
+            raise ModelError(
+                f"{path}: holds more than weights, and code from a file is not run; save them alone, with "
+                "torch.save(module.state_dict(), ...)"
+            ) from error
+        raise ModelError(f"{path}: not a readable checkpoint ({type(error).__name__}); copy it again") from error
+
+
+def _check_whole(path: Path) -> None:
+    """torch.load does not look at the checksums in its file."""
+    if not zipfile.is_zipfile(path):
+        return  # of torch before 1.6, or none at all
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        raise ModelError(f"{path}: damaged ({error}); copy it again") from error
+    if damaged is not None:
+        raise ModelError(f"{path}: damaged ('{damaged}' has a wrong checksum); copy it again")
+
+
+def unwrap(content: object, source: str, weights: str | None = None) -> dict[str, torch.Tensor]:
+    """The state dict in what a training script saved, without the wrappers before its names."""
+    found = dict(_state_dicts(content, ""))
+    if weights is not None:
+        if weights not in found:
+            held = ", ".join(name or "the file itself" for name in found) or "none"
+            raise ModelError(f"{source}: weights = {weights!r} is no state dict in it; it holds: {held}")
+        found = {weights: found[weights]}
+    if not found:
+        raise ModelError(f"{source}: holds no state dict (a mapping of names to tensors); save module.state_dict()")
+    if len(found) > 1:
+        first = next(iter(found))
+        raise ModelError(f"{source}: holds {len(found)} state dicts ({', '.join(found)}): choose one, weights={first}")
+    return _without_wrappers(next(iter(found.values())))
+
+
+def _state_dicts(content: object, name: str) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """(path in the file, state dict), not going into state dicts. Optimisers hold tensors too: by number, not name."""
+    if not isinstance(content, Mapping) or not content:
+        return
+    tensors = [isinstance(value, torch.Tensor) for value in content.values()]
+    if all(tensors) and all(isinstance(key, str) for key in content):
+        if any("." in key for key in content):  # a network's, not a table of buffers
+            yield name, dict(content)
+        return
+    for key, value in content.items():
+        if isinstance(key, str):
+            yield from _state_dicts(value, f"{name}.{key}" if name else key)
+
+
+def _without_wrappers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    state = {name: value for name, value in state.items() if name not in COUNTERS}
+    while True:
+        wrapper = next((w for w in WRAPPERS if state and all(name.startswith(w) for name in state)), None)
+        if wrapper is None:
+            return state
+        state = {name.removeprefix(wrapper): value for name, value in state.items()}
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """A config.json; ModelError if it is none."""
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable config ({error})") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: not a config (a {type(content).__name__}, not a mapping)")
+    return content

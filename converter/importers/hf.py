@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hugging Face: ViT, DeiT, Dinov2, Dinov2WithRegisters, by the names of transformers 4 and 5.
+
+transformers 5 names a live module's tensors anew, and its `save_pretrained` still writes the names of 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from mcuformer.converter.importers import live
+from mcuformer.converter.importers.parts import LayerParts, Matrix, Resize, VitParts, split_positions
+from mcuformer.converter.importers.reading import check_heads, convolution, heads_of, layer_norm, linear
+from mcuformer.converter.importers.settings import Settings
+from mcuformer.converter.importers.weights import Weights
+from mcuformer.errors import ModelError
+
+NAME = "hf"
+TITLE = "Hugging Face transformers: ViT, DeiT, Dinov2, Dinov2WithRegisters"
+MARK = "embeddings.patch_embeddings.projection.weight"
+SETTINGS = ("num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "attention_scale")
+NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
+FOREIGN = ()
+
+PREFIXES = ("vit.", "deit.", "dinov2.", "dinov2_with_registers.", "")
+"""Before the encoder's names, where there is a head."""
+
+KINDS = {
+    "vit": ("ViTModel", "ViTForImageClassification"),
+    "deit": ("DeiTModel", "DeiTForImageClassification", "DeiTForImageClassificationWithTeacher"),
+    "dinov2": ("Dinov2Model", "Dinov2ForImageClassification"),
+    "dinov2_with_registers": ("Dinov2WithRegistersModel", "Dinov2WithRegistersForImageClassification"),
+}
+"""model_type -> architectures."""
+
+# transformers 5, transformers 4
+ATTENTION = (
+    {"q": "attention.q_proj", "k": "attention.k_proj", "v": "attention.v_proj", "proj": "attention.o_proj"},
+    {
+        "q": "attention.attention.query", "k": "attention.attention.key", "v": "attention.attention.value",
+        "proj": "attention.output.dense",
+    },
+)  # fmt: skip
+MLPS = (("mlp.fc1", "mlp.fc2"), ("intermediate.dense", "output.dense"))
+NORMS = (("layernorm_before", "layernorm_after"), ("norm1", "norm2"))
+ACTIVATIONS = {
+    "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh",
+    "gelu_fast": "gelu-tanh", "quick_gelu": "quick-gelu", "silu": "silu", "swish": "silu", "relu": "relu",
+    "hardswish": "hardswish",
+}  # fmt: skip
+
+
+def settings_of(module: nn.Module) -> dict[str, Any] | None:
+    """What a live module says; None if it is of another family."""
+    path, _, kind = live.class_name(module).rpartition(".")
+    if not path.startswith("transformers.models."):
+        return None
+    config: Any = getattr(module, "config", None)
+    if not any(kind in kinds for kinds in KINDS.values()):
+        return None
+    return {
+        **config_settings({**config.to_dict(), "architectures": [kind]}),
+        "norm_epsilon": live.norm_epsilon(module),
+    }
+
+
+def config_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config.json says. ModelError if it is of a network that is not read."""
+    kind, architectures = config.get("model_type"), config.get("architectures") or []
+    if kind not in KINDS:
+        raise ModelError(f"model_type = {kind!r}: known are {', '.join(KINDS)}")
+    unknown = [name for name in architectures if name not in KINDS[kind]]
+    if unknown:
+        raise ModelError(f"architecture {unknown[0]}: known are {', '.join(KINDS[kind])}")
+    if config.get("use_swiglu_ffn"):
+        raise ModelError("use_swiglu_ffn = true: a gated MLP (SwiGLU), which the network has not")
+    image, patch = _pair(config["image_size"]), _pair(config["patch_size"])
+    said = {
+        "num_heads": config["num_attention_heads"],
+        "norm_epsilon": config["layer_norm_eps"],
+        "grid_shape": [image[0] // patch[0], image[1] // patch[1]],
+    }
+    activation = config.get("hidden_act", "gelu")
+    if activation not in ACTIVATIONS:
+        raise ModelError(f"hidden_act = {activation!r}: known are {', '.join(ACTIVATIONS)}")
+    said["activation"] = ACTIVATIONS[activation]
+    if any(name in ("Dinov2Model", "Dinov2WithRegistersModel") for name in architectures):
+        said["pool"] = "token"  # its pooler_output
+    return said
+
+
+def processor_settings(processor: Mapping[str, Any]) -> dict[str, Any]:
+    """mean and std, from a preprocessor_config.json."""
+    said = {name: processor.get(f"image_{name}") for name in ("mean", "std")}
+    if not processor.get("do_normalize", True):
+        said = {"mean": [0.0], "std": [1.0]}
+    scale = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1.0
+    if abs(scale * 255 - 1) > 1e-6:
+        raise ModelError(f"rescale_factor = {scale}: pixels are read from 0 to 1, which is 1/255")
+    return {name: list(value) for name, value in said.items() if value is not None}
+
+
+def class_names(config: Mapping[str, Any]) -> list[str] | None:
+    """The names of the classes, if they have some."""
+    labels = config.get("id2label") or {}
+    names = [str(labels.get(i, labels.get(str(i)))) for i in range(len(labels))]
+    return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size[0], size[1]) if isinstance(size, list | tuple) else (size, size)
+
+
+def read(weights: Weights, settings: Settings) -> VitParts:
+    p = next((prefix for prefix in PREFIXES if f"{prefix}{MARK}" in weights), "")
+    stem = convolution(weights, f"{p}embeddings.patch_embeddings.projection")
+    d = stem.outputs
+    e = f"{p}embeddings."
+    names = [name for name in ("cls_token", "distillation_token", "register_tokens") if f"{e}{name}" in weights]
+    prefix = torch.cat([weights.take(f"{e}{name}", 1, None, d)[0] for name in names])
+    registers = "register_tokens" in names
+    table = weights.take(f"{e}position_embeddings", 1, None, d)[0]
+    placed = len(names) - registers  # registers have no position
+    positions = split_positions(table, (placed,), settings.get("grid_shape"), weights.error)
+    form = f"{p}layers.{{}}." if f"{p}layers.0.mlp.fc1.weight" in weights else f"{p}encoder.layer.{{}}."
+    count = weights.count(form)
+    num_heads = settings.need("num_heads")
+    layers = [_layer(weights, form.format(i), d, heads_of(num_heads, i, count), settings) for i in range(count)]
+    dinov2 = f"{form.format(0)}norm1.weight" in weights
+    heads, pool = _heads(weights, settings, d, dinov2)
+    return VitParts(
+        stem=stem, prefix=positions.of(prefix), position=positions.patches, grid_shape=positions.grid_shape,
+        grid_assumed=positions.grid_assumed, layers=layers, norm=layer_norm(weights, f"{p}layernorm", d), heads=heads,
+        pool=pool, activation=settings.need("activation"), norm_epsilon=settings.need("norm_epsilon"),
+        mean=settings.need("mean"), std=settings.need("std"), resize=Resize(antialias=registers),
+    )  # fmt: skip
+
+
+def _heads(weights: Weights, settings: Settings, d: int, dinov2: bool) -> tuple[list[Matrix], str]:
+    if "cls_classifier.weight" in weights:
+        heads = [linear(weights, name, None, d) for name in ("cls_classifier", "distillation_classifier")]
+        return heads, settings.implied("pool", "token+token", "the two classifiers read")
+    if "classifier.weight" in weights:
+        pool = "token+mean" if dinov2 else "token"
+        head = linear(weights, "classifier", None, 2 * d if dinov2 else d)
+        return [head], settings.implied("pool", pool, "the classifier reads")
+    return [], settings.need("pool")
+
+
+def _layer(weights: Weights, at: str, d: int, num_heads: int, settings: Settings) -> LayerParts:
+    names = next((names for names in ATTENTION if f"{at}{names['q']}.weight" in weights), ATTENTION[0])
+    parts = [linear(weights, f"{at}{names[part]}", None, d) for part in "qkv"]
+    if len({part.outputs for part in parts}) > 1:
+        raise weights.error(f"q, k and v of '{at}' differ in width: {', '.join(str(p.outputs) for p in parts)}")
+    qkv = Matrix(torch.cat([part.weight for part in parts]), torch.cat([part.offset for part in parts]))
+    q_dim = check_heads(weights, f"{at}{names['q']}", qkv, num_heads)
+    norms = next((pair for pair in NORMS if f"{at}{pair[0]}.weight" in weights), NORMS[0])
+    mlp = next((pair for pair in MLPS if f"{at}{pair[0]}.weight" in weights), MLPS[0])
+    fc1 = linear(weights, f"{at}{mlp[0]}", None, d)
+    return LayerParts(
+        num_heads=num_heads, norm1=layer_norm(weights, f"{at}{norms[0]}", d), qkv=qkv,
+        proj=linear(weights, f"{at}{names['proj']}", d, q_dim), norm2=layer_norm(weights, f"{at}{norms[1]}", d),
+        fc1=fc1, fc2=linear(weights, f"{at}{mlp[1]}", d, fc1.outputs), attention_scale=settings.get("attention_scale"),
+        layer_scale=(weights.maybe(f"{at}layer_scale1.lambda1", d), weights.maybe(f"{at}layer_scale2.lambda1", d)),
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""timm: VisionTransformer and VisionTransformerDistilled; the checkpoints of DeiT and DINOv2 name tensors alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from mcuformer.converter.importers import live
+from mcuformer.converter.importers.parts import LayerParts, Matrix, VitParts, split_positions
+from mcuformer.converter.importers.reading import check_heads, convolution, heads_of, layer_norm, linear
+from mcuformer.converter.importers.settings import Settings
+from mcuformer.converter.importers.weights import Weights
+from mcuformer.errors import ModelError
+
+NAME = "timm"
+TITLE = "timm VisionTransformer and VisionTransformerDistilled (DeiT)"
+MARK = "patch_embed.proj.weight"
+SETTINGS = (
+    "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "prefix_positions",
+    "attention_scale",
+)  # fmt: skip
+NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
+FOREIGN = ()
+
+CLASSES = ("timm.models.vision_transformer.VisionTransformer", "timm.models.deit.VisionTransformerDistilled")
+# Whose classes may differ from the plain ones without a tensor that tells.
+PARTS = {"blocks.0": "Block", "blocks.0.attn": "Attention", "blocks.0.mlp": "Mlp", "patch_embed": "PatchEmbed"}
+POOLS = {"token": "token", "avg": "mean"}
+
+
+def settings_of(module: nn.Module) -> dict[str, Any] | None:
+    """What a live module says; None if it is of another family."""
+    if live.class_name(module) not in CLASSES:
+        return None
+    for path, kind in PARTS.items():
+        part = module.get_submodule(path)
+        if type(part).__name__ != kind:
+            raise ModelError(f"{path} is a {type(part).__name__}, not a plain {kind}: its network is not read")
+    vit: Any = module
+    if vit.patch_embed.dynamic_img_pad:
+        raise ModelError("patch_embed pads images to whole patches: make it with dynamic_img_pad=False")
+    said = {
+        "num_heads": [block.attn.num_heads for block in vit.blocks],
+        "activation": live.activation(block.mlp.act for block in vit.blocks),
+        "norm_epsilon": live.norm_epsilon(module),
+        "grid_shape": list(vit.patch_embed.grid_size),
+        "prefix_positions": 0 if vit.no_embed_class else vit.num_prefix_tokens,
+        **_pixels(getattr(module, "pretrained_cfg", None)),
+    }
+    if live.class_name(module) == CLASSES[0]:
+        said["pool"] = _pool(vit)
+    return said
+
+
+def _pixels(config: Any) -> dict[str, list[float]]:
+    """mean and std, if a pretrained config says them."""
+    values = config if isinstance(config, dict) else vars(config) if config is not None else {}
+    return {name: list(values[name]) for name in ("mean", "std") if values.get(name) is not None}
+
+
+def _pool(vit: Any) -> str | None:
+    if vit.global_pool not in ("", *POOLS):
+        raise ModelError(f"global_pool = '{vit.global_pool}': the head can read {', '.join(POOLS)}; train it again")
+    if vit.global_pool == "avg" and vit.pool_include_prefix:
+        return "mean-all"
+    return POOLS.get(vit.global_pool)
+
+
+def read(weights: Weights, settings: Settings) -> VitParts:
+    stem = convolution(weights, "patch_embed.proj")
+    d = stem.outputs
+    prefix, distilled = _prefix(weights, d)
+    if "pos_embed" in weights:
+        table = weights.take("pos_embed", 1, None, d)[0]
+        choice = settings.get("prefix_positions")
+        has_class = int("cls_token" in weights)
+        choices = (0, has_class, len(prefix)) if choice is None else (choice,)
+        positions = split_positions(table, tuple(sorted(set(choices))), settings.get("grid_shape"), weights.error)
+    else:
+        rows, columns = settings.need("grid_shape")
+        zero = torch.zeros(rows * columns, d, dtype=torch.float64)
+        positions = split_positions(zero, (0,), (rows, columns), weights.error)
+    norm, final_norm = _final_norm(weights, d)
+    heads, pool = _heads(weights, settings, d, distilled)
+    count = weights.count("blocks.{}.")
+    num_heads = settings.need("num_heads")
+    return VitParts(
+        stem=stem, prefix=positions.of(prefix), position=positions.patches, grid_shape=positions.grid_shape,
+        grid_assumed=positions.grid_assumed,
+        layers=[_layer(weights, f"blocks.{i}.", d, heads_of(num_heads, i, count), settings) for i in range(count)],
+        norm=norm, final_norm=final_norm, norm_pre=layer_norm(weights, "norm_pre", d) if "norm_pre.weight" in weights
+        else None, heads=heads, pool=pool, activation=settings.need("activation"),
+        norm_epsilon=settings.need("norm_epsilon"), mean=settings.need("mean"), std=settings.need("std"),
+    )  # fmt: skip
+
+
+def _prefix(weights: Weights, d: int) -> tuple[torch.Tensor, bool]:
+    """Class, distillation and register tokens [n, d], and whether there is one of distillation."""
+    distilled = "dist_token" in weights
+    names = [name for name in ("cls_token", "dist_token", "reg_token", "register_tokens") if name in weights]
+    tokens = [weights.take(name, 1, None, d)[0] for name in names]
+    return (torch.cat(tokens) if tokens else torch.zeros(0, d, dtype=torch.float64)), distilled
+
+
+def _final_norm(weights: Weights, d: int) -> tuple[Matrix | None, str]:
+    """The last LayerNorm, and whether it stands before or after pooling."""
+    found = [name for name in ("norm", "fc_norm") if f"{name}.weight" in weights]
+    if len(found) > 1:
+        raise weights.error("tensor 'fc_norm.weight': a second LayerNorm after 'norm', which the network has not")
+    if not found:
+        return None, "before"
+    return layer_norm(weights, found[0], d), "before" if found[0] == "norm" else "after"
+
+
+def _heads(weights: Weights, settings: Settings, d: int, distilled: bool) -> tuple[list[Matrix], str]:
+    if distilled:
+        if "head_dist.weight" not in weights or "head.weight" not in weights:
+            raise weights.error("a distilled network without its two heads: their average is its output; keep both")
+        heads = [linear(weights, name, None, d) for name in ("head", "head_dist")]
+        return heads, settings.implied("pool", "token+token", "a distilled network's heads read")
+    return ([linear(weights, "head", None, d)] if "head.weight" in weights else []), settings.need("pool")
+
+
+def _layer(weights: Weights, at: str, d: int, num_heads: int, settings: Settings) -> LayerParts:
+    qkv = linear(weights, f"{at}attn.qkv", None, d)
+    q_dim = check_heads(weights, f"{at}attn.qkv.weight", qkv, num_heads)
+    fc1 = linear(weights, f"{at}mlp.fc1", None, d)
+    scales = []
+    for i in (1, 2):
+        names = [name for name in (f"{at}ls{i}.gamma", f"{at}gamma_{i}") if name in weights]
+        scales.append(weights.take(names[0], d) if names else None)
+    return LayerParts(
+        num_heads=num_heads, norm1=layer_norm(weights, f"{at}norm1", d), qkv=qkv,
+        proj=linear(weights, f"{at}attn.proj", d, q_dim), norm2=layer_norm(weights, f"{at}norm2", d), fc1=fc1,
+        fc2=linear(weights, f"{at}mlp.fc2", d, None), attention_scale=settings.get("attention_scale"),
+        layer_scale=(scales[0], scales[1]),
+    )  # fmt: skip

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer import: a checkpoint of another library as a subnet.pt."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from mcuformer.cli.common import JsonOption, app, check_outputs, out, write_json
+from mcuformer.cli.training import assignments
+from mcuformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mcuformer.converter.subnet_config import SubnetConfig
+
+
+@dataclass(frozen=True)
+class ImportedSubnet:
+    """A subnet, written to path.
+
+    settings          all that the weights do not say, as used
+    left_out          tensors that the network does not need -> why
+    low_rank_errors   (matrix, error relative to it) of each that became two factors
+    class_names       None: not known
+    """
+
+    path: Path
+    source: str
+    family: str
+    config: SubnetConfig
+    parameters: int
+    settings: dict[str, Any]
+    left_out: dict[str, str]
+    low_rank_errors: tuple[tuple[str, float], ...]
+    class_names: tuple[str, ...] | None
+
+    def to_dict(self) -> dict:
+        """What --json writes."""
+        return {
+            "subnet": str(self.path), "source": self.source, "family": self.family, "config": self.config.to_dict(),
+            "parameters": self.parameters, "settings": self.settings, "left_out": self.left_out,
+            "low_rank_errors": dict(self.low_rank_errors),
+            "class_names": None if self.class_names is None else list(self.class_names),
+        }  # fmt: skip
+
+
+def import_checkpoint(
+    checkpoint: str | os.PathLike,
+    family: str,
+    *,
+    settings: dict[str, Any] | None = None,
+    output: str | os.PathLike = "subnet.pt",
+    **options: Any,
+) -> ImportedSubnet:
+    """Reads a checkpoint of another library and writes it as a subnet.pt.
+
+    settings  what the checkpoint does not say, by family: docs/import.md
+    options   image_size, classes, new_head, low_rank, config, weights: as for mcuformer.import_vit
+    """
+    from mcuformer.converter.importers import import_vit
+    from mcuformer.nas import save_subnet
+
+    output = Path(output)
+    check_outputs(output)
+    net = import_vit(checkpoint, family, **options, **(settings or {}))
+    save_subnet(net, output, net.notes)
+    notes, names = net.notes["imported"], net.notes.get("class_names")
+    return ImportedSubnet(
+        path=output, source=notes["source"], family=notes["family"], config=net.config,
+        parameters=sum(value.numel() for value in net.parameters()), settings=notes["settings"],
+        left_out=notes["left_out"], low_rank_errors=tuple((n, e) for n, e in notes.get("low_rank_errors", ())),
+        class_names=None if names is None else tuple(names),
+    )  # fmt: skip
+
+
+def show(made: ImportedSubnet) -> None:
+    config = made.config
+    height, width, channels = config.image_shape
+    out.print(
+        f"{made.source}, family {made.family}: images {height}x{width}x{channels}, {config.tokens} tokens "
+        f"({config.prefix_tokens} before the patches) of width {config.embed_dim}, {config.depth} layers, "
+        f"{config.outputs} {'classes' if config.num_classes else 'values, no head'}, {made.parameters:,} parameters"
+    )
+    out.print("not in the weights: " + ", ".join(f"{name} {_plain(value)}" for name, value in made.settings.items()))
+    reasons: dict[str, list[str]] = {}
+    for name, reason in made.left_out.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        out.print(f"left out: {names[0]}{more} ({reason})", highlight=False)
+    if made.low_rank_errors:
+        table = Table("matrix", "error of its two factors, %")
+        for name, error in made.low_rank_errors:
+            table.add_row(name, f"{100 * error:.2f}")
+        out.print(table)
+    out.print(f"wrote {made.path}")
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _size(text: str | None) -> int | tuple[int, int] | None:
+    """ "96" or "120x160", height first."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise ConfigError(f"--image-size {text}: write pixels, such as 96, or height x width, such as 120x160")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+@app.command("import")
+def command(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .pt or .pth file, or a folder that holds one.")],
+    family: Annotated[str, typer.Option(help="timm, hf, torchvision, vit-pytorch or autoformer.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="What the checkpoint does not say, such as --set num_heads=3. Repeatable."),
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Other than it was trained with: 96, or height x width, 120x160.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Classes of the head to keep: a number and a name in each line.")
+    ] = None,
+    new_head: Annotated[int | None, typer.Option(help="An untrained head of so many classes; 0: none.")] = None,
+    low_rank: Annotated[
+        float | None, typer.Option(help="MLP matrices as two factors, of this rank by width, such as 0.5.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Hugging Face's config.json; default: the one beside the checkpoint.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights, if the file holds several, such as model_ema.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--out", "-o", help="The subnet.")] = Path("subnet.pt"),
+    json_file: JsonOption = None,
+) -> None:
+    """Read a Vision Transformer that another library trained."""
+    check_outputs(output, json_file)
+    made = import_checkpoint(
+        checkpoint, family, settings=assignments(settings, "--set"), image_size=_size(image_size), classes=classes,
+        new_head=new_head, low_rank=low_rank, config=config, weights=weights, output=output,
+    )  # fmt: skip
+    show(made)
+    write_json(json_file, made.to_dict())

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mcuformer import, as a user meets it: what it writes and prints, and one line for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from test_fixtures import imported, load, run
+
+import mcuformer
+from mcuformer.errors import McuformerError
+from mcuformer.nas import load_subnet
+
+TIMM = {**load("timm-class-token").settings}
+
+
+def state(name: str = "timm-class-token") -> dict[str, torch.Tensor]:
+    return dict(load(name).state)
+
+
+def command(*arguments, folder) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "mcuformer", "import", *map(str, arguments)]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def settings_as_options(settings: dict) -> list[str]:
+    return [part for name, value in settings.items() for part in ("--set", f"{name}={json.dumps(value)}")]
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_the_command_writes_what_the_function_makes(suffix, tmp_path):
+    path = tmp_path / f"model.{suffix}"
+    if suffix == "pt":
+        torch.save({"model": {f"module.{name}": value for name, value in state().items()}, "epoch": 3}, path)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(state(), path)
+    done = command(path, "--family", "timm", *settings_as_options(TIMM), "--json", "made.json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "wrote subnet.pt" in done.stdout and "family timm" in done.stdout
+    image = load("timm-class-token").arrays["image"]
+    np.testing.assert_array_equal(
+        run(load_subnet(tmp_path / "subnet.pt"), image), run(imported("timm-class-token"), image)
+    )
+    said = json.loads((tmp_path / "made.json").read_text())
+    assert said["family"] == "timm" and said["config"]["prefix_tokens"] == 1
+
+
+def test_the_command_ends_in_one_line(tmp_path):
+    torch.save(state(), tmp_path / "model.pt")
+    whole = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    options = ["--family", "timm", *settings_as_options(TIMM)]
+    cases = [
+        (["missing.pt", *options], "missing.pt"),
+        (["half.pt", *options], "half.pt"),
+        (["text.pt", *options], "text.pt"),
+        (["model.pt", "--family", "hf"], "its names are those of family timm"),
+        (["model.pt", "--family", "resnet"], "resnet"),
+        (["model.pt", "--family", "timm"], "num_heads, activation, norm_epsilon, mean, std"),
+        (["model.pt", *options, "--image-size", "large"], "--image-size large"),
+        (["model.pt", *options, "--new-head", "-1"], "-1"),
+    ]
+    for arguments, words in cases:
+        done = command(*arguments, folder=tmp_path)
+        assert done.returncode != 0 and words in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr and not (tmp_path / "subnet.pt").exists(), arguments
+
+
+def refused(weights: dict[str, torch.Tensor], family: str = "timm", **settings) -> str:
+    with pytest.raises(McuformerError) as caught:
+        mcuformer.import_vit(weights, family, **{**TIMM, **settings})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, shape, words",
+    [
+        ("blocks.0.attn.q_norm.weight", (8,), "normalises queries and keys"),
+        ("blocks.1.mlp.w12.weight", (64, 32), "a gated MLP (SwiGLU)"),
+        ("blocks.0.attn.relative_position_bias_table", (9, 2), "relative positions"),
+        ("rope.periods", (4,), "rotary positions"),
+        ("attn_pool.latent", (1, 32), "pools by attention"),
+        ("something.new", (3,), "something.new"),
+    ],
+)
+def test_a_foreign_tensor_is_refused_by_name(name, shape, words):
+    message = refused({**state(), name: torch.ones(shape)})
+    assert name in message and words in message
+
+
+def test_weights_that_are_not_numbers_or_not_there():
+    weights = state()
+    weights["blocks.1.mlp.fc1.weight"] = weights["blocks.1.mlp.fc1.weight"].clone()
+    weights["blocks.1.mlp.fc1.weight"][0, 0] = float("nan")
+    assert "blocks.1.mlp.fc1.weight" in refused(weights)
+    weights = state()
+    del weights["blocks.1.attn.proj.weight"]
+    assert "blocks.1.attn.proj" in refused(weights)
+    weights = state()
+    weights["head.weight"] = weights["head.weight"][:, :-1]
+    assert "head.weight" in refused(weights)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"num_heads": 5}, "num_heads = 5"),
+        ({"activation": "tanh"}, "activation = 'tanh'"),
+        ({"pool": "max"}, "pool = 'max'"),
+        ({"std": [0.0, 1.0, 1.0]}, "std = [0.0, 1.0, 1.0]"),
+        ({"heads": 3}, "unknown setting 'heads'"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, words):
+    assert words in refused(state(), **settings)
+
+
+def test_classes_new_head_and_low_rank(tmp_path):
+    image = load("timm-class-token").arrays["image"]
+    logits = run(imported("timm-class-token"), image)
+    (tmp_path / "keep.txt").write_text("3 cat\n1 dog\n")
+    kept = imported("timm-class-token", classes=tmp_path / "keep.txt")
+    np.testing.assert_allclose(run(kept, image), logits[:, [3, 1]], atol=1e-6)
+    assert kept.notes["class_names"] == ["cat", "dog"]
+    assert imported("timm-class-token", new_head=5).config.num_classes == 5
+    embedding = imported("timm-class-token", new_head=0)
+    assert embedding.head is None and run(embedding, image).shape == (1, embedding.config.embed_dim)
+    small = imported("timm-class-token", low_rank=0.5)
+    errors = dict(small.notes["imported"]["low_rank_errors"])
+    assert len(errors) == 4 and all(0 < error < 1 for error in errors.values())
+    assert small.config.rank_ratio is not None
+    exact = imported("timm-class-token", low_rank=1.0)
+    np.testing.assert_allclose(run(exact, image), logits, atol=1e-4)

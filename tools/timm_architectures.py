@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""timm's plain ViT and DeiT architectures: which come in, which are refused and why, which fit which board.
+
+    python tools/timm_architectures.py          # the table, from timm_architectures.json
+    python tools/timm_architectures.py --make   # makes that file anew, where timm is installed; downloads nothing
+
+An architecture is imported with one layer of zeros, then its config gets the depth that it has: structure only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import importlib
+import json
+import re
+from pathlib import Path
+
+from mcuformer.boards import BOARDS
+from mcuformer.converter.estimate.feasibility import board_arena_bytes
+from mcuformer.converter.estimate.model_size import model_bytes
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import McuformerError
+
+FILE = Path(__file__).with_suffix(".json")
+MODULES = ("timm.models.vision_transformer", "timm.models.deit")
+BIG_FLASH_BYTES = 16 << 20  # external, such as the QSPI flash of stm32f746's Discovery kit
+
+
+def make() -> dict:
+    """timm's version, and for each architecture its config or why it is refused."""
+    timm = importlib.import_module("timm")
+    entries: dict[str, dict] = {}
+    for name in timm.list_models():
+        if timm.models.model_entrypoint(name).__module__ in MODULES:
+            entries[name] = _entry(timm, name)
+            print(name, entries[name].get("refused", "comes in"), flush=True)
+    return {"timm": timm.__version__, "architectures": entries}
+
+
+def _entry(timm, name: str) -> dict:
+    torch = importlib.import_module("torch")
+    importers = importlib.import_module("mcuformer.converter.importers")
+    try:
+        with torch.device("meta"):
+            depth = len(timm.create_model(name).blocks)
+        module = timm.create_model(name, depth=1)
+        with torch.no_grad():
+            for value in module.parameters():
+                value.zero_()
+        config = importers.import_vit(module).config
+        return {"config": dataclasses.replace(config, depth=depth, **_scalars(config)).to_dict()}
+    except (McuformerError, AttributeError, TypeError) as error:
+        return {"refused": str(error)}
+
+
+def _scalars(config: SubnetConfig) -> dict:
+    """Values per layer of a network of one layer, as one for all."""
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {name: value[0] for name, value in fields.items() if isinstance(value, tuple) and len(value) == 1}
+
+
+def table(content: dict) -> str:
+    """The table of docs/import.md."""
+    entries = content["architectures"]
+    configs = {name: SubnetConfig.from_dict(e["config"]) for name, e in entries.items() if "config" in e}
+    reasons = collections.Counter(_reason(e["refused"]) for e in entries.values() if "refused" in e)
+    lines = [
+        f"timm {content['timm']}: of {len(entries)} plain ViT and DeiT architectures {len(configs)} come in.", "",
+        "| refused because | architectures |", "|---|---|",
+        *(f"| {reason} | {count} |" for reason, count in reasons.most_common()), "",
+        "| board | arena fits, image in strips | and the weights in its flash | and in 16 MB beside it (staged) |",
+        "|---|---|---|---|",
+    ]  # fmt: skip
+    for board in BOARDS.values():
+        arena = [name for name, c in configs.items() if board_arena_bytes(c, strips=True) <= board.sram_budget]
+        staged = [
+            name for name, c in configs.items()
+            if board_arena_bytes(c, strips=True, weights="staged") <= board.sram_budget
+            and model_bytes(c) <= BIG_FLASH_BYTES
+        ]  # fmt: skip
+        flash = [n for n in arena if board.flash_budget is None or model_bytes(configs[n]) <= board.flash_budget]
+        lines.append(f"| {board.name} | {len(arena)} | {_named(flash)} | {_named(staged)} |")
+    return "\n".join(lines)
+
+
+def _named(names: list[str]) -> str:
+    return f"{len(names)}" + (f": {', '.join(names)}" if 0 < len(names) <= 3 else "")
+
+
+def _reason(message: str) -> str:
+    """A message without the names in it."""
+    return re.sub(r"^module \w+: ", "", re.sub(r"tensor '[^']*': ", "", message)).replace("|", "/")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--make", action="store_true", help="make timm_architectures.json anew")
+    if parser.parse_args().make:
+        FILE.write_text(json.dumps(make(), indent=1) + "\n", encoding="utf-8")
+    print(table(json.loads(FILE.read_text(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    main()

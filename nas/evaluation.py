@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import torch
 
@@ -47,12 +49,13 @@ def calibration_images(dataset: Dataset, count: int = CALIBRATION_IMAGES) -> tor
     return to_float(torch.from_numpy(np.array(dataset.images[chosen])))
 
 
-def check_has_head(config: SubnetConfig | SearchSpace) -> None:
-    """Raises ConfigError if a network has no classes to train or to measure."""
+def check_has_head(config: SubnetConfig | SearchSpace, name: str | os.PathLike | None = None) -> None:
+    """Raises ConfigError if a network has no classes to train or to measure. name: of its file."""
     if not config.num_classes:
         raise ConfigError(
-            "num_classes = 0: the network has no head, so no accuracy to train for or to measure; give it one, of as "
-            "many classes as the images have"
+            f"{'' if name is None else f'{name}: '}num_classes = 0: a network without a head gives embeddings and no "
+            "classes to train for or to measure; build it with num_classes = the classes of the data, or import it "
+            "with --new-head"
         )
 
 

@@ -150,8 +150,8 @@ def test_zeros_are_near_nothing():
 
 def test_what_learns_classes_refuses_a_network_without_a_head(files):
     data = str(files / "data.npz")
-    fix = "num_classes = 0: the network has no head, .*; give it one"
-    with pytest.raises(ConfigError, match=fix):
+    fix = "num_classes = 0: .*; build it with num_classes = the classes of the data, or import it with --new-head"
+    with pytest.raises(ConfigError, match=f"subnet.pt: {fix}"):
         finetune(files / "subnet.pt", data=data)
     with pytest.raises(ConfigError, match=fix):
         train(data, config=HEADLESS)

@@ -67,7 +67,7 @@ def finetune(
     output = Path(output)
     check_outputs(output, checkpoint)
     net = subnet if isinstance(subnet, FloatViT) else nas.load_subnet(subnet)
-    check_has_head(net.config)
+    check_has_head(net.config, None if isinstance(subnet, FloatViT) else subnet)
     spec = data or net.notes.get("data", "fashion-mnist")
     front_end = net.notes.get("front_end")
     images = load_data(spec, "train", net.config.image_size, limit, front_end)

@@ -14,6 +14,7 @@ from rich.table import Table
 from mcuformer.cli.common import JsonOption, app, check_outputs, out, write_json
 from mcuformer.cli.training import assignments
 from mcuformer.errors import ConfigError
+from mcuformer.sizes import Size, read_size
 
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
@@ -49,7 +50,7 @@ class ImportedSubnet:
         }  # fmt: skip
 
 
-def import_checkpoint(
+def import_(
     checkpoint: str | os.PathLike,
     family: str,
     *,
@@ -105,14 +106,10 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _size(text: str | None) -> int | tuple[int, int] | None:
-    """ "96" or "120x160", height first."""
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
-        raise ConfigError(f"--image-size {text}: write pixels, such as 96, or height x width, such as 120x160")
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+def _size(text: str | None) -> Size | None:
+    if text is None or (size := read_size(text)) is not None:
+        return None if text is None else size
+    raise ConfigError(f"--image-size {text}: write pixels, such as 96, or height x width, such as 120x160")
 
 
 @app.command("import")
@@ -144,7 +141,7 @@ def command(
 ) -> None:
     """Read a Vision Transformer that another library trained."""
     check_outputs(output, json_file)
-    made = import_checkpoint(
+    made = import_(
         checkpoint, family, settings=assignments(settings, "--set"), image_size=_size(image_size), classes=classes,
         new_head=new_head, low_rank=low_rank, config=config, weights=weights, output=output,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -78,7 +78,7 @@ class ModelRun:
         from mcuformer.cli import firmware
 
         host = self.host
-        values = {
+        values: dict[str, Any] = {
             "weights_read_bytes": host.weights_read, "weights_reads": host.weights_reads, "top1": host.top1,
             "images": len(host.logits), "invoke_ms": host.invoke_ms, "arena_bytes": host.arena["total"],
             "head_bytes": host.arena["head"], "engine": host.engine,

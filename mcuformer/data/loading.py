@@ -18,7 +18,7 @@ from mcuformer.data.image_folder import read_image_files, read_image_folder
 from mcuformer.data.npz import read_npz
 from mcuformer.data.source import Source, check, listing, select
 from mcuformer.errors import DataError
-from mcuformer.sizes import Size, is_size, sides
+from mcuformer.sizes import Size, is_size
 from mcuformer.sound import LogMel
 
 SPLITS = ("train", "test", "all")
@@ -49,7 +49,6 @@ def load(
         raise DataError(f"image_size is {image_size!r}; give a whole number from 1, (height, width), or leave it out")
     if limit is not None and not is_whole(limit, 1):
         raise DataError(f"limit is {limit!r}; give a whole number from 1, or leave it out")
-    pair = None if image_size is None or isinstance(image_size, int) else sides(image_size)
 
     source = _open(spec)
     check(source)
@@ -61,7 +60,7 @@ def load(
     held = part.images
     if not isinstance(held, np.ndarray) and held[0].suffix.lower() in wav_folder.SUFFIXES:
         if front_end is None:
-            front_end = LogMel() if pair is None else LogMel.of_image(*pair)
+            front_end = LogMel.of_image(*image_size) if isinstance(image_size, tuple) else LogMel()
         sounds = wav_folder.read_wav_files(held, front_end)
         return Dataset(sounds, part.labels, source.class_names, source.name, split, front_end)
     images = fit_array(held, image_size) if isinstance(held, np.ndarray) else read_image_files(held, image_size)

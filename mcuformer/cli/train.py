@@ -235,7 +235,11 @@ def command(
         Path | None, typer.Option(help="Train one network: JSON file of SubnetConfig fields; default: the recipe's.")
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="One field of the config, such as --set depth=4. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="One field of the config, such as --set depth=4 or image_size=120x160 (height x width). Repeatable.",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     training: TrainingOption = None,

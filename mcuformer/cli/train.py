@@ -301,7 +301,10 @@ def _config(path: Path | None, setting: list[str] | None) -> SubnetConfig:
     from mcuformer.nas import recipes
 
     values = recipes.NETWORK_CONFIG.to_dict() if path is None else _read_json(path)
-    return SubnetConfig.from_dict(values | assignments(setting, "--set"))
+    given = assignments(setting, "--set")
+    if given.get("stem") == "patch":
+        values["stem_channels"] = None  # those of another stem
+    return SubnetConfig.from_dict(values | given)
 
 
 def _read_json(path: Path) -> dict:

@@ -9,6 +9,7 @@ import pytest
 
 from mcuformer import SubnetConfig
 from mcuformer.converter.estimate.stock import ROUTES, stock_arena_bytes, stock_head_bytes, stock_tail_bytes
+from mcuformer.errors import ConfigError
 
 FIELDS = (
     "image_size",
@@ -82,6 +83,29 @@ def test_one_value_per_layer_equals_one_number():
 def test_the_baseline_is_the_plain_dense_network():
     for change in ({"rank_ratio": 0.2}, {"kv_heads": 1}, {"stem": "conv"}):
         assert stock_arena_bytes(network("A", **change)) == stock_arena_bytes(network("A"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prefix_tokens": 1},
+        {"prefix_tokens": 1, "pool": "token"},
+        {"final_norm": "none"},
+        {"norm_pre": True},
+        {"norm": "post"},
+        {"activation": "silu"},
+    ],
+    ids=str,
+)
+def test_what_was_never_measured_is_refused(change):
+    with pytest.raises(ConfigError, match=rf"^{next(iter(change))} = .*never measured"):
+        stock_arena_bytes(network("A", **change))
+
+
+def test_rectangles_and_a_missing_head():
+    """Equal grids take equal heads; without a head of ours its FULLY_CONNECTED is missing."""
+    assert stock_head_bytes(network("A", image_size=(48, 192), patch_size=(8, 32))) == stock_head_bytes(network("A"))
+    assert stock_tail_bytes(network("A", num_classes=0)) < stock_tail_bytes(network("A", num_classes=1))
 
 
 def test_unknown_route_is_refused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcuformer.converter.estimate.stock import stock_part_bytes
+from mcuformer.converter.estimate.stock import stock_part_bytes, unknown_option
 from mcuformer.converter.memory.arena import ArenaPlan
 from mcuformer.converter.skeleton import Schedule, skeleton
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -17,26 +17,26 @@ class PartSize:
 
     paper  M = h_f w_f + max(h_i w_i, h_o w_o), the weights of one layer counted (MCUFormer, token overwriting)
     ours   the highest address in use, with scratch and every buffer that waits
-    stock  activations alive at one time with stock tools, which overwrite nothing (see estimate/stock.py)
+    stock  activations alive at one time with stock tools, which overwrite nothing (estimate/stock.py); None: unknown
     """
 
     name: str
     paper: int
     ours: int
-    stock: int
+    stock: int | None
 
 
 def part_of(tensor: str) -> str:
     """The part that makes a tensor, by the tensor's name."""
     if not tensor.startswith("layers."):
-        return "embedding" if tensor == "embed" or tensor.startswith("stem.") else "head"
+        return "embedding" if tensor in ("embed", "norm_pre") or tensor.startswith("stem.") else "head"
     _, layer, step = tensor.split(".", 2)
     half = "attention" if step.split(".")[0] in ("norm1", "qkv", "attention", "proj") else "mlp"
     return f"layers.{layer} {half}"
 
 
-def _paper_and_stock(config: SubnetConfig) -> dict[str, tuple[int, int]]:
-    """Bytes of each part, by name: by the paper's rule, and with stock tools."""
+def _paper_and_stock(config: SubnetConfig) -> dict[str, tuple[int, int | None]]:
+    """Bytes of each part, by name: by the paper's rule, and with stock tools (None: unknown)."""
     paper: dict[str, int] = {}
     stock: dict[str, int] = {}
     for name, step in skeleton(config, Schedule("overwrite")).steps():
@@ -45,6 +45,8 @@ def _paper_and_stock(config: SubnetConfig) -> dict[str, tuple[int, int]]:
         paper[part] = max(paper.get(part, 0), module.weight_elements(dims) + max(before, after))
         if part == "embedding":
             stock[part] = max(stock.get(part, 0), before + after)
+    if unknown_option(config) is not None:
+        return {part: (size, None) for part, size in paper.items()}
     stock.update(stock_part_bytes(config, exact=True))
     return {part: (paper[part], stock[part]) for part in paper}
 

@@ -5,7 +5,10 @@ Stock tools are the TFLite converter (full int8), then TensorFlow Lite Micro (TF
 64-bit host. `benchmarks/stock_network.py` builds, converts and runs the real thing; this module predicts its
 arena from the network's shape alone, so a search or a report need not convert anything.
 
-The baseline is the plain dense network: a low-rank ratio, fewer key/value heads or a conv stem are ignored.
+The baseline is the plain dense network: a low-rank ratio, fewer key/value heads or a conv stem are ignored. Images and
+patches may be rectangles, and the head may be missing. Options that no measured network had are refused: prefix tokens,
+another pooling than the mean, LayerNorms elsewhere than before each branch and before pooling, and activations that are
+no GELU (unknown_option).
 
 Routes
     keras            Keras layers as they are (MultiHeadAttention, LayerNormalization, Dense), converter with
@@ -51,6 +54,7 @@ from dataclasses import dataclass
 
 from mcuformer.converter.skeleton import Schedule, Skeleton, Step, skeleton
 from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import ConfigError
 
 ROUTES = ("keras", "lean", "lean_per_tensor")
 
@@ -101,10 +105,19 @@ class _Stock:
     norm: bool = False
 
 
+def unknown_option(config: SubnetConfig) -> str | None:
+    """The first of a config's options for which the formula has no answer; None if it has one."""
+    known = {
+        "prefix_tokens": (0,), "pool": ("mean", "mean-all"), "final_norm": ("before",), "norm_pre": (False,),
+        "norm": ("pre",), "activation": ("gelu", "gelu-tanh", "quick-gelu"),
+    }  # fmt: skip
+    return next((name for name, values in known.items() if getattr(config, name) not in values), None)
+
+
 def stock_arena_bytes(config: SubnetConfig, route: str = "keras") -> int:
     """Arena of a config's network with stock tools, in bytes: predicted, not measured.
 
-    route: one of ROUTES, see above; ValueError for any other.
+    route: one of ROUTES, see above; ValueError for any other. ConfigError for an unknown_option.
     """
     return stock_head_bytes(config, route) + stock_tail_bytes(config, route)
 
@@ -165,7 +178,11 @@ def stock_tail_bytes(config: SubnetConfig, route: str = "keras") -> int:
 
 
 def _dense(config: SubnetConfig) -> Skeleton:
-    """The plain network that stock tools run."""
+    """The plain network that stock tools run. ConfigError for an unknown_option."""
+    if (name := unknown_option(config)) is not None:
+        raise ConfigError(
+            f"{name} = {getattr(config, name)!r}: what stock tools take was never measured; use its default"
+        )
     plain = dataclasses.replace(config, rank_ratio=None, kv_heads=None, stem="patch", stem_channels=None)
     return skeleton(plain, Schedule("overwrite"))
 

@@ -169,7 +169,8 @@ def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> N
     if sizes:
         table = Table("part", "paper's rule M, weights counted", "ours", "stock tools")
         for part in inspected.parts:
-            table.add_row(part.name, *(f"{value:,}" for value in (part.paper, part.ours, part.stock)))
+            stock = "unknown" if part.stock is None else f"{part.stock:,}"
+            table.add_row(part.name, f"{part.paper:,}", f"{part.ours:,}", stock)
         out.print(table)
     if inspected.core is not None:
         _show_instructions(inspected.ops, inspected.core)

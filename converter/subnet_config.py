@@ -145,7 +145,7 @@ class SubnetConfig:
         if self.stem == "conv" and (isinstance(size, tuple) or size < 2 or size & (size - 1)):
             raise ConfigError(
                 f"patch_size = {size_text(size)} with stem = 'conv': must be a power of two, at least 2, since every "
-                "stem convolution halves the image"
+                "stem convolution halves the image; stem = 'patch' takes any"
             )
         inputs = self.patch_shape[0] * self.patch_shape[1] * self.in_channels
         if self.stem == "patch" and inputs > MAX_PATCH_INPUTS:

@@ -16,6 +16,7 @@ from mcuformer.errors import DataError
 from mcuformer.files import write_bytes
 
 KEYS = ("embeddings", "names")
+ROWS = 512  # of cosines, made at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +93,15 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def neighbours(embeddings: np.ndarray, names: Sequence[str], gallery: Gallery | None = None) -> Neighbours:
     """The nearest, by cosine, of the gallery, or without one of the other embeddings (then at least two)."""
     stored = Gallery(embeddings, tuple(names)) if gallery is None else gallery
-    near = cosines(embeddings, stored.embeddings)
-    if gallery is None:
-        np.fill_diagonal(near, -np.inf)
-    indices = near.argmax(axis=1)
-    best = near[np.arange(len(near)), indices].astype(np.float32)
+    indices, best = np.empty(len(embeddings), np.int64), np.empty(len(embeddings), np.float32)
+    directions = _unit(stored.embeddings)
+    for start in range(0, len(embeddings), ROWS):  # all cosines of a large set are more than memory holds
+        rows = slice(start, start + ROWS)
+        near = _unit(embeddings[rows]) @ directions.T
+        if gallery is None:
+            np.fill_diagonal(near[:, start:], -np.inf)
+        indices[rows] = near.argmax(axis=1)
+        best[rows] = near.max(axis=1)
     return Neighbours(tuple(names), tuple(stored.names[i] for i in indices), indices, best)
 
 

@@ -13,6 +13,7 @@ from mcuformer.cli.convert import convert
 from mcuformer.cli.finetune import finetune
 from mcuformer.cli.run import run
 from mcuformer.cli.train import train
+from mcuformer.converter.export.registry import export
 from mcuformer.converter.report import agreement, error_report
 from mcuformer.errors import ConfigError, DataError
 from mcuformer.gallery import Gallery, cosines, neighbours, read_gallery
@@ -54,6 +55,25 @@ def test_convert_reports_the_cosine_of_the_embedding(files, capsys):
     assert all(0.9 < row.cosine <= 1 + 1e-9 for row in made.report) and made.report[-1].name == "pool"
 
 
+def test_exports_take_no_class_names_and_arduino_stored_embeddings(files, tmp_path):
+    model, data = files / "model.tflite", str(files / "data.npz")
+    run(model, data=data, split="train", save_embeddings=tmp_path / "gallery.npz")
+    for to in ("c", "tflm"):
+        export(model, to, tmp_path / to)
+        with pytest.raises(ConfigError, match="--gallery x: stored embeddings are an Arduino library's; leave it out"):
+            export(model, to, tmp_path / "none", gallery="x")
+    result = export(model, "arduino", tmp_path / "lib", data=data, gallery=str(tmp_path / "gallery.npz"))
+    assert any(line.startswith("40 stored embeddings of") for line in result.lines)
+    header = (tmp_path / "lib" / "src" / "mcuformer" / "model" / "model_gallery.h").read_text()
+    assert "#define MODEL_GALLERY 40 " in header
+    for path in tmp_path.rglob("model*.*"):
+        assert "class_names" not in path.read_text(errors="replace")
+    with pytest.raises(DataError, match="have 3 values, the model's 24"):
+        Gallery(np.ones((1, 3), np.float32), ("a",)).save(tmp_path / "other.npz")
+        export(model, "arduino", tmp_path / "none", data=data, gallery=str(tmp_path / "other.npz"))
+    assert not (tmp_path / "none").exists()
+
+
 def test_agreement_of_wrong_outputs():
     real = np.array([[1.0, 0], [0, 2], [3, 4]])
     exact = agreement(real, 2 * real, has_head=True)
@@ -93,6 +113,8 @@ def test_a_gallery_is_for_a_network_without_a_head(tiny_model, tmp_path):
     tiny_model.save(tmp_path / "model.tflite")
     with pytest.raises(ConfigError, match="has a head and gives classes; --gallery and --save-embeddings are for"):
         run(tmp_path / "model.tflite", gallery="gallery.npz")
+    with pytest.raises(ConfigError, match="--gallery g.npz: the network has a head and gives classes"):
+        export(tmp_path / "model.tflite", "arduino", tmp_path / "lib", gallery="g.npz")
 
 
 @pytest.mark.parametrize(
@@ -128,10 +150,10 @@ def test_zeros_are_near_nothing():
 
 def test_what_learns_classes_refuses_a_network_without_a_head(files):
     data = str(files / "data.npz")
-    fix = "build it with num_classes = the classes of the data, or import it with --new-head"
-    with pytest.raises(ConfigError, match=f"subnet.pt: num_classes = 0: .*{fix}"):
+    fix = "num_classes = 0: .*; build it with num_classes = the classes of the data, or import it with --new-head"
+    with pytest.raises(ConfigError, match=f"subnet.pt: {fix}"):
         finetune(files / "subnet.pt", data=data)
-    with pytest.raises(ConfigError, match=f"num_classes = 0: .*{fix}"):
+    with pytest.raises(ConfigError, match=fix):
         train(data, config=HEADLESS)
     assert "num_classes = 0" in mistake("train", "--data", data, "--set", "num_classes=0", "-o", files / "none.pt")
 

@@ -76,15 +76,19 @@ inline int32_t FrameRows(void* frame, int32_t first_row, int32_t row_count, int8
   return row_count;
 }
 
-// The int8 logits of a frame.
-inline mcuf_status Classify(Frame* frame, int8_t* logits) {
+// The int8 output for a frame.
+inline mcuf_status Invoke(Frame* frame, int8_t* output) {
 #ifdef MODEL_STRIP_ROWS
-  return model_invoke_strips(FrameRows, frame, logits);
+  return model_invoke_strips(FrameRows, frame, output);
 #else
   FrameRows(frame, 0, MODEL_IMAGE_HEIGHT, model_image());
-  return model_invoke(model_image(), logits);
+  return model_invoke(model_image(), output);
 #endif
 }
+
+#ifdef MODEL_CLASSES
+// The int8 logits of a frame.
+inline mcuf_status Classify(Frame* frame, int8_t* logits) { return Invoke(frame, logits); }
 
 // The class with the largest logit.
 inline int Best(const int8_t* logits) {
@@ -92,6 +96,10 @@ inline int Best(const int8_t* logits) {
   for (int i = 1; i < MODEL_CLASSES; ++i) best = logits[i] > logits[best] ? i : best;
   return best;
 }
+#else
+// The int8 embedding of a frame, MODEL_EMBEDDING_LENGTH values.
+inline mcuf_status Embed(Frame* frame, int8_t* embedding) { return Invoke(frame, embedding); }
+#endif
 
 }  // namespace mcuformer
 

@@ -32,7 +32,8 @@ class Sound {
     return made;
   }
 
-  // The int8 logits of the last MODEL_FRONT_END_FRAMES rows; silence where there were not as many yet.
+  // The int8 logits, or the embedding, of the last MODEL_FRONT_END_FRAMES rows; silence where there were not as many
+  // yet.
   mcuf_status Classify(int8_t* logits) {
 #ifdef MODEL_STRIP_ROWS
     return model_invoke_strips(Rows, this, logits);
@@ -63,12 +64,14 @@ class Sound {
   int32_t filled_ = 0, next_ = 0, known_ = 0;
 };
 
+#ifdef MODEL_CLASSES
 // The class with the largest logit.
 inline int Best(const int8_t* logits) {
   int best = 0;
   for (int i = 1; i < MODEL_CLASSES; ++i) best = logits[i] > logits[best] ? i : best;
   return best;
 }
+#endif
 
 }  // namespace mcuformer
 

@@ -17,7 +17,7 @@ import numpy as np
 from mcuformer import data as data_sets
 from mcuformer import sources
 from mcuformer.boards import Board
-from mcuformer.converter.export import c_model, c_text
+from mcuformer.converter.export import c_gallery, c_model, c_text
 from mcuformer.converter.export.board_fit import check_board
 from mcuformer.converter.export.c_model import CModel
 from mcuformer.converter.export.folder import kernel_files, licence_file, sound_files, write_folder
@@ -29,6 +29,7 @@ from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.passes.staging import is_staged
 from mcuformer.errors import ConfigError, DataError, ToolchainError
 from mcuformer.files import write_bytes
+from mcuformer.gallery import Gallery, read_gallery
 from mcuformer.simulator import arduino_build
 from mcuformer.simulator.firmware import Program
 from mcuformer.sizes import shortest
@@ -40,6 +41,7 @@ NAME = "model"  # what the sketches call the network
 MODEL_FOLDER = f"src/{KERNELS}/model"
 TEST_IMAGES = 5  # in the sketches, at most one per class
 SKETCHES_WITH_IMAGES = ("ImageClassify", "TFLMClassify")
+SKETCHES_WITHOUT_HEAD = ("ImageNearest",)  # all others are for classes
 # What a library has only if its network takes images, and only if it takes sound.
 FOR_IMAGES = ("src/MCUFormerCamera.h", "examples/CameraClassify_")
 FOR_SOUND = ("src/MCUFormerSound.h", "examples/AudioClassify_")
@@ -66,13 +68,16 @@ class ArduinoLibrary:
     tflm: TflmModel
 
 
-def to_folder(source: Source, folder: Path, force: bool, board: Board, data: str, make_zip: bool) -> Result:
+def to_folder(
+    source: Source, folder: Path, force: bool, board: Board, data: str, gallery: str | None, make_zip: bool
+) -> Result:
     """The export of `mcuformer export --to arduino`."""
     archive = folder.parent / f"{folder.absolute().name}.zip" if make_zip else None
     if archive is not None and archive.exists() and not force:
         raise ConfigError(f"{archive}: already exists; give another folder, or --force to replace it")
+    stored = None if gallery is None else _read_gallery(source, gallery)
     samples = _samples(source, data)
-    made = library(source.content, source.graph, source.class_names, samples, board, source.front_end)
+    made = library(source.content, source.graph, source.class_names, samples, board, source.front_end, stored)
     built, why = _built(made, board)  # before anything is written: it may not fit
     write(made, folder, force)
     if archive is not None:
@@ -89,7 +94,9 @@ def to_folder(source: Source, folder: Path, force: bool, board: Board, data: str
         ]
     where = "" if archive is None else f" and {archive}, for the Arduino IDE's Add .ZIP Library"
     lines += [
-        f"TFLMClassify takes {tflm_arena:,} bytes of arena and {len(source.content):,} bytes of model",
+        f"{'TFLMClassify' if source.class_names else 'TensorFlow Lite Micro'} takes {tflm_arena:,} bytes of arena and "
+        f"{len(source.content):,} bytes of model",
+        *(() if stored is None else (f"{len(stored):,} stored embeddings of {gallery}",)),
         f"wrote {folder}{where}",
     ]
     values = {
@@ -108,14 +115,22 @@ def _samples(source: Source, data: str) -> Samples:
     """The first image of each of the first classes."""
     _, height, width, _ = source.graph.tensors[source.graph.inputs[0]].shape
     dataset = data_sets.load_sized(data, "test", shortest(height, width), front_end=source.front_end)
-    if len(dataset.class_names) != len(source.class_names):
+    names = source.class_names or dataset.class_names
+    if len(dataset.class_names) != len(names):
         raise ConfigError(
             f"--data {data}: has {len(dataset.class_names)} classes, the model {len(source.class_names)}: "
             "give the data it was trained on"
         )
     first = {int(label): i for i, label in reversed(list(enumerate(dataset.labels)))}
     chosen = [first[label] for label in sorted(first)[:TEST_IMAGES]]
-    return Samples(dataset.images[np.array(chosen)], [source.class_names[dataset.labels[i]] for i in chosen])
+    return Samples(dataset.images[np.array(chosen)], [names[dataset.labels[i]] for i in chosen])
+
+
+def _read_gallery(source: Source, path: str) -> Gallery:
+    """DataError if it is of another network, ConfigError if the network has a head."""
+    if source.class_names:
+        raise ConfigError(f"--gallery {path}: the network has a head and gives classes, not embeddings; leave it out")
+    return read_gallery(path, source.graph.tensors[source.graph.output].shape[-1])
 
 
 def _built(made: ArduinoLibrary, board: Board) -> tuple[Program | None, str]:
@@ -136,9 +151,11 @@ def library(
     samples: Samples,
     board: Board | None = None,
     front_end: LogMel | None = None,
+    gallery: Gallery | None = None,
 ) -> ArduinoLibrary:
     """content: a .tflite file; graph: what it holds; board: PlanError if the model exceeds its budgets; front_end: what
-    makes its images out of sound, None if it takes images."""
+    makes its images out of sound, None if it takes images; gallery: stored embeddings for a network without a head,
+    which has no class names."""
     if is_staged(graph):
         raise ConfigError(
             "staged weights: the sketches have no external flash to read them from; "
@@ -152,16 +169,17 @@ def library(
             graph,
             board,
             max(plain.ram_bytes, for_tflm.arena_bytes_not_static),
-            max(plain.constant_bytes, len(content)),
+            max(plain.constant_bytes, len(content)) + (0 if gallery is None else c_gallery.constant_bytes(gallery)),
         )
+    has_head = bool(class_names)
     left_out = FOR_SOUND if front_end is None else FOR_IMAGES
-    skeleton = {path: text for path, text in _skeleton().items() if not path.startswith(left_out)}
-    kernels = _kernels(has_sound=front_end is not None)
-    files = {**skeleton, **licence_file(), **kernels, **_model_files(plain, for_tflm, class_names)}
+    skeleton = {path: text for path, text in _skeleton(has_head).items() if not path.startswith(left_out)}
+    files = {**skeleton, **licence_file(), **_kernels(has_sound=front_end is not None)}
+    files |= _model_files(plain, for_tflm, class_names, gallery)
     images = _test_images(samples)
-    for sketch in SKETCHES_WITH_IMAGES:
+    for sketch in SKETCHES_WITH_IMAGES if has_head else SKETCHES_WITHOUT_HEAD:
         files[f"examples/{sketch}/test_images.h"] = images
-    files["README.md"] = _readme(plain, for_tflm)
+    files["README.md"] = _readme(plain, for_tflm) if has_head else _readme_without_head(plain, gallery)
     return ArduinoLibrary(files, plain, for_tflm)
 
 
@@ -182,11 +200,18 @@ def write_zip(made: ArduinoLibrary, path: str | os.PathLike) -> Path:
     return write_bytes(path, buffer.getvalue())
 
 
-def _skeleton() -> dict[str, str]:
-    """The files that are the same for every model: the folder arduino."""
+def _skeleton(has_head: bool) -> dict[str, str]:
+    """The files that are the same for every model with, or without, a head: of the folder arduino."""
     root = sources.arduino_folder()
     paths = [path for path in sorted(root.rglob("*")) if path.suffix in (".properties", ".txt", ".h", ".ino")]
-    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    files = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    sketches = {name: name.split("/")[1] for name in files if name.startswith("examples/")}
+    for name, sketch in sketches.items():
+        if (sketch in SKETCHES_WITHOUT_HEAD) == has_head:
+            del files[name]
+    if not has_head:
+        files["src/MCUFormer.h"] = files["src/MCUFormer.h"].replace("model_confidence.h", "model_gallery.h")
+    return files
 
 
 def _kernels(has_sound: bool) -> dict[str, str]:
@@ -203,14 +228,18 @@ def _kernels(has_sound: bool) -> dict[str, str]:
     return files
 
 
-def _model_files(plain: CModel, for_tflm: TflmModel, class_names: Sequence[str]) -> dict[str, str]:
+def _model_files(
+    plain: CModel, for_tflm: TflmModel, class_names: Sequence[str], gallery: Gallery | None
+) -> dict[str, str]:
     files = {name: text for name, text in plain.sources.items() if name != "main.c"}
     # Arduino's only include path into a library is src.
     files = {name: re.sub(r'^#include "(mcuf_\w+\.h)"', r'#include "../core/\1"', text, flags=re.M) for name, text in
              files.items()}  # fmt: skip
     files.update(model_files(for_tflm, ".cpp"))
-    output = for_tflm.graph.tensors[for_tflm.graph.output]
-    files.update(_confidence_files(float(output.quantised_by.scale), len(class_names)))
+    if class_names:
+        files.update(_confidence_files(for_tflm.graph.output_scale, len(class_names)))
+    else:
+        files.update(c_gallery.files(for_tflm.graph, gallery, NAME, GENERATOR))
     return {f"{MODEL_FOLDER}/{name}": text for name, text in files.items()}
 
 
@@ -309,4 +338,40 @@ sketchbook's `libraries` folder. Then *File > Examples > {LIBRARY}*:
   {for_tflm.arena_bytes_not_static:,} bytes of RAM, {len(for_tflm.content):,} of flash, kernels and interpreter.
 {own}
 In a sketch of your own, `#include <MCUFormer.h>`; `src/{KERNELS}/model/model.h` says how to call the network.
+"""
+
+
+NEAREST_TO_A_FRAME = """```cpp
+#include <MCUFormer.h>
+#include <MCUFormerCamera.h>
+
+static int8_t embedding[MODEL_EMBEDDING_LENGTH];
+
+const char* nearestTo(mcuformer::Frame* frame, int32_t* cosine) {
+  if (mcuformer::Embed(frame, embedding) != MCUF_OK) return nullptr;
+  return model_gallery_names[model_nearest(embedding, cosine)];
+}
+```"""
+
+
+def _readme_without_head(plain: CModel, gallery: Gallery | None) -> str:
+    stored, camera = "no stored embeddings; `--gallery FILE.npz` adds them", ""
+    if gallery is not None and plain.network.front_end is None:
+        camera = f" With a camera:\n\n{NEAREST_TO_A_FRAME}"
+    if gallery is not None:
+        stored = f"{len(gallery):,} stored embeddings, {c_gallery.constant_bytes(gallery):,} bytes of flash"
+    return f"""# {LIBRARY}: a Vision Transformer as an Arduino library
+
+{GENERATOR}
+
+Install it in the Arduino IDE with *Sketch > Include Library > Add .ZIP Library*, or copy this folder into the
+sketchbook's `libraries` folder. The network has no head: of an image it gives an embedding, int8, and this library has
+{stored}. *File > Examples > {LIBRARY}*:
+
+- `ImageNearest`: test images from flash; the nearest stored embedding, its cosine and microseconds on the serial
+  monitor. Needs no other library; {plain.arena_bytes:,} bytes of RAM, {plain.constant_bytes:,} of flash and the
+  kernels.
+
+In a sketch of your own, `#include <MCUFormer.h>`; `src/{KERNELS}/model/model.h` says how to call the network, and
+`src/{KERNELS}/model/model_gallery.h` how to find the nearest stored embedding.{camera}
 """

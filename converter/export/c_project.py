@@ -29,18 +29,8 @@ static int32_t rows_of_stdin(void* user, int32_t first_row, int32_t row_count, i
 """
         call = f"{n}_invoke(image, {p.output})"
     weights, set_weights = _weights_of_file(p)
-    if p.class_names:
-        what, best = "class", "  int best = 0;\n"
-        result = f"""  for (int i = 1; i < {p.length}; ++i) best = logits[i] > logits[best] ? i : best;
-  printf("%s (logit %g)\\n", {n}_class_names[best], (logits[best] - {p.worth}_ZERO_POINT) * {p.worth}_SCALE);
-"""
-    else:
-        what, best = "embedding", ""
-        result = f"""  for (int i = 0; i < {p.length}; ++i) {{
-    printf("%g\\n", (embedding[i] - {p.worth}_ZERO_POINT) * {p.worth}_SCALE);
-  }}
-"""
-    return f"""/* Example: the {what} of one image, raw uint8 pixels on standard input. */
+    (best, result), found = _shown(p), _found(p)
+    return f"""/* Example: the {found} of one image, raw uint8 pixels on standard input. */
 #include <stdio.h>
 
 #include "{n}.h"
@@ -144,14 +134,15 @@ def sound_example(p: Network) -> str:
     n, m = p.name, p.macro
     image = call = ""
     if p.strips:
-        call = f"{n}_invoke_strips(rows_of_stdin, NULL, logits)"
+        call = f"{n}_invoke_strips(rows_of_stdin, NULL, {p.output})"
     else:
         place = f"{n}_image()" if p.image_offset is not None else "image"
         image = "" if p.image_offset is not None else f"static int8_t image[{m}_IMAGE_BYTES];\n"
-        call = f"{n}_invoke({place}, logits)"
+        call = f"{n}_invoke({place}, {p.output})"
     bring = "" if p.strips else f"  if (rows_of_stdin(NULL, 0, {m}_IMAGE_HEIGHT, {place}) == 0) return 2;\n"
     weights, set_weights = _weights_of_file(p)
-    return f"""/* Example: the class of a sound, raw int16 samples on standard input, {m}_FRONT_END_RATE a second. */
+    (best, result), found = _shown(p), _found(p)
+    return f"""/* Example: the {found} of a sound, raw int16 samples on standard input, {m}_FRONT_END_RATE a second. */
 #include <stdio.h>
 
 #include "{n}.h"
@@ -176,14 +167,34 @@ static int32_t rows_of_stdin(void* user, int32_t first_row, int32_t row_count, i
 }}
 
 int main(void) {{
-  int8_t logits[{m}_CLASSES];
-  int best = 0;
-{set_weights}{bring}  if ({call} != MCUF_OK) return 1;
-  for (int i = 1; i < {m}_CLASSES; ++i) best = logits[i] > logits[best] ? i : best;
-  printf("%s (logit %g)\\n", {n}_class_names[best], (logits[best] - {m}_LOGIT_ZERO_POINT) * {m}_LOGIT_SCALE);
-  return 0;
+  int8_t {p.output}[{p.length}];
+{best}{set_weights}{bring}  if ({call} != MCUF_OK) return 1;
+{result}  return 0;
 }}
 """
+
+
+def _found(p: Network) -> str:
+    return "class" if p.class_names else "embedding"
+
+
+def _shown(p: Network) -> tuple[str, str]:
+    """How an example shows the output: a declaration, and the lines of main that print."""
+    if p.class_names:
+        largest = f"  for (int i = 1; i < {p.length}; ++i) best = logits[i] > logits[best] ? i : best;"
+        return (
+            "  int best = 0;\n",
+            f"""{largest}
+  printf("%s (logit %g)\\n", {p.name}_class_names[best], (logits[best] - {p.worth}_ZERO_POINT) * {p.worth}_SCALE);
+""",
+        )
+    return (
+        "",
+        f"""  for (int i = 0; i < {p.length}; ++i) {{
+    printf("%g\\n", (embedding[i] - {p.worth}_ZERO_POINT) * {p.worth}_SCALE);
+  }}
+""",
+    )
 
 
 def _weights_of_file(p: Network) -> tuple[str, str]:

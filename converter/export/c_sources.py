@@ -23,8 +23,8 @@ class Network:
     """What one network's files have in common. Sizes in bytes.
 
     class_names: empty for a network without a head, whose output is an embedding; image_offset: of the image's place in
-    the arena, None if it has none; weights_bytes: of staged weights, 0: none;
-    front_end: what makes images out of sound, None for a network of images.
+    the arena, None if it has none; weights_bytes: of staged weights, 0: none; front_end: what makes images out of
+    sound, None for a network of images.
     """
 
     name: str

@@ -70,6 +70,10 @@ DATA = Option(
     "data", "where the sketches' test images come from (see `mcuformer run --data`).", "fashion-mnist",
     owner="where the images of sketches come from",
 )  # fmt: skip
+GALLERY = Option(
+    "gallery", "an .npz of `mcuformer run --save-embeddings`: stored embeddings for a network without a head.",
+    owner="stored embeddings are an Arduino library's",
+)  # fmt: skip
 ZIP = Option(
     "make_zip", "also write OUT.zip, which the Arduino IDE installs.", False, flag="--zip",
     owner="an Arduino library's",
@@ -150,7 +154,7 @@ TARGETS: dict[str, Target] = {
         Target("c", "plain C99 without an interpreter", (NAME, IMAGE, BOARD, CORE), _function("c_model")),
         Target("tflm", "for TensorFlow Lite Micro", (NAME, BOARD, CORE), _function("tflm")),
         Target(
-            "arduino", "a library", (replace(BOARD, default="nano33ble"), DATA, ZIP), _function("arduino"),
+            "arduino", "a library", (replace(BOARD, default="nano33ble"), DATA, GALLERY, ZIP), _function("arduino"),
             refused={"name": "the sketches call the network model"},
         ),
     )

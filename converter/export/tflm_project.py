@@ -151,9 +151,10 @@ def _use(model: TflmModel, front_end: LogMel | None) -> str:
         context = f'#include "{n}_front_end.h"\n{context}'
     copy = "" if model.strip_rows else f"  memcpy(interpreter->input(0)->data.int8, image, {n}_image_bytes);\n"
     argument = "" if model.strip_rows else "const int8_t* image"
+    failed = "-1" if model.class_names else "nullptr"
     if front_end is not None and not model.strip_rows:
-        copy = f"  if (ReadRows(nullptr, 0, {n}_image_height, interpreter->input(0)->data.int8) == 0) return -1;\n"
-        argument = ""
+        rows = f"ReadRows(nullptr, 0, {n}_image_height, interpreter->input(0)->data.int8)"
+        copy, argument = f"  if ({rows} == 0) return {failed};\n", ""
     if model.class_names:
         use = f"""int Classify({argument}) {{
 {copy}  if (interpreter->Invoke() != kTfLiteOk) return -1;

@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 from rich.table import Table
 
 from mcuformer.cli.common import JsonOption, app, check_outputs, out, read_bytes, sizes_line, write_json
+from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
     from mcuformer.converter.estimate.sizing import PartSize
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mcuformer.converter.memory.arena import ArenaPlan
     from mcuformer.converter.tflite_file import ModelFile
     from mcuformer.cores import Core
+
+SIZES = ("image_size", "patch_size")  # fields of a config
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> N
         f"{inspected.path}: {inspected.model_bytes:,} bytes, {len(graph.ops)} ops, {len(filed.tensors)} tensors, "
         f"schedule {inspected.stored.info['schedule']}"
     )
-    out.print(", ".join(f"{name} {value}" for name, value in inspected.config.items() if value is not None))
+    known = {name: value for name, value in inspected.config.items() if value is not None}
+    out.print(", ".join(f"{name} {_shown(name, value)}" for name, value in known.items()))
     out.print(_ops_table(inspected))
     if tensors:
         out.print(_tensors_table(filed.tensors, moved(inspected.stored.offsets, place, len(filed.tensors))))
@@ -171,6 +175,11 @@ def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> N
     if inspected.core is not None:
         _show_instructions(inspected.ops, inspected.core)
     out.print(sizes_line(plan.arena_bytes, plan.head_bytes, inspected.model_bytes))
+
+
+def _shown(field: str, value: Any) -> str:
+    """A config's value as the command line takes it."""
+    return size_text(tuple(value)) if field in SIZES and isinstance(value, list) else str(value)
 
 
 def _ops_table(inspected: Inspection) -> Table:

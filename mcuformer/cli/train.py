@@ -235,7 +235,11 @@ def command(
         Path | None, typer.Option(help="Train one network: JSON file of SubnetConfig fields; default: the recipe's.")
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="One field of the config, such as --set depth=4. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="One field of the config, such as --set depth=4 or image_size=120x160 (height x width). Repeatable.",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     training: TrainingOption = None,
@@ -297,7 +301,10 @@ def _config(path: Path | None, setting: list[str] | None) -> SubnetConfig:
     from mcuformer.nas import recipes
 
     values = recipes.NETWORK_CONFIG.to_dict() if path is None else _read_json(path)
-    return SubnetConfig.from_dict(values | assignments(setting, "--set"))
+    given = assignments(setting, "--set")
+    if given.get("stem") == "patch":
+        values["stem_channels"] = None  # those of another stem
+    return SubnetConfig.from_dict(values | given)
 
 
 def _read_json(path: Path) -> dict:

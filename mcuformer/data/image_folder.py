@@ -81,10 +81,6 @@ def _split_folders(folder: Path, files_in: Callable[[Path], list[Path]]) -> dict
     return roots or {"all": folder}
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return [path for path in listing(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-
-
 def read_image_files(paths: list[Path], image_size: Size | None) -> np.ndarray | FileImages:
     """The images as uint8 [n, height, width, 3]; grey ones become RGB. Too many for memory stay files."""
     first = read_image(paths[0], image_size)

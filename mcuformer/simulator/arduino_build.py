@@ -18,7 +18,17 @@ CXX_FLAGS = ("-std=gnu++14", "-fno-rtti", "-fno-threadsafe-statics")
 
 # Stands in for a sketch if only the network's size matters.
 PROBE = """#include "MCUFormer.h"
+#ifdef MODEL_CLASSES
 static int8_t logits[MODEL_CLASSES];
+#define RESULT model_confidence(logits, 0)
+#else
+static int8_t logits[MODEL_EMBEDDING_LENGTH];
+#if MODEL_GALLERY
+#define RESULT model_nearest(logits, 0)
+#else
+#define RESULT logits[0]
+#endif
+#endif
 static const int8_t image[MODEL_IMAGE_BYTES] = {1};
 #ifdef MODEL_STRIP_ROWS
 static int32_t rows(void* user, int32_t first_row, int32_t row_count, int8_t* target) {
@@ -26,9 +36,9 @@ static int32_t rows(void* user, int32_t first_row, int32_t row_count, int8_t* ta
   for (int32_t i = 0; i < row_count * MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS; ++i) target[i] = image[first_row + i];
   return row_count;
 }
-int main(void) { return model_invoke_strips(rows, 0, logits) + model_confidence(logits, 0); }
+int main(void) { return model_invoke_strips(rows, 0, logits) + RESULT; }
 #else
-int main(void) { return model_invoke(image, logits) + model_confidence(logits, 0); }
+int main(void) { return model_invoke(image, logits) + RESULT; }
 #endif
 """
 

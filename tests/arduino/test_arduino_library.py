@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_tests import needs_tools
-from conftest import TINY, lively_subnet, structured_images
+from conftest import HEADLESS, TINY, lively_subnet, structured_images
 
 from mcuformer import SubnetConfig, convert, sources
 from mcuformer.boards import get_board
 from mcuformer.converter import tflite_file
-from mcuformer.converter.export import arduino
+from mcuformer.converter.export import arduino, c_gallery
 from mcuformer.converter.export.arduino import Samples
 from mcuformer.converter.graph import to_int8
 from mcuformer.errors import ConfigError, DataError, PlanError
+from mcuformer.gallery import Gallery, cosines, neighbours
 from mcuformer.simulator import arduino_build, firmware
 
 HERE = Path(__file__).resolve().parent
@@ -301,6 +302,111 @@ def _host_objects(case) -> list[Path]:
     files = sorted((case.folder / "src").rglob("*.c"))
     subprocess.run(["cc", "-std=c99", "-O1", "-c", *files], cwd=case.work, check=True)
     return sorted(case.work.glob("*.o"))
+
+
+def without_head(options, stored: bool):
+    """A library for a network without a head, the model, images, and the gallery in it: of other images."""
+    images = structured_images(HEADLESS, 30, seed=4)
+    model = convert(lively_subnet(HEADLESS, 6), images, **options)
+    gallery = Gallery(model.reference(images[4:]), tuple(f'name "{i}"' for i in range(26))) if stored else None
+    samples = Samples(images[:4], [f"image {i}" for i in range(4)])
+    graph = tflite_file.read(model.content).graph
+    return arduino.library(model.content, graph, (), samples, gallery=gallery), model, images[:4], gallery
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_layout_without_a_head(stored):
+    files = without_head({}, stored)[0].files
+    assert {name.split("/")[1] for name in files if name.startswith("examples/")} == {"ImageNearest"}
+    assert "examples/ImageNearest/test_images.h" in files
+    model = "src/mcuformer/model"
+    assert f"{model}/model_gallery.h" in files and f"{model}/model_confidence.h" not in files
+    assert (f"{model}/model_gallery.c" in files) == stored
+    assert "class_names" not in "".join(files.values()) and 'model_gallery.h"' in files["src/MCUFormer.h"]
+    test_every_include_is_found_beside_its_file_or_in_src(arduino.ArduinoLibrary(files, None, None))
+
+
+@needs_tools
+@pytest.mark.parametrize("options", [{}, {"strips": True}], ids=["image", "strips"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_image_nearest_finds_the_stored_embedding(stored, options, tmp_path):
+    """In QEMU, from the packaged library; what is nearest, and its cosine, as in float."""
+    made, model, images, gallery = without_head(options, stored)
+    folder, board = arduino.write(made, tmp_path / "MCUFormer"), get_board("nano33ble")
+    machine = arduino_build.machine_of(board)
+    sketch = folder / "examples" / "ImageNearest" / "ImageNearest.ino"
+    (tmp_path / "sketch.cpp").write_text(f'#include <Arduino.h>\n#line 1 "{sketch}"\n{sketch.read_text()}')
+    snippets = re.findall(r"```cpp\n(.*?)```", made.files["README.md"], flags=re.DOTALL)
+    assert len(snippets) == stored
+    (tmp_path / "snippet.cpp").write_text("".join(snippets))
+    include = [folder / "src", sketch.parent, STUBS, sources.firmware_folder()]
+    cpp = [tmp_path / "sketch.cpp", HERE / "serial.cpp", *([tmp_path / "snippet.cpp"] if stored else [])]
+    objects = arduino_build.compile_library(folder, machine, tmp_path / "library")
+    objects += firmware.compile_objects(cpp, machine.core, tmp_path / "cpp", include, arduino_build.CXX_FLAGS)
+    run_time = [HERE / "qemu_arduino.c", *sorted(sources.firmware_folder().glob("*.c"))]
+    objects += firmware.compile_objects(run_time, machine.core, tmp_path / "c", include, firmware.C_FLAGS)
+    program = firmware.link(objects, machine, tmp_path / "sketch.elf", board.sram_budget, board.flash_budget)
+    lines = firmware.run(program).text.splitlines()
+    assert len(lines) == 4
+    if not stored:
+        assert lines[0].startswith("image 0: no stored embeddings, ")
+    else:
+        near = neighbours(model.reference(images), [""] * 4, gallery)
+        for i, line in enumerate(lines):
+            name, cosine = re.fullmatch(rf"image {i}: (.*), cosine (-?\d+)/1000, \d+ us", line).groups()
+            assert name == near.nearest[i] and abs(int(cosine) - 1000 * near.cosines[i]) <= 3
+        assert len(set(near.nearest)) > 1
+    assert arduino_build.measure(folder, board, tmp_path / "probe").flash_bytes > made.plain.constant_bytes
+    listing = subprocess.run(["arm-none-eabi-objdump", "-d", program.path], capture_output=True, text=True).stdout
+    assert re.findall(r"<__aeabi_[fd](?!mod)\w+>", listing) == []
+
+
+NEAREST_DRIVER = """
+#include <stdio.h>
+#include "model_gallery.h"
+int main(void) {
+  int8_t embedding[LENGTH];
+  while (fread(embedding, sizeof embedding, 1, stdin) == 1) {
+    int32_t cosine;
+    const int32_t nearest = model_nearest(embedding, &cosine);
+    if (nearest != model_nearest(embedding, 0)) return 1;
+    printf("%d %d\\n", (int)nearest, (int)cosine);
+  }
+  return 0;
+}
+"""
+
+
+class Worth:
+    """What c_gallery reads of a graph."""
+
+    def __init__(self, zero_point: int):
+        self.output_zero_point = zero_point
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize(("length", "zero_point"), [(1, 0), (7, -128), (192, 5), (8192, 127)])
+def test_nearest_of_any_vectors(length, zero_point, tmp_path):
+    """The largest, smallest and longest, vectors of zeros, opposite ones: no sum overflows."""
+    rng = np.random.default_rng(length)
+    stored = rng.normal(0, 1, (6, length)) * 10.0 ** rng.integers(-6, 6, (6, 1))
+    stored[0], stored[1] = 0, 1e3
+    gallery = Gallery(stored.astype(np.float32), tuple("abcdef"))
+    for name, text in c_gallery.files(Worth(zero_point), gallery, "model", "Generated.").items():
+        (tmp_path / name).write_text(text)
+    flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsanitize=address,undefined"]
+    command = ["cc", *flags, "-fno-sanitize-recover=all", "main.c", "model_gallery.c", "-o", "main"]
+    (tmp_path / "main.c").write_text(NEAREST_DRIVER.replace("LENGTH", str(length)))
+    subprocess.run(command, check=True, cwd=tmp_path)
+    vectors = rng.integers(-128, 128, (9, length)).astype(np.int8)
+    vectors[0], vectors[1], vectors[2] = zero_point, 127, -128
+    done = subprocess.run([tmp_path / "main"], input=vectors.tobytes(), capture_output=True, check=True)
+    got = np.array([line.split() for line in done.stdout.decode().splitlines()], int)
+    each = cosines(vectors.astype(float) - zero_point, c_gallery.directions(gallery)[0])
+    assert len(got) == len(vectors)
+    np.testing.assert_allclose(each[np.arange(9), got[:, 0]], each.max(axis=1), atol=1e-5)
+    np.testing.assert_allclose(got[:, 1], 1000 * each.max(axis=1), atol=1.1)
+    assert tuple(got[0]) == (0, 0)
 
 
 def test_what_cannot_be_packaged_is_refused(tmp_path):

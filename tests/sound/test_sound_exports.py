@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks that take sound, in every kind of export: samples in, the reference's class out."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from mcuformer.converter import tflite_file
 from mcuformer.converter.export import arduino
 from mcuformer.converter.export.registry import TARGETS, export
 from mcuformer.errors import ConfigError, ModelError
+from mcuformer.gallery import Gallery
 from mcuformer.simulator import arduino_build, firmware
 from mcuformer.sound import LogMel
 
@@ -218,3 +220,47 @@ def test_a_library_needs_a_front_end_that_fits(saved):
     graph = tflite_file.read(model.content).graph
     with pytest.raises(ModelError, match="takes 32 x 20 x 1, its front end makes 98 x 40 x 1"):
         arduino.library(model.content, graph, model.class_names, samples, front_end=LogMel())
+
+
+WITHOUT_HEAD = dataclasses.replace(CONFIG, num_classes=0)
+
+
+@pytest.mark.needs("cc", "make")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_network_of_sound_without_a_head_gives_embeddings(variant, tmp_path):
+    """The example in C, the README for TFLM, and the Arduino library with stored embeddings."""
+    model = convert(lively_subnet(WITHOUT_HEAD, 8), images(), front_end=FRONT_END, **VARIANTS[variant])
+    path = tmp_path / "model.tflite"
+    model.save(path)
+    folder = export(path, "c", tmp_path / "c").folder
+    subprocess.run(["make", "-s", "-C", folder, "CFLAGS=-O1"], check=True)
+    for samples in sounds(2):
+        done = subprocess.run(
+            [folder / "example"], cwd=folder, input=samples.tobytes(), capture_output=True, check=True
+        )
+        values = np.array(done.stdout.split(), float)
+        np.testing.assert_allclose(values, model.reference(FRONT_END.image(samples)[None])[0], rtol=1e-5)
+    folder = export(path, "tflm", tmp_path / "tflm", name="vit").folder
+    use = re.findall(r"```cpp\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)[0]
+    assert "const int8_t* Embed() {" in use
+    (tmp_path / "use.cc").write_text(use)
+    check([*compiler("host"), *include("c"), f"-I{folder}"], [tmp_path / "use.cc", folder / "vit.cc"])
+
+
+@needs_tools
+def test_an_arduino_library_of_sound_without_a_head(tmp_path):
+    model = convert(lively_subnet(WITHOUT_HEAD, 8), images(), front_end=FRONT_END)
+    model.save(tmp_path / "model.tflite")
+    Gallery(model.reference(images()), tuple("abcd")).save(tmp_path / "gallery.npz")
+    words = str(wav_folder(tmp_path / "words"))
+    options = {"data": words, "gallery": str(tmp_path / "gallery.npz")}
+    result = export(tmp_path / "model.tflite", "arduino", tmp_path / "lib", **options)
+    assert result.lines[0].startswith("built for nano33ble: ") and result.values["flash_bytes"] > 0
+    assert [path.name for path in (tmp_path / "lib" / "examples").iterdir()] == ["ImageNearest"]
+    assert "MCUFormerCamera" not in (tmp_path / "lib" / "README.md").read_text()
+    header = "#include <Arduino.h>\n#include <MCUFormer.h>\n#include <MCUFormerSound.h>\n"
+    sound = "mcuformer::Sound sound;\nint8_t embedding[MODEL_EMBEDDING_LENGTH];\n"
+    (tmp_path / "use.cpp").write_text(f"{header}{sound}mcuf_status heard() {{ return sound.Classify(embedding); }}\n")
+    include = [tmp_path / "lib" / "src", TESTS / "arduino" / "stubs"]
+    core = arduino_build.machine_of(get_board("nano33ble")).core
+    firmware.compile_objects([tmp_path / "use.cpp"], core, tmp_path / "o", include, arduino_build.CXX_FLAGS)

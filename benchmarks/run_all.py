@@ -39,6 +39,7 @@ TITLES = {
     "cortex_m": "Instructions on simulated Cortex-M",
     "log_mel": "The log-mel front end of sound",
     "keyword": "Ten spoken words",
+    "pretrained": "A pretrained Dinov2-small",
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu", "ai-edge-litert", "onnxruntime")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from mcuformer.converter.importers import onnx_file
 from mcuformer.errors import ModelError
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "encoder_q.")
@@ -33,11 +34,13 @@ def find(path: str | os.PathLike) -> Path:
 
 
 def read(path: Path, weights: str | None = None) -> dict[str, torch.Tensor]:
-    """The state dict of a .safetensors, .pt, .pth or .bin file.
+    """The state dict of a .safetensors, .pt, .pth, .bin or .onnx file.
 
-    weights: which one, if the file holds several, such as "model_ema". ModelError if the file is damaged, holds more
-    than weights, or none.
+    weights: which one, if the file holds several, such as "model_ema"; of an ONNX file the module. ModelError if the
+    file is damaged, holds more than weights, or none.
     """
+    if path.suffix == ".onnx":
+        return unwrap(onnx_file.read(path, weights), str(path))
     content = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
     return unwrap(content, str(path), weights)
 

@@ -32,7 +32,7 @@ from mcuformer.converter.ops.streamed import tokens_at_once
 from mcuformer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
+    from mcuformer.converter.subnet_config import LayerConfig, Readout, SubnetConfig
 
 SCHEDULES = ("overwrite", "streamed")
 WEIGHTS = ("xip", "staged")
@@ -163,8 +163,7 @@ def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
         recipes.append(("", (_norm_pre, n, d)))
     for i, layer in enumerate(config.layers):
         recipes.append((f"layers.{i}.", (layer_part, n, d, layer, pre_norm, packing, staged, fuse_gelu)))
-    norms = config.norm_before_pool, config.norm_after_pool
-    recipes.append(("", (_head, n, d, config.pool_parts, norms, pre_norm, config.num_classes, packing, staged)))
+    recipes.append(("", (_head, n, d, config.readout, pre_norm, config.num_classes, packing, staged)))
     return Skeleton(tuple(recipes), inputs=0 if schedule.strips else 1)
 
 
@@ -218,25 +217,25 @@ def _norm_pre(n: int, d: int) -> Part:
     return n * d, ((NORM_PRE, _norm(n, d)),)
 
 
-def _head(
-    n: int, d: int, pool_parts: tuple[tuple[int, int], ...], norms: tuple[bool, bool], pre_norm: bool,
-    num_classes: int, packing: int, staged: bool,
-) -> Part:  # fmt: skip
-    """norms: whether there is a LayerNorm before pooling, and after it."""
+def _head(n: int, d: int, readout: Readout, pre_norm: bool, num_classes: int, packing: int, staged: bool) -> Part:
+    pool_parts, norm_before, norm_after = readout
     parts = len(pool_parts)
     ops: list[tuple[Place, Any]] = []
-
-    def add(module: ModuleType, name: str, dims: Any) -> None:
-        ops.append((Place(module, name, ((0, len(ops) - 1),)), dims))
-
-    if norms[0]:
-        add(int_layer_norm, "norm", _norm(n, d, pre_norm))
-    add(token_mean, "pool", token_mean.Dims(n, d, pool_parts))
-    if norms[1]:
-        add(int_layer_norm, "norm", _norm(parts, d, pre_norm))
+    if norm_before:
+        ops.append((_after(-1, int_layer_norm, "norm"), _norm(n, d, pre_norm)))
+    ops.append((_after(len(ops) - 1, token_mean, "pool"), token_mean.Dims(n, d, pool_parts)))
+    if norm_after:
+        ops.append((_after(len(ops) - 1, int_layer_norm, "norm"), _norm(parts, d, pre_norm)))
     if num_classes:
-        add(in_place_fc, "head", in_place_fc.Dims(1, parts * d, num_classes, packing))
+        dims = in_place_fc.Dims(1, parts * d, num_classes, packing)
+        ops.append((_after(len(ops) - 1, in_place_fc, "head"), dims))
     return _part(n * d, ops, staged)
+
+
+@functools.lru_cache(maxsize=256)
+def _after(source: int, module: ModuleType, name: str) -> Place:
+    """Reads one activation only, the output of op `source`."""
+    return Place(module, name, ((0, source),))
 
 
 def _norm(n: int, d: int, of_sums: bool = True) -> int_layer_norm.Dims:

@@ -51,6 +51,16 @@ class LayerConfig(NamedTuple):
         return self.q_dim + 2 * self.kv_dim
 
 
+class Readout(NamedTuple):
+    """parts: (first token, number of tokens) of each mean that the head reads, one after the other. norm_before: the
+    last LayerNorm works on all tokens, before pooling; norm_after: on what is pooled, also where pooling only picks
+    tokens, which is equal."""
+
+    parts: tuple[tuple[int, int], ...]
+    norm_before: bool
+    norm_after: bool
+
+
 @dataclass(frozen=True)
 class SubnetConfig:
     """A Vision Transformer (docs/how_it_works.md).
@@ -220,27 +230,22 @@ class SubnetConfig:
         """Tokens of the residual stream: the prefix, then those of the patches."""
         return self.prefix_tokens + self.patch_tokens
 
-    @functools.cached_property
+    @property
+    def readout(self) -> Readout:
+        """What is between the layers and the head."""
+        return _readout(self.pool, self.final_norm, self.prefix_tokens, self.patch_tokens)
+
+    @property
     def pool_parts(self) -> tuple[tuple[int, int], ...]:
-        """(first token, number of tokens) of each mean that the head reads, one after the other."""
-        patches = (self.prefix_tokens, self.patch_tokens)
-        if self.pool == "mean-all":
-            return ((0, self.tokens),)
-        parts, tokens = [], 0
-        for name in self.pool.split("+"):
-            parts.append(patches if name == "mean" else (tokens, 1))
-            tokens += name == "token"
-        return tuple(parts)
+        return self.readout.parts
 
     @property
     def norm_before_pool(self) -> bool:
-        """Whether the last LayerNorm works on all tokens; pooling that only picks tokens goes before it, which is
-        equal."""
-        return self.final_norm == "before" and any(count > 1 for _, count in self.pool_parts)
+        return self.readout.norm_before
 
     @property
     def norm_after_pool(self) -> bool:
-        return self.final_norm != "none" and not self.norm_before_pool
+        return self.readout.norm_after
 
     @property
     def pool_dim(self) -> int:
@@ -357,6 +362,19 @@ class SubnetConfig:
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict())
+
+
+@functools.lru_cache(maxsize=512)  # a search space has few, and every estimate of a config asks
+def _readout(pool: str, final_norm: str, prefix_tokens: int, patch_tokens: int) -> Readout:
+    patches, parts, tokens = (prefix_tokens, patch_tokens), [], 0
+    for name in pool.split("+"):
+        if name == "mean-all":
+            parts.append((0, prefix_tokens + patch_tokens))
+        else:
+            parts.append(patches if name == "mean" else (tokens, 1))
+        tokens += name == "token"
+    before = final_norm == "before" and any(count > 1 for _, count in parts)
+    return Readout(tuple(parts), before, final_norm != "none" and not before)
 
 
 _LATER_FIELDS = ("prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation")

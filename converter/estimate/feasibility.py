@@ -74,10 +74,12 @@ def _tally(network: Skeleton) -> _Tally:
 @kept
 def _tally_of(make: Callable[..., Part], *arguments: Any) -> _Tally:
     input_bytes, ops = make(*arguments)
-    rows, op_data = _rows(tuple([place for place, _ in ops]))
+    places, dims_of_ops = zip(*ops)  # noqa: B905 (strict=True takes 0.2 us, here and below)
+    rows, op_data = _rows(places)
     sizes = [align(input_bytes)]
     head, tensors, buffers = 0, len(ops), 0
-    for (_, dims), (output_elements, scratch_bytes, constants, overwritten, others) in zip(ops, rows, strict=True):
+    for dims, row in zip(dims_of_ops, rows):  # noqa: B905
+        output_elements, scratch_bytes, constants, overwritten, others = row
         live = align(output_elements(dims))
         sizes.append(live)
         if overwritten is not None and sizes[overwritten] > live:

@@ -38,14 +38,16 @@ DEMO_FINETUNE_OPTIONS = TrainOptions(epochs=10, learning_rate=1e-3)
 MIRRORED = "flip"  # in the notes of a file: False if it was trained without mirrored images; else left out
 
 
-def mirror_notes(options: TrainOptions) -> dict:
-    """What a file notes, so that whoever trains it further mirrors no images either."""
-    return {} if options.flip else {MIRRORED: False}
+def mirror_notes(trained: TrainOptions | dict) -> dict:
+    """What a file notes, so that whoever trains it further mirrors no images either. trained: how it was, or the notes
+    of what it was taken from."""
+    flip = trained.flip if isinstance(trained, TrainOptions) else trained.get(MIRRORED) is not False
+    return {} if flip else {MIRRORED: False}
 
 
 def like_before(options: TrainOptions, notes: dict) -> TrainOptions:
     """The options for a network with these notes."""
-    return for_images(options, notes.get(MIRRORED) is not False)
+    return for_images(options, not mirror_notes(notes))
 
 
 def evolution_options(epochs: int) -> TrainOptions:

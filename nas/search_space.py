@@ -28,6 +28,7 @@ import yaml
 from mcuformer.checks import is_number, is_whole, whole
 from mcuformer.converter.subnet_config import Size, SubnetConfig
 from mcuformer.errors import ConfigError
+from mcuformer.sizes import is_size, read_size, shortest, sides
 
 SPACES = Path(__file__).parent / "spaces"
 MAX_DEPTH = 64
@@ -114,7 +115,7 @@ class SearchSpace:
                     if not is_number(choice):
                         raise ConfigError(f"{name}: {_plain(choice)!r} is not a number; give a list of numbers")
                 elif name == "patch_size":
-                    if not is_whole(choice, 1) and not _is_pair(choice):
+                    if not is_size(choice):
                         raise ConfigError(
                             f"{name}: {_plain(choice)!r} is not a whole number from 1, nor [height, width]; give a "
                             "list of them"
@@ -338,14 +339,11 @@ def _is_positive(value: object) -> bool:
     return is_whole(value, 1)
 
 
-def _is_pair(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_positive, value))
-
-
 def _size(value: Any) -> Any:
-    """A size as SubnetConfig keeps it: of two equal sides, one."""
-    value = tuple(value) if isinstance(value, list) else value
-    return value[0] if _is_pair(value) and value[0] == value[1] else value
+    """A size as SubnetConfig keeps it, from whole numbers, [98, 40] or 98x40; anything else as it is."""
+    if isinstance(value, str):
+        value = read_size(value) or value
+    return shortest(*sides(value)) if is_size(value) else value
 
 
 def _number(text: str) -> float | str:

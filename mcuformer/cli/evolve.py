@@ -19,6 +19,7 @@ from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import HeldOutOption, TrainingOption, train_options
 from mcuformer.errors import ConfigError
 from mcuformer.files import write_bytes
+from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
     from mcuformer.nas import SearchSpace, SuperNet, TrainOptions
@@ -137,7 +138,8 @@ def _line(done: int, most: int, visit: Visit) -> str:
 def show(evolved: EvolvedSpace) -> None:
     space, path = evolved.space, evolved.path
     rest = "converged" if evolved.evolution.converged else "out of visits"
-    out.print(f"{rest}; best: rank ratios {list(space.rank_ratio or ())}, patch sizes {list(space.patch_size)}")
+    patches = ", ".join(map(size_text, space.patch_size))
+    out.print(f"{rest}; best: rank ratios {list(space.rank_ratio or ())}, patch sizes [{patches}]")
     out.print(f"wrote {path} and {path.with_suffix('.pt')}")
 
 
@@ -176,11 +178,10 @@ def command(
     options = EvolutionOptions(eta=eta, neighbours=neighbours, epochs=epochs, visits=visits)
     if any(pair.startswith("schedule=") for pair in training or []):
         raise ConfigError("--option schedule: always constant here, since more epochs may follow; leave it out")
-    made = nas.load_space(space)
-    defaults = recipes.for_images(recipes.for_device(recipes.evolution_options(epochs)), made.flip)
+    defaults = recipes.for_images(recipes.for_device(recipes.evolution_options(epochs)), nas.load_space(space).flip)
     how = train_options(defaults, training, epochs=epochs, seed=seed)
     evolved = evolve(
-        made, data=data, board=board, sram=sram, strips=strips, options=options, training=how, limit=limit,
+        space, data=data, board=board, sram=sram, strips=strips, options=options, training=how, limit=limit,
         held_out=held_out, folder=folder, plot=plot, output=output, progress=CONSOLE,
     )  # fmt: skip
     show(evolved)

@@ -106,10 +106,12 @@ def command(
 ) -> None:
     """Train a chosen subnet further, alone."""
     from mcuformer import nas
+    from mcuformer.nas.evaluation import check_has_head
     from mcuformer.nas.finetune import finetune_options
 
     check_outputs(output, json_file, checkpoint)
     net = nas.load_subnet(subnet)
+    check_has_head(net.config, subnet)
     options = train_options(finetune_options(net), training, epochs=epochs, seed=seed)
     tuned = finetune(
         net, data=data, quantised=quantised, options=options, limit=limit, test=test, output=output,

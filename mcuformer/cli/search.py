@@ -77,7 +77,7 @@ def search(
     plot     accuracy against SRAM is drawn here (PNG)
     """
     from mcuformer import nas
-    from mcuformer.nas import distributed, saved_network
+    from mcuformer.nas import distributed, recipes, saved_network
     from mcuformer.nas.cost import cost_of
     from mcuformer.nas.plots import plot_front
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions
@@ -100,6 +100,7 @@ def search(
         best, notes = found.best, split.notes
         kept = {
             **{name: notes[name] for name in ("class_names", "data", "front_end") if name in notes},
+            **recipes.mirror_notes(net.notes),
             "held_out_top1": best.accuracy,
         }
         distributed.on_first(nas.save_subnet, net.extract(best.config), output, kept)

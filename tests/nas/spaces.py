@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import numpy as np
 from sklearn.datasets import load_digits
 
+from mcuformer.converter.ops.int_gelu import ACTIVATIONS
+from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS
 from mcuformer.data import Dataset
 from mcuformer.nas import SearchSpace
 
@@ -17,10 +20,32 @@ PATCH = SearchSpace(
 )  # fmt: skip
 DENSE = dataclasses.replace(PATCH, rank_ratio=None)
 CONV = dataclasses.replace(PATCH, patch_size=(4,), stem="conv")  # its inner channels follow embed_dim
+KEYWORD = dataclasses.replace(
+    PATCH, image_size=(9, 5), patch_size=((1, 5), (3, 2), (2, 5)), prefix_tokens=2, pool="token+mean",
+    final_norm="after", norm_pre=True, norm_epsilon=1e-5, activation="silu", flip=False,
+)  # fmt: skip
+POST = dataclasses.replace(
+    PATCH, image_size=(7, 8), patch_size=(2, (3, 2)), prefix_tokens=1, pool="token", final_norm="none", norm="post",
+    activation="relu",
+)  # fmt: skip
 SMALL = SearchSpace(
     image_size=8, in_channels=1, num_classes=10, patch_size=(4,), embed_dim=(8, 16), depth=(1, 2), head_dim=8,
     num_heads=(1, 2), mlp_ratio=(1.0, 2.0),
 )  # fmt: skip
+
+
+def random_space(rng: random.Random) -> SearchSpace:
+    """Choices of PATCH or CONV, dense or not, with any of the other options, for images of any small rectangle."""
+    space = dataclasses.replace(rng.choice((PATCH, DENSE, CONV)), image_size=(rng.randint(4, 9), rng.randint(4, 9)))
+    if space.stem == "patch" and rng.random() < 0.7:
+        sizes = {(rng.randint(1, 4), rng.randint(1, 4)) for _ in range(3)}
+        space = dataclasses.replace(space, patch_size=tuple(sizes))
+    prefix = rng.randint(0, 3)
+    return dataclasses.replace(
+        space, prefix_tokens=prefix, pool=rng.choice([p for p in POOLS if p.split("+").count("token") <= prefix]),
+        final_norm=rng.choice(FINAL_NORMS), norm_pre=rng.random() < 0.5, norm=rng.choice(NORMS),
+        norm_epsilon=rng.choice((1e-12, 1e-6, 1e-2)), activation=rng.choice(tuple(ACTIVATIONS)),
+    )  # fmt: skip
 
 
 def digits(start: int, stop: int, split: str = "train") -> Dataset:

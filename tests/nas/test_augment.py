@@ -37,6 +37,23 @@ def test_shifts_and_mirrors_each_image_and_repeats_edges():
     assert torch.equal(augment.shift_and_flip(batch, indices, 0, False, 0, 0), batch)
 
 
+def test_a_rectangle_is_shifted_by_its_own_sides_and_cropped_in_its_shape():
+    image = torch.arange(32, dtype=torch.uint8).reshape(2, 16, 1)
+    batch, indices = image.expand(300, 2, 16, 1), np.arange(300)
+    for shift, moved in (
+        ((0, 2), [image.roll(-s, 1) for s in range(-2, 3)]),
+        ((1, 0), [image, image[[0, 0]], image[[1, 1]]]),
+    ):
+        inner = slice(2, 14)  # where no edge is repeated
+        legal = {x[:, inner].numpy().tobytes() for x in moved}
+        got = augment.shift_and_flip(batch, indices, shift, False, 0, 0)
+        assert {x[:, inner].numpy().tobytes() for x in got} == legal
+    ramp = (torch.linspace(0, 1, 8)[:, None] + 10 * torch.linspace(0, 1, 32)).expand(50, 1, 8, 32)
+    cropped = augment.random_crop(ramp, indices[:50], 0.25, 0, 0)
+    high, wide = cropped[:, 0, -1, 0] - cropped[:, 0, 0, 0], (cropped[:, 0, 0, -1] - cropped[:, 0, 0, 0]) / 10
+    torch.testing.assert_close(high, wide, rtol=0, atol=0.15)  # the same share of both sides, but for the edges
+
+
 def test_a_part_of_a_batch_is_augmented_as_in_the_whole():
     images = torch.rand((12, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     indices, half = np.arange(40, 52), slice(3, 9)

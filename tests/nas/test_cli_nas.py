@@ -9,13 +9,14 @@ import sys
 
 import numpy as np
 import pytest
-from spaces import CONV, digits
+import torch
+from spaces import CONV, DENSE, digits
 
 from mcuformer.boards import BOARDS
 from mcuformer.cli import app
 from mcuformer.cores import CORES
 from mcuformer.errors import McuformerError
-from mcuformer.nas import load_space, load_subnet, load_supernet
+from mcuformer.nas import build_subnet, load_space, load_subnet, load_supernet, save_subnet
 from mcuformer.nas.search_space import EvolutionRange, space_yaml
 
 EVOLUTION = EvolutionRange((0.25, 0.5, 1.0), (2, 4), (2, 1), (0.01, 0.001), ((0, 0), (0, 1), (1, 0)))
@@ -149,6 +150,57 @@ def test_evolve_writes_a_space_that_trains_on(files, tmp_path):
     )  # fmt: skip
 
 
+def test_a_supernet_starts_from_a_network_and_rectangles_are_never_mirrored(files, tmp_path):
+    """Its first weights are the network's; what was trained without mirrored images is fine-tuned without."""
+    content = np.load(files / "data.npz")
+    cut = {name: value[:, :7, :5] if name.startswith("x") else value for name, value in content.items()}
+    np.savez(tmp_path / "cut.npz", **cut)
+    path, data = tmp_path / "space.yaml", ("--data", tmp_path / "cut.npz")
+    space = dataclasses.replace(
+        DENSE, image_size=(7, 5), patch_size=((1, 5), (2, 3)), prefix_tokens=1, pool="token+mean", norm_pre=True,
+        activation="silu", flip=False, depth=(1, 2),
+    )  # fmt: skip
+    path.write_text(space_yaml(space))
+    given = build_subnet(dataclasses.replace(space.largest(), depth=2, mlp_ratio=3.0), 3)
+    save_subnet(given, tmp_path / "given.pt")
+    train = ("train", "--space", path, *data, "--init-vit", tmp_path / "given.pt", "--keep-head", "--epochs", 1)
+    app([*map(str, (*train, "--option", "learning_rate=1e-9", "-o", tmp_path / "s.pt"))], standalone_mode=False)
+    supernet = load_supernet(tmp_path / "s.pt", space)
+    assert supernet.notes["flip"] is False
+    whole = supernet.whole
+    torch.testing.assert_close(whole.layers[1].mlp.fc1.weight, given.layers[1].mlp.fc1.weight[:48], rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole.head.weight, given.head.weight, rtol=0, atol=1e-5)
+
+    search = ("search", tmp_path / "s.pt", "--sram", "64KB", "--population", 3, "--generations", 0)
+    app([*map(str, (*search, "-o", tmp_path / "subnet.pt"))], standalone_mode=False)
+    subnet = load_subnet(tmp_path / "subnet.pt")
+    assert space.holds(subnet.config) and subnet.notes["flip"] is False
+    for more in ((), ("--quantised",)):
+        tune = ("finetune", tmp_path / "subnet.pt", "--epochs", 1, *more, "-o", tmp_path / "tuned.pt")
+        app([*map(str, tune)], standalone_mode=False)
+        assert load_subnet(tmp_path / "tuned.pt").notes["flip"] is False
+
+
+def test_what_a_supernet_cannot_start_from(files, tmp_path):
+    train = ("train", "--space", files / "space.yaml", "--data", files / "data.npz")
+    small = build_subnet(dataclasses.replace(SPACE.largest(), embed_dim=20, kv_heads=2, num_heads=2, rank_ratio=None))
+    save_subnet(small, tmp_path / "small.pt")
+    words = mistake(*train, "--init-vit", tmp_path / "small.pt")
+    assert words.startswith(f"{tmp_path / 'small.pt'}: has embed_dim = 20, the space up to 24")
+    assert "not an MCUFormer subnet" in mistake(*train, "--init-vit", files / "supernet.pt")
+    assert "a supernet starts from one of them" in mistake(*train, "--init-vit", "a.pt", "--init", "b.pt")
+    assert "--keep-head is for the head of --init-vit" in mistake(*train, "--keep-head")
+    assert "--init-vit needs a supernet" in mistake("train", "--init-vit", "a.pt")
+
+
+def test_a_network_without_head_is_not_trained(files, tmp_path):
+    data = ("--data", files / "data.npz")
+    save_subnet(build_subnet(dataclasses.replace(SPACE.largest(), num_classes=0)), tmp_path / "headless.pt")
+    words = mistake("finetune", tmp_path / "headless.pt", *data)
+    assert words.startswith(f"{tmp_path / 'headless.pt'}: num_classes = 0: a network without a head")
+    assert "num_classes = 0: a network without a head" in mistake("train", *data, "--set", "num_classes=0")
+
+
 def test_mistakes_are_one_line(files, tmp_path):
     data, supernet = ("--data", files / "data.npz"), files / "supernet.pt"
     bad = tmp_path / "bad.yaml"
@@ -199,7 +251,5 @@ def test_options_are_those_that_are_given(files, tmp_path):
 
 
 def _subnet(files, tmp_path):
-    from mcuformer.nas import save_subnet
-
     save_subnet(load_supernet(files / "supernet.pt").extract(SPACE.smallest()), tmp_path / "subnet.pt")
     return tmp_path / "subnet.pt"

@@ -5,16 +5,18 @@ import copy
 import dataclasses
 import random
 
+import numpy as np
 import pytest
 import torch
 from spaces import CONV, PATCH, digits
 
-from mcuformer import Interpreter, convert
+from mcuformer import Interpreter, SubnetConfig, convert
 from mcuformer.converter.pixels import to_float
-from mcuformer.nas import SuperNet, TrainOptions, evaluate, train
+from mcuformer.nas import SuperNet, TrainOptions, build_subnet, evaluate, train
 from mcuformer.nas.evaluation import calibration_images
-from mcuformer.nas.finetune import finetune
+from mcuformer.nas.finetune import FINETUNE_OPTIONS, finetune, finetune_options
 from mcuformer.nas.qat import RoundedActivation, RoundedWeight, fake_quantised
+from mcuformer.nas.recipes import NETWORK_CONFIG, mirror_notes
 
 OPTIONS = TrainOptions(epochs=4, batch_size=64, learning_rate=3e-3, flip=False, threads=1)
 
@@ -57,6 +59,61 @@ def test_the_rounded_network_is_near_the_int8_one(trained):
         assert torch.equal(net(x), plain)  # nothing of it is left
 
 
+OPTIONS_OF = {
+    "post": {"norm": "post", "prefix_tokens": 1, "pool": "token", "final_norm": "none", "activation": "relu"},
+    "pre": {"norm_pre": True, "prefix_tokens": 2, "pool": "token+mean", "final_norm": "after", "activation": "silu"},
+    "two": {"prefix_tokens": 1, "pool": "token+mean", "activation": "quick-gelu", "norm_epsilon": 1e-3},
+    "all": {"prefix_tokens": 3, "pool": "mean-all", "final_norm": "none", "activation": "hardswish"},
+    "post-after": {"norm": "post", "norm_pre": True, "pool": "mean", "final_norm": "after", "activation": "gelu-tanh"},
+    "embedding": {"prefix_tokens": 2, "pool": "token+token", "num_classes": 0},
+    "embedding-mean": {"prefix_tokens": 1, "pool": "mean", "final_norm": "none", "norm": "post", "num_classes": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS_OF.values(), ids=OPTIONS_OF)
+def test_so_is_that_of_every_option(options):
+    """Per tensor at most 256 values in int8, per channel where the residual stream is rounded per channel."""
+    config = SubnetConfig(
+        image_size=(9, 12), in_channels=1, patch_size=(3, 2), embed_dim=24, depth=2, num_heads=2, **options
+    )
+    net, generator = build_subnet(config).eval(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in net.parameters():
+            if value.ndim < 2:
+                value.add_(0.2 * torch.randn(value.shape, generator=generator))
+    images = np.random.default_rng(0).integers(0, 256, (80, 9, 12, 1), np.uint8)
+    int8 = torch.from_numpy(convert(net, images[:64]).reference(images[64:])).float()
+    x, seen = to_float(images[64:]), {}
+    with torch.inference_mode():
+        plain = net(x)
+    with fake_quantised(net, to_float(images[:64])), torch.inference_mode():
+        rounded = net(x, seen.__setitem__)
+    spread = plain.std()
+    assert (rounded - plain).abs().max() > 1e-3 * spread
+    assert (rounded - int8).square().mean() < 0.005 * spread**2
+    per_tensor = [name for name in seen if name == "norm" or name.endswith(("norm1", "norm2"))]
+    assert len(per_tensor) == 4 + (net.norm is not None)
+    assert all(len(seen[name].unique()) <= 256 for name in per_tensor)
+    for channels in [seen["norm_pre"].unbind(-1)] if config.norm_pre else []:
+        assert all(len(channel.unique()) <= 256 for channel in channels) and len(seen["norm_pre"].unique()) > 512
+    with torch.inference_mode():
+        assert torch.equal(net(x), plain)
+
+
+def test_hidden_values_are_rounded_down_to_the_activations_floor():
+    """SiLU of -5 is -0.03: with the floor of GELU, -4, it would be -0.07."""
+    config = SubnetConfig(
+        image_size=4, in_channels=1, patch_size=2, embed_dim=8, depth=1, num_heads=1, activation="silu"
+    )
+    net, x, seen = build_subnet(config).eval(), torch.linspace(-1, 1, 256).reshape(16, 1, 4, 4), {}
+    with torch.no_grad():
+        net.layers[0].mlp.fc1.bias.fill_(-5.0)
+        net.layers[0].mlp.fc1.weight.mul_(0.1)
+    with fake_quantised(net, x), torch.inference_mode():
+        net(x, seen.__setitem__)
+    assert seen["layers.0.fc1.pre"].amin() < -4.9
+
+
 def test_rounding_is_to_255_steps_and_passes_gradients_inside_the_range():
     x = torch.linspace(-1, 3, 1001)[:, None].requires_grad_()
     rounding = RoundedActivation()
@@ -70,6 +127,14 @@ def test_rounding_is_to_255_steps_and_passes_gradients_inside_the_range():
     assert all(len(row.unique()) <= 255 for row in rounded) and (rounded - weight).abs().max() < 0.02
     heads = torch.randn(3, 5, 8) * torch.tensor([1.0] * 4 + [100.0] * 4)
     assert (RoundedActivation(groups=2)(heads) - heads)[..., :4].abs().max() < 0.02  # a scale a head
+
+
+def test_images_are_mirrored_only_if_they_were_before():
+    net = build_subnet(NETWORK_CONFIG)
+    assert finetune_options(net) == FINETUNE_OPTIONS and FINETUNE_OPTIONS.flip
+    net.notes = mirror_notes(TrainOptions(flip=False))
+    assert finetune_options(net) == dataclasses.replace(FINETUNE_OPTIONS, flip=False)
+    assert mirror_notes(net.notes) == net.notes and mirror_notes({}) == mirror_notes(TrainOptions()) == {}
 
 
 def test_an_interruption_leaves_the_network_as_it_was(trained):

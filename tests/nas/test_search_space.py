@@ -7,13 +7,14 @@ import random
 import numpy as np
 import pytest
 import yaml
-from spaces import CONV, DENSE, PATCH, SMALL
+from spaces import CONV, DENSE, KEYWORD, PATCH, POST, SMALL
 
 from mcuformer.errors import ConfigError
 from mcuformer.nas import load_space
-from mcuformer.nas.search_space import SPACES, SearchSpace, space_yaml
+from mcuformer.nas.search_space import FIXED, SPACES, SearchSpace, space_yaml
 
-each_space = pytest.mark.parametrize("space", [PATCH, DENSE, CONV, SMALL], ids=["patch", "dense", "conv", "small"])
+SPACES_HERE = {"patch": PATCH, "dense": DENSE, "conv": CONV, "small": SMALL, "keyword": KEYWORD, "post": POST}
+each_space = pytest.mark.parametrize("space", SPACES_HERE.values(), ids=SPACES_HERE)
 
 
 @each_space
@@ -76,6 +77,36 @@ def test_the_packages_spaces_are_read_and_written(name, tmp_path):
             assert space.window(place).rank_ratio == space.evolution.rank_ratio[place[0] :][: space.evolution.window[0]]
 
 
+def test_what_all_subnets_share_is_in_each_of_them():
+    config = KEYWORD.sample(random.Random(0))
+    for field in (*FIXED, "image_size", "in_channels", "num_classes"):
+        assert getattr(config, field) == getattr(KEYWORD, field)
+    assert not KEYWORD.holds(dataclasses.replace(config, activation="gelu"))
+    assert config.image_shape == KEYWORD.image_shape == (9, 5, 1)
+
+
+def test_options_stand_in_a_file_only_if_they_are_not_the_defaults(tmp_path):
+    assert not {*FIXED, "flip"} & set(PATCH.to_dict())
+    assert {name: KEYWORD.to_dict()[name] for name in ("pool", "norm_pre", "flip", "image_size", "patch_size")} == {
+        "pool": "token+mean", "norm_pre": True, "flip": False, "image_size": [9, 5],
+        "patch_size": [[1, 5], [3, 2], [2, 5]],
+    }  # fmt: skip
+    assert "norm" not in KEYWORD.to_dict()
+    for space in (KEYWORD, POST):
+        path = tmp_path / "space.yaml"
+        path.write_text(space_yaml(space))
+        assert load_space(path) == space
+
+
+def test_of_two_equal_sides_one_is_kept_and_an_exponent_needs_no_point(tmp_path):
+    path = tmp_path / "space.yaml"
+    values = {**PATCH.to_dict(), "image_size": [8, 8], "patch_size": [[2, 2], "4x2"]}
+    path.write_text(yaml.safe_dump(values) + "norm_epsilon: 1e-5\n")
+    space = load_space(path)
+    assert (space.image_size, space.patch_size, space.norm_epsilon) == (8, (2, (4, 2)), 1e-5)
+    assert space.largest().patch_size == 2 and space.smallest().patch_size == (4, 2)
+
+
 def test_the_papers_space():
     space = load_space("mcuformer")
     assert (space.embed_dim, space.depth, space.num_heads) == ((168, 192, 216), (12, 13, 14), (3, 4))
@@ -117,6 +148,22 @@ BAD = {
     "evolution.threshold = \\[1\\]: must be two numbers": {"evolution": {**EVOLUTION, "threshold": [1]}},
     "evolution.start: \\[0\\] is not a place": {"evolution": {**EVOLUTION, "start": [[0]]}},
     "evolution: 'int' object is not iterable": {"evolution": {**EVOLUTION, "window": 1}},
+    "patch_size: \\[1, 2, 3\\] is not a whole number from 1, nor \\[height, width\\]": {"patch_size": [[1, 2, 3]]},
+    "patch_size: \\[0, 2\\] is not a whole number": {"patch_size": [[0, 2]]},
+    "patch_size = \\[4, \\[4, 2\\], 4\\]: the same choice twice": {"patch_size": [4, [4, 2], [4, 4]]},
+    "patch_size = 2x9 is larger than image_size = 8": {"patch_size": [[2, 9]]},
+    "patch_size = \\[\\[4, 2\\]\\] with stem = 'conv'": {"stem": "conv", "patch_size": [[4, 2]], "stem_channels": [8]},
+    "image_size = 'wide': must be an integer": {"image_size": "wide"},
+    "image_size = \\(8, 8, 8\\): must be an integer": {"image_size": [8, 8, 8]},
+    "num_classes = 0: must be a whole number from 1": {"num_classes": 0},
+    'pool = "token" reads 1 prefix tokens and prefix_tokens = 0': {"pool": "token"},
+    "pool = \\['mean', 'token'\\]: not a list of choices": {"pool": ["mean", "token"]},
+    "prefix_tokens = \\[0, 1\\]: not a list of choices": {"prefix_tokens": [0, 1]},
+    "activation = 'tanh': must be one of gelu": {"activation": "tanh"},
+    "norm_epsilon = 'small': must be a number": {"norm_epsilon": "small"},
+    "norm_pre = 1: must be true or false": {"norm_pre": 1},
+    "flip = 'no': must be true or false": {"flip": "no"},
+    "evolution.patch_size = \\[\\[2, 4\\]\\]: must be whole": {"evolution": {**EVOLUTION, "patch_size": [[2, 4]]}},
     "unknown key evolution.windows": {"evolution": {"windows": [1, 1]}},
     "evolution.start: \\[9, 0\\] is outside": {"evolution": EVOLUTION},
 }  # fmt: skip

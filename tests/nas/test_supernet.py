@@ -6,14 +6,18 @@ import random
 
 import pytest
 import torch
-from spaces import CONV, DENSE, PATCH, SMALL
+from spaces import CONV, DENSE, KEYWORD, PATCH, POST, SMALL, random_space
 
-from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.converter.ops.int_gelu import ACTIVATIONS
+from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS, SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
 from mcuformer.nas import SuperNet, build_subnet, load_supernet, save_supernet
 from mcuformer.nas.supernet import _resize
 
-SPACES = {"patch": PATCH, "dense": DENSE, "conv": CONV, "fixed-stem": dataclasses.replace(CONV, stem_channels=(6,))}
+SPACES = {
+    "patch": PATCH, "dense": DENSE, "conv": CONV, "fixed-stem": dataclasses.replace(CONV, stem_channels=(6,)),
+    "keyword": KEYWORD, "post": POST,
+}  # fmt: skip
 each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
 
@@ -25,17 +29,19 @@ def lively(space, seed: int = 0) -> SuperNet:
         for value in supernet.parameters():
             if value.ndim < 2:
                 value.add_(0.2 * torch.randn(value.shape, generator=generator))
-    supernet.calibrate(images(64, seed))
+    supernet.calibrate(images(64, seed, space.image_shape))
     return supernet.eval()
 
 
-def images(count: int, seed: int = 1) -> torch.Tensor:
-    return torch.rand((count, 1, 8, 8), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+def images(count: int, seed: int = 1, shape: tuple[int, int, int] = (8, 8, 1)) -> torch.Tensor:
+    """shape: height, width, channels."""
+    height, width, channels = shape
+    return torch.rand((count, channels, height, width), generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 @each_space
 def test_extracted_subnets_give_the_same_logits(space):
-    supernet, rng, x = lively(space), random.Random(0), images(5)
+    supernet, rng, x = lively(space), random.Random(0), images(5, shape=space.image_shape)
     seen = set()
     for config in [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(30))]:
         net = supernet.extract(config)
@@ -47,10 +53,43 @@ def test_extracted_subnets_give_the_same_logits(space):
     assert len(seen) > 20  # they are different networks
 
 
+def test_so_do_those_of_any_space():
+    rng, drawn = random.Random(0), []
+    for seed in range(40):
+        space = random_space(rng)
+        supernet, x = lively(space, seed), images(3, seed, space.image_shape)
+        for config in (space.largest(), space.smallest(), *(space.sample(rng) for _ in range(4))):
+            with torch.inference_mode():
+                torch.testing.assert_close(supernet.extract(config)(x), supernet(x, config), rtol=1e-5, atol=1e-5)
+        drawn.append(space)
+    options = {"stem": ("conv", "patch"), "pool": POOLS, "final_norm": FINAL_NORMS, "norm": NORMS}
+    for field, values in {**options, "norm_pre": (False, True), "activation": ACTIVATIONS}.items():
+        assert {getattr(space, field) for space in drawn} == set(values)
+
+
+def test_a_head_of_two_vectors_is_sliced_in_each():
+    supernet, d, most = SuperNet(KEYWORD), min(KEYWORD.embed_dim), max(KEYWORD.embed_dim)
+    weight = supernet.weights(KEYWORD.smallest())["head.weight"]
+    whole = supernet.whole.head.weight
+    assert whole.shape[1] == 2 * most
+    assert torch.equal(weight, torch.cat([whole[:, :d], whole[:, most : most + d]], dim=1))
+
+
+def test_the_weights_enclose_patches_and_grids_of_all_shapes():
+    supernet = SuperNet(KEYWORD)
+    assert supernet.hull.patch_shape == (3, 5) and supernet.grid_shape == (9, 2)  # of 9x1, 3x2 and 4x1
+    config = dataclasses.replace(KEYWORD.largest(), patch_size=(3, 2))
+    weights = supernet.weights(config)
+    assert weights["stem.weight"].shape[2:] == (3, 2) and weights["position"].shape[1] == 6
+    rows = _resize(9, 3, torch.device("cpu"))  # columns stay
+    table = torch.einsum("ai,ijd->ajd", rows, supernet.whole.position[0].unflatten(0, (9, 2)))
+    torch.testing.assert_close(weights["position"][0], table.flatten(0, 1), rtol=0, atol=1e-6)
+
+
 @each_space
 def test_a_subnet_is_the_first_rows_columns_heads_and_layers(space):
     supernet = SuperNet(space)
-    config = dataclasses.replace(space.smallest(), patch_size=max(space.patch_size))
+    config = dataclasses.replace(space.smallest(), patch_size=space.patch_size[-1])
     weights, whole = supernet.weights(config), supernet.whole
     layer, most, d = config.layers[0], supernet.hull.layers[0], config.embed_dim
     qkv = whole.layers[0].attention.qkv.weight[:, :d]

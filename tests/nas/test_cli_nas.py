@@ -171,7 +171,7 @@ def test_a_supernet_starts_from_a_network_and_rectangles_are_never_mirrored(file
     torch.testing.assert_close(whole.layers[1].mlp.fc1.weight, given.layers[1].mlp.fc1.weight[:48], rtol=0, atol=1e-5)
     torch.testing.assert_close(whole.head.weight, given.head.weight, rtol=0, atol=1e-5)
 
-    search = ("search", tmp_path / "s.pt", "--sram", "64KB", "--population", 3, "--generations", 0)
+    search = ("search", tmp_path / "s.pt", "--sram", "64KB", "--population", 4, "--generations", 1, "--children", 2)
     app([*map(str, (*search, "-o", tmp_path / "subnet.pt"))], standalone_mode=False)
     subnet = load_subnet(tmp_path / "subnet.pt")
     assert space.holds(subnet.config) and subnet.notes["flip"] is False

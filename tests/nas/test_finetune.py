@@ -70,6 +70,25 @@ OPTIONS_OF = {
 }  # fmt: skip
 
 
+def test_two_pooled_parts_have_a_scale_each_and_a_post_norms_stream_has_one():
+    config = SubnetConfig(
+        image_size=8, in_channels=1, patch_size=2, embed_dim=64, depth=2, num_heads=2, prefix_tokens=1
+    )
+    x, entered, seen = torch.linspace(-1, 1, 4096).reshape(64, 1, 8, 8), {}, {}
+    for options in ({"pool": "token+mean"}, {"norm": "post"}):
+        net = build_subnet(dataclasses.replace(config, **options)).eval()
+        with fake_quantised(net, x), torch.inference_mode():
+            for name, module in (("head", net.head), ("layer", net.layers[1])):  # after the rounding ones
+                module.register_forward_pre_hook(lambda _m, inputs, name=name: entered.__setitem__(name, inputs[0]))
+            net(x, seen.__setitem__)
+        if "pool" in options:
+            token, mean = entered["head"].split(64, dim=1)
+            assert len(token.unique()) <= 256 and len(mean.unique()) <= 256
+            assert len(entered["head"].unique()) > 256
+        else:
+            assert torch.equal(entered["layer"], seen["layers.0.norm2"])
+
+
 @pytest.mark.parametrize("options", OPTIONS_OF.values(), ids=OPTIONS_OF)
 def test_so_is_that_of_every_option(options):
     """Per tensor at most 256 values in int8, per channel where the residual stream is rounded per channel."""

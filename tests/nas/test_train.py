@@ -17,6 +17,7 @@ from mcuformer.errors import ConfigError, DataError, ModelError
 from mcuformer.nas import TrainOptions, build_subnet, train
 from mcuformer.nas.evaluation import check_fit, evaluate
 from mcuformer.nas.recipes import NETWORK_CONFIG
+from mcuformer.nas.train import _optimiser
 
 CONFIG = SubnetConfig(
     image_size=8,
@@ -98,6 +99,14 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, config, ema_deca
     again = build_subnet(config)  # nothing is left to do
     assert train(again, images, options, checkpoint=path).losses == expected.losses
     assert same_weights(whole, again)
+
+
+def test_positions_and_prefix_do_not_decay():
+    net = build_subnet(dataclasses.replace(CONFIG, prefix_tokens=1, norm_pre=True))
+    decayed, free = (group["params"] for group in _optimiser(net, OPTIONS).param_groups)
+    names = {parameter: name for name, parameter in net.named_parameters()}
+    assert all(names[p].endswith(".weight") and p.ndim > 1 for p in decayed)
+    assert {"prefix", "position", "norm_pre.weight"} <= {names[p] for p in free}
 
 
 def test_progress_counts_steps_and_epochs():

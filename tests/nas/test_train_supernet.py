@@ -22,7 +22,12 @@ def weights_of(supernet) -> torch.Tensor:
     return torch.cat([value.flatten() for value in supernet.state_dict().values()])
 
 
-@pytest.mark.parametrize("space", [PATCH, CONV], ids=["patch", "conv"])
+OPTIONS_SPACE = dataclasses.replace(
+    PATCH, patch_size=((2, 4), 4, (4, 2)), prefix_tokens=2, pool="token+mean", norm="post", activation="silu"
+)
+
+
+@pytest.mark.parametrize("space", [PATCH, CONV, OPTIONS_SPACE], ids=["patch", "conv", "options"])
 @pytest.mark.parametrize("sampling", ["alternate", "sandwich"])
 def test_all_of_a_supernet_learns_digits(space, sampling):
     supernet = SuperNet(space)

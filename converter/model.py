@@ -141,13 +141,7 @@ def convert(
         whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
     config, names = net.config, _checked_names(class_names, net.config)
-    if isinstance(front_end, dict):
-        front_end = LogMel.from_dict(front_end)
-    if front_end is not None and front_end.image_shape != config.image_shape:
-        raise ConfigError(
-            f"front_end makes images of {front_end.image_shape}, the network takes {config.image_shape}: give the "
-            "front end that it was trained with"
-        )
+    front_end = _checked_front_end(front_end, config)
     if strips:
         check_takes_strips(config)
     samples = calibrate(net, calibration, progress=progress)
@@ -177,6 +171,18 @@ def _checked_names(class_names: Sequence[str] | None, config: SubnetConfig) -> t
     if len(names) != config.num_classes:
         raise ConfigError(f"class_names has {len(names)} names for num_classes = {config.num_classes}")
     return names
+
+
+def _checked_front_end(front_end: LogMel | dict | None, config: SubnetConfig) -> LogMel | None:
+    """ConfigError if it makes images of another size than the network takes."""
+    if isinstance(front_end, dict):
+        front_end = LogMel.from_dict(front_end)
+    if front_end is not None and front_end.image_shape != config.image_shape:
+        raise ConfigError(
+            f"front_end makes images of {front_end.image_shape}, the network takes {config.image_shape}: give the "
+            "front end that it was trained with"
+        )
+    return front_end
 
 
 def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None) -> None:

@@ -79,9 +79,7 @@ def _source(graph: Graph, gallery: Gallery, name: str, generator: str) -> str:
         for row in rounded.tolist()
     )
     names = ",\n    ".join(map(c_text.string, gallery.names))
-    factors = ",\n    ".join(
-        ", ".join(map(str, reciprocals[i : i + 8].tolist())) for i in range(0, len(reciprocals), 8)
-    )
+    factors = ",\n    ".join(map(str, reciprocals.tolist()))
     return f"""/* {generator} */
 #include "{name}_gallery.h"
 
@@ -126,8 +124,8 @@ int32_t {name}_nearest(const int8_t* embedding, int32_t* cosine) {{
       square += (uint32_t)(value * value);
     }}
     const int64_t size = root((uint64_t)square << 16); /* 2^8 * |embedding| */
-    const int64_t thousandths = size == 0 ? 0 : (most / (1 << 12)) * 1000 / (size << 10);
-    *cosine = (int32_t)(thousandths > 1000 ? 1000 : thousandths < -1000 ? -1000 : thousandths);
+    const int64_t parts = size == 0 ? 0 : (most / (1 << 12)) * 1000 / (size << 10);
+    *cosine = (int32_t)(parts > 1000 ? 1000 : parts < -1000 ? -1000 : parts);
   }}
   return nearest;
 }}

@@ -145,17 +145,16 @@ def run(
             "give the data it was trained on"
         )
     host = _run_on_host(interpreter, dataset, embeddings, progress)
-    images, logits = dataset.images[:], host.logits
     if on_host is not None:
         on_host(host)
     others, simulated = {}, None
     if reference:
-        others[THE_REFERENCE] = interpreter.reference(images)
+        others[THE_REFERENCE] = interpreter.reference(dataset.images[:])
     if chosen is not None:
         machine, ram, flash = chosen
-        simulated = cli_firmware.run_on(interpreter, images, machine, ram, flash, progress)
+        simulated = cli_firmware.run_on(interpreter, dataset.images[:], machine, ram, flash, progress)
         others[simulated.machine.name] = simulated.logits
-    return ModelRun(host, simulated, {name: int((other != logits).sum()) for name, other in others.items()})
+    return ModelRun(host, simulated, {name: int((other != host.logits).sum()) for name, other in others.items()})
 
 
 class Embeddings(NamedTuple):

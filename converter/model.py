@@ -140,19 +140,8 @@ def convert(
     if scratch is not None:
         whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
-    config = net.config
-    names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))
-    if names and config.num_classes == 0:
-        raise ConfigError(f"class_names has {len(names)} names for a network without a head: leave class_names out")
-    if len(names) != config.num_classes:
-        raise ConfigError(f"class_names has {len(names)} names for num_classes = {config.num_classes}")
-    if isinstance(front_end, dict):
-        front_end = LogMel.from_dict(front_end)
-    if front_end is not None and front_end.image_shape != config.image_shape:
-        raise ConfigError(
-            f"front_end makes images of {front_end.image_shape}, the network takes {config.image_shape}: give the "
-            "front end that it was trained with"
-        )
+    config, names = net.config, _checked_names(class_names, net.config)
+    front_end = _checked_front_end(front_end, config)
     if strips:
         check_takes_strips(config)
     samples = calibrate(net, calibration, progress=progress)
@@ -172,6 +161,28 @@ def convert(
     if limits is not None:
         check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)
     return model
+
+
+def _checked_names(class_names: Sequence[str] | None, config: SubnetConfig) -> tuple[str, ...]:
+    """One per class; numbers if there are no names. ConfigError if there are too many or too few."""
+    names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))
+    if names and config.num_classes == 0:
+        raise ConfigError(f"class_names has {len(names)} names for a network without a head: leave class_names out")
+    if len(names) != config.num_classes:
+        raise ConfigError(f"class_names has {len(names)} names for num_classes = {config.num_classes}")
+    return names
+
+
+def _checked_front_end(front_end: LogMel | dict | None, config: SubnetConfig) -> LogMel | None:
+    """ConfigError if it makes images of another size than the network takes."""
+    if isinstance(front_end, dict):
+        front_end = LogMel.from_dict(front_end)
+    if front_end is not None and front_end.image_shape != config.image_shape:
+        raise ConfigError(
+            f"front_end makes images of {front_end.image_shape}, the network takes {config.image_shape}: give the "
+            "front end that it was trained with"
+        )
+    return front_end
 
 
 def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None) -> None:

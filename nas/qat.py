@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from mcuformer.converter.float_vit import ConvStem, FloatViT, Layer, LowRankLinear
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
@@ -84,29 +85,36 @@ def _pool_groups(config: SubnetConfig) -> int | None:
     return len(parts) if read_by_op else 1
 
 
-@contextmanager
-def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
-    """Within the `with`, `net` computes as if in int8. images: float NCHW, a few hundred, for the first ranges."""
-    where, config = next(net.parameters()).device, net.config
-    rounded, handles = nn.ModuleDict(), []
+class _Roundings:
+    """The roundings of activations that hang on a network's modules."""
 
-    def after(module: nn.Module, groups: int = 0, floor: float = -torch.inf) -> None:
-        rounding = rounded[str(len(rounded))] = RoundedActivation(groups, floor)
-        handles.append(module.register_forward_hook(lambda _module, _inputs, output: rounding(output)))
+    def __init__(self):
+        self.modules = nn.ModuleDict()
+        self.handles: list[RemovableHandle] = []
 
-    def before(module: nn.Module, groups: int = 0, flat: bool = False) -> None:
+    def _new(self, groups: int, floor: float = -torch.inf) -> RoundedActivation:
+        rounding = self.modules[str(len(self.modules))] = RoundedActivation(groups, floor)
+        return rounding
+
+    def after(self, module: nn.Module, groups: int = 0, floor: float = -torch.inf) -> None:
+        rounding = self._new(groups, floor)
+        self.handles.append(module.register_forward_hook(lambda _module, _inputs, output: rounding(output)))
+
+    def before(self, module: nn.Module, groups: int = 0, flat: bool = False) -> None:
         """flat: the groups are of all that an image has, not of each token's channels."""
-        rounding = rounded[str(len(rounded))] = RoundedActivation(groups)
+        rounding = self._new(groups)
 
         def hook(_module: nn.Module, inputs: tuple) -> tuple:
             x, *rest = inputs
             return rounding(x.flatten(1)).reshape(x.shape) if flat else rounding(x), *rest
 
-        handles.append(module.register_forward_pre_hook(hook))
+        self.handles.append(module.register_forward_pre_hook(hook))
 
-    weighted = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    for module in weighted:
-        parametrize.register_parametrization(module, "weight", RoundedWeight())
+
+def _hang_roundings(net: FloatViT) -> _Roundings:
+    """A rounding wherever the int8 graph has a tensor."""
+    made, config = _Roundings(), net.config
+    before, after = made.before, made.after
     if isinstance(net.stem, ConvStem):
         for conv in net.stem.convs[1:]:
             before(conv)
@@ -136,7 +144,18 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
         after(net.norm)
     if net.head is not None:
         after(net.head)
-    net.rounded = rounded.to(where)
+    return made
+
+
+@contextmanager
+def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
+    """Within the `with`, `net` computes as if in int8. images: float NCHW, a few hundred, for the first ranges."""
+    where = next(net.parameters()).device
+    weighted = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    for module in weighted:
+        parametrize.register_parametrization(module, "weight", RoundedWeight())
+    roundings = _hang_roundings(net)
+    net.rounded = roundings.modules.to(where)
     training = net.training
     try:
         with torch.no_grad():
@@ -145,7 +164,7 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
         yield
     finally:
         del net.rounded
-        for handle in handles:
+        for handle in roundings.handles:
             handle.remove()
         for module in weighted:
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)

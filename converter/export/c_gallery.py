@@ -39,7 +39,16 @@ def files(graph: Graph, gallery: Gallery | None, name: str, generator: str) -> d
     if gallery is None:
         text = f"{head}\n#define {macro}_GALLERY 0 /* stored embeddings */\n\n#endif /* {guard} */\n"
         return {f"{name}_gallery.h": text}
-    header = f"""{head}
+    return {
+        f"{name}_gallery.h": _header(gallery, name, head),
+        f"{name}_gallery.c": _source(graph, gallery, name, generator),
+    }
+
+
+def _header(gallery: Gallery, name: str, head: str) -> str:
+    """head: comment and include guard."""
+    macro = name.upper()
+    return f"""{head}
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -58,18 +67,20 @@ int32_t {name}_nearest(const int8_t* embedding, int32_t* cosine);
 }}
 #endif
 
-#endif /* {guard} */
+#endif /* {macro}_GALLERY_H_ */
 """
+
+
+def _source(graph: Graph, gallery: Gallery, name: str, generator: str) -> str:
+    macro = name.upper()
     rounded, reciprocals = directions(gallery)
     rows = ",\n".join(
         "    {" + ",\n     ".join(",".join(map(str, row[i : i + 32])) for i in range(0, len(row), 32)) + "}"
         for row in rounded.tolist()
     )
     names = ",\n    ".join(map(c_text.string, gallery.names))
-    factors = ",\n    ".join(
-        ", ".join(map(str, reciprocals[i : i + 8].tolist())) for i in range(0, len(reciprocals), 8)
-    )
-    source = f"""/* {generator} */
+    factors = ",\n    ".join(map(str, reciprocals.tolist()))
+    return f"""/* {generator} */
 #include "{name}_gallery.h"
 
 #define LENGTH {gallery.length}
@@ -113,10 +124,9 @@ int32_t {name}_nearest(const int8_t* embedding, int32_t* cosine) {{
       square += (uint32_t)(value * value);
     }}
     const int64_t size = root((uint64_t)square << 16); /* 2^8 * |embedding| */
-    const int64_t thousandths = size == 0 ? 0 : (most / (1 << 12)) * 1000 / (size << 10);
-    *cosine = (int32_t)(thousandths > 1000 ? 1000 : thousandths < -1000 ? -1000 : thousandths);
+    const int64_t parts = size == 0 ? 0 : (most / (1 << 12)) * 1000 / (size << 10);
+    *cosine = (int32_t)(parts > 1000 ? 1000 : parts < -1000 ? -1000 : parts);
   }}
   return nearest;
 }}
 """
-    return {f"{name}_gallery.h": header, f"{name}_gallery.c": source}

@@ -143,6 +143,23 @@ int32_t ReadRows(void*, int32_t, int32_t row_count, int8_t* rows) {{
 """
 
 
+def _call(model: TflmModel, argument: str, copy: str) -> str:
+    """The function that runs the model. copy: brings the image to its input."""
+    n = model.name
+    if model.class_names:
+        return f"""int Classify({argument}) {{
+{copy}  if (interpreter->Invoke() != kTfLiteOk) return -1;
+  const int8_t* logits = interpreter->output(0)->data.int8;
+  int best = 0;
+  for (int i = 1; i < {n}_classes; ++i) best = logits[i] > logits[best] ? i : best;
+  return best;  // {n}_class_names[best]
+}}"""
+    return f"""// int8 [{n}_embedding_length]; {n}.h says what a value is worth.
+const int8_t* Embed({argument}) {{
+{copy}  return interpreter->Invoke() == kTfLiteOk ? interpreter->output(0)->data.int8 : nullptr;
+}}"""
+
+
 def _use(model: TflmModel, front_end: LogMel | None) -> str:
     """How firmware calls the model."""
     n = model.name
@@ -155,19 +172,6 @@ def _use(model: TflmModel, front_end: LogMel | None) -> str:
     if front_end is not None and not model.strip_rows:
         rows = f"ReadRows(nullptr, 0, {n}_image_height, interpreter->input(0)->data.int8)"
         copy, argument = f"  if ({rows} == 0) return {failed};\n", ""
-    if model.class_names:
-        use = f"""int Classify({argument}) {{
-{copy}  if (interpreter->Invoke() != kTfLiteOk) return -1;
-  const int8_t* logits = interpreter->output(0)->data.int8;
-  int best = 0;
-  for (int i = 1; i < {n}_classes; ++i) best = logits[i] > logits[best] ? i : best;
-  return best;  // {n}_class_names[best]
-}}"""
-    else:
-        use = f"""// int8 [{n}_embedding_length]; {n}.h says what a value is worth.
-const int8_t* Embed({argument}) {{
-{copy}  return interpreter->Invoke() == kTfLiteOk ? interpreter->output(0)->data.int8 : nullptr;
-}}"""
     return f"""## Use
 
 ```cpp
@@ -189,7 +193,7 @@ bool Setup() {{
 {_setup(model)}
 }}
 
-{use}
+{_call(model, argument, copy)}
 ```
 
 Any resolver takes the ops: `N` of your `MicroMutableOpResolver<N>` grows by `mcuformer::kOpCount`. TFLM before 2022-09

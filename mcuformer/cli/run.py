@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -31,7 +31,9 @@ from mcuformer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from mcuformer.cli.firmware import Simulated
-    from mcuformer.gallery import Neighbours
+    from mcuformer.data import Dataset
+    from mcuformer.gallery import Gallery, Neighbours
+    from mcuformer.interpreter import Interpreter
 
 MACHINE_NAMES = ", ".join(
     f"{core.machine.name} ({core.label.removeprefix('Cortex-')})" for core in CORES.values() if core.machine is not None
@@ -123,7 +125,6 @@ def run(
     on_host    called with the host's part before the simulation begins, which takes longer
     """
     from mcuformer.cli import firmware as cli_firmware
-    from mcuformer.gallery import Gallery, neighbours, read_gallery
     from mcuformer.interpreter import Interpreter
     from mcuformer.simulator import firmware
 
@@ -136,40 +137,63 @@ def run(
     elif ram_bytes is not None or flash_bytes is not None:
         raise ConfigError("--ram-bytes and --flash-bytes are limits of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights, engine=engine)
-    has_head = bool(interpreter.class_names)
-    if has_head and (gallery is not None or save_embeddings is not None):
-        raise ConfigError(f"{model}: has a head and gives classes; --gallery and --save-embeddings are for embeddings")
-    length = interpreter.graph.tensors[interpreter.graph.output].shape[-1]
-    stored = None if gallery is None else read_gallery(gallery, length)
+    embeddings = _embeddings(interpreter, model, gallery, save_embeddings)
     dataset = load_data(data, split, interpreter.image_size, limit, interpreter.info.get("front_end"))
-    if has_head and len(dataset.class_names) != len(interpreter.class_names):
+    if interpreter.class_names and len(dataset.class_names) != len(interpreter.class_names):
         raise ConfigError(
             f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "
             "give the data it was trained on"
         )
-    images = dataset.images[:]
-    logits = run_images(interpreter, images, progress)
-    assert interpreter.invoke_ms is not None  # a data set has images
-    near = None
-    if not has_head:
-        names = tuple(dataset.class_names[label] for label in dataset.labels)
-        near = neighbours(logits, names, stored) if stored is not None or len(images) > 1 else None
-        if save_embeddings is not None:
-            Gallery(logits, names).save(save_embeddings)
-    host = HostRun(
-        interpreter.engine, logits, top1_of(logits, dataset.labels) if has_head else None, interpreter.invoke_ms,
-        interpreter.allocations, *interpreter.weights_read, near, None if gallery is None else str(gallery),
-    )  # fmt: skip
+    host = _run_on_host(interpreter, dataset, embeddings, progress)
     if on_host is not None:
         on_host(host)
     others, simulated = {}, None
     if reference:
-        others[THE_REFERENCE] = interpreter.reference(images)
+        others[THE_REFERENCE] = interpreter.reference(dataset.images[:])
     if chosen is not None:
         machine, ram, flash = chosen
-        simulated = cli_firmware.run_on(interpreter, images, machine, ram, flash, progress)
+        simulated = cli_firmware.run_on(interpreter, dataset.images[:], machine, ram, flash, progress)
         others[simulated.machine.name] = simulated.logits
-    return ModelRun(host, simulated, {name: int((other != logits).sum()) for name, other in others.items()})
+    return ModelRun(host, simulated, {name: int((other != host.logits).sum()) for name, other in others.items()})
+
+
+class Embeddings(NamedTuple):
+    """What is done with those of a network without a head: stored: where the nearest is looked for, None: among the
+    images; gallery: the file of `stored`; save: the .npz to write them to."""
+
+    stored: Gallery | None
+    gallery: str | None
+    save: str | os.PathLike | None
+
+
+def _embeddings(interpreter: Interpreter, model: str | os.PathLike, gallery, save) -> Embeddings:
+    """ConfigError for a network with a head; DataError for a gallery that is not of its length."""
+    from mcuformer.gallery import read_gallery
+
+    if interpreter.class_names and (gallery is not None or save is not None):
+        raise ConfigError(f"{model}: has a head and gives classes; --gallery and --save-embeddings are for embeddings")
+    if gallery is None:
+        return Embeddings(None, None, save)
+    length = interpreter.graph.tensors[interpreter.graph.output].shape[-1]
+    return Embeddings(read_gallery(gallery, length), str(gallery), save)
+
+
+def _run_on_host(interpreter: Interpreter, dataset: Dataset, embeddings: Embeddings, progress: Progress) -> HostRun:
+    from mcuformer.gallery import Gallery, neighbours
+
+    images, has_head = dataset.images[:], bool(interpreter.class_names)
+    logits = run_images(interpreter, images, progress)
+    assert interpreter.invoke_ms is not None  # a data set has images
+    near = None
+    if not has_head:
+        names, stored = tuple(dataset.class_names[label] for label in dataset.labels), embeddings.stored
+        near = neighbours(logits, names, stored) if stored is not None or len(images) > 1 else None
+        if embeddings.save is not None:
+            Gallery(logits, names).save(embeddings.save)
+    return HostRun(
+        interpreter.engine, logits, top1_of(logits, dataset.labels) if has_head else None, interpreter.invoke_ms,
+        interpreter.allocations, *interpreter.weights_read, near, embeddings.gallery,
+    )  # fmt: skip
 
 
 def show_host(host: HostRun) -> None:

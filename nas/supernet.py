@@ -185,9 +185,10 @@ def _shapes(config: SubnetConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
 @functools.lru_cache(maxsize=64)
 def _resize(inputs: int, outputs: int, device: torch.device) -> torch.Tensor:
     """[outputs, inputs]: linear interpolation of a row of values; averages if it shrinks."""
-    rows = torch.eye(inputs)[:, None, :, None].expand(-1, -1, -1, 2)
-    resized = F.interpolate(rows, size=(outputs, 2), mode="bilinear", antialias=True)
-    return resized[:, 0, :, 0].T.contiguous().to(device)
+    with torch.inference_mode(False):  # what is kept may be trained through later
+        rows = torch.eye(inputs)[:, None, :, None].expand(-1, -1, -1, 2)
+        resized = F.interpolate(rows, size=(outputs, 2), mode="bilinear", antialias=True)
+        return resized[:, 0, :, 0].T.contiguous().to(device)
 
 
 def resize_both(

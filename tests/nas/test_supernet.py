@@ -141,6 +141,15 @@ def test_a_smooth_position_table_stays_itself_when_it_is_interpolated():
     torch.testing.assert_close(got, centres[:, None] + 2 * centres[None], rtol=0, atol=0.2)
 
 
+def test_a_patch_that_was_measured_first_can_still_be_trained():
+    _resize.cache_clear()
+    supernet, config = SuperNet(PATCH), dataclasses.replace(PATCH.largest(), patch_size=3)
+    with torch.inference_mode():
+        supernet(images(2), config)
+    supernet.train()(images(2), config).sum().backward()
+    assert supernet.whole.stem.weight.grad.abs().sum() > 0
+
+
 def test_batch_norm_is_that_of_the_subnet():
     """With statistics measured on the very images, eval mode gives the logits of train mode."""
     supernet, x = SuperNet(CONV), images(200)

@@ -204,7 +204,7 @@ def _classes(classes: str | os.PathLike | list[int]) -> tuple[list[int], list[st
         numbers = [int(line[0]) for line in lines]
         names = [line[1].strip() if len(line) > 1 else line[0] for line in lines]
     else:
-        numbers, names = list(classes), None
+        numbers, names = list(classes) if isinstance(classes, list | tuple | range) else [classes], None
         if not all(is_whole(number, 0) for number in numbers):
             raise ConfigError(f"classes = {numbers}: must be numbers of classes, from 0")
     if not numbers:

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from mcuformer.checks import is_whole
 from mcuformer.converter.float_vit import FloatViT, Layer
 from mcuformer.converter.importers.parts import LayerParts, Matrix, VitParts
-from mcuformer.converter.subnet_config import MAX_FEATURES, Size, SubnetConfig
+from mcuformer.converter.subnet_config import MAX_FEATURES, MAX_IMAGE_SIZE, Size, SubnetConfig
 from mcuformer.errors import ConfigError, McuformerError, ModelError
 
 HEAD_STD = 0.02  # of a new head
@@ -22,7 +23,12 @@ def resized(parts: VitParts, image_size: Size | None) -> tuple[VitParts, tuple[i
     patch = parts.stem.weight.shape[2:]
     if image_size is None:
         return parts, (parts.grid_shape[0] * patch[0], parts.grid_shape[1] * patch[1])
-    height, width = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(sides) != 2 or not all(is_whole(side, 1, MAX_IMAGE_SIZE) for side in sides):
+        raise ConfigError(
+            f"image_size = {image_size!r}: must be pixels from 1 to {MAX_IMAGE_SIZE}, or (height, width) of them"
+        )
+    height, width = sides
     grid = height // patch[0], width // patch[1]
     if min(grid) < 1:
         raise ConfigError(f"image_size = {image_size}: smaller than a patch of {patch[0]} x {patch[1]} pixels")
@@ -90,6 +96,9 @@ def assemble(parts: VitParts, image_shape: tuple[int, int], source: str) -> Floa
     net = FloatViT(config_of(parts, image_shape, source))
     with torch.no_grad():
         _fill(net, parts)
+    for name, value in net.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            raise ModelError(f"{source}: {name} is beyond float32 after folding; look at std and attention_scale")
     return net.eval()
 
 
@@ -97,6 +106,13 @@ def config_of(parts: VitParts, image_shape: tuple[int, int], source: str) -> Sub
     """The network's dimensions. ConfigError, which names the source, if it is beyond what a SubnetConfig can be."""
     for i, layer in enumerate(parts.layers):
         _check_layer(layer, i, source)
+    channels = parts.stem.weight.shape[1]
+    for name, values in (("mean", parts.mean), ("std", parts.std)):
+        if isinstance(values, list | tuple) and len(values) not in (1, channels):
+            raise ConfigError(
+                f"{name} has {len(values)} values for images of {channels} channels: give one, or {channels}"
+            )
+    _check_heads(parts, source)
     outputs = parts.heads[0].outputs if parts.heads else 0
     if outputs > MAX_FEATURES:
         raise ConfigError(
@@ -107,6 +123,18 @@ def config_of(parts: VitParts, image_shape: tuple[int, int], source: str) -> Sub
         return _config(parts, image_shape, outputs)
     except McuformerError as error:
         raise type(error)(f"{source}: {error}") from error
+
+
+def _check_heads(parts: VitParts, source: str) -> None:
+    made = parts.stem.outputs * len(parts.pool.split("+")) // max(1, len(parts.heads))
+    for head in parts.heads:
+        if head.weight.shape[1] != made:
+            raise ConfigError(
+                f'{source}: the head reads {head.weight.shape[1]} values, and pool = "{parts.pool}" makes {made}: set '
+                "another pool"
+            )
+    if len({head.outputs for head in parts.heads}) > 1:
+        raise ModelError(f"{source}: the two heads have {parts.heads[0].outputs} and {parts.heads[1].outputs} classes")
 
 
 def _check_layer(layer: LayerParts, i: int, source: str) -> None:

@@ -114,9 +114,9 @@ class _Layer:
         else:  # all of q, k and v, on more or fewer heads
             qkv = f"{at}attn.qkv3.weight" if self.factored else f"{at}attn.qkv.weight"
             q_dim = weights.shape(qkv)[0] // 3
-            scale = (d // num_heads) ** -0.5
-            if q_dim % num_heads:
+            if q_dim % num_heads or num_heads > d:
                 raise ConfigError(f"num_heads = {num_heads} in layer {i}: does not divide q's width of {q_dim}")
+            scale = (d // num_heads) ** -0.5
         mlp_dim = int(d * mlp_ratio)
         fc1, fc2 = self._mlp(at, mlp_dim)
         return LayerParts(

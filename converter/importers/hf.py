@@ -22,7 +22,7 @@ from mcuformer.errors import ModelError
 NAME = "hf"
 TITLE = "Hugging Face transformers: ViT, DeiT, Dinov2, Dinov2WithRegisters"
 MARK = "embeddings.patch_embeddings.projection.weight"
-SETTINGS = ("num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "attention_scale")
+SETTINGS = ("num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "depth", "attention_scale")
 NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
 
@@ -81,6 +81,7 @@ def config_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     image, patch = _pair(config["image_size"]), _pair(config["patch_size"])
     said = {
         "num_heads": config["num_attention_heads"],
+        "depth": config["num_hidden_layers"],
         "norm_epsilon": config["layer_norm_eps"],
         "grid_shape": [image[0] // patch[0], image[1] // patch[1]],
     }
@@ -120,14 +121,18 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     stem = convolution(weights, f"{p}embeddings.patch_embeddings.projection")
     d = stem.outputs
     e = f"{p}embeddings."
-    names = [name for name in ("cls_token", "distillation_token", "register_tokens") if f"{e}{name}" in weights]
-    prefix = torch.cat([weights.take(f"{e}{name}", 1, None, d)[0] for name in names])
+    names = ["cls_token", *(name for name in ("distillation_token", "register_tokens") if f"{e}{name}" in weights)]
+    counts = [None if name == "register_tokens" else 1 for name in names]
+    prefix = torch.cat([weights.take(f"{e}{n}", 1, count, d)[0] for n, count in zip(names, counts, strict=True)])
     registers = "register_tokens" in names
     table = weights.take(f"{e}position_embeddings", 1, None, d)[0]
     placed = len(names) - registers  # registers have no position
     positions = split_positions(table, (placed,), settings.get("grid_shape"), weights.error)
     form = f"{p}layers.{{}}." if f"{p}layers.0.mlp.fc1.weight" in weights else f"{p}encoder.layer.{{}}."
     count = weights.count(form)
+    depth = settings.get("depth")
+    if depth is not None and depth != count:
+        raise weights.error(f"holds {count} layers of {depth}: the checkpoint is cut short")
     num_heads = settings.need("num_heads")
     layers = [_layer(weights, form.format(i), d, heads_of(num_heads, i, count), settings) for i in range(count)]
     dinov2 = f"{form.format(0)}norm1.weight" in weights

@@ -30,6 +30,10 @@ def _pair(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(is_whole(side, 1) for side in value)
 
 
+def _finite(value: Any) -> bool:
+    return is_number(value) and abs(value) < float("inf")
+
+
 def _positive(value: Any) -> bool:
     return is_number(value) and 0 < value < float("inf")
 
@@ -41,14 +45,14 @@ KNOWN: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     "attention_scale": (_positive, "the factor of the attention's products", "0.125"),
     "activation": (_choice(*ACTIVATIONS), f"one of {', '.join(ACTIVATIONS)}", "gelu"),
     "norm_epsilon": (_positive, "the epsilon of every LayerNorm", "1e-6"),
-    "mean": (_each(is_number), "the mean of pixels in [0, 1], one value or one per channel", "[0.485,0.456,0.406]"),
+    "mean": (_each(_finite), "the mean of pixels in [0, 1], one value or one per channel", "[0.485,0.456,0.406]"),
     "std": (_each(_positive), "the deviation of pixels in [0, 1], one value or one per channel", "[0.229,0.224,0.225]"),
     "pool": (_choice(*POOLS), f"what the head reads, one of {', '.join(POOLS)}", "token"),
     "grid_shape": (_pair, "rows and columns of patches in the position table", "[14,14]"),
     "prefix_positions": (lambda v: is_whole(v, 0), "prefix tokens that the position table holds", "1"),
     "patch_size": (lambda v: is_whole(v, 1) or _pair(v), "pixels, or [height,width]", "16"),
     "embed_dim": (lambda v: is_whole(v, 1), "the subnet's width", "192"),
-    "depth": (lambda v: is_whole(v, 1), "the subnet's layers", "13"),
+    "depth": (lambda v: is_whole(v, 1), "the number of layers", "13"),
     "mlp_ratio": (_each(_positive), "the MLPs' widths by embed_dim, or a list of one per layer", "3.5"),
     "change_qkv": (lambda v: isinstance(v, bool), "whether the width of q, k and v depends on the heads", "true"),
     "rank_ratio": (lambda v: is_number(v) and 0 < v <= 1, "the rank of the matrices by width", "0.9"),

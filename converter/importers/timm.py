@@ -13,7 +13,7 @@ from mcuformer.converter.importers.parts import LayerParts, Matrix, VitParts, sp
 from mcuformer.converter.importers.reading import check_heads, convolution, heads_of, layer_norm, linear
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
-from mcuformer.errors import ModelError
+from mcuformer.errors import ConfigError, ModelError
 
 NAME = "timm"
 TITLE = "timm VisionTransformer and VisionTransformerDistilled (DeiT)"
@@ -76,6 +76,8 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     if "pos_embed" in weights:
         table = weights.take("pos_embed", 1, None, d)[0]
         choice = settings.get("prefix_positions")
+        if choice is not None and choice > len(prefix):
+            raise ConfigError(f"prefix_positions = {choice}: there are {len(prefix)} prefix tokens")
         has_class = int("cls_token" in weights)
         choices = (0, has_class, len(prefix)) if choice is None else (choice,)
         positions = split_positions(table, tuple(sorted(set(choices))), settings.get("grid_shape"), weights.error)
@@ -101,7 +103,7 @@ def _prefix(weights: Weights, d: int) -> tuple[torch.Tensor, bool]:
     """Class, distillation and register tokens [n, d], and whether there is one of distillation."""
     distilled = "dist_token" in weights
     names = [name for name in ("cls_token", "dist_token", "reg_token", "register_tokens") if name in weights]
-    tokens = [weights.take(name, 1, None, d)[0] for name in names]
+    tokens = [weights.take(name, 1, 1 if name in ("cls_token", "dist_token") else None, d)[0] for name in names]
     return (torch.cat(tokens) if tokens else torch.zeros(0, d, dtype=torch.float64)), distilled
 
 
@@ -128,13 +130,15 @@ def _layer(weights: Weights, at: str, d: int, num_heads: int, settings: Settings
     qkv = linear(weights, f"{at}attn.qkv", None, d)
     q_dim = check_heads(weights, f"{at}attn.qkv.weight", qkv, num_heads)
     fc1 = linear(weights, f"{at}mlp.fc1", None, d)
-    scales = []
-    for i in (1, 2):
-        names = [name for name in (f"{at}ls{i}.gamma", f"{at}gamma_{i}") if name in weights]
-        scales.append(weights.take(names[0], d) if names else None)
     return LayerParts(
         num_heads=num_heads, norm1=layer_norm(weights, f"{at}norm1", d), qkv=qkv,
         proj=linear(weights, f"{at}attn.proj", d, q_dim), norm2=layer_norm(weights, f"{at}norm2", d), fc1=fc1,
         fc2=linear(weights, f"{at}mlp.fc2", d, None), attention_scale=settings.get("attention_scale"),
-        layer_scale=(scales[0], scales[1]),
+        layer_scale=(_layer_scale(weights, at, 1, d), _layer_scale(weights, at, 2, d)),
     )  # fmt: skip
+
+
+def _layer_scale(weights: Weights, at: str, half: int, d: int) -> torch.Tensor | None:
+    """timm's, or as DeiT III names it."""
+    scale = weights.maybe(f"{at}ls{half}.gamma", d)
+    return weights.maybe(f"{at}gamma_{half}", d) if scale is None else scale

@@ -121,6 +121,8 @@ def _layer(weights: Weights, at: str, d: int, num_heads: int, settings: Settings
     qkv = linear(weights, f"{at}0.{fn}to_qkv", None, d)
     q_dim = check_heads(weights, f"{at}0.{fn}to_qkv.weight", qkv, num_heads)
     out = next((name for name in (f"{at}0.{fn}to_out.0", f"{at}0.{fn}to_out") if f"{name}.weight" in weights), None)
+    if out is None and not (num_heads == 1 and q_dim == d):  # where vit-pytorch leaves the projection out
+        out = f"{at}0.{fn}to_out.0"
     proj = Matrix(torch.eye(d, dtype=torch.float64)) if out is None else linear(weights, out, d, q_dim)
     at_mlp = f"{at}1.{fn}net."
     places = [i for i in range(8) if f"{at_mlp}{i}.weight" in weights]

@@ -25,6 +25,7 @@ class Weights:
         self.source = source
         self.left_out: dict[str, str] = {}
         self._taken: set[str] = set()
+        self._missed: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
@@ -47,7 +48,11 @@ class Weights:
                     self.left_out[name] = reason
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._tensor(name).shape)
+        """At least one size. ModelError if there is no such tensor, or it is one number."""
+        shape = tuple(self._tensor(name).shape)
+        if not shape:
+            raise self.error(f"tensor '{name}' is one number, not a matrix")
+        return shape
 
     def take(self, name: str, *shape: int | None) -> torch.Tensor:
         """The tensor as float64. shape: what it must have; None: any size. ModelError if it is missing or differs,
@@ -70,7 +75,10 @@ class Weights:
 
     def maybe(self, name: str, *shape: int | None) -> torch.Tensor | None:
         """take(), or None if there is no such tensor."""
-        return self.take(name, *shape) if name in self.tensors else None
+        if name in self.tensors:
+            return self.take(name, *shape)
+        self._missed.add(name)
+        return None
 
     def count(self, form: str) -> int:
         """How many of form.format(0), form.format(1), ... begin the name of a tensor."""
@@ -80,7 +88,11 @@ class Weights:
         return count
 
     def finish(self) -> None:
-        """Raises ModelError if a tensor was neither taken nor left out."""
+        """Raises ModelError if a tensor was neither taken nor left out, or if one layer lacks what another has."""
+        forms = {_form(name): name for name in self._taken if _form(name) != name}
+        for name in sorted(self._missed):
+            if (other := forms.get(_form(name))) is not None:
+                raise self.error(f"tensor '{name}' is missing, and '{other}' is there: the checkpoint is cut short")
         unknown = [name for name in self.tensors if name not in self._taken and name not in self.left_out]
         if unknown:
             others = "" if len(unknown) == 1 else f" (and {len(unknown) - 1} more)"
@@ -92,3 +104,8 @@ class Weights:
         if name not in self.tensors:
             raise self.error(f"tensor '{name}' is missing: the checkpoint is cut short, or of another network")
         return self.tensors[name]
+
+
+def _form(name: str) -> str:
+    """The name without the layer's number."""
+    return re.sub(r"(blocks\.|layers?\.|layer_)\d+\.", r"\1*.", name, count=1)

@@ -27,6 +27,8 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "export"))
 from test_tflm_api import check, compiler, include  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("kernels_compiled_once")
+
 FRONT_END = LogMel(hop=160, frames=32, mels=20)
 CONFIG = SubnetConfig(
     image_size=(32, 20), in_channels=1, patch_size=(2, 20), embed_dim=24, depth=1, num_heads=2, num_classes=7

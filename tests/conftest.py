@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from kernel_objects import KernelObjects
 
 from mcuformer import SubnetConfig, convert
 from mcuformer.nas import build_subnet
@@ -105,6 +104,8 @@ def tiny_model(tiny_net, tiny_images):
 
 @pytest.fixture(scope="session")
 def kernel_objects(tmp_path_factory):
+    from kernel_objects import KernelObjects
+
     return KernelObjects(firmware.compile_objects, tmp_path_factory.mktemp("kernels"))
 
 

@@ -209,7 +209,9 @@ def link(
         over = {name: int(size) for name, size in re.findall(r"region `(\w+)' overflowed by (\d+) bytes", done.stderr)}
         if over:
             limits = {"RAM": ram, "FLASH": flash, "EXTERNAL": external_bytes}
-            parts = [f"{size:,} bytes over the {limits[name]:,} of {name}" for name, size in sorted(over.items())]
+            names = {"EXTERNAL": "external flash"}
+            sizes = sorted(over.items())
+            parts = [f"{size:,} bytes over the {limits[name]:,} of {names.get(name, name)}" for name, size in sizes]
             raise PlanError(
                 f"the program does not fit {machine.name}: {' and '.join(parts)}; "
                 "use a smaller network or larger limits"

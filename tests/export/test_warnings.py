@@ -139,6 +139,12 @@ def test_the_ops_for_tflm(compiler, generation):
     check(compiler, CPP_STANDARDS, files, system=[API / generation, API / "shared"])
 
 
+@pytest.mark.parametrize("compiler", host("clang++"))
+def test_what_only_the_host_has(compiler):
+    files = sorted((KERNELS / "host").glob("*.cc"))
+    check(compiler, CPP_STANDARDS, files, INCLUDE, flags=["-DMCUF_HOST_PLUGIN=1"])
+
+
 @pytest.fixture(scope="module")
 def c_exports(tmp_path_factory):
     """The folder of all networks' C, its sources, its headers."""

@@ -45,7 +45,7 @@ def test_constants_lie_there_and_code_does_not(name, tiny_net, tiny_images, shar
     saved = inside.program.flash_bytes - beside.program.flash_bytes
     assert constants <= saved < constants + 16 * len(model.graph.tensors)
     assert beside.program.static_bytes == inside.program.static_bytes
-    with pytest.raises(PlanError, match=r"[0-9,]+ bytes over the 4,096 of EXTERNAL"):
+    with pytest.raises(PlanError, match=r"[0-9,]+ bytes over the 4,096 of external flash"):
         firmware_model.build(
             model.graph, model.class_names, machine, tmp_path / "c", objects=objects, external_bytes=4 * KB
         )

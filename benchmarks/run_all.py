@@ -37,10 +37,12 @@ TITLES = {
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
     "training_memory": "Memory of training the paper's supernet",
     "cortex_m": "Instructions on simulated Cortex-M",
+    "external_flash": "DeiT-Tiny with its weights beside the chip",
     "log_mel": "The log-mel front end of sound",
     "keyword": "Ten spoken words",
     "pretrained": "A pretrained Dinov2-small",
 }
+IN_QEMU = ("cortex_m", "external_flash", "log_mel")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu", "ai-edge-litert", "onnxruntime")
 LAST_LINES = 5  # of the error output of a benchmark that failed
@@ -104,7 +106,7 @@ def main() -> int:
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(TITLES)} (default: all)")
     names = parser.parse_args().benchmarks
     if not names:
-        names = [name for name in TITLES if name not in ("cortex_m", "log_mel") or firmware.missing_tools() is None]
+        names = [name for name in TITLES if name not in IN_QEMU or firmware.missing_tools() is None]
     if unknown := [name for name in names if name not in TITLES]:
         parser.error(f"unknown benchmark {unknown[0]!r}: use some of {', '.join(TITLES)}")
     sections, good = zip(*map(run, names), strict=True)

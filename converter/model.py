@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mcuformer.boards import Board, get_board
+from mcuformer.boards import BOARDS, Board, get_board
 from mcuformer.checks import whole
 from mcuformer.converter import tflite_file
 from mcuformer.converter.calibrate import calibrate, check_images
@@ -113,6 +113,7 @@ def convert(
     strips: bool = False,
     weights: str = "xip",
     scratch: int | None = None,
+    external_flash: bool = False,
     quantisation: QuantisationOptions | None = None,
     class_names: Sequence[str] | None = None,
     front_end: LogMel | dict | None = None,
@@ -131,6 +132,8 @@ def convert(
     scratch       the most bytes of scratch that one op may take; PlanError if that is too little. Default: what is
                   fastest; with staged weights, what reads least in the board's arena or, without a board, in the
                   smallest arena
+    external_flash  the model goes into the board's flash beside the chip, mapped to memory and read in place: that
+                  flash is the limit. ConfigError without such a board, and with staged weights
     quantisation  how to quantise; the default measured best
     front_end     what makes the network's images out of sound, or its to_dict(): exports bring it along
     progress      called with (images done, images in all) while calibrating
@@ -140,6 +143,8 @@ def convert(
     if scratch is not None:
         whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
+    if external_flash:
+        limits = _with_external_flash(limits, weights)
     config, names = net.config, _checked_names(class_names, net.config)
     front_end = _checked_front_end(front_end, config)
     if strips:
@@ -161,6 +166,15 @@ def convert(
     if limits is not None:
         check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)
     return model
+
+
+def _with_external_flash(board: Board | None, weights: str) -> Board:
+    """ConfigError if there is no such board, or weights are not read in place."""
+    if weights != "xip":
+        raise ConfigError(f"external_flash: weights={weights!r} are not read in place; use one of the two")
+    if board is None:
+        raise ConfigError("external_flash: of which board? Give board too")
+    return board.with_external_flash()
 
 
 def _checked_names(class_names: Sequence[str] | None, config: SubnetConfig) -> tuple[str, ...]:
@@ -193,7 +207,9 @@ def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | N
             'use schedule="streamed", strips, fewer tokens, a smaller embed_dim or mlp_ratio, or a larger board'
         )
     if flash_budget is not None and model.model_bytes > flash_budget:
+        known = BOARDS.get(board)
+        fix = known.flash_fix if known is not None and known.flash_budget == flash_budget else ""
         raise PlanError(
             f"the model of {model.model_bytes:,} bytes exceeds {board}'s budget of {flash_budget:,} bytes of flash: "
-            "use a smaller embed_dim, depth or rank_ratio, or a larger board"
+            f"{fix}use a smaller embed_dim, depth or rank_ratio, or a larger board"
         )

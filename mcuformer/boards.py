@@ -9,6 +9,7 @@ reason beside each, not measurements of yours. Replace them if you know better:
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from mcuformer.cores import KB, Core, get_core
@@ -22,8 +23,9 @@ class Board:
     """One board: its memory, and how much of it the firmware keeps.
 
     core is a Core, or the name of one in mcuformer/cores.py. sram_bytes and flash_bytes are the chip's own memory that
-    a model can use; flash_bytes is None if the board has no flash of its own (a simulator). clock_mhz is None if
-    a clock means nothing. ConfigError for a core that is not known, or a reserve outside the memory.
+    a model can use; flash_bytes is None if the board has no flash of its own (a simulator). external_flash_bytes is a
+    flash chip beside it that is mapped to memory, such as QSPI; 0: none. clock_mhz is None if a clock means nothing.
+    ConfigError for a core that is not known, or a reserve outside the memory.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Board:
     reserved_sram_bytes: int
     reserved_flash_bytes: int
     note: str = ""
+    external_flash_bytes: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.core, str):
@@ -52,6 +55,23 @@ class Board:
     def flash_budget(self) -> int | None:
         """Bytes of flash left for the model file; None: the board has no flash, so no limit."""
         return None if self.flash_bytes is None else self.flash_bytes - self.reserved_flash_bytes
+
+    @property
+    def flash_fix(self) -> str:
+        """What to do about a model that is larger than its flash, if there is more beside it; else empty."""
+        if self.flash_budget is None or self.external_flash_bytes <= self.flash_budget:
+            return ""
+        return f"put it into the {self.external_flash_bytes // MB} MB of flash beside the chip (--external-flash), or "
+
+    def with_external_flash(self) -> Board:
+        """The same board for a model whose constants lie in its external flash. ConfigError if it has none."""
+        if self.external_flash_bytes == 0:
+            having = ", ".join(board.name for board in BOARDS.values() if board.external_flash_bytes)
+            raise ConfigError(
+                f"board {self.name} has no external flash that is mapped to memory; use one of {having}, or staged "
+                "weights"
+            )
+        return dataclasses.replace(self, flash_bytes=self.external_flash_bytes, reserved_flash_bytes=0)
 
 
 def _check_reserve(board: str, memory: str, reserved: int, total: int) -> None:
@@ -91,6 +111,7 @@ _ALL = (
         reserved_flash_bytes=512 * KB,
         note="512 KB is the AXI SRAM, of 1 MB in all; also 16 MB QSPI flash; choose the flash split "
         "that gives all 2 MB to the M7",
+        external_flash_bytes=16 * MB,
     ),
     Board(
         name="stm32f427",
@@ -118,6 +139,7 @@ _ALL = (
         # Bare-metal firmware: drivers, interpreter and kernels.
         reserved_flash_bytes=128 * KB,
         note="also 16 MB QSPI flash on the Discovery kit",
+        external_flash_bytes=16 * MB,
     ),
     Board(
         name="stm32h743",

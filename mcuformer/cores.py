@@ -23,7 +23,8 @@ class Machine:
     """A QEMU machine. Sizes in bytes.
 
     ram_bytes, flash_bytes: default limits, those of a board with this core; most_*: what the machine has; *_origin:
-    where they begin; emulator: the program that simulates it; core: set by the Core it belongs to.
+    where they begin; external: memory that stands for a flash chip that is mapped to memory, 0 bytes: none; emulator:
+    the program that simulates it; core: set by the Core it belongs to.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Machine:
     vectors_origin: int = 0
     flash_origin: int = 0x40
     ram_origin: int = 0x20000000
+    most_external_bytes: int = 0
+    external_origin: int = 0
     emulator: str = "qemu-system-arm"
     core: Core = field(init=False, repr=False, compare=False)
 
@@ -79,6 +82,7 @@ def _thumb(cpu: str, *floating_point: str) -> tuple[str, ...]:
     return ("-mthumb", f"-mcpu={cpu}", *floating_point)
 
 
+PSRAM = 16 * 1024 * KB  # of the mps2 machines
 HARD = "-mfloat-abi=hard"
 SOFTFP = "-mfloat-abi=softfp"
 
@@ -87,13 +91,19 @@ _ALL = (
     Core("m3", "Cortex-M3", "Cortex-M3", "portable", "rows", _thumb("cortex-m3")),
     Core(
         "m4", "Cortex-M4F", "Cortex-M4", "dsp", "pairs", _thumb("cortex-m4", "-mfpu=fpv4-sp-d16", HARD),
-        machine=Machine("mps2-an386", 256 * KB, 1024 * KB, 4096 * KB, 4096 * KB),
+        machine=Machine(
+            "mps2-an386", 256 * KB, 1024 * KB, 4096 * KB, 4096 * KB,
+            most_external_bytes=PSRAM, external_origin=0x21000000,
+        ),
         coefficients="m4",
         arduino_flags=_thumb("cortex-m4", SOFTFP, "-mfpu=fpv4-sp-d16"),  # Mbed cores 4.x, ARDUINO_NANO33BLE
     ),
     Core(
         "m7", "Cortex-M7", "Cortex-M7", "dsp", "pairs", _thumb("cortex-m7", "-mfpu=fpv5-d16", HARD),
-        machine=Machine("mps2-an500", 512 * KB, 2048 * KB, 4096 * KB, 4096 * KB),
+        machine=Machine(
+            "mps2-an500", 512 * KB, 2048 * KB, 4096 * KB, 4096 * KB,
+            most_external_bytes=PSRAM, external_origin=0x60000000,
+        ),
         coefficients="m7",
         arduino_flags=_thumb("cortex-m7", SOFTFP, "-mfpu=fpv5-d16"),  # Mbed cores 4.x, PORTENTA_H7_M7
     ),

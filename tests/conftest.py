@@ -12,7 +12,7 @@ import torch
 
 from mcuformer import SubnetConfig, convert
 from mcuformer.nas import build_subnet
-from mcuformer.simulator import firmware_model
+from mcuformer.simulator import firmware, firmware_model
 
 torch.set_num_threads(1)
 
@@ -100,6 +100,21 @@ def tiny_images():
 @pytest.fixture(scope="session")
 def tiny_model(tiny_net, tiny_images):
     return convert(tiny_net, tiny_images[:16], schedule="overwrite")
+
+
+@pytest.fixture(scope="session")
+def kernel_objects(tmp_path_factory):
+    from kernel_objects import KernelObjects
+
+    return KernelObjects(firmware.compile_objects, tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(scope="module")
+def kernels_compiled_once(kernel_objects):
+    """In all Arduino libraries that a module's tests compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(firmware, "compile_objects", kernel_objects)
+        yield
 
 
 @pytest.fixture(scope="session")

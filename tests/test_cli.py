@@ -1,30 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line as a user calls it: separate processes, exit status, one line for a mistake."""
+"""The command line as a user calls it: processes, exit status, one line for a mistake."""
 
 import json
-import subprocess
-import sys
+import re
 
 import numpy as np
 import pytest
+from command_line import error_line, forked, mcuformer, mistake
 from conftest import TINY, structured_images
 
 from mcuformer.nas import save_subnet
-
-
-def mcuformer(*arguments, status: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from mcuformer.cli import main; main()", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def mistake(*arguments) -> str:
-    """The one line, after a progress bar perhaps, that a user's mistake gives."""
-    lines = mcuformer(*arguments, status=2).stderr.splitlines()
-    assert lines[-1].startswith("error: ") and sum("error" in line.lower() for line in lines) == 1
-    return lines[-1]
 
 
 @pytest.fixture(scope="module")
@@ -78,28 +63,28 @@ def test_train_is_resumable_and_feeds_convert(files, tmp_path):
     mcuformer(*arguments)
     first = json.loads((tmp_path / "train.json").read_text())
     assert first["config"]["depth"] == 1 and len(first["losses"]) == 1
-    mcuformer(*arguments)
+    forked(*arguments)
     assert json.loads((tmp_path / "train.json").read_text())["losses"] == first["losses"]
-    mcuformer("convert", tmp_path / "s.pt", "--data", files / "data.npz", "-o", tmp_path / "m.tflite")
+    forked("convert", tmp_path / "s.pt", "--data", files / "data.npz", "-o", tmp_path / "m.tflite")
 
 
 def test_staged_weights(files, tmp_path):
     model = tmp_path / "staged.tflite"
-    done = mcuformer(
+    done = forked(
         "convert", files / "subnet.pt", "--data", files / "data.npz", "--weights", "staged", "--scratch", 4000, "-o",
         model, "--json", tmp_path / "convert.json",
     )  # fmt: skip
     size = json.loads((tmp_path / "convert.json").read_text())["weights_bytes"]
     assert (tmp_path / "staged.weights").stat().st_size == size and f"{size:,} bytes of weights" in done.stdout
     arguments = ("run", model, "--data", files / "data.npz", "--reference", "--json", tmp_path / "run.json")
-    mcuformer(*arguments)
+    forked(*arguments)
     result = json.loads((tmp_path / "run.json").read_text())
-    mcuformer("inspect", model, "--tensors", "--json", tmp_path / "inspect.json")
+    forked("inspect", model, "--tensors", "--json", tmp_path / "inspect.json")
     ops = json.loads((tmp_path / "inspect.json").read_text())["ops"]
     assert result["exact"] and result["weights_read_bytes"] == sum(op["weights_read_bytes"] for op in ops) > 0
     (tmp_path / "staged.weights").rename(tmp_path / "w.bin")
     assert "keep the two files together" in mistake(*arguments)
-    mcuformer(*arguments, "--weights", tmp_path / "w.bin")
+    forked(*arguments, "--weights", tmp_path / "w.bin")
     assert "needs at least" in mistake("convert", files / "subnet.pt", "--data", files / "data.npz", "--scratch", 10)
 
 
@@ -109,6 +94,7 @@ def test_boards(tmp_path):
     assert "nano33ble" in names and all(name in done.stdout for name in names)
 
 
+@pytest.mark.slow
 def test_demo_of_one_epoch(tmp_path):
     """All of the demo but the length of its trainings: real images, real interpreter, every figure in the JSON."""
     mcuformer("demo", "--epochs", 1, "-o", tmp_path / "demo", "--json", tmp_path / "demo.json")
@@ -122,6 +108,18 @@ def test_demo_of_one_epoch(tmp_path):
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
         "evolution.png", "memory_plan.png", "model.tflite", "search.png", "space.yaml", "subnet.pt", "supernet.pt",
     ]  # fmt: skip
+
+
+def test_a_copy_of_this_process_says_what_a_process_of_its_own_does(files, tmp_path):
+    arguments = ("run", files / "model.tflite", "--data", files / "data.npz", "--reference")
+    own, copy = mcuformer(*arguments), forked(*arguments)
+    assert _without_time(own.stdout) == _without_time(copy.stdout) and own.stderr == copy.stderr
+    wrong = ("run", tmp_path / "none.tflite", "--data", files / "data.npz")
+    assert error_line(mcuformer(*wrong, status=2)) == mistake(*wrong)
+
+
+def _without_time(text: str) -> str:
+    return re.sub(r"[0-9.]+\s+ms", "ms", text)
 
 
 def test_mistakes_are_one_line(files, tmp_path):

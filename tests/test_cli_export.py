@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_tests import needs_tools
+from command_line import forked, mcuformer, mistake
 from conftest import TINY, structured_images
-from test_cli import mcuformer, mistake
 
 from mcuformer import convert
 from mcuformer.converter import tflite_file
@@ -27,14 +27,20 @@ def files(tmp_path_factory, tiny_net, tiny_images):
     return folder
 
 
+def holds_the_licence(folder: Path) -> bool:
+    """Of what an export copies."""
+    return (folder / "LICENSE").read_text() == (Path(__file__).parent.parent / "LICENSE").read_text()
+
+
 def test_export_writes_a_folder_and_keeps_one_that_is_there(files):
     result = files / "export.json"
-    done = mcuformer("export", files / "model.tflite", "--to", "c", "-o", files / "out", "--json", result)
+    done = forked("export", files / "model.tflite", "--to", "c", "-o", files / "out", "--json", result)
     assert json.loads(result.read_text())["arena_bytes"] > 0 and "arena" in done.stdout
     assert (files / "out" / "model.h").is_file() and (files / "out" / "core" / "mcuf_types.h").is_file()
+    assert holds_the_licence(files / "out")
     again = mistake("export", files / "model.tflite", "--to", "c", "-o", files / "out")
     assert "not empty" in again and "--force" in again
-    mcuformer("export", files / "model.tflite", "--to", "c", "-o", files / "out", "--force")
+    forked("export", files / "model.tflite", "--to", "c", "-o", files / "out", "--force")
     assert "must be one of c, tflm, arduino" in mistake(
         "export", files / "model.tflite", "--to", "rust", "-o", files / "other"
     )
@@ -49,6 +55,7 @@ def test_export_for_tflm(files):
     done = mcuformer(*arguments, "--name", "vit", "--board", "nano33ble", "--json", result)
     written = json.loads(result.read_text())
     assert f"arena {written['arena_bytes']:,} of nano33ble's 196,608 bytes" in done.stdout
+    assert holds_the_licence(files / "tflm")
     header = (files / "tflm" / "vit.h").read_text()
     assert f"vit_arena_size = sizeof(void*) == 4 ? {written['arena_bytes']} :" in header
     numbers = (files / "tflm" / "vit.cc").read_text().split("vit_data[] = {")[1].rstrip("};\n")
@@ -56,7 +63,7 @@ def test_export_for_tflm(files):
     assert content == repacked(model, tflite_file.read(model).graph, CORES["m4"])[0] != model  # the board's core
     before = sorted(path.name for path in files.iterdir())
     assert "not empty" in mistake(*arguments) and "--force" in mistake(*arguments)
-    mcuformer(*arguments, "--name", "vit", "--force")
+    forked(*arguments, "--name", "vit", "--force")
     other = ("export", files / "model.tflite", "--to", "tflm", "-o", files / "other")
     assert "board 'uno' is unknown" in mistake(*other, "--board", "uno")
     assert "--zip: an Arduino library's; leave it out with --to tflm" in mistake(*other, "--zip")
@@ -68,7 +75,7 @@ def test_export_for_tflm(files):
 
 def test_export_for_arduino(files):
     arguments = ("export", files / "model.tflite", "--to", "arduino", "--data", files / "data.npz")
-    done = mcuformer(*arguments, "-o", files / "lib", "--zip", "--json", files / "lib.json")
+    done = forked(*arguments, "-o", files / "lib", "--zip", "--json", files / "lib.json")
     written = json.loads((files / "lib.json").read_text())
     assert written["board"] == "nano33ble" and written["zip"] == str(files / "lib.zip")
     if firmware.missing_tools() is None:
@@ -80,6 +87,7 @@ def test_export_for_arduino(files):
     with zipfile.ZipFile(files / "lib.zip") as archive:
         for name in archive.namelist():
             assert archive.read(name) == (files / "lib" / name.removeprefix("MCUFormer/")).read_bytes()
+    assert holds_the_licence(files / "lib")
     labels = (files / "lib" / "examples" / "ImageClassify" / "test_images.h").read_text()
     assert 'test_labels[TEST_IMAGES] = {"a", "b", "c", "d", "e"}' in labels
     assert "not empty" in mistake(*arguments, "-o", files / "lib")
@@ -104,7 +112,7 @@ def test_run_on_a_machine_prints_what_it_takes(files):
         "--json",
         files / "run.json",
     )
-    done = mcuformer(*arguments, "--board", "nano33ble")
+    done = forked(*arguments, "--board", "nano33ble")
     result = json.loads((files / "run.json").read_text())
     assert result["exact"] is True and result["machine"] == "mps2-an386" and result["images"] == 6
     assert result["ram_limit"] == 256 * 1024 and result["flash_limit"] == 1024 * 1024
@@ -114,19 +122,15 @@ def test_run_on_a_machine_prints_what_it_takes(files):
     assert result["macs"] == TINY.macs
     assert result["instructions_per_mac"] == result["instructions"] / result["macs"]
     assert "every logit equals mps2-an386" in done.stdout and "neither cycles nor time" in done.stdout
-    mcuformer(*arguments, "--on", "mps3-an547", "--limit", 1)
+    forked(*arguments, "--on", "mps3-an547", "--limit", 1)
     assert json.loads((files / "run.json").read_text())["core"] == "m55"
+    done = forked(*arguments, "--board", "stm32f746", "--external-flash", "--limit", 1)
+    result = json.loads((files / "run.json").read_text())
+    assert result["exact"] and result["machine"] == "mps2-an500" and result["external_limit"] == 16 << 20
+    assert f"external flash {result['external_bytes']:,} of 16,777,216 bytes" in done.stdout
+    assert result["flash_bytes"] < 32 * 1024 < result["flash_bytes"] + result["external_bytes"]
     over = mistake(*arguments, "--on", "mps2-an386", "--flash-bytes", 20000)
     assert "bytes over the 20,000 of FLASH" in over
-
-
-def test_every_export_holds_the_licence_of_what_it_copies(files, tmp_path):
-    text = (Path(__file__).parent.parent / "LICENSE").read_text()
-    for target in ("c", "tflm", "arduino"):
-        folder = tmp_path / target
-        data = ("--data", files / "data.npz") if target == "arduino" else ()
-        mcuformer("export", files / "model.tflite", "--to", target, *data, "-o", folder)
-        assert (folder / "LICENSE").read_text() == text
 
 
 def test_run_on_explains_what_it_cannot_do(files, monkeypatch, tmp_path):
@@ -134,13 +138,14 @@ def test_run_on_explains_what_it_cannot_do(files, monkeypatch, tmp_path):
     assert "machine 'm4' is unknown" in mistake(*arguments, "--on", "m4")
     assert "use --on mps2-an386" in mistake(*arguments, "--on", "mps3-an547", "--board", "nano33ble")
     assert "give --on or --board" in mistake(*arguments, "--ram-bytes", 1000)
+    assert "--external-flash is of firmware: give --on or --board" in mistake(*arguments, "--external-flash")
     assert "--ram-bytes 0: must be a number of bytes" in mistake(*arguments, "--on", "mps2-an386", "--ram-bytes", 0)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "apt-get install gcc-arm-none-eabi" in mistake(*arguments, "--on", "mps2-an386")
 
 
 def test_inspect_predicts_instructions_of_every_op(files):
-    done = mcuformer("inspect", files / "model.tflite", "--board", "nano33ble", "--json", files / "inspect.json")
+    done = forked("inspect", files / "model.tflite", "--board", "nano33ble", "--json", files / "inspect.json")
     rows = json.loads((files / "inspect.json").read_text())["ops"]
     assert sum(row["macs"] for row in rows) == TINY.macs and all(row["instructions"] > 0 for row in rows)
     assert f"about {sum(row['instructions'] for row in rows):,} instructions per image on Cortex-M4" in done.stdout

@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from command_line import mistake
 from conftest import HEADLESS, TINY, lively_subnet, structured_images
-from test_cli import mistake
 
 from mcuformer import cli
 from mcuformer.cli.convert import convert

@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from command_line import forked, mistake
 from PIL import Image
-from test_cli import mcuformer, mistake
 
 SETTINGS = [
     "stem=patch", "image_size=12x20", "in_channels=3", "patch_size=3x10", "embed_dim=16", "depth=1", "num_classes=2",
@@ -25,20 +25,20 @@ def files(tmp_path_factory):
                 pixels = np.clip(rng.normal(level, 30, shape), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / "data" / split / name / f"{i}.png")
     given = [part for setting in SETTINGS for part in ("--set", setting)]
-    mcuformer("train", "--data", folder / "data", *given, "--epochs", "1", "-o", folder / "subnet.pt")
-    mcuformer("convert", folder / "subnet.pt", "--data", folder / "data", "--strips", "-o", folder / "model.tflite")
+    forked("train", "--data", folder / "data", *given, "--epochs", "1", "-o", folder / "subnet.pt")
+    forked("convert", folder / "subnet.pt", "--data", folder / "data", "--strips", "-o", folder / "model.tflite")
     return folder
 
 
 def test_the_whole_way(files):
     model, result = files / "model.tflite", files / "run.json"
-    ran = mcuformer("run", model, "--data", files / "data", "--reference", "--json", result)
+    ran = forked("run", model, "--data", files / "data", "--reference", "--json", result)
     assert "every logit equals the integer reference" in ran.stdout
     assert json.loads(result.read_text())["images"] == 6
 
 
 def test_inspect_writes_sizes_as_the_command_line_takes_them(files):
-    shown = mcuformer("inspect", files / "model.tflite", "--json", files / "inspect.json").stdout
+    shown = forked("inspect", files / "model.tflite", "--json", files / "inspect.json").stdout
     assert "image_size 12x20, " in shown and "patch_size 3x10, " in shown
     assert json.loads((files / "inspect.json").read_text())["config"]["image_size"] == [12, 20]
 

@@ -12,7 +12,21 @@ from mcuformer.converter.memory.board_arena import board_arena_bytes
 from mcuformer.converter.passes.staging import is_staged
 from mcuformer.converter.passes.streamed import streamed
 from mcuformer.converter.passes.strips import in_strips, takes_strips
-from mcuformer.errors import McuformerError, PlanError
+from mcuformer.errors import ConfigError, McuformerError, PlanError
+
+
+def budget_board(graph: Graph, board: Board | None, external_flash: bool) -> Board | None:
+    """The board whose budgets the export must keep: with external_flash the model goes into the flash beside its chip.
+
+    ConfigError if there is no such flash, or nothing to read in place.
+    """
+    if not external_flash:
+        return board
+    if board is None:
+        raise ConfigError("--external-flash: of which board? Give --board too")
+    if is_staged(graph):
+        raise ConfigError("--external-flash: staged weights are not read in place; leave it out")
+    return board.with_external_flash()
 
 
 def check_board(graph: Graph, board: Board, arena_bytes: int, flash_bytes: int) -> None:
@@ -28,8 +42,8 @@ def check_board(graph: Graph, board: Board, arena_bytes: int, flash_bytes: int) 
     if board.flash_budget is not None and flash_bytes > board.flash_budget:
         raise PlanError(
             f"the model of {flash_bytes:,} bytes exceeds {board.name}'s budget of {board.flash_budget:,} bytes of "
-            f"flash: search with a smaller budget (`mcuformer search --flash {board.flash_budget}B`), or use fewer "
-            "layers, a smaller embed_dim or a rank_ratio"
+            f"flash: {board.flash_fix}search with a smaller budget (`mcuformer search --flash {board.flash_budget}B`), "
+            "or use fewer layers, a smaller embed_dim or a rank_ratio"
         )
 
 

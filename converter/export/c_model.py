@@ -18,7 +18,7 @@ import numpy as np
 
 from mcuformer.boards import Board
 from mcuformer.converter.export import c_project, c_sources, c_text
-from mcuformer.converter.export.board_fit import check_board
+from mcuformer.converter.export.board_fit import budget_board, check_board
 from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.export.c_sources import Network
 from mcuformer.converter.export.folder import c_kernel_files, check_name, licence_file, sound_files, write_folder
@@ -95,8 +95,11 @@ def export(
     return generated
 
 
-def to_folder(source: Source, folder: Path, force: bool, name: str, image: str, board: Board | None) -> Result:
+def to_folder(
+    source: Source, folder: Path, force: bool, name: str, image: str, board: Board | None, external_flash: bool
+) -> Result:
     """The export of `mcuformer export --to c`."""
+    board = budget_board(source.graph, board, external_flash)
     if board is not None:
         model = generate(source.graph, source.class_names, name, image, source.front_end)
         check_board(source.graph, board, model.ram_bytes, model.constant_bytes)

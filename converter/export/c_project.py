@@ -108,6 +108,8 @@ def readme(p: Network, constant_bytes: int) -> str:
     staged = ""
     if p.weights_bytes:
         staged = f"\n- `{n}.weights`, {p.weights_bytes:,} bytes, for external flash: `{n}_set_weights`."
+    beside = f"""`-D{p.macro}_CONSTANT='__attribute__((section(".qspi")))'` puts the constants into a section for flash
+  beside the chip that is mapped to memory; place that section in your linker script."""
     sound, raw = "", "image.raw` builds and runs the example (raw uint8 pixels)"
     if p.front_end is not None:
         raw = f"sound.raw` builds and runs the example (raw int16 samples, {p.front_end.rate:,} a second)"
@@ -123,6 +125,7 @@ def readme(p: Network, constant_bytes: int) -> str:
 
 - RAM: {p.arena_bytes:,} bytes, static (the arena). {image}
 - Flash: {constant_bytes:,} bytes of constants, and the kernels in `core/`.{staged}
+- {beside}
 {sound}
 `make && ./example < {raw}; `CMakeLists.txt` has the library as a
 target for a larger project.

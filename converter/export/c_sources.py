@@ -197,15 +197,28 @@ ALIGNED = """/* The alignment that the fast kernels like: 16 bytes. */
 """
 
 
+def constant_macro(name: str) -> str:
+    """What stands before every constant of a model."""
+    macro = f"{name.upper()}_CONSTANT"
+    return f"""/* Where the constants lie, if not with the program. For flash beside the chip that is mapped to memory,
+ * compile with -D{macro}='__attribute__((section(".qspi")))', and place that section in the linker script. */
+#ifndef {macro}
+#define {macro}
+#endif
+"""
+
+
 def data_header(name: str, constants: dict[str, np.ndarray]) -> str:
     guard = f"{name.upper()}_DATA_H_"
     declarations = "\n".join(c_text.declaration(c_name, values) for c_name, values in constants.items())
     return (
-        f"/* {GENERATOR} */\n#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n{ALIGNED}\n{declarations}\n\n"
+        f"/* {GENERATOR} */\n#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n{ALIGNED}\n"
+        f"{constant_macro(name)}\n{declarations}\n\n"
         f"#endif /* {guard} */\n"
     )
 
 
 def data_source(name: str, constants: dict[str, np.ndarray]) -> str:
-    arrays = "\n".join(c_text.array(c_name, values) for c_name, values in constants.items())
+    place = f"{name.upper()}_CONSTANT"
+    arrays = "\n".join(f"{place} {c_text.array(c_name, values)}" for c_name, values in constants.items())
     return f'/* {GENERATOR} */\n#include "{name}_data.h"\n\n{arrays}'

@@ -63,6 +63,10 @@ def _core(value: str | Core) -> Core:
 NAME = Option("name", "what files, functions and macros begin with.", "model")
 IMAGE = Option("image", "where the image lies: arena (least RAM in all) or caller (smallest arena).", "arena")
 BOARD = Option("board", "refuse what does not fit (arduino: nano33ble).", parse=_board)
+EXTERNAL = Option(
+    "external_flash", "the model goes into the board's flash beside the chip, mapped to memory: its size is the limit.",
+    False,
+)  # fmt: skip
 CORE = Option(
     "core", "the processor core to pack weights for, such as m7; default: the board's.", parse=_core
 )  # fmt: skip
@@ -151,11 +155,14 @@ def _function(module: str) -> ExportFunction:
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("c", "plain C99 without an interpreter", (NAME, IMAGE, BOARD, CORE), _function("c_model")),
-        Target("tflm", "for TensorFlow Lite Micro", (NAME, BOARD, CORE), _function("tflm")),
+        Target("c", "plain C99 without an interpreter", (NAME, IMAGE, BOARD, EXTERNAL, CORE), _function("c_model")),
+        Target("tflm", "for TensorFlow Lite Micro", (NAME, BOARD, EXTERNAL, CORE), _function("tflm")),
         Target(
             "arduino", "a library", (replace(BOARD, default="nano33ble"), DATA, GALLERY, ZIP), _function("arduino"),
-            refused={"name": "the sketches call the network model"},
+            refused={
+                "name": "the sketches call the network model",
+                "external_flash": "Arduino's linker scripts place nothing there",
+            },
         ),
     )
 }  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mcuformer.boards import Board
 from mcuformer.converter.export import tflm_project
-from mcuformer.converter.export.board_fit import check_board
+from mcuformer.converter.export.board_fit import budget_board, check_board
 from mcuformer.converter.export.folder import kernel_files, licence_file, sound_files, write_folder
 from mcuformer.converter.export.front_end import (
     check_takes,
@@ -27,8 +27,11 @@ from mcuformer.sound import LogMel
 KERNELS = "mcuformer"  # the folder of the kernels in an export, so that firmware includes "mcuformer/op_resolver.h"
 
 
-def to_folder(source: Source, folder: Path, force: bool, name: str, board: Board | None) -> Result:
+def to_folder(
+    source: Source, folder: Path, force: bool, name: str, board: Board | None, external_flash: bool
+) -> Result:
     """The export of `mcuformer export --to tflm`."""
+    board = budget_board(source.graph, board, external_flash)
     model = export(source.content, source.graph, source.class_names, folder, name, board, force, source.front_end)
     limit = "" if board is None else f" of {board.name}'s {board.sram_budget:,}"
     lines = [f"arena {model.arena_bytes:,}{limit} bytes, model {len(model.content):,} bytes of flash"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import c_text
+from mcuformer.converter.export.c_sources import constant_macro
 from mcuformer.converter.export.folder import check_name
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory.arena import plan_arena
@@ -141,5 +142,6 @@ def _source(model: TflmModel) -> str:
         names = f"const char* const {n}_class_names[{n}_classes] = {{\n    {listed}}};\n\n"
     return (
         f'// {GENERATOR}\n#include "{n}.h"\n\n{names}'
-        f"alignas(16) const unsigned char {n}_data[] = {{\n" + ",\n".join(rows) + "};\n"
+        f"{constant_macro(n)}\n"
+        f"alignas(16) {n.upper()}_CONSTANT const unsigned char {n}_data[] = {{\n" + ",\n".join(rows) + "};\n"
     )

@@ -111,7 +111,8 @@ Copy this folder into your project. Compile {compiled} files, with TFLM's own in
 - TFLM's own Makefile, to have them in its library: the line `include path/to/{n}/sources.mk` before
   `MICROLITE_LIB_OBJS :=`; your firmware needs `-Ipath/to/{n}`.
 
-Compile with `-O2` or more.
+Compile with `-O2` or more. `-D{n.upper()}_CONSTANT='__attribute__((section(".qspi")))'` puts the model into a section
+for flash beside the chip that is mapped to memory; place that section in your linker script.
 
 {_use(model, front_end)}"""
 

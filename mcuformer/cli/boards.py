@@ -23,6 +23,7 @@ class BoardList:
             {
                 "name": board.name, "mcu": board.mcu, "core": board.core.name, "sram_bytes": board.sram_bytes,
                 "sram_budget": board.sram_budget, "flash_bytes": board.flash_bytes, "flash_budget": board.flash_budget,
+                "external_flash_bytes": board.external_flash_bytes,
             }
             for board in self.boards
         ]  # fmt: skip
@@ -35,7 +36,7 @@ def boards() -> BoardList:
 
 
 def show(listed: BoardList) -> None:
-    table = Table("board", "MCU", "core", "SRAM", "for the arena", "flash", "for the model")
+    table = Table("board", "MCU", "core", "SRAM", "for the arena", "flash", "for the model", "flash beside it")
     for board in listed.boards:
         flash = "-" if board.flash_bytes is None else f"{board.flash_bytes:,}"
         budget = "-" if board.flash_budget is None else f"{board.flash_budget:,}"
@@ -48,6 +49,7 @@ def show(listed: BoardList) -> None:
             f"{board.sram_budget:,}",
             flash,
             budget,
+            f"{board.external_flash_bytes:,}" if board.external_flash_bytes else "-",
         )
     out.print(table)
     out.print("All sizes in bytes; the budgets are what the firmware leaves (estimates, see mcuformer/boards.py).")

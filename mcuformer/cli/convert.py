@@ -71,6 +71,7 @@ def convert(
     strips: bool = False,
     weights: str = "xip",
     scratch: int | None = None,
+    external_flash: bool = False,
     quantisation: QuantisationOptions | None = None,
     report: bool = False,
     output: str | os.PathLike = "model.tflite",
@@ -97,8 +98,8 @@ def convert(
     with progress.bar("calibrating") as update:
         model = convert_network(
             net, calibration, schedule=schedule, board=board, strips=strips, weights=weights, scratch=scratch,
-            quantisation=quantisation, class_names=net.notes.get("class_names"), front_end=front_end,
-            progress=update,
+            external_flash=external_flash, quantisation=quantisation, class_names=net.notes.get("class_names"),
+            front_end=front_end, progress=update,
         )  # fmt: skip
     seconds = time.perf_counter() - start
     model.save(output)
@@ -149,6 +150,9 @@ def command(
         str, typer.Option(help="xip (read in place from flash) or staged (a file of their own, read tile by tile).")
     ] = "xip",
     scratch: Annotated[int | None, typer.Option(help="The most bytes of scratch that one op may take.")] = None,
+    external_flash: Annotated[
+        bool, typer.Option("--external-flash", help="For the board's flash beside the chip, read in place.")
+    ] = False,
     method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
     gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
     residual: Annotated[str | None, typer.Option(help="Residual stream: per-channel or per-tensor.")] = None,
@@ -164,7 +168,8 @@ def command(
     quantisation = QuantisationOptions(**{name: value for name, value in given.items() if value is not None})
     made = convert(
         subnet, data=data, images=images, board=board, schedule=schedule, strips=strips, weights=weights,
-        scratch=scratch, quantisation=quantisation, report=report, output=output, progress=CONSOLE,
+        scratch=scratch, external_flash=external_flash, quantisation=quantisation, report=report, output=output,
+        progress=CONSOLE,
     )  # fmt: skip
     show(made)
     write_json(json_file, made.to_dict())

@@ -26,10 +26,11 @@ IMAGES = 16  # run without --limit
 
 
 def choose_machine(
-    on: str | None, board: str | None, ram_bytes: int | None, flash_bytes: int | None
-) -> tuple[Machine, int, int]:
-    """The machine, and the RAM and flash limits: as given, else the board's, else the machine's."""
-    machine = None if on is None else get_machine(on)
+    on: str | None, board: str | None, ram_bytes: int | None, flash_bytes: int | None, external_flash: bool = False
+) -> tuple[Machine, int, int, int]:
+    """The machine, and the limits of RAM, flash and external flash: as given, else the board's, else the machine's. The
+    last is 0 without external_flash."""
+    machine, external_bytes = None if on is None else get_machine(on), 0
     if board is not None:
         limits = get_board(board)
         fitting = limits.core.machine
@@ -48,19 +49,26 @@ def choose_machine(
         ram_bytes = limits.sram_bytes if ram_bytes is None else ram_bytes
         if flash_bytes is None and limits.flash_bytes is not None:
             flash_bytes = limits.flash_bytes
+        if external_flash:
+            external_bytes = limits.with_external_flash().external_flash_bytes
     if machine is None:
         raise ConfigError("nothing to run on: give --on or --board")
+    if external_flash:
+        external_bytes = min(external_bytes or machine.most_external_bytes, machine.most_external_bytes)
+        if external_bytes == 0:
+            having = ", ".join(m.name for m in MACHINES.values() if m.most_external_bytes)
+            raise ConfigError(f"--external-flash: {machine.name} has no memory for it; use one of {having}")
     ram_bytes = machine.ram_bytes if ram_bytes is None else ram_bytes
     flash_bytes = machine.flash_bytes if flash_bytes is None else flash_bytes
     for option, size in (("--ram-bytes", ram_bytes), ("--flash-bytes", flash_bytes)):
         if size < 1:
             raise ConfigError(f"{option} {size}: must be a number of bytes, at least 1")
-    return machine, ram_bytes, flash_bytes
+    return machine, ram_bytes, flash_bytes, external_bytes
 
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """A machine's run of the images. ram_bytes, flash_bytes: its limits; logits: float [n, classes]."""
+    """A machine's run of the images. ram_bytes, flash_bytes, external_bytes: its limits; logits: float [n, classes]."""
 
     machine: Machine
     ram_bytes: int
@@ -68,6 +76,7 @@ class Simulated:
     built: FirmwareModel
     result: FirmwareRun
     logits: np.ndarray
+    external_bytes: int = 0
 
 
 def run_on(
@@ -77,8 +86,10 @@ def run_on(
     ram_bytes: int,
     flash_bytes: int,
     progress: Progress = SILENT,
+    external_bytes: int = 0,
 ) -> Simulated:
-    """Builds the model, its weights packed for the machine's core, and runs it on the images."""
+    """Builds the model, its weights packed for the machine's core, and runs it on the images. external_bytes: of flash
+    beside the chip, in which its constants then lie."""
     from mcuformer.converter.repack import repacked_graph
     from mcuformer.simulator import firmware_model
 
@@ -91,9 +102,11 @@ def run_on(
             Path(folder),
             ram_bytes,
             flash_bytes,
+            external_bytes=external_bytes,
         )
         result = built.run(images, progress=update)
-    return Simulated(machine, ram_bytes, flash_bytes, built, result, interpreter.graph.logits(result.logits))
+    logits = interpreter.graph.logits(result.logits)
+    return Simulated(machine, ram_bytes, flash_bytes, built, result, logits, external_bytes)
 
 
 def show(simulated: Simulated) -> None:
@@ -111,10 +124,13 @@ def show(simulated: Simulated) -> None:
         f"{machine.name}, RAM {program.static_bytes + result.stack_bytes:,} of {ram_bytes:,} bytes: static "
         f"{program.static_bytes:,} (arena {arena:,}), stack {result.stack_bytes:,}"
     )
+    network = f"weights and tables of the network {built.exported.constant_bytes:,}"
+    constants = f"{program.constant_bytes:,}" if simulated.external_bytes else f"{program.constant_bytes:,} ({network})"
     out.print(
-        f"flash {program.flash_bytes:,} of {flash_bytes:,} bytes: code {program.code_bytes:,}, constants "
-        f"{program.constant_bytes:,} (weights and tables of the network {built.exported.constant_bytes:,})"
+        f"flash {program.flash_bytes:,} of {flash_bytes:,} bytes: code {program.code_bytes:,}, constants {constants}"
     )
+    if simulated.external_bytes:
+        out.print(f"external flash {program.external_bytes:,} of {simulated.external_bytes:,} bytes: {network}")
     out.print(
         f"{result.instructions:,} instructions per image, {result.instructions / result.macs:.3f} per MAC "
         "(counted in QEMU: neither cycles nor time)"
@@ -125,7 +141,7 @@ def to_dict(simulated: Simulated) -> dict:
     """Its part of what --json writes."""
     machine, ram_bytes, flash_bytes = simulated.machine, simulated.ram_bytes, simulated.flash_bytes
     built, result = simulated.built, simulated.result
-    program, arena = built.program, built.exported.arena_bytes
+    program, arena, limit = built.program, built.exported.arena_bytes, simulated.external_bytes
     return {
         "machine": machine.name, "core": machine.core.key, "ram_bytes": program.static_bytes + result.stack_bytes,
         "static_bytes": program.static_bytes, "static_arena_bytes": arena, "stack_bytes": result.stack_bytes,
@@ -133,4 +149,5 @@ def to_dict(simulated: Simulated) -> dict:
         "ram_limit": ram_bytes, "flash_limit": flash_bytes, "instructions": result.instructions, "macs": result.macs,
         "instructions_per_mac": result.instructions / result.macs,
         "per_op": [dataclasses.asdict(op) for op in result.ops],
+        **({"external_bytes": program.external_bytes, "external_limit": limit} if limit else {}),
     }  # fmt: skip

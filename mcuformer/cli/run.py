@@ -108,6 +108,7 @@ def run(
     board: str | None = None,
     ram_bytes: int | None = None,
     flash_bytes: int | None = None,
+    external_flash: bool = False,
     gallery: str | os.PathLike | None = None,
     save_embeddings: str | os.PathLike | None = None,
     on_host: Callable[[HostRun], object] | None = None,
@@ -119,7 +120,8 @@ def run(
     weights    the file of staged weights; default: the one beside the model
     reference  also compare every logit with the integer reference
     engine     what runs it on this machine, as in Interpreter
-    on, board  also run it as firmware, on this QEMU machine or this board's; ram_bytes, flash_bytes: its limits
+    on, board  also run it as firmware, on this QEMU machine or this board's; ram_bytes, flash_bytes: its limits;
+               external_flash: its constants are read in place from flash beside the chip
     gallery    without a head: an .npz of stored embeddings to find the nearest in; default: among the images
     save_embeddings  without a head: write the images' embeddings, float32, and their classes' names to this .npz
     on_host    called with the host's part before the simulation begins, which takes longer
@@ -131,11 +133,12 @@ def run(
     check_outputs(save_embeddings)
     chosen = None
     if on is not None or board is not None:
-        chosen = cli_firmware.choose_machine(on, board, ram_bytes, flash_bytes)
+        chosen = cli_firmware.choose_machine(on, board, ram_bytes, flash_bytes, external_flash)
         firmware.require_tools()
         limit = cli_firmware.IMAGES if limit is None else limit
-    elif ram_bytes is not None or flash_bytes is not None:
-        raise ConfigError("--ram-bytes and --flash-bytes are limits of firmware: give --on or --board too")
+    elif ram_bytes is not None or flash_bytes is not None or external_flash:
+        what = "--external-flash is" if external_flash else "--ram-bytes and --flash-bytes are limits"
+        raise ConfigError(f"{what} of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights, engine=engine)
     embeddings = _embeddings(interpreter, model, gallery, save_embeddings)
     dataset = load_data(data, split, interpreter.image_size, limit, interpreter.info.get("front_end"))
@@ -151,8 +154,8 @@ def run(
     if reference:
         others[THE_REFERENCE] = interpreter.reference(dataset.images[:])
     if chosen is not None:
-        machine, ram, flash = chosen
-        simulated = cli_firmware.run_on(interpreter, dataset.images[:], machine, ram, flash, progress)
+        machine, ram, flash, external = chosen
+        simulated = cli_firmware.run_on(interpreter, dataset.images[:], machine, ram, flash, progress, external)
         others[simulated.machine.name] = simulated.logits
     return ModelRun(host, simulated, {name: int((other != host.logits).sum()) for name, other in others.items()})
 
@@ -252,6 +255,9 @@ def command(
     board: Annotated[str | None, typer.Option(help="As --on, with this board's core, RAM and flash.")] = None,
     ram_bytes: Annotated[int | None, typer.Option(help="RAM of the firmware.")] = None,
     flash_bytes: Annotated[int | None, typer.Option(help="Flash of the firmware.")] = None,
+    external_flash: Annotated[
+        bool, typer.Option("--external-flash", help="Its constants lie in flash beside the chip, read in place.")
+    ] = False,
     gallery: Annotated[
         Path | None,
         typer.Option(help="Without a head: an .npz to find each image's nearest embedding in; default: the images."),
@@ -266,8 +272,8 @@ def command(
     check_outputs(save_embeddings, json_file)
     done = run(
         model, data=data, split=split, limit=limit, weights=weights, reference=reference, engine=engine, on=on,
-        board=board, ram_bytes=ram_bytes, flash_bytes=flash_bytes, gallery=gallery, save_embeddings=save_embeddings,
-        on_host=show_host, progress=CONSOLE,
+        board=board, ram_bytes=ram_bytes, flash_bytes=flash_bytes, external_flash=external_flash, gallery=gallery,
+        save_embeddings=save_embeddings, on_host=show_host, progress=CONSOLE,
     )  # fmt: skip
     show(done)
     write_json(json_file, done.to_dict())

@@ -94,7 +94,8 @@ def require_tools() -> None:
 
 @dataclass(frozen=True)
 class Program:
-    """A linked program (ELF). In flash: code, constants, vectors and initial values; in RAM: data and stack."""
+    """A linked program (ELF). In flash: code, constants, vectors and initial values; in RAM: data and stack; in
+    external flash: the section .external."""
 
     path: Path
     machine: Machine
@@ -111,6 +112,11 @@ class Program:
     @property
     def flash_bytes(self) -> int:
         return self.code_bytes + self.constant_bytes
+
+    @property
+    def external_bytes(self) -> int:
+        """In external flash."""
+        return self.sections.get(".external", 0)
 
     @property
     def static_bytes(self) -> int:
@@ -170,18 +176,26 @@ def link(
     ram_bytes: int | None = None,
     flash_bytes: int | None = None,
     stack_bytes: int = 4 * KB,
+    external_bytes: int = 0,
 ) -> Program:
-    """Links objects into a program. ram_bytes, flash_bytes: hard limits; default: the machine's.
+    """Links objects into a program. ram_bytes, flash_bytes: hard limits; default: the machine's; external_bytes: of
+    flash for the section .external.
 
     PlanError says by how much a program exceeds a limit.
     """
     ram = _limit(machine, "ram_bytes", ram_bytes, machine.ram_bytes, machine.most_ram_bytes)
     flash = _limit(machine, "flash_bytes", flash_bytes, machine.flash_bytes, machine.most_flash_bytes)
+    if not is_whole(external_bytes, 0, machine.most_external_bytes):
+        raise ConfigError(
+            f"external_bytes = {external_bytes!r}: must be a whole number from 0 to {machine.most_external_bytes}, "
+            f"what {machine.name} has"
+        )
     if not 256 <= stack_bytes <= ram or stack_bytes % 8:
         raise ConfigError(f"stack_bytes = {stack_bytes}: must be a multiple of 8 from 256 to {ram}")
     symbols = {
         "VECTORS_ORIGIN": machine.vectors_origin, "FLASH_ORIGIN": machine.flash_origin, "FLASH_BYTES": flash,
         "RAM_ORIGIN": machine.ram_origin, "RAM_BYTES": ram, "STACK_BYTES": stack_bytes,
+        "EXTERNAL_ORIGIN": machine.external_origin, "EXTERNAL_BYTES": external_bytes,
     }  # fmt: skip
     target = Path(target)
     command = [
@@ -194,8 +208,10 @@ def link(
     if done.returncode:
         over = {name: int(size) for name, size in re.findall(r"region `(\w+)' overflowed by (\d+) bytes", done.stderr)}
         if over:
-            limits = {"RAM": ram, "FLASH": flash}
-            parts = [f"{size:,} bytes over the {limits[name]:,} of {name}" for name, size in sorted(over.items())]
+            limits = {"RAM": ram, "FLASH": flash, "EXTERNAL": external_bytes}
+            names = {"EXTERNAL": "external flash"}
+            sizes = sorted(over.items())
+            parts = [f"{size:,} bytes over the {limits[name]:,} of {names.get(name, name)}" for name, size in sizes]
             raise PlanError(
                 f"the program does not fit {machine.name}: {' and '.join(parts)}; "
                 "use a smaller network or larger limits"

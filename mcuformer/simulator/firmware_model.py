@@ -26,6 +26,7 @@ from mcuformer.simulator.firmware import Machine, Program
 APP = Path("apps") / "run_model.c"
 STACK_BYTES = 4096  # reserved: networks use about a quarter, printing the rest
 MODEL_FLAGS = ("-std=c99", "-pedantic")
+EXTERNAL = '-DMODEL_CONSTANT=__attribute__((section(".external")))'
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,12 @@ def build(
     ram_bytes: int | None = None,
     flash_bytes: int | None = None,
     objects: Sequence[Path] | None = None,
+    external_bytes: int = 0,
 ) -> FirmwareModel:
-    """The firmware of a graph, in `folder`. objects: kernel_objects(), if they already exist.
+    """The firmware of a graph, in `folder`. objects: kernel_objects(), if they already exist; external_bytes: of flash
+    that is mapped to memory, in which the network's constants then lie.
 
-    PlanError if it exceeds ram_bytes or flash_bytes (default: the machine's); it says by how much.
+    PlanError if it exceeds ram_bytes or flash_bytes (default: the machine's) or external_bytes; it says by how much.
     """
     firmware.require_tools()
     folder = Path(folder)
@@ -145,12 +148,13 @@ def build(
     include = [folder / "model", sources.c_kernel_folder(), apps]
     hook = ["-include", str(apps / "op_done.h")]
     files = [folder / "model" / name for name in exported.c_files]
-    compiled = firmware.compile_objects(files, machine.core, folder / "objects", include, [*MODEL_FLAGS, *hook])
+    flags = [*MODEL_FLAGS, *hook, *([EXTERNAL] if external_bytes else [])]
+    compiled = firmware.compile_objects(files, machine.core, folder / "objects", include, flags)
     compiled += firmware.compile_objects(
         [sources.firmware_folder() / APP], machine.core, folder / "app", include, firmware.C_FLAGS
     )
     shared = list(objects) if objects is not None else kernel_objects(machine, folder / "shared")
     program = firmware.link(
-        [*compiled, *shared], machine, folder / "program.elf", ram_bytes, flash_bytes, stack_bytes=STACK_BYTES
+        [*compiled, *shared], machine, folder / "program.elf", ram_bytes, flash_bytes, STACK_BYTES, external_bytes
     )
     return FirmwareModel(graph, exported, program)

@@ -25,6 +25,8 @@ from mcuformer.errors import ConfigError, DataError, PlanError
 from mcuformer.gallery import Gallery, cosines, neighbours
 from mcuformer.simulator import arduino_build, firmware
 
+pytestmark = pytest.mark.usefixtures("kernels_compiled_once")
+
 HERE = Path(__file__).resolve().parent
 STUBS = HERE / "stubs"
 TFLM = [HERE.parent / "tflm_api" / folder for folder in ("a_2023", "shared")]

@@ -86,13 +86,13 @@ def command(compiler: tuple[str, ...]) -> list[str]:
     return ["clang", "--target=arm-none-eabi", *flags, "-isystem", str(newlib)]
 
 
-def check(compiler: tuple[str, ...], standards: tuple[str, ...], files, include=(), system=()) -> None:
+def check(compiler: tuple[str, ...], standards: tuple[str, ...], files, include=(), system=(), flags=()) -> None:
     """Checks the files in all of the standards by gcc and g++, in the first and the last by others: not a word."""
     warnings = C_WARNINGS if standards is C_STANDARDS else CPP_WARNINGS
     folders = [*(f"-I{path}" for path in include), *(f"-isystem{path}" for path in system)]
     assert files
     for standard in standards if compiler in (("gcc",), ("g++",)) else (standards[0], standards[-1]):
-        line = [*command(compiler), *warnings, f"-std={standard}", *folders, *map(str, files)]
+        line = [*command(compiler), *warnings, f"-std={standard}", *folders, *flags, *map(str, files)]
         done = subprocess.run(line, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), f"{' '.join(compiler)} -std={standard}"
 
@@ -139,6 +139,12 @@ def test_the_ops_for_tflm(compiler, generation):
     check(compiler, CPP_STANDARDS, files, system=[API / generation, API / "shared"])
 
 
+@pytest.mark.parametrize("compiler", host("clang++"))
+def test_what_only_the_host_has(compiler):
+    files = sorted((KERNELS / "host").glob("*.cc"))
+    check(compiler, CPP_STANDARDS, files, INCLUDE, flags=["-DMCUF_HOST_PLUGIN=1"])
+
+
 @pytest.fixture(scope="module")
 def c_exports(tmp_path_factory):
     """The folder of all networks' C, its sources, its headers."""
@@ -183,6 +189,18 @@ def test_models_for_tflm(compiler, tmp_path):
         compiled += written(tmp_path, files)
         headers += [file for file in files if file.endswith(".h")]
     check(compiler, CPP_STANDARDS, [*compiled, using(tmp_path, headers)], [tmp_path])
+
+
+@pytest.mark.parametrize("compiler", host("gcc", "clang", "g++", "clang++"))
+def test_constants_in_a_section_of_their_own(compiler, c_exports, tmp_path):
+    section = '-DNET0_CONSTANT=__attribute__((section(".qspi")))'
+    if "+" not in compiler[0]:
+        folder, compiled, _ = c_exports
+        check(compiler, C_STANDARDS, compiled[:3], [folder, *INCLUDE], flags=[section])
+        return
+    model = converted("streamed")
+    files = tflm_model.model_files(tflm_model.tflm_model(model.content, stored_graph(model), model.class_names, "net0"))
+    check(compiler, CPP_STANDARDS, written(tmp_path, files), [tmp_path], flags=[section])
 
 
 @pytest.fixture(scope="module", params=IN_LIBRARIES)

@@ -3,6 +3,7 @@
 
 import dataclasses
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ from mcuformer.sound import LogMel
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "export"))
 from test_tflm_api import check, compiler, include  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("kernels_compiled_once")
 
 FRONT_END = LogMel(hop=160, frames=32, mels=20)
 CONFIG = SubnetConfig(
@@ -79,15 +82,26 @@ def test_a_model_carries_its_front_end(saved, tmp_path):
         convert(lively_subnet(CONFIG, 8), images(), front_end=LogMel())
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Where the objects of the kernels are kept, which are the same in all plain C: make compiles them once."""
+    return tmp_path_factory.mktemp("objects")
+
+
 @pytest.mark.needs("cc", "make")
 @pytest.mark.parametrize("image", ["arena", "caller"])
-def test_the_example_of_plain_c_hears(saved, image, tmp_path):
+def test_the_example_of_plain_c_hears(saved, image, kept, tmp_path):
     path, model, options = saved
     result = export(path, "c", tmp_path / "c", image=image)
     assert any("front end: 2,860 bytes of RAM" in line for line in result.lines)
     assert result.values["front_end_ram_bytes"] == 2 * 400 + 4 * 512 + 12
     flags = "CFLAGS=-O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
+    shutil.copytree(kept, tmp_path / "c", dirs_exist_ok=True, copy_function=shutil.copyfile)  # newer than the sources
     subprocess.run(["make", "-s", "-C", tmp_path / "c", flags, "LDFLAGS=-fsanitize=address,undefined"], check=True)
+    for name in ("core", "sound"):
+        (kept / name).mkdir(exist_ok=True)
+        for compiled in (tmp_path / "c" / name).glob("*.o"):
+            shutil.copyfile(compiled, kept / name / compiled.name)
     text = (tmp_path / "c" / "README.md").read_text()
     assert "raw int16 samples, 16,000 a second" in text and "2,860 bytes of RAM" in text
     found = set()

@@ -27,6 +27,7 @@ MAX_PATCH_INPUTS = 65000  # DecomposedPatchEmbed
 POOLS = ("mean", "mean-all", "token", "token+mean", "token+token")
 FINAL_NORMS = ("before", "after", "none")
 NORMS = ("pre", "post")
+RELATIVE_POSITIONS = ("none", "bias", "tables")
 
 
 class LayerConfig(NamedTuple):
@@ -89,6 +90,8 @@ class SubnetConfig:
     norm         "pre": x + f(norm(x)) in each half of a layer; "post": norm(x + f(x))
     norm_epsilon of every LayerNorm
     activation   of the MLP, a key of int_gelu.ACTIVATIONS
+    relative_position  of a key from a query, by rows and columns of the grid: "none", "bias" (a number per head and
+                 offset is added to the scores) or "tables" (vectors per offset are added to keys and to values)
     """
 
     image_size: Size = 96
@@ -111,6 +114,7 @@ class SubnetConfig:
     norm: str = "pre"
     norm_epsilon: float = 1e-6
     activation: str = "gelu"
+    relative_position: str = "none"
 
     def __post_init__(self):
         for field in ("num_heads", "head_dim", "kv_heads", "mlp_ratio", "rank_ratio", "stem_channels"):
@@ -166,7 +170,10 @@ class SubnetConfig:
         self._check_stem_channels()
 
     def _check_options(self):
-        choices = {"pool": POOLS, "final_norm": FINAL_NORMS, "norm": NORMS, "activation": tuple(ACTIVATIONS)}
+        choices = {
+            "pool": POOLS, "final_norm": FINAL_NORMS, "norm": NORMS, "activation": tuple(ACTIVATIONS),
+            "relative_position": RELATIVE_POSITIONS,
+        }  # fmt: skip
         for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise ConfigError(f"{field} = {getattr(self, field)!r}: must be one of {', '.join(known)}")
@@ -377,4 +384,6 @@ def _readout(pool: str, final_norm: str, prefix_tokens: int, patch_tokens: int) 
     return Readout(tuple(parts), before, final_norm != "none" and not before)
 
 
-_LATER_FIELDS = ("prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation")
+_LATER_FIELDS = (
+    "prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation", "relative_position",
+)  # fmt: skip

@@ -111,7 +111,8 @@ def hf_with_processor(folder, processor):
     "changes, words",
     [
         ({"use_swiglu_ffn": True}, "SwiGLU"),
-        ({"model_type": "beit"}, "model_type = 'beit'"),
+        ({"model_type": "swin"}, "model_type = 'swin'"),
+        ({"model_type": "beit"}, "architecture Dinov2ForImageClassification"),
         ({"architectures": ["Dinov2Backbone"]}, "architecture Dinov2Backbone"),
         ({"hidden_act": "mish"}, "hidden_act = 'mish'"),
     ],

@@ -119,7 +119,7 @@ def test_relative_positions_that_are_not_whole():
         "timm-beit-shared", lambda w: w.pop("pos_embed"), grid_shape=[4, 4]
     )
     key = "attn.rel_pos_embed_k.embeddings_table"
-    assert f"'blocks.1.{key}_v' is missing" in refused_of(
+    assert f"'blocks.1.{key}_h' is missing" in refused_of(
         "autoformer-relative", lambda w: [w.pop(name) for name in list(w) if "blocks.1.attn.rel_pos" in name]
     )
     cut = refused_of("autoformer-relative", lambda w: w.update({f"blocks.0.{key}_h": w[f"blocks.0.{key}_h"][:-1]}))

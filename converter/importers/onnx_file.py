@@ -55,8 +55,8 @@ def _refuse_relative(graph: Any, held: dict[str, np.ndarray], path: str | os.Pat
         below = part is None or f"{_path(node)}.".startswith(f"{part}.")
         if below and (folded or RELATIVE.search(_path(node))):
             raise ModelError(
-                f"{path}: node '{node.name}' adds relative positions, which the export folded; import the module itself, "
-                "or its state dict"
+                f"{path}: node '{node.name}' adds relative positions, which the export folded; import the module "
+                "itself, or its state dict"
             )
 
 

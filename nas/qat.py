@@ -189,10 +189,10 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
     for module in weighted:
         parametrize.register_parametrization(module, "weight", RoundedWeight())
     tables = [module for module in net.modules() if isinstance(module, RelativeTables)]
-    for module, kind in itertools.product(tables, ("key_", "value_")):
-        parts = {name: part for name, part in module.named_parameters() if name.startswith(kind)}
+    for table, kind in itertools.product(tables, ("key_", "value_")):
+        parts = {name: part for name, part in table.named_parameters() if name.startswith(kind)}
         for name in parts:
-            parametrize.register_parametrization(module, name, RoundedTable(list(parts.values())))
+            parametrize.register_parametrization(table, name, RoundedTable(list(parts.values())))
     roundings = _hang_roundings(net)
     net.rounded = roundings.modules.to(where)
     training = net.training
@@ -207,6 +207,6 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
             handle.remove()
         for module in weighted:
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
-        for module in tables:
-            for name in list(module.parametrizations):  # type: ignore[union-attr, arg-type]
-                parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+        for table in tables:
+            for name in list(table.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(table, name, leave_parametrized=False)

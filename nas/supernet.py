@@ -66,9 +66,7 @@ class SuperNet(nn.Module):
 
     def forward(self, images: torch.Tensor, config: SubnetConfig) -> torch.Tensor:
         skeleton = _skeleton(config).train(self.training)
-        pairs = _pairs(config.relative_position, config.grid_shape, config.prefix_tokens, images.device)
-        buffers = {name: pairs for name, _ in skeleton.named_buffers() if relative.MARK in name}
-        return torch.func.functional_call(skeleton, buffers | self.weights(config), (images,))
+        return torch.func.functional_call(skeleton, self.weights(config) | _buffers(config, images.device), (images,))
 
     def weights(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
         """The subnet's weights by name in FloatViT: views of the supernet's or made from them; differentiable."""
@@ -194,11 +192,16 @@ def _shapes(config: SubnetConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple((name, tuple(value.shape)) for name, value in _skeleton(config).named_parameters())
 
 
+def _buffers(config: SubnetConfig, device: torch.device) -> dict[str, torch.Tensor]:
+    """Those of relative positions, by name in FloatViT: the entries of each pair of tokens."""
+    if config.relative_position == "none":
+        return {}
+    pairs = _pairs(config.relative_position, config.grid_shape, config.prefix_tokens, device)
+    return {name: pairs for name, _ in _skeleton(config).named_buffers() if relative.MARK in name}
+
+
 @functools.lru_cache(maxsize=16)
-def _pairs(kind: str, grid: tuple[int, int], prefix: int, device: torch.device) -> torch.Tensor | None:
-    """The buffer of a layer's relative positions: the entries of each pair of tokens, the same in all layers."""
-    if kind == "none":
-        return None
+def _pairs(kind: str, grid: tuple[int, int], prefix: int, device: torch.device) -> torch.Tensor:
     entries = relative_position.bias_entries if kind == "bias" else relative_position.table_entries
     return torch.from_numpy(entries(grid, prefix)).to(device)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mcuformer.checks import is_number, is_whole
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
+from mcuformer.converter.ops.relative_position import Relative
 from mcuformer.errors import ConfigError
 from mcuformer.sizes import Size, is_size, shortest, sides, size_text
 
@@ -236,6 +237,12 @@ class SubnetConfig:
     def tokens(self) -> int:
         """Tokens of the residual stream: the prefix, then those of the patches."""
         return self.prefix_tokens + self.patch_tokens
+
+    @property
+    def relative(self) -> Relative | None:
+        """What attention knows of the places of keys and queries; None: nothing."""
+        kind = self.relative_position
+        return None if kind == "none" else Relative(*self.grid_shape, tables=kind == "tables")
 
     @property
     def readout(self) -> Readout:

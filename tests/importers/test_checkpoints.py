@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_fixtures import load, run
+from test_fixtures import NAMES, load, run
 
 import mcuformer
 from mcuformer.errors import ConfigError, McuformerError, ModelError
@@ -100,6 +100,13 @@ def test_hugging_faces_folder_says_all(tmp_path):
     assert "pixels are read from 0 to 1" in refusal(
         hf_with_processor(tmp_path / "other", {**processor, "rescale_factor": 1 / 127.5}), "hf"
     )
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("hf-")])
+def test_hugging_faces_config_says_all_but_what_a_model_without_a_head_returns(name):
+    fixture = load(name)
+    pool = {"pool": "token"} if name == "hf-vit-no-head" else {}
+    same(mcuformer.import_vit(fixture.state, "hf", config=fixture.facts["config"], **PIXELS, **pool), name)
 
 
 def hf_with_processor(folder, processor):

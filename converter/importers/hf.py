@@ -105,6 +105,7 @@ def config_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if any(name in ("Dinov2Model", "Dinov2WithRegistersModel") for name in architectures):
         said["pool"] = "token"  # its pooler_output
     if kind in MEANS:
+        said["relative_position"] = any(config.get(f"use_{which}relative_position_bias") for which in ("", "shared_"))
         said["pool"] = "mean" if config.get("use_mean_pooling", True) else "token"
     return said
 
@@ -153,6 +154,12 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     layers = [
         _layer(weights, form.format(i), d, heads_of(num_heads, i, count), settings, grid, shared) for i in range(count)
     ]
+    said = settings.get("relative_position")
+    if said is not None and said != any(layer.relative is not None for layer in layers):
+        raise weights.error(
+            f"{'no ' if said else ''}tensor '{TABLE}' is there, and the config says use_relative_position_bias = "
+            f"{str(said).lower()}"
+        )
     dinov2 = f"{form.format(0)}norm1.weight" in weights
     means = f"{p}pooler.layernorm.weight" in weights  # of BEiT
     heads, pool = _heads(weights, settings, d, dinov2, means)

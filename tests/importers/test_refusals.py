@@ -137,6 +137,15 @@ def test_relative_positions_of_grids_that_the_originals_misread():
     assert "as of a square" in refused_of("autoformer-relative", lambda w: None, grid_shape=[2, 8])
 
 
+@pytest.mark.parametrize("name, said", [("hf-beit", False), ("hf-beit-no-head", True)])
+def test_a_config_that_says_other_relative_positions_than_the_weights(name, said):
+    config = {**load(name).facts["config"], "use_relative_position_bias": said}
+    weights = {key: value for key, value in state(name).items() if not said or "relative" not in key}
+    with pytest.raises(McuformerError) as caught:
+        mcuformer.import_vit(weights, "hf", config=config, **load(name).facts["pixels"])
+    assert f"use_relative_position_bias = {str(said).lower()}" in str(caught.value)
+
+
 def test_the_index_of_relative_positions_is_not_needed():
     original, name = load("timm-beit"), "blocks.0.attn.relative_position_index"
     weights = {**state("timm-beit"), name: torch.zeros(17, 17, dtype=torch.long)}

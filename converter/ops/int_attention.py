@@ -27,6 +27,7 @@ _COUNTS = (
 KERNELS = {
     **{f"attention_{rows}": _COUNTS for rows in (4, 1)},
     "keys_and_values": ("call", "token", "element", "odd_token"),
+    **relative_position.KERNELS,
 }
 
 STEPS_PER_NAT = 64
@@ -128,11 +129,17 @@ def keys_and_values_work(tokens: int, head_dim: int, calls: int) -> Work:
     return Work("keys_and_values", tuple(calls * count for count in counts))
 
 
+def tables_work(length: int, head_dim: int) -> list[Work]:
+    """The work of copying tables of `length` entries, as keys and values are; nothing without them."""
+    return [keys_and_values_work(length, head_dim, 1)] if length else []
+
+
 def work(d: Dims) -> list[Work]:
-    found = [keys_and_values_work(d.tokens, d.head_dim, d.kv_heads)]
+    found = [keys_and_values_work(d.tokens, d.head_dim, d.kv_heads), *tables_work(d.table_length, d.head_dim)]
     for rows, blocks in ((4, d.tokens // 4), (d.tokens % 4, int(d.tokens % 4 > 0))):
         if blocks:
             found.append(query_rows_work(d.tokens, d.head_dim, rows, blocks * d.num_heads))
+            found += relative_position.query_rows_work(d.relative, d.tokens, d.head_dim, rows, blocks * d.num_heads)
     return found
 
 

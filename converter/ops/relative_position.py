@@ -13,6 +13,7 @@ import numpy as np
 
 from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import bit_length, exact_matmul, mulhi_round
+from mcuformer.converter.ops.work import Work
 from mcuformer.converter.quantise import symmetric
 
 HEAD_PARAMS = 2  # int32 per query head: MCUF_RELATIVE_HEAD_PARAMS
@@ -23,6 +24,11 @@ CONSTANT_TYPES = {
     "relative_values": "int8",  # as relative_keys
 }
 INPUTS = tuple(CONSTANT_TYPES)
+# For four query rows of a head at a time, or one. place: a row or a column of the grid.
+KERNELS = {
+    **{f"relative_bias_{rows}": ("call", "token") for rows in (4, 1)},
+    **{f"relative_tables_{rows}": ("call", "token", "place", "channel", "place_channel") for rows in (4, 1)},
+}
 LARGEST_BIAS, LARGEST_ENTRY = 32767, 127
 SUM_BITS = 15  # of a row's numerators by table entry, after their shift
 
@@ -91,6 +97,18 @@ class Relative(NamedTuple):
             return params, 2 * heads * bias_length(self.grid, prefix), 0, 0
         table = head_dim * table_length(self.grid, prefix)
         return params, 0, table, table
+
+
+def query_rows_work(relative: Relative | None, tokens: int, head_dim: int, rows: int, calls: int) -> list[Work]:
+    """What relative positions add to int_attention.query_rows_work(); nothing without them."""
+    if relative is None:
+        return []
+    calls = calls if rows == 4 else calls * rows
+    counts, places = [1, tokens], relative.rows + relative.columns
+    if relative.tables:
+        counts += [places, head_dim, places * head_dim]
+    kernel = f"relative_{'tables' if relative.tables else 'bias'}_{4 if rows == 4 else 1}"
+    return [Work(kernel, tuple(calls * count for count in counts))]
 
 
 def of_options(options: Any, tables: bool) -> Relative | None:

@@ -214,7 +214,8 @@ def traffic(d: Dims) -> tuple[int, int]:
 
 def work(d: Dims) -> list[Work]:
     """The work of its passes, whose order is in mcuf_streamed_attention_s8.h."""
-    passes, queries, found = d.kv_heads // d.kv_heads_at_once, d.num_heads // d.kv_heads * d.kv_heads_at_once, []
+    passes, queries = d.kv_heads // d.kv_heads_at_once, d.num_heads // d.kv_heads * d.kv_heads_at_once
+    found = int_attention.tables_work(d.table_length, d.head_dim)
     for count, turns in streamed.token_counts(d.tokens, d.tokens_at_once):
         times = passes * turns
         found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, 2 * times)
@@ -225,7 +226,9 @@ def work(d: Dims) -> list[Work]:
         found += in_place_fc.work(in_place_fc.Dims(count, d.q_dim, d.embed_dim, d.packing, residual=True), turns)
         for rows, parts in ((4, count // 4), (count % 4, int(count % 4 > 0))):
             if parts:
-                found.append(int_attention.query_rows_work(d.tokens, d.head_dim, rows, queries * times * parts))
+                calls = queries * times * parts
+                found.append(int_attention.query_rows_work(d.tokens, d.head_dim, rows, calls))
+                found += relative_position.query_rows_work(d.relative, d.tokens, d.head_dim, rows, calls)
     return found
 
 

@@ -25,23 +25,24 @@ void mcuf_relative_begin(mcuf_relative_rows* relative, const mcuf_relative_posit
 /* Fills in what is head h's. */
 void mcuf_relative_set_head(mcuf_relative_rows* relative, const mcuf_relative_position* position, int32_t h);
 
-/* Adds what the scores [tokens, rows] of `rows` queries (1 or 4) lack; query: the token of the first; block: of the
- * queries. scratch: mcuf_relative_scratch_bytes(). */
-void mcuf_relative_add_scores(const mcuf_attention_rows_shape* shape, int32_t query, const int16_t* block, int32_t rows,
+/* Adds what the scores [tokens, rows] of `rows` queries (1 or 4) lack; block: of the queries. scratch:
+ * mcuf_relative_scratch_bytes(). */
+void mcuf_relative_add_scores(const mcuf_attention_rows_shape* shape, const int16_t* block, int32_t rows,
                               int32_t* scores, void* scratch);
 
 /* What weighs the entries of a table of values. */
 typedef struct {
   const int16_t* sums; /* of numerators by entry, shifted right: in the numerators' order, `length` for tokens */
   int32_t length;      /* of the table */
+  int32_t first, end;  /* the entries whose sums may not be 0; first is even */
   const int8_t* values;
   int32_t multiplier;
   int32_t factor[MCUF_TOKEN_BLOCK]; /* of each row: 2 << shift */
 } mcuf_relative_weights;
 
 /* Numerators of `rows` queries to the weights of the entries. head: of the attention; scale: of the rows. */
-void mcuf_relative_weigh_entries(const mcuf_attention_rows_shape* shape, int32_t query, const int16_t* numerators,
-                                 int32_t rows, const int32_t* head, const mcuf_row_scale* scale, void* scratch,
+void mcuf_relative_weigh_entries(const mcuf_attention_rows_shape* shape, const int16_t* numerators, int32_t rows,
+                                 const int32_t* head, const mcuf_row_scale* scale, void* scratch,
                                  mcuf_relative_weights* weights);
 
 /* mcuf_weigh_rows() with the entries of a table besides; one form per target. */

@@ -29,11 +29,11 @@ void mcuf_relative_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t*
                               int32_t rows, const mcuf_row_scale* scale, const mcuf_relative_weights* w,
                               int8_t* output) {
   const int32_t tokens = mcuf_round_up_even(p->tokens), length = mcuf_round_up_even(w->length);
-  const int8_t* entries = w->values;
+  const int8_t* entries = w->values + w->first;
   for (int32_t c = 0; c < p->head_dim; ++c, values += tokens, entries += length) {
     int32_t acc[MCUF_TOKEN_BLOCK], more[MCUF_TOKEN_BLOCK];
     weigh_channel(values, numerators, rows == 1 ? 0 : tokens, p->tokens, acc);
-    weigh_channel(entries, w->sums, rows == 1 ? 0 : length, w->length, more);
+    weigh_channel(entries, w->sums + w->first, rows == 1 ? 0 : length, w->end - w->first, more);
     for (int32_t t = 0; t < rows; ++t) {
       output[(ptrdiff_t)t * p->out_stride + c] = mcuf_relative_output(acc[t], more[t], w, t, scale, p->zero_point);
     }

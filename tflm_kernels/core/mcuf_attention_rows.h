@@ -32,14 +32,15 @@ typedef struct {
   int32_t bias_length;
   int32_t length;        /* entries of a table, 0 with biases */
   int8_t *keys, *values; /* the tables, as keys and values of `length` tokens are stored */
+  int32_t query;         /* the token of the first query row; mcuf_attention_rows() may move it on */
 } mcuf_relative_rows;
 
 typedef struct {
   int32_t tokens, head_dim;
-  int32_t out_stride;                 /* bytes from output row to output row */
-  int32_t zero_point;                 /* of the output */
-  int32_t numerator_shift;            /* of the softmax */
-  const mcuf_relative_rows* relative; /* or NULL */
+  int32_t out_stride;           /* bytes from output row to output row */
+  int32_t zero_point;           /* of the output */
+  int32_t numerator_shift;      /* of the softmax */
+  mcuf_relative_rows* relative; /* or NULL */
 } mcuf_attention_rows_shape;
 
 /* Bytes of the keys of one head, and of its values; a multiple of 4. */
@@ -67,12 +68,10 @@ void mcuf_attention_store_keys(const mcuf_attention_rows_shape* shape, int8_t* k
 void mcuf_attention_store_values(const mcuf_attention_rows_shape* shape, int8_t* values, int32_t first, int32_t count,
                                  const int8_t* source, int32_t stride);
 
-/* count (1 .. 4) query rows of one head. query: the token of the first, for relative positions. q: rows of head_dim
- * values, q_stride apart; output may equal q if the strides are equal. keys, values: as stored; head: its
- * MCUF_ATTENTION_HEAD_PARAMS; scratch 4-byte aligned. */
+/* count (1 .. 4) query rows of one head. q: rows of head_dim values, q_stride apart; output may equal q if the strides
+ * are equal. keys, values: as stored; head: its MCUF_ATTENTION_HEAD_PARAMS; scratch 4-byte aligned. */
 void mcuf_attention_rows(const mcuf_attention_rows_shape* shape, const int32_t* head, const int8_t* q, int32_t q_stride,
-                         const int8_t* keys, const int8_t* values, int32_t query, int32_t count, void* scratch,
-                         int8_t* output);
+                         const int8_t* keys, const int8_t* values, int32_t count, void* scratch, int8_t* output);
 
 /* Factor and shift that turn sum_j e[j] v[j] into an output: gain / sum of one row. */
 typedef struct {

@@ -134,18 +134,13 @@ void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores
   for (int32_t t = 0; t < rows; ++t) scale[t] = mcuf_scale_of_row(args.sums[t], head);
 }
 
-/* The unrolled loop of mcuf_weigh4_dsp and mcuf_weigh1_dsp: one word per step, after one before the loop. */
-#define WEIGH_STEPS 16
-#define WEIGH_STEP_BYTES 52 /* of code */
-
 static void weigh_pairs(const mcuf_attention_rows_shape* p, int32_t pairs, const int16_t* numerators,
                         const int8_t* values, int32_t rows, const mcuf_row_scale* scale, int8_t* output,
                         int32_t stride) {
   const int32_t words = (p->tokens + 1) / 2;
   mcuf_weigh_dsp_args args = {
-      numerators,    4 * words, &scale[0].multiplier,
-      values,        output,    pairs,
-      p->zero_point, stride,    (WEIGH_STEPS - (words - 1) % WEIGH_STEPS) * WEIGH_STEP_BYTES,
+      numerators,    4 * words, &scale[0].multiplier,        values, output, pairs,
+      p->zero_point, stride,    MCUF_WEIGH_DSP_ENTRY(words),
   };
   if (rows == 1) {
     mcuf_weigh1_dsp(&args);

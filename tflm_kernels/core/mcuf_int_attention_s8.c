@@ -100,7 +100,8 @@ mcuf_status mcuf_int_attention_s8(const mcuf_int_attention_params* p, const int8
       const int32_t left = p->tokens - first;
       const int8_t* q = input + (ptrdiff_t)first * p->in_stride + (ptrdiff_t)h * p->head_dim;
       int8_t* out = output + (ptrdiff_t)first * p->out_stride + (ptrdiff_t)h * p->head_dim;
-      mcuf_attention_rows(&shape, head, q, p->in_stride, keys, values, first,
+      if (shape.relative != NULL) relative.query = first;
+      mcuf_attention_rows(&shape, head, q, p->in_stride, keys, values,
                           left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, scratch, out);
     }
   }

@@ -137,10 +137,11 @@ static MCUF_OWN_STACK void attend(attention_state* s, int32_t head, int32_t firs
     if (s->shape.relative != NULL) mcuf_relative_set_head(&s->relative, &p->relative, head + h);
     for (int32_t t = 0; t < count; t += MCUF_TOKEN_BLOCK) {
       const int32_t left = count - t;
+      if (s->shape.relative != NULL) s->relative.query = first + t;
       mcuf_attention_rows(&s->shape, p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * (head + h),
                           s->queries + (ptrdiff_t)t * s->size.pass_width + (ptrdiff_t)h * dim, s->size.pass_width,
-                          s->keys + kv, s->values + kv, first + t, left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK,
-                          s->work, output + (ptrdiff_t)t * out_stride + (ptrdiff_t)h * dim);
+                          s->keys + kv, s->values + kv, left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, s->work,
+                          output + (ptrdiff_t)t * out_stride + (ptrdiff_t)h * dim);
     }
   }
 }

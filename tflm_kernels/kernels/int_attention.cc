@@ -90,9 +90,10 @@ Status Prepare(Context* context, Node* node) {
   CheckRelativePosition(&check, tokens, heads, head_dim);
   if (!check.ok()) return kError;
   const mcuf_int_attention_params params = Params(context, node, *data);
-  check.Kernel(mcuf_int_attention_s8_check(&params),
-               "score_multiplier from 0, out_multiplier from 2^30, out_exponent from -8 to 12, less with more than 512 "
-               "tokens, score_shift in int32");
+  check.Kernel(
+      mcuf_int_attention_s8_check(&params),
+      "score_multiplier from 0, out_multiplier from 2^30, out_exponent from -8 to 12, less with more than 512 "
+      "tokens, score_shift in int32; relative positions: factor of biases from 1 to head_dim, multipliers from 0");
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   const mcuf_relative_position& relative = params.relative;
   const int32_t length =

@@ -179,6 +179,7 @@ static int32_t scores[4 * {tokens + 1}];
 static int16_t numerators[4 * {tokens + 1}];
 int main(void) {{
   const int32_t head[4] = {{1 << 24, 1 << 30, 0, 0}};
+  const mcuf_attention_rows_shape shape = {{{tokens}, 1, 1, 0, 0, 0}};
   mcuf_row_scale scale[4];
   for (int rows = 4; rows >= 1; rows -= 3) {{
     for (int kind = 0; kind < 3; ++kind) {{
@@ -186,7 +187,7 @@ int main(void) {{
         scores[i] = kind == 0 ? 0 : kind == 1 ? (int32_t)(i * 2654435761u >> 12) - 500000 : i < rows ? 500000 : -500000;
       }}
       const uint32_t first = board_ticks();
-      mcuf_softmax_rows(scores, {tokens}, rows, head, numerators, scale);
+      mcuf_softmax_rows(&shape, scores, rows, head, numerators, scale);
       board_print_number((int32_t)board_instructions(first, board_ticks()));
       board_print("\\n");
     }}

@@ -19,6 +19,7 @@ from mcuformer.converter.graph import Graph, Op, Tensor
 from mcuformer.converter.ops import params_blob
 from mcuformer.converter.ops.int_attention import HEAD_PARAMS
 from mcuformer.converter.ops.packed_weights import matrix_shape
+from mcuformer.converter.ops.relative_position import HEAD_PARAMS as RELATIVE_HEAD_PARAMS
 from mcuformer.converter.ops.streamed import weights_bytes
 
 STREAM, PARAMS, WEIGHTS = 0, 1, 2  # inputs of a Streamed op in the file
@@ -170,6 +171,13 @@ def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
               for role, section in zip(layout.dtypes, sections, strict=False)}  # fmt: skip
     if (head_params := arrays.get("head_params")) is not None:
         arrays["head_params"] = head_params.reshape(-1, HEAD_PARAMS)
+        rows = {
+            "relative_params": (-1, RELATIVE_HEAD_PARAMS), "relative_bias": (len(arrays["head_params"]), -1),
+            "relative_keys": (-1, options.head_dim), "relative_values": (-1, options.head_dim),
+        }  # fmt: skip
+        for role, shape in rows.items():
+            if (values := arrays.get(role)) is not None:
+                arrays[role] = values.reshape(shape)
     shapes = [graph.tensors[op.inputs[STREAM]].shape, *(None if a is None else a.shape for a in arrays.values())]
     shapes += [None] * (len(module.INPUTS) - len(shapes))
     dims = module.dims(options, shapes)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mcuformer.converter.ops import relative_position
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 
 Record = Callable[[str, torch.Tensor], None]
@@ -64,12 +65,77 @@ class Mlp(nn.Module):
         return self.fc2(x, record, f"{name}.fc2") if isinstance(self.fc2, LowRankLinear) else self.fc2(x)
 
 
-class Attention(nn.Module):
-    """Multi-head attention; query heads may share key/value heads."""
+class RelativeBias(nn.Module):
+    """A learnt number for each head and entry of relative_position.bias_entries(), added to the scaled scores."""
 
-    def __init__(self, embed_dim: int, layer: LayerConfig):
+    entries: torch.Tensor
+
+    def __init__(self, config: SubnetConfig, layer: LayerConfig):
+        super().__init__()
+        entries = relative_position.bias_entries(config.grid_shape, config.prefix_tokens)
+        self.register_buffer("entries", torch.from_numpy(entries), persistent=False)
+        count = relative_position.bias_length(config.grid_shape, config.prefix_tokens)
+        self.bias = nn.Parameter(torch.zeros(layer.num_heads, count))
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """q, k, v [N, heads, tokens, head_dim] -> the heads' outputs, as q."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias[:, self.entries])
+
+
+class RelativeTables(nn.Module):
+    """Learnt vectors, shared by the heads, that are added to keys and to values: one for the rows and one for the
+    columns that a key is away from the query, one for all pairs with a prefix token."""
+
+    places: torch.Tensor
+
+    def __init__(self, config: SubnetConfig, layer: LayerConfig):
+        super().__init__()
+        rows, columns = config.grid_shape
+        places = relative_position.table_entries(config.grid_shape, config.prefix_tokens)
+        self.register_buffer("places", torch.from_numpy(places), persistent=False)
+
+        def table(entries: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(entries, layer.head_dim))
+
+        self.key_rows, self.key_columns = table(2 * rows - 1), table(2 * columns - 1)
+        self.key_prefix = table(1) if config.prefix_tokens else None
+        self.value_rows, self.value_columns = table(2 * rows - 1), table(2 * columns - 1)
+        self.value_prefix = table(1) if config.prefix_tokens else None
+
+    @property
+    def keys(self) -> torch.Tensor:
+        """[entries, head_dim]: rows, columns, prefix."""
+        return _joined(self.key_rows, self.key_columns, self.key_prefix)
+
+    @property
+    def values(self) -> torch.Tensor:
+        """As keys."""
+        return _joined(self.value_rows, self.value_columns, self.value_prefix)
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """q, k, v [N, heads, tokens, head_dim] -> the heads' outputs, as q."""
+        rows, columns = (place.expand(*q.shape[:2], -1, -1) for place in self.places)
+        by_entry = F.pad(q @ self.keys.T, (0, 1))  # the entry after the last one is 0
+        scores = q @ k.transpose(-1, -2) + by_entry.gather(-1, rows) + by_entry.gather(-1, columns)
+        p = (scores * q.shape[-1] ** -0.5).softmax(dim=-1)
+        sums = torch.zeros_like(by_entry).scatter_add(-1, rows, p).scatter_add(-1, columns, p)
+        return p @ v + sums[..., :-1] @ self.values
+
+
+def _joined(rows: torch.Tensor, columns: torch.Tensor, prefix: torch.Tensor | None) -> torch.Tensor:
+    return torch.cat([rows, columns] if prefix is None else [rows, columns, prefix])
+
+
+RELATIVE_POSITIONS = {"bias": RelativeBias, "tables": RelativeTables}
+
+
+class Attention(nn.Module):
+    """Multi-head attention; query heads may share key/value heads. relative: what knows how far keys are away."""
+
+    def __init__(self, embed_dim: int, layer: LayerConfig, relative: RelativeBias | RelativeTables | None = None):
         super().__init__()
         self.layer = layer
+        self.relative = relative
         self.qkv = nn.Linear(embed_dim, layer.qkv_dim)
         self.proj = nn.Linear(layer.q_dim, embed_dim)
 
@@ -85,7 +151,8 @@ class Attention(nn.Module):
         group = layer.num_heads // layer.kv_heads
         if group > 1:
             k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, layer.q_dim)
+        heads = F.scaled_dot_product_attention(q, k, v) if self.relative is None else self.relative(q, k, v)
+        x = heads.transpose(1, 2).reshape(batch, tokens, layer.q_dim)
         record(f"{name}.attention", x)
         return self.proj(x)
 
@@ -97,7 +164,8 @@ class Layer(nn.Module):
         super().__init__()
         self.post_norm = config.norm == "post"
         self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.norm_epsilon)
-        self.attention = Attention(config.embed_dim, layer)
+        relative = RELATIVE_POSITIONS.get(config.relative_position)
+        self.attention = Attention(config.embed_dim, layer, relative and relative(config, layer))
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_epsilon)
         self.mlp = Mlp(config.embed_dim, layer, config.activation)
 
@@ -196,6 +264,7 @@ class FloatViT(nn.Module):
         return x.flatten(1)
 
 
+RELATIVE_STD = 0.02  # of new tables for relative positions
 POSITION_STD = 0.5  # of a new position table: with few tokens and minutes of training, 0.02 learns slower
 
 
@@ -213,4 +282,8 @@ def initialise(net: FloatViT, seed: int) -> FloatViT:
     nn.init.trunc_normal_(net.position, std=POSITION_STD, generator=generator)
     if net.prefix is not None:
         nn.init.trunc_normal_(net.prefix, std=POSITION_STD, generator=generator)
+    for module in net.modules():
+        if isinstance(module, RelativeTables):
+            for table in module.parameters():
+                nn.init.trunc_normal_(table, std=RELATIVE_STD, generator=generator)
     return net

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mcuformer.converter.calibrate import Samples, check_method
-from mcuformer.converter.float_vit import FloatViT, LowRankLinear
+from mcuformer.converter.float_vit import FloatViT, LowRankLinear, RelativeBias, RelativeTables
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.ops import (
     decomposed_patch_embed,
@@ -18,6 +18,7 @@ from mcuformer.converter.ops import (
     int_attention,
     int_gelu,
     int_layer_norm,
+    relative_position,
     stem_conv,
     token_mean,
 )
@@ -226,29 +227,52 @@ class Lowering:
         q = self._head_scales(samples, 0, layer.num_heads, dim)
         k = self._head_scales(samples, layer.q_dim, layer.kv_heads, dim)
         v = self._head_scales(samples, layer.q_dim + layer.kv_dim, layer.kv_heads, dim)
-        kv_of, most = _kv_of(layer), int_attention.largest_score_step(dim)
+        kv_of, most = _kv_of(layer), self._largest_score_step(dim)
+        relative = self._relative(name)
+        if isinstance(relative, RelativeTables):  # added to keys and values by multipliers up to 1
+            k = np.maximum(k, relative_position.table_scale(_array(relative.keys)))
+            v = np.maximum(v, relative_position.table_scale(_array(relative.values)))
+        elif relative is not None:
+            q = np.maximum(q, relative_position.least_unit(_array(relative.bias), dim) * np.sqrt(dim) / k[kv_of])
         for g in range(layer.kv_heads):
             excess = np.max(q[kv_of == g]) * k[g] / most
             k[g] /= max(1.0, np.sqrt(excess))
         q = np.minimum(q, most / k[kv_of])
         return Quantisation(np.repeat(np.concatenate([q, k, v]), dim), 0)
 
+    def _largest_score_step(self, head_dim: int) -> float:
+        return int_attention.largest_score_step(head_dim, self.net.config.relative is not None)
+
+    def _relative(self, name: str) -> RelativeBias | RelativeTables | None:
+        """The relative positions of the layer with this activation."""
+        layer: Any = self.net.layers[int(name.split(".")[1])]
+        return layer.attention.relative
+
     def _layer(self, name: str) -> LayerConfig:
         return self.net.config.layers[int(name.split(".")[1])]
 
     def attention(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         layer = self._layer(name)
-        dim, kv_of, most = layer.head_dim, _kv_of(layer), int_attention.largest_score_step(layer.head_dim)
+        dim, kv_of, most = layer.head_dim, _kv_of(layer), self._largest_score_step(layer.head_dim)
         scales = np.asarray(self.quantisation(inputs["qkv"]).scale)[::dim]  # perhaps widened
         q, k, v = np.split(scales, [layer.num_heads, layer.num_heads + layer.kv_heads])
         q = np.minimum(q, most / k[kv_of])
         out = self._head_scales(self.samples[name], 0, layer.num_heads, dim)
-        head_params = np.stack(
-            [int_attention.lower_head(q[h], k[g], v[g], out[h], dim, step.dims.tokens) for h, g in enumerate(kv_of)]
-        )  # fmt: skip
-        options = int_attention.Options(layer.kv_heads, dim, 0)
+        relative, grid = self._relative(name), self.net.config.grid_shape
+        tables = isinstance(relative, RelativeTables)
+        head_params = np.stack([
+            int_attention.lower_head(q[h], k[g], v[g], out[h], dim, step.dims.tokens, tables)
+            for h, g in enumerate(kv_of)
+        ])  # fmt: skip
+        constants = {"head_params": head_params}
+        if isinstance(relative, RelativeTables):
+            keys, values = _array(relative.keys), _array(relative.values)
+            constants |= relative_position.lower_tables(keys, values, k[kv_of], v[kv_of])
+        elif relative is not None:
+            constants |= relative_position.lower_bias(_array(relative.bias), q * k[kv_of] / np.sqrt(dim), dim)
+        options = int_attention.Options(layer.kv_heads, dim, 0, *(grid if relative is not None else ()))
         target = Quantisation(np.repeat(out, dim), 0)
-        return self.add(step, name, options, inputs, {"head_params": head_params}, target, features=layer.q_dim)
+        return self.add(step, name, options, inputs, constants, target, features=layer.q_dim)
 
     def token_mean(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         source = self.quantisation(inputs["input"])

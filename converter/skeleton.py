@@ -28,10 +28,12 @@ from mcuformer.converter.ops import (
     token_mean,
 )
 from mcuformer.converter.ops.packed_weights import ROWS
+from mcuformer.converter.ops.relative_position import length_of_tables
 from mcuformer.converter.ops.streamed import tokens_at_once
 from mcuformer.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mcuformer.converter.ops.relative_position import Relative
     from mcuformer.converter.subnet_config import LayerConfig, Readout, SubnetConfig
 
 SCHEDULES = ("overwrite", "streamed")
@@ -162,7 +164,9 @@ def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
     if config.norm_pre:
         recipes.append(("", (_norm_pre, n, d)))
     for i, layer in enumerate(config.layers):
-        recipes.append((f"layers.{i}.", (layer_part, n, d, layer, pre_norm, packing, staged, fuse_gelu)))
+        recipes.append(
+            (f"layers.{i}.", (layer_part, n, d, layer, pre_norm, packing, staged, fuse_gelu, config.relative))
+        )
     recipes.append(("", (_head, n, d, config.readout, pre_norm, config.num_classes, packing, staged)))
     return Skeleton(tuple(recipes), inputs=0 if schedule.strips else 1)
 
@@ -261,8 +265,9 @@ def _around_attention(packing: int, layer: LayerConfig) -> int:
 
 
 def _overwrite_layer(
-    n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool
-) -> Part:
+    n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool,
+    relative: Relative | None,
+) -> Part:  # fmt: skip
     """Each branch lies above the stream and overwrites itself; its last op adds it to the stream. A LayerNorm is the
     first op of its branch, or works on the stream after it."""
     around = _around_attention(packing, layer)
@@ -280,7 +285,8 @@ def _overwrite_layer(
 
     at = add_norm("norm1", -1) if pre_norm else -1
     at = add(in_place_fc, "qkv", in_place_fc.Dims(n, d, layer.qkv_dim, around), at)
-    at = add(int_attention, "attention", int_attention.Dims(n, layer.num_heads, layer.kv_heads, layer.head_dim), at)
+    heads = int_attention.Dims(n, layer.num_heads, layer.kv_heads, layer.head_dim, relative)
+    at = add(int_attention, "attention", heads, at)
     stream = add(in_place_fc, "proj", in_place_fc.Dims(n, layer.q_dim, d, around, residual=True), at, -1)
     if not pre_norm:
         stream = add_norm("norm1", stream)
@@ -299,16 +305,17 @@ def _overwrite_layer(
 
 
 def _streamed_layer(
-    n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool
-) -> Part:
+    n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool,
+    relative: Relative | None,
+) -> Part:  # fmt: skip
     """Both halves in place on the stream, and so are LayerNorms that come after them."""
     heads, kv_heads, head_dim = layer.num_heads, layer.kv_heads, layer.head_dim
-    heads_at_once = streamed_attention.kv_heads_at_once(n, d, heads, kv_heads, head_dim)
+    heads_at_once = streamed_attention.kv_heads_at_once(n, d, heads, kv_heads, head_dim, length_of_tables(relative, n))
     around, at_once, matrices = _around_attention(packing, layer), tokens_at_once(n), _mlp_matrices(d, layer)
     factor = d > 1 and pre_norm
     gelu = len(matrices) // 2 - 1  # the one that makes mlp_dim
     attention = streamed_attention.Dims(
-        n, d, heads, kv_heads, head_dim, heads_at_once, at_once, factor, around, norm=pre_norm
+        n, d, heads, kv_heads, head_dim, heads_at_once, at_once, factor, around, norm=pre_norm, relative=relative
     )
     mlp = streamed_mlp.Dims(n, d, matrices, gelu, at_once, factor, packing, norm=pre_norm)
     if pre_norm:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mcuformer.checks import is_number, is_whole
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
+from mcuformer.converter.ops.relative_position import Relative
 from mcuformer.errors import ConfigError
 from mcuformer.sizes import Size, is_size, shortest, sides, size_text
 
@@ -27,6 +28,7 @@ MAX_PATCH_INPUTS = 65000  # DecomposedPatchEmbed
 POOLS = ("mean", "mean-all", "token", "token+mean", "token+token")
 FINAL_NORMS = ("before", "after", "none")
 NORMS = ("pre", "post")
+RELATIVE_POSITIONS = ("none", "bias", "tables")
 
 
 class LayerConfig(NamedTuple):
@@ -89,6 +91,8 @@ class SubnetConfig:
     norm         "pre": x + f(norm(x)) in each half of a layer; "post": norm(x + f(x))
     norm_epsilon of every LayerNorm
     activation   of the MLP, a key of int_gelu.ACTIVATIONS
+    relative_position  of a key from a query, by rows and columns of the grid: "none", "bias" (a number per head and
+                 offset is added to the scores) or "tables" (vectors per offset are added to keys and to values)
     """
 
     image_size: Size = 96
@@ -111,6 +115,7 @@ class SubnetConfig:
     norm: str = "pre"
     norm_epsilon: float = 1e-6
     activation: str = "gelu"
+    relative_position: str = "none"
 
     def __post_init__(self):
         for field in ("num_heads", "head_dim", "kv_heads", "mlp_ratio", "rank_ratio", "stem_channels"):
@@ -166,7 +171,10 @@ class SubnetConfig:
         self._check_stem_channels()
 
     def _check_options(self):
-        choices = {"pool": POOLS, "final_norm": FINAL_NORMS, "norm": NORMS, "activation": tuple(ACTIVATIONS)}
+        choices = {
+            "pool": POOLS, "final_norm": FINAL_NORMS, "norm": NORMS, "activation": tuple(ACTIVATIONS),
+            "relative_position": RELATIVE_POSITIONS,
+        }  # fmt: skip
         for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise ConfigError(f"{field} = {getattr(self, field)!r}: must be one of {', '.join(known)}")
@@ -229,6 +237,12 @@ class SubnetConfig:
     def tokens(self) -> int:
         """Tokens of the residual stream: the prefix, then those of the patches."""
         return self.prefix_tokens + self.patch_tokens
+
+    @property
+    def relative(self) -> Relative | None:
+        """What attention knows of the places of keys and queries; None: nothing."""
+        kind = self.relative_position
+        return None if kind == "none" else Relative(*self.grid_shape, tables=kind == "tables")
 
     @property
     def readout(self) -> Readout:
@@ -377,4 +391,6 @@ def _readout(pool: str, final_norm: str, prefix_tokens: int, patch_tokens: int) 
     return Readout(tuple(parts), before, final_norm != "none" and not before)
 
 
-_LATER_FIELDS = ("prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation")
+_LATER_FIELDS = (
+    "prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation", "relative_position",
+)  # fmt: skip

@@ -9,8 +9,8 @@ Channels, heads and layers are the network's first ones, as they are. A low-rank
 network's matrix (SVD), the largest singular values first, so that every smaller rank is best too. A subnet with the
 network's own patches starts with its very patch embedding and positions: a larger patch of the supernet is the least
 one that folds back to it (as FlexiViT resizes), a finer position table the interpolated one, corrected by the least
-amount. The head starts anew unless it is kept. So a subnet of all the network's dimensions, dense or of full rank, has
-its logits.
+amount. Relative positions are those of the same distances in tokens, beyond the network's those of its furthest. The
+head starts anew unless it is kept. So a subnet of all the network's dimensions, dense or of full rank, has its logits.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import nn
 from mcuformer.converter.float_vit import FloatViT, LowRankLinear, Mlp
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 from mcuformer.errors import ConfigError
+from mcuformer.nas import relative
 from mcuformer.nas.search_space import FIXED
 from mcuformer.nas.supernet import SuperNet, resize_both
 
@@ -50,6 +51,8 @@ def init_from_vit(
             value = _position(source[name], supernet, net.config)
         elif name == "stem.weight":
             value = _patch_weight(source[name], hull, net.config)
+        elif relative.MARK in name:
+            value = relative.for_grid(name, source[name], net.config.grid_shape, supernet.grid_shape)
         elif ".attention.qkv." in name:
             layer = net.config.layers[int(name.split(".")[1])]
             value = _qkv(source[name], layer, supernet.space.largest().layers[0], hull.layers[0])

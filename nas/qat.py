@@ -4,7 +4,8 @@
     with fake_quantised(net, images):
         train(net, ...)
 
-Rounded are: weights, per output channel; outputs of norms, fully connected layers and activations, per tensor; q, k, v
+Rounded are: weights, per output channel; tables of relative positions, those of keys and those of values per tensor
+(biases of 16 bits are left as they are); outputs of norms, fully connected layers and activations, per tensor; q, k, v
 and the attention's output, per head; the residual stream after every layer, per channel; what is pooled, per part. With
 norm="post" a layer's norms round the stream per tensor, and the sums before them are rounded per channel. Ranges are a
 running average of the batches' smallest and largest values.
@@ -12,7 +13,9 @@ running average of the batches' smallest and largest values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,9 +23,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
-from mcuformer.converter.float_vit import ConvStem, FloatViT, Layer, LowRankLinear
+from mcuformer.converter.float_vit import ConvStem, FloatViT, Layer, LowRankLinear, RelativeTables
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
-from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 
 MOMENTUM = 0.05  # of the running ranges
 TINY = 1e-8
@@ -42,12 +45,32 @@ class RoundedWeight(nn.Module):
         return round_through(weight, (largest / 127).reshape(-1, *[1] * (weight.ndim - 1)), 0.0, -127)
 
 
-class RoundedActivation(nn.Module):
-    """groups: 0: one scale and a zero point; else the number of equal channel groups, each with a symmetric scale."""
+class RoundedTable(nn.Module):
+    """A part of a table, symmetric, in [-127, 127]. whole: all parts, before they are rounded: they have one scale."""
 
-    def __init__(self, groups: int = 0, floor: float = -torch.inf):
+    def __init__(self, whole: Sequence[nn.Parameter]):
         super().__init__()
-        self.groups, self.floor = groups, floor
+        self.whole = tuple(whole)
+
+    def forward(self, part: torch.Tensor) -> torch.Tensor:
+        return round_through(part, _step(self.whole), 0.0, -127)
+
+
+def _step(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The symmetric scale of a tensor in several parts."""
+    return torch.stack([part.detach().abs().amax() for part in parts]).amax().clamp_min(TINY) / 127
+
+
+class RoundedActivation(nn.Module):
+    """groups: 0: one scale and a zero point; else the number of equal channel groups, each with a symmetric scale.
+
+    least() [groups]: the smallest that those scales may be."""
+
+    def __init__(
+        self, groups: int = 0, floor: float = -torch.inf, least: Callable[[], torch.Tensor | float] = lambda: 0.0
+    ):
+        super().__init__()
+        self.groups, self.floor, self.least = groups, floor, least
         self.low: torch.Tensor
         self.high: torch.Tensor
         self.register_buffer("low", torch.full((max(1, groups),), torch.nan))
@@ -58,7 +81,8 @@ class RoundedActivation(nn.Module):
         if self.training or bool(self.low.isnan().any()):
             self._observe(parts.detach().float())
         if self.groups:
-            scale = (torch.maximum(-self.low, self.high) / 127).clamp_min(TINY)[:, None]
+            scale = (torch.maximum(-self.low, self.high) / 127).clamp_min(TINY)
+            scale = torch.maximum(scale, torch.as_tensor(self.least(), device=scale.device))[:, None]
             return round_through(parts, scale, 0.0, -128).reshape(x.shape)
         low, high = self.low.clamp(max=0.0).clamp(min=self.floor), self.high.clamp(min=0.0)
         scale = ((high - low) / 255).clamp_min(TINY)
@@ -92,12 +116,13 @@ class _Roundings:
         self.modules = nn.ModuleDict()
         self.handles: list[RemovableHandle] = []
 
-    def _new(self, groups: int, floor: float = -torch.inf) -> RoundedActivation:
-        rounding = self.modules[str(len(self.modules))] = RoundedActivation(groups, floor)
+    def _new(self, groups: int, **options) -> RoundedActivation:
+        rounding = self.modules[str(len(self.modules))] = RoundedActivation(groups, **options)
         return rounding
 
-    def after(self, module: nn.Module, groups: int = 0, floor: float = -torch.inf) -> None:
-        rounding = self._new(groups, floor)
+    def after(self, module: nn.Module, groups: int = 0, **options) -> None:
+        """options: RoundedActivation's."""
+        rounding = self._new(groups, **options)
         self.handles.append(module.register_forward_hook(lambda _module, _inputs, output: rounding(output)))
 
     def before(self, module: nn.Module, groups: int = 0, flat: bool = False) -> None:
@@ -109,6 +134,12 @@ class _Roundings:
             return rounding(x.flatten(1)).reshape(x.shape) if flat else rounding(x), *rest
 
         self.handles.append(module.register_forward_pre_hook(hook))
+
+
+def _table_steps(relative: RelativeTables, dims: LayerConfig) -> torch.Tensor:
+    """The scales of the tables for each head of q (0), k and v: int8 adds the tables by factors of at most 1."""
+    keys, values = (_step([table]).expand(dims.kv_heads) for table in (relative.keys, relative.values))
+    return torch.cat([keys.new_zeros(dims.num_heads), keys, values])
 
 
 def _hang_roundings(net: FloatViT) -> _Roundings:
@@ -127,7 +158,10 @@ def _hang_roundings(net: FloatViT) -> _Roundings:
             before(layer.norm1, config.embed_dim)
             before(layer.norm2, config.embed_dim)
         after(layer.norm1)
-        after(layer.attention.qkv, dims.num_heads + 2 * dims.kv_heads)
+        steps = {}
+        if isinstance(layer.attention.relative, RelativeTables):
+            steps["least"] = functools.partial(_table_steps, layer.attention.relative, dims)
+        after(layer.attention.qkv, dims.num_heads + 2 * dims.kv_heads, **steps)
         before(layer.attention.proj, dims.num_heads)
         after(layer.norm2)
         for fc in (layer.mlp.fc1, layer.mlp.fc2):
@@ -154,6 +188,11 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
     weighted = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for module in weighted:
         parametrize.register_parametrization(module, "weight", RoundedWeight())
+    tables = [module for module in net.modules() if isinstance(module, RelativeTables)]
+    for table, kind in itertools.product(tables, ("key_", "value_")):
+        parts = {name: part for name, part in table.named_parameters() if name.startswith(kind)}
+        for name in parts:
+            parametrize.register_parametrization(table, name, RoundedTable(list(parts.values())))
     roundings = _hang_roundings(net)
     net.rounded = roundings.modules.to(where)
     training = net.training
@@ -168,3 +207,6 @@ def fake_quantised(net: FloatViT, images: torch.Tensor) -> Iterator[None]:
             handle.remove()
         for module in weighted:
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+        for table in tables:
+            for name in list(table.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(table, name, leave_parametrized=False)

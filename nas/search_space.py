@@ -34,7 +34,9 @@ SPACES = Path(__file__).parent / "spaces"
 MAX_DEPTH = 64
 MAX_UNIFORM = 50_000  # subnets with equal layers in a space: all are checked when it is read
 GLOBAL_GENES = ("patch_size", "embed_dim", "depth")
-FIXED = ("prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation")
+FIXED = (
+    "prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation", "relative_position",
+)  # fmt: skip
 """Fields of SubnetConfig that all subnets share; in files only where they are not at their defaults."""
 
 
@@ -95,6 +97,7 @@ class SearchSpace:
     norm: str = SubnetConfig.norm
     norm_epsilon: float = SubnetConfig.norm_epsilon
     activation: str = SubnetConfig.activation
+    relative_position: str = SubnetConfig.relative_position
     flip: bool = True
     evolution: EvolutionRange | None = None
 

@@ -8,7 +8,8 @@
 A subnet is the first rows and columns of every matrix, the first heads and the first layers: the FloatViT of its config
 on slices of the supernet's weights, so the network is defined once. Both factors of a low-rank MLP are sliced to its
 rank. Tokens: a patch embedding smaller than the largest is the largest one applied to the enlarged patch, folded into
-its weights; the position table is interpolated. The head reads one or two vectors of embed_dim: it is sliced in each.
+its weights; the position table is interpolated. Relative positions are those of the same distance in tokens: the middle
+of the largest grid's. The head reads one or two vectors of embed_dim: it is sliced in each.
 
 A convolution stem has a batch norm, whose statistics depend on the channels before it: calibrate() measures them for
 every stem in the space; forward() in eval mode and extract() use the subnet's.
@@ -26,9 +27,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from mcuformer.converter.float_vit import FloatViT, initialise
+from mcuformer.converter.ops import relative_position
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
-from mcuformer.nas import saved_network
+from mcuformer.nas import relative, saved_network
 from mcuformer.nas.search_space import SearchSpace
 
 FORMAT = "mcuformer.supernet/1"
@@ -49,6 +51,11 @@ class SuperNet(nn.Module):
         self.grid_shape = _grid_shape(space)  # of the position table
         position = torch.empty(1, math.prod(self.grid_shape), self.hull.embed_dim)
         whole.position = nn.Parameter(position)
+        for name, value in list(whole.named_parameters()):
+            if relative.MARK in name:
+                owner, _, leaf = name.rpartition(".")
+                table = relative.for_grid(name, value.detach(), self.hull.grid_shape, self.grid_shape)
+                setattr(whole.get_submodule(owner), leaf, nn.Parameter(table))
         initialise(whole, seed)
         self.whole = whole  # holds the weights; its own forward is never called
         self.stems = sorted({config.conv_channels for config in _widths(space)})
@@ -59,7 +66,7 @@ class SuperNet(nn.Module):
 
     def forward(self, images: torch.Tensor, config: SubnetConfig) -> torch.Tensor:
         skeleton = _skeleton(config).train(self.training)
-        return torch.func.functional_call(skeleton, self.weights(config), (images,))
+        return torch.func.functional_call(skeleton, self.weights(config) | _buffers(config, images.device), (images,))
 
     def weights(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
         """The subnet's weights by name in FloatViT: views of the supernet's or made from them; differentiable."""
@@ -72,6 +79,9 @@ class SuperNet(nn.Module):
                 made[name] = self._position(config)
             elif name == "stem.weight":
                 made[name] = self._patch_weight(config)
+            elif relative.MARK in name:
+                table = relative.for_grid(name, whole[name], self.grid_shape, config.grid_shape)
+                made[name] = table[tuple(slice(size) for size in shape)]
             elif name == "head.weight":
                 parts = whole[name].unflatten(1, (len(config.pool_parts), -1))
                 made[name] = parts[..., : config.embed_dim].flatten(1)
@@ -174,12 +184,26 @@ def _widths(space: SearchSpace) -> list[SubnetConfig]:
 def _skeleton(config: SubnetConfig) -> FloatViT:
     """The network of a config without weights."""
     with torch.device("meta"):
-        return FloatViT(config)
+        return FloatViT(config).to("meta")  # what it makes of numpy arrays too
 
 
 @functools.lru_cache(maxsize=256)
 def _shapes(config: SubnetConfig) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple((name, tuple(value.shape)) for name, value in _skeleton(config).named_parameters())
+
+
+def _buffers(config: SubnetConfig, device: torch.device) -> dict[str, torch.Tensor]:
+    """Those of relative positions, by name in FloatViT: the entries of each pair of tokens."""
+    if config.relative_position == "none":
+        return {}
+    pairs = _pairs(config.relative_position, config.grid_shape, config.prefix_tokens, device)
+    return {name: pairs for name, _ in _skeleton(config).named_buffers() if relative.MARK in name}
+
+
+@functools.lru_cache(maxsize=16)
+def _pairs(kind: str, grid: tuple[int, int], prefix: int, device: torch.device) -> torch.Tensor:
+    entries = relative_position.bias_entries if kind == "bias" else relative_position.table_entries
+    return torch.from_numpy(entries(grid, prefix)).to(device)
 
 
 @functools.lru_cache(maxsize=64)

@@ -32,7 +32,7 @@ from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
 from mcuformer.errors import ConfigError, ModelError
 from mcuformer.files import write_whole
-from mcuformer.nas import distributed, saved_network
+from mcuformer.nas import distributed, relative, saved_network
 from mcuformer.nas.batches import Batches
 from mcuformer.nas.evaluation import calibration_images, check_fit, evaluate
 from mcuformer.nas.supernet import SuperNet
@@ -298,7 +298,8 @@ def _optimiser(net: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
-        (free if parameter.ndim < 2 or name.endswith(("position", "prefix")) else decayed).append(parameter)
+        positions = name.endswith(("position", "prefix")) or relative.MARK in name
+        (free if parameter.ndim < 2 or positions else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": options.weight_decay},
         {"params": free, "weight_decay": 0.0},

@@ -20,7 +20,7 @@ class TrainOptions:
     batch_size       images per step, over all processes; an incomplete last one is dropped (each epoch shuffles again)
     learning_rate    its peak, reached after the warm-up
     schedule         then "cosine": half a cosine down to 0; "constant": it stays, and more epochs may follow
-    weight_decay     AdamW's, for matrices and kernels; biases, norms, position table and prefix have none
+    weight_decay     AdamW's, for matrices and kernels; biases, norms, positions and prefix have none
     label_smoothing  from 0 to below 1
     warmup_epochs    epochs of linear rise, may be a fraction
     augmentation     shifts each training image by up to 1/32 of its sides, edges repeated

@@ -75,6 +75,8 @@ def lively_subnet(config: SubnetConfig, seed: int):
         for name, value in net.named_parameters():
             if value.dim() < 2:
                 value.add_(0.2 * torch.randn(value.shape, generator=generator))
+            elif ".relative." in name:
+                value.normal_(0, 0.5, generator=generator)
             elif "position" not in name and name != "prefix":
                 value.normal_(0, value[0].numel() ** -0.5, generator=generator)
             else:

@@ -7,14 +7,15 @@ import numpy as np
 
 from mcuformer import SubnetConfig
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
-from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS
+from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS, RELATIVE_POSITIONS
 
 CONFIGS = 200  # seeds 0 to CONFIGS - 1
 
 
 def random_config(rng: np.random.Generator) -> SubnetConfig:
     """Tokens 1 to 350, widths 8 to 200, 1 to 4 heads, shared key/value heads, dense and low rank, both stems; two in
-    three with other options than the defaults: prefix tokens, poolings, norms, activations, rectangles, no head."""
+    three with other options than the defaults: prefix tokens, poolings, norms, activations, rectangles, no head,
+    relative positions."""
     depth = int(rng.integers(1, 4))
     channels = int(rng.choice([1, 3]))
     conv = rng.random() < 0.2
@@ -63,4 +64,6 @@ def _random_options(config: SubnetConfig, rng: np.random.Generator) -> dict:
             options["patch_size"] = (int(rng.integers(1, min(height, 9) + 1)), config.patch_shape[1])
             while height // options["patch_size"][0] * (width + 7) // config.patch_shape[1] > 220:
                 options["patch_size"] = (options["patch_size"][0] + 1, config.patch_shape[1])
+    if rng.random() < 0.5:
+        options["relative_position"] = str(rng.choice(RELATIVE_POSITIONS[1:]))
     return options

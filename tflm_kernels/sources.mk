@@ -3,6 +3,9 @@
 
 # The C kernels, the int8 arithmetic: C99, nothing else needed.
 MCUF_CORE_SRCS = \
+  core/mcuf_attention_relative.c \
+  core/mcuf_attention_relative_dsp.c \
+  core/mcuf_attention_relative_mve.c \
   core/mcuf_attention_rows.c \
   core/mcuf_attention_rows_dsp.c \
   core/mcuf_attention_rows_mve.c \

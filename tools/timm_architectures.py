@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""timm's plain ViT and DeiT architectures: which come in, which are refused and why, which fit which board.
+"""timm's plain ViT, DeiT and BEiT architectures: which come in, which are refused and why, which fit which board.
 
     python tools/timm_architectures.py          # the table, from timm_architectures.json
     python tools/timm_architectures.py --make   # makes that file anew, where timm is installed; downloads nothing
@@ -24,7 +24,7 @@ from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import McuformerError
 
 FILE = Path(__file__).with_suffix(".json")
-MODULES = ("timm.models.vision_transformer", "timm.models.deit")
+MODULES = ("timm.models.vision_transformer", "timm.models.deit", "timm.models.beit")
 BIG_FLASH_BYTES = 16 << 20  # external, such as the QSPI flash of stm32f746's Discovery kit
 
 
@@ -67,7 +67,7 @@ def table(content: dict) -> str:
     configs = {name: SubnetConfig.from_dict(e["config"]) for name, e in entries.items() if "config" in e}
     reasons = collections.Counter(_reason(e["refused"]) for e in entries.values() if "refused" in e)
     lines = [
-        f"timm {content['timm']}: of {len(entries)} plain ViT and DeiT architectures {len(configs)} come in.", "",
+        f"timm {content['timm']}: of {len(entries)} plain ViT, DeiT and BEiT architectures {len(configs)} come in.", "",
         "| refused because | architectures |", "|---|---|",
         *(f"| {reason} | {count} |" for reason, count in reasons.most_common()), "",
         "| board | arena fits, image in strips | and the weights in its flash | and in 16 MB beside it (staged) |",

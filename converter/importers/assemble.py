@@ -41,7 +41,11 @@ def resized(parts: VitParts, image_size: Size | None) -> tuple[VitParts, tuple[i
             f"grid_shape=[{grid[0]},{grid[1]}]"
         )
     position = parts.resize(parts.position, parts.grid_shape, grid)
-    return dataclasses.replace(parts, position=position, grid_shape=grid), (height, width)
+    layers = [
+        layer if layer.relative is None else dataclasses.replace(layer, relative=layer.relative.resized(grid))
+        for layer in parts.layers
+    ]
+    return dataclasses.replace(parts, position=position, grid_shape=grid, layers=layers), (height, width)
 
 
 def with_classes(parts: VitParts, classes: Sequence[int], names: list[str] | None) -> VitParts:
@@ -168,6 +172,9 @@ def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> 
     def rank_ratio(layer: LayerParts) -> float | None:
         return None if layer.fc1.down is None else layer.fc1.down.shape[0] / d
 
+    relative = {"none" if layer.relative is None else layer.relative.kind for layer in parts.layers}
+    if len(relative) > 1:
+        raise ModelError(f"relative positions differ between layers ({', '.join(sorted(relative))}): one kind for all")
     plain = all(layer.num_heads * head_dim(layer) == d for layer in parts.layers)
     return SubnetConfig(
         image_size=image_shape,
@@ -187,6 +194,7 @@ def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> 
         norm=parts.norm_order,
         norm_epsilon=parts.norm_epsilon,
         activation=parts.activation,
+        relative_position=relative.pop() if relative else "none",
     )
 
 
@@ -200,6 +208,9 @@ def _fill(net: FloatViT, parts: VitParts) -> None:
         _set(target.norm1, layer.norm1)
         _set(target.attention.qkv, _fold_attention_scale(layer))
         _set(target.attention.proj, layer.proj.scaled(layer.layer_scale[0]))
+        if layer.relative is not None:
+            for name, value in layer.relative.tensors(parts.grid_shape).items():
+                getattr(target.attention.relative, name).copy_(value)
         _set(target.norm2, layer.norm2)
         _set(target.mlp.fc1, layer.fc1)
         _set(target.mlp.fc2, layer.fc2.scaled(layer.layer_scale[1]))

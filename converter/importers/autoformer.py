@@ -3,7 +3,8 @@
 
 A matrix of a subnet is the first rows and columns of the supernet's; of q, k and v (with change_qkv) the weight's rows
 are interleaved (q0, k0, v0, q1, ...) and the bias is not: it is q, then k, then v, of the subnet's width. MCUFormer has
-every matrix as three factors; those of q, k, v are all interleaved.
+every matrix as three factors; those of q, k, v are all interleaved. Relative positions are tables for rows ("v") and
+columns ("h"), of which the first entry is for pairs with the class token, and a subnet's are the first channels.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mcuformer.converter.importers.parts import LayerParts, Matrix, VitParts, split_positions
+from mcuformer.converter.importers.parts import LayerParts, Matrix, RelativeTables, VitParts, split_positions
 from mcuformer.converter.importers.reading import heads_of
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
@@ -78,6 +79,9 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     pre_norm = "norm.weight" in weights
     read_layer = _Layer(weights, settings, d, factored)
     layers = [read_layer(i, heads_of(num_heads, i, depth), _ratio(ratios, i, depth)) for i in range(depth)]
+    rows, columns = positions.grid_shape
+    if layers[0].relative is not None and rows != columns:
+        raise weights.error(f"relative positions of {rows} x {columns} patches: AutoFormer reads them as of a square")
     weights.leave_out([(rf"^blocks\.{i}\.", "a layer that the subnet leaves out") for i in range(depth, count)])
     return VitParts(
         stem=stem, prefix=positions.of(token), position=positions.patches, grid_shape=positions.grid_shape,
@@ -122,8 +126,29 @@ class _Layer:
         return LayerParts(
             num_heads=num_heads, norm1=_norm(weights, f"{at}attn_layer_norm", d), qkv=self._qkv(at, q_dim),
             proj=self._proj(at, q_dim), norm2=_norm(weights, f"{at}ffn_layer_norm", d), fc1=fc1, fc2=fc2,
-            attention_scale=scale,
+            attention_scale=scale, relative=self._relative(at, q_dim // num_heads),
         )  # fmt: skip
+
+    def _relative(self, at: str, head_dim: int) -> RelativeTables | None:
+        names = {part: f"{at}attn.rel_pos_embed_{part}.embeddings_table_" for part in "kv"}
+        if f"{names['k']}v" not in self.weights:
+            for name in names.values():
+                self.weights.maybe(f"{name}v"), self.weights.maybe(f"{name}h")
+            return None
+
+        def tables(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            rows, columns = (
+                _first(self.weights, f"{name}{part}", self.weights.take(f"{name}{part}", None, None).T, head_dim).T
+                for part in "vh"
+            )
+            if len(rows) % 2 or len(rows) != len(columns) or len(rows) < 2:
+                raise self.weights.error(
+                    f"tensor '{name}v' has {len(rows)} entries and '{name}h' {len(columns)}: needs as many, one for "
+                    "the class token and an odd number of distances"
+                )
+            return rows[1:], columns[1:], rows[:1] + columns[:1]
+
+        return RelativeTables(tables(names["k"]), tables(names["v"]))
 
     def _qkv(self, at: str, q_dim: int) -> Matrix:
         take = self._interleaved if self.change_qkv else self._plain

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hugging Face: ViT, DeiT, Dinov2, Dinov2WithRegisters, by the names of transformers 4 and 5.
+"""Hugging Face: ViT, DeiT, Dinov2, Dinov2WithRegisters, Beit, Data2VecVision, by the names of transformers 4 and 5.
 
 transformers 5 names a live module's tensors anew, and its `save_pretrained` still writes the names of 4.
 """
@@ -12,21 +12,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from mcuformer.converter.importers import live
-from mcuformer.converter.importers.parts import LayerParts, Matrix, Resize, VitParts, split_positions
+from mcuformer.converter.importers import live, relative
+from mcuformer.converter.importers.parts import (
+    Grid,
+    LayerParts,
+    Matrix,
+    Positions,
+    Resize,
+    VitParts,
+    split_positions,
+)
 from mcuformer.converter.importers.reading import check_heads, convolution, heads_of, layer_norm, linear
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 from mcuformer.errors import ModelError
 
 NAME = "hf"
-TITLE = "Hugging Face transformers: ViT, DeiT, Dinov2, Dinov2WithRegisters"
+TITLE = "Hugging Face transformers: ViT, DeiT, Dinov2, Dinov2WithRegisters, Beit, Data2VecVision"
 MARK = "embeddings.patch_embeddings.projection.weight"
 SETTINGS = ("num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "depth", "attention_scale")
 NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
 
-PREFIXES = ("vit.", "deit.", "dinov2.", "dinov2_with_registers.", "")
+PREFIXES = ("vit.", "deit.", "dinov2.", "dinov2_with_registers.", "beit.", "data2vec_vision.", "")
 """Before the encoder's names, where there is a head."""
 
 KINDS = {
@@ -34,8 +42,12 @@ KINDS = {
     "deit": ("DeiTModel", "DeiTForImageClassification", "DeiTForImageClassificationWithTeacher"),
     "dinov2": ("Dinov2Model", "Dinov2ForImageClassification"),
     "dinov2_with_registers": ("Dinov2WithRegistersModel", "Dinov2WithRegistersForImageClassification"),
+    "beit": ("BeitModel", "BeitForImageClassification"),
+    "data2vec-vision": ("Data2VecVisionModel", "Data2VecVisionForImageClassification"),
 }
 """model_type -> architectures."""
+
+MEANS = ("beit", "data2vec-vision")  # whose pooler is the mean of patches, or the first token
 
 # transformers 5, transformers 4
 ATTENTION = (
@@ -45,6 +57,7 @@ ATTENTION = (
         "proj": "attention.output.dense",
     },
 )  # fmt: skip
+TABLE = "relative_position_bias_table"
 MLPS = (("mlp.fc1", "mlp.fc2"), ("intermediate.dense", "output.dense"))
 NORMS = (("layernorm_before", "layernorm_after"), ("norm1", "norm2"))
 ACTIVATIONS = {
@@ -91,6 +104,9 @@ def config_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     said["activation"] = ACTIVATIONS[activation]
     if any(name in ("Dinov2Model", "Dinov2WithRegistersModel") for name in architectures):
         said["pool"] = "token"  # its pooler_output
+    if kind in MEANS:
+        said["relative_position"] = any(config.get(f"use_{which}relative_position_bias") for which in ("", "shared_"))
+        said["pool"] = "mean" if config.get("use_mean_pooling", True) else "token"
     return said
 
 
@@ -125,38 +141,64 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     counts = [None if name == "register_tokens" else 1 for name in names]
     prefix = torch.cat([weights.take(f"{e}{n}", 1, count, d)[0] for n, count in zip(names, counts, strict=True)])
     registers = "register_tokens" in names
-    table = weights.take(f"{e}position_embeddings", 1, None, d)[0]
+    shared = [f"{p}shared_position_bias.{TABLE}", f"{p}encoder.relative_position_bias.{TABLE}"]
     placed = len(names) - registers  # registers have no position
-    positions = split_positions(table, (placed,), settings.get("grid_shape"), weights.error)
+    positions = _positions(weights, settings, e, d, placed, shared)
     form = f"{p}layers.{{}}." if f"{p}layers.0.mlp.fc1.weight" in weights else f"{p}encoder.layer.{{}}."
     count = weights.count(form)
     depth = settings.get("depth")
     if depth is not None and depth != count:
         raise weights.error(f"holds {count} layers of {depth}: the checkpoint is cut short")
     num_heads = settings.need("num_heads")
-    layers = [_layer(weights, form.format(i), d, heads_of(num_heads, i, count), settings) for i in range(count)]
+    grid = positions.grid_shape
+    layers = [
+        _layer(weights, form.format(i), d, heads_of(num_heads, i, count), settings, grid, shared) for i in range(count)
+    ]
+    said = settings.get("relative_position")
+    if said is not None and said != any(layer.relative is not None for layer in layers):
+        raise weights.error(
+            f"{'no ' if said else ''}tensor '{TABLE}' is there, and the config says use_relative_position_bias = "
+            f"{str(said).lower()}"
+        )
     dinov2 = f"{form.format(0)}norm1.weight" in weights
-    heads, pool = _heads(weights, settings, d, dinov2)
+    means = f"{p}pooler.layernorm.weight" in weights  # of BEiT
+    heads, pool = _heads(weights, settings, d, dinov2, means)
     return VitParts(
         stem=stem, prefix=positions.of(prefix), position=positions.patches, grid_shape=positions.grid_shape,
-        grid_assumed=positions.grid_assumed, layers=layers, norm=layer_norm(weights, f"{p}layernorm", d), heads=heads,
-        pool=pool, activation=settings.need("activation"), norm_epsilon=settings.need("norm_epsilon"),
-        mean=settings.need("mean"), std=settings.need("std"), resize=Resize(antialias=registers),
+        grid_assumed=positions.grid_assumed, layers=layers, heads=heads, pool=pool,
+        norm=layer_norm(weights, f"{p}pooler.layernorm" if means else f"{p}layernorm", d),
+        final_norm="after" if means else "before", activation=settings.need("activation"),
+        norm_epsilon=settings.need("norm_epsilon"), mean=settings.need("mean"), std=settings.need("std"),
+        resize=Resize(antialias=registers),
     )  # fmt: skip
 
 
-def _heads(weights: Weights, settings: Settings, d: int, dinov2: bool) -> tuple[list[Matrix], str]:
+def _positions(weights: Weights, settings: Settings, e: str, d: int, placed: int, shared: list[str]) -> Positions:
+    """e: what stands before the embeddings' names; placed: how many prefix tokens have a position."""
+    said = settings.get("grid_shape")
+    if f"{e}position_embeddings" in weights or not any(TABLE in name for name in weights.tensors):
+        table = weights.take(f"{e}position_embeddings", 1, None, d)[0]
+        return split_positions(table, (placed,), said, weights.error)
+    tables = [*shared, *(name for name in weights.tensors if name.endswith(TABLE))]
+    rows, columns = said or relative.grid_of(weights, tables) or settings.need("grid_shape")
+    zero = torch.zeros(rows * columns, d, dtype=torch.float64)
+    return split_positions(zero, (0,), (rows, columns), weights.error)._replace(grid_assumed=said is None)
+
+
+def _heads(weights: Weights, settings: Settings, d: int, dinov2: bool, means: bool) -> tuple[list[Matrix], str]:
     if "cls_classifier.weight" in weights:
         heads = [linear(weights, name, None, d) for name in ("cls_classifier", "distillation_classifier")]
         return heads, settings.implied("pool", "token+token", "the two classifiers read")
     if "classifier.weight" in weights:
-        pool = "token+mean" if dinov2 else "token"
+        pool = "token+mean" if dinov2 else "mean" if means else "token"
         head = linear(weights, "classifier", None, 2 * d if dinov2 else d)
         return [head], settings.implied("pool", pool, "the classifier reads")
-    return [], settings.need("pool")
+    return [], settings.implied("pool", "mean", "the pooler makes") if means else settings.need("pool")
 
 
-def _layer(weights: Weights, at: str, d: int, num_heads: int, settings: Settings) -> LayerParts:
+def _layer(
+    weights: Weights, at: str, d: int, num_heads: int, settings: Settings, grid: Grid, shared: list[str]
+) -> LayerParts:
     names = next((names for names in ATTENTION if f"{at}{names['q']}.weight" in weights), ATTENTION[0])
     parts = [linear(weights, f"{at}{names[part]}", None, d) for part in "qkv"]
     if len({part.outputs for part in parts}) > 1:
@@ -166,9 +208,22 @@ def _layer(weights: Weights, at: str, d: int, num_heads: int, settings: Settings
     norms = next((pair for pair in NORMS if f"{at}{pair[0]}.weight" in weights), NORMS[0])
     mlp = next((pair for pair in MLPS if f"{at}{pair[0]}.weight" in weights), MLPS[0])
     fc1 = linear(weights, f"{at}{mlp[0]}", None, d)
+    tables = [f"{at}relative_position_bias.{TABLE}", f"{at}attention.attention.relative_position_bias.{TABLE}", *shared]
+    bias = relative.bias(weights, tables, num_heads, grid, relative.resize_linear)
+    if bias is not None and grid[0] != grid[1]:
+        raise weights.error(
+            f"relative positions of {grid[0]} x {grid[1]} patches: transformers mixes up their rows and columns unless "
+            "the grid is a square"
+        )
     return LayerParts(
         num_heads=num_heads, norm1=layer_norm(weights, f"{at}{norms[0]}", d), qkv=qkv,
         proj=linear(weights, f"{at}{names['proj']}", d, q_dim), norm2=layer_norm(weights, f"{at}{norms[1]}", d),
         fc1=fc1, fc2=linear(weights, f"{at}{mlp[1]}", d, fc1.outputs), attention_scale=settings.get("attention_scale"),
-        layer_scale=(weights.maybe(f"{at}layer_scale1.lambda1", d), weights.maybe(f"{at}layer_scale2.lambda1", d)),
+        layer_scale=(_layer_scale(weights, at, 1, d), _layer_scale(weights, at, 2, d)), relative=bias,
     )  # fmt: skip
+
+
+def _layer_scale(weights: Weights, at: str, half: int, d: int) -> torch.Tensor | None:
+    """Dinov2's, or BEiT's."""
+    scale = weights.maybe(f"{at}layer_scale{half}.lambda1", d)
+    return weights.maybe(f"{at}lambda_{half}", d) if scale is None else scale

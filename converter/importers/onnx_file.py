@@ -8,6 +8,7 @@ says whose it is. So do positions that the export folds into constants.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from mcuformer.errors import ModelError, ToolchainError
 
 ANONYMOUS = "onnx::"
+RELATIVE = re.compile(r"(relative_position|position_bias|rel_pos)")
 POSITIONS = "embeddings.position_embeddings"
 
 
@@ -33,6 +35,7 @@ def read(path: str | os.PathLike, part: str | None = None) -> dict[str, torch.Te
     if any(one.external_data for one in graph.initializer):
         raise ModelError(f"{path}: its weights lie in another file; export it into one")
     held = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+    _refuse_relative(graph, held, path, part)
     state = {name: value for name, value in held.items() if not name.startswith(ANONYMOUS)}
     state |= _matrices(graph, held)
     state |= _positions(graph, held)
@@ -41,6 +44,20 @@ def read(path: str | os.PathLike, part: str | None = None) -> dict[str, torch.Te
         if not state:
             raise ModelError(f"{path}: weights = {part!r}: no tensor's name begins with '{part}.'")
     return {name: torch.from_numpy(np.array(value)) for name, value in state.items() if value.dtype.kind == "f"}
+
+
+def _refuse_relative(graph: Any, held: dict[str, np.ndarray], path: str | os.PathLike, part: str | None) -> None:
+    """ModelError if scores have relative positions: an export folds them, so that no tensor's name tells of them."""
+    for node in graph.node:
+        folded = node.op_type == "Add" and any(
+            name.startswith(ANONYMOUS) and name in held and held[name].ndim == 4 for name in node.input
+        )
+        below = part is None or f"{_path(node)}.".startswith(f"{part}.")
+        if below and (folded or RELATIVE.search(_path(node))):
+            raise ModelError(
+                f"{path}: node '{node.name}' adds relative positions, which the export folded; import the module "
+                "itself, or its state dict"
+            )
 
 
 def _path(node: Any) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -39,12 +40,72 @@ class Matrix(NamedTuple):
         return self if by is None else Matrix(self.weight * by[:, None], self.offset * by, self.down)
 
 
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RelativeBias:
+    """What a layer adds to its scaled scores.
+
+    table   [heads, 2 rows - 1, 2 columns - 1], by the rows and columns that a key is away from the query, from the
+            most negative
+    prefix  [heads, 3] of a key that is a patch for a query in the prefix, the other way round, both in the prefix;
+            without a prefix [heads, 0]
+    resize  (table, another grid) -> table
+    """
+
+    table: torch.Tensor
+    prefix: torch.Tensor
+    resize: Callable[[torch.Tensor, Grid], torch.Tensor]
+
+    kind = "bias"
+
+    def resized(self, grid: Grid) -> RelativeBias:
+        return dataclasses.replace(self, table=self.resize(self.table, grid))
+
+    def tensors(self, grid: Grid) -> dict[str, torch.Tensor]:
+        """As RelativeBias of FloatViT names them."""
+        return {"bias": torch.cat([self.table.flatten(1), self.prefix], dim=1)}
+
+
+@dataclass(frozen=True)
+class RelativeTables:
+    """What a layer adds to its keys and values: vectors for the rows and for the columns that a key is away from the
+    query. Keys that are further away than the tables reach have those of their ends.
+
+    keys, values  (rows [2 * most + 1, head_dim], columns the same, prefix [1, head_dim]), from the most negative
+    """
+
+    keys: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    values: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+    kind = "tables"
+
+    def resized(self, grid: Grid) -> RelativeTables:
+        return self
+
+    def tensors(self, grid: Grid) -> dict[str, torch.Tensor]:
+        """As RelativeTables of FloatViT names them."""
+        made = {}
+        for name, (rows, columns, prefix) in (("key", self.keys), ("value", self.values)):
+            made[f"{name}_rows"], made[f"{name}_columns"] = _reaching(rows, grid[0]), _reaching(columns, grid[1])
+            made[f"{name}_prefix"] = prefix
+        return made
+
+
+def _reaching(table: torch.Tensor, side: int) -> torch.Tensor:
+    """[2 side - 1, head_dim] of a table of fewer or more distances."""
+    most = len(table) // 2
+    return table[torch.arange(1 - side, side).clamp(-most, most) + most]
+
+
 @dataclass
 class LayerParts:
     """One layer. qkv: rows of all q, then all k, all v, heads one after the other.
 
     attention_scale  of q k^T; None: head_dim^-0.5
     layer_scale      what the outputs of proj and of fc2 are multiplied by, one value per channel; None: 1
+    relative         relative positions, of all layers or of none
     """
 
     num_heads: int
@@ -56,6 +117,7 @@ class LayerParts:
     fc2: Matrix
     attention_scale: float | None = None
     layer_scale: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+    relative: RelativeBias | RelativeTables | None = None
 
 
 @dataclass(frozen=True)

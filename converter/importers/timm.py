@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""timm: VisionTransformer and VisionTransformerDistilled; the checkpoints of DeiT and DINOv2 name tensors alike."""
+"""timm: VisionTransformer, VisionTransformerDistilled and Beit; the checkpoints of DeiT, DINOv2 and BEiT name tensors
+alike."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from mcuformer.converter.importers import live
-from mcuformer.converter.importers.parts import LayerParts, Matrix, VitParts, split_positions
+from mcuformer.converter.importers import live, relative
+from mcuformer.converter.importers.parts import Grid, LayerParts, Matrix, VitParts, split_positions
 from mcuformer.converter.importers.reading import check_heads, convolution, heads_of, layer_norm, linear
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 from mcuformer.errors import ConfigError, ModelError
 
 NAME = "timm"
-TITLE = "timm VisionTransformer and VisionTransformerDistilled (DeiT)"
+TITLE = "timm VisionTransformer, VisionTransformerDistilled (DeiT) and Beit"
 MARK = "patch_embed.proj.weight"
 SETTINGS = (
     "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "prefix_positions",
@@ -25,7 +26,10 @@ SETTINGS = (
 NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
 
-CLASSES = ("timm.models.vision_transformer.VisionTransformer", "timm.models.deit.VisionTransformerDistilled")
+CLASSES = (
+    "timm.models.vision_transformer.VisionTransformer", "timm.models.beit.Beit",
+    "timm.models.deit.VisionTransformerDistilled",
+)  # fmt: skip
 # Whose classes may differ from the plain ones without a tensor that tells.
 PARTS = {"blocks.0": "Block", "blocks.0.attn": "Attention", "blocks.0.mlp": "Mlp", "patch_embed": "PatchEmbed"}
 POOLS = {"token": "token", "avg": "mean"}
@@ -47,10 +51,10 @@ def settings_of(module: nn.Module) -> dict[str, Any] | None:
         "activation": live.activation(block.mlp.act for block in vit.blocks),
         "norm_epsilon": live.norm_epsilon(module),
         "grid_shape": list(vit.patch_embed.grid_size),
-        "prefix_positions": 0 if vit.no_embed_class else vit.num_prefix_tokens,
+        "prefix_positions": 0 if getattr(vit, "no_embed_class", False) else vit.num_prefix_tokens,
         **_pixels(getattr(module, "pretrained_cfg", None)),
     }
-    if live.class_name(module) == CLASSES[0]:
+    if live.class_name(module) in CLASSES[:2]:
         said["pool"] = _pool(vit)
     return said
 
@@ -64,7 +68,7 @@ def _pixels(config: Any) -> dict[str, list[float]]:
 def _pool(vit: Any) -> str | None:
     if vit.global_pool not in ("", *POOLS):
         raise ModelError(f"global_pool = '{vit.global_pool}': the head can read {', '.join(POOLS)}; train it again")
-    if vit.global_pool == "avg" and vit.pool_include_prefix:
+    if vit.global_pool == "avg" and getattr(vit, "pool_include_prefix", False):
         return "mean-all"
     return POOLS.get(vit.global_pool)
 
@@ -82,9 +86,10 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         choices = (0, has_class, len(prefix)) if choice is None else (choice,)
         positions = split_positions(table, tuple(sorted(set(choices))), settings.get("grid_shape"), weights.error)
     else:
-        rows, columns = settings.need("grid_shape")
+        said = settings.get("grid_shape")
+        rows, columns = said or relative.grid_of(weights, _tables("blocks.0.")) or settings.need("grid_shape")
         zero = torch.zeros(rows * columns, d, dtype=torch.float64)
-        positions = split_positions(zero, (0,), (rows, columns), weights.error)
+        positions = split_positions(zero, (0,), (rows, columns), weights.error)._replace(grid_assumed=said is None)
     norm, final_norm = _final_norm(weights, d)
     heads, pool = _heads(weights, settings, d, distilled)
     count = weights.count("blocks.{}.")
@@ -92,7 +97,10 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     return VitParts(
         stem=stem, prefix=positions.of(prefix), position=positions.patches, grid_shape=positions.grid_shape,
         grid_assumed=positions.grid_assumed,
-        layers=[_layer(weights, f"blocks.{i}.", d, heads_of(num_heads, i, count), settings) for i in range(count)],
+        layers=[
+            _layer(weights, f"blocks.{i}.", d, heads_of(num_heads, i, count), settings, positions.grid_shape)
+            for i in range(count)
+        ],
         norm=norm, final_norm=final_norm, norm_pre=layer_norm(weights, "norm_pre", d) if "norm_pre.weight" in weights
         else None, heads=heads, pool=pool, activation=settings.need("activation"),
         norm_epsilon=settings.need("norm_epsilon"), mean=settings.need("mean"), std=settings.need("std"),
@@ -126,16 +134,25 @@ def _heads(weights: Weights, settings: Settings, d: int, distilled: bool) -> tup
     return ([linear(weights, "head", None, d)] if "head.weight" in weights else []), settings.need("pool")
 
 
-def _layer(weights: Weights, at: str, d: int, num_heads: int, settings: Settings) -> LayerParts:
+def _layer(weights: Weights, at: str, d: int, num_heads: int, settings: Settings, grid: Grid) -> LayerParts:
     qkv = linear(weights, f"{at}attn.qkv", None, d)
     q_dim = check_heads(weights, f"{at}attn.qkv.weight", qkv, num_heads)
+    if qkv.bias is None and (q_bias := weights.maybe(f"{at}attn.q_bias", q_dim)) is not None:  # BEiT: k has none
+        v_bias = weights.take(f"{at}attn.v_bias", q_dim)
+        qkv = Matrix(qkv.weight, torch.cat([q_bias, torch.zeros_like(q_bias), v_bias]))
     fc1 = linear(weights, f"{at}mlp.fc1", None, d)
     return LayerParts(
         num_heads=num_heads, norm1=layer_norm(weights, f"{at}norm1", d), qkv=qkv,
         proj=linear(weights, f"{at}attn.proj", d, q_dim), norm2=layer_norm(weights, f"{at}norm2", d), fc1=fc1,
         fc2=linear(weights, f"{at}mlp.fc2", d, None), attention_scale=settings.get("attention_scale"),
         layer_scale=(_layer_scale(weights, at, 1, d), _layer_scale(weights, at, 2, d)),
+        relative=relative.bias(weights, _tables(at), num_heads, grid, relative.resize_geometric),
     )  # fmt: skip
+
+
+def _tables(at: str) -> list[str]:
+    """Names of BEiT's relative positions: of the layer, of all layers."""
+    return [f"{where}.relative_position_bias_table" for where in (f"{at}attn", "rel_pos_bias")]
 
 
 def _layer_scale(weights: Weights, at: str, half: int, d: int) -> torch.Tensor | None:

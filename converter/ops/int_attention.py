@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import c_call
+from mcuformer.converter.ops import c_call, relative_position
 from mcuformer.converter.ops.fixed_point import bit_length, exact_matmul, mulhi_round, multiplier_of, sat8
 from mcuformer.converter.ops.work import Shapes, Work
 
 NAME = "IntAttention"
-INPUTS = ("qkv", "head_params")
+INPUTS = ("qkv", "head_params", *relative_position.INPUTS)
+OPTIONAL_LAST = relative_position.INPUTS
 OVERWRITES = (0,)
 OP_DATA_BYTES = 12
 
@@ -26,6 +27,7 @@ _COUNTS = (
 KERNELS = {
     **{f"attention_{rows}": _COUNTS for rows in (4, 1)},
     "keys_and_values": ("call", "token", "element", "odd_token"),
+    **relative_position.KERNELS,
 }
 
 STEPS_PER_NAT = 64
@@ -51,6 +53,8 @@ class Options:
     kv_heads: int
     head_dim: int
     zero_point: int  # of the output; q, k and v have zero point 0
+    grid_rows: int = 0  # of patches, with relative positions
+    grid_columns: int = 0
 
 
 class Dims(NamedTuple):
@@ -60,11 +64,20 @@ class Dims(NamedTuple):
     num_heads: int
     kv_heads: int
     head_dim: int
+    relative: relative_position.Relative | None = None
+
+    @property
+    def table_length(self) -> int:
+        """Entries of the tables for relative positions; 0: none."""
+        return relative_position.length_of_tables(self.relative, self.tokens)
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
     """The dimensions of an op with these options and input shapes."""
-    return Dims(shapes[0][1], shapes[1][0], options.kv_heads, options.head_dim)
+    tables = shapes[INPUTS.index("relative_keys")] is not None
+    return Dims(
+        shapes[0][1], shapes[1][0], options.kv_heads, options.head_dim, relative_position.of_options(options, tables)
+    )
 
 
 def input_elements(d: Dims) -> int:
@@ -82,20 +95,21 @@ def weight_elements(d: Dims) -> int:
 
 def constants(d: Dims) -> int:
     """How many constants the model file holds."""
-    return 1
+    return len(constant_bytes(d))
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of each constant in the model file."""
-    return (4 * HEAD_PARAMS * d.num_heads,)
+    more = d.relative.constant_bytes(d.tokens, d.num_heads, d.head_dim) if d.relative else ()
+    return (4 * HEAD_PARAMS * d.num_heads, *filter(None, more))
 
 
 def scratch_bytes(d: Dims) -> int:
-    return kernel_library.scratch_getter("int_attention")(d.tokens, d.head_dim)
+    return kernel_library.scratch_getter("int_attention")(d.tokens, d.head_dim, d.table_length)
 
 
 def macs(d: Dims) -> int:
-    return 2 * d.tokens**2 * d.num_heads * d.head_dim
+    return 2 * d.tokens * (d.tokens + d.table_length) * d.num_heads * d.head_dim
 
 
 def query_rows_work(tokens: int, head_dim: int, rows: int, calls: int = 1) -> Work:
@@ -115,55 +129,74 @@ def keys_and_values_work(tokens: int, head_dim: int, calls: int) -> Work:
     return Work("keys_and_values", tuple(calls * count for count in counts))
 
 
+def tables_work(length: int, head_dim: int) -> list[Work]:
+    """The work of copying tables of `length` entries, as keys and values are; nothing without them."""
+    return [keys_and_values_work(length, head_dim, 1)] if length else []
+
+
 def work(d: Dims) -> list[Work]:
-    found = [keys_and_values_work(d.tokens, d.head_dim, d.kv_heads)]
+    found = [keys_and_values_work(d.tokens, d.head_dim, d.kv_heads), *tables_work(d.table_length, d.head_dim)]
     for rows, blocks in ((4, d.tokens // 4), (d.tokens % 4, int(d.tokens % 4 > 0))):
         if blocks:
             found.append(query_rows_work(d.tokens, d.head_dim, rows, blocks * d.num_heads))
+            found += relative_position.query_rows_work(d.relative, d.tokens, d.head_dim, rows, blocks * d.num_heads)
     return found
 
 
 def call(op, c: c_call.Context) -> c_call.Call:
-    qkv, head_params = op.inputs
-    d, stride = dims(op.options, [c.shape(qkv), c.shape(head_params)]), c.shape(qkv)[-1]
+    qkv, head_params = op.inputs[:2]
+    d, stride = dims(op.options, [c.shape(i) if i >= 0 else None for i in op.inputs]), c.shape(qkv)[-1]
     fields = {
         "tokens": d.tokens, "num_heads": d.num_heads, "kv_heads": d.kv_heads, "head_dim": d.head_dim,
         "in_stride": stride, "out_stride": stride, "zero_point": op.options.zero_point,
-        "head_params": c.tensor(head_params),
+        "head_params": c.tensor(head_params), **relative_position.fields(op, c),
     }  # fmt: skip
     return c_call.call("int_attention", fields, c.address(qkv), c.address(op.output), c.scratch)
 
 
-def largest_score_shift(head_dim: int) -> int:
-    """The largest shift of score differences (below head_dim * 2^15) that stays within int32."""
-    return 15 - (head_dim - 1).bit_length()
+def largest_score_shift(head_dim: int, relative: bool = False) -> int:
+    """The largest shift of score differences that stays within int32. They are below head_dim * 2^15; relative
+    positions add at most twice as much, and make it head_dim * 2^17."""
+    return (13 if relative else 15) - (head_dim - 1).bit_length()
 
 
-def largest_score_step(head_dim: int) -> float:
+def largest_score_step(head_dim: int, relative: bool = False) -> float:
     """The largest q_scale * k_scale that score_multiplier and score_shift can express."""
-    return MAX_STEP * np.sqrt(head_dim) / STEPS_PER_NAT * 2.0 ** largest_score_shift(head_dim)
+    return MAX_STEP * np.sqrt(head_dim) / STEPS_PER_NAT * 2.0 ** largest_score_shift(head_dim, relative)
 
 
-def numerator_shift(tokens: int) -> int:
-    """By how many bits the numerators are shifted right, so that their sums fit: ceil(log2(tokens / 512))."""
+def numerator_shift(tokens: int, tables: bool = False) -> int:
+    """By how many bits the numerators are shifted right, so that their sums fit: ceil(log2(tokens / 512)). With tables
+    of relative positions as for four times as many tokens."""
+    tokens = 4 * tokens if tables else tokens
     return max(0, (tokens - 1).bit_length() - (UNSHIFTED_TOKENS - 1).bit_length())
 
 
 def lower_head(
-    q_scale: float, k_scale: float, v_scale: float, out_scale: float, head_dim: int, tokens: int
+    q_scale: float, k_scale: float, v_scale: float, out_scale: float, head_dim: int, tokens: int, tables: bool = False
 ) -> np.ndarray:
     """int32 [4] for one query head: score_multiplier, out_multiplier, out_exponent, score_shift (see the C header)."""
     step = q_scale * k_scale / np.sqrt(head_dim) * STEPS_PER_NAT
     shift = max(0, int(np.ceil(np.log2(step / MAX_SHIFTED_STEP))))
     mantissa, exponent = np.frexp(v_scale / out_scale)
-    exponent = int(np.clip(exponent, MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT - numerator_shift(tokens)))
+    exponent = int(np.clip(exponent, MIN_GAIN_EXPONENT, MAX_GAIN_EXPONENT - numerator_shift(tokens, tables)))
     mantissa = np.clip(np.rint(v_scale / out_scale * 2.0 ** (31 - exponent)), 2**30, 2**31 - 1)
     return np.array([multiplier_of(step / 2.0**shift), mantissa, exponent, shift], np.int64).astype(np.int32)
 
 
-def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.ndarray:
-    """qkv int8 [batch, tokens, S], head_params int32 [heads, 4] -> int8 like qkv, with head outputs in place of q."""
+def reference(
+    options: Options,
+    qkv: np.ndarray,
+    head_params: np.ndarray,
+    relative_params: np.ndarray | None = None,
+    relative_bias: np.ndarray | None = None,
+    relative_keys: np.ndarray | None = None,
+    relative_values: np.ndarray | None = None,
+) -> np.ndarray:
+    """qkv int8 [batch, tokens, S], head_params int32 [heads, 4] -> int8 like qkv, with head outputs in place of q.
+    The rest: relative positions, or none."""
     heads, dim, kv = len(head_params), options.head_dim, options.kv_heads
+    grid, shifted = (options.grid_rows, options.grid_columns), numerator_shift(qkv.shape[1], relative_keys is not None)
     out = qkv.copy()
     for h in range(heads):
         k_at = (heads + h * kv // heads) * dim
@@ -173,14 +206,19 @@ def reference(options: Options, qkv: np.ndarray, head_params: np.ndarray) -> np.
         v = qkv[..., v_at : v_at + dim]
         score_multiplier, out_multiplier, out_exponent, score_shift = (int(value) for value in head_params[h])
         scores = exact_matmul(q, np.swapaxes(k, -1, -2))
+        if relative_params is not None:
+            scores += relative_position.added_scores(grid, h, q, relative_params, relative_bias, relative_keys)
         index = mulhi_round((scores.max(axis=-1, keepdims=True) - scores) << score_shift, score_multiplier)
-        e = SOFTMAX_TABLE[np.minimum(index, len(SOFTMAX_TABLE) - 1)].astype(np.int64) >> numerator_shift(qkv.shape[1])
+        e = SOFTMAX_TABLE[np.minimum(index, len(SOFTMAX_TABLE) - 1)].astype(np.int64) >> shifted
         total = e.sum(axis=-1, keepdims=True)
+        acc = exact_matmul(e, v)
+        if relative_params is not None and relative_values is not None:
+            acc += relative_position.added_values(grid, h, e, total, relative_params, relative_values)
         zeros = 32 - bit_length(total)  # leading zeros of a 32-bit word
         inverse = 0xFFFFFFFF // ((total << zeros) >> 16)
         multiplier = (inverse * out_multiplier) >> 17
         shift = 30 - out_exponent - zeros
-        high = mulhi_round(exact_matmul(e, v), multiplier)
+        high = mulhi_round(acc, multiplier)
         out[..., h * dim : (h + 1) * dim] = sat8(options.zero_point + ((high + (1 << (shift - 1))) >> shift))
     return out
 

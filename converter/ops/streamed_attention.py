@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import c_call, in_place_fc, int_attention, params_blob, streamed
+from mcuformer.converter.ops import c_call, in_place_fc, int_attention, params_blob, relative_position, streamed
 from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads
 from mcuformer.converter.ops.work import Shapes, Work
 
@@ -18,6 +18,7 @@ NAME = "StreamedAttention"
 LAYERS = ("qkv", "proj")
 CONSTANT_TYPES = {
     **streamed.NORM_TYPES, "head_params": "int32", "residual_scale": "int16", **streamed.layer_types(LAYERS),
+    **relative_position.CONSTANT_TYPES,
 }  # fmt: skip
 INPUTS = ("stream", *CONSTANT_TYPES)
 FIRST_LAYER = INPUTS.index("qkv_weights")
@@ -42,13 +43,15 @@ class Options:
     tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
     weights_offset: int = 0  # bytes, in the weights file
     packing: int = ROWS  # of the weights
+    grid_rows: int = 0  # of patches, with relative positions
+    grid_columns: int = 0
 
 
 def _to_scalars(o: Options) -> list[int]:
     return [
         o.tokens_at_once, o.kv_heads, o.kv_heads_at_once, o.head_dim, o.zero_point, o.norm_zero_point,
         *params_blob.split_int64(o.epsilon), o.qkv_zero_point, o.proj_zero_point, o.tile_bytes, o.weights_offset,
-        o.packing,
+        o.packing, *((o.grid_rows, o.grid_columns) if o.grid_rows else ()),
     ]  # fmt: skip
 
 
@@ -70,6 +73,7 @@ LAYOUT = params_blob.Layout(
     scalars=(
         "tokens_at_once", "kv_heads", "kv_heads_at_once", "head_dim", "zero_point", "norm_zero_point", "epsilon_low",
         "epsilon_high", "qkv_zero_point", "proj_zero_point", "tile_bytes", "weights_offset", "packing",
+        "grid_rows", "grid_columns",
     ),
     repeated="", dtypes=CONSTANT_TYPES, to_scalars=_to_scalars, from_scalars=_from_scalars,
 )  # fmt: skip
@@ -90,6 +94,12 @@ class Dims(NamedTuple):
     packing: int = ROWS
     tile_bytes: int = 0
     norm: bool = True
+    relative: relative_position.Relative | None = None
+
+    @property
+    def table_length(self) -> int:
+        """Entries of the tables for relative positions; 0: none."""
+        return relative_position.length_of_tables(self.relative, self.tokens)
 
     @property
     def q_dim(self) -> int:
@@ -107,10 +117,13 @@ def dims(options: Options, shapes: Shapes) -> Dims:
         math.prod(stream[:-1]), stream[-1], head_params[0], options.kv_heads, options.head_dim,
         options.kv_heads_at_once, options.tokens_at_once, factor is not None, options.packing, options.tile_bytes,
         shapes[1] is not None,
+        relative_position.of_options(options, shapes[INPUTS.index("relative_keys")] is not None),
     )  # fmt: skip
 
 
-def kv_heads_at_once(tokens: int, embed_dim: int, num_heads: int, kv_heads: int, head_dim: int) -> int:
+def kv_heads_at_once(
+    tokens: int, embed_dim: int, num_heads: int, kv_heads: int, head_dim: int, table_length: int = 0
+) -> int:
     """Key/value heads per pass: the number that needs the least scratch; of equals the larger one, for fewer passes."""
     if kv_heads == 1:
         return 1
@@ -118,7 +131,7 @@ def kv_heads_at_once(tokens: int, embed_dim: int, num_heads: int, kv_heads: int,
     best, least = kv_heads, None
     for n in range(kv_heads, 0, -1):
         if kv_heads % n == 0:
-            scratch = scratch_of(tokens, block, embed_dim, num_heads, kv_heads, n, head_dim, 0)
+            scratch = scratch_of(tokens, block, embed_dim, num_heads, kv_heads, n, head_dim, 0, table_length)
             if least is None or scratch < least:
                 best, least = n, scratch
     return best
@@ -148,12 +161,20 @@ def section_bytes(d: Dims) -> tuple[int, ...]:
     layers = [streamed.layer_bytes(*matrix, d.packing, d.tile_bytes > 0) for matrix in matrices(d)]
     head_params = 4 * int_attention.HEAD_PARAMS * d.num_heads
     sections = (
-        4 * len(LAYOUT.scalars),
+        4 * (len(LAYOUT.scalars) - (0 if d.relative else 2)),
         *streamed.norm_bytes(d.embed_dim, d.factor, d.norm),
         head_params,
         2 * d.embed_dim,
     )
-    return (*sections, *layers[0], *layers[1])
+    return (*sections, *layers[0], *layers[1], *_relative_bytes(d))
+
+
+def _relative_bytes(d: Dims) -> tuple[int, ...]:
+    """Bytes of the sections for relative positions, without those after the last that it has."""
+    if d.relative is None:
+        return ()
+    sizes = d.relative.constant_bytes(d.tokens, d.num_heads, d.head_dim)
+    return sizes if d.relative.tables else sizes[:2]
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
@@ -171,11 +192,12 @@ def scratch_bytes(d: Dims) -> int:
         d.kv_heads_at_once,
         d.head_dim,
         d.tile_bytes,
+        d.table_length,
     )
 
 
 def macs(d: Dims) -> int:
-    return d.tokens * weight_elements(d) + 2 * d.tokens**2 * d.q_dim
+    return d.tokens * (weight_elements(d) + 2 * (d.tokens + d.table_length) * d.q_dim)
 
 
 def traffic(d: Dims) -> tuple[int, int]:
@@ -192,7 +214,8 @@ def traffic(d: Dims) -> tuple[int, int]:
 
 def work(d: Dims) -> list[Work]:
     """The work of its passes, whose order is in mcuf_streamed_attention_s8.h."""
-    passes, queries, found = d.kv_heads // d.kv_heads_at_once, d.num_heads // d.kv_heads * d.kv_heads_at_once, []
+    passes, queries = d.kv_heads // d.kv_heads_at_once, d.num_heads // d.kv_heads * d.kv_heads_at_once
+    found = int_attention.tables_work(d.table_length, d.head_dim)
     for count, turns in streamed.token_counts(d.tokens, d.tokens_at_once):
         times = passes * turns
         found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, 2 * times)
@@ -203,7 +226,9 @@ def work(d: Dims) -> list[Work]:
         found += in_place_fc.work(in_place_fc.Dims(count, d.q_dim, d.embed_dim, d.packing, residual=True), turns)
         for rows, parts in ((4, count // 4), (count % 4, int(count % 4 > 0))):
             if parts:
-                found.append(int_attention.query_rows_work(d.tokens, d.head_dim, rows, queries * times * parts))
+                calls = queries * times * parts
+                found.append(int_attention.query_rows_work(d.tokens, d.head_dim, rows, calls))
+                found += relative_position.query_rows_work(d.relative, d.tokens, d.head_dim, rows, calls)
     return found
 
 
@@ -217,6 +242,7 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "kv_heads_at_once": d.kv_heads_at_once, "head_dim": d.head_dim, "zero_point": op.options.zero_point,
         "head_params": c.tensor(op.inputs[INPUTS.index("head_params")]),
         "norm": streamed.norm_fields(c, op, d.embed_dim), "qkv": qkv, "proj": proj,
+        **relative_position.fields(op, c),
     }  # fmt: skip
     return streamed.call("streamed_attention", op, fields, c)
 
@@ -232,13 +258,15 @@ def reference(
     *layers: np.ndarray,
 ) -> np.ndarray:
     """stream int8 [batch, tokens, d] -> int8 of the same shape. layers: weights as packed, bias and multiplier of qkv
-    and of the projection; the rest as in the ops it combines."""
+    and of the projection, then the constants of relative positions, if any; the rest as in the ops it combines."""
     x = streamed.normalised(options, stream, gamma, beta, factor)
-    qkv_weights, qkv_bias, qkv_multiplier, proj_weights, proj_bias, proj_multiplier = layers
+    qkv_weights, qkv_bias, qkv_multiplier, proj_weights, proj_bias, proj_multiplier, *relative = layers
     qkv = in_place_fc.Options(options.qkv_zero_point, options.packing)
     x = in_place_fc.reference(qkv, x, qkv_weights, qkv_bias, qkv_multiplier)
-    attention = int_attention.Options(options.kv_heads, options.head_dim, options.zero_point)
-    x = int_attention.reference(attention, x, head_params)
+    attention = int_attention.Options(
+        options.kv_heads, options.head_dim, options.zero_point, options.grid_rows, options.grid_columns
+    )
+    x = int_attention.reference(attention, x, head_params, *relative)
     proj = in_place_fc.Options(options.proj_zero_point, options.packing)
     return in_place_fc.reference(
         proj, x, proj_weights, proj_bias, proj_multiplier, residual=stream, residual_scale=residual_scale

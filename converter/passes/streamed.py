@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mcuformer.converter.graph import Graph, Op
-from mcuformer.converter.ops import in_place_fc, streamed_attention, streamed_mlp
+from mcuformer.converter.ops import in_place_fc, relative_position, streamed_attention, streamed_mlp
 from mcuformer.converter.ops.streamed import NORM, FullyConnected, tokens_at_once
 
 RESIDUAL = in_place_fc.INPUTS.index("residual")
@@ -105,19 +105,24 @@ def _attention(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | N
     _, tokens, d = half.stream_shape(graph)
     head_params = graph.tensors[attention.inputs[1]].values
     heads = (len(head_params), attention.options.kv_heads, attention.options.head_dim)
+    table_length = graph.dims(attention).table_length
+    constants = _constants(graph, attention)
     options = streamed_attention.Options(
         tokens_at_once=tokens_at_once(tokens),
         kv_heads=attention.options.kv_heads,
-        kv_heads_at_once=streamed_attention.kv_heads_at_once(tokens, d, *heads),
+        kv_heads_at_once=streamed_attention.kv_heads_at_once(tokens, d, *heads, table_length),
         head_dim=attention.options.head_dim,
         zero_point=attention.options.zero_point,
         qkv_zero_point=qkv.options.zero_point,
         proj_zero_point=proj.options.zero_point,
         packing=qkv.options.packing,
+        grid_rows=attention.options.grid_rows,
+        grid_columns=attention.options.grid_columns,
         **half.norm_options,
     )
     layers = _layers(graph, streamed_attention.LAYERS, [qkv, proj])
-    return options, {**half.common_constants(graph), "head_params": head_params, **layers}
+    relative = {name: constants[name] for name in relative_position.INPUTS}
+    return options, {**half.common_constants(graph), "head_params": head_params, **layers, **relative}
 
 
 def _mlp(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | None]]:

@@ -32,7 +32,9 @@ CONV = SubnetConfig(
     image_size=36, in_channels=3, patch_size=4, embed_dim=72, depth=1, num_heads=2, head_dim=24, stem="conv"
 )
 FITTED = {core.coefficients: core for core in CORES.values() if core.coefficients is not None}
-CHECKED = {"A": A, "neither": NEITHER, "conv": CONV}
+BIASES = dataclasses.replace(NEITHER, image_size=(50, 71), prefix_tokens=1, relative_position="bias")
+TABLES = dataclasses.replace(NEITHER, image_size=(71, 50), prefix_tokens=1, relative_position="tables")
+CHECKED = {"A": A, "neither": NEITHER, "conv": CONV, "biases": BIASES, "tables": TABLES}
 
 
 def test_a_config_predicts_what_its_graph_does():

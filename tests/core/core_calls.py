@@ -38,9 +38,10 @@ FcParams = struct(
 LayerNormParams = struct(
     "LayerNormParams", "tokens", "features", "zero_point", "epsilon:q", "*gamma", "*beta", "*factor"
 )
+RELATIVE = ("rows", "columns", "*relative_params", "*relative_bias", "*relative_keys", "*relative_values")
 AttentionParams = struct(
     "AttentionParams", "tokens", "num_heads", "kv_heads", "head_dim", "in_stride", "out_stride", "zero_point",
-    "*head_params",
+    "*head_params", *RELATIVE,
 )  # fmt: skip
 TokenMeanParams = struct(
     "TokenMeanParams", "tokens", "features", "in_zero_point", "zero_point", "multiplier", "first_token", "token_count",
@@ -203,18 +204,20 @@ def int_layer_norm(x, gamma, beta, factor, zero_point, epsilon, alias=None):
     return output.values(x.shape)
 
 
-def int_attention(qkv, head_params, kv_heads, head_dim, zero_point, dense=False, alias=None):
+def int_attention(qkv, head_params, kv_heads, head_dim, zero_point, dense=False, alias=None, grid=(0, 0), **relative):
+    """relative: the constants of relative positions in this grid, relative_params and the others."""
     tokens, stride = qkv.shape
     heads = len(head_params)
     out_stride = heads * head_dim if dense else stride
     keep: list = []
     params = filled(
         AttentionParams, keep, tokens=tokens, num_heads=heads, kv_heads=kv_heads, head_dim=head_dim, in_stride=stride,
-        out_stride=out_stride, zero_point=zero_point, head_params=head_params,
+        out_stride=out_stride, zero_point=zero_point, head_params=head_params, rows=grid[0],
+        columns=grid[1], **relative,
     )  # fmt: skip
     assert check("mcuf_int_attention_s8", params) == OK
     buffers, output = place({"input": qkv}, tokens * out_stride, alias)
-    scratch = kernel_library.scratch_bytes("int_attention", tokens, head_dim)
+    scratch = kernel_library.scratch_bytes("int_attention", tokens, head_dim, len(relative.get("relative_keys", ())))
     assert call("mcuf_int_attention_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
     return output.values((tokens, out_stride))[:, : heads * head_dim]
 

@@ -6,8 +6,20 @@ import core_calls
 import numpy as np
 import pytest
 import random_values as rv
+from random_relative import random_relative, relative_constants
 
 from mcuformer.converter.ops import int_attention
+from mcuformer.converter.ops.relative_position import (
+    HEAD_PARAMS,
+    Relative,
+    bias_entries,
+    bias_length,
+    lower_bias,
+    lower_tables,
+    table_entries,
+    table_length,
+    table_scale,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,12 +27,12 @@ ROOT = Path(__file__).parents[2]
 LENGTHS = (511, 512, 513, 577, 1024, 1025, 2047, 2048)  # around those where numerators lose a bit
 
 
-def heads_of(rng, heads, dim, tokens):
-    rows = []
+def heads_of(rng, heads, dim, tokens, relative=None):
+    rows, tables = [], relative is not None and relative.tables
     for _ in range(heads):
-        most = int_attention.largest_score_step(dim)
+        most = int_attention.largest_score_step(dim, relative is not None)
         step = most * 10 ** rng.uniform(-4, -0.01)
-        rows.append(int_attention.lower_head(step, 1.0, 2.0 ** rng.uniform(-3, 6), 1.0, dim, tokens))
+        rows.append(int_attention.lower_head(step, 1.0, 2.0 ** rng.uniform(-3, 6), 1.0, dim, tokens, tables))
     return np.stack(rows)
 
 
@@ -50,6 +62,122 @@ def test_core_equals_reference_of_many_tokens(tokens, dim):
     want = int_attention.reference(int_attention.Options(1, dim, zero_point), qkv[None], head_params)[0]
     got = core_calls.int_attention(qkv, head_params, 1, dim, zero_point, alias="input")
     np.testing.assert_array_equal(got, want[:, : heads * dim])
+
+
+def relative_case(rng, relative, tokens, dim, heads, kv_heads):
+    """qkv, options, head_params, constants of the relative positions."""
+    qkv = rv.int8(rng, tokens, (heads + 2 * kv_heads) * dim)
+    options = int_attention.Options(kv_heads, dim, rv.zero_point(rng), *relative.grid)
+    return (
+        qkv, options, heads_of(rng, heads, dim, tokens, relative),
+        relative_constants(rng, relative, tokens, heads, dim),
+    )  # fmt: skip
+
+
+def check_relative(qkv, options, head_params, constants):
+    want = int_attention.reference(options, qkv[None], head_params, **constants)[0]
+    grid = options.grid_rows, options.grid_columns
+    for dense, alias in ((False, "input"), (True, None)):
+        got = core_calls.int_attention(
+            qkv, head_params, options.kv_heads, options.head_dim, options.zero_point, dense, alias, grid, **constants
+        )
+        np.testing.assert_array_equal(got, want[:, : len(head_params) * options.head_dim], err_msg=f"{options} {alias}")
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_relative_positions_equal_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    relative, tokens = random_relative(rng)
+    dim, kv_heads = int(rng.choice((1, 2, 3, 8, 17, 32, 600 if tokens < 30 else 64))), int(rng.integers(1, 3))
+    check_relative(*relative_case(rng, relative, tokens, dim, kv_heads * int(rng.integers(1, 4)), kv_heads))
+
+
+@pytest.mark.parametrize("grid", [(8, 16), (3, 43), (16, 16), (16, 32), (19, 27), (1, 1024), (1025, 1), (32, 64)])
+@pytest.mark.parametrize("prefix", [0, 1])
+@pytest.mark.parametrize("tables", [False, True])
+def test_relative_positions_of_many_tokens(grid, prefix, tables):
+    """Around the lengths where numerators lose bits, which are a quarter with tables."""
+    rows, columns = grid
+    tokens = rows * columns + prefix
+    if tokens > 2048:
+        rows -= 1
+        tokens -= columns
+    check_relative(*relative_case(np.random.default_rng(tokens), Relative(rows, columns, tables), tokens, 3, 1, 1))
+
+
+@pytest.mark.parametrize("tokens", [1, 128, 129, 256, 257, 512, 513, 1024, 1025, 2048])
+def test_sums_with_tables_fit_32_bits(tokens):
+    """The proof of mcuf_int_attention_s8.h: what is rounded, and the sum with it."""
+    total = tokens * (32767 >> int_attention.numerator_shift(tokens, tables=True))
+    assert 2 * total * 128 * 2 < 2**31
+    assert total * 128 + 2 * total * 128 < 2**31
+    assert total < 2**24
+
+
+@pytest.mark.parametrize("value", [-128, 127])
+@pytest.mark.parametrize("tokens", [128, 512, 2048])
+def test_extremes_of_tables_do_not_overflow(tokens, value):
+    """All scores alike, all values and entries at one end, multipliers at the largest."""
+    dim, relative = 2, Relative(tokens // 8, 8, tables=True)
+    qkv = np.full((tokens, 3 * dim), value, np.int8)
+    qkv[:, :dim] = 0
+    table = np.full((table_length(relative.grid, 0), dim), value, np.int8)
+    constants = {"relative_params": np.full((1, 2), 2**31 - 1, np.int32), "relative_keys": table}
+    constants["relative_values"] = table
+    head_params = int_attention.lower_head(1e-4, 1.0, 0.25, 1.0, dim, tokens, tables=True)[None]
+    options = int_attention.Options(1, dim, 0, *relative.grid)
+    check_relative(qkv, options, head_params, constants)
+    got = int_attention.reference(options, qkv[None], head_params, **constants)[0, :, :dim]
+    assert (abs(got - 3 * value * 0.25) <= 1).all()
+
+
+def float_relative(q, k, v, grid, prefix, bias=None, keys=None, values=None):
+    """Attention in float64, of every pair by itself; bias in nats, tables [entries, head_dim]."""
+    tokens, dim = q.shape
+    entries, (first, second) = bias_entries(grid, prefix), table_entries(grid, prefix)
+    scores, more = q @ k.T / np.sqrt(dim), np.zeros((tokens, tokens, dim))
+    if bias is not None:
+        scores = scores + bias[entries]
+    else:
+        padded_keys, padded_values = (np.concatenate([table, np.zeros((1, dim))]) for table in (keys, values))
+        scores = scores + np.einsum("id,ijd->ij", q, padded_keys[first] + padded_keys[second]) / np.sqrt(dim)
+        more = padded_values[first] + padded_values[second]
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    return p @ v + np.einsum("ij,ijd->id", p, more)
+
+
+@pytest.mark.parametrize("grid", [(7, 7), (14, 14), (3, 20), (24, 24)])
+@pytest.mark.parametrize("prefix", [0, 1])
+@pytest.mark.parametrize("tables", [False, True])
+def test_relative_positions_within_one_step_of_float64(grid, prefix, tables):
+    """Against float64 of the same int8 q, k, v and tables, and of the biases before they are integers: 99.9 % of the
+    outputs within 1 LSB."""
+    rng, dim = np.random.default_rng(grid), 32
+    tokens = grid[0] * grid[1] + prefix
+    qkv = np.clip(np.rint(rng.normal(0, 40, (tokens, 3 * dim))), -127, 127).astype(np.int8)
+    step = 1 / (40 * 40)
+    q_scale = np.sqrt(step)
+    q, k, v = (qkv[:, i * dim : (i + 1) * dim] * q_scale for i in range(3))
+    options, heads = int_attention.Options(1, dim, 0, *grid), np.ones(1)
+    if tables:
+        keys, values = rng.normal(0, 0.3, (2, table_length(grid, prefix), dim))
+        assert max(table_scale(keys), table_scale(values)) < q_scale
+        constants = lower_tables(keys, values, q_scale * heads, q_scale * heads)
+        real = float_relative(
+            q, k, v, grid, prefix, keys=constants["relative_keys"] * table_scale(keys),
+            values=constants["relative_values"] * table_scale(values),
+        )  # fmt: skip
+    else:
+        bias = rng.normal(0, 2, (1, bias_length(grid, prefix)))
+        constants = lower_bias(bias, step / np.sqrt(dim) * heads, dim)
+        real = float_relative(q, k, v, grid, prefix, bias=bias[0])
+    out_scale = np.abs(real).max() / 127
+    head = int_attention.lower_head(q_scale, q_scale, q_scale, out_scale, dim, tokens, tables)
+    got = int_attention.reference(options, qkv[None], head[None], **constants)[0, :, :dim]
+    off = np.abs(got - np.clip(np.rint(real / out_scale), -128, 127))
+    assert (off <= 1).mean() >= 0.999
+    assert off.max() <= 2
 
 
 def numerators(scores, tokens):
@@ -163,4 +291,50 @@ def test_check_refuses(change, status):
     )  # fmt: skip
     keep: list = []
     params = core_calls.filled(core_calls.AttentionParams, keep, **(values | change))
+    assert core_calls.check("mcuf_int_attention_s8", params) == status
+
+
+GOOD_RELATIVE = dict(rows=1, columns=3, relative_params=np.array([[1, 0], [16, 0]], np.int32),
+                     relative_bias=np.zeros((2, 8), np.int16))  # fmt: skip
+GOOD_TABLES = GOOD_RELATIVE | dict(
+    relative_params=np.array([[0, 2**31 - 1], [2**31 - 1, 0]], np.int32), relative_bias=None,
+    relative_keys=np.zeros((7, 16), np.int8), relative_values=np.zeros((7, 16), np.int8),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("good", "change", "status"),
+    [
+        (GOOD_RELATIVE, {}, core_calls.OK),
+        (GOOD_TABLES, {}, core_calls.OK),
+        (GOOD_RELATIVE, {"rows": 2, "columns": 2}, core_calls.OK),
+        (GOOD_RELATIVE, {"rows": 2}, core_calls.SIZE),
+        (GOOD_RELATIVE, {"rows": -1}, core_calls.SIZE),
+        (GOOD_RELATIVE, {"rows": 0}, core_calls.SIZE),
+        (GOOD_RELATIVE, {"columns": 0}, core_calls.SIZE),
+        (GOOD_RELATIVE, {"rows": 1 << 16, "columns": 1 << 16}, core_calls.SIZE),
+        (GOOD_RELATIVE, {"relative_params": None}, core_calls.NULL),
+        (GOOD_RELATIVE, {"relative_bias": None}, core_calls.NULL),
+        (GOOD_TABLES, {"relative_keys": None}, core_calls.NULL),
+        (GOOD_TABLES, {"relative_values": None}, core_calls.NULL),
+        (GOOD_TABLES, {"relative_bias": np.zeros((2, 8), np.int16)}, core_calls.NULL),
+        (GOOD_RELATIVE, {"relative_params": np.array([[1, 0], [17, 0]], np.int32)}, core_calls.VALUE),
+        (GOOD_RELATIVE, {"relative_params": np.array([[0, 0], [1, 0]], np.int32)}, core_calls.VALUE),
+        (GOOD_RELATIVE, {"relative_params": np.array([[1, 1], [1, 0]], np.int32)}, core_calls.VALUE),
+        (GOOD_TABLES, {"relative_params": np.array([[-1, 0], [0, 0]], np.int32)}, core_calls.VALUE),
+        (GOOD_TABLES, {"relative_params": np.array([[0, 0], [0, -1]], np.int32)}, core_calls.VALUE),
+        (GOOD_RELATIVE, {"head_params": np.array([[1, 1 << 30, 0, 9]] * 2, np.int32)}, core_calls.OK),
+        (GOOD_RELATIVE, {"head_params": np.array([[1, 1 << 30, 0, 10]] * 2, np.int32)}, core_calls.VALUE),
+        (GOOD_RELATIVE, {"tokens": 512, "head_params": np.array([[1, 1 << 30, 12, 0]] * 2, np.int32)}, core_calls.OK),
+        (GOOD_TABLES, {"tokens": 129, "head_params": np.array([[1, 1 << 30, 11, 0]] * 2, np.int32)}, core_calls.OK),
+        (GOOD_TABLES, {"tokens": 129, "head_params": np.array([[1, 1 << 30, 12, 0]] * 2, np.int32)}, core_calls.VALUE),
+    ],
+)
+def test_check_refuses_relative_positions(good, change, status):
+    values = dict(
+        tokens=4, num_heads=2, kv_heads=2, head_dim=16, in_stride=96, out_stride=96, zero_point=0,
+        head_params=np.array([[1, 1 << 30, 0, 0]] * 2, np.int32),
+    )  # fmt: skip
+    assert good["relative_params"].shape[1] == HEAD_PARAMS
+    params = core_calls.filled(core_calls.AttentionParams, [], **(values | good | change))
     assert core_calls.check("mcuf_int_attention_s8", params) == status

@@ -7,6 +7,7 @@ Many cases go into one program. A sample runs always, all of them with `make tes
 import numpy as np
 import pytest
 from arm_tests import ALL, every_machine, needs_tools
+from random_relative import random_relative, relative_constants
 
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.lower import IMAGE_SCALE
@@ -21,6 +22,7 @@ from mcuformer.converter.ops import (
     token_mean,
 )
 from mcuformer.converter.ops.packed_weights import PACKINGS, PAIRS, ROWS, pack
+from mcuformer.converter.ops.relative_position import Relative
 from mcuformer.converter.passes.staging import staged
 from mcuformer.converter.passes.strips import in_strips
 from mcuformer.converter.quantise import Quantisation
@@ -126,6 +128,20 @@ def attention(rng):
     return OpCase.of("IntAttention", options, {"qkv": qkv}, {"head_params": head_params})
 
 
+def relative_attention(rng):
+    """Attention with biases or tables for relative positions."""
+    relative, tokens = random_relative(rng)
+    kv_heads, group = int(rng.choice([1, 2])), int(rng.choice([1, 3]))
+    dim = int(rng.choice([1, 2, 3, 7, 10, 32, 33, 600 if tokens < 8 else 64]))
+    heads, gain = kv_heads * group, 2.0 ** rng.uniform(-3, 3)
+    step = 2.0 ** rng.uniform(-14, -4) * min(1, int_attention.largest_score_step(dim, relative=True))
+    head = int_attention.lower_head(step, 1.0, gain, 1.0, dim, tokens, relative.tables)
+    constants = {"head_params": np.stack([head] * heads), **relative_constants(rng, relative, tokens, heads, dim)}
+    options = int_attention.Options(kv_heads, dim, int(rng.integers(-128, 128)), *relative.grid)
+    qkv = values(rng, 1, tokens, (heads + 2 * kv_heads) * dim)
+    return OpCase.of("IntAttention", options, {"qkv": qkv}, constants)
+
+
 def layer_norm(rng):
     tokens, d = int(rng.choice([1, 2, 5])), int(rng.choice([1, 3, 4, 8, 64, 96, 97, 192, 256, 260, 900, 904]))
     factor = rng.integers(1, 128, d).astype(np.uint8) if rng.random() < 0.5 else None
@@ -160,7 +176,7 @@ def layer(rng, name, inputs, outputs, packing):
 
 
 def streamed_op(rng):
-    """Either op, without LayerNorm half of the time."""
+    """Either op, without LayerNorm half of the time, attention with relative positions half of the time."""
     tokens, d, packing = int(rng.choice([1, 3, 4, 7, 18])), int(rng.choice([4, 7, 24])), int(rng.choice([ROWS, PAIRS]))
     constants, norm = {"residual_scale": rng.integers(0, 32768, d).astype(np.int16)}, dict(norm_zero_point=0, epsilon=0)
     if rng.random() < 0.5:
@@ -178,15 +194,23 @@ def streamed_op(rng):
     heads, kv_heads, dim = 4, 2, int(rng.choice([2, 6, 10]))
     constants |= layer(rng, "qkv", d, (heads + 2 * kv_heads) * dim, packing)
     constants |= layer(rng, "proj", heads * dim, d, packing)
-    constants["head_params"] = np.stack([int_attention.lower_head(0.01, 1.0, 1.0, 1.0, dim, tokens)] * heads)
+    grid, tables = (0, 0), False
+    if rng.random() < 0.5:
+        relative, tokens = random_relative(rng)
+        grid, tables, stream = relative.grid, relative.tables, {"stream": values(rng, 1, tokens, d)}
+        constants |= relative_constants(rng, relative, tokens, heads, dim)
+    constants["head_params"] = np.stack([int_attention.lower_head(0.01, 1.0, 1.0, 1.0, dim, tokens, tables)] * heads)
     options = streamed_attention.Options(
         kv_heads=kv_heads, kv_heads_at_once=int(rng.choice([1, 2])), head_dim=dim, zero_point=-3, qkv_zero_point=0,
-        proj_zero_point=5, **common,
+        proj_zero_point=5, grid_rows=grid[0], grid_columns=grid[1], **common,
     )  # fmt: skip
     return OpCase.of("StreamedAttention", options, stream, constants)
 
 
-KINDS = (fully_connected, embedding, attention, layer_norm, convolution, token_mean_of_ranges, streamed_op)
+KINDS = (
+    fully_connected, embedding, attention, layer_norm, convolution, token_mean_of_ranges, streamed_op,
+    relative_attention,
+)  # fmt: skip
 
 
 @needs_tools
@@ -245,6 +269,22 @@ def long_attention(tokens, dim, value=None):
     step = 0.1 * int_attention.largest_score_step(dim)
     head_params = int_attention.lower_head(step, 1.0, 1.0, 1.0, dim, tokens)[None]
     return OpCase.of("IntAttention", int_attention.Options(1, dim, 3), {"qkv": qkv}, {"head_params": head_params})
+
+
+@needs_tools
+@every_machine
+def test_relative_positions_of_many_tokens(machine, shared, tmp_path):
+    """Around the lengths where numerators lose a bit, which are a quarter with tables, and rows that blocks cross."""
+    rng, cases = np.random.default_rng(0), []
+    for rows, columns, prefix, tables in ((3, 43, 1, True), (8, 32, 1, True), (17, 31, 0, True), (19, 27, 1, False)):
+        tokens, dim = rows * columns + prefix, 5
+        relative = Relative(rows, columns, tables)
+        head = int_attention.lower_head(0.001, 1.0, 1.0, 1.0, dim, tokens, tables)[None]
+        constants = {"head_params": head, **relative_constants(rng, relative, tokens, 1, dim)}
+        options = int_attention.Options(1, dim, 3, rows, columns)
+        cases.append(OpCase.of("IntAttention", options, {"qkv": values(rng, 1, tokens, 3 * dim)}, constants))
+    runs = run_ops(cases, machine, tmp_path, shared(machine))
+    assert [run.exact for run in runs] == [True] * len(cases)
 
 
 @needs_tools

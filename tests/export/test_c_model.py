@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exported C, built with the host's compiler, equals the integer reference bit for bit."""
 
+import dataclasses
 import functools
 import shutil
 import subprocess
@@ -72,7 +73,12 @@ ODD = SubnetConfig(
 ONE_TOKEN = SubnetConfig(image_size=6, in_channels=1, patch_size=6, embed_dim=5, depth=1, num_heads=1, num_classes=2)
 CONV = SubnetConfig(image_size=17, in_channels=1, patch_size=4, embed_dim=16, depth=1, num_heads=2, stem="conv")
 LARGE = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=6, num_heads=3, head_dim=32)
-NETWORKS = {"tiny": TINY, "odd": ODD, "one token": ONE_TOKEN, "conv": CONV, "large": LARGE, "headless": HEADLESS}
+BIASES = dataclasses.replace(ODD, image_size=(23, 31), prefix_tokens=3, pool="token", relative_position="bias")
+TABLES = dataclasses.replace(ODD, image_size=(31, 23), prefix_tokens=1, relative_position="tables")
+NETWORKS = {
+    "tiny": TINY, "odd": ODD, "one token": ONE_TOKEN, "conv": CONV, "large": LARGE, "headless": HEADLESS,
+    "biases": BIASES, "tables": TABLES,
+}  # fmt: skip
 GELU_APART = {"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)}
 # name -> options of convert, where the image has its place, where the driver puts it
 PLACED = {

@@ -73,15 +73,27 @@ def timm_vit(distilled: bool = False, **options) -> Callable[[], nn.Module]:
     return build
 
 
+def timm_beit(**options) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        from timm.models import beit
+
+        given = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 10}
+        return beit.Beit(**{**given, "use_abs_pos_emb": False, "init_values": 0.1, **options})
+
+    return build
+
+
 def timm_resize(module: nn.Module, size: tuple[int, int]) -> Callable[[torch.Tensor], torch.Tensor]:
     module.set_input_size(img_size=size)
     return module
 
 
-def timm_original(settings: dict, pixels: dict = IMAGENET, shape=(16, 16, 3), resized=None, **options) -> Original:
+def timm_original(
+    settings: dict, pixels: dict = IMAGENET, shape=(16, 16, 3), resized=None, build=timm_vit, **options
+) -> Original:
     known = {"num_heads": 2, "activation": "gelu", "norm_epsilon": 1e-6, **settings}
     return Original(
-        "timm", timm_vit(**options), call, shape, pixels, known, ("timm", "torch"), resize=timm_resize,
+        "timm", build(**options), call, shape, pixels, known, ("timm", "torch"), resize=timm_resize,
         resized=resized,
     )  # fmt: skip
 
@@ -203,6 +215,7 @@ def sample(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def supernet_original(library: str, settings: dict, rank_ratio: float | None = None, **options) -> Original:
+    """With relative_position the offsets of the 4 x 4 patches go further than the tables."""
     known = {"embed_dim": 24, "depth": 2, "num_heads": [1, 2], "mlp_ratio": [2.0, 3.0], **settings}
     build = supernet(library, rank_ratio, **options)
     return Original("autoformer", build, sample, (16, 16, 3), IMAGENET, known, ("torch",), live=dict(IMAGENET))
@@ -221,6 +234,14 @@ ORIGINALS: dict[str, Original] = {
     ),
     "timm-registers": timm_original({"pool": "token"}, reg_tokens=4, no_embed_class=True, init_values=1.0),
     "timm-distilled": timm_original({}, distilled=True, resized=(20, 20)),
+    "timm-beit": timm_original(
+        {"pool": "mean"}, HALF, build=timm_beit, use_rel_pos_bias=True, resized=(24, 20)
+    ),
+    "timm-beit-shared": timm_original(
+        {"pool": "token", "grid_shape": [3, 4]}, shape=(24, 16, 3), img_size=(24, 16), patch_size=(8, 4),
+        build=timm_beit, use_shared_rel_pos_bias=True, use_rel_pos_bias=True, use_abs_pos_emb=True, init_values=None,
+        global_pool="token", resized=(16, 20),
+    ),
     "timm-clip": timm_original(
         {"pool": "token", "activation": "quick-gelu", "norm_epsilon": 1e-5}, CLIP, pre_norm=True, **quick_gelu()
     ),
@@ -243,6 +264,19 @@ ORIGINALS: dict[str, Original] = {
     "hf-deit": hf_original(
         "DeiTForImageClassification", "DeiTConfig", {"pool": "token", "norm_epsilon": 1e-12}, intermediate_size=64,
         num_labels=10,
+    ),
+    "hf-beit": hf_original(
+        "BeitForImageClassification", "BeitConfig", {"pool": "mean", "norm_epsilon": 1e-12}, intermediate_size=64,
+        num_labels=10, use_relative_position_bias=True, use_mask_token=True, resize=hf_resize, resized=(20, 24),
+    ),
+    "hf-beit-no-head": hf_original(
+        "BeitModel", "BeitConfig", {"pool": "token", "norm_epsilon": 1e-12}, intermediate_size=64,
+        use_shared_relative_position_bias=True, use_absolute_position_embeddings=True, use_mean_pooling=False,
+        layer_scale_init_value=0.0, run=lambda module, images: module(images).pooler_output,
+    ),
+    "hf-data2vec": hf_original(
+        "Data2VecVisionForImageClassification", "Data2VecVisionConfig", {"pool": "mean", "norm_epsilon": 1e-12},
+        intermediate_size=64, num_labels=10, use_relative_position_bias=True, use_shared_relative_position_bias=True,
     ),
     "hf-dinov2": hf_original(
         "Dinov2ForImageClassification", "Dinov2Config", {"pool": "token+mean", "norm_epsilon": 1e-6}, num_labels=10,
@@ -277,13 +311,20 @@ ORIGINALS: dict[str, Original] = {
     "autoformer-post-norm": supernet_original(
         "autoformer", {"pool": "token", "change_qkv": False}, change_qkv=False, pre_norm=False, gp=False
     ),
+    "autoformer-relative": supernet_original(
+        "autoformer", {"pool": "mean", "change_qkv": True}, relative_position=True, max_relative_position=2
+    ),
+    "mcuformer-relative": supernet_original(
+        "mcuformer", {"pool": "token", "change_qkv": False, "rank_ratio": 0.5}, rank_ratio=0.5, change_qkv=False,
+        embed_dim=48, num_heads=1, mlp_ratio=2.0, gp=False, relative_position=True,
+    ),
     "mcuformer": supernet_original(
         "mcuformer", {"pool": "mean", "change_qkv": True, "rank_ratio": 0.5}, rank_ratio=0.5
     ),
 }  # fmt: skip
 """By the fixture's name."""
 
-for _name in ("hf-vit", "hf-dinov2-registers"):  # as transformers 4 names them
+for _name in ("hf-vit", "hf-dinov2-registers", "hf-beit", "hf-beit-no-head"):  # as transformers 4 names them
     ORIGINALS[f"{_name}-4"] = ORIGINALS[_name]
 
 GRAIN = 2.0**-9  # what all weights are multiples of, below 4: float16 holds them
@@ -297,7 +338,9 @@ def fill(module: nn.Module, seed: int) -> nn.Module:
         for name, value in module.named_parameters():
             noise = torch.randn(value.shape, generator=generator)
             if value.ndim < 2:
-                scale = name in norms or name.endswith((".gamma", ".lambda1"))
+                scale = name in norms or name.endswith(
+                    (".gamma", ".lambda1", "gamma_1", "gamma_2", "lambda_1", "lambda_2")
+                )
                 noise = (1.0 if scale else 0.0) + 0.2 * noise
             elif "pos" in name or "token" in name:
                 noise = 0.4 * noise

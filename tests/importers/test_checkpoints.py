@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_fixtures import load, run
+from test_fixtures import NAMES, load, run
 
 import mcuformer
 from mcuformer.errors import ConfigError, McuformerError, ModelError
@@ -102,6 +102,13 @@ def test_hugging_faces_folder_says_all(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("hf-")])
+def test_hugging_faces_config_says_all_but_what_a_model_without_a_head_returns(name):
+    fixture = load(name)
+    pool = {"pool": "token"} if name == "hf-vit-no-head" else {}
+    same(mcuformer.import_vit(fixture.state, "hf", config=fixture.facts["config"], **PIXELS, **pool), name)
+
+
 def hf_with_processor(folder, processor):
     (hf_folder(folder) / "preprocessor_config.json").write_text(json.dumps(processor))
     return folder
@@ -111,7 +118,8 @@ def hf_with_processor(folder, processor):
     "changes, words",
     [
         ({"use_swiglu_ffn": True}, "SwiGLU"),
-        ({"model_type": "beit"}, "model_type = 'beit'"),
+        ({"model_type": "swin"}, "model_type = 'swin'"),
+        ({"model_type": "beit"}, "architecture Dinov2ForImageClassification"),
         ({"architectures": ["Dinov2Backbone"]}, "architecture Dinov2Backbone"),
         ({"hidden_act": "mish"}, "hidden_act = 'mish'"),
     ],

@@ -50,6 +50,21 @@ def test_equals_the_state_dict(path):
     np.testing.assert_array_equal(run(net, image), run(imported(NAME), image))
 
 
+@pytest.mark.parametrize(
+    "name, part",
+    [("/backbone/encoder/layer.0/attention/Add_1", "backbone"), ("/blocks.0/attn/Add_1", None),
+     ("/backbone/layers.0/relative_position_bias/Resize", "backbone")],
+)  # fmt: skip
+def test_relative_positions_are_refused_where_no_name_tells_of_them(name, part, path, tmp_path):
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((1, 2, 5, 5), np.float32), "onnx::Add_7"))
+    model.graph.node.append(onnx.helper.make_node(name.split("/")[-1].split("_")[0], ["s", "onnx::Add_7"], ["t"], name))
+    (tmp_path / "beit.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(McuformerError) as caught:
+        mcuformer.import_vit(tmp_path / "beit.onnx", "hf", weights=part, **load(NAME).settings)
+    assert f"node '{name}' adds relative positions" in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_mistakes_end_in_one_line(path, tmp_path):
     settings = load(NAME).settings
     (tmp_path / "half.onnx").write_bytes(path.read_bytes()[:1000])

@@ -86,7 +86,10 @@ def refused(weights: dict[str, torch.Tensor], family: str = "timm", **settings) 
     [
         ("blocks.0.attn.q_norm.weight", (8,), "normalises queries and keys"),
         ("blocks.1.mlp.w12.weight", (64, 32), "a gated MLP (SwiGLU)"),
-        ("blocks.0.attn.relative_position_bias_table", (9, 2), "relative positions"),
+        ("blocks.0.attn.relative_position_bias_table", (9, 2), "relative positions of 4 x 4 patches and 2 heads"),
+        ("rel_pos_bias.relative_position_bias_table", (52, 3), "relative positions of 4 x 4 patches and 2 heads"),
+        ("blocks.0.attn.rel_pos.relative_position_bias_table", (49, 2), "relative positions of another kind"),
+        ("layers.0.blocks.0.attn.relative_position_bias_table", (49, 2), "relative positions of another kind"),
         ("rope.periods", (4,), "rotary positions"),
         ("attn_pool.latent", (1, 32), "pools by attention"),
         ("something.new", (3,), "something.new"),
@@ -95,6 +98,61 @@ def refused(weights: dict[str, torch.Tensor], family: str = "timm", **settings) 
 def test_a_foreign_tensor_is_refused_by_name(name, shape, words):
     message = refused({**state(), name: torch.ones(shape)})
     assert name in message and words in message
+
+
+def refused_of(fixture: str, change, **settings) -> str:
+    """What the fixture's weights are refused for after change(weights)."""
+    original, weights = load(fixture), state(fixture)
+    change(weights)
+    with pytest.raises(McuformerError) as caught:
+        mcuformer.import_vit(weights, original.family, **{**original.settings, **settings})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_relative_positions_that_are_not_whole():
+    table = "attn.relative_position_bias_table"
+    assert f"'blocks.1.{table}' is missing" in refused_of("timm-beit", lambda w: w.pop(f"blocks.1.{table}"))
+    assert "'blocks.0.attn.q_bias' is missing" in refused_of("timm-beit", lambda w: w.pop("blocks.0.attn.q_bias"))
+    assert "'blocks.0.attn.v_bias' is missing" in refused_of("timm-beit", lambda w: w.pop("blocks.0.attn.v_bias"))
+    assert "relative positions of 4 x 4 patches" in refused_of(
+        "timm-beit-shared", lambda w: w.pop("pos_embed"), grid_shape=[4, 4]
+    )
+    key = "attn.rel_pos_embed_k.embeddings_table"
+    assert f"'blocks.1.{key}_h' is missing" in refused_of(
+        "autoformer-relative", lambda w: [w.pop(name) for name in list(w) if "blocks.1.attn.rel_pos" in name]
+    )
+    cut = refused_of("autoformer-relative", lambda w: w.update({f"blocks.0.{key}_h": w[f"blocks.0.{key}_h"][:-1]}))
+    assert f"'blocks.0.{key}_v' has 6 entries" in cut
+    narrow = refused_of("mcuformer-relative", lambda w: w.update({f"blocks.0.{key}_h": w[f"blocks.0.{key}_h"][:, :9]}))
+    assert f"'blocks.0.{key}_h'" in narrow and "of its 9" in narrow
+
+
+def test_relative_positions_of_grids_that_the_originals_misread():
+    def wide(weights):  # 16 patches as 2 x 8
+        table = "beit.encoder.layer.{}.attention.attention.relative_position_bias.relative_position_bias_table"
+        weights.update({table.format(i): torch.zeros(3 * 15 + 3, 2) for i in range(2)})
+
+    assert "unless the grid is a square" in refused_of("hf-beit-4", wide, grid_shape=[2, 8])
+    assert "as of a square" in refused_of("autoformer-relative", lambda w: None, grid_shape=[2, 8])
+
+
+@pytest.mark.parametrize("name, said", [("hf-beit", False), ("hf-beit-no-head", True)])
+def test_a_config_that_says_other_relative_positions_than_the_weights(name, said):
+    config = {**load(name).facts["config"], "use_relative_position_bias": said}
+    weights = {key: value for key, value in state(name).items() if not said or "relative" not in key}
+    with pytest.raises(McuformerError) as caught:
+        mcuformer.import_vit(weights, "hf", config=config, **load(name).facts["pixels"])
+    assert f"use_relative_position_bias = {str(said).lower()}" in str(caught.value)
+
+
+def test_the_index_of_relative_positions_is_not_needed():
+    original, name = load("timm-beit"), "blocks.0.attn.relative_position_index"
+    weights = {**state("timm-beit"), name: torch.zeros(17, 17, dtype=torch.long)}
+    net = mcuformer.import_vit(weights, "timm", **original.settings)
+    assert name in net.notes["imported"]["left_out"]
+    image = original.arrays["image"]
+    np.testing.assert_array_equal(run(net, image), run(imported("timm-beit"), image))
 
 
 def test_weights_that_are_not_numbers_or_not_there():

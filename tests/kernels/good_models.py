@@ -122,6 +122,24 @@ def int_attention() -> Model:
     )
 
 
+def biased_attention() -> Model:
+    """Biases of a grid of 2x2 patches after two prefix tokens."""
+    model = int_attention()
+    model.inputs["relative_params"] = np.array([[4, 0], [1, 0]], np.int32)
+    model.inputs["relative_bias"] = np.arange(24, dtype=np.int16).reshape(2, 12)
+    model.options |= {"grid_rows": 2, "grid_columns": 2}
+    return model
+
+
+def table_attention() -> Model:
+    """Tables of a grid of 2x3 patches."""
+    model = int_attention()
+    model.inputs["relative_params"] = np.array([[1 << 30, 0], [0, 1 << 29]], np.int32)
+    model.inputs |= {"relative_bias": None, "relative_keys": _weights(8, 4), "relative_values": _weights(8, 4)}
+    model.options |= {"grid_rows": 2, "grid_columns": 3}
+    return model
+
+
 def token_mean() -> Model:
     return Model(
         "mcuformer.TokenMean",
@@ -144,6 +162,8 @@ ALL = {
         staged_fc,
         int_gelu,
         int_attention,
+        biased_attention,
+        table_attention,
         token_mean,
     )
 }

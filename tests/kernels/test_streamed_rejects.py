@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import convert, run_op
 from mcuformer.converter import file_form, tflite_file
@@ -210,6 +210,45 @@ def test_damaged_params_are_refused(layers, kind, change, message):
     """In Prepare, before anything runs."""
     with pytest.raises(McuformerError, match=message):
         run(kind, changed(layers[kind], **change))
+
+
+@pytest.fixture(scope="module", params=["bias", "tables"])
+def relative_attention(request):
+    """params of a StreamedAttention with relative positions, and a stream for it."""
+    config = dataclasses.replace(TINY, prefix_tokens=2, relative_position=request.param)
+    model = convert(lively_subnet(config, 1), structured_images(config, 2), schedule="streamed")
+    return first_ops(model.graph)["StreamedAttention"], stream(config.tokens), request.param
+
+
+def test_relative_positions_equal_the_ops_one_by_one(relative_attention):
+    params, x, kind = relative_attention
+    graph = file_form.from_file_form(file_graph("StreamedAttention", params, x))[0]
+    assert sum(graph.ops[0].module.constant_bytes(graph.dims(graph.ops[0]))) == params.size
+    assert graph.dims(graph.ops[0]).relative.tables == (kind == "tables")
+    want = graph.run(x)
+    for block in (1, 3, 4, 100):
+        np.testing.assert_array_equal(run("StreamedAttention", changed(params, 0, 0, block), x), want)
+
+
+def test_damaged_relative_positions_are_refused(relative_attention):
+    params, x, kind = relative_attention
+    scalars = OPS["StreamedAttention"].LAYOUT.scalars
+    sections = ["scalars", *OPS["StreamedAttention"].LAYOUT.dtypes]
+    rows, columns, first = scalars.index("grid_rows"), scalars.index("grid_columns"), sections.index("relative_params")
+    cases = [(dict(section=0, at=rows, value=value), "do not fit") for value in (0, -1, 1, 3, 2049, (1 << 31) - 1)] + [
+        (dict(section=0, at=columns, value=value), "do not fit") for value in (0, -5, 1, 1 << 30)
+    ]
+    cases += [(dict(section=first, size=size), "do not fit") for size in (0, 8)]
+    cases += [(dict(section=first, at=0, value=-1), "legal range"), (dict(section=0, size=4 * rows), "do not fit")]
+    cases += [(dict(section=0, size=4 * rows + 4), "not whole")]
+    if kind == "bias":
+        cases += [(dict(section=first + 1, size=size, dtype="int16"), "do not fit") for size in (0, 2)]
+        cases += [(dict(section=first, at=1, value=1), "legal range")]
+    else:
+        cases += [(dict(section=first + i, size=size, dtype="int8"), "do not fit") for i in (2, 3) for size in (0, 7)]
+    for change, message in cases:
+        with pytest.raises(McuformerError, match=message):
+            run("StreamedAttention", changed(params, **change), x)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
-from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS
+from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS, RELATIVE_POSITIONS
 from mcuformer.data import Dataset
 from mcuformer.nas import SearchSpace
 
@@ -28,6 +28,8 @@ POST = dataclasses.replace(
     PATCH, image_size=(7, 8), patch_size=(2, (3, 2)), prefix_tokens=1, pool="token", final_norm="none", norm="post",
     activation="relu",
 )  # fmt: skip
+BIAS = dataclasses.replace(KEYWORD, relative_position="bias")
+TABLES = dataclasses.replace(PATCH, image_size=(7, 8), patch_size=(2, (3, 2)), relative_position="tables")
 SMALL = SearchSpace(
     image_size=8, in_channels=1, num_classes=10, patch_size=(4,), embed_dim=(8, 16), depth=(1, 2), head_dim=8,
     num_heads=(1, 2), mlp_ratio=(1.0, 2.0),
@@ -45,6 +47,7 @@ def random_space(rng: random.Random) -> SearchSpace:
         space, prefix_tokens=prefix, pool=rng.choice([p for p in POOLS if p.split("+").count("token") <= prefix]),
         final_norm=rng.choice(FINAL_NORMS), norm_pre=rng.random() < 0.5, norm=rng.choice(NORMS),
         norm_epsilon=rng.choice((1e-12, 1e-6, 1e-2)), activation=rng.choice(tuple(ACTIVATIONS)),
+        relative_position=rng.choice(RELATIVE_POSITIONS),
     )  # fmt: skip
 
 

@@ -65,6 +65,9 @@ OPTIONS_OF = {
     "two": {"prefix_tokens": 1, "pool": "token+mean", "activation": "quick-gelu", "norm_epsilon": 1e-3},
     "all": {"prefix_tokens": 3, "pool": "mean-all", "final_norm": "none", "activation": "hardswish"},
     "post-after": {"norm": "post", "norm_pre": True, "pool": "mean", "final_norm": "after", "activation": "gelu-tanh"},
+    "bias": {"prefix_tokens": 1, "pool": "token", "relative_position": "bias"},
+    "tables": {"prefix_tokens": 1, "relative_position": "tables"},
+    "tables-without-prefix": {"kv_heads": 1, "norm": "post", "relative_position": "tables"},
     "embedding": {"prefix_tokens": 2, "pool": "token+token", "num_classes": 0},
     "embedding-mean": {"prefix_tokens": 1, "pool": "mean", "final_norm": "none", "norm": "post", "num_classes": 0},
 }  # fmt: skip
@@ -89,6 +92,34 @@ def test_two_pooled_parts_have_a_scale_each_and_a_post_norms_stream_has_one():
             assert torch.equal(entered["layer"], seen["layers.0.norm2"])
 
 
+def test_tables_of_relative_positions_have_one_scale_and_so_have_keys_at_least():
+    config = SubnetConfig(
+        image_size=(6, 8), in_channels=1, patch_size=2, embed_dim=16, depth=2, num_heads=2, prefix_tokens=1,
+        relative_position="tables",
+    )  # fmt: skip
+    net, x, seen = build_subnet(config), torch.linspace(-1, 1, 16 * 48).reshape(16, 1, 6, 8), {}
+    relative = net.layers[0].attention.relative
+    with torch.no_grad():
+        relative.key_columns[2, 3], relative.value_prefix[0, 1] = -254.0, 12.7  # scales 2 and 0.1
+        relative.key_rows.copy_(torch.linspace(-7, 7, 5 * 8).reshape(5, 8))
+    before = {name: value.clone() for name, value in net.named_parameters()}
+    with fake_quantised(net, x):
+        assert torch.equal(relative.key_rows, (before["layers.0.attention.relative.key_rows"] / 2).round() * 2)
+        assert relative.key_columns[2, 3].item() == -254
+        net(x).square().sum().backward()
+        gradients = [value.grad for name, value in net.named_parameters() if ".relative." in name]
+        assert len(gradients) == 12 and all(gradient.abs().sum() > 0 for gradient in gradients)
+        net.layers[0].attention.qkv.register_forward_hook(lambda _m, _i, output: seen.__setitem__("qkv", output))
+        net.eval()(x)
+    q, k, v = seen["qkv"].detach().split(16, dim=-1)
+    for part, step in ((k, 2.0), (v, 0.1)):
+        torch.testing.assert_close(part / step, (part / step).round(), rtol=0, atol=1e-3)
+    assert len(q.unique()) > 20
+    for name, value in net.named_parameters():
+        assert torch.equal(value, before[name]), name
+    assert not torch.nn.utils.parametrize.is_parametrized(relative)
+
+
 @pytest.mark.parametrize("options", OPTIONS_OF.values(), ids=OPTIONS_OF)
 def test_so_is_that_of_every_option(options):
     """Per tensor at most 256 values in int8, per channel where the residual stream is rounded per channel."""
@@ -97,9 +128,10 @@ def test_so_is_that_of_every_option(options):
     )
     net, generator = build_subnet(config).eval(), torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for value in net.parameters():
-            if value.ndim < 2:
-                value.add_(0.2 * torch.randn(value.shape, generator=generator))
+        for name, value in net.named_parameters():
+            if value.ndim < 2 or ".relative." in name:
+                scale = 1.0 if name.endswith("relative.bias") else 0.2
+                value.add_(scale * torch.randn(value.shape, generator=generator))
     images = np.random.default_rng(0).integers(0, 256, (80, 9, 12, 1), np.uint8)
     int8 = torch.from_numpy(convert(net, images[:64]).reference(images[64:])).float()
     x, seen = to_float(images[64:]), {}

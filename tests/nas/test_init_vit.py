@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from spaces import DENSE, KEYWORD, PATCH, POST, random_space
+from spaces import BIAS, DENSE, KEYWORD, PATCH, POST, TABLES, random_space
 
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -19,8 +19,8 @@ def trained(config: SubnetConfig, seed: int = 0) -> FloatViT:
     """A network none of whose weights is at its start value."""
     net, generator = build_subnet(config, seed).eval(), torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for value in net.parameters():
-            if value.ndim < 2:
+        for name, value in net.named_parameters():
+            if value.ndim < 2 or ".relative." in name:
                 value.add_(0.2 * torch.randn(value.shape, generator=generator))
         for name, value in net.named_buffers():
             if "running" in name:
@@ -115,6 +115,8 @@ def test_a_subnet_of_the_networks_patches_starts_as_the_network():
         (DENSE, 4),
         (dataclasses.replace(KEYWORD, rank_ratio=None), (3, 2)),
         (POST, (3, 2)),
+        (BIAS, (3, 2)),
+        (TABLES, (3, 2)),
     ):
         space = dataclasses.replace(space, rank_ratio=None)
         config = dataclasses.replace(space.largest(), patch_size=size)
@@ -132,6 +134,21 @@ def test_positions_of_another_image_size_are_interpolated():
     table = started(DENSE, net).whole.position[0, :, 0].unflatten(0, (4, 4))
     coarse = torch.tensor([1.0, 3.0, 5.0, 7.0])
     torch.testing.assert_close(table[1:-1, 1:-1], (coarse[:, None] + 10 * coarse)[1:-1, 1:-1], rtol=1e-5, atol=1e-5)
+
+
+def test_distances_that_the_network_lacks_are_those_of_its_furthest():
+    space = dataclasses.replace(TABLES, patch_size=(2,), rank_ratio=None)  # 3 x 4 patches
+    for size, grid in ((4, (1, 2)), (1, (7, 8))):
+        net = trained(dataclasses.replace(space.largest(), patch_size=size))
+        assert net.config.grid_shape == grid
+        given, made = net.layers[0].attention.relative, started(space, net).whole.layers[0].attention.relative
+        assert made.key_rows.shape == (5, 8) and made.value_columns.shape == (7, 8)
+        if size == 4:
+            assert torch.equal(made.key_rows, given.key_rows.expand(5, -1))
+            assert torch.equal(made.value_columns, given.value_columns[[0, 0, 0, 1, 2, 2, 2]])
+        else:
+            assert torch.equal(made.key_rows, given.key_rows[4:9])
+            assert torch.equal(made.value_columns, given.value_columns[4:11])
 
 
 def test_the_head_starts_anew_unless_it_is_kept():
@@ -161,6 +178,7 @@ MISFITS = {
     "a.pt: has norm = 'post', the space 'pre'": {"norm": "post"},
     "a.pt: has norm_epsilon = 1e-05, the space 1e-06": {"norm_epsilon": 1e-5},
     "a.pt: has activation = 'silu', the space 'gelu'": {"activation": "silu"},
+    "a.pt: has relative_position = 'bias', the space 'none'": {"relative_position": "bias"},
     "a.pt: has num_classes = 7, the space 10: its head cannot be kept; leave out --keep-head": {"num_classes": 7},
 }
 

@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import lively_subnet, structured_images
-from spaces import PATCH, SMALL
+from spaces import BIAS, PATCH, SMALL, TABLES
 
 from mcuformer import Interpreter, convert
 from mcuformer.boards import get_board
 from mcuformer.errors import ConfigError, ModelError, PlanError
-from mcuformer.nas import load_space
+from mcuformer.nas import SuperNet, load_space
 from mcuformer.nas.cost import Budget, Cost, board_budget, check_reachable, cost_of, parse_bytes, parse_count
 from mcuformer.nas.search import Found, SearchOptions, front_of, search
 
@@ -160,6 +161,19 @@ def test_killed_at_ten_random_moments_and_resumed_gives_the_same_result(tmp_path
     accuracy = Counting(pretend_accuracy)
     assert search(PATCH, accuracy, cost_of, Budget(), OPTIONS, log=log) == whole
     assert len(accuracy.asked) == len(whole.evaluated) - remembered
+
+
+@pytest.mark.parametrize("space", [BIAS, TABLES], ids=["bias", "tables"])
+def test_the_cost_of_relative_positions_is_that_of_the_converted_network(space, tmp_path):
+    supernet, rng = SuperNet(space).eval(), random.Random(4)
+    images = np.random.default_rng(0).integers(0, 256, (8, *space.image_shape), np.uint8)
+    for config in [space.largest(), *(space.sample(rng) for _ in range(3))]:
+        model, cost = convert(supernet.extract(config), images), cost_of(config)
+        model.save(tmp_path / "model.tflite")
+        assert model.plan.arena_bytes == cost.sram
+        assert (tmp_path / "model.tflite").stat().st_size <= cost.flash
+        plain = cost_of(dataclasses.replace(config, relative_position="none"))
+        assert cost.flash > plain.flash and cost.instructions >= plain.instructions
 
 
 def test_a_log_of_another_search_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import yaml
-from spaces import CONV, DENSE, KEYWORD, PATCH, POST, SMALL
+from spaces import BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLES
 
 from mcuformer.errors import ConfigError
 from mcuformer.nas import load_space
@@ -92,7 +92,7 @@ def test_options_stand_in_a_file_only_if_they_are_not_the_defaults(tmp_path):
         "patch_size": [[1, 5], [3, 2], [2, 5]],
     }  # fmt: skip
     assert "norm" not in KEYWORD.to_dict()
-    for space in (KEYWORD, POST):
+    for space in (KEYWORD, POST, BIAS, TABLES):
         path = tmp_path / "space.yaml"
         path.write_text(space_yaml(space))
         assert load_space(path) == space
@@ -160,6 +160,8 @@ BAD = {
     "pool = \\['mean', 'token'\\]: not a list of choices": {"pool": ["mean", "token"]},
     "prefix_tokens = \\[0, 1\\]: not a list of choices": {"prefix_tokens": [0, 1]},
     "activation = 'tanh': must be one of gelu": {"activation": "tanh"},
+    "relative_position = 'rope': must be one of none, bias, tables": {"relative_position": "rope"},
+    "relative_position = \\['none', 'bias'\\]: not a list of choices": {"relative_position": ["none", "bias"]},
     "norm_epsilon = 'small': must be a number": {"norm_epsilon": "small"},
     "norm_pre = 1: must be true or false": {"norm_pre": 1},
     "flip = 'no': must be true or false": {"flip": "no"},

@@ -6,17 +6,17 @@ import random
 
 import pytest
 import torch
-from spaces import CONV, DENSE, KEYWORD, PATCH, POST, SMALL, random_space
+from spaces import BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLES, random_space
 
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
-from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS, SubnetConfig
+from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS, RELATIVE_POSITIONS, SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
 from mcuformer.nas import SuperNet, build_subnet, load_supernet, save_supernet
 from mcuformer.nas.supernet import _resize
 
 SPACES = {
     "patch": PATCH, "dense": DENSE, "conv": CONV, "fixed-stem": dataclasses.replace(CONV, stem_channels=(6,)),
-    "keyword": KEYWORD, "post": POST,
+    "keyword": KEYWORD, "post": POST, "bias": BIAS, "tables": TABLES,
 }  # fmt: skip
 each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
@@ -26,8 +26,8 @@ def lively(space, seed: int = 0) -> SuperNet:
     supernet = SuperNet(space, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for value in supernet.parameters():
-            if value.ndim < 2:
+        for name, value in supernet.named_parameters():
+            if value.ndim < 2 or ".relative." in name:
                 value.add_(0.2 * torch.randn(value.shape, generator=generator))
     supernet.calibrate(images(64, seed, space.image_shape))
     return supernet.eval()
@@ -63,6 +63,7 @@ def test_so_do_those_of_any_space():
                 torch.testing.assert_close(supernet.extract(config)(x), supernet(x, config), rtol=1e-5, atol=1e-5)
         drawn.append(space)
     options = {"stem": ("conv", "patch"), "pool": POOLS, "final_norm": FINAL_NORMS, "norm": NORMS}
+    options["relative_position"] = RELATIVE_POSITIONS
     for field, values in {**options, "norm_pre": (False, True), "activation": ACTIVATIONS}.items():
         assert {getattr(space, field) for space in drawn} == set(values)
 
@@ -104,6 +105,31 @@ def test_a_subnet_is_the_first_rows_columns_heads_and_layers(space):
         assert torch.equal(weights["layers.0.mlp.fc1.down.weight"], mlp.fc1.down.weight[: layer.rank, :d])
         assert torch.equal(weights["layers.0.mlp.fc2.up.weight"], mlp.fc2.up.weight[:d, : layer.rank])
     assert not any(name.startswith(f"layers.{config.depth}.") for name in weights)
+
+
+def test_relative_positions_are_those_of_the_same_distance():
+    supernet = lively(BIAS)  # grids of 9 x 1, 3 x 2 and 4 x 1
+    config = dataclasses.replace(BIAS.smallest(), patch_size=(3, 2))
+    heads, weights = config.layers[0].num_heads, supernet.weights(config)
+    bias, whole = weights["layers.0.attention.relative.bias"], supernet.whole.layers[0].attention.relative.bias
+    assert whole.shape == (4, 17 * 3 + 3) and bias.shape == (heads, 5 * 3 + 3)
+    rows = whole[:heads, :51].reshape(heads, 17, 3)[:, 6:11]  # 2 rows up to 2 rows down
+    assert torch.equal(bias, torch.cat([rows.flatten(1), whole[:heads, 51:]], dim=1))
+
+    supernet = lively(TABLES)  # grids of 3 x 4 and 2 x 4
+    weights = supernet.weights(dataclasses.replace(TABLES.largest(), patch_size=(3, 2)))
+    whole = supernet.whole.layers[0].attention.relative
+    assert whole.key_rows.shape == (5, 8) and whole.key_prefix is None
+    assert torch.equal(weights["layers.0.attention.relative.key_rows"], whole.key_rows[1:4])
+    assert torch.equal(weights["layers.0.attention.relative.value_columns"], whole.value_columns)
+
+
+def test_gradients_reach_the_distances_of_the_subnets_grid_only():
+    supernet = lively(TABLES).train()
+    config = dataclasses.replace(TABLES.largest(), patch_size=(3, 2))
+    supernet(images(4, shape=TABLES.image_shape), config).square().sum().backward()
+    gradient = supernet.whole.layers[0].attention.relative.key_rows.grad.abs().sum(dim=1)
+    assert (gradient[1:4] > 0).all() and gradient[0] == gradient[4] == 0
 
 
 def test_gradients_reach_what_the_subnet_has_and_nothing_else():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from spaces import CONV, PATCH, digits
 
+from mcuformer.converter.subnet_config import RELATIVE_POSITIONS
 from mcuformer.errors import ConfigError
 from mcuformer.nas import SuperNet, TrainOptions, evaluate, train
 
@@ -23,8 +24,9 @@ def weights_of(supernet) -> torch.Tensor:
 
 
 OPTIONS_SPACE = dataclasses.replace(
-    PATCH, patch_size=((2, 4), 4, (4, 2)), prefix_tokens=2, pool="token+mean", norm="post", activation="silu"
-)
+    PATCH, patch_size=((2, 4), 4, (4, 2)), prefix_tokens=2, pool="token+mean", norm="post", activation="silu",
+    relative_position="tables",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("space", [PATCH, CONV, OPTIONS_SPACE], ids=["patch", "conv", "options"])
@@ -40,8 +42,9 @@ def test_all_of_a_supernet_learns_digits(space, sampling):
     assert evaluate(supernet, held_out, config=space.smallest()) > 0.25  # of 10 classes
 
 
-def test_mixed_precision_and_all_augmentation_run():
-    supernet = SuperNet(PATCH)
+@pytest.mark.parametrize("relative", RELATIVE_POSITIONS)
+def test_mixed_precision_and_all_augmentation_run(relative):
+    supernet = SuperNet(dataclasses.replace(PATCH, relative_position=relative))
     options = dataclasses.replace(
         OPTIONS, epochs=3, precision="bfloat16", sampling="sandwich", mixup=0.3, cutmix=0.3, crop=0.5, flip=True
     )

@@ -3,15 +3,10 @@
  * mcuf_attention_rows.h: what all targets share, and the portable softmax and weighted sum. */
 #include "mcuf_attention_rows.h"
 
+#include "mcuf_attention_relative.h"
 #include "mcuf_fixed_point.h"
 #include "mcuf_softmax_table.h"
 #include "mcuf_target.h"
-
-#if MCUF_DSP
-#define KEYS_PACKING MCUF_PACKING_PAIRS
-#else
-#define KEYS_PACKING MCUF_PACKING_ROWS
-#endif
 
 #if !MCUF_DSP
 void mcuf_attention_store_keys(const mcuf_attention_rows_shape* p, int8_t* keys, int32_t first, int32_t count,
@@ -43,6 +38,25 @@ mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head) {
   return r;
 }
 
+/* The rest of attend() with relative positions. */
+static MCUF_OWN_STACK void attend_relative(const mcuf_attention_rows_shape* p, const int32_t* head,
+                                           const int16_t* block, const int8_t* values, int32_t rows, void* scratch,
+                                           int8_t* output) {
+  int32_t* scores = (int32_t*)scratch;
+  int16_t* numerators = (int16_t*)(scores + (ptrdiff_t)MCUF_TOKEN_BLOCK * mcuf_round_up_even(p->tokens));
+  void* more = (int8_t*)scratch + mcuf_attention_rows_scratch_bytes(p->tokens, p->head_dim);
+  mcuf_row_scale scale[MCUF_TOKEN_BLOCK];
+  mcuf_relative_add_scores(p, block, rows, scores, more);
+  mcuf_softmax_rows(p, scores, rows, head, numerators, scale);
+  if (p->relative->length > 0) {
+    mcuf_relative_weights weights;
+    mcuf_relative_weigh_entries(p, numerators, rows, head, scale, more, &weights);
+    mcuf_relative_weigh_rows(p, numerators, values, rows, scale, &weights, output);
+  } else {
+    mcuf_weigh_rows(p, numerators, values, rows, scale, output);
+  }
+}
+
 /* rows: 1 or 4 */
 static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* q, int32_t q_stride,
                    const int8_t* keys, const int8_t* values, int32_t rows, void* scratch, int8_t* output) {
@@ -52,8 +66,12 @@ static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, cons
   int16_t* block = numerators + (ptrdiff_t)MCUF_TOKEN_BLOCK * tokens;
   mcuf_row_scale scale[MCUF_TOKEN_BLOCK];
   mcuf_block_fill(block, p->head_dim, rows, q, q_stride, 0, p->head_dim);
-  mcuf_block_dot(keys, KEYS_PACKING, p->tokens, p->head_dim, block, rows, scores);
-  mcuf_softmax_rows(scores, p->tokens, rows, head, numerators, scale);
+  mcuf_block_dot(keys, MCUF_ATTENTION_PACKING, p->tokens, p->head_dim, block, rows, scores);
+  if (p->relative != NULL) {
+    attend_relative(p, head, block, values, rows, scratch, output);
+    return;
+  }
+  mcuf_softmax_rows(p, scores, rows, head, numerators, scale);
   mcuf_weigh_rows(p, numerators, values, rows, scale, output);
 }
 
@@ -66,6 +84,7 @@ void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head
   for (int32_t t = 0; t < count; ++t) {
     attend(p, head, q + (ptrdiff_t)t * q_stride, q_stride, keys, values, 1, scratch,
            output + (ptrdiff_t)t * p->out_stride);
+    if (p->relative != NULL) ++p->relative->query;
   }
 }
 
@@ -88,13 +107,12 @@ static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, int32_
 }
 
 /* Numerators: [rows, tokens rounded up to even]. */
-void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head, int16_t* numerators,
-                       mcuf_row_scale* scale) {
-  const bool few = tokens <= MCUF_ATTENTION_UNSHIFTED_TOKENS;
+void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores, int32_t rows, const int32_t* head,
+                       int16_t* numerators, mcuf_row_scale* scale) {
+  const int32_t tokens = p->tokens, shift = p->numerator_shift;
   for (int32_t t = 0; t < rows; ++t, numerators += mcuf_round_up_even(tokens)) {
-    const int32_t shift = few ? 0 : mcuf_attention_numerator_shift(tokens);
-    const uint32_t sum = few ? softmax_row(scores + t, tokens, rows, head, 0, numerators)
-                             : softmax_row(scores + t, tokens, rows, head, shift, numerators);
+    const uint32_t sum = shift == 0 ? softmax_row(scores + t, tokens, rows, head, 0, numerators)
+                                    : softmax_row(scores + t, tokens, rows, head, shift, numerators);
     scale[t] = mcuf_scale_of_row(sum, head);
   }
 }

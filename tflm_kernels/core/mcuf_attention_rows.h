@@ -12,14 +12,35 @@
 
 #include "mcuf_block.h"
 #include "mcuf_int_attention_s8.h"
+#include "mcuf_target.h"
 #include "mcuf_types.h"
 
 #define MCUF_K_FLOOR (-127) /* packed keys cannot hold -128, so no kernel uses it */
 
+/* How keys are packed. */
+#if MCUF_DSP
+#define MCUF_ATTENTION_PACKING MCUF_PACKING_PAIRS
+#else
+#define MCUF_ATTENTION_PACKING MCUF_PACKING_ROWS
+#endif
+
+/* Relative positions of one head: mcuf_relative_position.h. */
+typedef struct {
+  int32_t rows, columns, prefix; /* of the grid; tokens before it */
+  const int32_t* head;           /* its MCUF_RELATIVE_HEAD_PARAMS */
+  const int16_t* bias;           /* its biases, or NULL */
+  int32_t bias_length;
+  int32_t length;        /* entries of a table, 0 with biases */
+  int8_t *keys, *values; /* the tables, as keys and values of `length` tokens are stored */
+  int32_t query;         /* the token of the first query row; mcuf_attention_rows() may move it on */
+} mcuf_relative_rows;
+
 typedef struct {
   int32_t tokens, head_dim;
-  int32_t out_stride; /* bytes from output row to output row */
-  int32_t zero_point; /* of the output */
+  int32_t out_stride;           /* bytes from output row to output row */
+  int32_t zero_point;           /* of the output */
+  int32_t numerator_shift;      /* of the softmax */
+  mcuf_relative_rows* relative; /* or NULL */
 } mcuf_attention_rows_shape;
 
 /* Bytes of the keys of one head, and of its values; a multiple of 4. */
@@ -34,14 +55,21 @@ static inline int32_t mcuf_attention_rows_scratch_bytes(int32_t tokens, int32_t 
          mcuf_block_bytes(head_dim);
 }
 
+/* Scratch of relative positions after it: a word for each of four rows and each entry of a table, and for each row and
+ * column of the grid, which are at most half as many and one more. Bytes, a multiple of 16; none without tables. */
+static inline int32_t mcuf_relative_scratch_bytes(int32_t length) {
+  const int32_t even = mcuf_round_up_even(length);
+  return length == 0 ? 0 : MCUF_TOKEN_BLOCK * (int32_t)sizeof(int32_t) * (even + even / 2 + 1);
+}
+
 /* Stores keys or values of tokens [first, first + count), which lie stride bytes apart. */
 void mcuf_attention_store_keys(const mcuf_attention_rows_shape* shape, int8_t* keys, int32_t first, int32_t count,
                                const int8_t* source, int32_t stride);
 void mcuf_attention_store_values(const mcuf_attention_rows_shape* shape, int8_t* values, int32_t first, int32_t count,
                                  const int8_t* source, int32_t stride);
 
-/* count (1 .. 4) query rows of one head. q: rows of head_dim values, q_stride apart; output may equal q if the
- * strides are equal. keys, values: as stored; head: its MCUF_ATTENTION_HEAD_PARAMS; scratch 4-byte aligned. */
+/* count (1 .. 4) query rows of one head. q: rows of head_dim values, q_stride apart; output may equal q if the strides
+ * are equal. keys, values: as stored; head: its MCUF_ATTENTION_HEAD_PARAMS; scratch 4-byte aligned. */
 void mcuf_attention_rows(const mcuf_attention_rows_shape* shape, const int32_t* head, const int8_t* q, int32_t q_stride,
                          const int8_t* keys, const int8_t* values, int32_t count, void* scratch, int8_t* output);
 
@@ -54,12 +82,12 @@ typedef struct {
  *
  * mcuf_softmax_rows: scores [tokens, rows] -> numerators, and the scale of each row.
  * mcuf_weigh_rows: sums of numerators * values, scaled, to the outputs. */
-void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head, int16_t* numerators,
-                       mcuf_row_scale* scale);
+void mcuf_softmax_rows(const mcuf_attention_rows_shape* shape, const int32_t* scores, int32_t rows, const int32_t* head,
+                       int16_t* numerators, mcuf_row_scale* scale);
 void mcuf_weigh_rows(const mcuf_attention_rows_shape* shape, const int16_t* numerators, const int8_t* values,
                      int32_t rows, const mcuf_row_scale* scale, int8_t* output);
 
-/* The scale of a row whose numerators add up to sum. With them shifted right by s = mcuf_attention_numerator_shift(),
+/* The scale of a row whose numerators add up to sum. With them shifted right by s = numerator_shift bits,
  * the largest is 32767 >> s, so that sum is 32767 >> s .. tokens * (32767 >> s) < 2^24. */
 mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head);
 

@@ -81,8 +81,8 @@ void mcuf_attention_store_values(const mcuf_attention_rows_shape* p, int8_t* val
 }
 
 /* Shifts four rows of numerators right, [words][4][2], and adds them up. */
-static MCUF_OWN_STACK void shift_numerators(int16_t* e, int32_t tokens, uint32_t sums[MCUF_TOKEN_BLOCK]) {
-  const int32_t shift = mcuf_attention_numerator_shift(tokens);
+static MCUF_OWN_STACK void shift_numerators(int16_t* e, int32_t tokens, int32_t shift,
+                                            uint32_t sums[MCUF_TOKEN_BLOCK]) {
   const uint32_t kept = 0x00010001u * (0x7FFFu >> shift); /* the bits of two */
   for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t, e += 2) {
     int16_t* row = e;
@@ -114,13 +114,12 @@ static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, const 
   return sum;
 }
 
-void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head, int16_t* numerators,
-                       mcuf_row_scale* scale) {
-  const bool few = tokens <= MCUF_ATTENTION_UNSHIFTED_TOKENS;
+void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores, int32_t rows, const int32_t* head,
+                       int16_t* numerators, mcuf_row_scale* scale) {
+  const int32_t tokens = p->tokens, shift = p->numerator_shift;
   if (rows == 1) {
-    const int32_t shift = few ? 0 : mcuf_attention_numerator_shift(tokens);
-    const uint32_t sum =
-        few ? softmax_row(scores, tokens, head, 0, numerators) : softmax_row(scores, tokens, head, shift, numerators);
+    const uint32_t sum = shift == 0 ? softmax_row(scores, tokens, head, 0, numerators)
+                                    : softmax_row(scores, tokens, head, shift, numerators);
     scale[0] = mcuf_scale_of_row(sum, head);
     return;
   }
@@ -135,22 +134,17 @@ void mcuf_softmax_rows(const int32_t* scores, int32_t tokens, int32_t rows, cons
       {0},
   };
   mcuf_softmax4_dsp(&args);
-  if (!few) shift_numerators(numerators, tokens, args.sums);
+  if (shift != 0) shift_numerators(numerators, tokens, shift, args.sums);
   for (int32_t t = 0; t < rows; ++t) scale[t] = mcuf_scale_of_row(args.sums[t], head);
 }
-
-/* The unrolled loop of mcuf_weigh4_dsp and mcuf_weigh1_dsp: one word per step, after one before the loop. */
-#define WEIGH_STEPS 16
-#define WEIGH_STEP_BYTES 52 /* of code */
 
 static void weigh_pairs(const mcuf_attention_rows_shape* p, int32_t pairs, const int16_t* numerators,
                         const int8_t* values, int32_t rows, const mcuf_row_scale* scale, int8_t* output,
                         int32_t stride) {
   const int32_t words = (p->tokens + 1) / 2;
   mcuf_weigh_dsp_args args = {
-      numerators,    4 * words, &scale[0].multiplier,
-      values,        output,    pairs,
-      p->zero_point, stride,    (WEIGH_STEPS - (words - 1) % WEIGH_STEPS) * WEIGH_STEP_BYTES,
+      numerators,    4 * words, &scale[0].multiplier,        values, output, pairs,
+      p->zero_point, stride,    MCUF_WEIGH_DSP_ENTRY(words),
   };
   if (rows == 1) {
     mcuf_weigh1_dsp(&args);

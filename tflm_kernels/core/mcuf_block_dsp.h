@@ -73,8 +73,13 @@ typedef struct {
   int32_t entry_bytes;   /* 32 */
 } mcuf_weigh_dsp_args;
 
+/* entry_bytes of an unrolled loop of 16 steps of 52 bytes of code: one word per step, after one before the loop. */
+#define MCUF_WEIGH_DSP_ENTRY(words) ((16 - ((words)-1) % 16) * 52)
+
 void mcuf_weigh4_dsp(mcuf_weigh_dsp_args* args);
 void mcuf_weigh1_dsp(mcuf_weigh_dsp_args* args);
+/* The sums of one pair as they are, int32 [4][2] in output, those of its second row first. */
+void mcuf_weigh4_sums_dsp(mcuf_weigh_dsp_args* args);
 
 /* Softmax numerators of four rows: int16 [tokens / 2][4][2]; a surplus token is 0. */
 typedef struct {

@@ -512,6 +512,23 @@ accumulate1_loop:
     smlad lr, r5, r3, lr
     .endm
 
+/* The first of them, which sets the sums. */
+    .macro weigh_first4
+    ldr r2, [r1], #4
+    ldrd r4, r5, [r0], #8
+    sxtb16 r3, r2
+    sxtb16 r2, r2, ror #8
+    smuad r6, r4, r2
+    smuad r7, r4, r3
+    smuad r8, r5, r2
+    smuad r9, r5, r3
+    ldrd r4, r5, [r0], #8
+    smuad r10, r4, r2
+    smuad r11, r4, r3
+    smuad r12, r5, r2
+    smuad lr, r5, r3
+    .endm
+
 /* Rounded half up: the shift leaves the last bit that falls out in the carry. r0: multipliers and shifts; r4: zero
  * point; r5: output. */
     .macro weigh_store lo, hi
@@ -536,19 +553,7 @@ weigh4_pair:
     ldmia r5, {r0, r2}
     add r2, r1
     str r2, [sp, #END]
-    ldr r2, [r1], #4
-    ldrd r4, r5, [r0], #8
-    sxtb16 r3, r2
-    sxtb16 r2, r2, ror #8
-    smuad r6, r4, r2
-    smuad r7, r4, r3
-    smuad r8, r5, r2
-    smuad r9, r5, r3
-    ldrd r4, r5, [r0], #8
-    smuad r10, r4, r2
-    smuad r11, r4, r3
-    smuad r12, r5, r2
-    smuad lr, r5, r3
+    weigh_first4
     ldr pc, [sp, #ENTRY]
     .p2align 2
 weigh4_loop:
@@ -579,6 +584,27 @@ weigh4_loop:
     strd r2, r3, [r5, #16]
     bne weigh4_pair
     end_function mcuf_weigh4_dsp
+
+    function mcuf_weigh4_sums_dsp
+    set_entry weigh4_sums_loop, 32
+    ldr r1, [r0, #12]
+    ldmia r0, {r0, r2}
+    add r2, r1
+    str r2, [sp, #END]
+    weigh_first4
+    ldr pc, [sp, #ENTRY]
+    .p2align 2
+weigh4_sums_loop:
+    .rept 16
+    weigh_step4
+    .endr
+    ldr r2, [sp, #END]
+    cmp r1, r2
+    bne weigh4_sums_loop
+    ldr r5, [sp, #ARGS]
+    ldr r5, [r5, #16]
+    stmia r5, {r6-r12, lr}
+    end_function mcuf_weigh4_sums_dsp
 
     .macro weigh_product1 word, a
     sxtb16 r10, \word

@@ -9,10 +9,20 @@
  *          >> numerator_shift
  *   out[c] = sat8(zero_point + sum_j e[j] * v[j, c] / sum_j e[j] * (v_scale / out_scale))
  * with one clz-normalised division per row; nothing is normalised to int8 probabilities in between. numerator_shift is
- * ceil(log2(tokens / 512)), 0 for up to 512 tokens: it keeps sum_j e[j] * v[j, c] below 2^31. */
+ * ceil(log2(tokens / 512)), 0 for up to 512 tokens: it keeps sum_j e[j] * v[j, c] below 2^31.
+ *
+ * With relative positions (mcuf_relative_position.h) of key j from the query:
+ *   biases  s[j] += factor * bias[j]. |s| <= head_dim * (127 * 128 + 32767): differences stay below head_dim * 2^17.
+ *   tables  s[j] += sum of mulhi_round(2 * sum_c q[c] * keys[i, c], key_multiplier) over the entries i of j, one or
+ * two. |s| <= 3 * head_dim * 127 * 128: the same bound of differences. sum_j e[j] * v[j, c] += mulhi_round((sum_i (p[i]
+ * >> z) * values[i, c]) << (z + 1), value_multiplier), with p[i] the sum of e[j] over the keys of entry i and z the
+ * bits of sum_j e[j] above 15, so that p[i] >> z fits int16. numerator_shift is that of 4 * tokens: then sum_j e[j] <=
+ * 128 * 32767 < 2^22, and as the p add up to 2 * sum_j e[j] at most, what is rounded is below 2 * 2 * 2^22 * 128 =
+ * 2^31, and all of the sum below (1 + 2) * 2^22 * 128 < 2^31. */
 #ifndef MCUF_INT_ATTENTION_S8_H_
 #define MCUF_INT_ATTENTION_S8_H_
 
+#include "mcuf_relative_position.h"
 #include "mcuf_types.h"
 
 #ifdef __cplusplus
@@ -28,7 +38,7 @@ enum {
   MCUF_HEAD_OUT_MULTIPLIER,   /* mantissa of v_scale / out_scale, MCUF_HEAD_MIN_OUT_MULTIPLIER .. 2^31 - 1 */
   MCUF_HEAD_OUT_EXPONENT, /* v_scale / out_scale = out_multiplier * 2^(out_exponent - 31), MCUF_HEAD_MIN_OUT_EXPONENT
                              .. MCUF_HEAD_MAX_OUT_EXPONENT - numerator_shift */
-  MCUF_HEAD_SCORE_SHIFT,  /* 0 .., head_dim * 2^(15 + score_shift) < 2^31 */
+  MCUF_HEAD_SCORE_SHIFT,  /* 0 .., head_dim * 2^(15 + score_shift) < 2^31; relative positions: 17 for 15 */
   MCUF_ATTENTION_HEAD_PARAMS
 };
 #define MCUF_HEAD_MIN_OUT_MULTIPLIER (1 << 30)
@@ -45,6 +55,7 @@ typedef struct {
   int32_t out_stride;         /* the same, from num_heads * head_dim; equal to in_stride to write over q */
   int32_t zero_point;         /* of the output, -128 .. 127 */
   const int32_t* head_params; /* [num_heads, MCUF_ATTENTION_HEAD_PARAMS] */
+  mcuf_relative_position relative;
 } mcuf_int_attention_params;
 
 /* By how many bits numerators are shifted right, for 1 .. MCUF_ATTENTION_MAX_TOKENS tokens. */
@@ -54,11 +65,16 @@ static inline int32_t mcuf_attention_numerator_shift(int32_t tokens) {
   return shift;
 }
 
+/* The same for 1 .. MCUF_ATTENTION_MAX_TOKENS tokens with these relative positions. */
+static inline int32_t mcuf_attention_numerator_shift_with(int32_t tokens, const mcuf_relative_position* relative) {
+  return mcuf_attention_numerator_shift(relative->keys != NULL ? 4 * tokens : tokens);
+}
+
 /* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_int_attention_s8_check(const mcuf_int_attention_params* params);
 
-/* Bytes of scratch, 4-byte aligned. */
-MCUF_API int32_t mcuf_int_attention_s8_scratch_bytes(int32_t tokens, int32_t head_dim);
+/* Bytes of scratch, 4-byte aligned. table_length: of relative positions, 0 without tables. */
+MCUF_API int32_t mcuf_int_attention_s8_scratch_bytes(int32_t tokens, int32_t head_dim, int32_t table_length);
 
 /* input [tokens, in_stride], output [tokens, out_stride] (the first num_heads * head_dim of a row are written).
  * output may equal input if the strides are equal: head outputs then replace q; k and v are kept. */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "mcuf_attention_relative.h"
 #include "mcuf_attention_rows.h"
 #include "mcuf_fixed_point.h"
 #include "mcuf_streamed_norm.h"
@@ -27,8 +28,8 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
   proj.in_stride = proj.in_features;
   qkv.tokens_per_read = proj.tokens_per_read = p->tokens_at_once;
   const mcuf_int_attention_params attention = {
-      p->tokens,           p->num_heads,        p->kv_heads,   p->head_dim,
-      p->qkv.out_features, p->qkv.out_features, p->zero_point, p->head_params,
+      p->tokens,           p->num_heads,  p->kv_heads,    p->head_dim, p->qkv.out_features,
+      p->qkv.out_features, p->zero_point, p->head_params, p->relative,
   };
   mcuf_status status = mcuf_int_attention_s8_check(&attention);
   if (status == MCUF_OK) status = mcuf_streamed_norm_check(&p->norm, p->tokens);
@@ -48,31 +49,33 @@ typedef struct {
   int32_t normal;     /* int8 [tokens_at_once, d] */
   int32_t queries;    /* int8 [tokens_at_once, pass_width], or keys or values of as many tokens */
   int32_t outputs;    /* int8 [tokens_at_once, num_heads * head_dim]; none if the queries are all of it */
+  int32_t tables;     /* of relative positions, as keys and values are stored */
 } attention_parts;
 
 static attention_parts parts_of(int32_t tokens, int32_t tokens_at_once, int32_t d, int32_t num_heads, int32_t kv_heads,
-                                int32_t kv_heads_at_once, int32_t head_dim, int32_t tile_bytes) {
+                                int32_t kv_heads_at_once, int32_t head_dim, int32_t tile_bytes, int32_t table_length) {
   attention_parts a;
   const int32_t q_width = num_heads * head_dim;
   a.pass_width = num_heads / kv_heads * kv_heads_at_once * head_dim;
   a.kept_width = q_width - a.pass_width;
   a.work = mcuf_in_place_fc_s8_scratch_bytes(d > q_width ? d : q_width, tile_bytes, 0); /* no input is overwritten */
-  const int32_t rows = mcuf_attention_rows_scratch_bytes(tokens, head_dim);
+  const int32_t rows = mcuf_attention_rows_scratch_bytes(tokens, head_dim) + mcuf_relative_scratch_bytes(table_length);
   if (rows > a.work) a.work = rows;
   a.keys = kv_heads_at_once * mcuf_attention_keys_bytes(tokens, head_dim);
   a.kept = tokens * a.kept_width;
   a.normal = tokens_at_once * d;
   a.queries = tokens_at_once * a.pass_width;
   a.outputs = a.kept_width > 0 ? tokens_at_once * q_width : 0;
+  a.tables = 2 * mcuf_attention_keys_bytes(table_length, head_dim);
   return a;
 }
 
 int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t tokens_at_once, int32_t d, int32_t num_heads,
                                                  int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim,
-                                                 int32_t tile_bytes) {
+                                                 int32_t tile_bytes, int32_t table_length) {
   const attention_parts a =
-      parts_of(tokens, tokens_at_once, d, num_heads, kv_heads, kv_heads_at_once, head_dim, tile_bytes);
-  return a.work + 2 * a.keys + a.kept + a.normal + a.queries + a.outputs;
+      parts_of(tokens, tokens_at_once, d, num_heads, kv_heads, kv_heads_at_once, head_dim, tile_bytes, table_length);
+  return a.work + a.tables + 2 * a.keys + a.kept + a.normal + a.queries + a.outputs;
 }
 
 /* What one call works with; the pointers are the parts of scratch. */
@@ -80,6 +83,8 @@ typedef struct {
   const mcuf_streamed_attention_params* p;
   attention_parts size;
   int8_t *work, *keys, *values, *kept, *normal, *queries, *outputs;
+  mcuf_attention_rows_shape shape; /* out_stride: of the present rows */
+  mcuf_relative_rows relative;     /* of the present head */
 } attention_state;
 
 /* Rows [row, row + count) of the qkv layer, on the tokens that normalise_tokens() left. */
@@ -109,30 +114,31 @@ static mcuf_status make_keys(const attention_state* s, int32_t head, int32_t fir
   const mcuf_streamed_attention_params* p = s->p;
   const int32_t dim = p->head_dim;
   const int32_t k_row = (p->num_heads + head) * dim, v_row = k_row + p->kv_heads * dim;
-  const mcuf_attention_rows_shape shape = {p->tokens, dim, dim, p->zero_point};
   for (int32_t i = 0; i < p->kv_heads_at_once; ++i) {
     const ptrdiff_t at = (ptrdiff_t)i * mcuf_attention_keys_bytes(p->tokens, dim);
     mcuf_status status = qkv_rows(s, k_row + i * dim, dim, count, s->queries);
     if (status != MCUF_OK) return status;
-    mcuf_attention_store_keys(&shape, s->keys + at, first, count, s->queries, dim);
+    mcuf_attention_store_keys(&s->shape, s->keys + at, first, count, s->queries, dim);
     status = qkv_rows(s, v_row + i * dim, dim, count, s->queries);
     if (status != MCUF_OK) return status;
-    mcuf_attention_store_values(&shape, s->values + at, first, count, s->queries, dim);
+    mcuf_attention_store_values(&s->shape, s->values + at, first, count, s->queries, dim);
   }
   return MCUF_OK;
 }
 
-/* Attention of the query heads of one pass for count tokens of s->queries; head: the first of them. */
-static MCUF_OWN_STACK void attend(const attention_state* s, int32_t head, int32_t count, int8_t* output,
+/* Attention of the query heads of one pass for count tokens of s->queries, from token first on; head: the first. */
+static MCUF_OWN_STACK void attend(attention_state* s, int32_t head, int32_t first, int32_t count, int8_t* output,
                                   int32_t out_stride) {
   const mcuf_streamed_attention_params* p = s->p;
   const int32_t dim = p->head_dim, group = p->num_heads / p->kv_heads;
-  const mcuf_attention_rows_shape shape = {p->tokens, dim, out_stride, p->zero_point};
+  s->shape.out_stride = out_stride;
   for (int32_t h = 0; h < group * p->kv_heads_at_once; ++h) {
     const ptrdiff_t kv = (ptrdiff_t)(h / group) * mcuf_attention_keys_bytes(p->tokens, dim);
+    if (s->shape.relative != NULL) mcuf_relative_set_head(&s->relative, &p->relative, head + h);
     for (int32_t t = 0; t < count; t += MCUF_TOKEN_BLOCK) {
       const int32_t left = count - t;
-      mcuf_attention_rows(&shape, p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * (head + h),
+      if (s->shape.relative != NULL) s->relative.query = first + t;
+      mcuf_attention_rows(&s->shape, p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * (head + h),
                           s->queries + (ptrdiff_t)t * s->size.pass_width + (ptrdiff_t)h * dim, s->size.pass_width,
                           s->keys + kv, s->values + kv, left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, s->work,
                           output + (ptrdiff_t)t * out_stride + (ptrdiff_t)h * dim);
@@ -149,13 +155,13 @@ static MCUF_OWN_STACK mcuf_status project(const attention_state* s, const int8_t
 }
 
 /* The last pass of some tokens: its outputs after those that waited, then the projection. */
-static mcuf_status finish_tokens(const attention_state* s, int32_t head, int32_t first, int32_t count, int8_t* tokens) {
+static mcuf_status finish_tokens(attention_state* s, int32_t head, int32_t first, int32_t count, int8_t* tokens) {
   const int32_t q_width = s->p->num_heads * s->p->head_dim, kept = s->size.kept_width;
   if (kept == 0) {
-    attend(s, head, count, s->queries, s->size.pass_width);
+    attend(s, head, first, count, s->queries, s->size.pass_width);
     return project(s, s->queries, count, tokens);
   }
-  attend(s, head, count, s->outputs + kept, q_width);
+  attend(s, head, first, count, s->outputs + kept, q_width);
   for (int32_t t = 0; t < count; ++t) {
     memcpy(s->outputs + (ptrdiff_t)t * q_width, s->kept + (ptrdiff_t)(first + t) * kept, (size_t)kept);
   }
@@ -167,14 +173,24 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
   attention_state s;
   s.p = p;
   s.size = parts_of(p->tokens, p->tokens_at_once, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim,
-                    p->qkv.staged.tile_bytes);
+                    p->qkv.staged.tile_bytes, mcuf_relative_length(&p->relative, p->tokens));
   s.work = (int8_t*)scratch;
-  s.keys = s.work + s.size.work;
+  int8_t* tables = s.work + s.size.work;
+  s.keys = tables + s.size.tables;
   s.values = s.keys + s.size.keys;
   s.kept = s.values + s.size.keys;
   s.normal = s.kept + s.size.kept;
   s.queries = s.normal + s.size.normal;
   s.outputs = s.queries + s.size.queries;
+  s.shape = (mcuf_attention_rows_shape){
+      p->tokens,
+      p->head_dim,
+      0,
+      p->zero_point,
+      mcuf_attention_numerator_shift_with(p->tokens, &p->relative),
+      p->relative.rows > 0 ? &s.relative : NULL,
+  };
+  if (s.shape.relative != NULL) mcuf_relative_begin(&s.relative, &p->relative, &s.shape, tables);
   for (int32_t kv = 0; kv < p->kv_heads; kv += p->kv_heads_at_once) {
     const bool last = kv + p->kv_heads_at_once == p->kv_heads;
     const int32_t head = kv * group, column = head * p->head_dim;
@@ -191,7 +207,7 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
           if (status == MCUF_OK && last) {
             status = finish_tokens(&s, head, first, count, tokens);
           } else if (status == MCUF_OK) {
-            attend(&s, head, count, s.kept + (ptrdiff_t)first * s.size.kept_width + column, s.size.kept_width);
+            attend(&s, head, first, count, s.kept + (ptrdiff_t)first * s.size.kept_width + column, s.size.kept_width);
           }
         }
         if (status != MCUF_OK) return status;

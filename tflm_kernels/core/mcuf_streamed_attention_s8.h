@@ -31,16 +31,17 @@ typedef struct {
   mcuf_in_place_fc_params
       qkv; /* outputs [q heads | k heads | v heads]; tokens, in_stride, tokens_per_read are not read */
   mcuf_in_place_fc_params proj; /* has a residual; the same are not read; staged as qkv is, or not */
+  mcuf_relative_position relative;
 } mcuf_streamed_attention_params;
 
 /* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* params);
 
 /* Bytes of scratch, 4-byte aligned. d: width of the stream; tile_bytes: of qkv and proj, 0 if weights are not
- * staged. */
+ * staged; table_length: of relative positions, 0 without tables. */
 MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t tokens_at_once, int32_t d,
                                                           int32_t num_heads, int32_t kv_heads, int32_t kv_heads_at_once,
-                                                          int32_t head_dim, int32_t tile_bytes);
+                                                          int32_t head_dim, int32_t tile_bytes, int32_t table_length);
 
 /* stream [tokens, d], overwritten. */
 MCUF_API mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* params, int8_t* stream,

@@ -20,21 +20,29 @@ struct StreamedAttention {
   static const char* Limits() { return "see IntLayerNorm, InPlaceFC and IntAttention"; }
 
   static bool IsWhole(const ParamsBlob& blob) {
-    return blob.IsWhole(kSectionCount) && blob.Count<int32_t>(kScalars) == kScalarCount;
+    const int32_t scalars = blob.IsWhole(kRelativeParams) ? blob.Count<int32_t>(kScalars) : 0;
+    return scalars == kScalarCount || scalars == kGridRows;
   }
 
   static Params Read(const ParamsBlob& blob, int32_t tokens);
 
-  static void Check(PrepareCheck* check, const EvalTensor* stream, const ParamsBlob&, const Params&) {
+  static void Check(PrepareCheck* check, const EvalTensor* stream, const ParamsBlob& blob, const Params& params) {
     check->SingleBatch(stream, "stream", 3);
+    check->Require(RelativePositionFits(blob, params), "relative positions do not fit the grid, the heads or head_dim");
   }
+
+  static bool RelativePositionFits(const ParamsBlob& blob, const Params& params);
 
   static mcuf_status KernelCheck(const Params& params) { return mcuf_streamed_attention_s8_check(&params); }
 
   static int32_t ScratchBytes(const Params& p) {
     return mcuf_streamed_attention_s8_scratch_bytes(p.tokens, p.tokens_at_once, p.norm.features, p.num_heads,
-                                                    p.kv_heads, p.kv_heads_at_once, p.head_dim,
-                                                    p.qkv.staged.tile_bytes);
+                                                    p.kv_heads, p.kv_heads_at_once, p.head_dim, p.qkv.staged.tile_bytes,
+                                                    p.relative.keys == nullptr ? 0 : TableLength(p));
+  }
+
+  static int32_t TableLength(const Params& p) {
+    return mcuf_relative_table_length(p.relative.rows, p.relative.columns, p.tokens);
   }
 
   static int32_t TileBytes(const Params& params) { return params.qkv.staged.tile_bytes; }
@@ -69,7 +77,33 @@ StreamedAttention::Params StreamedAttention::Read(const ParamsBlob& blob, int32_
   const int32_t proj_in = q_width < 0 || q_width > MCUF_MAX_FEATURES ? 0 : static_cast<int32_t>(q_width);
   params.proj = blob.FullyConnected(kProjWeights, scalars[kProjZeroPoint], proj_in, packing, tile_bytes, &offset);
   params.proj.residual_scale = blob.Data<int16_t>(kResidualScale);
+  params.relative = {};
+  if (blob.Count<int32_t>(kScalars) > kGridRows) {
+    params.relative.rows = scalars[kGridRows];
+    params.relative.columns = scalars[kGridColumns];
+    params.relative.head_params = blob.Data<int32_t>(kRelativeParams);
+    params.relative.bias = blob.Data<int16_t>(kRelativeBias);
+    params.relative.keys = blob.Data<int8_t>(kRelativeKeys);
+    params.relative.values = blob.Data<int8_t>(kRelativeValues);
+  }
   return params;
+}
+
+// Whether the sections have the sizes that the kernel trusts: there are none, or biases, or tables.
+bool StreamedAttention::RelativePositionFits(const ParamsBlob& blob, const Params& p) {
+  const mcuf_relative_position& r = p.relative;
+  const int32_t heads = blob.Count<int32_t>(kRelativeParams), biases = blob.Count<int16_t>(kRelativeBias);
+  const int32_t keys = blob.Count<int8_t>(kRelativeKeys), values = blob.Count<int8_t>(kRelativeValues);
+  if (r.rows == 0) return heads == 0 && biases == 0 && keys == 0 && values == 0;
+  if (r.rows < 1 || r.columns < 1 || r.rows > p.tokens || r.columns > p.tokens ||
+      p.tokens > MCUF_ATTENTION_MAX_TOKENS || r.rows * r.columns > p.tokens || p.num_heads > MCUF_MAX_FEATURES ||
+      p.head_dim < 1 || p.head_dim > MCUF_ATTENTION_MAX_HEAD_DIM) {
+    return false;
+  }
+  if (heads != MCUF_RELATIVE_HEAD_PARAMS * p.num_heads) return false;
+  const int64_t bias = int64_t{p.num_heads} * mcuf_relative_bias_length(r.rows, r.columns, p.tokens);
+  const int32_t table = TableLength(p) * p.head_dim;
+  return biases > 0 ? biases == bias && keys == 0 && values == 0 : keys == table && values == table;
 }
 
 }  // namespace

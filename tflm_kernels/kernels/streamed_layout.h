@@ -24,6 +24,8 @@ enum Scalar {
   kTileBytes,      // of staged weights; 0: the weights are in their sections
   kWeightsOffset,  // of staged weights, in the weights file
   kPacking,        // of all weights, MCUF_PACKING_*
+  kGridRows,       // of relative positions; without them, this and the next are left out
+  kGridColumns,
   kScalarCount
 };
 
@@ -40,6 +42,10 @@ enum Section {
   kProjWeights,     // int8 [d, heads * head_dim] as packed
   kProjBias,        // int32 [d]
   kProjMultiplier,  // int32 [d]
+  kRelativeParams,  // int32 [heads, MCUF_RELATIVE_HEAD_PARAMS]; left out, as all from here, without relative positions
+  kRelativeBias,    // int16 [heads, mcuf_relative_bias_length()], or empty; the last with biases
+  kRelativeKeys,    // int8 [mcuf_relative_table_length(), head_dim]
+  kRelativeValues,  // int8, as many
   kSectionCount
 };
 

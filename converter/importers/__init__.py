@@ -86,7 +86,7 @@ def import_vit(
         if not is_whole(new_head, 0, MAX_FEATURES):
             raise ConfigError(f"new_head = {new_head!r}: must be a number of classes from 0 to {MAX_FEATURES}")
         parts = assemble.with_new_head(parts, new_head)
-    parts, image_shape = assemble.resized(parts, image_size)
+    parts, image_shape = assemble.resized(assemble.with_patch_size(parts), image_size)
     if low_rank is not None:
         if not is_number(low_rank) or not 0 < low_rank <= 1:
             raise ConfigError(f"low_rank = {low_rank!r}: must be a number in (0, 1], the rank by embed_dim")

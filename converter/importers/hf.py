@@ -22,7 +22,10 @@ from mcuformer.errors import ModelError
 NAME = "hf"
 TITLE = "Hugging Face transformers: ViT, DeiT, Dinov2, Dinov2WithRegisters"
 MARK = "embeddings.patch_embeddings.projection.weight"
-SETTINGS = ("num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "depth", "attention_scale")
+SETTINGS = (
+    "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "depth", "attention_scale",
+    "patch_size",
+)  # fmt: skip
 NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
 
@@ -142,6 +145,7 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         grid_assumed=positions.grid_assumed, layers=layers, norm=layer_norm(weights, f"{p}layernorm", d), heads=heads,
         pool=pool, activation=settings.need("activation"), norm_epsilon=settings.need("norm_epsilon"),
         mean=settings.need("mean"), std=settings.need("std"), resize=Resize(antialias=registers),
+        patch_size=settings.get("patch_size"),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ TITLE = "timm VisionTransformer and VisionTransformerDistilled (DeiT)"
 MARK = "patch_embed.proj.weight"
 SETTINGS = (
     "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "prefix_positions",
-    "attention_scale",
+    "attention_scale", "patch_size",
 )  # fmt: skip
 NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
@@ -96,6 +96,7 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         norm=norm, final_norm=final_norm, norm_pre=layer_norm(weights, "norm_pre", d) if "norm_pre.weight" in weights
         else None, heads=heads, pool=pool, activation=settings.need("activation"),
         norm_epsilon=settings.need("norm_epsilon"), mean=settings.need("mean"), std=settings.need("std"),
+        patch_size=settings.get("patch_size"),
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ def _positive(value: Any) -> bool:
 
 # name -> (check, what it must be, an example)
 KNOWN: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+    "arch": (lambda v: isinstance(v, str), "a name of timm's, with its tag or without", "deit_tiny_patch16_224"),
     "num_heads": (_each(lambda v: is_whole(v, 1)), "heads of attention, or a list of one per layer", "3"),
     "head_dim": (lambda v: is_whole(v, 1), "channels per head", "64"),
     "attention_scale": (_positive, "the factor of the attention's products", "0.125"),

@@ -178,6 +178,72 @@ def simple_vit() -> nn.Module:
     )
 
 
+# Keyword transformers (Berg et al., 2021) are in no package: by hand, with names of vit-pytorch, as ports have them.
+
+
+class KeywordTransformer(nn.Module):
+    """Spectrogram -> patches of one time step -> class token, layers with LayerNorm after each sum."""
+
+    def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], dim: int, heads: int, depth: int):
+        super().__init__()
+        inner = patch_size[0] * patch_size[1]
+        self.patch_size, self.heads = patch_size, heads
+        self.to_patch_embedding = nn.Sequential(nn.Identity(), nn.Linear(inner, dim))
+        patches = image_size[0] // patch_size[0] * (image_size[1] // patch_size[1])
+        self.pos_embedding = nn.Parameter(torch.zeros(1, patches + 1, dim))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.transformer = nn.Module()
+        self.transformer.layers = nn.ModuleList(
+            nn.ModuleList([self._half(dim, self._attention(dim)), self._half(dim, self._mlp(dim))])
+            for _ in range(depth)
+        )
+        self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 12))
+
+    @staticmethod
+    def _half(dim: int, fn: nn.Module) -> nn.Module:
+        half = nn.Module()
+        half.norm, half.fn = nn.LayerNorm(dim), fn
+        return half
+
+    @staticmethod
+    def _attention(dim: int) -> nn.Module:
+        attention = nn.Module()
+        attention.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
+        attention.to_out = nn.Sequential(nn.Linear(dim, dim), nn.Identity())
+        return attention
+
+    @staticmethod
+    def _mlp(dim: int) -> nn.Module:
+        mlp = nn.Module()
+        mlp.net = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Identity(), nn.Linear(4 * dim, dim))
+        return mlp
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = nn.functional.unfold(x, self.patch_size, stride=self.patch_size).transpose(1, 2)  # one channel
+        x = self.to_patch_embedding(patches)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embedding
+        for attention, mlp in self.transformer.layers:
+            x = attention.norm(x + self._attend(attention.fn, x))
+            x = mlp.norm(x + mlp.fn.net(x))
+        return self.mlp_head(x[:, 0])
+
+    def _attend(self, attention: Any, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in attention.to_qkv(x).chunk(3, 2))
+        scores = (q @ k.transpose(2, 3)) * q.shape[-1] ** -0.5
+        return attention.to_out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def keyword_transformer(image_size: tuple[int, int], patch_size: tuple[int, int], heads: int = 2) -> Original:
+    settings = {
+        "num_heads": heads, "patch_size": list(patch_size), "pool": "token", "norm": "post",
+        "grid_shape": [image // patch for image, patch in zip(image_size, patch_size, strict=True)],
+    }  # fmt: skip
+    return Original(
+        "vit-pytorch", lambda: KeywordTransformer(image_size, patch_size, 24, heads, 2), call, (*image_size, 1),
+        {"mean": [0.4], "std": [0.25]}, settings, ("torch",),
+    )  # fmt: skip
+
+
 # AutoFormer and MCUFormer are no packages: AUTOFORMER and MCUFORMER name folders with their sources.
 
 SUBNET = {"layer_num": 2, "embed_dim": [24, 24], "num_heads": [1, 2], "mlp_ratio": [2.0, 3.0]}
@@ -322,6 +388,8 @@ ORIGINALS: dict[str, Original] = {
     "mcuformer": supernet_original(
         "mcuformer", {"pool": "mean", "change_qkv": True, "rank_ratio": 0.5}, rank_ratio=0.5
     ),
+    "kwt": keyword_transformer((98, 40), (1, 40)),
+    "kwt-columns": keyword_transformer((40, 98), (40, 1), heads=1),
     "mcuformer-28": padded(28, (60, 44)),
     "mcuformer-32": padded(32, (48, 80), in_chans=1),
 }  # fmt: skip

@@ -223,7 +223,9 @@ class FloatViT(nn.Module):
         d = config.embed_dim
         self.stem: nn.Conv2d | ConvStem
         if config.stem == "patch":
-            self.stem = nn.Conv2d(config.in_channels, d, config.patch_shape, stride=config.patch_shape)
+            self.stem = nn.Conv2d(
+                config.in_channels, d, config.patch_shape, stride=config.patch_shape, padding=config.patch_padding
+            )
         else:
             self.stem = ConvStem(config.in_channels, config.conv_channels)
         self.position = nn.Parameter(torch.zeros(1, config.patch_tokens, d))

@@ -129,9 +129,11 @@ class Lowering:
 
     def patch_embed(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         stem: Any = self.net.stem
+        config = self.net.config
         options, constants, target = decomposed_patch_embed.lower(
             _array(stem.weight).transpose(0, 2, 3, 1), _array(stem.bias), _array(self.net.position)[0],
-            IMAGE_SCALE, IMAGE_ZERO, self.stream_quantisation(name),
+            IMAGE_SCALE, IMAGE_ZERO, self.stream_quantisation(name), padding=config.patch_padding,
+            image_shape=config.image_shape[:2],
         )  # fmt: skip
         return self.add(step, name, options, inputs, {**constants, "prefix": self._prefix(target)}, target)
 

@@ -189,14 +189,15 @@ def _embedding(config: SubnetConfig, schedule: Schedule, staged: bool) -> Recipe
         check_takes_strips(config)
     if config.stem == "conv":
         return _conv_stem, image, config.conv_channels, prefix, packing, staged
-    return _patch_embed, image, config.patch_shape, config.embed_dim, prefix, packing, staged, strips
+    patch, padding = config.patch_shape, config.patch_padding
+    return _patch_embed, image, patch, padding, config.embed_dim, prefix, packing, staged, strips
 
 
 def _patch_embed(
-    image: tuple[int, int, int], patch: tuple[int, int], embed_dim: int, prefix: int, packing: int, staged: bool,
-    strips: bool,
+    image: tuple[int, int, int], patch: tuple[int, int], padding: int, embed_dim: int, prefix: int, packing: int,
+    staged: bool, strips: bool,
 ) -> Part:  # fmt: skip
-    dims = decomposed_patch_embed.Dims(*image, *patch, embed_dim, packing, prefix=prefix)
+    dims = decomposed_patch_embed.Dims(*image, *patch, embed_dim, packing, prefix=prefix, padding=padding)
     if staged:
         dims = decomposed_patch_embed.staged(dims)
     if strips:

@@ -93,6 +93,8 @@ class SubnetConfig:
     activation   of the MLP, a key of int_gelu.ACTIVATIONS
     relative_position  of a key from a query, by rows and columns of the grid: "none", "bias" (a number per head and
                  offset is added to the scores) or "tables" (vectors per offset are added to keys and to values)
+    patch_padding  pixels on every side of the image before it is cut into patches, 0 after x / 127.5 - 1; fewer than a
+                 patch's
     """
 
     image_size: Size = 96
@@ -116,6 +118,7 @@ class SubnetConfig:
     norm_epsilon: float = 1e-6
     activation: str = "gelu"
     relative_position: str = "none"
+    patch_padding: int = 0
 
     def __post_init__(self):
         for field in ("num_heads", "head_dim", "kv_heads", "mlp_ratio", "rank_ratio", "stem_channels"):
@@ -157,6 +160,12 @@ class SubnetConfig:
         if self.stem not in ("patch", "conv"):
             raise ConfigError(f'stem = {self.stem!r}: must be "patch" or "conv"')
         size = self.patch_size
+        most = 0 if self.stem == "conv" else min(self.patch_shape) - 1
+        if not is_whole(self.patch_padding, 0, most):
+            raise ConfigError(
+                f"patch_padding = {self.patch_padding!r} with patch_size = {size_text(size)} and stem = {self.stem!r}: "
+                f"must be pixels from 0 to {most}"
+            )
         if self.stem == "conv" and (isinstance(size, tuple) or size < 2 or size & (size - 1)):
             raise ConfigError(
                 f"patch_size = {size_text(size)} with stem = 'conv': must be a power of two, at least 2, since every "
@@ -222,7 +231,8 @@ class SubnetConfig:
         height, width, _ = self.image_shape
         if self.stem == "patch":
             patch_height, patch_width = self.patch_shape
-            return height // patch_height, width // patch_width
+            both = 2 * self.patch_padding
+            return (height + both) // patch_height, (width + both) // patch_width
         for _ in self.conv_channels:
             height, width = (height + 1) // 2, (width + 1) // 2
         return height, width
@@ -393,4 +403,5 @@ def _readout(pool: str, final_norm: str, prefix_tokens: int, patch_tokens: int) 
 
 _LATER_FIELDS = (
     "prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation", "relative_position",
+    "patch_padding",
 )  # fmt: skip

@@ -77,6 +77,11 @@ def _check(supernet: SuperNet, config: SubnetConfig, path: str | os.PathLike, ke
                 f"{path}: has {field} = {theirs!r}, the space {ours!r}; give a space with {field}: {theirs}, or "
                 "another network"
             )
+    if config.patch_padding:
+        raise ConfigError(
+            f"{path}: has patch_padding = {config.patch_padding}, and a supernet's patches have none; give another "
+            "network"
+        )
     if keep_head and space.num_classes != config.num_classes:
         raise ConfigError(
             f"{path}: has num_classes = {config.num_classes}, the space {space.num_classes}: its head cannot be kept; "

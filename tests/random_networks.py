@@ -66,4 +66,7 @@ def _random_options(config: SubnetConfig, rng: np.random.Generator) -> dict:
                 options["patch_size"] = (options["patch_size"][0] + 1, config.patch_shape[1])
     if rng.random() < 0.5:
         options["relative_position"] = str(rng.choice(RELATIVE_POSITIONS[1:]))
+    if config.stem == "patch" and rng.random() < 0.3:
+        patch = options.get("patch_size", config.patch_shape)
+        options["patch_padding"] = int(rng.integers(min(patch)))
     return options

@@ -117,6 +117,17 @@ def test_a_gallery_is_for_a_network_without_a_head(tiny_model, tmp_path):
         export(tmp_path / "model.tflite", "arduino", tmp_path / "lib", gallery="g.npz")
 
 
+def test_embeddings_do_not_replace_the_gallery_that_is_read(files, tmp_path):
+    gallery = tmp_path / "gallery.npz"
+    run(files / "model.tflite", data=str(files / "data.npz"), save_embeddings=gallery)
+    stored = gallery.read_bytes()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match="gallery.npz: the gallery that is read; give another name"):
+        run(files / "model.tflite", data=str(files / "data.npz"), gallery=gallery, limit=1,
+            save_embeddings=tmp_path / "folder" / ".." / "gallery.npz")  # fmt: skip
+    assert gallery.read_bytes() == stored
+
+
 @pytest.mark.parametrize(
     ("stored", "message"),
     [

@@ -9,8 +9,8 @@
 Networks with an even seed are fitted, those with an odd seed are checked: every whole network within 5 %. Needs
 arm-none-eabi-gcc and qemu-system-arm.
 
-Half of them have options that few networks have: prefix tokens, thin patches, post-norm, more than 512 tokens, other
-poolings and activations, no head. A kernel that no fitted network calls gets no coefficients, so that an estimate which
+Half of them have options that few networks have: prefix tokens, thin patches, padding, post-norm, relative
+positions, more than 512 tokens, other poolings and activations, no head. A kernel that no fitted network calls gets no coefficients, so that an estimate which
 needs it is refused, not wrong.
 """
 
@@ -39,7 +39,7 @@ from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.passes import staging
 from mcuformer.converter.passes.packing import packed
 from mcuformer.converter.passes.streamed import streamed
-from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS
+from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS, RELATIVE_POSITIONS
 from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
 from mcuformer.simulator.firmware import MACHINES
@@ -100,8 +100,11 @@ def random_options(rng: np.random.Generator, config: SubnetConfig) -> dict:
         "norm": "post" if rng.random() < 0.4 else "pre",
         "activation": str(rng.choice(list(ACTIVATIONS))),
         "num_classes": 0 if rng.random() < 0.2 else config.num_classes,
+        "relative_position": str(rng.choice(RELATIVE_POSITIONS)),
     }
-    if config.stem == "patch" and rng.random() < 0.6:
+    if config.stem == "patch" and rng.random() < 0.3:
+        options["patch_padding"] = int(rng.integers(1, config.patch_shape[0]))
+    elif config.stem == "patch" and rng.random() < 0.6:
         thin, long = int(rng.choice([1, 1, 2, 3])), int(rng.choice([8, 16, 20, 40]))
         rows, columns = (98, 1) if rng.random() < 0.5 else (int(rng.integers(2, 30)), int(rng.integers(1, 6)))
         if rng.random() < 0.4:

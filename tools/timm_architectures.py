@@ -3,6 +3,7 @@
 
     python tools/timm_architectures.py          # the table, from timm_architectures.json
     python tools/timm_architectures.py --make   # makes that file anew, where timm is installed; downloads nothing
+    python tools/timm_architectures.py --pack   # from it, what `mcuformer import --set arch=NAME` reads
 
 An architecture is imported with one layer of zeros, then its config gets the depth that it has: structure only.
 """
@@ -25,6 +26,7 @@ from mcuformer.errors import McuformerError
 
 FILE = Path(__file__).with_suffix(".json")
 MODULES = ("timm.models.vision_transformer", "timm.models.deit", "timm.models.beit")
+PACKED = Path(__file__).parents[1] / "converter" / "importers" / "timm_architectures.json"
 BIG_FLASH_BYTES = 16 << 20  # external, such as the QSPI flash of stm32f746's Discovery kit
 
 
@@ -49,10 +51,42 @@ def _entry(timm, name: str) -> dict:
         with torch.no_grad():
             for value in module.parameters():
                 value.zero_()
-        config = importers.import_vit(module).config
-        return {"config": dataclasses.replace(config, depth=depth, **_scalars(config)).to_dict()}
+        net = importers.import_vit(module)
+        config = dataclasses.replace(net.config, depth=depth, **_scalars(net.config))
+        used = net.notes["imported"]["settings"]
+        return {
+            "config": config.to_dict(), "pixels": _pixels(timm, name), "prefix_positions": used["prefix_positions"],
+        }  # fmt: skip
     except (McuformerError, AttributeError, TypeError) as error:
         return {"refused": str(error)}
+
+
+def _pixels(timm, name: str) -> dict[str, list]:
+    """Tag of pretrained weights -> mean and std of their pixels."""
+    configs = {full: timm.get_pretrained_cfg(full) for full in timm.list_pretrained(f"{name}.*")}
+    return {full.removeprefix(f"{name}."): [list(c.mean), list(c.std)] for full, c in sorted(configs.items())}
+
+
+def pack(content: dict) -> str:
+    """What the importer reads, a line an architecture: its settings by name, its width and depth, the pixels of each of
+    its pretrained weights; or why it is refused."""
+    lines = []
+    for name, entry in content["architectures"].items():
+        packed = {"refused": entry["refused"]} if "refused" in entry else _packed(entry)
+        lines.append(f"{json.dumps(name)}: {json.dumps(packed)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _packed(entry: dict) -> dict:
+    config = SubnetConfig.from_dict(entry["config"])
+    settings = {
+        "num_heads": config.num_heads, "activation": config.activation, "norm_epsilon": config.norm_epsilon,
+        "prefix_positions": entry["prefix_positions"],
+    }  # fmt: skip
+    if config.pool != "token+token":  # which the two heads say
+        settings["pool"] = config.pool
+    sizes = {"embed_dim": config.embed_dim, "depth": config.depth}
+    return {"settings": settings, **sizes, "pixels": entry["pixels"]}
 
 
 def _scalars(config: SubnetConfig) -> dict:
@@ -97,9 +131,14 @@ def _reason(message: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--make", action="store_true", help="make timm_architectures.json anew")
-    if parser.parse_args().make:
+    parser.add_argument("--pack", action="store_true", help="write the importer's file from it")
+    arguments = parser.parse_args()
+    if arguments.make:
         FILE.write_text(json.dumps(make(), indent=1) + "\n", encoding="utf-8")
-    print(table(json.loads(FILE.read_text(encoding="utf-8"))))
+    content = json.loads(FILE.read_text(encoding="utf-8"))
+    if arguments.pack:
+        PACKED.write_text(pack(content), encoding="utf-8")
+    print(table(content))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def import_vit(
         if not is_whole(new_head, 0, MAX_FEATURES):
             raise ConfigError(f"new_head = {new_head!r}: must be a number of classes from 0 to {MAX_FEATURES}")
         parts = assemble.with_new_head(parts, new_head)
-    parts, image_shape = assemble.resized(parts, image_size)
+    parts, image_shape = assemble.resized(assemble.with_patch_size(parts), image_size)
     if low_rank is not None:
         if not is_number(low_rank) or not 0 < low_rank <= 1:
             raise ConfigError(f"low_rank = {low_rank!r}: must be a number in (0, 1], the rank by embed_dim")
@@ -133,6 +133,8 @@ def _open_module(module: nn.Module, family: str | None, given: Mapping[str, Any]
             continue
         if family is not None and family != one.NAME:
             raise ConfigError(f"family = {family!r}: the module is of family {one.NAME}")
+        if "arch" in given:
+            raise ConfigError(f"arch = {given['arch']!r}: the module says it all; leave it out")
         opened = _Source(one, Weights(live.state_dict(module), name), _known(said), "the module", given)
         if one is hf:
             opened.class_names = hf.class_names(module.config.to_dict())  # type: ignore[operator, union-attr]
@@ -163,6 +165,8 @@ def _open_state(
     if one is not hf and config is not None:
         raise ConfigError(f"config is given: family {family} has none; only hf does")
     said, says, names = _hf_config(config if one is hf else None, folder if one is hf else None)
+    if one is timm and isinstance(given.get("arch"), str):
+        given = {**timm.architecture(given["arch"]), **given}
     opened = _Source(one, opened_weights, said, says, given)
     opened.class_names = names
     return opened

@@ -12,7 +12,7 @@ import torch
 from mcuformer.checks import is_whole
 from mcuformer.converter.float_vit import FloatViT, Layer
 from mcuformer.converter.importers.parts import LayerParts, Matrix, VitParts
-from mcuformer.converter.subnet_config import MAX_FEATURES, MAX_IMAGE_SIZE, Size, SubnetConfig
+from mcuformer.converter.subnet_config import MAX_FEATURES, MAX_IMAGE_SIZE, MAX_PATCH_SIZE, Size, SubnetConfig
 from mcuformer.errors import ConfigError, McuformerError, ModelError
 
 HEAD_STD = 0.02  # of a new head
@@ -20,16 +20,16 @@ HEAD_STD = 0.02  # of a new head
 
 def resized(parts: VitParts, image_size: Size | None) -> tuple[VitParts, tuple[int, int]]:
     """The network for images of another size, and (height, width) of its images. None: as it was trained."""
-    patch = parts.stem.weight.shape[2:]
+    patch, both = parts.stem.weight.shape[2:], 2 * parts.padding
     if image_size is None:
-        return parts, (parts.grid_shape[0] * patch[0], parts.grid_shape[1] * patch[1])
+        image_size = parts.image_shape or _shape_of_grid(parts)
     sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
     if len(sides) != 2 or not all(is_whole(side, 1, MAX_IMAGE_SIZE) for side in sides):
         raise ConfigError(
             f"image_size = {image_size!r}: must be pixels from 1 to {MAX_IMAGE_SIZE}, or (height, width) of them"
         )
     height, width = sides
-    grid = height // patch[0], width // patch[1]
+    grid = (height + both) // patch[0], (width + both) // patch[1]
     if min(grid) < 1:
         raise ConfigError(f"image_size = {image_size}: smaller than a patch of {patch[0]} x {patch[1]} pixels")
     if grid == parts.grid_shape:
@@ -46,6 +46,43 @@ def resized(parts: VitParts, image_size: Size | None) -> tuple[VitParts, tuple[i
         for layer in parts.layers
     ]
     return dataclasses.replace(parts, position=position, grid_shape=grid, layers=layers), (height, width)
+
+
+def with_patch_size(parts: VitParts) -> VitParts:
+    """The network with patches of parts.patch_size, as FlexiViT and timm resize them, for images of the same size."""
+    patch_size = parts.patch_size
+    if patch_size is None:
+        return parts
+    patch = (patch_size[0], patch_size[1]) if isinstance(patch_size, tuple | list) else (patch_size, patch_size)
+    old = tuple(parts.stem.weight.shape[2:])
+    if max(patch) > MAX_PATCH_SIZE:
+        raise ConfigError(f"patch_size = {patch_size}: at most {MAX_PATCH_SIZE} pixels")
+    if patch == old:
+        return parts
+    weight = pi_resize(parts.stem.weight, patch)
+    shape = parts.image_shape or _shape_of_grid(parts)
+    return dataclasses.replace(parts, stem=Matrix(weight, parts.stem.bias), image_shape=shape)
+
+
+def pi_resize(weight: torch.Tensor, patch: tuple[int, int]) -> torch.Tensor:
+    """[d, channels, height, width] -> [d, channels, *patch]: the kernel whose product with a resized patch is nearest
+    to the old one's with the patch itself (FlexiViT, equation 4), for antialiased bicubic resizing."""
+    outputs, channels, height, width = weight.shape
+    basis = torch.eye(height * width, dtype=torch.float64).reshape(-1, 1, height, width)
+    resize = torch.nn.functional.interpolate(basis, patch, mode="bicubic", antialias=True).flatten(1).T
+    return (weight.flatten(2) @ torch.linalg.pinv(resize)).reshape(outputs, channels, *patch)
+
+
+def _shape_of_grid(parts: VitParts) -> tuple[int, int]:
+    """The images' (height, width) by the grid of patches. ConfigError where padding leaves several."""
+    height, width = (side * n for side, n in zip(parts.stem.weight.shape[2:], parts.grid_shape, strict=True))
+    if parts.padding:
+        least, patch = height - 2 * parts.padding, parts.stem.weight.shape[2]
+        raise ConfigError(
+            f"image_size is not in the checkpoint, and {parts.padding} pixels of padding leave it open: images {least} "
+            f"to {least + patch - 1} pixels high have these patches; give image_size (--image-size), such as 224"
+        )
+    return height, width
 
 
 def with_classes(parts: VitParts, classes: Sequence[int], names: list[str] | None) -> VitParts:
@@ -180,6 +217,7 @@ def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> 
         image_size=image_shape,
         in_channels=parts.stem.weight.shape[1],
         patch_size=(parts.stem.weight.shape[2], parts.stem.weight.shape[3]),
+        patch_padding=parts.padding,
         embed_dim=d,
         depth=len(parts.layers),
         num_heads=per_layer(lambda layer: layer.num_heads),
@@ -200,7 +238,7 @@ def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> 
 
 def _fill(net: FloatViT, parts: VitParts) -> None:
     _set(net.stem, _fold_pixels(parts))
-    net.position.copy_(parts.position[None])
+    net.position.copy_((parts.position + _padding_position(parts, net.config.image_shape[:2]))[None])
     if net.prefix is not None:
         net.prefix.copy_(parts.prefix[None])
     for target, layer in zip(net.layers, parts.layers, strict=True):
@@ -230,10 +268,28 @@ def _set(module: Any, matrix: Matrix) -> None:
 def _fold_pixels(parts: VitParts) -> Matrix:
     """The stem on x = 2 p - 1 of pixels p in [0, 1], in place of (p - mean) / std."""
     weight = parts.stem.weight
-    channels = weight.shape[1]
-    mean, std = (torch.tensor(v, dtype=torch.float64).expand(channels) for v in (parts.mean, parts.std))
-    offset = torch.einsum("ocyx,c->o", weight, (0.5 - mean) / std)
+    std = torch.tensor(parts.std, dtype=torch.float64).expand(weight.shape[1])
+    offset = torch.einsum("ocyx,c->o", weight, _pixel_offset(parts))
     return Matrix(weight / (2 * std)[None, :, None, None], parts.stem.offset + offset)
+
+
+def _pixel_offset(parts: VitParts) -> torch.Tensor:
+    """(p - mean) / std where x = 2 p - 1 is 0, per channel."""
+    channels = parts.stem.weight.shape[1]
+    mean, std = (torch.tensor(v, dtype=torch.float64).expand(channels) for v in (parts.mean, parts.std))
+    return (0.5 - mean) / std
+
+
+def _padding_position(parts: VitParts, image_shape: tuple[int, int]) -> torch.Tensor | float:
+    """[patch tokens, d]: a zero around the normalised image is the mean, and around x = 2 p - 1 it is p = 0.5; what the
+    stem's new bias adds for those pixels is taken off again."""
+    if not parts.padding:
+        return 0.0
+    weight, added = parts.stem.weight, _pixel_offset(parts)
+    inside = torch.nn.functional.conv2d(
+        added[None, :, None, None].expand(1, -1, *image_shape), weight, stride=weight.shape[2:], padding=parts.padding
+    )
+    return inside[0].flatten(1).T - torch.einsum("ocyx,c->o", weight, added)
 
 
 def _fold_attention_scale(layer: LayerParts) -> Matrix:

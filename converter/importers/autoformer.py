@@ -31,7 +31,7 @@ NEEDED = ("embed_dim", "depth", "num_heads", "mlp_ratio", "change_qkv", "pool", 
 FOREIGN = ()
 
 HEAD_DIM = 64  # with change_qkv, in both projects' code
-PADDED = (28, 32)  # patches that MCUFormer's code pads the image for
+PADDING = {28: 6, 32: 8}  # a patch's height -> pixels that MCUFormer's code puts around the image
 
 
 def settings_of(module: nn.Module) -> dict[str, Any] | None:
@@ -52,6 +52,7 @@ def settings_of(module: nn.Module) -> dict[str, Any] | None:
         "mlp_ratio": list(net.sample_mlp_ratio[: net.sample_layer_num]),
         "change_qkv": attention.change_qkv,
         "pool": "mean" if net.gp else "token",
+        "image_shape": tuple(net.patch_embed_super.img_size),
     }
     if hasattr(attention, "rank_ratio"):
         said["rank_ratio"] = attention.rank_ratio
@@ -66,11 +67,6 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     if depth > count:
         raise ConfigError(f"depth = {depth}: the supernet has {count} layers")
     factored = "blocks.0.fc11.weight" in weights
-    if factored and max(stem_weight.shape[2:]) in PADDED:
-        raise weights.error(
-            f"tensor '{MARK}': MCUFormer pads the image for patches of {max(stem_weight.shape[2:])} pixels, which the "
-            "network does not; take one of 16, 20 or 24"
-        )
     token = _first(weights, "cls_token", weights.take("cls_token", 1, 1, None)[0].T, d).T
     positions = _positions(weights, settings, d)
     ratios = settings.need("mlp_ratio")
@@ -89,6 +85,7 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         norm=_norm(weights, "norm", d) if pre_norm else None, norm_order="pre" if pre_norm else "post",
         heads=[_slice(weights, "head", None, d)] if "head.weight" in weights else [], pool=pool, activation="gelu",
         norm_epsilon=1e-5, mean=settings.need("mean"), std=settings.need("std"),
+        padding=PADDING.get(stem_weight.shape[2], 0) if factored else 0, image_shape=settings.get("image_shape"),
     )  # fmt: skip
 
 

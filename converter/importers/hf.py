@@ -30,7 +30,10 @@ from mcuformer.errors import ModelError
 NAME = "hf"
 TITLE = "Hugging Face transformers: ViT, DeiT, Dinov2, Dinov2WithRegisters, Beit, Data2VecVision"
 MARK = "embeddings.patch_embeddings.projection.weight"
-SETTINGS = ("num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "depth", "attention_scale")
+SETTINGS = (
+    "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "depth", "attention_scale",
+    "patch_size",
+)  # fmt: skip
 NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
 
@@ -170,6 +173,7 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         final_norm="after" if means else "before", activation=settings.need("activation"),
         norm_epsilon=settings.need("norm_epsilon"), mean=settings.need("mean"), std=settings.need("std"),
         resize=Resize(antialias=registers),
+        patch_size=settings.get("patch_size"),
     )  # fmt: skip
 
 

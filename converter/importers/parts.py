@@ -148,6 +148,9 @@ class VitParts:
     heads         none; one on what `pool` makes; two, of which each reads its own part of that, averaged
     mean, std     the stem's input is (pixels in [0, 1] - mean) / std: one value, or one per channel
     resize        (position, grid, another grid) -> position
+    padding       pixels on every side of the normalised image, zeros, before it is cut into patches
+    patch_size    pixels, or (height, width), that the stem's kernel is to be resized to; None: it stays
+    image_shape   (height, width) of its images, where something but the grid says so
     """
 
     stem: Matrix
@@ -168,6 +171,9 @@ class VitParts:
     grid_assumed: bool = False
     resize: Callable[[torch.Tensor, tuple[int, int], tuple[int, int]], torch.Tensor] = Resize(antialias=True)
     class_names: list[str] | None = None
+    padding: int = 0
+    patch_size: int | tuple[int, int] | None = None
+    image_shape: tuple[int, int] | None = None
 
 
 class Positions(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 from mcuformer.checks import is_number, is_whole
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
-from mcuformer.converter.subnet_config import POOLS
+from mcuformer.converter.subnet_config import NORMS, POOLS
 from mcuformer.errors import ConfigError
 
 
@@ -40,6 +40,7 @@ def _positive(value: Any) -> bool:
 
 # name -> (check, what it must be, an example)
 KNOWN: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+    "arch": (lambda v: isinstance(v, str), "a name of timm's, with its tag or without", "deit_tiny_patch16_224"),
     "num_heads": (_each(lambda v: is_whole(v, 1)), "heads of attention, or a list of one per layer", "3"),
     "head_dim": (lambda v: is_whole(v, 1), "channels per head", "64"),
     "attention_scale": (_positive, "the factor of the attention's products", "0.125"),
@@ -48,6 +49,7 @@ KNOWN: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     "mean": (_each(_finite), "the mean of pixels in [0, 1], one value or one per channel", "[0.485,0.456,0.406]"),
     "std": (_each(_positive), "the deviation of pixels in [0, 1], one value or one per channel", "[0.229,0.224,0.225]"),
     "pool": (_choice(*POOLS), f"what the head reads, one of {', '.join(POOLS)}", "token"),
+    "norm": (_choice(*NORMS), "pre for x + f(norm(x)) in each half of a layer, post for norm(x + f(x))", "post"),
     "grid_shape": (_pair, "rows and columns of patches in the position table", "[14,14]"),
     "prefix_positions": (lambda v: is_whole(v, 0), "prefix tokens that the position table holds", "1"),
     "patch_size": (lambda v: is_whole(v, 1) or _pair(v), "pixels, or [height,width]", "16"),

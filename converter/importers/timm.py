@@ -4,6 +4,9 @@ alike."""
 
 from __future__ import annotations
 
+import difflib
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +24,7 @@ TITLE = "timm VisionTransformer, VisionTransformerDistilled (DeiT) and Beit"
 MARK = "patch_embed.proj.weight"
 SETTINGS = (
     "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "prefix_positions",
-    "attention_scale",
+    "attention_scale", "patch_size", "arch",
 )  # fmt: skip
 NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
@@ -73,9 +76,46 @@ def _pool(vit: Any) -> str | None:
     return POOLS.get(vit.global_pool)
 
 
+ARCHITECTURES = Path(__file__).with_name("timm_architectures.json")
+"""Made by tools/timm_architectures.py, where timm is installed: name -> its settings, sizes and pixels."""
+
+
+def architecture(name: str) -> dict[str, Any]:
+    """The settings of timm's architecture `name`; pixels of its tag ("vit_tiny_patch16_224.augreg_in21k"), or without
+    one if all of its pretrained weights have the same. ConfigError if it is unknown or not read."""
+    known = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
+    arch, _, tag = name.partition(".")
+    if arch not in known:
+        near = difflib.get_close_matches(arch, known, 3)
+        raise ConfigError(
+            f"arch = {name!r}: no plain ViT or DeiT of timm's" + (f"; near: {', '.join(near)}" * bool(near))
+        )
+    found = known[arch]
+    if "refused" in found:
+        raise ModelError(f"arch = {name!r}: {found['refused']}")
+    pixels = found["pixels"]
+    if tag and tag not in pixels:
+        raise ConfigError(f"arch = {name!r}: its tags are {', '.join(pixels) or 'none'}")
+    choices = [pixels[tag]] if tag else list(pixels.values())
+    said = dict(found["settings"])
+    if choices and all(choice == choices[0] for choice in choices):
+        said["mean"], said["std"] = choices[0]
+    return said
+
+
+def _check_sizes(weights: Weights, arch: str, d: int, depth: int) -> None:
+    """ModelError if the weights are not of the architecture."""
+    found = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))[arch.partition(".")[0]]
+    for what, have, wanted in (("width", d, found["embed_dim"]), ("layers", depth, found["depth"])):
+        if have != wanted:
+            raise weights.error(f"{what} {have}, and arch = {arch!r} has {wanted}: another architecture, or cut short")
+
+
 def read(weights: Weights, settings: Settings) -> VitParts:
     stem = convolution(weights, "patch_embed.proj")
     d = stem.outputs
+    if (arch := settings.get("arch")) is not None:
+        _check_sizes(weights, arch, d, weights.count("blocks.{}."))
     prefix, distilled = _prefix(weights, d)
     if "pos_embed" in weights:
         table = weights.take("pos_embed", 1, None, d)[0]
@@ -104,6 +144,7 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         norm=norm, final_norm=final_norm, norm_pre=layer_norm(weights, "norm_pre", d) if "norm_pre.weight" in weights
         else None, heads=heads, pool=pool, activation=settings.need("activation"),
         norm_epsilon=settings.need("norm_epsilon"), mean=settings.need("mean"), std=settings.need("std"),
+        patch_size=settings.get("patch_size"),
     )  # fmt: skip
 
 

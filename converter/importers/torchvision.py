@@ -16,7 +16,9 @@ from mcuformer.converter.importers.weights import Weights
 NAME = "torchvision"
 TITLE = "torchvision VisionTransformer"
 MARK = "conv_proj.weight"
-SETTINGS = ("num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "attention_scale")
+SETTINGS = (
+    "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "attention_scale", "patch_size",
+)  # fmt: skip
 NEEDED = ("num_heads", "norm_epsilon", "mean", "std")
 FOREIGN = ((r"^conv_proj\.\w+\.", "a convolutional stem, which is not read; only one patch embedding is"),)
 
@@ -56,6 +58,7 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         pool=settings.implied("pool", "token", "torchvision's head reads"),
         activation=settings.get("activation", "gelu"),
         norm_epsilon=settings.need("norm_epsilon"), mean=settings.need("mean"), std=settings.need("std"), resize=RESIZE,
+        patch_size=settings.get("patch_size"),
     )  # fmt: skip
 
 

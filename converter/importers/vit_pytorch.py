@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vit-pytorch: ViT and SimpleViT whose patches have no LayerNorm, as before version 1.0."""
+"""vit-pytorch: ViT and SimpleViT whose patches have no LayerNorm, as before version 1.0.
+
+Keyword transformers (KWT) that name their tensors alike come in with norm = post.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ from mcuformer.converter.importers.weights import Weights
 from mcuformer.errors import ConfigError, ModelError
 
 NAME = "vit-pytorch"
-TITLE = "vit-pytorch ViT and SimpleViT, before version 1.0"
+TITLE = "vit-pytorch ViT and SimpleViT, before version 1.0; keyword transformers made of it"
 MARK = "to_patch_embedding.1.weight"
 SETTINGS = (
     "num_heads", "activation", "norm_epsilon", "mean", "std", "pool", "grid_shape", "patch_size", "attention_scale",
+    "norm",
 )  # fmt: skip
 NEEDED = ("num_heads", "patch_size", "mean", "std")
 FOREIGN = ((r"^to_patch_embedding\.3\.", PATCH_NORM),)
@@ -77,7 +81,7 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         layers=[_layer(weights, form.format(i), d, heads_of(num_heads, i, count), settings) for i in range(count)],
         norm=norm, final_norm=final_norm, heads=heads, pool=pool, activation=settings.get("activation", "gelu"),
         norm_epsilon=settings.get("norm_epsilon", 1e-5), mean=settings.need("mean"), std=settings.need("std"),
-        resize=resize,
+        resize=resize, norm_order=settings.get("norm", "pre"),
     )  # fmt: skip
 
 

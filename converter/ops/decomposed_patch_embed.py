@@ -29,6 +29,7 @@ FIELD_PIXELS = 16
 _COUNTS = ("call", "block", "output", "field", "field_channel", "field_pair", "field_pair_channel", "fill")
 KERNELS = {
     **{f"patch_embed_{packing}_{size}": _COUNTS for packing in PACKING_NAMES.values() for size in BLOCK_SIZES},
+    "patch_embed_padding": ("row", "value"),
     "prefix": ("call", "byte"),
 }
 
@@ -39,6 +40,7 @@ class Options:
     zero_point: int  # of the output
     packing: int = ROWS  # of each field's weights
     patch_width: int = 0  # 0: a square
+    padding: int = 0  # pixels on every side of the image, less than the patch's sides
     # If the image comes in strips:
     strip_rows: int = 0  # requested at a time, the patch's height or a field's; 0: the image is a tensor
     image_height: int = 0
@@ -69,8 +71,8 @@ def field_of(patch_height: int, patch_width: int) -> tuple[int, int]:
 
 class Dims(NamedTuple):
     """An image of height x width pixels becomes tokens of embed_dim channels, after `prefix` tokens that are constants.
-    strip_rows, tile_bytes, blocks_per_read: as in Options. position_bytes: per entry of the position table, 0 without
-    one."""
+    strip_rows, tile_bytes, blocks_per_read, padding: as in Options. position_bytes: per entry of the position table, 0
+    without one."""
 
     height: int
     width: int
@@ -84,16 +86,17 @@ class Dims(NamedTuple):
     blocks_per_read: int = 0
     position_bytes: int = 1
     prefix: int = 0
+    padding: int = 0
 
     @property
     def rows(self) -> int:
         """Rows of tokens."""
-        return self.height // self.patch_height
+        return (self.height + 2 * self.padding) // self.patch_height
 
     @property
     def columns(self) -> int:
         """Tokens per row."""
-        return self.width // self.patch_width
+        return (self.width + 2 * self.padding) // self.patch_width
 
     @property
     def tokens(self) -> int:
@@ -123,6 +126,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     return Dims(
         height, width, channels, *options.patch, shapes[2][0], options.packing, options.strip_rows,
         options.tile_bytes, options.blocks_per_read, int(position is not None), 0 if prefix is None else prefix[0],
+        options.padding,
     )  # fmt: skip
 
 
@@ -196,8 +200,8 @@ def scratch_bytes(d: Dims) -> int:
     sizes = (d.patch_width, d.embed_dim, d.blocks_per_read or 1, d.tile_bytes)
     if d.strip_rows:
         scratch_of = kernel_library.scratch_getter("decomposed_patch_embed_strips")
-        return scratch_of(d.width, d.channels, d.patch_height, *sizes, d.strip_rows)
-    return kernel_library.scratch_getter("decomposed_patch_embed")(d.width, d.channels, *sizes)
+        return scratch_of(d.width, d.channels, d.patch_height, *sizes, d.strip_rows, d.padding)
+    return kernel_library.scratch_getter("decomposed_patch_embed")(d.width, d.channels, *sizes, d.padding)
 
 
 def macs(d: Dims) -> int:
@@ -234,6 +238,10 @@ def work(d: Dims) -> list[Work]:
     pairs, fills = (d.embed_dim + 1) // 2, _fills(d)
     grows = d.columns * d.embed_dim > d.patch_height * d.width * d.channels
     found = prefix_work(d.prefix, d.embed_dim, 0 if d.strip_rows or grows else d.tokens)
+    if d.padding:  # fields are gathered token by token
+        height, width = d.field
+        rows = d.tokens * d.fields * height
+        found.append(Work("patch_embed_padding", (rows, rows * width * d.channels)))
     for i, (size, count) in enumerate(token_blocks(d.columns)):
         blocks = d.rows * count
         counts = (
@@ -256,7 +264,7 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
         "position": c.tensor(position), "position_scale": c.tensor(position_scale),
         "blocks_per_read": options.blocks_per_read or 1, **c.staged(options.tile_bytes, options.weights_offset),
-        **c_call.prefix(c, prefix),
+        **c_call.prefix(c, prefix), **({"padding": options.padding} if options.padding else {}),
     }  # fmt: skip
     if not options.strip_rows:
         return c_call.call("decomposed_patch_embed", fields, c.address(image), output, c.scratch)
@@ -287,16 +295,40 @@ def _joined(fields: np.ndarray, patch_height: int, patch_width: int) -> np.ndarr
 
 def lower(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray, source_scale: float, source_zero: float,
-    target: Quantisation, prefix: np.ndarray | None = None,
+    target: Quantisation, prefix: np.ndarray | None = None, padding: int = 0,
+    image_shape: tuple[int, int] | None = None,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
     """Options, constants, and the target, widened if its scale is too fine.
 
     weight float [d, patch height, patch width, C], position float [tokens, d], prefix float [prefix tokens, d].
+    image_shape: (height, width), needed with padding, whose pixels are 0 in float and in the kernel: the position table
+    takes up what the kernel's are worth.
     """
+    if padding and image_shape is not None:
+        position = position + source_scale * source_zero * outside(weight.sum(axis=3), image_shape, padding)
     constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target, prefix)
     constants["weights"] = split_fields(constants["weights"])
     _, height, width, _ = weight.shape
-    return Options(height, target.zero_point, patch_width=0 if width == height else width), constants, target
+    options = Options(height, target.zero_point, patch_width=0 if width == height else width, padding=padding)
+    return options, constants, target
+
+
+def _patches(image: np.ndarray, patch: tuple[int, int], padding: int) -> np.ndarray:
+    """[batch, H, W, C] -> [batch, tokens, patch height * patch width * C], with zeros around the image."""
+    around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    image = np.pad(image, around) if padding else image
+    batch, height, width, channels = image.shape
+    rows, columns = height // patch[0], width // patch[1]
+    patches = image[:, : rows * patch[0], : columns * patch[1]]
+    patches = patches.reshape(batch, rows, patch[0], columns, patch[1], channels).transpose(0, 1, 3, 2, 4, 5)
+    return patches.reshape(batch, rows * columns, -1)
+
+
+def outside(weight: np.ndarray, image_shape: tuple[int, int], padding: int) -> np.ndarray:
+    """[tokens, d]: for every patch the sum of its weights [d, patch height, patch width] on pixels that lie outside
+    the image."""
+    inside = _patches(np.ones((1, *image_shape, 1)), weight.shape[1:], padding)[0]
+    return (1 - inside) @ weight.reshape(len(weight), -1).T
 
 
 def reference(
@@ -310,13 +342,9 @@ def reference(
     prefix: np.ndarray | None = None,
 ) -> np.ndarray:
     """image int8 [batch, H, W, C] -> int8 [batch, prefix tokens + tokens, d]."""
-    batch, height, width, channels = image.shape
-    d, (patch_height, patch_width) = len(bias), options.patch
-    rows, columns = height // patch_height, width // patch_width
-    patches = image[:, : rows * patch_height, : columns * patch_width]
-    patches = patches.reshape(batch, rows, patch_height, columns, patch_width, channels).transpose(0, 1, 3, 2, 4, 5)
-    whole = _joined(unpack(weights, d, options.packing), patch_height, patch_width).reshape(d, -1)
-    acc = exact_matmul(patches.reshape(batch, rows * columns, -1), whole.T) + bias
+    d = len(bias)
+    whole = _joined(unpack(weights, d, options.packing), *options.patch).reshape(d, -1)
+    acc = exact_matmul(_patches(image, options.patch, options.padding), whole.T) + bias
     if position is not None and position_scale is not None:
         acc = acc + position.astype(np.int64) * position_scale
     return with_prefix(prefix, requantise(acc, multiplier, options.zero_point))
@@ -324,6 +352,6 @@ def reference(
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:
     (_, height, width, _), _, (d,) = shapes[:3]
-    patch_height, patch_width = options.patch
+    (patch_height, patch_width), both = options.patch, 2 * options.padding
     prefix = 0 if shapes[6] is None else shapes[6][0]
-    return (1, prefix + (height // patch_height) * (width // patch_width), d)
+    return (1, prefix + ((height + both) // patch_height) * ((width + both) // patch_width), d)

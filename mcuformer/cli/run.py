@@ -131,6 +131,8 @@ def run(
     from mcuformer.simulator import firmware
 
     check_outputs(save_embeddings)
+    if gallery and save_embeddings and Path(gallery).resolve() == Path(save_embeddings).resolve():
+        raise ConfigError(f"--save-embeddings {save_embeddings}: the gallery that is read; give another name")
     chosen = None
     if on is not None or board is not None:
         chosen = cli_firmware.choose_machine(on, board, ram_bytes, flash_bytes, external_flash)

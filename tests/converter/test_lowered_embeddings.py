@@ -66,6 +66,24 @@ def test_patches(patch, scale, prefix_tokens, with_position):
     assert decomposed_patch_embed.macs(dims) == 6 * weight.size
 
 
+@pytest.mark.parametrize("scale", SCALES, ids=["a tensor", "a channel"])
+@pytest.mark.parametrize(("patch", "padding"), [((4, 4), 3), ((7, 5), 2), ((28, 28), 6)])
+def test_patches_with_padding(patch, padding, scale):
+    """Zeros around the float image; the int8 image's zero point is none, and the position table makes up for it."""
+    rng = np.random.default_rng([*patch, padding])
+    height, width = patch
+    image = rng.integers(-128, 128, (1, 3 * height - 2 * padding, 2 * width - padding, 2)).astype(np.int8)
+    weight = rng.normal(0.3, 2, (6, *patch, 2)) / np.sqrt(height * width * 2)
+    bias, position = rng.normal(0, 0.3, 6), rng.normal(0, 0.5, (6, 6))
+    options, constants, target = decomposed_patch_embed.lower(
+        weight, bias, position, SOURCE.scale, SOURCE.zero_point, Quantisation(scale, -2), padding=padding,
+        image_shape=image.shape[1:3],
+    )  # fmt: skip
+    want = convolved(SOURCE.dequantise(image), weight, bias, stride=patch, padding=padding) + position
+    dims = check_op("DecomposedPatchEmbed", decomposed_patch_embed, options, constants, target, image, want)
+    assert (dims.padding, dims.tokens) == (padding, 6)
+
+
 @pytest.mark.parametrize("prefix_tokens", [0, 1, 5])
 @pytest.mark.parametrize("scale", SCALES, ids=["a tensor", "a channel"])
 def test_stem(scale, prefix_tokens):

@@ -50,7 +50,7 @@ TokenMeanParams = struct(
 PatchEmbedParams = struct(
     "PatchEmbedParams", "image_height", "image_width", "channels", "patch_height", "patch_width", "embed_dim",
     "zero_point", "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source",
-    "tile_bytes", "weights_offset", "blocks_per_read", "prefix_tokens", "*prefix",
+    "tile_bytes", "weights_offset", "blocks_per_read", "prefix_tokens", "*prefix", "padding",
 )  # fmt: skip
 StemConvParams = struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
@@ -233,7 +233,7 @@ def token_mean(x, options, alias=None):
 
 
 def _patch_embed_params(keep, image, patch, zero_point, weights, bias, multiplier, position, position_scale, prefix,
-                        staged, packing):  # fmt: skip
+                        staged, packing, padding):  # fmt: skip
     """Checked params, and the number of tokens with those of the prefix. patch: (height, width); staged: (tile_bytes,
     blocks_per_read) or None; weights are packed here."""
     height, width, channels = image.shape
@@ -243,26 +243,27 @@ def _patch_embed_params(keep, image, patch, zero_point, weights, bias, multiplie
         PatchEmbedParams, keep, image_height=height, image_width=width, channels=channels, patch_height=patch[0],
         patch_width=patch[1], embed_dim=len(bias), zero_point=zero_point, packing=packing, weights=weights, bias=bias,
         multiplier=multiplier, position=position, position_scale=position_scale, blocks_per_read=1,
-        prefix_tokens=prefix_tokens, prefix=prefix,
+        prefix_tokens=prefix_tokens, prefix=prefix, padding=padding,
     )  # fmt: skip
     if staged:
         keep.append(WeightSource(weights))
         for name, value in (keep[-1].fields(staged[0]) | {"blocks_per_read": staged[1]}).items():
             setattr(params, name, value)
     assert check("mcuf_decomposed_patch_embed_s8", params) == OK
-    return params, prefix_tokens + (height // patch[0]) * (width // patch[1])
+    tokens = (height + 2 * padding) // patch[0] * ((width + 2 * padding) // patch[1])
+    return params, prefix_tokens + tokens
 
 
 def decomposed_patch_embed(image, patch, zero_point, weights, bias, multiplier, position, position_scale, prefix=None,
-                           alias=None, staged=None, packing=ROWS):  # fmt: skip
+                           alias=None, staged=None, packing=ROWS, padding=0):  # fmt: skip
     keep: list = []
     constants = (weights, bias, multiplier, position, position_scale, prefix)
-    params, tokens = _patch_embed_params(keep, image, patch, zero_point, *constants, staged, packing)
+    params, tokens = _patch_embed_params(keep, image, patch, zero_point, *constants, staged, packing, padding)
     _, width, channels = image.shape
     tile, blocks_per_read = staged or (0, 1)
     buffers, output = place({"input": image}, tokens * len(bias), alias)
     scratch = kernel_library.scratch_bytes(
-        "decomposed_patch_embed", width, channels, patch[1], len(bias), blocks_per_read, tile
+        "decomposed_patch_embed", width, channels, patch[1], len(bias), blocks_per_read, tile, padding
     )  # fmt: skip
     assert call("mcuf_decomposed_patch_embed_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
     return output.values((tokens, len(bias)))
@@ -289,12 +290,12 @@ def stem_conv(x, weights, bias, multiplier, zero_point, pad_value, act_min, posi
 
 
 def decomposed_patch_embed_strips(image, patch, zero_point, weights, bias, multiplier, position, position_scale, prefix,
-                                  strip_rows, staged=None, packing=ROWS):  # fmt: skip
+                                  strip_rows, staged=None, packing=ROWS, padding=0):  # fmt: skip
     """The same with the image through a callback; also checks that every row comes once, in order, and at most
     strip_rows at a time."""
     keep: list = []
     constants = (weights, bias, multiplier, position, position_scale, prefix)
-    params, tokens = _patch_embed_params(keep, image, patch, zero_point, *constants, staged, packing)
+    params, tokens = _patch_embed_params(keep, image, patch, zero_point, *constants, staged, packing, padding)
     assert check("mcuf_decomposed_patch_embed_strips_s8", params, strip_rows) == OK
     tile, blocks_per_read = staged or (0, 1)
     height, width, channels = image.shape
@@ -311,7 +312,7 @@ def decomposed_patch_embed_strips(image, patch, zero_point, weights, bias, multi
     output = Buffer(tokens * d)
     scratch = Buffer(
         kernel_library.scratch_bytes(
-            "decomposed_patch_embed_strips", width, channels, *patch, d, blocks_per_read, tile, strip_rows
+            "decomposed_patch_embed_strips", width, channels, *patch, d, blocks_per_read, tile, strip_rows, padding
         )
     )
     status = kernel_library.load().mcuf_decomposed_patch_embed_strips_s8(
@@ -321,5 +322,6 @@ def decomposed_patch_embed_strips(image, patch, zero_point, weights, bias, multi
     output.check()
     scratch.check()
     assert status == OK
-    assert asked == list(range(height // patch[0] * patch[0]))
+    read = (height + 2 * padding) // patch[0] * patch[0] - padding
+    assert asked == list(range(min(height, read)))
     return output.values((tokens, d))

@@ -29,14 +29,15 @@ PATCHES = (
 PREFIXES = (0, 1, 5)
 
 
-def random_case(rng, patch, grid, prefix_tokens, d=None):
+def random_case(rng, patch, grid, prefix_tokens, d=None, padding=0):
     """Arguments of core_calls.decomposed_patch_embed, and the reference's result. The image is up to a patch larger
-    than the grid of patches."""
+    than the grid of patches, which padding lets reach over its edges."""
     (height, width), (rows, columns), channels = patch, grid, int(rng.choice([1, 3]))
     d = int(rng.choice(rv.WIDTHS)) if d is None else d
-    image = rv.int8(
-        rng, rows * height + int(rng.integers(height)), columns * width + int(rng.integers(width)), channels
-    )
+    sides = (rows * height + int(rng.integers(height)), columns * width + int(rng.integers(width)))
+    sides = tuple(max(side - 2 * padding, patch_side) for side, patch_side in zip(sides, patch, strict=True))
+    rows, columns = ((side + 2 * padding) // patch_side for side, patch_side in zip(sides, patch, strict=True))
+    image = rv.int8(rng, *sides, channels)
     weights = decomposed_patch_embed.split_fields(rv.weights(rng, d, height, width, channels))
     bias, multiplier = rv.requantisation(rng, d, height * width * channels)
     position = rv.int8(rng, 1, rows * columns, d) if rng.random() < 0.8 else None
@@ -44,16 +45,16 @@ def random_case(rng, patch, grid, prefix_tokens, d=None):
     prefix = rv.int8(rng, prefix_tokens, d) if prefix_tokens else None
     zero_point = rv.zero_point(rng)
     constants = (weights, bias, multiplier, position, factor, prefix)
-    options = decomposed_patch_embed.Options(height, zero_point, patch_width=0 if width == height else width)
+    options = decomposed_patch_embed.Options(height, zero_point, ROWS, 0 if width == height else width, padding)
     want = decomposed_patch_embed.reference(options, image[None], *constants)[0]
     assert want.shape == (prefix_tokens + rows * columns, d)
     return (image, patch, zero_point, *constants), want
 
 
-def check_every_way(rng, case, want):
+def check_every_way(rng, case, want, padding=0):
     """In place and not, in strips of every height, weights staged and not, every packing."""
     image, patch, _, weights, bias = case[:5]
-    columns, rows_of_weights = image.shape[1] // patch[1], len(bias) * len(weights)
+    columns, rows_of_weights = (image.shape[1] + 2 * padding) // patch[1], len(bias) * len(weights)
     rows_in_tile = max(2, min(rows_of_weights, int(rng.integers(2, len(bias) + 3))))
     tiled = (
         weights.shape[-1] * rows_in_tile,
@@ -61,11 +62,11 @@ def check_every_way(rng, case, want):
     )  # tile_bytes, blocks_per_read
     for staged, packing in itertools.product((None, tiled), (ROWS, PAIRS)):
         for alias in (None, "input"):
-            got = core_calls.decomposed_patch_embed(*case, alias, staged, packing)
+            got = core_calls.decomposed_patch_embed(*case, alias, staged, packing, padding)
             np.testing.assert_array_equal(got, want, err_msg=f"output over {alias}, {staged}, packing {packing}")
 
         for strip_rows in {patch[0], decomposed_patch_embed.field_of(*patch)[0]}:
-            got = core_calls.decomposed_patch_embed_strips(*case, strip_rows, staged, packing)
+            got = core_calls.decomposed_patch_embed_strips(*case, strip_rows, staged, packing, padding)
             np.testing.assert_array_equal(got, want, err_msg=f"strips of {strip_rows}, {staged}, packing {packing}")
 
 
@@ -93,6 +94,36 @@ def test_core_equals_reference_for_random_shapes_of_patches(seed):
     patch = tuple(int(rng.integers(1, 21)) for _ in range(2))
     grid = tuple(int(rng.integers(1, 7)) for _ in range(2))
     check_every_way(rng, *random_case(rng, patch, grid, int(rng.choice(PREFIXES))))
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_core_equals_reference_with_padding(seed):
+    """Any padding below the patch's sides, rows of tokens smaller and larger than the image rows read by then."""
+    rng = np.random.default_rng([seed, 2])
+    patch = tuple(int(rng.integers(2, 21)) for _ in range(2))
+    grid = tuple(int(rng.integers(1, 7)) for _ in range(2))
+    padding = int(rng.integers(1, min(patch)))
+    d = None if seed % 3 else max(1, patch[0] * patch[1] * 3 + int(rng.integers(-12, 12)))  # rows about as large
+    case, want = random_case(rng, patch, grid, int(rng.choice(PREFIXES)), d, padding)
+    check_every_way(rng, case, want, padding)
+
+
+@pytest.mark.parametrize(("side", "patch", "padding", "tokens"), [(224, 28, 6, 64), (224, 32, 8, 49), (9, 5, 4, 9)])
+def test_padding_is_that_of_torchs_convolution(side, patch, padding, tokens):
+    import torch
+
+    rng = np.random.default_rng(side + patch)
+    weight, image = rv.weights(rng, 5, patch, patch, 3), rv.int8(rng, 1, side, side, 3)
+    real = torch.nn.functional.conv2d(
+        torch.from_numpy(image.transpose(0, 3, 1, 2).astype(np.float64)),
+        torch.from_numpy(weight.transpose(0, 3, 1, 2).astype(np.float64)), stride=patch, padding=padding,
+    ).flatten(2).transpose(1, 2).numpy()  # fmt: skip
+    got = decomposed_patch_embed.reference(
+        decomposed_patch_embed.Options(patch, 0, padding=padding), image,
+        decomposed_patch_embed.split_fields(weight), np.zeros(5, np.int32), np.full(5, 1 << 17, np.int32),
+    )  # fmt: skip
+    assert got.shape[1] == tokens
+    np.testing.assert_array_equal(got, np.clip(np.floor(real * 2.0**-15 + 0.5), -128, 127))
 
 
 @pytest.mark.parametrize("prefix_tokens", [0, 1, 5, 9, 100, 2000])
@@ -195,6 +226,10 @@ def tiny_params(keep, **change):
         ({"prefix_tokens": 2, "prefix": np.zeros((2, 4), np.int8)}, core_calls.OK),
         ({"prefix_tokens": -1, "prefix": np.zeros((2, 4), np.int8)}, core_calls.SIZE),
         ({"prefix_tokens": (1 << 31) - 1, "prefix": np.zeros((2, 4), np.int8)}, core_calls.SIZE),
+        ({"padding": 3}, core_calls.OK),
+        ({"padding": 4}, core_calls.SIZE),
+        ({"padding": -1}, core_calls.SIZE),
+        ({"padding": (1 << 31) - 1}, core_calls.SIZE),
         ({"multiplier": np.full(4, -5, np.int32)}, core_calls.VALUE),
         ({"blocks_per_read": 0}, core_calls.SIZE),
         ({"blocks_per_read": 2}, core_calls.SIZE),

@@ -81,14 +81,17 @@ def patch_of(rng, shape, packing):
     """A patch embedding whose output overwrites the image; shape: of a patch."""
     (tall, wide), channels, d = shape, int(rng.choice([1, 3, 40])), int(rng.choice([1, 6, 9]))
     rows, columns = int(rng.integers(1, 4)), int(rng.integers(1, 9))
-    image = values(rng, 1, rows * tall + int(rng.integers(tall)), columns * wide + int(rng.integers(wide)), channels)
+    sides = (rows * tall + int(rng.integers(tall)), columns * wide + int(rng.integers(wide)))
+    padding = int(rng.integers(min(tall, wide))) if rng.random() < 0.4 else 0
+    rows, columns = (sides[0] + 2 * padding) // tall, (sides[1] + 2 * padding) // wide
+    image = values(rng, 1, *sides, channels)
     fields = patch_embed.split_fields(values(rng, d, tall, wide, channels, least=-127))
     bias, multiplier = requantisation(rng, d, tall * wide * channels)
     constants = {"weights": pack(fields, packing), "bias": bias, "multiplier": multiplier, **prefix(rng, d)}
     if rng.random() < 0.7:
         constants["position"] = values(rng, 1, rows * columns, d)
         constants["position_scale"] = rng.integers(1, 32768, d).astype(np.int16)
-    options = patch_embed.Options(tall, int(rng.integers(-128, 128)), packing, 0 if tall == wide else wide)
+    options = patch_embed.Options(tall, int(rng.integers(-128, 128)), packing, 0 if tall == wide else wide, padding)
     return OpCase.of("DecomposedPatchEmbed", options, {"image": image}, constants)
 
 

@@ -52,6 +52,8 @@ def make(name: str, original: Original) -> str:
         "versions": {library: importlib.metadata.version(library) for library in original.libraries},
         "config": config_of(module), "pixels": original.pixels, "settings": original.settings,
     }  # fmt: skip
+    if original.resized_settings:
+        facts["resized_settings"] = original.resized_settings
     (FIXTURES / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
     size = (FIXTURES / f"{name}.npz").stat().st_size
     return f"{name}: {size:,} bytes, {len(state)} tensors, outputs {arrays['output'].std():.3f}"

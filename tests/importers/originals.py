@@ -8,6 +8,7 @@ The library is imported by the function that builds its network, and nowhere els
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import importlib
 import os
 import sys
@@ -36,6 +37,7 @@ class Original:
     settings  what the module knows and its state dict does not
     live      what even the module does not know
     resize    (module, (height, width)) -> how to run it on images of that size; None: it cannot
+    resized_settings  what else it changes
     libraries whose versions the fixture names
     """
 
@@ -49,6 +51,7 @@ class Original:
     live: dict[str, Any] = field(default_factory=dict)
     resize: Callable[[nn.Module, tuple[int, int]], Callable[[torch.Tensor], torch.Tensor]] | None = None
     resized: tuple[int, int] | None = None
+    resized_settings: dict[str, Any] = field(default_factory=dict)
 
 
 def call(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -86,6 +89,16 @@ def timm_beit(**options) -> Callable[[], nn.Module]:
 def timm_resize(module: nn.Module, size: tuple[int, int]) -> Callable[[torch.Tensor], torch.Tensor]:
     module.set_input_size(img_size=size)
     return module
+
+
+def timm_flexi(patch_size: tuple[int, int]) -> Callable:
+    """As timm_resize(), with patches of another size."""
+
+    def resize(module: nn.Module, size: tuple[int, int]) -> Callable[[torch.Tensor], torch.Tensor]:
+        module.set_input_size(img_size=size, patch_size=patch_size)
+        return module
+
+    return resize
 
 
 def timm_original(
@@ -177,9 +190,76 @@ def simple_vit() -> nn.Module:
     )
 
 
+# Keyword transformers (Berg et al., 2021) are in no package: by hand, with names of vit-pytorch, as ports have them.
+
+
+class KeywordTransformer(nn.Module):
+    """Spectrogram -> patches of one time step -> class token, layers with LayerNorm after each sum."""
+
+    def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], dim: int, heads: int, depth: int):
+        super().__init__()
+        inner = patch_size[0] * patch_size[1]
+        self.patch_size, self.heads = patch_size, heads
+        self.to_patch_embedding = nn.Sequential(nn.Identity(), nn.Linear(inner, dim))
+        patches = image_size[0] // patch_size[0] * (image_size[1] // patch_size[1])
+        self.pos_embedding = nn.Parameter(torch.zeros(1, patches + 1, dim))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.transformer = nn.Module()
+        self.transformer.layers = nn.ModuleList(
+            nn.ModuleList([self._half(dim, self._attention(dim)), self._half(dim, self._mlp(dim))])
+            for _ in range(depth)
+        )
+        self.mlp_head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 12))
+
+    @staticmethod
+    def _half(dim: int, fn: nn.Module) -> nn.Module:
+        half = nn.Module()
+        half.norm, half.fn = nn.LayerNorm(dim), fn
+        return half
+
+    @staticmethod
+    def _attention(dim: int) -> nn.Module:
+        attention = nn.Module()
+        attention.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
+        attention.to_out = nn.Sequential(nn.Linear(dim, dim), nn.Identity())
+        return attention
+
+    @staticmethod
+    def _mlp(dim: int) -> nn.Module:
+        mlp = nn.Module()
+        mlp.net = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Identity(), nn.Linear(4 * dim, dim))
+        return mlp
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = nn.functional.unfold(x, self.patch_size, stride=self.patch_size).transpose(1, 2)  # one channel
+        x = self.to_patch_embedding(patches)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embedding
+        for attention, mlp in self.transformer.layers:
+            x = attention.norm(x + self._attend(attention.fn, x))
+            x = mlp.norm(x + mlp.fn.net(x))
+        return self.mlp_head(x[:, 0])
+
+    def _attend(self, attention: Any, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in attention.to_qkv(x).chunk(3, 2))
+        scores = (q @ k.transpose(2, 3)) * q.shape[-1] ** -0.5
+        return attention.to_out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def keyword_transformer(image_size: tuple[int, int], patch_size: tuple[int, int], heads: int = 2) -> Original:
+    settings = {
+        "num_heads": heads, "patch_size": list(patch_size), "pool": "token", "norm": "post",
+        "grid_shape": [image // patch for image, patch in zip(image_size, patch_size, strict=True)],
+    }  # fmt: skip
+    return Original(
+        "vit-pytorch", lambda: KeywordTransformer(image_size, patch_size, 24, heads, 2), call, (*image_size, 1),
+        {"mean": [0.4], "std": [0.25]}, settings, ("torch",),
+    )  # fmt: skip
+
+
 # AutoFormer and MCUFormer are no packages: AUTOFORMER and MCUFORMER name folders with their sources.
 
 SUBNET = {"layer_num": 2, "embed_dim": [24, 24], "num_heads": [1, 2], "mlp_ratio": [2.0, 3.0]}
+SMALL_SUBNET = {"layer_num": 1, "embed_dim": [16], "num_heads": [1], "mlp_ratio": [2.0]}
 
 
 def supernet(library: str, rank_ratio: float | None = None, **options) -> Callable[[], nn.Module]:
@@ -203,28 +283,56 @@ def supernet(library: str, rank_ratio: float | None = None, **options) -> Callab
         if rank_ratio is not None:
             given["rank_ratio"] = rank_ratio
         module = kind(**{**given, **options})
-        module.set_sample_config(SUBNET)
         return module
 
     return build
 
 
-def sample(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    module.set_sample_config(SUBNET)  # its slices are of the weights as they are now
-    return module(images)
+def sample(subnet: dict) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+    def run(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        module.set_sample_config(subnet)  # its slices are of the weights as they are now
+        return module(images)
+
+    return run
 
 
-def supernet_original(library: str, settings: dict, rank_ratio: float | None = None, **options) -> Original:
+def supernet_original(
+    library: str, settings: dict, rank_ratio: float | None = None, shape: tuple[int, int, int] = (16, 16, 3),
+    subnet: dict = SUBNET, **options,
+) -> Original:  # fmt: skip
     """With relative_position the offsets of the 4 x 4 patches go further than the tables."""
-    known = {"embed_dim": 24, "depth": 2, "num_heads": [1, 2], "mlp_ratio": [2.0, 3.0], **settings}
+    known = {
+        "embed_dim": subnet["embed_dim"][0], "depth": subnet["layer_num"], "num_heads": subnet["num_heads"],
+        "mlp_ratio": subnet["mlp_ratio"], **settings,
+    }  # fmt: skip
     build = supernet(library, rank_ratio, **options)
-    return Original("autoformer", build, sample, (16, 16, 3), IMAGENET, known, ("torch",), live=dict(IMAGENET))
+    return Original("autoformer", build, sample(subnet), shape, IMAGENET, known, ("torch",), live=dict(IMAGENET))
+
+
+def padded(patch_size: int, image_shape: tuple[int, int], in_chans: int = 3) -> Original:
+    """MCUFormer's supernet of a patch that it pads the image for."""
+    around = 2 * {28: 6, 32: 8}[patch_size]
+    settings = {
+        "pool": "mean", "change_qkv": True, "rank_ratio": 0.5, "image_size": list(image_shape),
+        "grid_shape": [(side + around) // patch_size for side in image_shape],
+    }  # fmt: skip
+    original = supernet_original(
+        "mcuformer", settings, rank_ratio=0.5, shape=(*image_shape, in_chans), img_size=image_shape,
+        patch_size=patch_size, in_chans=in_chans, subnet=SMALL_SUBNET, embed_dim=64, depth=1,
+        num_heads=1,
+    )  # fmt: skip
+    pixels = IMAGENET if in_chans == 3 else {"mean": [0.3], "std": [0.2]}
+    live = {**pixels, "grid_shape": settings["grid_shape"]}
+    return dataclasses.replace(original, pixels=pixels, live=live)
 
 
 ORIGINALS: dict[str, Original] = {
     "timm-class-token": timm_original({"pool": "token"}, resized=(24, 24)),
     "timm-mean-fc-norm": timm_original({"pool": "mean"}, global_pool="avg", resized=(24, 12)),
-    "timm-mean": timm_original({"pool": "mean"}, HALF, global_pool="avg", fc_norm=False, class_token=False),
+    "timm-mean": dataclasses.replace(
+        timm_original({"pool": "mean"}, HALF, global_pool="avg", fc_norm=False, class_token=False),
+        resize=timm_flexi((6, 3)), resized=(24, 18), resized_settings={"patch_size": [6, 3]},
+    ),
     "timm-mean-all": timm_original(
         {"pool": "mean-all", "grid_shape": [3, 4]}, shape=(24, 16, 3), img_size=(24, 16), patch_size=(8, 4),
         global_pool="avg", pool_include_prefix=True,
@@ -321,6 +429,10 @@ ORIGINALS: dict[str, Original] = {
     "mcuformer": supernet_original(
         "mcuformer", {"pool": "mean", "change_qkv": True, "rank_ratio": 0.5}, rank_ratio=0.5
     ),
+    "kwt": keyword_transformer((98, 40), (1, 40)),
+    "kwt-columns": keyword_transformer((40, 98), (40, 1), heads=1),
+    "mcuformer-28": padded(28, (60, 44)),
+    "mcuformer-32": padded(32, (48, 80), in_chans=1),
 }  # fmt: skip
 """By the fixture's name."""
 

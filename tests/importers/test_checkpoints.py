@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from test_fixtures import NAMES, load, run
 
 import mcuformer
+from mcuformer.converter.importers import assemble
 from mcuformer.errors import ConfigError, McuformerError, ModelError
 from mcuformer.nas import build_subnet
 
@@ -169,6 +170,33 @@ def test_positions_that_can_be_read_two_ways():
     )
     odd = torch.cat([fixture.state["pos_embed"], torch.zeros(1, 3, 32)], dim=1)
     assert "set grid_shape" in refusal({**fixture.state, "pos_embed": odd}, "timm", **wide)
+
+
+def test_padded_patches_leave_the_images_size_open():
+    fixture = load("mcuformer-28")
+    settings = {name: value for name, value in fixture.settings.items() if name != "image_size"}
+    message = refusal(fixture.state, "autoformer", **settings)
+    assert "6 pixels of padding leave it open: images 44 to 71 pixels high" in message
+    shapes = [mcuformer.import_vit(fixture.state, "autoformer", image_size=size, **settings).config.image_shape
+              for size in ((44, 44), (71, 71))]  # fmt: skip
+    assert shapes == [(44, 44, 3), (71, 71, 3)]
+
+
+def test_patches_of_another_size():
+    """FlexiViT's resize to twice the size, undone by averaging: what a kernel says of images enlarged twice stays."""
+    fixture = load("timm-mean")
+    weight = fixture.state["patch_embed.proj.weight"].double()
+    enlarged = assemble.pi_resize(weight, (8, 8))
+    image = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    twice = torch.nn.functional.interpolate(image, (8, 8), mode="bicubic", antialias=True)
+    torch.testing.assert_close((enlarged * twice).sum((1, 2, 3)), (weight * image).sum((1, 2, 3)))
+    net = mcuformer.import_vit(fixture.state, "timm", patch_size=8, **fixture.settings)
+    assert (net.config.image_shape, net.config.patch_size, net.config.patch_tokens) == ((16, 16, 3), 8, 4)
+    same = mcuformer.import_vit(fixture.state, "timm", patch_size=4, **fixture.settings)
+    image = fixture.arrays["image"]
+    np.testing.assert_array_equal(run(same, image), run(timm(fixture.state, **fixture.settings), image))
+    assert "patch_size = 257: at most 256" in refusal(fixture.state, "timm", patch_size=257, **fixture.settings)
+    assert "smaller than a patch" in refusal(fixture.state, "timm", patch_size=17, **fixture.settings)
 
 
 def test_a_scale_of_attention_goes_into_q():

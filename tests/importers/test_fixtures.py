@@ -82,7 +82,7 @@ def test_equals_the_original(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "resized_image" in load(name).arrays])
 def test_resized_as_its_library_resizes(name):
-    arrays = load(name).arrays
+    arrays, more = load(name).arrays, load(name).facts.get("resized_settings", {})
     image = arrays["resized_image"]
-    got = run(imported(name, image_size=image.shape[:2]), image)
+    got = run(imported(name, image_size=image.shape[:2], **more), image)
     np.testing.assert_allclose(got, arrays["resized_output"], rtol=0, atol=TOLERANCE)

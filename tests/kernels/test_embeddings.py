@@ -54,6 +54,23 @@ def test_patch_embedding(patch, prefix_tokens, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("patch", "padding"), [((2, 2), 1), ((5, 7), 4), ((8, 4), 2), ((28, 28), 6)])
+def test_patch_embedding_with_padding(patch, padding, engine):
+    rng = np.random.default_rng([*patch, padding])
+    (height, width), d = patch, 6
+    image = rng.integers(-128, 128, (1, 3 * height - padding, 5 * width - 2 * padding, 3)).astype(np.int8)
+    weights = rng.integers(-127, 128, (d, height, width, 3)).astype(np.int8)
+    constants = layer(rng, decomposed_patch_embed.split_fields(weights), weights[0].size)
+    constants |= position_and_prefix(rng, 15, d, 2, True)
+    options = {"patch_size": height, "zero_point": 3, "padding": padding}
+    options |= {} if width == height else {"patch_width": width}
+    got = run_op("DecomposedPatchEmbed", {"image": image}, constants, options, engine=engine)
+    want = decomposed_patch_embed.reference(decomposed_patch_embed.Options(**options), image, **constants)
+    assert want.shape == (1, 17, d)
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("position", [False, True])
 @pytest.mark.parametrize("prefix_tokens", [0, 1, 5, 300])
 def test_stem(prefix_tokens, position, engine):

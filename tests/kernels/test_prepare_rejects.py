@@ -190,6 +190,12 @@ CASES = {
         (option("patch_width", 0), "option 'patch_width' is 0, needs 1 to 256"),
         (option("patch_width", 257), "option 'patch_width' is 257, needs 1 to 256"),
         (no_option("patch_width"), "'output' has shape [1,9,6], needs [1,33,6]"),
+        (option("padding", 0), None),
+        (option("padding", 1), "'output' has shape [1,9,6], needs [1,10,6]"),
+        (both(option("padding", 1), output((1, 10, 6)), setting("position", np.zeros((1, 7, 6), np.int8))), None),
+        (option("padding", 2), "padding must be smaller than the patch"),
+        (option("padding", -1), "option 'padding' is -1, needs 0 to 255"),
+        (option("padding", 256), "option 'padding' is 256, needs 0 to 255"),
         (both(option("patch_size", 9), option("patch_width", 2)), "'output' has shape [1,9,6], needs [1,8,6]"),
         *(
             (

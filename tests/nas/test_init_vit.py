@@ -194,6 +194,12 @@ def test_a_network_that_does_not_fit_is_refused_by_field_and_values(expected):
     assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
 
 
+def test_a_padded_patch_embedding_is_refused():
+    config = dataclasses.replace(DENSE.largest(), patch_padding=1)
+    with pytest.raises(ConfigError, match="a.pt: has patch_padding = 1, and a supernet's patches have none"):
+        init_from_vit(SuperNet(DENSE), FloatViT(config), "a.pt")
+
+
 def test_stems_of_other_depth_or_width_are_refused():
     space = dataclasses.replace(DENSE, patch_size=(4,), stem="conv", stem_channels=(12,))
     for fields, expected in [

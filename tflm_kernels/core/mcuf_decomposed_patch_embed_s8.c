@@ -16,6 +16,14 @@ static int32_t fields_of(const mcuf_decomposed_patch_embed_params* p) {
   return ((p->patch_height + field.height - 1) / field.height) * ((p->patch_width + field.width - 1) / field.width);
 }
 
+/* Rows of tokens, and tokens in a row. */
+static int32_t token_rows(const mcuf_decomposed_patch_embed_params* p) {
+  return (p->image_height + 2 * p->padding) / p->patch_height;
+}
+static int32_t token_columns(const mcuf_decomposed_patch_embed_params* p) {
+  return (p->image_width + 2 * p->padding) / p->patch_width;
+}
+
 /* Inputs of a field: an even number, and so the bytes of a row of its weights in every packing. */
 static int32_t field_row(const mcuf_decomposed_patch_embed_params* p) { return MCUF_FIELD_PIXELS * p->channels; }
 
@@ -28,10 +36,11 @@ static bool sizes_fit(const mcuf_decomposed_patch_embed_params* p) {
       p->image_height > MCUF_MAX_IMAGE_SIDE || p->image_width < p->patch_width ||
       p->image_width > MCUF_MAX_IMAGE_SIDE || p->channels < 1 || p->channels > MCUF_MAX_IMAGE_CHANNELS ||
       p->embed_dim < 1 || p->embed_dim > MCUF_MAX_FEATURES ||
-      p->patch_height * p->patch_width * p->channels > MCUF_MAX_PATCH_INPUTS) {
+      p->patch_height * p->patch_width * p->channels > MCUF_MAX_PATCH_INPUTS || p->padding < 0 ||
+      p->padding >= p->patch_height || p->padding >= p->patch_width) {
     return false;
   }
-  const int32_t columns = p->image_width / p->patch_width, tokens = p->image_height / p->patch_height * columns;
+  const int32_t columns = token_columns(p), tokens = token_rows(p) * columns;
   return p->prefix_tokens >= 0 && p->prefix_tokens <= MCUF_MAX_TOKENS && tokens <= MCUF_MAX_TOKENS - p->prefix_tokens &&
          p->blocks_per_read >= 1 && p->blocks_per_read <= blocks_in(columns) &&
          mcuf_staged_weights_fit(&p->staged, field_row(p), fields_of(p) * mcuf_packed_rows(p->embed_dim, p->packing));
@@ -57,16 +66,20 @@ static int32_t common_bytes(int32_t channels, int32_t embed_dim, int32_t blocks,
          mcuf_block_bytes(MCUF_FIELD_PIXELS * channels) + tile_bytes;
 }
 
-/* Scratch: the common parts, int8 tokens [columns, d] */
+/* Scratch: the common parts, int8 tokens [columns, d]; with padding two rows of them */
 int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_width,
-                                                     int32_t embed_dim, int32_t blocks_per_read, int32_t tile_bytes) {
-  return common_bytes(channels, embed_dim, blocks_per_read, tile_bytes) + image_width / patch_width * embed_dim;
+                                                     int32_t embed_dim, int32_t blocks_per_read, int32_t tile_bytes,
+                                                     int32_t padding) {
+  const int32_t rows = padding > 0 ? 2 : 1;
+  return common_bytes(channels, embed_dim, blocks_per_read, tile_bytes) +
+         rows * ((image_width + 2 * padding) / patch_width) * embed_dim;
 }
 
 /* Work on neighbouring blocks of four tokens in one row of tokens; the last block of a row may have fewer. */
 typedef struct {
   const mcuf_decomposed_patch_embed_params* p;
   mcuf_patch_field field;
+  int32_t row;           /* of tokens */
   int32_t columns;       /* tokens in a row of tokens */
   int32_t first, blocks; /* the first token, a multiple of four, and how many blocks from there */
   int32_t* acc;          /* of the first token: see part_at() */
@@ -127,6 +140,45 @@ static void gather_fields(const block_run* r, const block_part* part, const int8
   if (used < k) mcuf_block_fill(part->fields, k, part->count, NULL, 0, used, k - used);
 }
 
+/* y, or the nearest one from 0 to image_height. */
+static int32_t clipped(const mcuf_decomposed_patch_embed_params* p, int32_t y) {
+  return y < 0 ? 0 : y > p->image_height ? p->image_height : y;
+}
+
+/* The first image row, perhaps outside the image, of the run's patches from field_y on. */
+static int32_t first_row(const block_run* r, int32_t field_y) {
+  return r->row * r->p->patch_height - r->p->padding + field_y;
+}
+
+/* gather_fields() of patches that may reach over the image's edge: zeros there too. rows: the field's first image row
+ * that there is, from its first pixel on. */
+static void gather_padded_fields(const block_run* r, const block_part* part, const int8_t* rows, int32_t field_y,
+                                 int32_t field_x) {
+  static const int8_t zero = 0;
+  const mcuf_decomposed_patch_embed_params* p = r->p;
+  const int32_t channels = p->channels, top = first_row(r, field_y), held = clipped(p, top);
+  const int32_t columns_left = p->patch_width - field_x, rows_left = p->patch_height - field_y;
+  const int32_t columns = columns_left < r->field.width ? columns_left : r->field.width;
+  mcuf_block_token token = {part->fields, field_row(p), part->count, 0};
+  for (; token.index < part->count; ++token.index) {
+    const int32_t x = (r->first + part->at + token.index) * p->patch_width - p->padding + field_x;
+    const int32_t from = x < 0 ? -x : 0, to = x + columns > p->image_width ? p->image_width - x : columns;
+    for (int32_t i = 0; i < r->field.height; ++i) {
+      const int32_t y = top + i, at = i * r->field.width;
+      if (i >= rows_left || y < 0 || y >= p->image_height || from >= to) {
+        mcuf_block_fill_token(&token, &zero, 0, at * channels, r->field.width * channels);
+        continue;
+      }
+      const int8_t* pixels = rows + ((ptrdiff_t)(y - held) * p->image_width + x + from) * channels;
+      if (from > 0) mcuf_block_fill_token(&token, &zero, 0, at * channels, from * channels);
+      mcuf_block_fill_token(&token, pixels, 1, (at + from) * channels, (to - from) * channels);
+      if (to < r->field.width) {
+        mcuf_block_fill_token(&token, &zero, 0, (at + to) * channels, (r->field.width - to) * channels);
+      }
+    }
+  }
+}
+
 /* Adds one field of every patch, with the weights of outputs [row, row + row_count). */
 static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, int32_t field_x, const int8_t* weights,
                       int32_t row, int32_t row_count) {
@@ -134,14 +186,18 @@ static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, i
   for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
     if (row == 0 || r->blocks > 1) { /* else they are already there */
       const int32_t column = r->first + part.at;
-      gather_fields(r, &part, rows + (ptrdiff_t)column * p->patch_width * p->channels, field_y, field_x);
+      if (p->padding > 0) {
+        gather_padded_fields(r, &part, rows, field_y, field_x);
+      } else {
+        gather_fields(r, &part, rows + (ptrdiff_t)column * p->patch_width * p->channels, field_y, field_x);
+      }
     }
     mcuf_block_accumulate(weights, p->packing, row_count, field_row(p), part.fields, part.count,
                           part.acc + (ptrdiff_t)row * part.count);
   }
 }
 
-/* Adds one row of fields, the patches' image rows from field_y on. rows: the first of them. */
+/* Adds one row of fields, the patches' image rows from field_y on. rows: the first of them that there is. */
 static mcuf_status add_field_row(const block_run* r, const int8_t* rows, int32_t field_y) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
   const int32_t d = p->embed_dim, packed_rows = mcuf_packed_rows(d, p->packing);
@@ -159,14 +215,14 @@ static mcuf_status add_field_row(const block_run* r, const int8_t* rows, int32_t
   return MCUF_OK;
 }
 
-/* Position table and requantisation. row: the row of tokens; tokens: int8 [columns, d] of it. */
-static void finish_blocks(const block_run* r, int32_t row, int8_t* tokens) {
+/* Position table and requantisation. tokens: int8 [columns, d] of the row. */
+static void finish_blocks(const block_run* r, int8_t* tokens) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
   const int32_t d = p->embed_dim;
   for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
     for (int32_t t = 0; t < part.count; ++t) {
       const ptrdiff_t column = r->first + part.at + t;
-      const int8_t* position = p->position == NULL ? NULL : p->position + ((ptrdiff_t)row * r->columns + column) * d;
+      const int8_t* position = p->position == NULL ? NULL : p->position + ((ptrdiff_t)r->row * r->columns + column) * d;
       const int32_t* acc = part.acc + t;
       int8_t* token = tokens + column * d;
       for (int32_t o = 0; o < d; ++o, acc += part.count) {
@@ -177,18 +233,20 @@ static void finish_blocks(const block_run* r, int32_t row, int8_t* tokens) {
   }
 }
 
-/* One row of tokens from its image rows, `most` blocks at a time. */
-static mcuf_status embed_token_row(block_run r, int32_t most, const int8_t* image_rows, int32_t row, int8_t* tokens) {
+/* One row of tokens from its image rows, `most` blocks at a time. image_rows: the first of them that there is. */
+static mcuf_status embed_token_row(block_run r, int32_t most, const int8_t* image_rows, int8_t* tokens) {
   const mcuf_decomposed_patch_embed_params* p = r.p;
+  const int32_t held = clipped(p, first_row(&r, 0));
   for (r.first = 0; r.first < r.columns; r.first += MCUF_TOKEN_BLOCK * most) {
     r.blocks = blocks_in(r.columns - r.first);
     if (r.blocks > most) r.blocks = most;
     start_blocks(&r);
     for (int32_t y = 0; y < p->patch_height; y += r.field.height) {
-      const mcuf_status status = add_field_row(&r, image_rows + (ptrdiff_t)y * p->image_width * p->channels, y);
+      const ptrdiff_t row = clipped(p, first_row(&r, y)) - held;
+      const mcuf_status status = add_field_row(&r, image_rows + row * p->image_width * p->channels, y);
       if (status != MCUF_OK) return status;
     }
-    finish_blocks(&r, row, tokens);
+    finish_blocks(&r, tokens);
   }
   return MCUF_OK;
 }
@@ -198,7 +256,8 @@ static block_run place(const mcuf_decomposed_patch_embed_params* p, int32_t bloc
   block_run r;
   r.p = p;
   r.field = field_of(p);
-  r.columns = p->image_width / p->patch_width;
+  r.row = 0;
+  r.columns = token_columns(p);
   r.first = 0;
   r.blocks = blocks;
   r.acc = (int32_t*)scratch;
@@ -226,9 +285,9 @@ static void move_up(int8_t* values, size_t bytes, size_t distance) {
 
 mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* p, const int8_t* image,
                                            int8_t* output, void* scratch) {
-  const int32_t rows = p->image_height / p->patch_height;
+  const int32_t rows = token_rows(p);
   const int32_t image_row = p->image_width * p->channels; /* bytes */
-  const block_run r = place(p, p->blocks_per_read, scratch);
+  block_run r = place(p, p->blocks_per_read, scratch);
   const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim, all_rows = (size_t)rows * token_row;
   const bool in_place = output == image;
   if (!in_place &&
@@ -240,12 +299,20 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
   /* Going forward in place, behind the prefix tokens would overwrite image rows that are still to be read. */
   const bool moves = in_place && !grows;
   int8_t* first = moves ? output : output + prefix_bytes(p);
-  for (int32_t i = 0; i < rows; ++i) {
-    const int32_t row = grows ? rows - 1 - i : i;
-    const int8_t* image_rows = image + (ptrdiff_t)row * p->patch_height * image_row;
-    const mcuf_status status = embed_token_row(r, p->blocks_per_read, image_rows, row, tokens);
-    if (status != MCUF_OK) return status;
-    memcpy(first + (ptrdiff_t)row * (ptrdiff_t)token_row, tokens, token_row);
+  /* Padding shifts the patches up, so that a row of tokens may be larger than the image rows read by then. Going
+   * forward, it waits in scratch until the next is there: (row + 1) rows of patches hold more than the padding. */
+  const int32_t waits = p->padding > 0 && !grows ? 1 : 0;
+  for (int32_t i = 0; i < rows + waits; ++i) {
+    if (i < rows) {
+      r.row = grows ? rows - 1 - i : i;
+      const int8_t* image_rows = image + (ptrdiff_t)clipped(p, first_row(&r, 0)) * image_row;
+      const mcuf_status status =
+          embed_token_row(r, p->blocks_per_read, image_rows, tokens + (size_t)(i & waits) * token_row);
+      if (status != MCUF_OK) return status;
+    }
+    if (i < waits) continue;
+    const int32_t done = grows ? r.row : i - waits;
+    memcpy(first + (ptrdiff_t)done * (ptrdiff_t)token_row, tokens + (size_t)(done & waits) * token_row, token_row);
   }
   if (moves) move_up(output, all_rows, prefix_bytes(p));
   copy_prefix(p, output);
@@ -261,8 +328,9 @@ static int32_t strip_blocks(int32_t columns, int32_t patch_height, int32_t block
 int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_height,
                                                             int32_t patch_width, int32_t embed_dim,
                                                             int32_t blocks_per_read, int32_t tile_bytes,
-                                                            int32_t strip_rows) {
-  const int32_t all = strip_blocks(image_width / patch_width, patch_height, blocks_per_read, strip_rows);
+                                                            int32_t strip_rows, int32_t padding) {
+  const int32_t columns = (image_width + 2 * padding) / patch_width;
+  const int32_t all = strip_blocks(columns, patch_height, blocks_per_read, strip_rows);
   const int32_t rows = strip_rows < patch_height ? strip_rows : patch_height;
   return common_bytes(channels, embed_dim, all, tile_bytes) + rows * image_width * channels;
 }
@@ -278,18 +346,25 @@ mcuf_status mcuf_decomposed_patch_embed_strips_s8_check(const mcuf_decomposed_pa
   return strip_rows_fit(p, strip_rows) ? MCUF_OK : MCUF_ERROR_SIZE;
 }
 
+/* Brings the `count` image rows from field_y on, those that there are. */
+static mcuf_status bring_rows(const block_run* r, int32_t field_y, int32_t count, mcuf_image_rows_fn rows_fn,
+                              void* user, int8_t* strip) {
+  const int32_t y = first_row(r, field_y), first = clipped(r->p, y), held = clipped(r->p, y + count) - first;
+  return held == 0 || rows_fn(user, first, held, strip) == held ? MCUF_OK : MCUF_ERROR_SOURCE;
+}
+
 /* One row of tokens from strips of one row of fields; r has accumulators for all of them. */
-static mcuf_status embed_strips(const block_run* r, int32_t row, mcuf_image_rows_fn rows_fn, void* user, int8_t* strip,
+static mcuf_status embed_strips(const block_run* r, mcuf_image_rows_fn rows_fn, void* user, int8_t* strip,
                                 int8_t* tokens) {
   const int32_t height = r->p->patch_height;
   start_blocks(r);
   for (int32_t y = 0; y < height; y += r->field.height) {
     const int32_t count = height - y < r->field.height ? height - y : r->field.height;
-    if (rows_fn(user, row * height + y, count, strip) != count) return MCUF_ERROR_SOURCE;
-    const mcuf_status status = add_field_row(r, strip, y);
+    mcuf_status status = bring_rows(r, y, count, rows_fn, user, strip);
+    if (status == MCUF_OK) status = add_field_row(r, strip, y);
     if (status != MCUF_OK) return status;
   }
-  finish_blocks(r, row, tokens);
+  finish_blocks(r, tokens);
   return MCUF_OK;
 }
 
@@ -298,19 +373,18 @@ mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_em
                                                   void* scratch) {
   if (!strip_rows_fit(p, strip_rows)) return MCUF_ERROR_SIZE;
   if (rows_fn == NULL) return MCUF_ERROR_SOURCE;
-  const int32_t height = p->patch_height, rows = p->image_height / height;
-  const block_run r =
-      place(p, strip_blocks(p->image_width / p->patch_width, height, p->blocks_per_read, strip_rows), scratch);
+  const int32_t height = p->patch_height, rows = token_rows(p);
+  block_run r = place(p, strip_blocks(token_columns(p), height, p->blocks_per_read, strip_rows), scratch);
   int8_t* strip = r.tile + p->staged.tile_bytes;
   copy_prefix(p, output);
   int8_t* tokens = output + prefix_bytes(p);
-  for (int32_t row = 0; row < rows; ++row, tokens += (ptrdiff_t)r.columns * p->embed_dim) {
+  for (; r.row < rows; ++r.row, tokens += (ptrdiff_t)r.columns * p->embed_dim) {
     mcuf_status status = MCUF_OK;
     if (strip_rows < height) {
-      status = embed_strips(&r, row, rows_fn, user, strip, tokens);
+      status = embed_strips(&r, rows_fn, user, strip, tokens);
     } else {
-      if (rows_fn(user, row * height, height, strip) != height) return MCUF_ERROR_SOURCE;
-      status = embed_token_row(r, p->blocks_per_read, strip, row, tokens);
+      status = bring_rows(&r, 0, height, rows_fn, user, strip);
+      if (status == MCUF_OK) status = embed_token_row(r, p->blocks_per_read, strip, tokens);
     }
     if (status != MCUF_OK) return status;
   }

@@ -8,9 +8,10 @@
  *             + position_scale[o] * position[n, o]
  *   output    = sat8(zero_point + mulhi_round(acc, multiplier[o]))
  *
- * Pixels past the last whole patch are not read. Rows that are constants, the prefix, stand before these tokens. Staged
- * weights are read once per blocks_per_read blocks of four tokens in one row of tokens: each block has its
- * accumulators. */
+ * Patches begin `padding` pixels before the image, and pixels outside it are 0; its zero point is not, so the position
+ * table makes up for the difference. Pixels past the last whole patch are not read. Rows that are constants, the
+ * prefix, stand before these tokens. Staged weights are read once per blocks_per_read blocks of four tokens in one row
+ * of tokens: each block has its accumulators. */
 #ifndef MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 #define MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 
@@ -65,18 +66,21 @@ typedef struct {
   int32_t blocks_per_read;       /* of four tokens, 1 .. those in a row of tokens; 1 if not staged */
   int32_t prefix_tokens;         /* 0 .. MCUF_MAX_TOKENS, with those of the patches */
   const int8_t* prefix;          /* [prefix_tokens, d], copied to the front of the output; NULL without */
+  int32_t padding;               /* pixels on every side of the image, 0 .. below both sides of the patch */
 } mcuf_decomposed_patch_embed_params;
 
 /* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* params);
 
 /* Bytes of scratch, 4-byte aligned: accumulators of blocks_per_read blocks of four tokens, one field of four, a tile of
- * staged weights (tile_bytes 0: none), one row of tokens. */
+ * staged weights (tile_bytes 0: none), one row of tokens, or two with padding. */
 MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels,
                                                               int32_t patch_width, int32_t embed_dim,
-                                                              int32_t blocks_per_read, int32_t tile_bytes);
+                                                              int32_t blocks_per_read, int32_t tile_bytes,
+                                                              int32_t padding);
 
-/* image [height, width, channels], output [prefix_tokens + rows * columns of patches, d]. output may equal image:
+/* image [height, width, channels], output [prefix_tokens + rows * columns of patches, d], where a row has
+ * floor((width + 2 * padding) / patch_width) patches. output may equal image:
  * tokens then overwrite consumed image rows. If a row of tokens is larger than its image rows, rows go from the last to
  * the first; else from the first to the last, and move behind the prefix when all are done. No other overlap. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* params,
@@ -95,7 +99,8 @@ MCUF_API mcuf_status mcuf_decomposed_patch_embed_strips_s8_check(const mcuf_deco
 MCUF_API int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t image_width, int32_t channels,
                                                                      int32_t patch_height, int32_t patch_width,
                                                                      int32_t embed_dim, int32_t blocks_per_read,
-                                                                     int32_t tile_bytes, int32_t strip_rows);
+                                                                     int32_t tile_bytes, int32_t strip_rows,
+                                                                     int32_t padding);
 
 /* The same from an image that is never whole in memory. Rows that no patch covers are not requested. output overlaps
  * nothing. MCUF_ERROR_SIZE for other strip_rows, MCUF_ERROR_SOURCE if rows_fn or the source of weights fails. */

@@ -4,12 +4,12 @@
 //   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C]
 //            int8, in pairs [fields,ceil(d/2),16*C,2], or none; bias [d] int32; multiplier [d] int32; position [1,N,d]
 //            int8 or none; position_scale [d] int16, none without position; prefix [P,d] int8 or none
-//   output   [1,P+N,d], N = floor(H / patch height) * floor(W / patch width); may overwrite the image
+//   output   [1,P+N,d], N = floor((H + 2 * padding) / patch height) * floor((W + 2 * padding) / patch width); may
+//            overwrite the image
 //   options  patch_size, the patch's height; patch_width, default patch_size; zero_point; packing of the weights,
-//            default MCUF_PACKING_ROWS; without image also strip_rows (the patch's height or a field's), image_height,
-//            image_width, channels;
-//            without weights these are staged (see staged_weights.h): also tile_bytes, weights_offset, blocks
-//            (params.blocks_per_read)
+//            default MCUF_PACKING_ROWS; padding, default 0; without image also strip_rows (the patch's height or a
+//            field's), image_height, image_width, channels; without weights these are staged (see staged_weights.h):
+//            also tile_bytes, weights_offset, blocks (params.blocks_per_read)
 #include "../core/mcuf_decomposed_patch_embed_s8.h"
 #include "../external_context.h"
 #include "../mcuformer_ops.h"
@@ -31,6 +31,7 @@ struct OpData {
   int16_t image_height;
   int16_t image_width;
   uint8_t packing;
+  uint8_t padding;
 };
 static_assert(MCUF_MAX_PATCH_SIZE - 1 <= UINT8_MAX, "OpData holds a patch's sides less 1");
 
@@ -43,6 +44,7 @@ mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* no
   params.patch_width = data.patch_width_less_1 + 1;
   params.embed_dim = Dim(Output(context, node, 0), -1);
   params.zero_point = data.zero_point;
+  params.padding = data.padding;
   params.packing = data.packing;
   params.weights = Data<int8_t>(Input(context, node, kWeights));
   params.bias = Data<int32_t>(Input(context, node, kBias));
@@ -74,6 +76,11 @@ Status Prepare(Context* context, Node* node) {
   data->patch_width_less_1 = static_cast<uint8_t>(patch_width - 1);
   const mcuf_patch_field field =
       mcuf_patch_field_of(static_cast<int32_t>(patch_height), static_cast<int32_t>(patch_width));
+  int64_t padding = 0;
+  if (check.ok() && ReadOption(node, "padding", &padding))
+    padding = check.Option("padding", 0, MCUF_MAX_PATCH_SIZE - 1);
+  check.Require(padding < patch_height && padding < patch_width, "padding must be smaller than the patch");
+  data->padding = static_cast<uint8_t>(padding);
   data->zero_point = check.Int8Option("zero_point");
   int64_t height, width, channels;
   if (strips) {
@@ -100,7 +107,8 @@ Status Prepare(Context* context, Node* node) {
   check.Require(height >= patch_height && width >= patch_width, "the image is smaller than a patch");
   const int64_t fields = ((patch_height + field.height - 1) / field.height) *  // rows by columns
                          ((patch_width + field.width - 1) / field.width);
-  const int64_t tokens = (height / patch_height) * (width / patch_width), d = Dim(output, -1);
+  const int64_t tokens = ((height + 2 * padding) / patch_height) * ((width + 2 * padding) / patch_width);
+  const int64_t d = Dim(output, -1);
   const int64_t prefix = check.InputDim(kPrefix, 0);
   check.OptionalConstant(kPrefix, "prefix", kInt8, Shape(prefix, d));
   check.ShapeIs(output, "output", Shape(1, prefix + tokens, d));
@@ -118,13 +126,13 @@ Status Prepare(Context* context, Node* node) {
   check.Kernel(mcuf_decomposed_patch_embed_s8_check(&params), kLayerLimits);
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
-  check.Scratch(
-      strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(
-                   params.image_width, params.channels, params.patch_height, params.patch_width, params.embed_dim,
-                   params.blocks_per_read, tile, data->strip_rows)
-             : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels, params.patch_width,
-                                                            params.embed_dim, params.blocks_per_read, tile),
-      &data->scratch);
+  check.Scratch(strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(
+                             params.image_width, params.channels, params.patch_height, params.patch_width,
+                             params.embed_dim, params.blocks_per_read, tile, data->strip_rows, params.padding)
+                       : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels,
+                                                                      params.patch_width, params.embed_dim,
+                                                                      params.blocks_per_read, tile, params.padding),
+                &data->scratch);
   return check.status();
 }
 

@@ -127,6 +127,9 @@ def _hang_roundings(net: FloatViT) -> _Roundings:
             before(layer.norm1, config.embed_dim)
             before(layer.norm2, config.embed_dim)
         after(layer.norm1)
+        for matrix in (layer.attention.qkv, layer.attention.proj):
+            if isinstance(matrix, LowRankLinear):
+                after(matrix.down)
         after(layer.attention.qkv, dims.num_heads + 2 * dims.kv_heads)
         before(layer.attention.proj, dims.num_heads)
         after(layer.norm2)

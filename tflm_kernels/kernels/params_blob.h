@@ -30,10 +30,10 @@ class ParamsBlob {
     return true;
   }
 
-  // Elements and data of a section; nullptr if it is empty.
+  // Elements and data of a section; nullptr if it is empty or left out at the end.
   template <typename T>
   int32_t Count(int section) const {
-    return Word(2 + 2 * section) / static_cast<int32_t>(sizeof(T));
+    return section < Word(0) ? Word(2 + 2 * section) / static_cast<int32_t>(sizeof(T)) : 0;
   }
   template <typename T>
   const T* Data(int section) const {

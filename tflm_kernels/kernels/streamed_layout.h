@@ -24,6 +24,9 @@ enum Scalar {
   kTileBytes,      // of staged weights; 0: the weights are in their sections
   kWeightsOffset,  // of staged weights, in the weights file
   kPacking,        // of all weights, MCUF_PACKING_*
+  // Both are left out where both are 0, as they are without the layers:
+  kQkvRankZeroPoint,
+  kProjRankZeroPoint,
   kScalarCount
 };
 
@@ -34,12 +37,19 @@ enum Section {
   kFactor,          // uint8 [d], or empty
   kHeadParams,      // int32 [heads, MCUF_ATTENTION_HEAD_PARAMS]
   kResidualScale,   // int16 [d]
-  kQkvWeights,      // int8 [(heads + 2 * kv_heads) * head_dim, d] as packed
+  kQkvWeights,      // int8 [(heads + 2 * kv_heads) * head_dim, d, or the rank] as packed
   kQkvBias,         // int32 [(heads + 2 * kv_heads) * head_dim]
   kQkvMultiplier,   // int32, as many
-  kProjWeights,     // int8 [d, heads * head_dim] as packed
+  kProjWeights,     // int8 [d, heads * head_dim, or the rank] as packed
   kProjBias,        // int32 [d]
   kProjMultiplier,  // int32 [d]
+  // Of low rank; those at the end are left out, those before others are empty, where the layers do not exist:
+  kQkvRankWeights,      // int8 [rank, d] as packed
+  kQkvRankBias,         // int32 [rank]
+  kQkvRankMultiplier,   // int32 [rank]
+  kProjRankWeights,     // int8 [rank, heads * head_dim] as packed
+  kProjRankBias,        // int32 [rank]
+  kProjRankMultiplier,  // int32 [rank]
   kSectionCount
 };
 

@@ -70,7 +70,8 @@ def random_config(seed: int) -> SubnetConfig:
 
 
 def with_options(config: SubnetConfig, seed: int) -> SubnetConfig:
-    """The config, every other one with prefix tokens, another pooling and other norms, a rectangle, or no head."""
+    """The config, every other one with prefix tokens, another pooling and other norms, a rectangle, no head,
+    or low rank around attention."""
     rng = np.random.default_rng([seed, 1])
     if rng.random() < 0.5:
         return config
@@ -82,6 +83,7 @@ def with_options(config: SubnetConfig, seed: int) -> SubnetConfig:
         config, prefix_tokens=prefix, pool=str(rng.choice(pools)), final_norm=str(rng.choice(FINAL_NORMS)),
         norm_pre=bool(rng.random() < 0.3), norm=str(rng.choice(NORMS)), image_size=size,
         num_classes=0 if rng.random() < 0.2 else config.num_classes,
+        attention_rank_ratio=float(rng.uniform(0.05, 1)) if rng.random() < 0.5 else None,
     )  # fmt: skip
 
 

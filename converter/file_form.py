@@ -182,7 +182,8 @@ def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
     shapes += [None] * (len(module.INPUTS) - len(shapes))
     dims = module.dims(options, shapes)
     constants = {}
-    matrices = dict(zip(module.WEIGHTS, module.matrices(dims), strict=False))
+    roles = [role for role in module.WEIGHTS if arrays.get(role.replace("_weights", "_bias")) is not None]
+    matrices = dict(zip(roles, module.matrices(dims), strict=False))
     for role, values in arrays.items():
         if role in matrices:
             inputs, outputs = matrices[role]

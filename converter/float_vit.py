@@ -44,25 +44,30 @@ class LowRankLinear(nn.Module):
         return self.up(x)
 
 
+def make_linear(inputs: int, outputs: int, rank: int | None) -> nn.Linear | LowRankLinear:
+    """A new matrix [outputs, inputs] with a bias; rank None: dense."""
+    return nn.Linear(inputs, outputs) if rank is None else LowRankLinear(inputs, outputs, rank)
+
+
+def _linear(matrix: nn.Linear | LowRankLinear, x: torch.Tensor, record: Record, name: str) -> torch.Tensor:
+    return matrix(x, record, name) if isinstance(matrix, LowRankLinear) else matrix(x)
+
+
 class Mlp(nn.Module):
     """fc2(activation(fc1(x))), each matrix dense or of low rank."""
 
     def __init__(self, embed_dim: int, layer: LayerConfig, activation: str = "gelu"):
         super().__init__()
         self.activation = ACTIVATIONS[activation]
-
-        def matrix(inputs: int, outputs: int) -> nn.Linear | LowRankLinear:
-            return nn.Linear(inputs, outputs) if layer.rank is None else LowRankLinear(inputs, outputs, layer.rank)
-
-        self.fc1 = matrix(embed_dim, layer.mlp_dim)
-        self.fc2 = matrix(layer.mlp_dim, embed_dim)
+        self.fc1 = make_linear(embed_dim, layer.mlp_dim, layer.rank)
+        self.fc2 = make_linear(layer.mlp_dim, embed_dim, layer.rank)
 
     def forward(self, x: torch.Tensor, record: Record, name: str) -> torch.Tensor:
-        x = self.fc1(x, record, f"{name}.fc1") if isinstance(self.fc1, LowRankLinear) else self.fc1(x)
+        x = _linear(self.fc1, x, record, f"{name}.fc1")
         record(f"{name}.fc1.pre", x)
         x = self.activation(x)
         record(f"{name}.fc1", x)
-        return self.fc2(x, record, f"{name}.fc2") if isinstance(self.fc2, LowRankLinear) else self.fc2(x)
+        return _linear(self.fc2, x, record, f"{name}.fc2")
 
 
 class RelativeBias(nn.Module):
@@ -130,19 +135,20 @@ RELATIVE_POSITIONS = {"bias": RelativeBias, "tables": RelativeTables}
 
 
 class Attention(nn.Module):
-    """Multi-head attention; query heads may share key/value heads. relative: what knows how far keys are away."""
+    """Multi-head attention; query heads may share key/value heads. The matrices before and after it are dense or of low
+    rank. relative: what knows how far keys are away."""
 
     def __init__(self, embed_dim: int, layer: LayerConfig, relative: RelativeBias | RelativeTables | None = None):
         super().__init__()
         self.layer = layer
         self.relative = relative
-        self.qkv = nn.Linear(embed_dim, layer.qkv_dim)
-        self.proj = nn.Linear(layer.q_dim, embed_dim)
+        self.qkv = make_linear(embed_dim, layer.qkv_dim, layer.attention_rank)
+        self.proj = make_linear(layer.q_dim, embed_dim, layer.attention_rank)
 
     def forward(self, x: torch.Tensor, record: Record, name: str) -> torch.Tensor:
         batch, tokens, _ = x.shape
         layer = self.layer
-        qkv = self.qkv(x)
+        qkv = _linear(self.qkv, x, record, f"{name}.qkv")
         record(f"{name}.qkv", qkv)
         q, k, v = (
             part.reshape(batch, tokens, -1, layer.head_dim).transpose(1, 2)
@@ -154,7 +160,7 @@ class Attention(nn.Module):
         heads = F.scaled_dot_product_attention(q, k, v) if self.relative is None else self.relative(q, k, v)
         x = heads.transpose(1, 2).reshape(batch, tokens, layer.q_dim)
         record(f"{name}.attention", x)
-        return self.proj(x)
+        return _linear(self.proj, x, record, f"{name}.proj")
 
 
 class Layer(nn.Module):

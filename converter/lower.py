@@ -184,17 +184,13 @@ class Lowering:
 
     def _matrix(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Weight float [out, in] and bias of the fully connected layer that makes `name`."""
-        path, _, part = name.partition(".fc")
-        if not part:
-            layer, _, half = name.rpartition(".")
-            dense: Any = self.net.get_submodule(f"{layer}.attention.{half}" if layer else name)
-            return _array(dense.weight), _bias(dense)
-        which, _, factor = part.partition(".")
-        linear: Any = self.net.get_submodule(f"{path}.mlp.fc{which}")
+        layer, _, matrix = name.removesuffix(".rank").removesuffix(".pre").rpartition(".")
+        half = "mlp" if matrix.startswith("fc") else "attention"
+        linear: Any = self.net.get_submodule(f"{layer}.{half}.{matrix}" if layer else matrix)
         if not isinstance(linear, LowRankLinear):
             return _array(linear.weight), _bias(linear)
         down, up = _array(linear.down.weight), _array(linear.up.weight)
-        if factor == "rank":
+        if name.endswith(".rank"):
             return down, None
         weight = up if runs_as_factors(len(down), down.shape[1], len(up)) else up @ down
         return weight, _bias(linear.up)

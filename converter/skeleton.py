@@ -260,6 +260,14 @@ def _mlp_matrices(d: int, layer: LayerConfig) -> tuple[tuple[int, int], ...]:
     return (d, rank), (rank, wide), (wide, rank), (rank, d)
 
 
+def attention_ranks(d: int, layer: LayerConfig) -> tuple[int, int]:
+    """Rank of qkv and of the projection as they run; 0: dense."""
+    rank = layer.attention_rank
+    if rank is None:
+        return 0, 0
+    return rank * runs_as_factors(rank, d, layer.qkv_dim), rank * runs_as_factors(rank, layer.q_dim, d)
+
+
 def _around_attention(packing: int, layer: LayerConfig) -> int:
     """The packing of the matrices before and after attention; heads of an odd width do not start at pairs of rows."""
     return ROWS if layer.head_dim % 2 else packing
@@ -285,10 +293,16 @@ def _overwrite_layer(
         return len(ops) - 1
 
     at = add_norm("norm1", -1) if pre_norm else -1
-    at = add(in_place_fc, "qkv", in_place_fc.Dims(n, d, layer.qkv_dim, around), at)
+    qkv_rank, proj_rank = attention_ranks(d, layer)
+    if qkv_rank:
+        at = add(in_place_fc, "qkv.rank", in_place_fc.Dims(n, d, qkv_rank, around), at)
+    at = add(in_place_fc, "qkv", in_place_fc.Dims(n, qkv_rank or d, layer.qkv_dim, around), at)
     heads = int_attention.Dims(n, layer.num_heads, layer.kv_heads, layer.head_dim, relative)
     at = add(int_attention, "attention", heads, at)
-    stream = add(in_place_fc, "proj", in_place_fc.Dims(n, layer.q_dim, d, around, residual=True), at, -1)
+    if proj_rank:
+        at = add(in_place_fc, "proj.rank", in_place_fc.Dims(n, layer.q_dim, proj_rank, around), at)
+    proj = in_place_fc.Dims(n, proj_rank or layer.q_dim, d, around, residual=True)
+    stream = add(in_place_fc, "proj", proj, at, -1)
     if not pre_norm:
         stream = add_norm("norm1", stream)
     at = add_norm("norm2", stream) if pre_norm else stream
@@ -316,8 +330,9 @@ def _streamed_layer(
     factor = d > 1 and pre_norm
     gelu = len(matrices) // 2 - 1  # the one that makes mlp_dim
     attention = streamed_attention.Dims(
-        n, d, heads, kv_heads, head_dim, heads_at_once, at_once, factor, around, norm=pre_norm, relative=relative
-    )
+        n, d, heads, kv_heads, head_dim, heads_at_once, at_once, factor, around, norm=pre_norm,
+        ranks=attention_ranks(d, layer), relative=relative,
+    )  # fmt: skip
     mlp = streamed_mlp.Dims(n, d, matrices, gelu, at_once, factor, packing, norm=pre_norm)
     if pre_norm:
         return _part(n * d, [(ATTENTION, attention), (MLP, mlp)], staged)

@@ -39,6 +39,7 @@ class LayerConfig(NamedTuple):
     head_dim: int
     mlp_dim: int
     rank: int | None  # of both MLP matrices; None: dense
+    attention_rank: int | None = None  # of qkv and of the projection; None: dense
 
     @property
     def q_dim(self) -> int:
@@ -67,7 +68,8 @@ class Readout(NamedTuple):
 class SubnetConfig:
     """A Vision Transformer (docs/how_it_works.md).
 
-    `num_heads`, `kv_heads`, `head_dim`, `mlp_ratio` and `rank_ratio` are scalars or one value per layer.
+    `num_heads`, `kv_heads`, `head_dim`, `mlp_ratio`, `rank_ratio` and `attention_rank_ratio` are scalars or one value
+    per layer.
 
     image_size   pixels, or (height, width); cropped to whole patches (a convolution stem pads instead)
     in_channels  1 for grey, 3 for RGB
@@ -95,6 +97,8 @@ class SubnetConfig:
                  offset is added to the scores) or "tables" (vectors per offset are added to keys and to values)
     patch_padding  pixels on every side of the image before it is cut into patches, 0 after x / 127.5 - 1; fewer than a
                  patch's
+    attention_rank_ratio  the matrices before and after attention (q, k and v; the projection) as two factors each, of
+                 rank round(attention_rank_ratio * embed_dim); None: dense
     """
 
     image_size: Size = 96
@@ -119,9 +123,10 @@ class SubnetConfig:
     activation: str = "gelu"
     relative_position: str = "none"
     patch_padding: int = 0
+    attention_rank_ratio: float | tuple[float | None, ...] | None = None
 
     def __post_init__(self):
-        for field in ("num_heads", "head_dim", "kv_heads", "mlp_ratio", "rank_ratio", "stem_channels"):
+        for field in (*_PER_LAYER, "stem_channels"):
             value = getattr(self, field)
             if isinstance(value, list):
                 object.__setattr__(self, field, tuple(value))
@@ -300,15 +305,8 @@ class SubnetConfig:
     @functools.cached_property
     def layers(self) -> tuple[LayerConfig, ...]:
         """The integer dimensions of each layer."""
-        num_heads = self._per_layer("num_heads")
-        head_dim = self._per_layer("head_dim")
-        kv_heads = self._per_layer("kv_heads")
-        mlp_ratio = self._per_layer("mlp_ratio")
-        rank_ratio = self._per_layer("rank_ratio")
-        return tuple(
-            self._layer(i, *values)
-            for i, values in enumerate(zip(num_heads, head_dim, kv_heads, mlp_ratio, rank_ratio, strict=True))
-        )
+        fields = [self._per_layer(field) for field in _PER_LAYER]
+        return tuple(self._layer(i, *values) for i, values in enumerate(zip(*fields, strict=True)))
 
     def _per_layer(self, field: str) -> Sequence:
         value = getattr(self, field)
@@ -320,7 +318,7 @@ class SubnetConfig:
             )
         return value
 
-    def _layer(self, i, num_heads, head_dim, kv_heads, mlp_ratio, rank_ratio) -> LayerConfig:
+    def _layer(self, i, num_heads, head_dim, kv_heads, mlp_ratio, rank_ratio, attention_rank_ratio) -> LayerConfig:
         def positive_int(name, value):
             if not is_whole(value, 1):
                 raise ConfigError(f"{name} = {value!r} in layer {i}: must be a positive integer")
@@ -352,12 +350,17 @@ class SubnetConfig:
             raise ConfigError(
                 f"mlp_ratio = {mlp_ratio} gives a hidden width of {mlp_dim} in layer {i}: 1 to {MAX_FEATURES}"
             )
-        rank = None
-        if rank_ratio is not None:
-            if not is_number(rank_ratio) or not 0 < rank_ratio <= 1:
-                raise ConfigError(f"rank_ratio = {rank_ratio!r} in layer {i}: must be a number in (0, 1], or None")
-            rank = max(1, min(round(rank_ratio * self.embed_dim), mlp_dim))
-        return LayerConfig(num_heads, kv_heads, head_dim, mlp_dim, rank)
+        rank = self._rank("rank_ratio", rank_ratio, i, mlp_dim)
+        attention_rank = self._rank("attention_rank_ratio", attention_rank_ratio, i, num_heads * head_dim)
+        return LayerConfig(num_heads, kv_heads, head_dim, mlp_dim, rank, attention_rank)
+
+    def _rank(self, field: str, ratio: float | None, i: int, most: int) -> int | None:
+        """The rank of a layer's matrices, 1 to `most`."""
+        if ratio is None:
+            return None
+        if not is_number(ratio) or not 0 < ratio <= 1:
+            raise ConfigError(f"{field} = {ratio!r} in layer {i}: must be a number in (0, 1], or None")
+        return max(1, min(round(ratio * self.embed_dim), most))
 
     @property
     def macs(self) -> int:
@@ -401,7 +404,8 @@ def _readout(pool: str, final_norm: str, prefix_tokens: int, patch_tokens: int) 
     return Readout(tuple(parts), before, final_norm != "none" and not before)
 
 
+_PER_LAYER = ("num_heads", "head_dim", "kv_heads", "mlp_ratio", "rank_ratio", "attention_rank_ratio")
 _LATER_FIELDS = (
     "prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation", "relative_position",
-    "patch_padding",
+    "patch_padding", "attention_rank_ratio",
 )  # fmt: skip

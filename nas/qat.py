@@ -158,6 +158,9 @@ def _hang_roundings(net: FloatViT) -> _Roundings:
             before(layer.norm1, config.embed_dim)
             before(layer.norm2, config.embed_dim)
         after(layer.norm1)
+        for matrix in (layer.attention.qkv, layer.attention.proj):
+            if isinstance(matrix, LowRankLinear):
+                after(matrix.down)
         steps = {}
         if isinstance(layer.attention.relative, RelativeTables):
             steps["least"] = functools.partial(_table_steps, layer.attention.relative, dims)

@@ -14,8 +14,8 @@ CONFIGS = 200  # seeds 0 to CONFIGS - 1
 
 def random_config(rng: np.random.Generator) -> SubnetConfig:
     """Tokens 1 to 350, widths 8 to 200, 1 to 4 heads, shared key/value heads, dense and low rank, both stems; two in
-    three with other options than the defaults: prefix tokens, poolings, norms, activations, rectangles, no head,
-    relative positions."""
+    three with other options than the defaults: prefix tokens, poolings, norms, activations, low rank around attention,
+    relative positions, rectangles, padding, no head."""
     depth = int(rng.integers(1, 4))
     channels = int(rng.choice([1, 3]))
     conv = rng.random() < 0.2
@@ -43,6 +43,11 @@ def random_config(rng: np.random.Generator) -> SubnetConfig:
     return config if rng.random() < 0.33 else dataclasses.replace(config, **_random_options(config, rng))
 
 
+def _ranks(depth: int, rng: np.random.Generator) -> tuple[float | None, ...]:
+    """One layer in five dense; of the others, some have both matrices as factors, some only qkv."""
+    return tuple(None if rng.random() < 0.2 else float(rng.uniform(0.05, 1)) for _ in range(depth))
+
+
 def _random_options(config: SubnetConfig, rng: np.random.Generator) -> dict:
     """Values for the fields that came after the first version, and rectangles."""
     prefix = int(rng.choice([0, 1, 2, 5]))
@@ -56,6 +61,7 @@ def _random_options(config: SubnetConfig, rng: np.random.Generator) -> dict:
         "norm_epsilon": float(rng.choice([1e-12, 1e-6, 1e-5])),
         "activation": str(rng.choice(list(ACTIVATIONS))),
         "num_classes": 0 if rng.random() < 0.2 else config.num_classes,
+        "attention_rank_ratio": None if rng.random() < 0.5 else _ranks(config.depth, rng),
     }
     if rng.random() < 0.4:
         height, width = config.image_shape[:2]

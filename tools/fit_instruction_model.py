@@ -9,9 +9,9 @@
 Networks with an even seed are fitted, those with an odd seed are checked: every whole network within 5 %. Needs
 arm-none-eabi-gcc and qemu-system-arm.
 
-Half of them have options that few networks have: prefix tokens, thin patches, padding, post-norm, relative
-positions, more than 512 tokens, other poolings and activations, no head. A kernel that no fitted network calls gets no coefficients, so that an estimate which
-needs it is refused, not wrong.
+Half of them have options that few networks have: prefix tokens, thin patches, padding, post-norm, relative positions,
+low rank around attention, more than 512 tokens, other poolings and activations, no head. A kernel that no fitted network
+calls gets no coefficients, so that an estimate which needs it is refused, not wrong.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ def random_options(rng: np.random.Generator, config: SubnetConfig) -> dict:
         "activation": str(rng.choice(list(ACTIVATIONS))),
         "num_classes": 0 if rng.random() < 0.2 else config.num_classes,
         "relative_position": str(rng.choice(RELATIVE_POSITIONS)),
+        "attention_rank_ratio": float(rng.uniform(0.1, 0.6)) if rng.random() < 0.2 else None,
     }
     if config.stem == "patch" and rng.random() < 0.3:
         options["patch_padding"] = int(rng.integers(1, config.patch_shape[0]))

@@ -5,7 +5,7 @@ Stock tools are the TFLite converter (full int8), then TensorFlow Lite Micro (TF
 64-bit host. `benchmarks/stock_network.py` builds, converts and runs the real thing; this module predicts its
 arena from the network's shape alone, so a search or a report need not convert anything.
 
-The baseline is the plain dense network: a low-rank ratio, fewer key/value heads or a conv stem are ignored. Images and
+The baseline is the plain dense network: low-rank ratios, fewer key/value heads or a conv stem are ignored. Images and
 patches may be rectangles, and the head may be missing. Options that no measured network had are refused: prefix tokens,
 another pooling than the mean, LayerNorms elsewhere than before each branch and before pooling, and activations that are
 no GELU (unknown_option).
@@ -183,7 +183,9 @@ def _dense(config: SubnetConfig) -> Skeleton:
         raise ConfigError(
             f"{name} = {getattr(config, name)!r}: what stock tools take was never measured; use its default"
         )
-    plain = dataclasses.replace(config, rank_ratio=None, kv_heads=None, stem="patch", stem_channels=None)
+    plain = dataclasses.replace(
+        config, rank_ratio=None, attention_rank_ratio=None, kv_heads=None, stem="patch", stem_channels=None
+    )
     return skeleton(plain, Schedule("overwrite"))
 
 

@@ -126,12 +126,13 @@ def norm_fields(c: c_call.Context, op, features: int) -> dict[str, Any]:
 
 
 def layer_fields(
-    c: c_call.Context, op, first: int, matrices: Sequence[tuple[int, int]], zero_points: Sequence[int]
+    c: c_call.Context, op, layers: Sequence[str], matrices: Sequence[tuple[int, int]], zero_points: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """One mcuf_in_place_fc_params per layer; their constants are the op's inputs from `first` on."""
+    """One mcuf_in_place_fc_params per layer; `layers` are the names of their constants."""
     fields, offset = [], op.options.weights_offset
-    for i, ((inputs, outputs), zero_point) in enumerate(zip(matrices, zero_points, strict=True)):
-        weights, bias, multiplier = op.inputs[first + 3 * i : first + 3 * i + 3]
+    for layer, (inputs, outputs), zero_point in zip(layers, matrices, zero_points, strict=True):
+        first = op.module.INPUTS.index(f"{layer}_weights")
+        weights, bias, multiplier = op.inputs[first : first + 3]
         fields.append(
             {
                 "in_features": inputs, "out_features": outputs, "zero_point": zero_point,

@@ -157,7 +157,7 @@ def work(d: Dims) -> list[Work]:
 
 def call(op, c: c_call.Context) -> c_call.Call:
     d = dims(op.options, [c.shape(i) if i >= 0 else None for i in op.inputs])
-    fcs = streamed.layer_fields(c, op, FIRST_LAYER, d.layers, op.options.zero_points)
+    fcs = streamed.layer_fields(c, op, LAYERS[: len(d.layers)], d.layers, op.options.zero_points)
     if d.gelu_layer >= 0:
         fcs[d.gelu_layer]["gelu_table"] = c.tensor(op.inputs[INPUTS.index("gelu_table")])
     fcs[-1]["residual_scale"] = c.tensor(op.inputs[INPUTS.index("residual_scale")])

@@ -13,6 +13,7 @@ from mcuformer.boards import Board
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops.packed_weights import PACKINGS, ROWS, least_tile, pack, row_bytes_and_rows, unpack
 from mcuformer.converter.passes.staging import restaged
+from mcuformer.converter.passes.streamed import half_layers
 
 
 def packing_of(board: Board | None) -> int:
@@ -67,11 +68,9 @@ def _with_options(graph: Graph, op: Op, packing: int) -> Op:
 
 def _around_odd_heads(graph: Graph) -> set[int]:
     """Outputs of the ops whose matrices are before and after attention with an odd head_dim."""
-    found = set()
-    for op in graph.ops:
-        if op.kind == "StreamedAttention" and op.options.head_dim % 2:
-            found.add(op.output)
-        elif op.kind == "IntAttention" and op.options.head_dim % 2:
-            found.add(op.inputs[0])
-            found.update(user.output for user in graph.ops if user.inputs[0] == op.output)
+    found = {op.output for op in graph.ops if op.kind == "StreamedAttention" and op.options.head_dim % 2}
+    for first, last in half_layers(graph):
+        half = graph.ops[first : last + 1]
+        if any(op.kind == "IntAttention" and op.options.head_dim % 2 for op in half):
+            found.update(op.output for op in half if op.kind == "InPlaceFC")
     return found

@@ -101,12 +101,14 @@ class _Half(NamedTuple):
 
 
 def _attention(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | None]]:
-    qkv, attention, proj = half.ops
+    at = next(i for i, op in enumerate(half.ops) if op.kind == "IntAttention")
+    (*qkv_rank, qkv), attention, (*proj_rank, proj) = half.ops[:at], half.ops[at], half.ops[at + 1 :]
     _, tokens, d = half.stream_shape(graph)
     head_params = graph.tensors[attention.inputs[1]].values
     heads = (len(head_params), attention.options.kv_heads, attention.options.head_dim)
     table_length = graph.dims(attention).table_length
     constants = _constants(graph, attention)
+    ranks = {name: op[0] for name, op in (("qkv_rank", qkv_rank), ("proj_rank", proj_rank)) if op}
     options = streamed_attention.Options(
         tokens_at_once=tokens_at_once(tokens),
         kv_heads=attention.options.kv_heads,
@@ -118,9 +120,10 @@ def _attention(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | N
         packing=qkv.options.packing,
         grid_rows=attention.options.grid_rows,
         grid_columns=attention.options.grid_columns,
+        **{f"{name}_zero_point": op.options.zero_point for name, op in ranks.items()},
         **half.norm_options,
     )
-    layers = _layers(graph, streamed_attention.LAYERS, [qkv, proj])
+    layers = _layers(graph, ("qkv", "proj", *ranks), [qkv, proj, *ranks.values()])
     relative = {name: constants[name] for name in relative_position.INPUTS}
     return options, {**half.common_constants(graph), "head_params": head_params, **layers, **relative}
 

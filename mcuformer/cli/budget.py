@@ -38,15 +38,20 @@ def budget_of(board: Board | None, **amounts: str | int | None) -> Budget:
 
 
 def describe(config: SubnetConfig, cost: Cost) -> str:
-    """One line: dimensions and cost of a subnet. Layers as query heads / key and value heads x MLP width (r rank)."""
-    from mcuformer.converter.skeleton import runs_as_factors
+    """One line: dimensions and cost of a subnet. Layers as query heads / key and value heads (r rank) x MLP width (r
+    rank)."""
+    from mcuformer.converter.skeleton import attention_ranks, runs_as_factors
 
     def mlp(layer: LayerConfig) -> str:
         factors = runs_as_factors(layer.rank, config.embed_dim, layer.mlp_dim)
         return f"{layer.mlp_dim}r{layer.rank}" if factors else str(layer.mlp_dim)
 
+    def heads(layer: LayerConfig) -> str:
+        rank, _ = attention_ranks(config.embed_dim, layer)
+        return f"{layer.num_heads}/{layer.kv_heads}r{rank}" if rank else f"{layer.num_heads}/{layer.kv_heads}"
+
     count = "instructions unknown" if cost.instructions is None else f"{cost.instructions / 1e6:.1f} M instructions"
-    layers = ", ".join(f"{layer.num_heads}/{layer.kv_heads}x{mlp(layer)}" for layer in config.layers)
+    layers = ", ".join(f"{heads(layer)}x{mlp(layer)}" for layer in config.layers)
     return (
         f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers}): "
         f"arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {count}"

@@ -123,6 +123,17 @@ def test_low_rank_pays_below_break_even():
         assert len(made) == names
 
 
+def test_each_matrix_around_attention_has_its_own_break_even():
+    """q, k and v together are wider than the projection: as factors they pay for longer."""
+    for rank, names in ((0.4, ["qkv.rank", "qkv", "proj.rank", "proj"]), (0.7, ["qkv.rank", "qkv", "proj"]),
+                        (0.8, ["qkv", "proj"])):  # fmt: skip
+        config = SubnetConfig(embed_dim=40, num_heads=2, depth=1, attention_rank_ratio=rank)
+        made = [name for name, _ in skeleton(config, Schedule("overwrite")).steps()]
+        assert [name[9:] for name in made if "qkv" in name or "proj" in name] == names
+        ranks = next(step.dims.ranks for _, step in skeleton(config, Schedule()).steps() if step.name == "proj")
+        assert ranks == (round(40 * rank) * ("qkv.rank" in names), round(40 * rank) * ("proj.rank" in names))
+
+
 def test_equal_layers_are_one_part():
     network = skeleton(dataclasses.replace(TINY, depth=3), Schedule())
     layers = [recipe for prefix, recipe in network.recipes if prefix]

@@ -64,12 +64,27 @@ def test_layers_may_differ():
     assert config.layers == (LayerConfig(4, 4, 8, 72, None), LayerConfig(2, 2, 8, 144, 24))
 
 
+def test_matrices_around_attention_have_a_rank_of_their_own():
+    config = SubnetConfig(
+        embed_dim=48, depth=3, num_heads=(4, 2, 1), head_dim=8, attention_rank_ratio=[0.25, 0.5, None]
+    )
+    assert [layer.attention_rank for layer in config.layers] == [12, 16, None]  # at most the width of q
+    assert all(layer.rank is None for layer in config.layers)
+    assert SubnetConfig.from_dict(json.loads(config.to_json())) == config
+    assert "attention_rank_ratio" not in SubnetConfig(attention_rank_ratio=None).to_dict()
+
+
 def test_macs_count_what_is_run():
     fewer_heads = SubnetConfig(num_heads=4, head_dim=24, kv_heads=2)
     assert SubnetConfig(num_heads=4).macs - fewer_heads.macs == 6 * 36 * 96 * 2 * 2 * 24
     low_rank = SubnetConfig(rank_ratio=0.25)  # rank 24, 96 -> 24 -> 384 and back
     assert A.macs - low_rank.macs == 6 * 36 * 2 * (96 * 384 - 24 * (96 + 384))
     assert SubnetConfig(rank_ratio=0.9).macs == A.macs  # above break-even: dense
+    around = SubnetConfig(attention_rank_ratio=0.25)  # 96 -> 24 -> 288, 96 -> 24 -> 96
+    assert A.macs - around.macs == 6 * 36 * (4 * 96 * 96 - 24 * (96 + 288 + 96 + 96))
+    only_qkv = SubnetConfig(attention_rank_ratio=0.6)  # 58: pays for 96 -> 288, not for 96 -> 96
+    assert A.macs - only_qkv.macs == 6 * 36 * (96 * 288 - 58 * (96 + 288))
+    assert SubnetConfig(attention_rank_ratio=0.8).macs == A.macs
 
 
 def test_conv_stem():
@@ -128,6 +143,8 @@ def test_json_round_trip():
         ({"mlp_ratio": 0.001}, "gives a hidden width of 0 in layer 0"),
         ({"rank_ratio": 1.5}, "rank_ratio = 1.5 in layer 0"),
         ({"rank_ratio": (None, 0.5, 0, None, None, None)}, "rank_ratio = 0 in layer 2"),
+        ({"attention_rank_ratio": 1.5}, "attention_rank_ratio = 1.5 in layer 0: must be a number in (0, 1], or None"),
+        ({"attention_rank_ratio": (0.5, 0.5)}, "attention_rank_ratio has 2 values for depth = 6"),
         ({"stem": "linear"}, 'stem = \'linear\': must be "patch" or "conv"'),
         ({"stem": "conv", "patch_size": 12}, "patch_size = 12 with stem = 'conv': must be a power of two"),
         (
@@ -150,7 +167,10 @@ def test_nonsense_is_refused_in_one_line(fields, expected):
 @pytest.mark.parametrize(
     "values, expected",
     [
-        ({"embed_dim": 96, "embedding": 3}, "unknown config field 'embedding': known are activation, depth, embed_dim"),
+        (
+            {"embed_dim": 96, "embedding": 3},
+            "unknown config field 'embedding': known are activation, attention_rank_ratio",
+        ),
         (None, "must be a mapping of field to value, not NoneType"),
         ([96], "must be a mapping of field to value, not list"),
         ({"depth": 0}, "depth = 0"),

@@ -195,8 +195,12 @@ def streamed_op(rng):
         options = streamed_mlp.Options(gelu_layer=0, zero_points=(3, -7), **common)
         return OpCase.of("StreamedMLP", options, stream, constants)
     heads, kv_heads, dim = 4, 2, int(rng.choice([2, 6, 10]))
-    constants |= layer(rng, "qkv", d, (heads + 2 * kv_heads) * dim, packing)
-    constants |= layer(rng, "proj", heads * dim, d, packing)
+    ranks = [int(rng.integers(1, d + 1)) if rng.random() < 0.5 else 0 for _ in ("qkv", "proj")]
+    for name, rank, inputs, outputs in (
+        ("qkv", ranks[0], d, (heads + 2 * kv_heads) * dim), ("proj", ranks[1], heads * dim, d),
+    ):  # fmt: skip
+        constants |= layer(rng, name, rank or inputs, outputs, packing)
+        constants |= layer(rng, f"{name}_rank", inputs, rank, packing) if rank else {}
     grid, tables = (0, 0), False
     if rng.random() < 0.5:
         relative, tokens = random_relative(rng)
@@ -205,7 +209,8 @@ def streamed_op(rng):
     constants["head_params"] = np.stack([int_attention.lower_head(0.01, 1.0, 1.0, 1.0, dim, tokens, tables)] * heads)
     options = streamed_attention.Options(
         kv_heads=kv_heads, kv_heads_at_once=int(rng.choice([1, 2])), head_dim=dim, zero_point=-3, qkv_zero_point=0,
-        proj_zero_point=5, grid_rows=grid[0], grid_columns=grid[1], **common,
+        proj_zero_point=5, qkv_rank_zero_point=4 * (ranks[0] > 0), proj_rank_zero_point=-2 * (ranks[1] > 0),
+        grid_rows=grid[0], grid_columns=grid[1], **common,
     )  # fmt: skip
     return OpCase.of("StreamedAttention", options, stream, constants)
 

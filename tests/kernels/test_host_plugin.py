@@ -184,7 +184,9 @@ def test_scratch_getters():
     assert kernel_library.scratch_bytes("in_place_fc", 96, 0, 0) == 4 * 96 * 2
     assert kernel_library.scratch_bytes("stem_conv", 3) == 4 * (9 * 3 + 1) * 2
     assert kernel_library.scratch_bytes("int_attention", 49, 32, 0) == 4 * (50 * 6 + 32 * 2) + 2 * 50 * 32
-    assert kernel_library.scratch_bytes("decomposed_patch_embed", 96, 3, 16, 96, 1, 0) == 16 * 96 + 4 * 48 * 2 + 6 * 96
+    assert (
+        kernel_library.scratch_bytes("decomposed_patch_embed", 96, 3, 16, 96, 1, 0, 0) == 16 * 96 + 4 * 48 * 2 + 6 * 96
+    )
 
 
 def test_missing_library_says_how_to_build_it(monkeypatch, tmp_path):

@@ -30,6 +30,13 @@ def model(tiny_net, tiny_images):
 
 
 @pytest.fixture(scope="module")
+def low_rank(tiny_images):
+    """params of a StreamedAttention whose matrices are two factors each."""
+    config = dataclasses.replace(TINY, attention_rank_ratio=0.3)
+    return first_ops(convert(lively_subnet(config, 3), tiny_images, schedule="streamed").graph)["StreamedAttention"]
+
+
+@pytest.fixture(scope="module")
 def layers(model):
     return first_ops(model.graph)
 
@@ -127,15 +134,73 @@ def one_after_the_other(op, tensors, x):
 
     added = dict(residual=x, residual_scale=values["residual_scale"])
     if op.kind == "StreamedAttention":
+        if "qkv_rank_bias" in values:
+            y = layer("qkv_rank", options.qkv_rank_zero_point, y)
         y = layer("qkv", options.qkv_zero_point, y)
         attention = int_attention.Options(options.kv_heads, options.head_dim, options.zero_point)
         y = int_attention.reference(attention, y, values["head_params"])
+        if "proj_rank_bias" in values:
+            y = layer("proj_rank", options.proj_rank_zero_point, y)
         return layer("proj", options.proj_zero_point, y, **added)
     for i, zero_point in enumerate(options.zero_points):
         last = i + 1 == len(options.zero_points)
         gelu = dict(gelu_table=values["gelu_table"]) if i == options.gelu_layer else {}
         y = layer(f"fc{i}", zero_point, y, **gelu, **(added if last else {}))
     return y
+
+
+def without_ranks(params, kept):
+    """params without the first factors of a low rank but those of `kept`, "qkv" or "proj"."""
+    sections = params_blob.unpack(params)
+    arrays = [np.frombuffer(section, np.uint8) if section else None for section in sections]
+    names = ["scalars", *OPS["StreamedAttention"].LAYOUT.dtypes]
+    for name in [name for name in names if "_rank_" in name and not name.startswith(kept)]:
+        arrays[names.index(name)] = None
+    return params_blob.pack(arrays)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 4, 5, 16, 37])
+def test_low_rank(low_rank, tokens):
+    """The same as the ops one after the other, in any block and any number of passes."""
+    x, low_rank = stream(tokens), without_norm("StreamedAttention", low_rank)
+    graph = file_form.from_file_form(file_graph("StreamedAttention", low_rank, x))[0]
+    op = graph.ops[0]
+    rank = round(0.3 * TINY.embed_dim)
+    assert graph.dims(op).ranks == (rank, rank)
+    assert op.options.qkv_rank_zero_point or op.options.proj_rank_zero_point
+    assert sum(op.module.constant_bytes(graph.dims(op))) == low_rank.size
+    want = graph.run(x)
+    np.testing.assert_array_equal(want, one_after_the_other(op, graph.tensors, x))
+    for block in (op.options.tokens_at_once, 3, 100):
+        for heads in (1, op.options.kv_heads):
+            params = changed(changed(low_rank, 0, 0, block), 0, 2, heads)
+            np.testing.assert_array_equal(run("StreamedAttention", params, x), want, err_msg=f"{block}, {heads}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(section=12, size=5, dtype="int8"), "size"),  # weights of qkv_rank
+        (dict(section=13, size=4), "size"),
+        (dict(section=13, size=0), "size"),  # no such layer: then qkv takes too little
+        (dict(section=14, at=0, value=-1), "legal range"),
+        (dict(section=15, size=5, dtype="int8"), "size"),  # of proj_rank
+        (dict(section=16, size=0), "size"),
+        (dict(section=17, at=0, value=-1), "legal range"),
+        (dict(section=0, at=13, value=128), "legal range"),
+        (dict(section=0, at=14, value=-129), "legal range"),
+        (dict(section=0, size=56), "not whole"),
+    ],
+)
+def test_damaged_factors_are_refused(low_rank, change, message):
+    with pytest.raises(ModelError, match=message):
+        run("StreamedAttention", changed(low_rank, **change))
+
+
+@pytest.mark.parametrize("kept", ["qkv", "proj"])
+def test_a_missing_factor_is_refused(low_rank, kept):
+    with pytest.raises(ModelError, match="size"):
+        run("StreamedAttention", without_ranks(low_rank, kept))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,24 +9,42 @@
 #include "mcuf_streamed_norm.h"
 #include "mcuf_target.h"
 
+/* One layer as it is called. */
+static mcuf_in_place_fc_params layer_of(const mcuf_in_place_fc_params* layer, int32_t tokens) {
+  mcuf_in_place_fc_params fc = *layer;
+  fc.tokens = fc.tokens_per_read = tokens;
+  fc.in_stride = fc.in_features;
+  return fc;
+}
+
+/* Whether a matrix takes in_features channels. rank: the layer before it, if it has low rank. */
+static bool takes(const mcuf_streamed_attention_params* p, const mcuf_in_place_fc_params* matrix,
+                  const mcuf_in_place_fc_params* rank, int64_t in_features) {
+  if (rank->out_features == 0) return matrix->in_features == in_features;
+  return rank->in_features == in_features && rank->out_features == matrix->in_features &&
+         rank->out_features <= p->norm.features && rank->staged.tile_bytes == p->qkv.staged.tile_bytes;
+}
+
+static mcuf_status check_rank(const mcuf_in_place_fc_params* rank, int32_t tokens) {
+  const mcuf_in_place_fc_params fc = layer_of(rank, tokens);
+  return rank->out_features == 0 ? MCUF_OK : mcuf_in_place_fc_s8_check(&fc, 0);
+}
+
 mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_params* p) {
   if (p->head_dim < 1 || p->head_dim > MCUF_ATTENTION_MAX_HEAD_DIM || p->num_heads < 1 ||
       p->num_heads > MCUF_MAX_FEATURES || p->kv_heads < 1 || p->kv_heads > p->num_heads) {
     return MCUF_ERROR_SIZE;
   }
   const int64_t q_width = (int64_t)p->num_heads * p->head_dim, kv_width = (int64_t)p->kv_heads * p->head_dim;
-  if (q_width + 2 * kv_width != p->qkv.out_features || q_width != p->proj.in_features ||
-      p->qkv.in_features != p->norm.features || p->proj.out_features != p->norm.features || p->tokens_at_once < 1 ||
-      p->tokens_at_once > MCUF_MAX_TOKENS || p->kv_heads_at_once < 1 || p->kv_heads_at_once > p->kv_heads ||
-      p->kv_heads % p->kv_heads_at_once != 0 || p->qkv.staged.tile_bytes != p->proj.staged.tile_bytes) {
+  if (!takes(p, &p->qkv, &p->qkv_rank, p->norm.features) || !takes(p, &p->proj, &p->proj_rank, q_width) ||
+      q_width + 2 * kv_width != p->qkv.out_features || p->proj.out_features != p->norm.features ||
+      p->tokens_at_once < 1 || p->tokens_at_once > MCUF_MAX_TOKENS || p->kv_heads_at_once < 1 ||
+      p->kv_heads_at_once > p->kv_heads || p->kv_heads % p->kv_heads_at_once != 0 ||
+      p->qkv.staged.tile_bytes != p->proj.staged.tile_bytes) {
     return MCUF_ERROR_SIZE;
   }
   if (p->qkv.packing == MCUF_PACKING_PAIRS && p->head_dim % 2 != 0) return MCUF_ERROR_SIZE; /* heads start at rows */
-  mcuf_in_place_fc_params qkv = p->qkv, proj = p->proj;
-  qkv.tokens = proj.tokens = p->tokens;
-  qkv.in_stride = qkv.in_features;
-  proj.in_stride = proj.in_features;
-  qkv.tokens_per_read = proj.tokens_per_read = p->tokens_at_once;
+  const mcuf_in_place_fc_params qkv = layer_of(&p->qkv, p->tokens), proj = layer_of(&p->proj, p->tokens);
   const mcuf_int_attention_params attention = {
       p->tokens,           p->num_heads,  p->kv_heads,    p->head_dim, p->qkv.out_features,
       p->qkv.out_features, p->zero_point, p->head_params, p->relative,
@@ -35,6 +53,8 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
   if (status == MCUF_OK) status = mcuf_streamed_norm_check(&p->norm, p->tokens);
   if (status == MCUF_OK) status = mcuf_in_place_fc_s8_check(&qkv, 0);
   if (status == MCUF_OK) status = mcuf_in_place_fc_s8_check(&proj, 1);
+  if (status == MCUF_OK) status = check_rank(&p->qkv_rank, p->tokens);
+  if (status == MCUF_OK) status = check_rank(&p->proj_rank, p->tokens);
   return status;
 }
 
@@ -46,19 +66,21 @@ typedef struct {
   int32_t work;       /* of a fully connected layer or of four attention rows */
   int32_t keys;       /* of kv_heads_at_once heads, as mcuf_attention_rows.h stores them; values as many */
   int32_t kept;       /* int8 [tokens, kept_width] */
-  int32_t normal;     /* int8 [tokens_at_once, d] */
+  int32_t normal;     /* int8 [tokens_at_once, d], also for what qkv_rank and proj_rank make of as many tokens */
   int32_t queries;    /* int8 [tokens_at_once, pass_width], or keys or values of as many tokens */
   int32_t outputs;    /* int8 [tokens_at_once, num_heads * head_dim]; none if the queries are all of it */
+  int32_t rank;       /* int8 [tokens_at_once, qkv_rank], what staged qkv_rank makes: it does not overwrite its input */
   int32_t tables;     /* of relative positions, as keys and values are stored */
 } attention_parts;
 
 static attention_parts parts_of(int32_t tokens, int32_t tokens_at_once, int32_t d, int32_t num_heads, int32_t kv_heads,
-                                int32_t kv_heads_at_once, int32_t head_dim, int32_t tile_bytes, int32_t table_length) {
+                                int32_t kv_heads_at_once, int32_t head_dim, int32_t tile_bytes, int32_t qkv_rank,
+                                int32_t table_length) {
   attention_parts a;
   const int32_t q_width = num_heads * head_dim;
   a.pass_width = num_heads / kv_heads * kv_heads_at_once * head_dim;
   a.kept_width = q_width - a.pass_width;
-  a.work = mcuf_in_place_fc_s8_scratch_bytes(d > q_width ? d : q_width, tile_bytes, 0); /* no input is overwritten */
+  a.work = mcuf_in_place_fc_s8_scratch_bytes(d > q_width ? d : q_width, tile_bytes, 0); /* no staged one overwrites */
   const int32_t rows = mcuf_attention_rows_scratch_bytes(tokens, head_dim) + mcuf_relative_scratch_bytes(table_length);
   if (rows > a.work) a.work = rows;
   a.keys = kv_heads_at_once * mcuf_attention_keys_bytes(tokens, head_dim);
@@ -66,16 +88,17 @@ static attention_parts parts_of(int32_t tokens, int32_t tokens_at_once, int32_t 
   a.normal = tokens_at_once * d;
   a.queries = tokens_at_once * a.pass_width;
   a.outputs = a.kept_width > 0 ? tokens_at_once * q_width : 0;
+  a.rank = tile_bytes > 0 ? tokens_at_once * qkv_rank : 0;
   a.tables = 2 * mcuf_attention_keys_bytes(table_length, head_dim);
   return a;
 }
 
 int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t tokens_at_once, int32_t d, int32_t num_heads,
                                                  int32_t kv_heads, int32_t kv_heads_at_once, int32_t head_dim,
-                                                 int32_t tile_bytes, int32_t table_length) {
-  const attention_parts a =
-      parts_of(tokens, tokens_at_once, d, num_heads, kv_heads, kv_heads_at_once, head_dim, tile_bytes, table_length);
-  return a.work + a.tables + 2 * a.keys + a.kept + a.normal + a.queries + a.outputs;
+                                                 int32_t tile_bytes, int32_t qkv_rank, int32_t table_length) {
+  const attention_parts a = parts_of(tokens, tokens_at_once, d, num_heads, kv_heads, kv_heads_at_once, head_dim,
+                                     tile_bytes, qkv_rank, table_length);
+  return a.work + a.tables + 2 * a.keys + a.kept + a.normal + a.queries + a.outputs + a.rank;
 }
 
 /* What one call works with; the pointers are the parts of scratch. */
@@ -83,17 +106,15 @@ typedef struct {
   const mcuf_streamed_attention_params* p;
   attention_parts size;
   int8_t *work, *keys, *values, *kept, *normal, *queries, *outputs;
+  int8_t* rows;                    /* what qkv takes: normal, or what qkv_rank made of it */
   mcuf_attention_rows_shape shape; /* out_stride: of the present rows */
   mcuf_relative_rows relative;     /* of the present head */
 } attention_state;
 
-/* Rows [row, row + count) of the qkv layer, on the tokens that normalise_tokens() left. */
+/* Rows [row, row + count) of the qkv layer, on the tokens that prepare_tokens() left. */
 static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count, int32_t tokens,
                                            int8_t* output) {
-  mcuf_in_place_fc_params fc = s->p->qkv;
-  fc.tokens = tokens;
-  fc.in_stride = fc.in_features;
-  fc.tokens_per_read = tokens;
+  mcuf_in_place_fc_params fc = layer_of(&s->p->qkv, tokens);
   fc.out_features = count;
   if (fc.staged.tile_bytes > 0) {
     fc.staged.offset += (int32_t)mcuf_packed_offset(row, fc.in_features, fc.packing);
@@ -102,11 +123,25 @@ static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row
   }
   fc.bias += row;
   fc.multiplier += row;
-  return mcuf_in_place_fc_s8(&fc, s->normal, NULL, output, s->work);
+  return mcuf_in_place_fc_s8(&fc, s->rows, NULL, output, s->work);
 }
 
 static MCUF_OWN_STACK mcuf_status normalise_tokens(const attention_state* s, const int8_t* tokens, int32_t count) {
   return mcuf_streamed_norm(&s->p->norm, tokens, count, s->normal);
+}
+
+/* The first factor of a matrix of low rank. */
+static MCUF_OWN_STACK mcuf_status rank_rows(const attention_state* s, const mcuf_in_place_fc_params* layer,
+                                            const int8_t* input, int32_t count, int8_t* output) {
+  const mcuf_in_place_fc_params fc = layer_of(layer, count);
+  return mcuf_in_place_fc_s8(&fc, input, NULL, output, s->work);
+}
+
+/* The rows from which q, k and v of some tokens are made. */
+static mcuf_status prepare_tokens(const attention_state* s, const int8_t* tokens, int32_t count) {
+  const mcuf_status status = normalise_tokens(s, tokens, count);
+  if (status != MCUF_OK || s->p->qkv_rank.out_features == 0) return status;
+  return rank_rows(s, &s->p->qkv_rank, s->normal, count, s->rows);
 }
 
 /* Keys and values of key/value heads [head, head + kv_heads_at_once), for the tokens [first, first + count). */
@@ -148,10 +183,15 @@ static MCUF_OWN_STACK void attend(attention_state* s, int32_t head, int32_t firs
 
 /* Projection of tokens whose attention outputs lie in rows, and residual, onto the stream. */
 static MCUF_OWN_STACK mcuf_status project(const attention_state* s, const int8_t* rows, int32_t count, int8_t* tokens) {
-  mcuf_in_place_fc_params fc = s->p->proj;
-  fc.tokens = fc.tokens_per_read = count;
-  fc.in_stride = fc.in_features;
+  const mcuf_in_place_fc_params fc = layer_of(&s->p->proj, count);
   return mcuf_in_place_fc_s8(&fc, rows, tokens, tokens, s->work);
+}
+
+/* The same, by its two factors if it has them. */
+static mcuf_status finish_rows(const attention_state* s, const int8_t* rows, int32_t count, int8_t* tokens) {
+  if (s->p->proj_rank.out_features == 0) return project(s, rows, count, tokens);
+  const mcuf_status status = rank_rows(s, &s->p->proj_rank, rows, count, s->normal);
+  return status == MCUF_OK ? project(s, s->normal, count, tokens) : status;
 }
 
 /* The last pass of some tokens: its outputs after those that waited, then the projection. */
@@ -159,13 +199,13 @@ static mcuf_status finish_tokens(attention_state* s, int32_t head, int32_t first
   const int32_t q_width = s->p->num_heads * s->p->head_dim, kept = s->size.kept_width;
   if (kept == 0) {
     attend(s, head, first, count, s->queries, s->size.pass_width);
-    return project(s, s->queries, count, tokens);
+    return finish_rows(s, s->queries, count, tokens);
   }
   attend(s, head, first, count, s->outputs + kept, q_width);
   for (int32_t t = 0; t < count; ++t) {
     memcpy(s->outputs + (ptrdiff_t)t * q_width, s->kept + (ptrdiff_t)(first + t) * kept, (size_t)kept);
   }
-  return project(s, s->outputs, count, tokens);
+  return finish_rows(s, s->outputs, count, tokens);
 }
 
 mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, int8_t* stream, void* scratch) {
@@ -173,7 +213,7 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
   attention_state s;
   s.p = p;
   s.size = parts_of(p->tokens, p->tokens_at_once, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim,
-                    p->qkv.staged.tile_bytes, mcuf_relative_length(&p->relative, p->tokens));
+                    p->qkv.staged.tile_bytes, p->qkv_rank.out_features, mcuf_relative_length(&p->relative, p->tokens));
   s.work = (int8_t*)scratch;
   int8_t* tables = s.work + s.size.work;
   s.keys = tables + s.size.tables;
@@ -191,6 +231,7 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
       p->relative.rows > 0 ? &s.relative : NULL,
   };
   if (s.shape.relative != NULL) mcuf_relative_begin(&s.relative, &p->relative, &s.shape, tables);
+  s.rows = s.size.rank > 0 ? s.outputs + s.size.outputs : s.normal;
   for (int32_t kv = 0; kv < p->kv_heads; kv += p->kv_heads_at_once) {
     const bool last = kv + p->kv_heads_at_once == p->kv_heads;
     const int32_t head = kv * group, column = head * p->head_dim;
@@ -199,7 +240,7 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
         const int32_t left = p->tokens - first;
         const int32_t count = left < p->tokens_at_once ? left : p->tokens_at_once;
         int8_t* tokens = stream + (ptrdiff_t)first * d;
-        mcuf_status status = normalise_tokens(&s, tokens, count);
+        mcuf_status status = prepare_tokens(&s, tokens, count);
         if (status == MCUF_OK && pass == 0) {
           status = make_keys(&s, kv, first, count);
         } else if (status == MCUF_OK) {

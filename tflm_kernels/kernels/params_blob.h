@@ -30,7 +30,7 @@ class ParamsBlob {
     return true;
   }
 
-  // Elements and data of a section; nullptr if it is empty. One after the last is empty.
+  // Elements and data of a section; nullptr if it is empty or left out at the end.
   template <typename T>
   int32_t Count(int section) const {
     return section < Word(0) ? Word(2 + 2 * section) / static_cast<int32_t>(sizeof(T)) : 0;

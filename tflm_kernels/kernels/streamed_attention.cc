@@ -20,8 +20,8 @@ struct StreamedAttention {
   static const char* Limits() { return "see IntLayerNorm, InPlaceFC and IntAttention"; }
 
   static bool IsWhole(const ParamsBlob& blob) {
-    const int32_t scalars = blob.IsWhole(kRelativeParams) ? blob.Count<int32_t>(kScalars) : 0;
-    return scalars == kScalarCount || scalars == kGridRows;
+    const int32_t scalars = blob.IsWhole(kQkvRankWeights) ? blob.Count<int32_t>(kScalars) : 0;
+    return scalars == kQkvRankZeroPoint || scalars == kGridRows || scalars == kScalarCount;
   }
 
   static Params Read(const ParamsBlob& blob, int32_t tokens);
@@ -36,9 +36,9 @@ struct StreamedAttention {
   static mcuf_status KernelCheck(const Params& params) { return mcuf_streamed_attention_s8_check(&params); }
 
   static int32_t ScratchBytes(const Params& p) {
-    return mcuf_streamed_attention_s8_scratch_bytes(p.tokens, p.tokens_at_once, p.norm.features, p.num_heads,
-                                                    p.kv_heads, p.kv_heads_at_once, p.head_dim, p.qkv.staged.tile_bytes,
-                                                    p.relative.keys == nullptr ? 0 : TableLength(p));
+    return mcuf_streamed_attention_s8_scratch_bytes(
+        p.tokens, p.tokens_at_once, p.norm.features, p.num_heads, p.kv_heads, p.kv_heads_at_once, p.head_dim,
+        p.qkv.staged.tile_bytes, p.qkv_rank.out_features, p.relative.keys == nullptr ? 0 : TableLength(p));
   }
 
   static int32_t TableLength(const Params& p) {
@@ -49,6 +49,7 @@ struct StreamedAttention {
 
   static void SetSource(Params* params, const mcuf_weight_source* source) {
     params->qkv.staged.source = params->proj.staged.source = source;
+    params->qkv_rank.staged.source = params->proj_rank.staged.source = source;
   }
 
   static mcuf_status Run(const Params& params, int8_t* stream, void* scratch) {
@@ -71,14 +72,27 @@ StreamedAttention::Params StreamedAttention::Read(const ParamsBlob& blob, int32_
                                scalars[kEpsilonLow], scalars[kEpsilonHigh]);
   const int32_t packing = scalars[kPacking], tile_bytes = scalars[kTileBytes];
   int32_t offset = scalars[kWeightsOffset];
-  params.qkv =
-      blob.FullyConnected(kQkvWeights, scalars[kQkvZeroPoint], params.norm.features, packing, tile_bytes, &offset);
+  const bool more = blob.Count<int32_t>(kScalars) > kQkvRankZeroPoint;
+  const int32_t qkv_rank = blob.Count<int32_t>(kQkvRankBias), proj_rank = blob.Count<int32_t>(kProjRankBias);
+  const int32_t d = params.norm.features;
+  params.qkv = blob.FullyConnected(kQkvWeights, scalars[kQkvZeroPoint], qkv_rank != 0 ? qkv_rank : d, packing,
+                                   tile_bytes, &offset);
   const int64_t q_width = int64_t{params.num_heads} * params.head_dim;
   const int32_t proj_in = q_width < 0 || q_width > MCUF_MAX_FEATURES ? 0 : static_cast<int32_t>(q_width);
-  params.proj = blob.FullyConnected(kProjWeights, scalars[kProjZeroPoint], proj_in, packing, tile_bytes, &offset);
+  params.proj = blob.FullyConnected(kProjWeights, scalars[kProjZeroPoint], proj_rank != 0 ? proj_rank : proj_in,
+                                    packing, tile_bytes, &offset);
   params.proj.residual_scale = blob.Data<int16_t>(kResidualScale);
+  params.qkv_rank = params.proj_rank = {};
+  if (qkv_rank != 0) {
+    params.qkv_rank =
+        blob.FullyConnected(kQkvRankWeights, more ? scalars[kQkvRankZeroPoint] : 0, d, packing, tile_bytes, &offset);
+  }
+  if (proj_rank != 0) {
+    params.proj_rank = blob.FullyConnected(kProjRankWeights, more ? scalars[kProjRankZeroPoint] : 0, proj_in, packing,
+                                           tile_bytes, &offset);
+  }
   params.relative = {};
-  if (blob.Count<int32_t>(kScalars) > kGridRows) {
+  if (blob.Count<int32_t>(kScalars) == kScalarCount) {
     params.relative.rows = scalars[kGridRows];
     params.relative.columns = scalars[kGridColumns];
     params.relative.head_params = blob.Data<int32_t>(kRelativeParams);

@@ -24,7 +24,10 @@ enum Scalar {
   kTileBytes,      // of staged weights; 0: the weights are in their sections
   kWeightsOffset,  // of staged weights, in the weights file
   kPacking,        // of all weights, MCUF_PACKING_*
-  kGridRows,       // of relative positions; without them, this and the next are left out
+  // Both are left out where both are 0, as they are without the layers, and the next two are left out:
+  kQkvRankZeroPoint,
+  kProjRankZeroPoint,
+  kGridRows,  // of relative positions; without them, this and the next are left out
   kGridColumns,
   kScalarCount
 };
@@ -36,12 +39,19 @@ enum Section {
   kFactor,          // uint8 [d], or empty
   kHeadParams,      // int32 [heads, MCUF_ATTENTION_HEAD_PARAMS]
   kResidualScale,   // int16 [d]
-  kQkvWeights,      // int8 [(heads + 2 * kv_heads) * head_dim, d] as packed
+  kQkvWeights,      // int8 [(heads + 2 * kv_heads) * head_dim, d, or the rank] as packed
   kQkvBias,         // int32 [(heads + 2 * kv_heads) * head_dim]
   kQkvMultiplier,   // int32, as many
-  kProjWeights,     // int8 [d, heads * head_dim] as packed
+  kProjWeights,     // int8 [d, heads * head_dim, or the rank] as packed
   kProjBias,        // int32 [d]
   kProjMultiplier,  // int32 [d]
+  // Of low rank; those at the end are left out, those before others are empty, where the layers do not exist:
+  kQkvRankWeights,      // int8 [rank, d] as packed
+  kQkvRankBias,         // int32 [rank]
+  kQkvRankMultiplier,   // int32 [rank]
+  kProjRankWeights,     // int8 [rank, heads * head_dim] as packed
+  kProjRankBias,        // int32 [rank]
+  kProjRankMultiplier,  // int32 [rank]
   kRelativeParams,  // int32 [heads, MCUF_RELATIVE_HEAD_PARAMS]; left out, as all from here, without relative positions
   kRelativeBias,    // int16 [heads, mcuf_relative_bias_length()], or empty; the last with biases
   kRelativeKeys,    // int8 [mcuf_relative_table_length(), head_dim]

@@ -21,10 +21,14 @@ from mcuformer.converter.ops import (
     stem_conv,
     token_mean,
 )
-from mcuformer.converter.quantise import Quantisation
+from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation
 from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton, steps_of
 from mcuformer.converter.subnet_config import LayerConfig
 from mcuformer.errors import ConfigError
+
+NORM_ROWS = 512  # tokens that a LayerNorm's scales are chosen on
+NORM_SHARES = (0.25, 0.5, 0.75, 1.0)  # of a channel's own scale, against one for all; exponents
+SMALLEST_STD = 1e-9
 
 IMAGE_SCALE = 1 / 127.5
 IMAGE_ZERO = -0.5  # int8 = uint8 - 128 and real = uint8 / 127.5 - 1 = (int8 + 0.5) / 127.5
@@ -38,12 +42,22 @@ class QuantisationOptions:
     gelu       how activation = "gelu" is computed: "erf" (exact) or "sigmoid" (the paper's x * sigmoid(1.702 x))
     residual   the residual stream's scales: "per-channel" (integer factors of one scale) or "per-tensor"
     fuse_gelu  GELU inside InPlaceFC; False keeps IntGeLU as an op of its own
+
+    For trained networks with outliers, at no cost on the device:
+
+    norms      what a LayerNorm hands to a matrix: "per-tensor", or "per-channel" scales, folded into the matrix, as far
+               apart as makes the matrix's outputs most exact
+    rounding   of weights: "nearest", or "compensated" for the inputs they meet in calibration
+    correct_bias  the mean error of a matrix's outputs in calibration is taken out of its bias
     """
 
     method: str = "minmax"
     gelu: str = "erf"
     residual: str = "per-channel"
     fuse_gelu: bool = True
+    norms: str = "per-tensor"
+    rounding: str = "nearest"
+    correct_bias: bool = False
 
     def __post_init__(self):
         check_method(self.method)
@@ -51,6 +65,10 @@ class QuantisationOptions:
             raise ConfigError(f"gelu = {self.gelu!r}: must be one of {', '.join(int_gelu.FORMS)}")
         if self.residual not in ("per-channel", "per-tensor"):
             raise ConfigError(f'residual = {self.residual!r}: must be "per-channel" or "per-tensor"')
+        if self.norms not in ("per-channel", "per-tensor"):
+            raise ConfigError(f'norms = {self.norms!r}: must be "per-channel" or "per-tensor"')
+        if self.rounding not in ("nearest", "compensated"):
+            raise ConfigError(f'rounding = {self.rounding!r}: must be "nearest" or "compensated"')
 
 
 def _array(value: torch.Tensor) -> np.ndarray:
@@ -160,24 +178,67 @@ class Lowering:
         """norm_pre makes the stream that all layers add to, so it has a scale per channel; a LayerNorm after each sum
         (norm = "post") makes a stream whose channels are alike."""
         norm: Any = self.net.get_submodule(name)
-        target = self.stream_quantisation(name) if name == "norm_pre" else self.affine(name)
+        if name == "norm_pre":
+            target = self.stream_quantisation(name)
+        elif self.options.norms == "per-channel" and not step.stream and name != "norm":
+            target = self._norm_quantisation(name)
+        else:
+            target = self.affine(name)
         options, constants, target = int_layer_norm.lower(
             _array(norm.weight), _array(norm.bias), norm.eps, self.quantisation(inputs["input"]), target
         )
         return self.add(step, name, options, inputs, constants, target)
+
+    def _norm_quantisation(self, name: str) -> Quantisation:
+        """Scales between one for all channels and each channel's own, whichever make the outputs of the matrix that
+        reads them most exact; wide channels cost it precision of weights."""
+        reader = name.replace("norm1", "qkv").replace("norm2", "fc1")
+        if f"{reader}.rank" in self.samples and self._is_factored(reader):
+            reader += ".rank"
+        weight, _ = self._matrix(reader)
+        samples, norm = self.samples[name], cast(Any, self.net.get_submodule(name))
+        rows = samples.rows[:NORM_ROWS].astype(np.float64)
+        own = np.asarray(samples.each_channel(self.options.method).scale)
+        wanted = rows @ weight.T
+        importance = 1 / np.maximum(wanted.std(axis=0), SMALLEST_STD)
+        finest = int_layer_norm.finest_scale(_array(norm.weight))
+        choices = [self.affine(name)]
+        for share in NORM_SHARES:
+            scale = np.maximum(own, own.max() * 2.0**-20) ** share * own.max() ** (1 - share)
+            choices.append(Quantisation(np.maximum(scale, finest)))
+        errors = []
+        for choice in choices:
+            effective = weight * choice.scale
+            step = np.maximum(np.abs(effective).max(axis=1, keepdims=True) / 127, SMALLEST_SCALE)
+            met = choice.quantise(rows).astype(np.float64) - choice.zero_point
+            errors.append(np.mean(((met @ (np.rint(effective / step) * step).T - wanted) * importance) ** 2))
+        return choices[int(np.argmin(errors))]
+
+    def _is_factored(self, name: str) -> bool:
+        linear: Any = self.net.get_submodule(name.replace(".fc1", ".mlp.fc1"))
+        if not isinstance(linear, LowRankLinear):
+            return False
+        down = linear.down.weight
+        return runs_as_factors(len(down), down.shape[1], len(linear.up.weight))
 
     def fully_connected(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         """A dense layer, or one of a low-rank layer's two factors."""
         weight, bias = self._matrix(name)
         residual = self.quantisation(inputs["residual"]) if step.dims.residual else None
         options, constants, target = in_place_fc.lower(
-            weight, bias, self.quantisation(inputs["input"]), self._target(name, step), residual
-        )
+            weight, bias, self.quantisation(inputs["input"]), self._target(name, step), residual,
+            rows=self._rows(inputs["input"]), compensate=self.options.rounding == "compensated",
+            correct_bias=self.options.correct_bias,
+        )  # fmt: skip
         if step.dims.gelu:
             gelu_target = self.affine(name)
             constants["gelu_table"] = int_gelu.table(target, gelu_target, self.activation)
             target = gelu_target
         return self.add(step, name, options, inputs, constants, target)
+
+    def _rows(self, index: int) -> np.ndarray | None:
+        """Samples of an activation, float [n, channels]."""
+        return self.samples[self.graph.tensors[index].name].rows
 
     def _matrix(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Weight float [out, in] and bias of the fully connected layer that makes `name`."""

@@ -28,6 +28,7 @@ from mcuformer.errors import ConfigError
 
 NORM_ROWS = 512  # tokens that a LayerNorm's scales are chosen on
 NORM_SHARES = (0.25, 0.5, 0.75, 1.0)  # of a channel's own scale, against one for all; exponents
+PREFIX_SHARE = 1.0  # weight of all samples of prefix tokens by that of the others
 SMALLEST_STD = 1e-9
 
 IMAGE_SCALE = 1 / 127.5
@@ -225,9 +226,10 @@ class Lowering:
         """A dense layer, or one of a low-rank layer's two factors."""
         weight, bias = self._matrix(name)
         residual = self.quantisation(inputs["residual"]) if step.dims.residual else None
+        rows, row_weights = self._rows(inputs["input"])
         options, constants, target = in_place_fc.lower(
             weight, bias, self.quantisation(inputs["input"]), self._target(name, step), residual,
-            rows=self._rows(inputs["input"]), compensate=self.options.rounding == "compensated",
+            rows=rows, row_weights=row_weights, compensate=self.options.rounding == "compensated",
             correct_bias=self.options.correct_bias,
         )  # fmt: skip
         if step.dims.gelu:
@@ -236,9 +238,17 @@ class Lowering:
             target = gelu_target
         return self.add(step, name, options, inputs, constants, target)
 
-    def _rows(self, index: int) -> np.ndarray | None:
-        """Samples of an activation, float [n, channels]."""
-        return self.samples[self.graph.tensors[index].name].rows
+    def _rows(self, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Samples of an activation, float [n, channels], and their weights [n]."""
+        if self.options.rounding == "nearest" and not self.options.correct_bias:
+            return None, None
+        samples = self.samples[self.graph.tensors[index].name]
+        if not len(samples.prefix):
+            return samples.rows, None
+        rows = np.concatenate([samples.rows, samples.prefix])
+        weights = np.ones(len(rows))
+        weights[len(samples.rows) :] = PREFIX_SHARE * len(samples.rows) / len(samples.prefix)
+        return rows, weights
 
     def _matrix(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Weight float [out, in] and bias of the fully connected layer that makes `name`."""

@@ -9,13 +9,15 @@ DAMPING = 0.01  # of the mean square of an input, added to each: keeps inputs th
 BLOCK = 128  # columns whose errors go to the rest in one product
 
 
-def compensated(steps: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+def compensated(steps: np.ndarray, inputs: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """int8 [out, in] in [-127, 127]: steps float [out, in], rounded so that steps @ inputs changes little.
 
     Column by column, strongest inputs first; the error of a rounded column is taken back by those still to come, as far
-    as their inputs go along with its own (GPTQ, arXiv 2210.17323). inputs: float [samples, in].
+    as their inputs go along with its own (GPTQ, arXiv 2210.17323). inputs: float [samples, in];
+    weights: of the samples, float [samples]; None: all alike.
     """
-    gram = inputs.T @ inputs / len(inputs)
+    weights = np.ones(len(inputs)) if weights is None else weights
+    gram = (inputs.T * (weights / weights.sum())) @ inputs
     gram[np.diag_indices_from(gram)] += max(DAMPING * float(np.diag(gram).mean()), 1e-9)
     order = np.argsort(-np.diag(gram), kind="stable")
     inverse = np.linalg.inv(gram[order][:, order])

@@ -177,6 +177,7 @@ def quantise_weights(
     target: Quantisation,
     residual: Quantisation | None,
     rows: np.ndarray | None = None,
+    row_weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """weights int8 [out, in], accumulator scale float [out], residual_scale int16 [out] or None.
 
@@ -196,7 +197,8 @@ def quantise_weights(
         factor = np.where(factor >= 1, factor, np.rint(residual_step / acc_scale)).astype(np.int16)
     if rows is None:
         return quantise_rows(effective, acc_scale), acc_scale, factor
-    return compensated(effective / acc_scale[:, None], rows - float(source.zero_point)), acc_scale, factor
+    inputs = rows - float(source.zero_point)
+    return compensated(effective / acc_scale[:, None], inputs, row_weights), acc_scale, factor
 
 
 def lower(
@@ -207,6 +209,7 @@ def lower(
     residual: Quantisation | None = None,
     *,
     rows: np.ndarray | None = None,
+    row_weights: np.ndarray | None = None,
     compensate: bool = False,
     correct_bias: bool = False,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:
@@ -218,15 +221,16 @@ def lower(
     """
     quantised = None if rows is None else source.quantise(rows)
     weights, acc_scale, factor = quantise_weights(
-        weight, bias, source, target, residual, quantised if compensate else None
+        weight, bias, source, target, residual, quantised if compensate else None, row_weights
     )
     target = target.at_least(MIN_SCALE_STEPS * acc_scale)
     folded = -source.zero_point * weights.astype(np.float64).sum(axis=1)
     if bias is not None:
         folded += bias / acc_scale
     if correct_bias and rows is not None and quantised is not None:
-        met = quantised.mean(axis=0, dtype=np.float64) - source.zero_point
-        folded += weight @ rows.mean(axis=0, dtype=np.float64) / acc_scale - weights.astype(np.float64) @ met
+        met = np.average(quantised, axis=0, weights=row_weights) - source.zero_point
+        mean = np.average(rows, axis=0, weights=row_weights)
+        folded += weight @ mean / acc_scale - weights.astype(np.float64) @ met
     if residual is not None and factor is not None:
         folded -= factor.astype(np.float64) * residual.zero_point
     constants = {

@@ -21,14 +21,17 @@ from mcuformer.converter.ops import (
     stem_conv,
     token_mean,
 )
-from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation
+from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation, affine
 from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton, steps_of
 from mcuformer.converter.subnet_config import LayerConfig
 from mcuformer.errors import ConfigError
 
-NORM_ROWS = 512  # tokens that a LayerNorm's scales are chosen on
+CHOICE_ROWS = 256  # tokens that scales are chosen on
 NORM_SHARES = (0.25, 0.5, 0.75, 1.0)  # of a channel's own scale, against one for all; exponents
 PREFIX_SHARE = 1.0  # weight of all samples of prefix tokens by that of the others
+NORM_SHRINKS = (1.0, 0.85, 0.7)
+HIDDEN_FLOORS = (1.0, 0.75, 0.6, 0.5)
+HIDDEN_SHRINKS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3)
 SMALLEST_STD = 1e-9
 
 IMAGE_SCALE = 1 / 127.5
@@ -57,6 +60,7 @@ class QuantisationOptions:
     residual: str = "per-channel"
     fuse_gelu: bool = True
     norms: str = "per-tensor"
+    hidden: str = "range"
     rounding: str = "nearest"
     correct_bias: bool = False
 
@@ -88,6 +92,8 @@ class Lowering:
         self.samples = samples
         self.options = options
         self.graph = Graph()
+        self.hidden: dict = {}
+        self.log: list = []
         activation = net.config.activation
         self.activation = options.gelu if activation == "gelu" else activation
         self.floor = int_gelu.ACTIVATIONS[activation].floor  # of the MLP's hidden values
@@ -194,29 +200,69 @@ class Lowering:
         """Scales between one for all channels and each channel's own, whichever make the outputs of the matrix that
         reads them most exact; wide channels cost it precision of weights."""
         reader = name.replace("norm1", "qkv").replace("norm2", "fc1")
-        if f"{reader}.rank" in self.samples and self._is_factored(reader):
-            reader += ".rank"
-        weight, _ = self._matrix(reader)
-        samples, norm = self.samples[name], cast(Any, self.net.get_submodule(name))
-        rows = samples.rows[:NORM_ROWS].astype(np.float64)
-        own = np.asarray(samples.each_channel(self.options.method).scale)
-        wanted = rows @ weight.T
-        importance = 1 / np.maximum(wanted.std(axis=0), SMALLEST_STD)
+        weight, groups = self._reader(reader), self._groups(name)
+        norm = cast(Any, self.net.get_submodule(name))
+        own = np.asarray(self.samples[name].each_channel(self.options.method).scale)
         finest = int_layer_norm.finest_scale(_array(norm.weight))
         choices = [self.affine(name)]
         for share in NORM_SHARES:
             scale = np.maximum(own, own.max() * 2.0**-20) ** share * own.max() ** (1 - share)
-            choices.append(Quantisation(np.maximum(scale, finest)))
+            for shrink in NORM_SHRINKS:
+                choices.append(Quantisation(np.maximum(scale * shrink, finest)))
         errors = []
         for choice in choices:
             effective = weight * choice.scale
             step = np.maximum(np.abs(effective).max(axis=1, keepdims=True) / 127, SMALLEST_SCALE)
-            met = choice.quantise(rows).astype(np.float64) - choice.zero_point
-            errors.append(np.mean(((met @ (np.rint(effective / step) * step).T - wanted) * importance) ** 2))
+            rounded = np.rint(effective / step) * step / choice.scale
+            errors.append(_error(groups, [choice.dequantise(choice.quantise(rows)) for rows in groups], weight, rounded))
         return choices[int(np.argmin(errors))]
 
+    def _hidden_quantisation(self, name: str) -> tuple[Quantisation, Quantisation]:
+        """Of the MLP's hidden values, name, before and after the activation function: ranges that make the outputs of
+        the matrix that reads them most exact. Few values are far out, and the tensor has one scale."""
+        before, after = self.samples[f"{name}.pre"], self.affine(name)
+        if self.options.hidden == "range":
+            return before.affine(self.options.method, self.floor), after
+        if name in self.hidden:
+            return self.hidden[name]
+        weight, groups = self._reader(name.replace("fc1", "fc2")), self._groups(f"{name}.pre")
+        function = int_gelu.ACTIVATIONS[int_gelu.FORMS.get(self.activation, self.activation)].function
+        wanted = [function(rows) for rows in groups]
+        low, high = self._range_of(name)
+        below, above = before.affine(self.options.method, self.floor), None
+        errors, choices = [], []
+        bottom, top = self._range_of(f"{name}.pre")
+        for floor in HIDDEN_FLOORS:
+            for shrink in HIDDEN_SHRINKS:
+                source = affine(max(bottom, self.floor * floor), top * shrink)
+                target = affine(low, high * shrink)
+                table = int_gelu.table(source, target, self.activation)
+                got = [target.dequantise(table[source.quantise(rows).astype(np.int64) + 128]) for rows in groups]
+                errors.append(_error(wanted, got, weight, weight))
+                choices.append((source, target))
+        at = int(np.argmin(errors))
+        self.hidden[name] = choices[at]
+        self.log.append((name, at, errors[at] / errors[0]))
+        return choices[at]
+
+    def _range_of(self, name: str) -> tuple[float, float]:
+        samples = self.samples[name]
+        return float(samples.low.min()), float(samples.high.max())
+
+    def _groups(self, name: str) -> list[np.ndarray]:
+        """Samples of an activation that choices are made on: of all tokens, and of prefix tokens."""
+        samples = self.samples[name]
+        groups = [samples.rows[:: max(1, len(samples.rows) // CHOICE_ROWS)], samples.prefix]
+        return [rows.astype(np.float64) for rows in groups if len(rows)]
+
+    def _reader(self, name: str) -> np.ndarray:
+        """Weight of the matrix that reads an activation: of the layer that makes `name`, or of its first factor."""
+        return self._matrix(f"{name}.rank" if self._is_factored(name) else name)[0]
+
     def _is_factored(self, name: str) -> bool:
-        linear: Any = self.net.get_submodule(name.replace(".fc1", ".mlp.fc1"))
+        if name.endswith(".qkv"):
+            return False
+        linear: Any = self.net.get_submodule(name.replace(".fc", ".mlp.fc"))
         if not isinstance(linear, LowRankLinear):
             return False
         down = linear.down.weight
@@ -233,7 +279,7 @@ class Lowering:
             correct_bias=self.options.correct_bias,
         )  # fmt: skip
         if step.dims.gelu:
-            gelu_target = self.affine(name)
+            _, gelu_target = self._hidden_quantisation(name)
             constants["gelu_table"] = int_gelu.table(target, gelu_target, self.activation)
             target = gelu_target
         return self.add(step, name, options, inputs, constants, target)
@@ -274,11 +320,11 @@ class Lowering:
         if step.stream:
             return self.stream_quantisation(name)
         if step.dims.gelu:
-            return self.affine(f"{name}.pre", floor=self.floor)
-        return self.affine(name, floor=self.floor if name.endswith(".pre") else -np.inf)
+            return self._hidden_quantisation(name)[0]
+        return self._hidden_quantisation(name.removesuffix(".pre"))[0] if name.endswith(".pre") else self.affine(name)
 
     def gelu(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        target = self.affine(name)
+        _, target = self._hidden_quantisation(name)
         table = int_gelu.table(self.quantisation(inputs["input"]), target, self.activation)
         return self.add(step, name, int_gelu.Options(), inputs, {"table": table}, target)
 
@@ -342,6 +388,17 @@ class Lowering:
         if config.num_classes or config.norm_after_pool:
             return [part.symmetric(method) for part in parts]
         return [self.samples[name].symmetric(method)] * len(parts)  # the output has one scale
+
+
+def _error(wanted: list[np.ndarray], got: list[np.ndarray], weight: np.ndarray, rounded: np.ndarray) -> float:
+    """Mean square error of a matrix's outputs, each output by its own variance, the groups of inputs alike."""
+    outputs = [rows @ weight.T for rows in wanted]
+    importance = 1 / np.maximum(np.concatenate(outputs).std(axis=0), SMALLEST_STD)
+    return float(
+        np.mean([
+            np.mean(((rows @ rounded.T - output) * importance) ** 2) for rows, output in zip(got, outputs, strict=True)
+        ])
+    )
 
 
 def _kv_of(layer: LayerConfig) -> np.ndarray:

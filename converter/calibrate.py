@@ -41,12 +41,12 @@ class Samples:
 
     def affine(self, method: str, floor: float = -np.inf) -> Quantisation:
         """Per-tensor, with zero point. Values below `floor` may share one code."""
-        low, high = self._range(method)
+        low, high = self.range(method)
         return affine(max(low, floor), high)
 
     def symmetric(self, method: str) -> Quantisation:
         """Per-tensor, zero point 0."""
-        low, high = self._range(method)
+        low, high = self.range(method)
         return symmetric(max(-low, high))
 
     def each_channel(self, method: str) -> Quantisation:
@@ -63,7 +63,8 @@ class Samples:
             return np.percentile(np.abs(self.rows), PERCENTILE, axis=0)
         return self._least_error_per_channel(largest) if method == "mse" else largest
 
-    def _range(self, method: str) -> tuple[float, float]:
+    def range(self, method: str) -> tuple[float, float]:
+        """Least and largest value, of all channels together."""
         if method == "percentile":
             low, high = np.percentile(self.rows, [100 - PERCENTILE, PERCENTILE])
             return float(low), float(high)

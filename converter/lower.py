@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from mcuformer.converter import by_outputs
 from mcuformer.converter.calibrate import Samples, check_method
 from mcuformer.converter.float_vit import FloatViT, LowRankLinear
 from mcuformer.converter.graph import Graph
@@ -21,18 +22,12 @@ from mcuformer.converter.ops import (
     stem_conv,
     token_mean,
 )
-from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation, affine
+from mcuformer.converter.quantise import Quantisation
 from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton, steps_of
 from mcuformer.converter.subnet_config import LayerConfig
 from mcuformer.errors import ConfigError
 
-CHOICE_ROWS = 256  # tokens that scales are chosen on
-NORM_SHARES = (0.25, 0.5, 0.75, 1.0)  # of a channel's own scale, against one for all; exponents
-PREFIX_SHARE = 1.0  # weight of all samples of prefix tokens by that of the others
-NORM_SHRINKS = (1.0, 0.85, 0.7)
-HIDDEN_FLOORS = (1.0, 0.75, 0.6, 0.5)
-HIDDEN_SHRINKS = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3)
-SMALLEST_STD = 1e-9
+PREFIX_SHARE = 1.0  # weight of all samples of prefix tokens, by that of the others
 
 IMAGE_SCALE = 1 / 127.5
 IMAGE_ZERO = -0.5  # int8 = uint8 - 128 and real = uint8 / 127.5 - 1 = (int8 + 0.5) / 127.5
@@ -49,20 +44,17 @@ class QuantisationOptions:
 
     For trained networks with outliers, at no cost on the device:
 
-    norms      what a LayerNorm hands to a matrix: "per-tensor", or "per-channel" scales, folded into the matrix, as far
-               apart as makes the matrix's outputs most exact
-    rounding   of weights: "nearest", or "compensated" for the inputs they meet in calibration
-    correct_bias  the mean error of a matrix's outputs in calibration is taken out of its bias
+    ranges     of what LayerNorms and activation functions hand to a matrix: "own" (its own values', by `method`), or
+               "outputs": those that make the matrix's outputs most exact; behind a LayerNorm a scale per channel
+    rounding   of weights: "nearest", or "compensated" for the inputs that they meet in calibration
     """
 
     method: str = "minmax"
     gelu: str = "erf"
     residual: str = "per-channel"
     fuse_gelu: bool = True
-    norms: str = "per-tensor"
-    hidden: str = "range"
+    ranges: str = "own"
     rounding: str = "nearest"
-    correct_bias: bool = False
 
     def __post_init__(self):
         check_method(self.method)
@@ -70,8 +62,8 @@ class QuantisationOptions:
             raise ConfigError(f"gelu = {self.gelu!r}: must be one of {', '.join(int_gelu.FORMS)}")
         if self.residual not in ("per-channel", "per-tensor"):
             raise ConfigError(f'residual = {self.residual!r}: must be "per-channel" or "per-tensor"')
-        if self.norms not in ("per-channel", "per-tensor"):
-            raise ConfigError(f'norms = {self.norms!r}: must be "per-channel" or "per-tensor"')
+        if self.ranges not in ("own", "outputs"):
+            raise ConfigError(f'ranges = {self.ranges!r}: must be "own" or "outputs"')
         if self.rounding not in ("nearest", "compensated"):
             raise ConfigError(f'rounding = {self.rounding!r}: must be "nearest" or "compensated"')
 
@@ -92,8 +84,7 @@ class Lowering:
         self.samples = samples
         self.options = options
         self.graph = Graph()
-        self.hidden: dict = {}
-        self.log: list = []
+        self.hidden: dict[str, tuple[Quantisation, Quantisation]] = {}
         activation = net.config.activation
         self.activation = options.gelu if activation == "gelu" else activation
         self.floor = int_gelu.ACTIVATIONS[activation].floor  # of the MLP's hidden values
@@ -187,86 +178,42 @@ class Lowering:
         norm: Any = self.net.get_submodule(name)
         if name == "norm_pre":
             target = self.stream_quantisation(name)
-        elif self.options.norms == "per-channel" and not step.stream and name != "norm":
-            target = self._norm_quantisation(name)
-        else:
+        elif step.stream or name == "norm":
             target = self.affine(name)
+        else:
+            target = self._norm_quantisation(name, _array(norm.weight))
         options, constants, target = int_layer_norm.lower(
             _array(norm.weight), _array(norm.bias), norm.eps, self.quantisation(inputs["input"]), target
         )
         return self.add(step, name, options, inputs, constants, target)
 
-    def _norm_quantisation(self, name: str) -> Quantisation:
-        """Scales between one for all channels and each channel's own, whichever make the outputs of the matrix that
-        reads them most exact; wide channels cost it precision of weights."""
-        reader = name.replace("norm1", "qkv").replace("norm2", "fc1")
-        weight, groups = self._reader(reader), self._groups(name)
-        norm = cast(Any, self.net.get_submodule(name))
-        own = np.asarray(self.samples[name].each_channel(self.options.method).scale)
-        finest = int_layer_norm.finest_scale(_array(norm.weight))
-        choices = [self.affine(name)]
-        for share in NORM_SHARES:
-            scale = np.maximum(own, own.max() * 2.0**-20) ** share * own.max() ** (1 - share)
-            for shrink in NORM_SHRINKS:
-                choices.append(Quantisation(np.maximum(scale * shrink, finest)))
-        errors = []
-        for choice in choices:
-            effective = weight * choice.scale
-            step = np.maximum(np.abs(effective).max(axis=1, keepdims=True) / 127, SMALLEST_SCALE)
-            rounded = np.rint(effective / step) * step / choice.scale
-            errors.append(_error(groups, [choice.dequantise(choice.quantise(rows)) for rows in groups], weight, rounded))
-        return choices[int(np.argmin(errors))]
+    def _norm_quantisation(self, name: str, gamma: np.ndarray) -> Quantisation:
+        if self.options.ranges == "own":
+            return self.affine(name)
+        reader = self._reader(name.replace("norm1", "qkv").replace("norm2", "fc1"))
+        finest = int_layer_norm.finest_scale(gamma)
+        return by_outputs.norm_quantisation(self.samples[name], self.options.method, reader, finest)
 
     def _hidden_quantisation(self, name: str) -> tuple[Quantisation, Quantisation]:
-        """Of the MLP's hidden values, name, before and after the activation function: ranges that make the outputs of
-        the matrix that reads them most exact. Few values are far out, and the tensor has one scale."""
-        before, after = self.samples[f"{name}.pre"], self.affine(name)
-        if self.options.hidden == "range":
-            return before.affine(self.options.method, self.floor), after
-        if name in self.hidden:
-            return self.hidden[name]
-        weight, groups = self._reader(name.replace("fc1", "fc2")), self._groups(f"{name}.pre")
-        function = int_gelu.ACTIVATIONS[int_gelu.FORMS.get(self.activation, self.activation)].function
-        wanted = [function(rows) for rows in groups]
-        low, high = self._range_of(name)
-        below, above = before.affine(self.options.method, self.floor), None
-        errors, choices = [], []
-        bottom, top = self._range_of(f"{name}.pre")
-        for floor in HIDDEN_FLOORS:
-            for shrink in HIDDEN_SHRINKS:
-                source = affine(max(bottom, self.floor * floor), top * shrink)
-                target = affine(low, high * shrink)
-                table = int_gelu.table(source, target, self.activation)
-                got = [target.dequantise(table[source.quantise(rows).astype(np.int64) + 128]) for rows in groups]
-                errors.append(_error(wanted, got, weight, weight))
-                choices.append((source, target))
-        at = int(np.argmin(errors))
-        self.hidden[name] = choices[at]
-        self.log.append((name, at, errors[at] / errors[0]))
-        return choices[at]
-
-    def _range_of(self, name: str) -> tuple[float, float]:
-        samples = self.samples[name]
-        return float(samples.low.min()), float(samples.high.max())
-
-    def _groups(self, name: str) -> list[np.ndarray]:
-        """Samples of an activation that choices are made on: of all tokens, and of prefix tokens."""
-        samples = self.samples[name]
-        groups = [samples.rows[:: max(1, len(samples.rows) // CHOICE_ROWS)], samples.prefix]
-        return [rows.astype(np.float64) for rows in groups if len(rows)]
+        """Of the MLP's hidden values `name`, before and after the activation function."""
+        if self.options.ranges == "own":
+            return self.affine(f"{name}.pre", self.floor), self.affine(name)
+        if name not in self.hidden:
+            before, after = self.samples[f"{name}.pre"], self.samples[name]
+            reader = self._reader(name.replace("fc1", "fc2"))
+            self.hidden[name] = by_outputs.hidden_quantisation(
+                before, after, self.options.method, self.activation, reader
+            )
+        return self.hidden[name]
 
     def _reader(self, name: str) -> np.ndarray:
-        """Weight of the matrix that reads an activation: of the layer that makes `name`, or of its first factor."""
-        return self._matrix(f"{name}.rank" if self._is_factored(name) else name)[0]
-
-    def _is_factored(self, name: str) -> bool:
-        if name.endswith(".qkv"):
-            return False
-        linear: Any = self.net.get_submodule(name.replace(".fc", ".mlp.fc"))
-        if not isinstance(linear, LowRankLinear):
-            return False
-        down = linear.down.weight
-        return runs_as_factors(len(down), down.shape[1], len(linear.up.weight))
+        """Weight of the matrix that computes `name` from its input: a low-rank layer's first factor, if it runs so."""
+        linear: Any = None if name.endswith(".qkv") else self.net.get_submodule(name.replace(".fc", ".mlp.fc"))
+        if isinstance(linear, LowRankLinear):
+            (rank, inputs), outputs = linear.down.weight.shape, len(linear.up.weight)
+            if runs_as_factors(rank, inputs, outputs):
+                name += ".rank"
+        return self._matrix(name)[0]
 
     def fully_connected(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         """A dense layer, or one of a low-rank layer's two factors."""
@@ -275,8 +222,7 @@ class Lowering:
         rows, row_weights = self._rows(inputs["input"])
         options, constants, target = in_place_fc.lower(
             weight, bias, self.quantisation(inputs["input"]), self._target(name, step), residual,
-            rows=rows, row_weights=row_weights, compensate=self.options.rounding == "compensated",
-            correct_bias=self.options.correct_bias,
+            rows, row_weights,
         )  # fmt: skip
         if step.dims.gelu:
             _, gelu_target = self._hidden_quantisation(name)
@@ -285,8 +231,8 @@ class Lowering:
         return self.add(step, name, options, inputs, constants, target)
 
     def _rows(self, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Samples of an activation, float [n, channels], and their weights [n]."""
-        if self.options.rounding == "nearest" and not self.options.correct_bias:
+        """Samples of an activation that rounding is compensated for, float [n, channels], and their weights [n]."""
+        if self.options.rounding == "nearest":
             return None, None
         samples = self.samples[self.graph.tensors[index].name]
         if not len(samples.prefix):
@@ -388,17 +334,6 @@ class Lowering:
         if config.num_classes or config.norm_after_pool:
             return [part.symmetric(method) for part in parts]
         return [self.samples[name].symmetric(method)] * len(parts)  # the output has one scale
-
-
-def _error(wanted: list[np.ndarray], got: list[np.ndarray], weight: np.ndarray, rounded: np.ndarray) -> float:
-    """Mean square error of a matrix's outputs, each output by its own variance, the groups of inputs alike."""
-    outputs = [rows @ weight.T for rows in wanted]
-    importance = 1 / np.maximum(np.concatenate(outputs).std(axis=0), SMALLEST_STD)
-    return float(
-        np.mean([
-            np.mean(((rows @ rounded.T - output) * importance) ** 2) for rows, output in zip(got, outputs, strict=True)
-        ])
-    )
 
 
 def _kv_of(layer: LayerConfig) -> np.ndarray:

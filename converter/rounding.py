@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-DAMPING = 0.01  # of the mean square of an input, added to each: keeps inputs that are seldom there in bounds
+DAMPING = 0.1  # of the mean square of an input, added to each: keeps inputs that are seldom there in bounds
 BLOCK = 128  # columns whose errors go to the rest in one product
 
 

@@ -207,30 +207,20 @@ def lower(
     source: Quantisation,
     target: Quantisation,
     residual: Quantisation | None = None,
-    *,
     rows: np.ndarray | None = None,
     row_weights: np.ndarray | None = None,
-    compensate: bool = False,
-    correct_bias: bool = False,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:
     """Options, constants, and the target, widened if its scale is too fine for the arithmetic.
 
     weight float [out, in], bias float [out] or None. target: of the requantised value; residual: of the stream.
-    rows: float inputs [n, in] as they are met. compensate: weights are rounded for them; correct_bias: the mean error
-    that rounded weights and inputs make of them is taken out of the bias.
+    rows: float inputs [n, in], with weights [n], that the rounding of weights is made for; None: each to the nearest.
     """
     quantised = None if rows is None else source.quantise(rows)
-    weights, acc_scale, factor = quantise_weights(
-        weight, bias, source, target, residual, quantised if compensate else None, row_weights
-    )
+    weights, acc_scale, factor = quantise_weights(weight, bias, source, target, residual, quantised, row_weights)
     target = target.at_least(MIN_SCALE_STEPS * acc_scale)
     folded = -source.zero_point * weights.astype(np.float64).sum(axis=1)
     if bias is not None:
         folded += bias / acc_scale
-    if correct_bias and rows is not None and quantised is not None:
-        met = np.average(quantised, axis=0, weights=row_weights) - source.zero_point
-        mean = np.average(rows, axis=0, weights=row_weights)
-        folded += weight @ mean / acc_scale - weights.astype(np.float64) @ met
     if residual is not None and factor is not None:
         folded -= factor.astype(np.float64) * residual.zero_point
     constants = {

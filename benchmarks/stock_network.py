@@ -63,6 +63,8 @@ NETWORKS = {
     "attention": network(64, 3, 8, 64, 4, 4, 16, 2.0, 10),
     "mixed": network(64, 3, 16, 96, 3, (2, 3, 4), (32, 16, 32), (4.0, 2.0, 3.0), 100),
     "wide": network(64, 3, 8, 64, 2, 4, 24, 1.0, 5),
+    "camera": network((60, 80), 3, (12, 16), 64, 2, 4, 16, 2.0, 5),
+    "sound": network((98, 40), 1, (2, 40), 64, 2, 2, 32, 2.0, 12),
 }
 
 
@@ -80,7 +82,7 @@ def random_weights(config, seed: int) -> dict[str, np.ndarray]:
         weights[f"{name}.bias"] = rng.normal(0, 0.05, config.embed_dim)
 
     d = config.embed_dim
-    linear("stem", d, config.in_channels, config.patch_size, config.patch_size)
+    linear("stem", d, config.in_channels, *config.patch_shape)
     weights["position"] = rng.normal(0, 0.1, (1, config.tokens, d))
     for i, (heads, head_dim, hidden) in enumerate(layer_dims(config)):
         norm(f"layers.{i}.norm1")
@@ -97,9 +99,9 @@ def random_weights(config, seed: int) -> dict[str, np.ndarray]:
 def structured_images(config, count: int, seed: int) -> np.ndarray:
     """uint8 NHWC: channels are sums of slow waves and blobs, so neighbouring pixels agree as in photos."""
     rng = np.random.default_rng(seed)
-    size, channels = config.image_size, config.in_channels
-    y, x = np.mgrid[:size, :size] / size
-    images = np.zeros((count, size, size, channels))
+    height, width, channels = config.image_shape
+    y, x = np.mgrid[:height, :width] / np.array([height, width]).reshape(2, 1, 1)
+    images = np.zeros((count, height, width, channels))
     for image in images:
         for channel in range(channels):
             for _ in range(4):
@@ -131,9 +133,8 @@ def float_logits(config, weights, image: np.ndarray) -> np.ndarray:
     def linear(x, name):
         return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
-    p, d = config.patch_size, config.embed_dim
-    grid = config.image_size // p
-    patches = image[: grid * p, : grid * p].reshape(grid, p, grid, p, -1).transpose(0, 2, 4, 1, 3)
+    d, (ph, pw), (rows, columns) = config.embed_dim, config.patch_shape, config.grid_shape
+    patches = image[: rows * ph, : columns * pw].reshape(rows, ph, columns, pw, -1).transpose(0, 2, 4, 1, 3)
     x = patches.reshape(config.tokens, -1) @ weights["stem.weight"].reshape(d, -1).T + weights["stem.bias"]
     x = x + weights["position"][0]
     for i, (heads, head_dim, _) in enumerate(layer_dims(config)):
@@ -165,8 +166,8 @@ def _keras_network(tf, config, weights):
         layer = keras.layers.LayerNormalization(epsilon=EPSILON)
         return add(layer, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
-    d, p = config.embed_dim, config.patch_size
-    image = keras.Input((config.image_size, config.image_size, config.in_channels), batch_size=1)
+    d, p = config.embed_dim, config.patch_shape
+    image = keras.Input(config.image_shape, batch_size=1)
     kernel = weights["stem.weight"].transpose(2, 3, 1, 0)
     stem = add(keras.layers.Conv2D(d, p, p), kernel, weights["stem.bias"])
     x = keras.layers.Reshape((config.tokens, d))(stem(image)) + weights["position"]
@@ -215,7 +216,7 @@ def _lean_network(tf, config, weights):
         return x * tf.math.rsqrt(tf.reduce_mean(x * x, -1, keepdims=True) + EPSILON)
 
     def network(image):
-        d, p, n = config.embed_dim, config.patch_size, config.tokens
+        d, p, n = config.embed_dim, config.patch_shape, config.tokens
         x = tf.nn.conv2d(image, tf.constant(weights["stem.weight"].transpose(2, 3, 1, 0)), p, "VALID")
         x = tf.reshape(x + tf.constant(weights["stem.bias"]), (n, d)) + tf.constant(weights["position"][0])
         for i, (heads, head_dim, _) in enumerate(layer_dims(config)):
@@ -250,7 +251,7 @@ def convert(config, weights, route: str, calibration: np.ndarray) -> bytes:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     build = _keras_network if route == "keras" else _lean_network
-    spec = tf.TensorSpec((1, config.image_size, config.image_size, config.in_channels), tf.float32)
+    spec = tf.TensorSpec((1, *config.image_shape), tf.float32)
     function = tf.function(build(tf, config, weights), input_signature=[spec], autograph=False)
     # Frozen first: the calibrator cannot run Keras variables.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())

@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The formula for the stock arena against arenas measured with stock tools.
 
-The measured bytes are those of `python benchmarks/stock_network.py A B C narrow attention mixed wide`
+The measured bytes are those of `python benchmarks/stock_network.py A B C narrow attention mixed wide camera`
 (tensorflow-cpu 2.21.0, tflite-micro 0.dev20261023182759, x86-64).
 """
 
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
 import pytest
+import torch
 
 from mcuformer import SubnetConfig
 from mcuformer.converter.estimate.stock import ROUTES, stock_arena_bytes, stock_head_bytes, stock_tail_bytes
+from mcuformer.converter.float_vit import FloatViT
+from mcuformer.converter.pixels import to_float
 from mcuformer.errors import ConfigError
 
 FIELDS = (
@@ -30,6 +38,7 @@ NETWORKS = {
     "attention": (64, 3, 8, 64, 4, 4, 16, 2.0, 10),
     "mixed": (64, 3, 16, 96, 3, (2, 3, 4), (32, 16, 32), (4.0, 2.0, 3.0), 100),
     "wide": (64, 3, 8, 64, 2, 4, 24, 1.0, 5),
+    "camera": ((60, 80), 3, (12, 16), 64, 2, 4, 16, 2.0, 5),
 }
 # Arena by route (keras, lean, lean_per_tensor), and the head that all routes share.
 MEASURED = {
@@ -40,6 +49,7 @@ MEASURED = {
     "attention": (123_352, 80_928, 66_496, 40_960),
     "mixed": (73_592, 58_432, 40_352, 19_968),
     "wide": (95_112, 65_264, 57_520, 43_008),
+    "camera": (49_416, 37_712, 30_480, 16_000),
 }
 PLANNER_GAP = {("wide", "keras")}  # here the planner leaves a gap, which the formula does not know
 
@@ -106,6 +116,23 @@ def test_rectangles_and_a_missing_head():
     """Equal grids take equal heads; without a head of ours its FULLY_CONNECTED is missing."""
     assert stock_head_bytes(network("A", image_size=(48, 192), patch_size=(8, 32))) == stock_head_bytes(network("A"))
     assert stock_tail_bytes(network("A", num_classes=0)) < stock_tail_bytes(network("A", num_classes=1))
+
+
+@pytest.mark.parametrize("name", ["narrow", "camera", "sound"])
+def test_the_benchmarks_network_is_ours_with_another_gelu(name):
+    """stock_network.py computes what its routes are compared with in numpy: squares and rectangles."""
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "stock_network.py"
+    spec = importlib.util.spec_from_file_location("stock_network", path)
+    stock_network = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stock_network)
+    config = dataclasses.replace(stock_network.NETWORKS[name], activation="quick-gelu")
+    net, weights = FloatViT(config).eval(), stock_network.random_weights(config, 1)
+    net.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})
+    images = stock_network.structured_images(config, 2, 1)
+    assert images.shape[1:] == config.image_shape
+    want = [stock_network.float_logits(config, weights, image) for image in stock_network.to_float(images)]
+    with torch.inference_mode():
+        np.testing.assert_allclose(net(to_float(images)).numpy(), want, atol=1e-4)
 
 
 def test_unknown_route_is_refused():

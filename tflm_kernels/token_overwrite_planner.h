@@ -25,7 +25,8 @@ class TokenOverwritePlanner : public compat::MicroMemoryPlanner {
   // model: the .tflite file's bytes, which must stay. bytes: their number, beyond which nothing is read; leave it
   // out only for a file that is known to be whole.
   explicit TokenOverwritePlanner(const void* model, size_t bytes = INT32_MAX)
-      : model_(static_cast<const uint8_t*>(model)), model_bytes_(bytes < INT32_MAX ? bytes : INT32_MAX) {}
+      : model_(static_cast<const uint8_t*>(model)),
+        model_bytes_(bytes < INT32_MAX ? static_cast<uint32_t>(bytes) : INT32_MAX) {}
 
   // scratch_buffer: room for 40 bytes per buffer, until the offsets have been read.
   Status Init(unsigned char* scratch_buffer, int scratch_buffer_size);

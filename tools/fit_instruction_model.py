@@ -9,14 +9,15 @@
 Networks with an even seed are fitted, those with an odd seed are checked: every whole network within 5 %. Needs
 arm-none-eabi-gcc and qemu-system-arm.
 
-They are pre-norm networks with square patches and without a prefix. So the coefficients count nothing for copying
-prefix tokens, square fields for thin ones (on Cortex-M55 far too little for 16x1), as good as nothing for a LayerNorm
-without factors, which is the last one of a post-norm network, and nothing for the shift of numerators above 512 tokens.
+Half of them have options that few networks have: prefix tokens, thin patches, post-norm, more than 512 tokens, other
+poolings and activations, no head. A kernel that no fitted network calls gets no coefficients, so that an estimate which
+needs it is refused, not wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import tempfile
@@ -33,10 +34,12 @@ from mcuformer.converter.estimate import instructions
 from mcuformer.converter.estimate.instructions import COEFFICIENTS, CORES, KERNELS
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import lower
+from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.passes import staging
 from mcuformer.converter.passes.packing import packed
 from mcuformer.converter.passes.streamed import streamed
+from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS
 from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
 from mcuformer.simulator.firmware import MACHINES
@@ -80,8 +83,34 @@ def random_config(seed: int) -> SubnetConfig:
             rank_ratio=None if rng.random() < 0.6 else float(rng.uniform(0.1, 0.9)),
             num_classes=int(rng.choice([2, 10, 35, 100, 1000])), stem="conv" if conv else "patch",
         )  # fmt: skip
+        if rng.random() < 0.5:
+            config = dataclasses.replace(config, **random_options(rng, config))
         if config.macs <= MOST_MACS and sum(layer.qkv_dim for layer in config.layers) * config.embed_dim < MOST_FLASH:
             return config
+
+
+def random_options(rng: np.random.Generator, config: SubnetConfig) -> dict:
+    """Some of a config's other options."""
+    prefix = int(rng.choice([0, 1, 1, 2, 5]))
+    options = {
+        "prefix_tokens": prefix,
+        "pool": str(rng.choice([pool for pool in POOLS if pool.split("+").count("token") <= prefix])),
+        "final_norm": str(rng.choice(FINAL_NORMS)),
+        "norm_pre": bool(rng.random() < 0.3),
+        "norm": "post" if rng.random() < 0.4 else "pre",
+        "activation": str(rng.choice(list(ACTIVATIONS))),
+        "num_classes": 0 if rng.random() < 0.2 else config.num_classes,
+    }
+    if config.stem == "patch" and rng.random() < 0.6:
+        thin, long = int(rng.choice([1, 1, 2, 3])), int(rng.choice([8, 16, 20, 40]))
+        rows, columns = (98, 1) if rng.random() < 0.5 else (int(rng.integers(2, 30)), int(rng.integers(1, 6)))
+        if rng.random() < 0.4:
+            thin, long, rows, columns = 4, 4, int(rng.integers(20, 28)), int(rng.integers(26, 32))  # above 512 tokens
+            options |= {"head_dim": int(rng.choice([7, 8, 16])), "num_heads": 1, "kv_heads": 1, "embed_dim": 24}
+        turned = slice(None, None, -1 if rng.random() < 0.5 else 1)
+        options["image_size"] = (thin * rows, long * columns)[turned]
+        options["patch_size"] = (thin, long)[turned]
+    return options
 
 
 def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) -> Graph:
@@ -89,7 +118,9 @@ def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) 
     rng = np.random.default_rng(seed)
     streams = rng.random() < 0.6
     net = build_subnet(config, seed)
-    options = QuantisationOptions(fuse_gelu=streams or rng.random() < 0.7)
+    options = QuantisationOptions(
+        fuse_gelu=streams or rng.random() < 0.7, residual="per-tensor" if rng.random() < 0.1 else "per-channel"
+    )
     graph = packed(lower(net, calibrate(net, images), options), packing)
     if streams:
         graph = streamed(graph)
@@ -144,12 +175,14 @@ def summed(work: list[instructions.Work]) -> dict[str, np.ndarray]:
 
 
 def fit(samples: list[OpSample]) -> dict[str, dict[str, float]]:
-    """Coefficients of all kernels together: least squares of relative errors, none negative."""
+    """Coefficients of all kernels that were called: least squares of relative errors, none negative."""
     from scipy.optimize import nnls
 
-    names = [(kernel, name) for kernel, found in KERNELS.items() for name in found]
+    called = {kernel for sample in samples for kernel in sample.counts}
+    kernels = {kernel: found for kernel, found in KERNELS.items() if kernel in called}
+    names = [(kernel, name) for kernel, found in kernels.items() for name in found]
     start, at = {}, 0
-    for kernel, found in KERNELS.items():
+    for kernel, found in kernels.items():
         start[kernel], at = at, at + len(found)
     matrix = np.zeros((len(samples), at))
     for row, sample in zip(matrix, samples, strict=True):

@@ -78,7 +78,7 @@ def op_instructions(graph: Graph, op: Op, core: str) -> int:
 def instructions(config: SubnetConfig, core: str, schedule: str = "streamed", strips: bool = False) -> int:
     """Predicted instructions for one image, from the dimensions alone; fast enough for a search.
 
-    For weights packed for that core. Strips change only where the image comes from.
+    For weights packed for that core. With strips, prefix tokens need not be made room for.
     """
     _coefficients(core)  # the core is known
     network = skeleton(config, Schedule(schedule, strips, packing=PACKING_OF[core]))

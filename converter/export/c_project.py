@@ -185,13 +185,14 @@ def _shown(p: Network) -> tuple[str, str]:
         return (
             "  int best = 0;\n",
             f"""{largest}
-  printf("%s (logit %g)\\n", {p.name}_class_names[best], (logits[best] - {p.worth}_ZERO_POINT) * {p.worth}_SCALE);
+  const double logit = (logits[best] - {p.worth}_ZERO_POINT) * (double){p.worth}_SCALE;
+  printf("%s (logit %g)\\n", {p.name}_class_names[best], logit);
 """,
         )
     return (
         "",
         f"""  for (int i = 0; i < {p.length}; ++i) {{
-    printf("%g\\n", (embedding[i] - {p.worth}_ZERO_POINT) * {p.worth}_SCALE);
+    printf("%g\\n", (embedding[i] - {p.worth}_ZERO_POINT) * (double){p.worth}_SCALE);
   }}
 """,
     )

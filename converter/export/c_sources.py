@@ -89,7 +89,7 @@ def header(p: Network) -> str:
         f"#define {m}_OPS {len(p.graph.ops)}",
         "",
         f"/* An int8 pixel is the uint8 pixel - 128. {_ONE[p.output]} is worth (value - ZERO_POINT) * SCALE. */",
-        f"#define {p.worth}_SCALE {float(output.quantised_by.scale)!r}",
+        f"#define {p.worth}_SCALE {float(output.quantised_by.scale)!r}f",
         f"#define {p.worth}_ZERO_POINT ({output.quantised_by.zero_point})",
         "",
         *([f"extern const char* const {n}_class_names[{p.length}];", ""] if p.class_names else []),

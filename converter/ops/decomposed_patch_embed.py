@@ -26,8 +26,11 @@ OP_DATA_BYTES = 16
 
 FIELD_PIXELS = 16
 
-_COUNTS = ("call", "block", "output", "field", "field_channel", "field_pair", "field_pair_channel", "edge")
-KERNELS = {f"patch_embed_{packing}_{size}": _COUNTS for packing in PACKING_NAMES.values() for size in BLOCK_SIZES}
+_COUNTS = ("call", "block", "output", "field", "field_channel", "field_pair", "field_pair_channel", "fill")
+KERNELS = {
+    **{f"patch_embed_{packing}_{size}": _COUNTS for packing in PACKING_NAMES.values() for size in BLOCK_SIZES},
+    "prefix": ("call", "byte"),
+}
 
 
 @dataclass(frozen=True)
@@ -212,15 +215,30 @@ def traffic(d: Dims) -> tuple[int, int]:
     return times * row * rows, times * tile_reads(row, rows, d.tile_bytes)
 
 
+def _fills(d: Dims) -> int:
+    """Runs of a patch's pixels, or of zeros past its edge, that are gathered into its fields."""
+    (height, width), fills = d.field, 0
+    for y in range(0, d.patch_height, height):
+        rows = min(height, d.patch_height - y)
+        for x in range(0, d.patch_width, width):
+            fills += rows * (1 + (x + width > d.patch_width)) + (rows < height)
+    return fills
+
+
+def prefix_work(prefix: int, embed_dim: int, moved: int = 0) -> list[Work]:
+    """The work of writing `prefix` constant tokens before the others, of which `moved` are moved first."""
+    return [Work("prefix", (1, (prefix + moved) * embed_dim))] if prefix else []
+
+
 def work(d: Dims) -> list[Work]:
-    pairs, found = (d.embed_dim + 1) // 2, []
-    field_height, field_width = d.field
-    edges = d.fields if d.patch_height % field_height or d.patch_width % field_width else 0
+    pairs, fills = (d.embed_dim + 1) // 2, _fills(d)
+    grows = d.columns * d.embed_dim > d.patch_height * d.width * d.channels
+    found = prefix_work(d.prefix, d.embed_dim, 0 if d.strip_rows or grows else d.tokens)
     for i, (size, count) in enumerate(token_blocks(d.columns)):
         blocks = d.rows * count
         counts = (
             int(i == 0), blocks, blocks * size * d.embed_dim, blocks * d.fields, blocks * d.fields * d.channels,
-            blocks * d.fields * pairs, blocks * d.fields * pairs * d.channels, blocks * edges,
+            blocks * d.fields * pairs, blocks * d.fields * pairs * d.channels, blocks * fills,
         )  # fmt: skip
         found.append(Work(f"patch_embed_{PACKING_NAMES[d.packing]}_{size}", counts))
     return found

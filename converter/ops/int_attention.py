@@ -21,7 +21,7 @@ OP_DATA_BYTES = 12
 HEAD_PARAMS = 4  # int32 per query head: MCUF_ATTENTION_HEAD_PARAMS
 _COUNTS = (
     "call", "token", "channel", "token_pair", "channel_pair", "pair_word", "token_vector", "channel_vector", "odd",
-    "odd_token",
+    "odd_token", "shifted_token",
 )  # fmt: skip
 KERNELS = {
     **{f"attention_{rows}": _COUNTS for rows in (4, 1)},
@@ -104,7 +104,7 @@ def query_rows_work(tokens: int, head_dim: int, rows: int, calls: int = 1) -> Wo
     keys, channels, odd = (tokens + 1) // 2, (head_dim + 1) // 2, head_dim % 2
     counts = (
         1, tokens, head_dim, keys, channels, keys * channels, keys * -(-head_dim // 16), head_dim * -(-tokens // 8),
-        odd, odd * tokens,
+        odd, odd * tokens, tokens if numerator_shift(tokens) else 0,
     )  # fmt: skip
     return Work(f"attention_{4 if rows == 4 else 1}", tuple(calls * count for count in counts))
 

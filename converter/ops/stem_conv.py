@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import c_call, in_place_fc
+from mcuformer.converter.ops import c_call, decomposed_patch_embed, in_place_fc
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
 from mcuformer.converter.ops.packed_weights import ROWS, unpack
 from mcuformer.converter.ops.weights import lower_convolution, with_prefix
@@ -126,7 +126,8 @@ def work(d: Dims) -> list[Work]:
     pixels = d.pixels
     edge = d.rows * (1 + d.width % 2)  # pixels with padding before or after them
     counts = (1, pixels, pixels * TAPS * d.channels, pixels * (d.channels % 2), edge)
-    return [*in_place_fc.work(d.fully_connected), Work("stem_conv", counts)]
+    prefix = decomposed_patch_embed.prefix_work(d.prefix, d.out_channels)
+    return [*in_place_fc.work(d.fully_connected), Work("stem_conv", counts), *prefix]
 
 
 def call(op, c: c_call.Context) -> c_call.Call:

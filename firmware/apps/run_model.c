@@ -13,6 +13,7 @@
 #define OUTPUTS MODEL_EMBEDDING_LENGTH
 #endif
 
+static int8_t logits[OUTPUTS]; /* of any length, so not on the stack */
 static uint32_t marks[MODEL_OPS + 1];
 
 void op_done(int32_t index) { marks[index + 1] = board_ticks(); }
@@ -35,7 +36,7 @@ static int32_t read_weights(void* user, int32_t offset, int32_t bytes, int8_t* t
 }
 #endif
 
-static mcuf_status invoke(int8_t* logits) {
+static mcuf_status invoke(void) {
 #ifdef MODEL_STRIP_ROWS
   op_done(-1);
   return model_invoke_strips(read_rows, 0, logits);
@@ -71,10 +72,9 @@ int main(void) {
 #endif
   const uint32_t own = instructions_of_op_done();
   for (int32_t i = 0; i < count; ++i) {
-    int8_t logits[OUTPUTS];
     const uint32_t above = board_stack_here();
     board_paint_stack();
-    const mcuf_status status = invoke(logits);
+    const mcuf_status status = invoke();
     const uint32_t used = board_stack_used();
     if (status != MCUF_OK) return 3;
     board_print("logits "), print_hexadecimal(logits, OUTPUTS);

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HEADLESS, TINY, lively_subnet, skip_without, structured_images
+from strict import CPP_WARNINGS
 from tflm_exports import VARIANTS, exported
 
 from mcuformer import sources
@@ -18,7 +19,6 @@ from mcuformer.simulator import firmware
 
 API = Path(__file__).resolve().parents[1] / "tflm_api"
 GENERATIONS = ("a", "a_2023", "b", "c")
-WARNINGS = ["-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
 ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16"]
 COMPILERS = {
     "host": [shutil.which("c++") or "c++", "-std=c++11"],
@@ -31,11 +31,11 @@ def compiler(name: str) -> list[str]:
     skip_without(Path(COMPILERS[name][0]).name)
     if name == "cortex-m4" and (missing := firmware.missing_tools()):  # its C++ headers are a package of their own
         pytest.skip(missing)
-    return [*COMPILERS[name], *WARNINGS]
+    return [*COMPILERS[name], *CPP_WARNINGS]
 
 
 def include(generation: str) -> list[str]:
-    return [f"-I{API / generation}", f"-I{API / 'shared'}"]
+    return [f"-isystem{API / generation}", f"-isystem{API / 'shared'}"]
 
 
 def check(command: list[str], files: list[Path]) -> None:

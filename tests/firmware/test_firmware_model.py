@@ -95,6 +95,17 @@ def test_network_a_fits_a_cortex_m4_of_256_kb_and_a_larger_one_says_by_how_much_
 
 
 @needs_tools
+def test_an_embedding_longer_than_the_stack(shared, tmp_path):
+    config = dataclasses.replace(
+        TINY, embed_dim=2048, depth=1, num_heads=1, mlp_ratio=0.01, num_classes=0, prefix_tokens=1, pool="token+mean"
+    )
+    assert config.outputs == firmware_model.STACK_BYTES
+    images, machine = structured_images(config, 2), MACHINES["mps2-an386"]
+    model = convert(lively_subnet(config, 1), images, board=LARGE_BOARD["pairs"])
+    check(model, images, machine, shared, tmp_path)
+
+
+@needs_tools
 def test_strips_take_no_memory_for_the_image(shared, tmp_path):
     config = dataclasses.replace(TINY, image_size=64, patch_size=16)
     images, machine = structured_images(config, 2), MACHINES["mps2-an386"]

@@ -79,8 +79,9 @@ static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, int32_
   uint32_t sum = 0;
   for (int32_t j = 0; j < tokens; ++j) {
     const int32_t index = mcuf_mulhi_round((max - scores[j * rows]) * factor, multiplier);
-    e[j] = (int16_t)(mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST] >> shift);
-    sum += (uint32_t)e[j];
+    const int32_t numerator = mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST] >> shift;
+    e[j] = (int16_t)numerator;
+    sum += (uint32_t)numerator;
   }
   if (tokens % 2 != 0) e[tokens] = 0;
   return sum;

@@ -17,7 +17,7 @@ typedef char table_has_1024_entries[MCUF_SOFTMAX_LAST == 1023 ? 1 : -1];
 static int32_t key_value(int8_t value) { return value < MCUF_K_FLOOR ? MCUF_K_FLOOR : value; }
 
 /* Four values below -127 as -127: -128 stays -128 when 1 is subtracted. */
-static uint32_t floor_keys(uint32_t four) { return __sadd8(__qsub8(four, 0x01010101u), 0x01010101u); }
+static uint32_t floor_keys(uint32_t four) { return (uint32_t)__sadd8(__qsub8((int8x4_t)four, 0x01010101), 0x01010101); }
 
 static uint32_t load(const int8_t* source) {
   uint32_t word;
@@ -25,13 +25,17 @@ static uint32_t load(const int8_t* source) {
   return word;
 }
 
+/* Two halfwords: 256 * the odd bytes of `high`, and the even bytes of `low`, signed. */
+static uint32_t halfwords(uint32_t low, uint32_t high) {
+  return (uint32_t)__sadd16(__sxtb16((int8x4_t)low), (int16x2_t)(high & 0xFF00FF00u));
+}
+
 /* Keys of a pair of tokens: halfwords 256 * second + first. */
 static void store_pair(const int8_t* first, const int8_t* second, int32_t count, uint32_t* pair) {
   int32_t c = 0;
   for (; c + 4 <= count; c += 4) {
     const uint32_t low = floor_keys(load(first + c)), high = floor_keys(load(second + c));
-    const uint32_t even = __sadd16(__sxtb16(low), (high << 8) & 0xFF00FF00u);
-    const uint32_t odd = __sadd16(__sxtb16(low >> 8 | low << 24), high & 0xFF00FF00u);
+    const uint32_t even = halfwords(low, high << 8), odd = halfwords(low >> 8 | low << 24, high);
     *pair++ = (even & 0xFFFFu) | odd << 16;
     *pair++ = even >> 16 | (odd & 0xFFFF0000u);
   }

@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 #define MCUF_LAYER_NORM_MAX_FEATURES 4096
-#define MCUF_LAYER_NORM_MAX_EPSILON ((int64_t)1 << 60)
+#define MCUF_LAYER_NORM_MAX_EPSILON (INT64_C(1) << 60)
 #define MCUF_LAYER_NORM_MAX_FACTOR 127   /* so that x fits int16 */
 #define MCUF_LAYER_NORM_FRACTION_BITS 10 /* of the normalised value t */
 

@@ -35,12 +35,13 @@ static inline int32_t mcuf_packed_row_bytes(int32_t in_features, int32_t packing
 
 /* Where row `row` starts; an even one for pairs. */
 static inline ptrdiff_t mcuf_packed_offset(int32_t row, int32_t in_features, int32_t packing) {
-  return (ptrdiff_t)row * mcuf_packed_row_bytes(in_features, packing);
+  const ptrdiff_t row_bytes = mcuf_packed_row_bytes(in_features, packing);
+  return row * row_bytes;
 }
 
 /* Whether this packing exists and the weights (NULL if staged) are aligned for it. */
 static inline bool mcuf_packing_is_known(int32_t packing, const int8_t* weights) {
-  return packing == MCUF_PACKING_ROWS || (packing == MCUF_PACKING_PAIRS && ((uintptr_t)weights & 3) == 0);
+  return packing == MCUF_PACKING_ROWS || (packing == MCUF_PACKING_PAIRS && (MCUF_ADDRESS(weights) & 3) == 0);
 }
 
 #endif /* MCUF_PACKING_H_ */

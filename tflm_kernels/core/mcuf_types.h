@@ -20,6 +20,13 @@ extern "C" {
 #define MCUF_API
 #endif
 
+/* A pointer as a number, for checks of alignment and overlap in C and C++. */
+#ifdef __cplusplus
+#define MCUF_ADDRESS(pointer) reinterpret_cast<uintptr_t>(pointer)
+#else
+#define MCUF_ADDRESS(pointer) ((uintptr_t)(pointer))
+#endif
+
 typedef enum {
   MCUF_OK = 0,
   MCUF_ERROR_NULL = 1,    /* a pointer that must not be NULL is NULL */

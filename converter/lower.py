@@ -27,7 +27,7 @@ from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skelet
 from mcuformer.converter.subnet_config import LayerConfig
 from mcuformer.errors import ConfigError
 
-PREFIX_SHARE = 1.0  # weight of all samples of prefix tokens, by that of the others
+PREFIX_SHARE = 0.2  # weight of all samples of prefix tokens, by that of the others
 
 IMAGE_SCALE = 1 / 127.5
 IMAGE_ZERO = -0.5  # int8 = uint8 - 128 and real = uint8 / 127.5 - 1 = (int8 + 0.5) / 127.5

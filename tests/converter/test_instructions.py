@@ -49,7 +49,9 @@ def test_a_config_predicts_what_its_graph_does():
             assert sum(op_macs(graph, op) for op in graph.ops) == config.macs
         if config.stem == "patch":
             strips = convert(net, images, strips=True).graph
-            assert [instructions.work_of(strips, op) for op in strips.ops] == instructions.config_work(config, strips=True)
+            assert [instructions.work_of(strips, op) for op in strips.ops] == instructions.config_work(
+                config, strips=True
+            )
 
 
 @needs_tools

@@ -24,23 +24,29 @@ MSE_SHRINK = np.linspace(0.5, 1.0, 26)
 
 @dataclass(frozen=True)
 class Samples:
-    """One activation: exact per-channel extremes, and some of its tokens. low, high float [C]; rows float [R, C]."""
+    """One activation: exact per-channel extremes, and some of its tokens. low, high float [C]; rows float [R, C].
+
+    prefix: the first prefix tokens of every image, float [P, C], since few of them are among rows; P is 0 for a network
+    without, and for what is behind pooling.
+    """
 
     low: np.ndarray
     high: np.ndarray
     rows: np.ndarray
+    prefix: np.ndarray
 
     def columns(self, start: int, stop: int) -> Samples:
-        return Samples(self.low[start:stop], self.high[start:stop], self.rows[:, start:stop])
+        low, high = self.low[start:stop], self.high[start:stop]
+        return Samples(low, high, self.rows[:, start:stop], self.prefix[:, start:stop])
 
     def affine(self, method: str, floor: float = -np.inf) -> Quantisation:
         """Per-tensor, with zero point. Values below `floor` may share one code."""
-        low, high = self._range(method)
+        low, high = self.range(method)
         return affine(max(low, floor), high)
 
     def symmetric(self, method: str) -> Quantisation:
         """Per-tensor, zero point 0."""
-        low, high = self._range(method)
+        low, high = self.range(method)
         return symmetric(max(-low, high))
 
     def each_channel(self, method: str) -> Quantisation:
@@ -57,7 +63,8 @@ class Samples:
             return np.percentile(np.abs(self.rows), PERCENTILE, axis=0)
         return self._least_error_per_channel(largest) if method == "mse" else largest
 
-    def _range(self, method: str) -> tuple[float, float]:
+    def range(self, method: str) -> tuple[float, float]:
+        """Least and largest value, of all channels together."""
         if method == "percentile":
             low, high = np.percentile(self.rows, [100 - PERCENTILE, PERCENTILE])
             return float(low), float(high)
@@ -127,8 +134,11 @@ def calibrate(
     lows: dict[str, np.ndarray] = {}
     highs: dict[str, np.ndarray] = {}
     kept: dict[str, list[np.ndarray]] = {}
+    prefixes: dict[str, list[np.ndarray]] = {}
 
     def record(name: str, value: torch.Tensor) -> None:
+        prefix = value[:, : net.config.prefix_tokens] if value.ndim == 3 else value[:0]
+        prefixes.setdefault(name, []).append(prefix.reshape(-1, value.shape[-1]).numpy().copy())
         rows = value.reshape(-1, value.shape[-1])
         low, high = rows.amin(dim=0).double().numpy(), rows.amax(dim=0).double().numpy()
         lows[name] = np.minimum(lows[name], low) if name in lows else low
@@ -148,7 +158,10 @@ def calibrate(
                     progress(min(start + batch_size, len(images)), len(images))
     finally:
         net.train(was_training)
-    samples = {name: Samples(lows[name], highs[name], np.concatenate(kept[name])) for name in kept}
+    samples = {
+        name: Samples(lows[name], highs[name], np.concatenate(kept[name]), np.concatenate(prefixes[name]))
+        for name in kept
+    }
     for name, sample in samples.items():
         if not np.isfinite(sample.low).all() or not np.isfinite(sample.high).all():
             raise ModelError(f"tensor {name} is not finite on the calibration images: the network's weights overflow")

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from mcuformer.converter import by_outputs
 from mcuformer.converter.calibrate import Samples, check_method
 from mcuformer.converter.float_vit import FloatViT, LowRankLinear, RelativeBias, RelativeTables
 from mcuformer.converter.graph import Graph
@@ -27,6 +28,8 @@ from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skelet
 from mcuformer.converter.subnet_config import LayerConfig
 from mcuformer.errors import ConfigError
 
+PREFIX_SHARE = 0.2  # weight of all samples of prefix tokens, by that of the others
+
 IMAGE_SCALE = 1 / 127.5
 IMAGE_ZERO = -0.5  # int8 = uint8 - 128 and real = uint8 / 127.5 - 1 = (int8 + 0.5) / 127.5
 
@@ -39,12 +42,20 @@ class QuantisationOptions:
     gelu       how activation = "gelu" is computed: "erf" (exact) or "sigmoid" (the paper's x * sigmoid(1.702 x))
     residual   the residual stream's scales: "per-channel" (integer factors of one scale) or "per-tensor"
     fuse_gelu  GELU inside InPlaceFC; False keeps IntGeLU as an op of its own
+
+    For trained networks with outliers, at no cost on the device:
+
+    ranges     of what LayerNorms and activation functions hand to a matrix: "own" (its own values', by `method`), or
+               "outputs": those that make the matrix's outputs most exact; behind a LayerNorm a scale per channel
+    rounding   of weights: "nearest", or "compensated" for the inputs that they meet in calibration
     """
 
     method: str = "minmax"
     gelu: str = "erf"
     residual: str = "per-channel"
     fuse_gelu: bool = True
+    ranges: str = "own"
+    rounding: str = "nearest"
 
     def __post_init__(self):
         check_method(self.method)
@@ -52,6 +63,10 @@ class QuantisationOptions:
             raise ConfigError(f"gelu = {self.gelu!r}: must be one of {', '.join(int_gelu.FORMS)}")
         if self.residual not in ("per-channel", "per-tensor"):
             raise ConfigError(f'residual = {self.residual!r}: must be "per-channel" or "per-tensor"')
+        if self.ranges not in ("own", "outputs"):
+            raise ConfigError(f'ranges = {self.ranges!r}: must be "own" or "outputs"')
+        if self.rounding not in ("nearest", "compensated"):
+            raise ConfigError(f'rounding = {self.rounding!r}: must be "nearest" or "compensated"')
 
 
 def _array(value: torch.Tensor) -> np.ndarray:
@@ -70,6 +85,7 @@ class Lowering:
         self.samples = samples
         self.options = options
         self.graph = Graph()
+        self.hidden: dict[str, tuple[Quantisation, Quantisation]] = {}
         activation = net.config.activation
         self.activation = options.gelu if activation == "gelu" else activation
         self.floor = int_gelu.ACTIVATIONS[activation].floor  # of the MLP's hidden values
@@ -163,24 +179,71 @@ class Lowering:
         """norm_pre makes the stream that all layers add to, so it has a scale per channel; a LayerNorm after each sum
         (norm = "post") makes a stream whose channels are alike."""
         norm: Any = self.net.get_submodule(name)
-        target = self.stream_quantisation(name) if name == "norm_pre" else self.affine(name)
+        if name == "norm_pre":
+            target = self.stream_quantisation(name)
+        elif step.stream or name == "norm":
+            target = self.affine(name)
+        else:
+            target = self._norm_quantisation(name, _array(norm.weight))
         options, constants, target = int_layer_norm.lower(
             _array(norm.weight), _array(norm.bias), norm.eps, self.quantisation(inputs["input"]), target
         )
         return self.add(step, name, options, inputs, constants, target)
 
+    def _norm_quantisation(self, name: str, gamma: np.ndarray) -> Quantisation:
+        if self.options.ranges == "own":
+            return self.affine(name)
+        reader = self._reader(name.replace("norm1", "qkv").replace("norm2", "fc1"))
+        finest = int_layer_norm.finest_scale(gamma)
+        return by_outputs.norm_quantisation(self.samples[name], self.options.method, reader, finest)
+
+    def _hidden_quantisation(self, name: str) -> tuple[Quantisation, Quantisation]:
+        """Of the MLP's hidden values `name`, before and after the activation function."""
+        if self.options.ranges == "own":
+            return self.affine(f"{name}.pre", self.floor), self.affine(name)
+        if name not in self.hidden:
+            before, after = self.samples[f"{name}.pre"], self.samples[name]
+            reader = self._reader(name.replace("fc1", "fc2"))
+            self.hidden[name] = by_outputs.hidden_quantisation(
+                before, after, self.options.method, self.activation, reader
+            )
+        return self.hidden[name]
+
+    def _reader(self, name: str) -> np.ndarray:
+        """Weight of the matrix that computes `name` from its input: a low-rank layer's first factor, if it runs so."""
+        linear: Any = None if name.endswith(".qkv") else self.net.get_submodule(name.replace(".fc", ".mlp.fc"))
+        if isinstance(linear, LowRankLinear):
+            (rank, inputs), outputs = linear.down.weight.shape, len(linear.up.weight)
+            if runs_as_factors(rank, inputs, outputs):
+                name += ".rank"
+        return self._matrix(name)[0]
+
     def fully_connected(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         """A dense layer, or one of a low-rank layer's two factors."""
         weight, bias = self._matrix(name)
         residual = self.quantisation(inputs["residual"]) if step.dims.residual else None
+        rows, row_weights = self._rows(inputs["input"])
         options, constants, target = in_place_fc.lower(
-            weight, bias, self.quantisation(inputs["input"]), self._target(name, step), residual
-        )
+            weight, bias, self.quantisation(inputs["input"]), self._target(name, step), residual,
+            rows, row_weights,
+        )  # fmt: skip
         if step.dims.gelu:
-            gelu_target = self.affine(name)
+            _, gelu_target = self._hidden_quantisation(name)
             constants["gelu_table"] = int_gelu.table(target, gelu_target, self.activation)
             target = gelu_target
         return self.add(step, name, options, inputs, constants, target)
+
+    def _rows(self, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Samples of an activation that rounding is compensated for, float [n, channels], and their weights [n]."""
+        if self.options.rounding == "nearest":
+            return None, None
+        samples = self.samples[self.graph.tensors[index].name]
+        if not len(samples.prefix):
+            return samples.rows, None
+        rows = np.concatenate([samples.rows, samples.prefix])
+        weights = np.ones(len(rows))
+        weights[len(samples.rows) :] = PREFIX_SHARE * len(samples.rows) / len(samples.prefix)
+        return rows, weights
 
     def _matrix(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Weight float [out, in] and bias of the fully connected layer that makes `name`."""
@@ -202,11 +265,11 @@ class Lowering:
         if step.stream:
             return self.stream_quantisation(name)
         if step.dims.gelu:
-            return self.affine(f"{name}.pre", floor=self.floor)
-        return self.affine(name, floor=self.floor if name.endswith(".pre") else -np.inf)
+            return self._hidden_quantisation(name)[0]
+        return self._hidden_quantisation(name.removesuffix(".pre"))[0] if name.endswith(".pre") else self.affine(name)
 
     def gelu(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        target = self.affine(name)
+        _, target = self._hidden_quantisation(name)
         table = int_gelu.table(self.quantisation(inputs["input"]), target, self.activation)
         return self.add(step, name, int_gelu.Options(), inputs, {"table": table}, target)
 

@@ -16,6 +16,7 @@ from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_a
 from mcuformer.converter.ops.weights import MIN_SCALE_STEPS, accumulator_scale, quantise_rows
 from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
+from mcuformer.converter.rounding import compensated
 
 NAME = "InPlaceFC"
 INPUTS = ("input", "weights", "bias", "multiplier", "gelu_table", "residual", "residual_scale")
@@ -175,8 +176,12 @@ def quantise_weights(
     source: Quantisation,
     target: Quantisation,
     residual: Quantisation | None,
+    rows: np.ndarray | None = None,
+    row_weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """weights int8 [out, in], accumulator scale float [out], residual_scale int16 [out] or None.
+
+    rows: int8 inputs [n, in] that the rounding of weights is made for; None: each to the nearest.
 
     Without residual: symmetric, per output channel, in [-127, 127]. With it, the weight scale, which is free, is chosen
     so that the residual enters the accumulator exactly, by an integer factor.
@@ -190,7 +195,10 @@ def quantise_weights(
         # A factor below 1: the residual is finer than one accumulator step, and is rounded to whole steps.
         acc_scale = np.where(factor >= 1, residual_step / np.maximum(factor, 1), acc_scale)
         factor = np.where(factor >= 1, factor, np.rint(residual_step / acc_scale)).astype(np.int16)
-    return quantise_rows(effective, acc_scale), acc_scale, factor
+    if rows is None:
+        return quantise_rows(effective, acc_scale), acc_scale, factor
+    inputs = rows - float(source.zero_point)
+    return compensated(effective / acc_scale[:, None], inputs, row_weights), acc_scale, factor
 
 
 def lower(
@@ -199,12 +207,16 @@ def lower(
     source: Quantisation,
     target: Quantisation,
     residual: Quantisation | None = None,
+    rows: np.ndarray | None = None,
+    row_weights: np.ndarray | None = None,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:
     """Options, constants, and the target, widened if its scale is too fine for the arithmetic.
 
     weight float [out, in], bias float [out] or None. target: of the requantised value; residual: of the stream.
+    rows: float inputs [n, in], with weights [n], that the rounding of weights is made for; None: each to the nearest.
     """
-    weights, acc_scale, factor = quantise_weights(weight, bias, source, target, residual)
+    quantised = None if rows is None else source.quantise(rows)
+    weights, acc_scale, factor = quantise_weights(weight, bias, source, target, residual, quantised, row_weights)
     target = target.at_least(MIN_SCALE_STEPS * acc_scale)
     folded = -source.zero_point * weights.astype(np.float64).sum(axis=1)
     if bias is not None:

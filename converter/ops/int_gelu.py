@@ -135,9 +135,14 @@ def call(op, c: c_call.Context) -> c_call.Call:
     return c_call.Call("mcuf_int_gelu_s8", None, args)
 
 
+def activation_of(name: str) -> Activation:
+    """By its name in ACTIVATIONS or FORMS."""
+    return ACTIVATIONS[FORMS.get(name, name)]
+
+
 def table(source: Quantisation, target: Quantisation, activation: str = "gelu") -> np.ndarray:
     """int8 [256]: the output for each int8 input q, at index q + 128. activation: of ACTIVATIONS or FORMS."""
-    function = ACTIVATIONS[FORMS.get(activation, activation)].function
+    function = activation_of(activation).function
     return target.quantise(function(source.dequantise(np.arange(-128, 128))))
 
 

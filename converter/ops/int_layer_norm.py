@@ -114,10 +114,7 @@ def lower(
     """
     d = len(gamma)
     gain_bits = OUTPUT_BITS - FRACTION_BITS
-    # |normal| <= sqrt(d); both the int16 gamma and the int32 accumulator must hold
-    root = int(np.ceil(np.sqrt(d))) + 1
-    largest = min(32767.0, (2**31 - 2**28) / (root << FRACTION_BITS)) / 2**gain_bits
-    target = _widened(target, np.abs(gamma) / largest)
+    target = _widened(target, finest_scale(gamma))
     scaled_beta = (beta / target.scale + target.zero_point) * 2**OUTPUT_BITS + 2 ** (OUTPUT_BITS - 1)
     base, factor = _factors(source, d)
     options = Options(source.zero_point, int(min(round(d * d * epsilon / base**2), 1 << 60)))
@@ -129,9 +126,17 @@ def lower(
     return options, constants, target
 
 
+def finest_scale(gamma: np.ndarray) -> np.ndarray:
+    """The least scale that a channel of the output may have, float [d]."""
+    # |normal| <= sqrt(d); both the int16 gamma and the int32 accumulator must hold
+    root = int(np.ceil(np.sqrt(len(gamma)))) + 1
+    largest = min(32767.0, (2**31 - 2**28) / (root << FRACTION_BITS)) / 2 ** (OUTPUT_BITS - FRACTION_BITS)
+    return np.abs(gamma) / largest
+
+
 def _widened(target: Quantisation, least: np.ndarray) -> Quantisation:
     """The target with no scale below `least`, float [d]."""
-    if not target.per_channel:
+    if not target.per_channel or (target.scale >= least).all():
         return target.at_least(least)
     base, factor = target.integer_factors(MAX_FACTOR)
     wider = np.clip(np.ceil(least / base), factor, MAX_FACTOR)

@@ -156,6 +156,12 @@ def command(
     method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
     gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
     residual: Annotated[str | None, typer.Option(help="Residual stream: per-channel or per-tensor.")] = None,
+    ranges: Annotated[
+        str | None, typer.Option(help="Of what matrices read: own, or outputs (for outliers of trained networks).")
+    ] = None,
+    rounding: Annotated[
+        str | None, typer.Option(help="Weights: nearest, or compensated (for the calibration images).")
+    ] = None,
     report: Annotated[bool, typer.Option(help="Print the error that each tensor adds.")] = False,
     output: Annotated[Path, typer.Option("--out", "-o", help="The model.")] = Path("model.tflite"),
     json_file: JsonOption = None,
@@ -164,7 +170,9 @@ def command(
     from mcuformer.converter.lower import QuantisationOptions
 
     check_outputs(output, json_file)
-    given: dict[str, Any] = {"method": method, "gelu": gelu, "residual": residual}
+    given: dict[str, Any] = {
+        "method": method, "gelu": gelu, "residual": residual, "ranges": ranges, "rounding": rounding,
+    }  # fmt: skip
     quantisation = QuantisationOptions(**{name: value for name, value in given.items() if value is not None})
     made = convert(
         subnet, data=data, images=images, board=board, schedule=schedule, strips=strips, weights=weights,

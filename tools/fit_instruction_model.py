@@ -10,8 +10,8 @@ Networks with an even seed are fitted, those with an odd seed are checked: every
 arm-none-eabi-gcc and qemu-system-arm.
 
 Half of them have options that few networks have: prefix tokens, thin patches, padding, post-norm, relative positions,
-low rank around attention, more than 512 tokens, other poolings and activations, no head. A kernel that no fitted network
-calls gets no coefficients, so that an estimate which needs it is refused, not wrong.
+low rank around attention, more than 512 tokens, other poolings and activations, no head. A kernel that no fitted
+network calls gets no coefficients, so that an estimate which needs it is refused, not wrong.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeGuard
 
 from mcuformer.errors import ConfigError, McuformerError
@@ -36,6 +37,13 @@ def whole(
     if is_whole(value, least, most):
         return value
     raise error(f"{name} = {value!r}: must be a whole number{f' of {unit}' if unit else ''}{_range(least, most)}")
+
+
+def finite(name: str, value: object) -> float:
+    """Returns value as a float if it is a finite number; ConfigError if not."""
+    if is_number(value) and math.isfinite(value):
+        return float(value)
+    raise ConfigError(f"{name} = {value!r}: must be a finite number")
 
 
 def _range(least: int | None, most: int | None) -> str:

@@ -28,3 +28,7 @@ class PlanError(McuformerError):
 
 class ToolchainError(McuformerError):
     """A compiler, a library or the interpreter is missing or of an unknown version."""
+
+
+class McuformerWarning(UserWarning):
+    """Something that works, with less certainty than the user may think: one line, as an error has."""

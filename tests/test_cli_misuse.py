@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line interrupted, warned, and without the streams that it writes to."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == WHERE:
+            os.kill(os.getpid(), signal.SIGINT)
+
+WHERE = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupt())
+from mcuformer.__main__ import main
+main()
+"""
+
+
+def convert_arguments(tmp_path):
+    return ["convert", GOLDEN / "subnet_conv.pt", "--data", GOLDEN / "data.npz", "-o", tmp_path / "model.tflite"]
+
+
+@pytest.mark.parametrize("where", ["numpy", "rich.console", "mcuformer.cli.export", "torch", "mcuformer.nas.subnet"])
+def test_ctrl_c_during_imports_shows_no_traceback(where, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, where, *convert_arguments(tmp_path)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_command_is_the_one_that_ctrl_c_may_end():
+    """The installed script too must not import anything before it can."""
+    setup = (Path(__file__).parents[1] / "setup.cfg").read_text()
+    assert "\n    mcuformer = mcuformer.__main__:main\n" in setup
+    code = "import sys, mcuformer.__main__; print(len({'numpy', 'rich', 'typer', 'mcuformer.cli'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "0\n"
+
+
+def test_a_warning_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "mcuformer", "finetune", GOLDEN / "subnet_conv.pt", "--data", tmp_path / "none"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith(f"warning: {GOLDEN / 'subnet_conv.pt'}: of an earlier version")
+    assert [line.partition(":")[0] for line in rest] == ["error"] and done.returncode == 2, done.stderr

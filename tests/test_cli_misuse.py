@@ -53,3 +53,21 @@ def test_a_warning_is_one_line(tmp_path):
     first, *rest = done.stderr.splitlines()
     assert first.startswith(f"warning: {GOLDEN / 'subnet_conv.pt'}: of an earlier version")
     assert [line.partition(":")[0] for line in rest] == ["error"] and done.returncode == 2, done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_closed_streams(closed, tmp_path):
+    command = f'exec "{sys.executable}" -m mcuformer boards --json "{tmp_path}/boards.json" {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert (tmp_path / "boards.json").stat().st_size > 100
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_behind_what_is_printed(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "mcuformer", "boards"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: what is printed cannot be written (No space left on device)")
+    assert done.stderr.count("\n") == 1

@@ -10,6 +10,7 @@ result; `command` reads the options, calls it, prints the result as a table and 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -19,6 +20,8 @@ from mcuformer.cli.common import app, progress_out
 from mcuformer.errors import McuformerError, McuformerWarning
 
 COMMANDS = ("import_", "train", "search", "evolve", "finetune", "demo", "export", "boards", "convert", "run", "inspect")
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 for _name in COMMANDS:  # each adds itself to the app; --help keeps this order
     importlib.import_module(f"mcuformer.cli.{_name}")
@@ -34,6 +37,11 @@ def main() -> None:
             app()
         except McuformerError as error:
             _say(f"error: {error}", "bold red")
+            sys.exit(2)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            _say(f"error: what is printed cannot be written ({error.strerror}); make room", "bold red")
             sys.exit(2)
 
 

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import math
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
-from mcuformer.errors import ConfigError, McuformerError
+import numpy as np
+
+from mcuformer.errors import ConfigError, DataError, McuformerError
 
 
 def is_whole(value: object, least: int | None = None, most: int | None = None) -> TypeGuard[int]:
@@ -44,6 +46,17 @@ def finite(name: str, value: object) -> float:
     if is_number(value) and math.isfinite(value):
         return float(value)
     raise ConfigError(f"{name} = {value!r}: must be a finite number")
+
+
+def as_array(values: Any, what: str) -> np.ndarray:
+    """numpy's array of what the user gave as `what`; DataError if there is none, as of rows of unequal lengths."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last two: of tensors on a GPU
+        reason = str(error).partition("\n")[0]
+        raise DataError(
+            f"{what}: no array ({reason}); give a numpy array, uint8 [n, height, width, channels]"
+        ) from error
 
 
 def _range(least: int | None, most: int | None) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mcuformer import engines
+from mcuformer.checks import as_array
 from mcuformer.converter import file_form, tflite_file
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.memory.arena import plan_arena
@@ -138,7 +139,7 @@ class Interpreter:
         return outputs
 
     def _check(self, images: np.ndarray) -> np.ndarray:
-        images = np.asarray(images)
+        images = as_array(images, "images")
         want = self.graph.tensors[self.graph.inputs[0]].shape[1:]
         if images.dtype != np.uint8:
             raise DataError(f"images have dtype {images.dtype}: give uint8 values, 0 to 255")

@@ -15,7 +15,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -77,7 +77,7 @@ def _parts(value: Any, name: str) -> Iterator[bytes | memoryview]:
         head = f"{value.dtype} {tuple(value.shape)}".encode()
         yield b"w" + struct.pack("<q", len(head)) + head
         flat = value.detach().cpu().resolve_conj().resolve_neg().reshape(-1)
-        yield memoryview(flat.view(torch.uint8).numpy())
+        yield memoryview(cast(Any, flat.view(torch.uint8).numpy()))
     elif value is None or isinstance(value, bool):
         yield {None: b"n", True: b"y", False: b"f"}[value]
     elif type(value) is float:

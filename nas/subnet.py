@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from mcuformer.converter.checked_network import unwrapped
 from mcuformer.converter.float_vit import FloatViT, initialise
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
@@ -24,6 +25,7 @@ def build_subnet(config: SubnetConfig, seed: int = 0) -> FloatViT:
 
 def save_subnet(net: FloatViT, path: str | os.PathLike, notes: dict | None = None) -> None:
     """Writes weights and config as `subnet.pt`, whole or not at all. notes: plain values kept with it."""
+    net = unwrapped(net)
     saved_network.write(path, FORMAT, {"config": net.config.to_dict()}, net, notes)
 
 

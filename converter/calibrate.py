@@ -157,6 +157,6 @@ def calibrate(
 
 
 def check_method(method: str) -> str:
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ConfigError(f"calibration method {method!r}: must be one of {', '.join(METHODS)}")
     return method

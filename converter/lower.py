@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from mcuformer.checks import one_of
 from mcuformer.converter.calibrate import Samples, check_method
 from mcuformer.converter.float_vit import FloatViT, LowRankLinear
 from mcuformer.converter.graph import Graph
@@ -24,7 +25,6 @@ from mcuformer.converter.ops import (
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton, steps_of
 from mcuformer.converter.subnet_config import LayerConfig
-from mcuformer.errors import ConfigError
 
 IMAGE_SCALE = 1 / 127.5
 IMAGE_ZERO = -0.5  # int8 = uint8 - 128 and real = uint8 / 127.5 - 1 = (int8 + 0.5) / 127.5
@@ -47,10 +47,8 @@ class QuantisationOptions:
 
     def __post_init__(self):
         check_method(self.method)
-        if self.gelu not in int_gelu.FORMS:
-            raise ConfigError(f"gelu = {self.gelu!r}: must be one of {', '.join(int_gelu.FORMS)}")
-        if self.residual not in ("per-channel", "per-tensor"):
-            raise ConfigError(f'residual = {self.residual!r}: must be "per-channel" or "per-tensor"')
+        one_of("gelu", self.gelu, int_gelu.FORMS)
+        one_of("residual", self.residual, ("per-channel", "per-tensor"))
 
 
 def _array(value: torch.Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mcuformer.boards import Board, get_board
-from mcuformer.checks import whole
+from mcuformer.checks import flag, shown, whole
 from mcuformer.converter import tflite_file
 from mcuformer.converter.calibrate import calibrate, check_images
 from mcuformer.converter.checked_network import checked
@@ -138,14 +138,15 @@ def convert(
     progress      called with (images done, images in all) while calibrating
     """
     quantisation = QuantisationOptions() if quantisation is None else quantisation
-    Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError if there is no such schedule
+    if not isinstance(quantisation, QuantisationOptions):
+        raise ConfigError(f"quantisation = {shown(quantisation)}: must be QuantisationOptions(...)")
+    if progress is not None and not callable(progress):
+        raise ConfigError(f"progress = {shown(progress)}: must be a function of (images done, images in all)")
+    strips = flag("strips", strips)
+    Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError if there is none such
     if scratch is not None:
         whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
-    if not isinstance(quantisation, QuantisationOptions):
-        raise ConfigError(f"quantisation = {quantisation!r}: must be QuantisationOptions(...)")
-    if progress is not None and not callable(progress):
-        raise ConfigError(f"progress = {progress!r}: must be a function of (images done, images in all)")
     net = checked(net)
     config, names = net.config, _checked_names(class_names, net.config)
     front_end = _checked_front_end(front_end, config)
@@ -174,10 +175,10 @@ def _checked_names(class_names: Sequence[str] | None, config: SubnetConfig) -> t
     """One per class; numbers if there are no names. ConfigError if there are too many or too few, or no names."""
     if class_names is not None:
         if isinstance(class_names, str | bytes | Mapping) or not isinstance(class_names, Iterable):
-            raise ConfigError(f"class_names = {class_names!r}: must be a list of str, one for each class")
+            raise ConfigError(f"class_names = {shown(class_names)}: must be a list of str, one for each class")
         class_names = tuple(class_names)
         if odd := [name for name in class_names if not isinstance(name, str)]:
-            raise ConfigError(f"class_names has {odd[0]!r}, a {type(odd[0]).__name__}: must be a list of str")
+            raise ConfigError(f"class_names has {shown(odd[0])}, a {type(odd[0]).__name__}: must be a list of str")
     names = tuple(str(i) for i in range(config.num_classes)) if class_names is None else class_names
     if names and config.num_classes == 0:
         raise ConfigError(f"class_names has {len(names)} names for a network without a head: leave class_names out")

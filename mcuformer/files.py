@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from mcuformer.checks import as_path
 from mcuformer.errors import McuformerError
 
 Made = TypeVar("Made")
@@ -17,7 +18,7 @@ NAMES = 100  # tried for a temporary file
 
 def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> Path:
     """Calls write(file) on a temporary file beside path, then renames it; an error leaves path as it was."""
-    path = Path(path)
+    path = as_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, handle = beside(path, _create)

@@ -14,13 +14,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from mcuformer import torch_file
+from mcuformer.checks import as_path, shown
 from mcuformer.errors import ConfigError, McuformerWarning, ModelError
 from mcuformer.files import write_bytes
 
@@ -30,8 +30,10 @@ WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put 
 
 def write(path: str | os.PathLike, file_format: str, described: dict, module: nn.Module, notes: dict | None) -> None:
     """Writes the module's weights and its description, whole or not at all. notes: plain values kept with it."""
+    if notes is not None and not isinstance(notes, Mapping):
+        raise ConfigError(f"notes = {shown(notes)}: must be a dict of plain values")
     state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-    write_content(path, {"format": file_format, **described, "state": state, "notes": notes or {}})
+    write_content(path, {"format": file_format, **described, "state": state, "notes": dict(notes or {})})
 
 
 def write_content(path: str | os.PathLike, content: dict) -> None:
@@ -132,11 +134,14 @@ def load(path: str | os.PathLike, kind: str, file_format: str, mend: str) -> dic
 
 def read(path: str | os.PathLike, kind: str, file_format: str, made_by: str) -> dict:
     """The file's content. kind: "subnet" or "supernet"; made_by: the command that makes one. ModelError otherwise."""
-    path = Path(path)
-    if path.is_dir():
-        raise ModelError(f"{path}: a folder, not a {kind}.pt")
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; make one with `{made_by}`")
+    path = as_path(path)
+    try:
+        if path.is_dir():
+            raise ModelError(f"{path}: a folder, not a {kind}.pt")
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file; make one with `{made_by}`")
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     content = load(path, f"{kind}.pt", file_format, "train or copy it again")
     if not isinstance(content.setdefault("notes", {}), dict):
         raise ModelError(f"{path}: its notes are a {type(content['notes']).__name__}, not a mapping; save it again")

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mcuformer.converter.checked_network import unwrapped
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
@@ -91,6 +92,7 @@ def train(
     checkpoint belongs to another training or the loss is no longer a number, ModelError if the checkpoint cannot be
     read.
     """
+    net = net if isinstance(net, SuperNet) else unwrapped(net)
     check_fit(net, dataset)
     if validation is not None:
         check_fit(net, validation)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mcuformer.converter.calibrate import check_weights
 from mcuformer.converter.float_vit import Attention, FloatViT, Layer, Mlp
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
@@ -181,12 +182,11 @@ def _check_tensor(name: str, module: nn.Module, part: str, want: torch.Tensor, c
 
 def _check_weights(net: FloatViT) -> None:
     """ModelError if a weight is not finite, or far above all that training makes."""
+    check_weights(net)
     for name, value in net.state_dict().items():
-        if not value.is_floating_point():
+        if name.endswith(("running_mean", "running_var")) or not value.numel():
             continue
-        if bad := int((~torch.isfinite(value)).sum()):
-            raise ModelError(f"weight {name} holds {bad} NaN or infinite values: train the network again")
-        if not name.endswith(("running_mean", "running_var")) and value.numel() and value.abs().max() > LARGEST_WEIGHT:
+        if value.is_floating_point() and value.abs().max() > LARGEST_WEIGHT:
             at = torch.unravel_index(value.abs().argmax(), value.shape)
             raise ModelError(
                 f"weight {name}{[int(i) for i in at]} = {value[at].item():g}: int8 would lose all others beside it; "

@@ -37,6 +37,8 @@ class Interpreter:
     engine: "tflm", the official interpreter of the tflite-micro wheel (x86-64 Linux), or "c", the kernels alone, called
     as the C export calls them (everywhere); both give the same logits, bit for bit. Default: "tflm" if this machine
     has it. `engine` tells which it is.
+
+    Threads may share an interpreter: they take turns. Another process gets a copy of it, by pickle.
     """
 
     def __init__(
@@ -57,8 +59,12 @@ class Interpreter:
             self.graph = with_weights(self.graph, stored.info["weights"], self.weights, name)
         self.info = stored.info
         self._loaded = Loaded(name, content, self.graph, self.info, self.weights)
+        self._arena_bytes = arena_bytes
         self._session = engines.get_engine(self.engine).open_session(self._loaded, arena_bytes)
         self.invoke_ms: float | None = None
+
+    def __reduce__(self):
+        return Interpreter, (self._loaded.content, self._arena_bytes, False, self.weights, self.engine)
 
     @property
     def arena_used_bytes(self) -> int:
@@ -210,12 +216,9 @@ def run_op(
     mcuformer.converter.ops). Returns the int8 output. ModelError with the kernel's words if it refuses.
     """
     module = OPS[one_of("op", name, OPS)]
-    inputs, constants, options = (
-        _by_name("inputs", inputs),
-        _by_name("constants", constants),
-        _by_name("options", options),
-    )
-    for given in (*inputs, *constants):
+    inputs, options = _by_name("inputs", inputs), _by_name("options", options)
+    given_constants = _by_name("constants", constants)
+    for given in (*inputs, *given_constants):
         if given not in module.INPUTS:
             raise ConfigError(f"{name} has no input {given!r}: it has {', '.join(module.INPUTS)}")
     try:
@@ -226,7 +229,7 @@ def run_op(
     for key, value in values.items():
         if not all(-(1 << 63) <= number < 1 << 63 for number in (value if isinstance(value, tuple) else (value,))):
             raise ConfigError(f"option {key} = {value} of {name}: does not fit 64 bits")
-    for role, value in constants.items():
+    for role, value in given_constants.items():
         if value is not None and (dtype := as_array(value, role).dtype.name) not in tflite_file.DTYPES:
             raise DataError(f"{role} of {name} is {dtype}: constants are {', '.join(tflite_file.DTYPES)}")
     graph = Graph()
@@ -237,7 +240,7 @@ def run_op(
             raise DataError(f"input {role!r} of {name} has dtype {value.dtype}: activations are int8")
         indices[role] = graph.add_input(role, value.shape)
     try:
-        graph.output = graph.add_op(name, "output", parsed, indices, constants)
+        graph.output = graph.add_op(name, "output", parsed, indices, given_constants)
         content = tflite_file.write(graph, [-1] * len(graph.tensors), {"weights": None}, with_plan=False)
     except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
         raise ConfigError(f"{name}: its inputs or options do not make sense, or one is missing ({error})") from error

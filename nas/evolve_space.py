@@ -155,6 +155,8 @@ class _Evolution:
             accuracy, share = self.remembered[place, epochs]
         else:
             accuracy, share = distributed.from_first(tuple(map(float, self.measure(place, epochs))))
+            for name, value in (("accuracy", accuracy), ("share", share)):
+                finite(f"{name} of place {place}", value)
             self.log.append({"place": place, "epochs": epochs, "accuracy": accuracy, "share": share})
         x = position(self.evolution, self.tokens, place)
         visit = Visit(place, x, epochs, accuracy, share, accuracy + self.options.eta * share)

@@ -228,7 +228,7 @@ class _Search:
             mine = new[at + distributed.rank() : at + distributed.rank() + 1]
             values = distributed.from_all([float(self.accuracy(config)) for config in mine])
             for config, (value,) in zip(new[at:], [v for v in values if v], strict=False):
-                self.remembered[config] = value
+                self.remembered[config] = finite(f"the accuracy of {config}", value)
                 self.log.append({"config": config.to_dict(), "accuracy": value})
             if self.progress is not None:
                 done = min(done + distributed.ranks(), len(self.found) + len(configs))

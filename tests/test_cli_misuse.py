@@ -7,7 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import TINY, lively_subnet, structured_images
+
+from mcuformer.cli.convert import convert
+from mcuformer.errors import McuformerWarning
+from mcuformer.nas import save_subnet
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
 INTERRUPTED = """
@@ -71,3 +77,14 @@ def test_a_full_disk_behind_what_is_printed(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: what is printed cannot be written (No space left on device)")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_int8_model_far_from_its_float_network_is_warned_of(tmp_path):
+    """The weight is small enough to be possible, but too large for the others."""
+    net = lively_subnet(TINY, 3)
+    net.position.data[0, 0, :3] = 9000
+    save_subnet(net, tmp_path / "subnet.pt")
+    np.savez(tmp_path / "data.npz", x_train=structured_images(TINY, 32, 1), y_train=np.arange(32) % 5)
+    with pytest.warns(McuformerWarning, match="model.tflite: the int8 outputs are far from .* cosine 0") as seen:
+        convert(tmp_path / "subnet.pt", data=str(tmp_path / "data.npz"), output=tmp_path / "model.tflite")
+    assert len(seen) == 1

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Interpreters in threads and processes: the same logits as alone, and stderr stays whole."""
 
+import copy
 import ctypes
 import multiprocessing
+import pickle
 import re
 import subprocess
 import sys
@@ -215,3 +217,12 @@ def test_other_wheels_are_tried(monkeypatch, version):
 def test_the_oldest_wheel_is_the_one_that_setup_asks_for():
     setup = (Path(__file__).parents[2] / "setup.cfg").read_text()
     assert re.findall(r"tflite-micro>=(\S+);", setup) == [tflm.OLDEST]
+
+
+@each_engine
+@pytest.mark.parametrize("kind", ["xip", "staged", "strips"])
+def test_a_copy_for_another_process(models, images, kind, engine):
+    interpreter = Interpreter(models[kind], engine=engine)
+    for other in (pickle.loads(pickle.dumps(interpreter)), copy.deepcopy(interpreter)):
+        assert other.engine == engine and other.arena_used_bytes == interpreter.arena_used_bytes
+        assert np.array_equal(other(images), interpreter(images))

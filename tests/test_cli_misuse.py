@@ -88,3 +88,17 @@ def test_an_int8_model_far_from_its_float_network_is_warned_of(tmp_path):
     with pytest.warns(McuformerWarning, match="model.tflite: the int8 outputs are far from .* cosine 0") as seen:
         convert(tmp_path / "subnet.pt", data=str(tmp_path / "data.npz"), output=tmp_path / "model.tflite")
     assert len(seen) == 1
+
+
+EARLY = """
+import os, signal, sys
+import mcuformer.cli
+mcuformer.cli.main = lambda: os.kill(os.getpid(), signal.SIGINT)
+from mcuformer.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_just_before_the_command_shows_no_traceback():
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mcuformer.checks import as_array
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.pixels import to_float
 from mcuformer.converter.quantise import Quantisation, affine, per_channel, symmetric
@@ -93,7 +94,7 @@ class Samples:
 
 def check_images(images: np.ndarray, config: SubnetConfig, what: str = "images") -> np.ndarray:
     """Returns images as uint8 [n, *config.image_shape]; DataError if they are anything else."""
-    images = np.asarray(images)
+    images = as_array(images, what)
     if images.dtype != np.uint8:
         raise DataError(f"{what} have dtype {images.dtype}: give uint8 values, 0 to 255")
     want = config.image_shape
@@ -169,6 +170,6 @@ def calibrate(
 
 
 def check_method(method: str) -> str:
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ConfigError(f"calibration method {method!r}: must be one of {', '.join(METHODS)}")
     return method

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from mcuformer.checks import one_of
 from mcuformer.converter import by_outputs
 from mcuformer.converter.calibrate import Samples, check_method
 from mcuformer.converter.float_vit import FloatViT, LowRankLinear, RelativeBias, RelativeTables
@@ -26,7 +27,6 @@ from mcuformer.converter.ops import (
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton, steps_of
 from mcuformer.converter.subnet_config import LayerConfig
-from mcuformer.errors import ConfigError
 
 PREFIX_SHARE = 0.2  # weight of all samples of prefix tokens, by that of the others
 
@@ -59,14 +59,10 @@ class QuantisationOptions:
 
     def __post_init__(self):
         check_method(self.method)
-        if self.gelu not in int_gelu.FORMS:
-            raise ConfigError(f"gelu = {self.gelu!r}: must be one of {', '.join(int_gelu.FORMS)}")
-        if self.residual not in ("per-channel", "per-tensor"):
-            raise ConfigError(f'residual = {self.residual!r}: must be "per-channel" or "per-tensor"')
-        if self.ranges not in ("own", "outputs"):
-            raise ConfigError(f'ranges = {self.ranges!r}: must be "own" or "outputs"')
-        if self.rounding not in ("nearest", "compensated"):
-            raise ConfigError(f'rounding = {self.rounding!r}: must be "nearest" or "compensated"')
+        one_of("gelu", self.gelu, int_gelu.FORMS)
+        one_of("residual", self.residual, ("per-channel", "per-tensor"))
+        one_of("ranges", self.ranges, ("own", "outputs"))
+        one_of("rounding", self.rounding, ("nearest", "compensated"))
 
 
 def _array(value: torch.Tensor) -> np.ndarray:
@@ -211,7 +207,7 @@ class Lowering:
 
     def _reader(self, name: str) -> np.ndarray:
         """Weight of the matrix that computes `name` from its input: a low-rank layer's first factor, if it runs so."""
-        linear: Any = None if name.endswith(".qkv") else self.net.get_submodule(name.replace(".fc", ".mlp.fc"))
+        linear = self._linear(name)
         if isinstance(linear, LowRankLinear):
             (rank, inputs), outputs = linear.down.weight.shape, len(linear.up.weight)
             if runs_as_factors(rank, inputs, outputs):
@@ -245,11 +241,15 @@ class Lowering:
         weights[len(samples.rows) :] = PREFIX_SHARE * len(samples.rows) / len(samples.prefix)
         return rows, weights
 
+    def _linear(self, name: str) -> Any:
+        """The fully connected layer that makes `name`, dense or of low rank."""
+        layer, _, matrix = name.rpartition(".")
+        half = "mlp" if matrix.startswith("fc") else "attention"
+        return self.net.get_submodule(f"{layer}.{half}.{matrix}" if layer else matrix)
+
     def _matrix(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Weight float [out, in] and bias of the fully connected layer that makes `name`."""
-        layer, _, matrix = name.removesuffix(".rank").removesuffix(".pre").rpartition(".")
-        half = "mlp" if matrix.startswith("fc") else "attention"
-        linear: Any = self.net.get_submodule(f"{layer}.{half}.{matrix}" if layer else matrix)
+        linear = self._linear(name.removesuffix(".rank").removesuffix(".pre"))
         if not isinstance(linear, LowRankLinear):
             return _array(linear.weight), _bias(linear)
         down, up = _array(linear.down.weight), _array(linear.up.weight)

@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from mcuformer.boards import BOARDS, Board, get_board
-from mcuformer.checks import whole
+from mcuformer.checks import flag, shown, whole
 from mcuformer.converter import tflite_file
 from mcuformer.converter.calibrate import calibrate, check_images
+from mcuformer.converter.checked_network import checked
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import QuantisationOptions, lower
@@ -119,7 +120,8 @@ def convert(
     front_end: LogMel | dict | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Model:
-    """Converts a float network to int8.
+    """Converts a float network to int8. It may be of any float type, on any device, and wrapped by DataParallel or
+    torch.compile; it stays as it is. ModelError if it is not the network that its config describes.
 
     calibration   uint8 NHWC images, a few dozen to a few hundred, like those the network will see
     schedule      "overwrite": op by op, tokens overwriting themselves; "streamed": every half-layer in place on the
@@ -138,11 +140,17 @@ def convert(
     front_end     what makes the network's images out of sound, or its to_dict(): exports bring it along
     progress      called with (images done, images in all) while calibrating
     """
-    quantisation = quantisation or QuantisationOptions()
-    Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError if there is no such schedule
+    quantisation = QuantisationOptions() if quantisation is None else quantisation
+    if not isinstance(quantisation, QuantisationOptions):
+        raise ConfigError(f"quantisation = {shown(quantisation)}: must be QuantisationOptions(...)")
+    if progress is not None and not callable(progress):
+        raise ConfigError(f"progress = {shown(progress)}: must be a function of (images done, images in all)")
+    strips = flag("strips", strips)
+    Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError if there is none such
     if scratch is not None:
         whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
+    net = checked(net)
     if external_flash:
         limits = _with_external_flash(limits, weights)
     config, names = net.config, _checked_names(class_names, net.config)
@@ -178,8 +186,14 @@ def _with_external_flash(board: Board | None, weights: str) -> Board:
 
 
 def _checked_names(class_names: Sequence[str] | None, config: SubnetConfig) -> tuple[str, ...]:
-    """One per class; numbers if there are no names. ConfigError if there are too many or too few."""
-    names = tuple(class_names) if class_names is not None else tuple(str(i) for i in range(config.num_classes))
+    """One per class; numbers if there are no names. ConfigError if there are too many or too few, or no names."""
+    if class_names is not None:
+        if isinstance(class_names, str | bytes | Mapping) or not isinstance(class_names, Iterable):
+            raise ConfigError(f"class_names = {shown(class_names)}: must be a list of str, one for each class")
+        class_names = tuple(class_names)
+        if odd := [name for name in class_names if not isinstance(name, str)]:
+            raise ConfigError(f"class_names has {shown(odd[0])}, a {type(odd[0]).__name__}: must be a list of str")
+    names = tuple(str(i) for i in range(config.num_classes)) if class_names is None else class_names
     if names and config.num_classes == 0:
         raise ConfigError(f"class_names has {len(names)} names for a network without a head: leave class_names out")
     if len(names) != config.num_classes:
@@ -189,7 +203,7 @@ def _checked_names(class_names: Sequence[str] | None, config: SubnetConfig) -> t
 
 def _checked_front_end(front_end: LogMel | dict | None, config: SubnetConfig) -> LogMel | None:
     """ConfigError if it makes images of another size than the network takes."""
-    if isinstance(front_end, dict):
+    if front_end is not None and not isinstance(front_end, LogMel):
         front_end = LogMel.from_dict(front_end)
     if front_end is not None and front_end.image_shape != config.image_shape:
         raise ConfigError(

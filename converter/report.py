@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mcuformer.converter.calibrate import check_images, to_float
+from mcuformer.converter.checked_network import checked
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.model import Model
@@ -34,6 +35,7 @@ class TensorError:
 
 def error_report(model: Model, net: FloatViT, images: np.ndarray) -> list[TensorError]:
     """Runs the float network and the integer reference on images (uint8 NHWC; a few are enough); one row per tensor."""
+    net = checked(net)
     images = check_images(images, net.config)
     floats: dict[str, np.ndarray] = {}
     net.eval()
@@ -77,7 +79,8 @@ class Agreement:
 
 def float_outputs(net: FloatViT, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
     """The float network's logits or embeddings, float32 [n, outputs], of uint8 images [n, H, W, C]."""
-    net.eval()
+    net = checked(net).eval()
+    images = check_images(images, net.config)
     with torch.inference_mode():
         parts = [net(to_float(images[i : i + batch_size])).numpy() for i in range(0, len(images), batch_size)]
     return np.concatenate(parts)

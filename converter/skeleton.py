@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mcuformer.checks import one_of
 from mcuformer.converter.ops import (
     can_be_staged,
     decomposed_patch_embed,
@@ -59,10 +60,8 @@ class Schedule:
     fuse_gelu: bool = True
 
     def __post_init__(self):
-        if self.name not in SCHEDULES:
-            raise ConfigError(f"schedule = {self.name!r}: must be one of {', '.join(SCHEDULES)}")
-        if self.weights not in WEIGHTS:
-            raise ConfigError(f"weights = {self.weights!r}: must be one of {', '.join(WEIGHTS)}")
+        one_of("schedule", self.name, SCHEDULES)
+        one_of("weights", self.weights, WEIGHTS)
         if self.name == "streamed" and not self.fuse_gelu:
             raise ConfigError(
                 'fuse_gelu = False with schedule = "streamed": GELU is inside StreamedMLP; use "overwrite"'

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from mcuformer.checks import shown
 from mcuformer.cores import KB, Core, get_core
 from mcuformer.errors import ConfigError
 
@@ -172,6 +173,6 @@ BOARDS: dict[str, Board] = {board.name: board for board in _ALL}
 
 def get_board(name: str) -> Board:
     """The board called `name`; if there is none, ConfigError names all boards."""
-    if name not in BOARDS:
-        raise ConfigError(f"board {name!r} is unknown; choose one of {', '.join(BOARDS)}")
+    if not isinstance(name, str) or name not in BOARDS:
+        raise ConfigError(f"board {shown(name)} is unknown; choose one of {', '.join(BOARDS)}")
     return BOARDS[name]

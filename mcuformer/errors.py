@@ -7,7 +7,10 @@ command line prints only the message; anything that is not a McuformerError is a
 
 
 class McuformerError(ValueError):
-    """Base of all errors that the user's input can cause."""
+    """Base of all errors that the user's input can cause. A value with line breaks leaves its message one line."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(" ".join(map(str.strip, str(message).splitlines())))
 
 
 class DataError(McuformerError):
@@ -28,3 +31,7 @@ class PlanError(McuformerError):
 
 class ToolchainError(McuformerError):
     """A compiler, a library or the interpreter is missing or of an unknown version."""
+
+
+class McuformerWarning(UserWarning):
+    """Something that works, with less certainty than the user may think: one line, as an error has."""

@@ -1,44 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, after a power cut too: they are on the disk before they are renamed."""
 
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+from mcuformer.checks import as_path
 from mcuformer.errors import McuformerError
+
+Made = TypeVar("Made")
+NAMES = 100  # tried for a temporary file
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> Path:
     """Calls write(file) on a temporary file beside path, then renames it; an error leaves path as it was."""
-    path = Path(path)
+    path = as_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise McuformerError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        temporary, handle = beside(path, _create)
+    except (OSError, ValueError) as error:
+        raise cannot_be_written(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
-        os.chmod(temporary, 0o666 & ~_umask())
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
-        raise McuformerError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        raise cannot_be_written(path, error) from error
     finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
     return path
 
 
-def write_bytes(path: str | os.PathLike, content: bytes) -> Path:
+def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> Path:
     """Writes content to path, whole or not at all."""
     return write_whole(path, lambda file: file.write(content))
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def beside(path: Path, make: Callable[[Path], Made]) -> tuple[Path, Made]:
+    """make(a new hidden name in path's folder), and the name. OSError.
+
+    The system applies the umask. Asking for it would change it for all threads for a moment.
+    """
+    path = path.absolute()
+    for _ in range(NAMES):
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            return temporary, make(temporary)
+        except FileExistsError:
+            continue
+    raise FileExistsError(f"{NAMES} temporary files beside {path} are there already")
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file's content is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Returns when the names in a folder are on the disk, on systems that can tell."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # nor do some file systems sync them
+    finally:
+        os.close(handle)
+
+
+def cannot_be_written(path: Path, error: Exception) -> McuformerError:
+    """One line that says why."""
+    return McuformerError(
+        f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); choose another place"
+    )

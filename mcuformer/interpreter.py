@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mcuformer import engines
+from mcuformer.checks import as_array, as_path, flag, one_of, shown
 from mcuformer.converter import file_form, tflite_file
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.memory.arena import plan_arena
@@ -35,12 +37,14 @@ class Interpreter:
     engine: "tflm", the official interpreter of the tflite-micro wheel (x86-64 Linux), or "c", the kernels alone, called
     as the C export calls them (everywhere); both give the same logits, bit for bit. Default: "tflm" if this machine
     has it. `engine` tells which it is.
+
+    Threads may share an interpreter: they take turns. Another process gets a copy of it, by pickle.
     """
 
     def __init__(
         self, model, arena_bytes: int | None = None, strips: bool = False, weights=None, engine: str | None = None
     ):
-        self.engine = engines.choose(engine)
+        self.engine, strips = engines.choose(engine), flag("strips", strips)
         name, content = _content_of(model)
         stored = tflite_file.read(content, name)
         self.weights = weights_of(model, stored, weights, name)
@@ -55,8 +59,12 @@ class Interpreter:
             self.graph = with_weights(self.graph, stored.info["weights"], self.weights, name)
         self.info = stored.info
         self._loaded = Loaded(name, content, self.graph, self.info, self.weights)
+        self._arena_bytes = arena_bytes
         self._session = engines.get_engine(self.engine).open_session(self._loaded, arena_bytes)
         self.invoke_ms: float | None = None
+
+    def __reduce__(self):
+        return Interpreter, (self._loaded.content, self._arena_bytes, False, self.weights, self.engine)
 
     @property
     def arena_used_bytes(self) -> int:
@@ -138,7 +146,7 @@ class Interpreter:
         return outputs
 
     def _check(self, images: np.ndarray) -> np.ndarray:
-        images = np.asarray(images)
+        images = as_array(images, "images")
         want = self.graph.tensors[self.graph.inputs[0]].shape[1:]
         if images.dtype != np.uint8:
             raise DataError(f"images have dtype {images.dtype}: give uint8 values, 0 to 255")
@@ -169,13 +177,14 @@ def weights_of(model, stored: tflite_file.ModelFile, weights, name: str) -> byte
         return model.weights_content
     if weights is None and not isinstance(model, str | os.PathLike):
         raise ModelError(f"{name}: its weights are staged: give the weights file, weights=...")
-    path = weights_path(model) if weights is None else Path(weights)
+    path = weights_path(model) if weights is None else as_path(weights, "weights")
     try:
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise ModelError(
-            f"{name}: takes its weights from {path}, which cannot be read ({error.strerror}): keep the two files "
-            "together, or name the weights file"
+            f"{name}: takes its weights from {path}, which cannot be read ({why}): keep the two files together, or "
+            "name the weights file"
         ) from error
 
 
@@ -206,29 +215,32 @@ def run_op(
     {"input": x}; constants: its constant tensors by name; options: its integers by name (see
     mcuformer.converter.ops). Returns the int8 output. ModelError with the kernel's words if it refuses.
     """
-    if name not in OPS:
-        raise ConfigError(f"op {name!r}: must be one of {', '.join(OPS)}")
-    module = OPS[name]
-    for given in (*inputs, *(constants or {})):
+    module = OPS[one_of("op", name, OPS)]
+    inputs, options = _by_name("inputs", inputs), _by_name("options", options)
+    given_constants = _by_name("constants", constants)
+    for given in (*inputs, *given_constants):
         if given not in module.INPUTS:
             raise ConfigError(f"{name} has no input {given!r}: it has {', '.join(module.INPUTS)}")
     try:
-        values = {key: _whole_numbers(value) for key, value in (options or {}).items()}
+        values = {key: _whole_numbers(value) for key, value in options.items()}
         parsed = module.Options(**file_form.option_names(module.Options, values))
     except TypeError as error:
         raise ConfigError(f"options of {name}: {error}") from error
     for key, value in values.items():
         if not all(-(1 << 63) <= number < 1 << 63 for number in (value if isinstance(value, tuple) else (value,))):
             raise ConfigError(f"option {key} = {value} of {name}: does not fit 64 bits")
+    for role, value in given_constants.items():
+        if value is not None and (dtype := as_array(value, role).dtype.name) not in tflite_file.DTYPES:
+            raise DataError(f"{role} of {name} is {dtype}: constants are {', '.join(tflite_file.DTYPES)}")
     graph = Graph()
     indices = {}
     for role, value in inputs.items():
-        value = np.asarray(value)
+        value = as_array(value, role)
         if value.dtype != np.int8:
             raise DataError(f"input {role!r} of {name} has dtype {value.dtype}: activations are int8")
         indices[role] = graph.add_input(role, value.shape)
     try:
-        graph.output = graph.add_op(name, "output", parsed, indices, dict(constants or {}))
+        graph.output = graph.add_op(name, "output", parsed, indices, given_constants)
         content = tflite_file.write(graph, [-1] * len(graph.tensors), {"weights": None}, with_plan=False)
     except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
         raise ConfigError(f"{name}: its inputs or options do not make sense, or one is missing ({error})") from error
@@ -236,6 +248,13 @@ def run_op(
     loaded = Loaded(name, content, graph, {"needed_bytes": activations})
     session = engines.get_engine(engines.choose(engine)).open_session(loaded, None)
     return session.invoke(*(np.ascontiguousarray(value) for value in inputs.values()))
+
+
+def _by_name(what: str, given: Any) -> dict[str, Any]:
+    """A dictionary of what was given; ConfigError if it is none."""
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(f"{what} = {shown(given)}: must be a dict, values by name")
+    return dict(given or {})
 
 
 def _whole_numbers(value):

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import torch
 
+from mcuformer.checks import shown
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.pixels import to_float
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -62,6 +63,8 @@ def check_has_head(config: SubnetConfig | SearchSpace, name: str | os.PathLike |
 def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
     """Raises DataError if images or classes of `dataset` are not those `net` was built for, ConfigError if it has no
     head."""
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"{shown(dataset)} is no data set: give what mcuformer.data.load returns")
     config = net.space if isinstance(net, SuperNet) else net.config
     check_has_head(config)
     where = f"{dataset.source} ({dataset.split})"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcuformer.checks import whole
+from mcuformer.checks import finite, whole
 from mcuformer.errors import ConfigError
 from mcuformer.nas import distributed
 from mcuformer.nas.append_log import AppendLog
@@ -107,15 +107,24 @@ def evolve(
         log,
         FORMAT,
         {"range": dataclasses.asdict(evolution), "options": rule, **(identity or {})},
+        _remembered,
     )
     return _Evolution(evolution, tokens, measure, options, known, progress).run()
+
+
+def _remembered(entry: dict) -> tuple[tuple[Place, int], tuple[float, float]]:
+    """A visit of the log. KeyError or an error of what makes no sense."""
+    rank, patch = entry["place"]
+    place = whole("place", rank, 0), whole("place", patch, 0)
+    scores = finite("accuracy", entry["accuracy"]), finite("share", entry["share"])
+    return (place, whole("epochs", entry["epochs"], 1)), scores
 
 
 class _Evolution:
     def __init__(self, evolution, tokens, measure, options: EvolutionOptions, log: AppendLog, progress):
         self.evolution, self.tokens, self.measure, self.options = evolution, tokens, measure, options
         self.log, self.progress = log, progress
-        self.remembered = {(tuple(e["place"]), e["epochs"]): (e["accuracy"], e["share"]) for e in log.entries}
+        self.remembered: dict[tuple[Place, int], tuple[float, float]] = dict(log.entries)
         self.visits: list[Visit] = []
         self.at: dict[tuple[Place, int], Visit] = {}  # by place and epochs
         self.epochs: dict[Place, int] = {}  # that each place has now
@@ -146,6 +155,8 @@ class _Evolution:
             accuracy, share = self.remembered[place, epochs]
         else:
             accuracy, share = distributed.from_first(tuple(map(float, self.measure(place, epochs))))
+            for name, value in (("accuracy", accuracy), ("share", share)):
+                finite(f"{name} of place {place}", value)
             self.log.append({"place": place, "epochs": epochs, "accuracy": accuracy, "share": share})
         x = position(self.evolution, self.tokens, place)
         visit = Visit(place, x, epochs, accuracy, share, accuracy + self.options.eta * share)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mcuformer.checks import whole
+from mcuformer.checks import finite, whole
 from mcuformer.converter.pixels import to_float
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
@@ -124,6 +124,7 @@ def search(
             "options": dataclasses.asdict(options),
             **(identity or {}),
         },
+        _remembered,
     )
     run = _Search(space, accuracy, cost, budget, options, known, progress)
     run.evaluate(run.first(start))
@@ -134,6 +135,11 @@ def search(
         run.evaluate(children)
     found = run.found
     return SearchResult(min(found, key=_order), front_of(found), tuple(found), len(run.costs))
+
+
+def _remembered(entry: dict) -> tuple[SubnetConfig, float]:
+    """A subnet and its accuracy, of the log. KeyError or an error of what makes no sense."""
+    return SubnetConfig.from_dict(entry["config"]), finite("accuracy", entry["accuracy"])
 
 
 def front_of(found: list[Found]) -> tuple[Found, ...]:
@@ -149,7 +155,7 @@ class _Search:
         self.space, self.accuracy, self.cost, self.budget = space, accuracy, cost, budget
         self.options, self.log, self.progress = options, log, progress
         self.rng = random.Random(options.seed)
-        self.remembered = {SubnetConfig.from_dict(entry["config"]): entry["accuracy"] for entry in log.entries}
+        self.remembered: dict[SubnetConfig, float] = dict(log.entries)
         self.costs: dict[SubnetConfig, Cost] = {}
         self.found: list[Found] = []
         self.seen: set[SubnetConfig] = set()
@@ -222,7 +228,7 @@ class _Search:
             mine = new[at + distributed.rank() : at + distributed.rank() + 1]
             values = distributed.from_all([float(self.accuracy(config)) for config in mine])
             for config, (value,) in zip(new[at:], [v for v in values if v], strict=False):
-                self.remembered[config] = value
+                self.remembered[config] = finite(f"the accuracy of {config}", value)
                 self.log.append({"config": config.to_dict(), "accuracy": value})
             if self.progress is not None:
                 done = min(done + distributed.ranks(), len(self.found) + len(configs))

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from mcuformer.checks import shown, whole
+from mcuformer.converter.checked_network import unwrapped
 from mcuformer.converter.float_vit import FloatViT, initialise
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
@@ -19,11 +21,14 @@ def build_subnet(config: SubnetConfig, seed: int = 0) -> FloatViT:
 
     forward(images): float NCHW in [-1, 1] -> logits [N, num_classes]. A uint8 image x enters as x / 127.5 - 1.
     """
-    return initialise(FloatViT(config), seed)
+    if not isinstance(config, SubnetConfig):
+        raise ConfigError(f"config = {shown(config)}: must be a SubnetConfig(...)")
+    return initialise(FloatViT(config), whole("seed", seed, -(1 << 63), (1 << 64) - 1))
 
 
 def save_subnet(net: FloatViT, path: str | os.PathLike, notes: dict | None = None) -> None:
     """Writes weights and config as `subnet.pt`, whole or not at all. notes: plain values kept with it."""
+    net = unwrapped(net)
     saved_network.write(path, FORMAT, {"config": net.config.to_dict()}, net, notes)
 
 

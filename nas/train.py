@@ -27,11 +27,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mcuformer.converter.checked_network import unwrapped
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
 from mcuformer.errors import ConfigError, ModelError
-from mcuformer.files import write_whole
 from mcuformer.nas import distributed, relative, saved_network
 from mcuformer.nas.batches import Batches
 from mcuformer.nas.evaluation import calibration_images, check_fit, evaluate
@@ -92,6 +92,7 @@ def train(
     checkpoint belongs to another training or the loss is no longer a number, ModelError if the checkpoint cannot be
     read.
     """
+    net = net if isinstance(net, SuperNet) else unwrapped(net)
     check_fit(net, dataset)
     if validation is not None:
         check_fit(net, validation)
@@ -204,7 +205,7 @@ class _Run:
             "seconds": self.seconds,
         }
         if distributed.rank() == 0:
-            write_whole(path, lambda file: torch.save(content, file))
+            saved_network.write_content(path, content)
 
     def restore(self, path: Path) -> None:
         """Takes over the state that save() wrote; the first process reads it."""
@@ -218,12 +219,7 @@ class _Run:
         if error is not None:
             raise error
         try:
-            self.net.load_state_dict(content["net"])
-            self.optimiser.load_state_dict(content["optimiser"])
-            self.average = content["average"]
-            if self.average is not None:
-                self.average = {name: value.to(distributed.device()) for name, value in self.average.items()}
-            self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
+            self._take_over(content)
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 f"{path}: holds no usable state ({type(error).__name__}); remove it to train from the start"
@@ -233,6 +229,25 @@ class _Run:
                 f"{path}: has {len(self.losses)} epochs already, more than epochs = {self.options.epochs}; ask for as "
                 "many, or give another checkpoint"
             )
+
+    def _take_over(self, content: dict) -> None:
+        """Many kinds of error if the content is not a state of this training."""
+        saved_network.check_kinds(self.net, content["net"])
+        self.net.load_state_dict(content["net"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        for parameter, kept in self.optimiser.state.items():
+            for name, value in kept.items():
+                if name != "step" and value.shape != parameter.shape:
+                    raise ValueError(f"{name} of the optimiser has shape {tuple(value.shape)}")
+        average = content["average"]
+        if (average is None) != (self.average is None):
+            raise ValueError("the average of the weights is missing, or one too many")
+        if average is not None and self.average is not None:
+            saved_network.check_kinds(self.net, average)
+            if {n: v.shape for n, v in average.items()} != {n: v.shape for n, v in self.average.items()}:
+                raise ValueError("the average is not of these weights")
+            self.average = {name: value.to(self.average[name]) for name, value in average.items()}
+        self.losses, self.seconds = [float(loss) for loss in content["losses"]], float(content["seconds"])
 
     def _read(self, path: Path) -> dict:
         mend = "remove it to train from the start, or give another file name"

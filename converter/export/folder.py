@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from mcuformer import sources
 from mcuformer.errors import ConfigError
-from mcuformer.files import write_bytes
+from mcuformer.files import beside, sync, sync_folder, write_bytes
 
 
 def check_folder(folder: Path, force: bool) -> None:
@@ -37,15 +36,18 @@ def write_folder(folder: str | os.PathLike, files: Mapping[str, str | bytes], fo
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        temporary, _ = beside(folder, os.mkdir)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
     try:
         for name, content in contents.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_bytes(content)
-        temporary.chmod(0o777 & ~_umask())
+            sync(temporary / name)
+        for made in {temporary, *((temporary / name).parent for name in contents)}:
+            sync_folder(made)
         os.replace(temporary, folder)
+        sync_folder(folder.parent)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
     finally:
@@ -90,9 +92,3 @@ def check_name(name: str) -> None:
         raise ConfigError(
             f"name {name!r}: must be at most 41 letters, digits and _, a letter first; not main, example, core, mcuf"
         )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

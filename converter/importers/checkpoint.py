@@ -6,12 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 
+from mcuformer import torch_file
 from mcuformer.converter.importers import onnx_file
 from mcuformer.errors import ModelError
 
@@ -72,15 +72,10 @@ def _torch(path: Path) -> object:
 
 def _check_whole(path: Path) -> None:
     """torch.load does not look at the checksums in its file."""
-    if not zipfile.is_zipfile(path):
+    if not torch_file.is_archive(path):
         return  # of torch before 1.6, or none at all
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-        raise ModelError(f"{path}: damaged ({error}); copy it again") from error
-    if damaged is not None:
-        raise ModelError(f"{path}: damaged ('{damaged}' has a wrong checksum); copy it again")
+    if damage := torch_file.damage(path, packed=True):
+        raise ModelError(f"{path}: damaged ({damage}); copy it again")
 
 
 def unwrap(content: object, source: str, weights: str | None = None) -> dict[str, torch.Tensor]:

@@ -10,14 +10,18 @@ result; `command` reads the options, calls it, prints the result as a table and 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
+import warnings
 
 from mcuformer.cli.common import app, progress_out
-from mcuformer.errors import McuformerError
+from mcuformer.errors import McuformerError, McuformerWarning
 
 COMMANDS = ("import_", "train", "search", "evolve", "finetune", "demo", "export", "boards", "convert", "run", "inspect")
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 for _name in COMMANDS:  # each adds itself to the app; --help keeps this order
     importlib.import_module(f"mcuformer.cli.{_name}")
@@ -27,8 +31,30 @@ def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit status 2."""
     # Read when torch is loaded. On a busy machine, threads that spin make training many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        app()
-    except McuformerError as error:
-        progress_out.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            app()
+        except McuformerError as error:
+            _say(f"error: {error}", "bold red")
+            sys.exit(2)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            _say(f"error: what is printed cannot be written ({error.strerror}); make room", "bold red")
+            sys.exit(2)
+
+
+_show_other_warning = warnings.showwarning
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """One line for what we warn of; the usual form, with the place in the code, for what libraries do."""
+    if issubclass(category, McuformerWarning):
+        _say(f"warning: {message}", "yellow")
+    else:
+        _show_other_warning(message, category, filename, lineno, file, line)
+
+
+def _say(text: str, style: str) -> None:
+    progress_out.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

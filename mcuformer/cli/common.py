@@ -34,7 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 quiet = os.environ.get("RANK", "0") != "0"  # under torchrun only the first process speaks
-out = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=not sys.stdout.isatty(), quiet=quiet)
+terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed, as by >&-
+out = Console(width=None if terminal else 160, soft_wrap=not terminal, quiet=quiet)
 progress_out = Console(stderr=True, quiet=quiet)
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]

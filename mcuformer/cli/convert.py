@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +26,7 @@ from mcuformer.cli.common import (
     write_json,
 )
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.errors import ConfigError
+from mcuformer.errors import ConfigError, McuformerWarning
 
 if TYPE_CHECKING:
     from mcuformer.converter.lower import QuantisationOptions
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mcuformer.converter.report import Agreement, TensorError
 
 REPORT_IMAGES = 8  # images that errors are measured on
+LOW_COSINE = 0.9  # trained networks have 0.98 and more
 AGREEMENT_IMAGES = 64  # images that outputs are compared on
 
 
@@ -106,6 +108,13 @@ def convert(
     shown = calibration[:AGREEMENT_IMAGES]
     outputs = run_images(Interpreter(model), shown, progress)
     agreed = agreement(float_outputs(net, shown), outputs, has_head=net.config.num_classes > 0)
+    if agreed.mean_cosine < LOW_COSINE:
+        warnings.warn(
+            f"{output}: the int8 outputs are far from the float network's (mean cosine {agreed.mean_cosine:.2f}): "
+            "--report shows in which tensor they part; look there for weights that are far too large",
+            McuformerWarning,
+            stacklevel=2,
+        )
     rows = tuple(error_report(model, net, calibration[:REPORT_IMAGES])) if report else ()
     return ConvertedModel(model, output, agreed, rows, seconds, strips, weights, scratch)
 

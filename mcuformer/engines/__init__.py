@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import importlib
 
+from mcuformer.checks import one_of
 from mcuformer.engines.session import Engine
-from mcuformer.errors import ConfigError
 
 ENGINES = {"tflm": "in the tflite-micro interpreter", "c": "by the kernels alone"}
 """Name -> where a model runs, in words."""
@@ -25,9 +25,7 @@ def choose(engine: str | None) -> str:
         from mcuformer.engines import tflm
 
         return "tflm" if tflm.is_here() else "c"
-    if engine not in ENGINES:
-        raise ConfigError(f"engine = {engine!r}: must be one of {', '.join(ENGINES)}")
-    return engine
+    return one_of("engine", engine, ENGINES)
 
 
 def get_engine(engine: str) -> Engine:

@@ -9,7 +9,6 @@ dimensions say, and what the kernel's own `_check` function checks. A damaged mo
 from __future__ import annotations
 
 import ctypes
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from mcuformer.converter.memory.c_arena import plan_c_arena
 from mcuformer.converter.ops import c_call
 from mcuformer.engines import c_structs, callbacks
 from mcuformer.engines.c_structs import Address, Memory, Struct, aligned, structs
-from mcuformer.engines.session import MOST_ARENA_BYTES, Loaded, check_arena
+from mcuformer.engines.session import MOST_ARENA_BYTES, Loaded, RunLock, check_arena
 from mcuformer.errors import McuformerError, ModelError
 
 NOWHERE = Address(0)  # of an activation, before it has a place
@@ -103,7 +102,7 @@ class Session:
         self._graph, self._weights = loaded.graph, loaded.weights
         self._source = structs()[c_structs.WEIGHT_SOURCE]()
         self._rows_fn = ctypes.c_void_p()
-        self._lock = threading.Lock()
+        self._lock = RunLock()
         self.seconds, self.weights_read = 0.0, (0, 0)
         _check_graph(self._graph)
         for op in self._graph.ops:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,9 +30,35 @@ class Loaded:
     weights: bytes | None = None
 
 
+class RunLock:
+    """A lock for `with`: one thread at a time. A child that fork() makes begins with a free one, whatever its parent's
+    threads were doing."""
+
+    _all: weakref.WeakSet[RunLock] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_) -> None:
+        self._lock.release()
+
+    @classmethod
+    def _free_all(cls) -> None:
+        for lock in cls._all:
+            lock._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=RunLock._free_all)
+
+
 class Session(Protocol):
-    """A model ready to run, one image at a time. seconds: of the last run; weights_read: bytes and reads of staged
-    weights in it."""
+    """A model ready to run, one image at a time, from any thread. seconds: of the last run; weights_read: bytes and
+    reads of staged weights in it."""
 
     seconds: float
     weights_read: tuple[int, int]

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
-import os
+import importlib.metadata
 import re
-import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -17,11 +18,34 @@ from mcuformer.converter import tflite_file
 from mcuformer.converter.file_form import to_file_form
 from mcuformer.converter.graph import Graph
 from mcuformer.engines import callbacks
-from mcuformer.engines.session import Loaded, check_arena
+from mcuformer.engines.session import Loaded, RunLock, check_arena
 from mcuformer.errors import ModelError, ToolchainError
+
+OLDEST = "0.dev20261012000000"
+"""The first build of the wheel that the ops know how to register in, as setup.cfg says too."""
+
+
+@functools.cache
+def _installed() -> str | None:
+    """The version of the wheel; None if there is none that pip knows of."""
+    try:
+        return importlib.metadata.version("tflite-micro")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _check_version() -> None:
+    """ToolchainError if the wheel is too old."""
+    build = re.fullmatch(r"0\.dev(\d{8,14})", _installed() or "")
+    if build is not None and build[1].ljust(14, "0") < OLDEST.removeprefix("0.dev"):
+        raise ToolchainError(
+            f"tflite-micro {_installed()} is older than {OLDEST}, the first that works: pip install -U tflite-micro, "
+            'or run the model with engine="c"'
+        )
 
 
 def _runtime():
+    _check_version()
     try:
         from tflite_micro.python.tflite_micro import runtime
     except ImportError as error:
@@ -33,7 +57,11 @@ def _runtime():
 
 
 def is_here() -> bool:
-    """Whether the wheel can be imported and the compiled kernels have the ops for it."""
+    """Whether the wheel can be imported and the compiled kernels have the ops for it.
+
+    ToolchainError if it is there, but too old.
+    """
+    _check_version()
     try:
         _runtime()
     except ToolchainError:
@@ -59,35 +87,62 @@ def open_keeping_all(loaded: Loaded) -> Session:
     return Session(content, graph, arena_bytes, keep_all=True, weights=loaded.weights)
 
 
-class _Captured:
-    """Collects what C code prints to stderr, at file descriptor level."""
+class _Printed:
+    """text: what C code printed to stderr while captured() lasted."""
 
-    def __enter__(self):
-        sys.stderr.flush()
-        self._saved = os.dup(2)
-        self._file = tempfile.TemporaryFile()
-        os.dup2(self._file.fileno(), 2)
-        return self
+    text = ""
 
-    def __exit__(self, *_):
-        os.dup2(self._saved, 2)
-        os.close(self._saved)
-        self._file.seek(0)
-        self.text = self._file.read().decode(errors="replace")
-        self._file.close()
+
+_CAPTURING = RunLock()
+
+
+@functools.cache
+def _memory_file() -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]:
+    """A FILE in memory, where its text is, and the text's bytes after a flush.
+
+    Made once and never closed: a thread that prints may still hold it.
+    """
+    text, size = ctypes.c_void_p(), ctypes.c_size_t()
+    libc = ctypes.CDLL(None)
+    libc.open_memstream.restype = ctypes.c_void_p
+    return ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size))), text, size
+
+
+@contextmanager
+def captured() -> Iterator[_Printed]:
+    """Within the `with`, collects what C code prints to stderr, from whatever thread. One at a time: others wait.
+
+    It changes the C library's variable, not file descriptor 2: what Python and other processes print goes where it
+    went, and there need not be a stderr at all.
+    """
+    printed = _Printed()
+    with _CAPTURING:
+        libc = ctypes.CDLL(None)
+        stream, text, size = _memory_file()
+        libc.fseek(stream, ctypes.c_long(0), 0)
+        stderr = ctypes.c_void_p.in_dll(libc, "stderr")
+        before = stderr.value
+        stderr.value = stream.value
+        try:
+            yield printed
+        finally:
+            stderr.value = before
+            libc.fflush(stream)
+            if text.value is not None:
+                printed.text = ctypes.string_at(text.value, size.value).decode(errors="replace")
 
 
 class Session:
-    """One interpreter of the wheel around a model's bytes."""
+    """One interpreter of the wheel around a model's bytes. One run at a time: others wait, from whatever thread."""
 
     def __init__(
         self, content: bytes, graph: Graph, arena_bytes: int, keep_all: bool = False, weights: bytes | None = None
     ):
         runtime = _runtime()
         registerer = kernel_library.registerer()
-        kernel_library.clear_log()
         config = runtime.InterpreterConfig
-        with _Captured() as captured:
+        with captured() as printed:
+            kernel_library.clear_log()
             try:
                 self._interpreter = runtime.Interpreter.from_bytes(
                     content,
@@ -99,8 +154,9 @@ class Session:
             except Exception as raised:  # the wheel raises several kinds
                 error = raised
         if error is not None:
-            raise ModelError(_reason(error, captured.text)) from error
+            raise ModelError(_reason(error, printed.text)) from error
         self._graph = graph
+        self._lock = RunLock()
         self._weights = weights
         self.weights_read = (0, 0)
         self.seconds = 0.0
@@ -110,6 +166,10 @@ class Session:
 
         Keeps the seconds the call took, and the (bytes, reads) of staged weights.
         """
+        with self._lock:
+            return self._invoke(inputs)
+
+    def _invoke(self, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
         source = None
         for i, (tensor, value) in enumerate(zip(self._graph.inputs, inputs, strict=True)):
             if self._graph.tensors[tensor].external:
@@ -130,11 +190,12 @@ class Session:
             kernel_library.set_weight_source(None)
         self.weights_read = (sum(read), len(read))
         self.seconds = time.perf_counter() - start
-        return self._interpreter.get_output(0)
+        return np.array(self._interpreter.get_output(0))
 
     def tensor(self, index: int) -> np.ndarray:
         """A tensor of the graph."""
-        return np.array(self._interpreter.GetTensor(self._place[index], 0)["tensor_data"])
+        with self._lock:
+            return np.array(self._interpreter.GetTensor(self._place[index], 0)["tensor_data"])
 
     @functools.cached_property
     def _place(self) -> list[int]:
@@ -143,13 +204,11 @@ class Session:
 
     def allocations(self) -> dict[str, int]:
         """Bytes of "total", "head" and "tail" as the interpreter's recording allocator counts them."""
-        with _Captured() as captured:
+        with self._lock, captured() as printed:
             self._interpreter.print_allocations()
-        found = dict(re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", captured.text))
+        found = dict(re.findall(r"Arena allocation (total|head|tail) (\d+) bytes", printed.text))
         if set(found) != {"total", "head", "tail"}:
-            raise ToolchainError(
-                f"this tflite-micro prints its allocations in an unknown form: {captured.text[:200]!r}"
-            )
+            raise ToolchainError(f"this tflite-micro prints its allocations in an unknown form: {printed.text[:200]!r}")
         return {name: int(size) for name, size in found.items()}
 
 

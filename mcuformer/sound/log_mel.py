@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from mcuformer.checks import is_number, whole
+from mcuformer.checks import is_number, shown, whole
 from mcuformer.errors import ConfigError, DataError
 
 KIND = "log-mel"
@@ -108,7 +108,7 @@ class LogMel:
     def from_dict(cls, values: Any) -> LogMel:
         """What to_dict() returned. ConfigError for anything else."""
         if not isinstance(values, dict) or values.get("kind") != KIND:
-            raise ConfigError(f"front_end {values!r}: must be a mapping of kind {KIND!r}")
+            raise ConfigError(f"front_end {shown(values)}: must be a mapping of kind {KIND!r}")
         names = {field.name for field in dataclasses.fields(cls)}
         given = {name: value for name, value in values.items() if name != "kind"}
         if unknown := sorted(set(given) - names):

@@ -9,7 +9,7 @@ import torch
 
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ModelError
-from mcuformer.nas import build_subnet, load_subnet, save_subnet
+from mcuformer.nas import build_subnet, load_subnet, save_subnet, saved_network
 
 SMALL = dict(image_size=16, in_channels=2, patch_size=4, embed_dim=24, depth=2, num_heads=3, num_classes=5)
 CONFIGS = {
@@ -138,7 +138,7 @@ def test_code_in_a_file_is_not_run(saved, tmp_path, save):
 def change(path, **parts):
     content = torch.load(path, weights_only=True)
     content.update(parts)
-    torch.save(content, path)
+    torch.save(saved_network.sealed(content), path)
 
 
 @pytest.mark.parametrize("config", [{"embed_dim": 0}, {"unknown": 1}, None, "A"])

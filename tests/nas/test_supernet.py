@@ -11,7 +11,7 @@ from spaces import BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLES, rando
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS, RELATIVE_POSITIONS, SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
-from mcuformer.nas import SuperNet, build_subnet, load_supernet, save_supernet
+from mcuformer.nas import SuperNet, build_subnet, load_supernet, save_supernet, saved_network
 from mcuformer.nas.supernet import _resize
 
 SPACES = {
@@ -226,7 +226,7 @@ def test_files_that_are_no_supernet_of_the_space_are_refused(tmp_path):
         ({"space": {"depth": []}}, "its space is not valid"),
         ({"format": "x"}, "not an MCUFormer supernet"),
     ]:
-        torch.save({**content, **change}, path)
+        torch.save(saved_network.sealed({**content, **change}), path)
         with pytest.raises(ModelError, match=expected) as caught:
             load_supernet(path)
         assert "\n" not in str(caught.value)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a float network is the one that its config describes, and one that can be lowered."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from mcuformer.converter.calibrate import check_weights
+from mcuformer.converter.float_vit import Attention, FloatViT, Layer, Mlp
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import ConfigError, ModelError
+
+LARGEST_WEIGHT = 1e4
+"""In size. Of networks that were trained, a few reach 100. One far above the others takes all of the int8 range."""
+
+FORWARDS = (FloatViT, Layer, Attention, Mlp)
+CONVOLUTION = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+# What may be missing, and the values that change nothing.
+NEUTRAL = {
+    nn.Linear: {"bias": torch.zeros},
+    nn.Conv2d: {"bias": torch.zeros},
+    nn.LayerNorm: {"weight": torch.ones, "bias": torch.zeros},
+    nn.BatchNorm2d: {"weight": torch.ones, "bias": torch.zeros},
+}
+
+
+def unwrapped(net: Any) -> FloatViT:
+    """The network itself, out of DataParallel, DistributedDataParallel, torch.compile and averaged models.
+
+    ConfigError, with the fix, if it is none.
+    """
+    while True:
+        inner = net._modules.get("_orig_mod", net._modules.get("module")) if isinstance(net, nn.Module) else None
+        if inner is None:
+            break
+        net = inner
+    if isinstance(net, FloatViT):
+        return net
+    raise ConfigError(f"a {type(net).__name__} is no network to convert: {_instead(net)}")
+
+
+def _instead(net: Any) -> str:
+    if isinstance(net, str) or hasattr(net, "__fspath__"):
+        return "read the file, with mcuformer.nas.load_subnet(path)"
+    if isinstance(net, Mapping):
+        return "net = build_subnet(config), then net.load_state_dict(...), and give net"
+    if isinstance(net, SubnetConfig):
+        return "it has no weights; build_subnet(config) makes a network of it, mcuformer.nas.train trains that"
+    if isinstance(net, nn.Module) and hasattr(net, "extract"):
+        return "choose a subnet of it, with .extract(config)"
+    if isinstance(net, nn.Module):
+        return "mcuformer.import_vit reads Vision Transformers of other libraries"
+    return "give what build_subnet, load_subnet or import_vit returns"
+
+
+def checked(net: Any) -> FloatViT:
+    """A copy of the network, float32 on the CPU and whole: what is missing and changes nothing is there.
+
+    ConfigError if it is no network, ModelError if it is not the one that its config describes, or has weights that
+    int8 cannot hold.
+    """
+    net = unwrapped(net)
+    if not isinstance(net.config, SubnetConfig):
+        raise ModelError(f"net.config is a {type(net.config).__name__}, not a SubnetConfig: give the network's own")
+    with torch.device("meta"):
+        wanted = FloatViT(net.config)
+    _check_structure(net, wanted)
+    try:
+        net = copy.deepcopy(net)
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"the network cannot be copied ({reason}): give one made by load_subnet") from error
+    net = net.to("cpu", torch.float32)
+    for name, module in net.named_modules():
+        for part, values in NEUTRAL.get(type(module), {}).items():
+            want = getattr(wanted.get_submodule(name), part, None) if _has(wanted, name) else None
+            if want is not None and getattr(module, part) is None:
+                setattr(module, part, nn.Parameter(values(want.shape)))
+    _check_weights(net)
+    return net
+
+
+def _has(net: nn.Module, name: str) -> bool:
+    return any(name == known for known, _ in net.named_modules())
+
+
+def _check_structure(net: FloatViT, wanted: FloatViT) -> None:
+    for name, want in wanted.named_modules():
+        _check_module(name or "the network", _part(net, name), want)
+        for part, tensor in _tensors(want):
+            _check_tensor(f"{name}.{part}" if name else part, _part(net, name), part, tensor, net.config)
+        for part, _ in _tensors(_part(net, name)):
+            if part not in dict(_tensors(want)):
+                raise ModelError(
+                    f"{name}.{part} is nothing that the network of its config has, and would be left out: give a "
+                    "network without it (pruning, weight norm and adapters must be merged first)"
+                )
+    for name in ("norm_pre", "norm", "head", "prefix"):
+        if getattr(wanted, name) is None and getattr(net, name, None) is not None:
+            raise ModelError(f"{name} is there, but not in the network of its config: change one of the two")
+
+
+def _part(net: nn.Module, name: str) -> nn.Module:
+    """A module by name; ModelError if there is none."""
+    try:
+        return net.get_submodule(name)
+    except AttributeError as error:
+        raise ModelError(f"{name} is missing, but in the network of its config: {_how_to_leave_out(name)}") from error
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """A module's own parameters and buffers."""
+    yield from module.named_parameters(recurse=False)
+    yield from module.named_buffers(recurse=False)
+
+
+def _check_module(name: str, module: nn.Module, want: nn.Module) -> None:
+    """That it computes what the wanted one does."""
+    kind, wanted = type(module), type(want)
+    if hasattr(module, "parametrizations"):
+        raise ModelError(
+            f"{name} has a parametrization: convert after leaving fake_quantised(), or remove it with "
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    same = issubclass(kind, wanted) and kind.forward is wanted.forward if wanted in FORWARDS else kind is wanted
+    if not same or "forward" in vars(module):
+        what = "with another forward" if issubclass(kind, wanted) else f"not a {wanted.__name__}"
+        raise ModelError(f"{name} is a {kind.__name__}, {what}, as its config says: {_how_to_leave_out(name)}")
+    attributes: tuple[str, ...] = ()
+    if isinstance(want, nn.Conv2d):
+        attributes = CONVOLUTION
+    elif isinstance(want, nn.LayerNorm):
+        attributes = ("normalized_shape",)
+    elif isinstance(want, Layer):
+        attributes = ("post_norm",)
+    elif isinstance(want, Attention):
+        attributes = ("layer",)
+    elif isinstance(want, Mlp):
+        attributes = ("activation",)
+    for attribute in attributes:
+        if (mine := getattr(module, attribute)) != (theirs := getattr(want, attribute)):
+            raise ModelError(
+                f"{name}.{attribute} = {_named(mine)}, but {_named(theirs)} by its config: change one of the two"
+            )
+
+
+def _named(value: Any) -> str:
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def _how_to_leave_out(name: str) -> str:
+    fixes = {
+        "head": "a network without a head has num_classes = 0 in its config",
+        "norm": 'a network without it has final_norm = "none" in its config',
+        "norm_pre": "a network without it has norm_pre = False in its config",
+    }
+    return fixes.get(name, "int8 ops are made for this module alone; train the network with it")
+
+
+def _check_tensor(name: str, module: nn.Module, part: str, want: torch.Tensor, config: SubnetConfig) -> None:
+    tensor = getattr(module, part, None)
+    if tensor is None and part in NEUTRAL.get(type(module), {}):
+        return
+    if tensor is None or not isinstance(tensor, torch.Tensor):
+        raise ModelError(f"{name} is missing, but in the network of its config: give a network that has it")
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise ModelError(f"{name} is a tensor of an unusual kind ({tensor.layout}, {tensor.dtype}, on {tensor.device})")
+    if tensor.is_complex() or tensor.is_floating_point() != want.is_floating_point():
+        raise ModelError(f"{name} is {tensor.dtype}, not {want.dtype}: give the float weights that were trained")
+    if tensor.shape != want.shape:
+        fix = "change the config with the network"
+        if name in ("head.weight", "head.bias"):
+            fix = f"net.config = dataclasses.replace(net.config, num_classes={len(tensor)})"
+            fix = fix if len(tensor) != config.num_classes else "change the head with the network"
+        raise ModelError(f"{name} has shape {list(tensor.shape)}, but {list(want.shape)} by its config: {fix}")
+
+
+def _check_weights(net: FloatViT) -> None:
+    """ModelError if a weight is not finite, or far above all that training makes."""
+    check_weights(net)
+    for name, value in net.state_dict().items():
+        if name.endswith(("running_mean", "running_var")) or not value.numel():
+            continue
+        if value.is_floating_point() and value.abs().max() > LARGEST_WEIGHT:
+            at = torch.unravel_index(value.abs().argmax(), value.shape)
+            raise ModelError(
+                f"weight {name}{[int(i) for i in at]} = {value[at].item():g}: int8 would lose all others beside it; "
+                f"weights up to {LARGEST_WEIGHT:g} in size are possible; train or copy the network again"
+            )

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line interrupted, warned, and without the streams that it writes to."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, lively_subnet, structured_images
+
+from mcuformer.cli.convert import convert
+from mcuformer.errors import McuformerWarning
+from mcuformer.nas import save_subnet
+
+GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == WHERE:
+            os.kill(os.getpid(), signal.SIGINT)
+
+WHERE = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupt())
+from mcuformer.__main__ import main
+main()
+"""
+
+
+def convert_arguments(tmp_path):
+    return ["convert", GOLDEN / "subnet_conv.pt", "--data", GOLDEN / "data.npz", "-o", tmp_path / "model.tflite"]
+
+
+@pytest.mark.parametrize("where", ["numpy", "rich.console", "mcuformer.cli.export", "torch", "mcuformer.nas.subnet"])
+def test_ctrl_c_during_imports_shows_no_traceback(where, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, where, *convert_arguments(tmp_path)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_command_is_the_one_that_ctrl_c_may_end():
+    """The installed script too must not import anything before it can."""
+    setup = (Path(__file__).parents[1] / "setup.cfg").read_text()
+    assert "\n    mcuformer = mcuformer.__main__:main\n" in setup
+    code = "import sys, mcuformer.__main__; print(len({'numpy', 'rich', 'typer', 'mcuformer.cli'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "0\n"
+
+
+def test_a_warning_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "mcuformer", "finetune", GOLDEN / "subnet_conv.pt", "--data", tmp_path / "none"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith(f"warning: {GOLDEN / 'subnet_conv.pt'}: of an earlier version")
+    assert [line.partition(":")[0] for line in rest] == ["error"] and done.returncode == 2, done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_closed_streams(closed, tmp_path):
+    command = f'exec "{sys.executable}" -m mcuformer boards --json "{tmp_path}/boards.json" {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert (tmp_path / "boards.json").stat().st_size > 100
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_behind_what_is_printed(tmp_path):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "mcuformer", "boards"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: what is printed cannot be written (No space left on device)")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_int8_model_far_from_its_float_network_is_warned_of(tmp_path):
+    """The weight is small enough to be possible, but too large for the others."""
+    net = lively_subnet(TINY, 3)
+    net.position.data[0, 0, :3] = 9000
+    save_subnet(net, tmp_path / "subnet.pt")
+    np.savez(tmp_path / "data.npz", x_train=structured_images(TINY, 32, 1), y_train=np.arange(32) % 5)
+    with pytest.warns(McuformerWarning, match="model.tflite: the int8 outputs are far from .* cosine 0") as seen:
+        convert(tmp_path / "subnet.pt", data=str(tmp_path / "data.npz"), output=tmp_path / "model.tflite")
+    assert len(seen) == 1
+
+
+EARLY = """
+import os, signal, sys
+import mcuformer.cli
+mcuformer.cli.main = lambda: os.kill(os.getpid(), signal.SIGINT)
+from mcuformer.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_just_before_the_command_shows_no_traceback():
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -54,9 +54,8 @@ def _entry(timm, name: str) -> dict:
         net = importers.import_vit(module)
         config = dataclasses.replace(net.config, depth=depth, **_scalars(net.config))
         used = net.notes["imported"]["settings"]
-        return {
-            "config": config.to_dict(), "pixels": _pixels(timm, name), "prefix_positions": used["prefix_positions"],
-        }  # fmt: skip
+        entry = {"config": config.to_dict(), "pixels": _pixels(timm, name)}
+        return entry | {key: used[key] for key in ("prefix_positions",) if key in used}  # BEiT has none
     except (McuformerError, AttributeError, TypeError) as error:
         return {"refused": str(error)}
 
@@ -80,9 +79,12 @@ def pack(content: dict) -> str:
 def _packed(entry: dict) -> dict:
     config = SubnetConfig.from_dict(entry["config"])
     settings = {
-        "num_heads": config.num_heads, "activation": config.activation, "norm_epsilon": config.norm_epsilon,
-        "prefix_positions": entry["prefix_positions"],
-    }  # fmt: skip
+        "num_heads": config.num_heads,
+        "activation": config.activation,
+        "norm_epsilon": config.norm_epsilon,
+    }
+    if "prefix_positions" in entry:
+        settings["prefix_positions"] = entry["prefix_positions"]
     if config.pool != "token+token":  # which the two heads say
         settings["pool"] = config.pool
     sizes = {"embed_dim": config.embed_dim, "depth": config.depth}

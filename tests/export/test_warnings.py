@@ -160,7 +160,10 @@ def c_exports(tmp_path_factory):
 
 @pytest.mark.parametrize("compiler", C_COMPILERS)
 def test_plain_c(compiler, c_exports):
+    """For Cortex-M only what calls the kernels: not the arrays, nor the example, which is for this machine."""
     folder, compiled, _ = c_exports
+    if len(compiler) > 1:
+        compiled = [path for path in compiled if not path.stem.endswith(("_data", "_main"))]
     check(compiler, C_STANDARDS, compiled, [folder, *INCLUDE])
 
 

@@ -109,7 +109,7 @@ def unknown_option(config: SubnetConfig) -> str | None:
     """The first of a config's options for which the formula has no answer; None if it has one."""
     known = {
         "prefix_tokens": (0,), "pool": ("mean", "mean-all"), "final_norm": ("before",), "norm_pre": (False,),
-        "norm": ("pre",), "activation": ("gelu", "gelu-tanh", "quick-gelu"),
+        "norm": ("pre",), "activation": ("gelu", "gelu-tanh", "quick-gelu"), "relative_position": ("none",),
     }  # fmt: skip
     return next((name for name, values in known.items() if getattr(config, name) not in values), None)
 

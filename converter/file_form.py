@@ -172,12 +172,12 @@ def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
     if (head_params := arrays.get("head_params")) is not None:
         arrays["head_params"] = head_params.reshape(-1, HEAD_PARAMS)
         rows = {
-            "relative_params": (-1, RELATIVE_HEAD_PARAMS), "relative_bias": (len(arrays["head_params"]), -1),
+            "relative_params": (-1, RELATIVE_HEAD_PARAMS), "relative_bias": (head_params.size // HEAD_PARAMS, -1),
             "relative_keys": (-1, options.head_dim), "relative_values": (-1, options.head_dim),
         }  # fmt: skip
-        for role, shape in rows.items():
-            if (values := arrays.get(role)) is not None:
-                arrays[role] = values.reshape(shape)
+        for role, row in rows.items():
+            if (section := arrays.get(role)) is not None:
+                arrays[role] = section.reshape(row)
     shapes = [graph.tensors[op.inputs[STREAM]].shape, *(None if a is None else a.shape for a in arrays.values())]
     shapes += [None] * (len(module.INPUTS) - len(shapes))
     dims = module.dims(options, shapes)

@@ -131,7 +131,11 @@ def _joined(rows: torch.Tensor, columns: torch.Tensor, prefix: torch.Tensor | No
     return torch.cat([rows, columns] if prefix is None else [rows, columns, prefix])
 
 
-RELATIVE_POSITIONS = {"bias": RelativeBias, "tables": RelativeTables}
+def relative_positions(config: SubnetConfig, layer: LayerConfig) -> RelativeBias | RelativeTables | None:
+    """Those of a layer, None for none."""
+    if config.relative is None:
+        return None
+    return RelativeTables(config, layer) if config.relative.tables else RelativeBias(config, layer)
 
 
 class Attention(nn.Module):
@@ -170,8 +174,7 @@ class Layer(nn.Module):
         super().__init__()
         self.post_norm = config.norm == "post"
         self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.norm_epsilon)
-        relative = RELATIVE_POSITIONS.get(config.relative_position)
-        self.attention = Attention(config.embed_dim, layer, relative and relative(config, layer))
+        self.attention = Attention(config.embed_dim, layer, relative_positions(config, layer))
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_epsilon)
         self.mlp = Mlp(config.embed_dim, layer, config.activation)
 

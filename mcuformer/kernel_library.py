@@ -92,6 +92,11 @@ def scratch_bytes(kernel: str, *dims: int) -> int:
     return scratch_getter(kernel)(*dims)
 
 
+def address_of(name: str) -> int:
+    """Where a constant of the C kernels is."""
+    return ctypes.addressof(ctypes.c_byte.in_dll(load(), name))
+
+
 def last_error() -> str:
     """Why the ops could not be registered the last time in this thread; empty if they could."""
     return load().mcuf_host_last_error().decode(errors="replace")

@@ -104,6 +104,7 @@ def test_the_baseline_is_the_plain_dense_network():
         {"norm_pre": True},
         {"norm": "post"},
         {"activation": "silu"},
+        {"relative_position": "bias"},
     ],
     ids=str,
 )

@@ -110,6 +110,7 @@ def unknown_option(config: SubnetConfig) -> str | None:
     known = {
         "prefix_tokens": (0,), "pool": ("mean", "mean-all"), "final_norm": ("before",), "norm_pre": (False,),
         "norm": ("pre",), "activation": ("gelu", "gelu-tanh", "quick-gelu"), "patch_padding": (0,),
+        "relative_position": ("none",),
     }  # fmt: skip
     return next((name for name, values in known.items() if getattr(config, name) not in values), None)
 

@@ -47,6 +47,9 @@ class Context:
         assert stored.data is not None
         return self.constant(stored.name, stored.data)
 
+    def symbol(self, name: str) -> str:
+        return f"&{name}"
+
     def staged(self, tile_bytes: int, offset: int) -> dict:
         """The staged-weights field; none if tile_bytes is 0."""
         return {"staged": {"source": self.source, "tile_bytes": tile_bytes, "offset": offset}} if tile_bytes else {}

@@ -41,6 +41,9 @@ class Context(Protocol):
     def null(self) -> Any:
         """The null pointer."""
 
+    def symbol(self, name: str) -> Any:
+        """The address of a constant of the C kernels."""
+
     def staged(self, tile_bytes: int, offset: int) -> dict[str, Any]:
         """The field `staged` of weights that are read in tiles; no field if tile_bytes is 0."""
 

@@ -129,7 +129,7 @@ def fields(op: Any, c: c_call.Context) -> dict[str, Any]:
     return {
         "relative": {
             "rows": op.options.grid_rows, "columns": op.options.grid_columns, "head_params": params, "bias": bias,
-            "keys": keys, "values": values,
+            "keys": keys, "values": values, "kernels": c.symbol("mcuf_relative"),
         }
     }  # fmt: skip
 
@@ -145,6 +145,8 @@ def added_scores(
     prefix = q.shape[-2] - grid[0] * grid[1]
     if bias is not None:
         return bias[h].astype(np.int64)[bias_entries(grid, prefix)] * int(params[h, 0])
+    if keys is None:
+        raise ValueError("neither biases nor tables")
     by_entry = mulhi_round(2 * exact_matmul(q, np.maximum(keys, -LARGEST_ENTRY).T), params[h, 0])
     by_entry = np.concatenate([by_entry, np.zeros_like(by_entry[..., :1])], axis=-1)
     query = np.arange(q.shape[-2])[:, None]

@@ -74,6 +74,9 @@ class _Context:
     def null(self) -> None:
         return None
 
+    def symbol(self, name: str) -> Address:
+        return Address(kernel_library.address_of(name))
+
     def staged(self, tile_bytes: int, offset: int) -> dict[str, Any]:
         fields = {"source": self.source, "tile_bytes": tile_bytes, "offset": offset}
         return {"staged": fields} if tile_bytes else {}

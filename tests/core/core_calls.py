@@ -38,7 +38,8 @@ FcParams = struct(
 LayerNormParams = struct(
     "LayerNormParams", "tokens", "features", "zero_point", "epsilon:q", "*gamma", "*beta", "*factor"
 )
-RELATIVE = ("rows", "columns", "*relative_params", "*relative_bias", "*relative_keys", "*relative_values")
+RELATIVE = ("rows", "columns", "*relative_params", "*relative_bias", "*relative_keys", "*relative_values",
+            "*relative_kernels")  # fmt: skip
 AttentionParams = struct(
     "AttentionParams", "tokens", "num_heads", "kv_heads", "head_dim", "in_stride", "out_stride", "zero_point",
     "*head_params", *RELATIVE,
@@ -209,6 +210,8 @@ def int_attention(qkv, head_params, kv_heads, head_dim, zero_point, dense=False,
     tokens, stride = qkv.shape
     heads = len(head_params)
     out_stride = heads * head_dim if dense else stride
+    if relative:
+        relative["relative_kernels"] = kernel_library.address_of("mcuf_relative")
     keep: list = []
     params = filled(
         AttentionParams, keep, tokens=tokens, num_heads=heads, kv_heads=kv_heads, head_dim=head_dim, in_stride=stride,

@@ -295,7 +295,7 @@ def test_check_refuses(change, status):
 
 
 GOOD_RELATIVE = dict(rows=1, columns=3, relative_params=np.array([[1, 0], [16, 0]], np.int32),
-                     relative_bias=np.zeros((2, 8), np.int16))  # fmt: skip
+                     relative_bias=np.zeros((2, 8), np.int16), relative_kernels=1)  # fmt: skip
 GOOD_TABLES = GOOD_RELATIVE | dict(
     relative_params=np.array([[0, 2**31 - 1], [2**31 - 1, 0]], np.int32), relative_bias=None,
     relative_keys=np.zeros((7, 16), np.int8), relative_values=np.zeros((7, 16), np.int8),
@@ -315,6 +315,7 @@ GOOD_TABLES = GOOD_RELATIVE | dict(
         (GOOD_RELATIVE, {"rows": 1 << 16, "columns": 1 << 16}, core_calls.SIZE),
         (GOOD_RELATIVE, {"relative_params": None}, core_calls.NULL),
         (GOOD_RELATIVE, {"relative_bias": None}, core_calls.NULL),
+        (GOOD_RELATIVE, {"relative_kernels": None}, core_calls.NULL),
         (GOOD_TABLES, {"relative_keys": None}, core_calls.NULL),
         (GOOD_TABLES, {"relative_values": None}, core_calls.NULL),
         (GOOD_TABLES, {"relative_bias": np.zeros((2, 8), np.int16)}, core_calls.NULL),

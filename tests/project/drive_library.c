@@ -145,8 +145,8 @@ static void fc(void) {
 static void attention(void) {
   static const int32_t heads[kHeads][MCUF_ATTENTION_HEAD_PARAMS] = {{3 << 18, 3 << 29, -1, 0},
                                                                     {5 << 18, 3 << 29, 0, 2}};
-  const mcuf_int_attention_params params = {kTokens,           kHeads, kHeads,   kHeadDim,          kQkv,
-                                            kHeads * kHeadDim, 4,      heads[0], {0, 0, 0, 0, 0, 0}};
+  const mcuf_int_attention_params params = {kTokens,           kHeads, kHeads,   kHeadDim, kQkv,
+                                            kHeads * kHeadDim, 4,      heads[0], {0}};
   mcuf_status (*run)(const mcuf_int_attention_params*, const int8_t*, int8_t*, void*);
   fill(input, kTokens * kQkv);
   find("mcuf_int_attention_s8", &run);

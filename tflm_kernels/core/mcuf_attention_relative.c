@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mcuf_attention_relative.h: what all targets share, and the portable weighted sum. */
+ * Relative positions in the attention of some query rows (mcuf_attention_rows.h): what all targets share, and the
+ * portable weighted sum.
+ *
+ * Tables are copied to scratch first, as keys and values of their own: `length` entries for tokens. With a table of
+ * keys, products of the entries and the queries are gathered for each row and column of the grid, so that scores add
+ * them up without looking for offsets; with a table of values, numerators are added up by rows and columns of the grid
+ * and then scattered to the entries. */
 #include "mcuf_attention_relative.h"
 
 #include <string.h>
 
 #include "mcuf_target.h"
 
-void mcuf_relative_begin(mcuf_relative_rows* r, const mcuf_relative_position* position,
-                         const mcuf_attention_rows_shape* p, int8_t* tables) {
+static void begin(mcuf_relative_rows* r, const mcuf_relative_position* position, const mcuf_attention_rows_shape* p,
+                  int8_t* tables) {
   const int32_t dim = p->head_dim;
+  r->kernels = &mcuf_relative;
   r->rows = position->rows;
   r->columns = position->columns;
   r->prefix = p->tokens - r->rows * r->columns;
@@ -21,11 +28,6 @@ void mcuf_relative_begin(mcuf_relative_rows* r, const mcuf_relative_position* po
   const mcuf_attention_rows_shape entries = {r->length, dim, dim, 0, 0, NULL};
   mcuf_attention_store_keys(&entries, r->keys, 0, r->length, position->keys, dim);
   mcuf_attention_store_values(&entries, r->values, 0, r->length, position->values, dim);
-}
-
-void mcuf_relative_set_head(mcuf_relative_rows* r, const mcuf_relative_position* position, int32_t h) {
-  r->head = position->head_params + (ptrdiff_t)MCUF_RELATIVE_HEAD_PARAMS * h;
-  r->bias = position->bias == NULL ? NULL : position->bias + (ptrdiff_t)r->bias_length * h;
 }
 
 /* Where a query is in the grid; false in the prefix. */
@@ -161,8 +163,8 @@ static MCUF_OWN_STACK void add_products(const mcuf_relative_rows* r, int32_t row
   }
 }
 
-void mcuf_relative_add_scores(const mcuf_attention_rows_shape* p, const int16_t* block, int32_t rows, int32_t* scores,
-                              void* scratch) {
+static void add_scores(const mcuf_attention_rows_shape* p, const int16_t* block, int32_t rows, int32_t* scores,
+                       void* scratch) {
   const mcuf_relative_rows* r = p->relative;
   if (r->bias == NULL) {
     int32_t *products = (int32_t*)scratch, *places = by_place(r, scratch);
@@ -251,9 +253,9 @@ static void scatter(const mcuf_relative_rows* r, int32_t rows, int32_t t, int32_
   if (r->prefix > 0) sums[numerator_at(r->length, rows, t, r->length - 1)] = (int16_t)(prefix >> shift);
 }
 
-void mcuf_relative_weigh_entries(const mcuf_attention_rows_shape* p, const int16_t* numerators, int32_t rows,
-                                 const int32_t* head, const mcuf_row_scale* scale, void* scratch,
-                                 mcuf_relative_weights* weights) {
+static void weigh_entries(const mcuf_attention_rows_shape* p, const int16_t* numerators, int32_t rows,
+                          const int32_t* head, const mcuf_row_scale* scale, void* scratch,
+                          mcuf_relative_weights* weights) {
   const mcuf_relative_rows* r = p->relative;
   int16_t* sums = (int16_t*)scratch;
   int32_t *places = by_place(r, scratch), prefix[MCUF_TOKEN_BLOCK];
@@ -278,6 +280,25 @@ void mcuf_relative_weigh_entries(const mcuf_attention_rows_shape* p, const int16
   weights->values = r->values;
   weights->multiplier = r->head[MCUF_RELATIVE_VALUE];
 }
+
+static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, const int16_t* block, const int8_t* values,
+                   int32_t rows, void* scratch, int8_t* output) {
+  int32_t* scores = (int32_t*)scratch;
+  int16_t* numerators = (int16_t*)(scores + (ptrdiff_t)MCUF_TOKEN_BLOCK * mcuf_round_up_even(p->tokens));
+  void* more = (int8_t*)scratch + mcuf_attention_rows_scratch_bytes(p->tokens, p->head_dim);
+  mcuf_row_scale scale[MCUF_TOKEN_BLOCK];
+  add_scores(p, block, rows, scores, more);
+  mcuf_softmax_rows(p, scores, rows, head, numerators, scale);
+  if (p->relative->length > 0) {
+    mcuf_relative_weights weights;
+    weigh_entries(p, numerators, rows, head, scale, more, &weights);
+    mcuf_relative_weigh_rows(p, numerators, values, rows, scale, &weights, output);
+  } else {
+    mcuf_weigh_rows(p, numerators, values, rows, scale, output);
+  }
+}
+
+const mcuf_relative_kernels mcuf_relative = {begin, attend};
 
 #if MCUF_PORTABLE
 void mcuf_relative_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values,

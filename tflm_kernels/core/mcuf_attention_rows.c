@@ -3,7 +3,6 @@
  * mcuf_attention_rows.h: what all targets share, and the portable softmax and weighted sum. */
 #include "mcuf_attention_rows.h"
 
-#include "mcuf_attention_relative.h"
 #include "mcuf_fixed_point.h"
 #include "mcuf_softmax_table.h"
 #include "mcuf_target.h"
@@ -38,25 +37,6 @@ mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head) {
   return r;
 }
 
-/* The rest of attend() with relative positions. */
-static MCUF_OWN_STACK void attend_relative(const mcuf_attention_rows_shape* p, const int32_t* head,
-                                           const int16_t* block, const int8_t* values, int32_t rows, void* scratch,
-                                           int8_t* output) {
-  int32_t* scores = (int32_t*)scratch;
-  int16_t* numerators = (int16_t*)(scores + (ptrdiff_t)MCUF_TOKEN_BLOCK * mcuf_round_up_even(p->tokens));
-  void* more = (int8_t*)scratch + mcuf_attention_rows_scratch_bytes(p->tokens, p->head_dim);
-  mcuf_row_scale scale[MCUF_TOKEN_BLOCK];
-  mcuf_relative_add_scores(p, block, rows, scores, more);
-  mcuf_softmax_rows(p, scores, rows, head, numerators, scale);
-  if (p->relative->length > 0) {
-    mcuf_relative_weights weights;
-    mcuf_relative_weigh_entries(p, numerators, rows, head, scale, more, &weights);
-    mcuf_relative_weigh_rows(p, numerators, values, rows, scale, &weights, output);
-  } else {
-    mcuf_weigh_rows(p, numerators, values, rows, scale, output);
-  }
-}
-
 /* rows: 1 or 4 */
 static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* q, int32_t q_stride,
                    const int8_t* keys, const int8_t* values, int32_t rows, void* scratch, int8_t* output) {
@@ -68,7 +48,7 @@ static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, cons
   mcuf_block_fill(block, p->head_dim, rows, q, q_stride, 0, p->head_dim);
   mcuf_block_dot(keys, MCUF_ATTENTION_PACKING, p->tokens, p->head_dim, block, rows, scores);
   if (p->relative != NULL) {
-    attend_relative(p, head, block, values, rows, scratch, output);
+    p->relative->kernels->attend(p, head, block, values, rows, scratch, output);
     return;
   }
   mcuf_softmax_rows(p, scores, rows, head, numerators, scale);

@@ -33,6 +33,7 @@ typedef struct {
   int32_t length;        /* entries of a table, 0 with biases */
   int8_t *keys, *values; /* the tables, as keys and values of `length` tokens are stored */
   int32_t query;         /* the token of the first query row; mcuf_attention_rows() may move it on */
+  const mcuf_relative_kernels* kernels;
 } mcuf_relative_rows;
 
 typedef struct {
@@ -42,6 +43,28 @@ typedef struct {
   int32_t numerator_shift;      /* of the softmax */
   mcuf_relative_rows* relative; /* or NULL */
 } mcuf_attention_rows_shape;
+
+struct mcuf_relative_kernels {
+  /* Fills in what all heads share, and stores the tables, if there are any, in [keys | values] of
+   * mcuf_attention_keys_bytes(length, head_dim) each. shape: tokens and head_dim are read. */
+  void (*begin)(mcuf_relative_rows* relative, const mcuf_relative_position* position,
+                const mcuf_attention_rows_shape* shape, int8_t* tables);
+  /* Attention of `rows` query rows, 1 or 4, whose products with the keys are in scratch; block: these queries. */
+  void (*attend)(const mcuf_attention_rows_shape* shape, const int32_t* head, const int16_t* block,
+                 const int8_t* values, int32_t rows, void* scratch, int8_t* output);
+};
+
+/* Entries of a table, 0 if there is none. */
+static inline int32_t mcuf_relative_length(const mcuf_relative_position* position, int32_t tokens) {
+  return position->keys == NULL ? 0 : mcuf_relative_table_length(position->rows, position->columns, tokens);
+}
+
+/* Fills in what is head h's. */
+static inline void mcuf_relative_set_head(mcuf_relative_rows* relative, const mcuf_relative_position* position,
+                                          int32_t h) {
+  relative->head = position->head_params + (ptrdiff_t)MCUF_RELATIVE_HEAD_PARAMS * h;
+  relative->bias = position->bias == NULL ? NULL : position->bias + (ptrdiff_t)relative->bias_length * h;
+}
 
 /* Bytes of the keys of one head, and of its values; a multiple of 4. */
 static inline int32_t mcuf_attention_keys_bytes(int32_t tokens, int32_t head_dim) {

@@ -585,27 +585,6 @@ weigh4_loop:
     bne weigh4_pair
     end_function mcuf_weigh4_dsp
 
-    function mcuf_weigh4_sums_dsp
-    set_entry weigh4_sums_loop, 32
-    ldr r1, [r0, #12]
-    ldmia r0, {r0, r2}
-    add r2, r1
-    str r2, [sp, #END]
-    weigh_first4
-    ldr pc, [sp, #ENTRY]
-    .p2align 2
-weigh4_sums_loop:
-    .rept 16
-    weigh_step4
-    .endr
-    ldr r2, [sp, #END]
-    cmp r1, r2
-    bne weigh4_sums_loop
-    ldr r5, [sp, #ARGS]
-    ldr r5, [r5, #16]
-    stmia r5, {r6-r12, lr}
-    end_function mcuf_weigh4_sums_dsp
-
     .macro weigh_product1 word, a
     sxtb16 r10, \word
     sxtb16 \word, \word, ror #8
@@ -784,6 +763,29 @@ weigh1_pair:
     subs r2, #2
     bgt 3b
 4:  end_function mcuf_expand4_dsp
+
+/* Only relative positions need it: in a section of its own, so that other networks are linked without it. */
+    .section .text.mcuf_weigh4_sums_dsp, "ax", %progbits
+    function mcuf_weigh4_sums_dsp
+    set_entry weigh4_sums_loop, 32
+    ldr r1, [r0, #12]
+    ldmia r0, {r0, r2}
+    add r2, r1
+    str r2, [sp, #END]
+    weigh_first4
+    ldr pc, [sp, #ENTRY]
+    .p2align 2
+weigh4_sums_loop:
+    .rept 16
+    weigh_step4
+    .endr
+    ldr r2, [sp, #END]
+    cmp r1, r2
+    bne weigh4_sums_loop
+    ldr r5, [sp, #ARGS]
+    ldr r5, [r5, #16]
+    stmia r5, {r6-r12, lr}
+    end_function mcuf_weigh4_sums_dsp
 #endif
 
 #if defined(__linux__) && defined(__ELF__)

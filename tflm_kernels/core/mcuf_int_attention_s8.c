@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mcuf_int_attention_s8.h"
 
-#include "mcuf_attention_relative.h"
 #include "mcuf_attention_rows.h"
 #include "mcuf_fixed_point.h"
 
@@ -16,7 +15,8 @@ static mcuf_status check_relative(const mcuf_relative_position* r, int32_t token
     return MCUF_ERROR_SIZE;
   }
   const bool tables = r->keys != NULL;
-  if (r->head_params == NULL || tables != (r->values != NULL) || tables != (r->bias == NULL)) return MCUF_ERROR_NULL;
+  if (r->head_params == NULL || r->kernels == NULL || tables != (r->values != NULL) || tables != (r->bias == NULL))
+    return MCUF_ERROR_NULL;
   for (int32_t h = 0; h < num_heads; ++h) {
     const int32_t* head = r->head_params + (ptrdiff_t)MCUF_RELATIVE_HEAD_PARAMS * h;
     const int32_t key = head[MCUF_RELATIVE_KEY], value = head[MCUF_RELATIVE_VALUE];
@@ -85,7 +85,8 @@ mcuf_status mcuf_int_attention_s8(const mcuf_int_attention_params* p, const int8
       p->relative.rows > 0 ? &relative : NULL,
   };
   if (shape.relative != NULL) {
-    mcuf_relative_begin(&relative, &p->relative, &shape, values + mcuf_attention_keys_bytes(p->tokens, p->head_dim));
+    p->relative.kernels->begin(&relative, &p->relative, &shape,
+                               values + mcuf_attention_keys_bytes(p->tokens, p->head_dim));
   }
   const int32_t group = p->num_heads / p->kv_heads;
   for (int32_t h = 0; h < p->num_heads; ++h) {

@@ -19,6 +19,10 @@ enum {
   MCUF_RELATIVE_HEAD_PARAMS
 };
 
+/* Their kernels. Params point to them, so that a program without relative positions has none of their code. */
+typedef struct mcuf_relative_kernels mcuf_relative_kernels;
+MCUF_API extern const mcuf_relative_kernels mcuf_relative;
+
 /* Either biases, or tables of keys and values that all heads share. With r and c the rows and columns from the query to
  * the key:
  *   bias         of each head: [2 rows - 1, 2 columns - 1] by (r + rows - 1, c + columns - 1), then, if there is a
@@ -31,6 +35,7 @@ typedef struct {
   const int16_t* bias;        /* [num_heads, mcuf_relative_bias_length()], or NULL */
   const int8_t* keys;         /* [mcuf_relative_table_length(), head_dim], -127 .. 127, or NULL */
   const int8_t* values;       /* as keys */
+  const mcuf_relative_kernels* kernels; /* &mcuf_relative */
 } mcuf_relative_position;
 
 /* Biases of one head, entries of a table. 1 <= rows * columns <= tokens <= MCUF_ATTENTION_MAX_TOKENS. */

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "mcuf_attention_relative.h"
 #include "mcuf_attention_rows.h"
 #include "mcuf_fixed_point.h"
 #include "mcuf_streamed_norm.h"
@@ -230,7 +229,7 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
       mcuf_attention_numerator_shift_with(p->tokens, &p->relative),
       p->relative.rows > 0 ? &s.relative : NULL,
   };
-  if (s.shape.relative != NULL) mcuf_relative_begin(&s.relative, &p->relative, &s.shape, tables);
+  if (s.shape.relative != NULL) p->relative.kernels->begin(&s.relative, &p->relative, &s.shape, tables);
   s.rows = s.size.rank > 0 ? s.outputs + s.size.outputs : s.normal;
   for (int32_t kv = 0; kv < p->kv_heads; kv += p->kv_heads_at_once) {
     const bool last = kv + p->kv_heads_at_once == p->kv_heads;

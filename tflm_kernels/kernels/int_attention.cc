@@ -33,6 +33,7 @@ mcuf_relative_position RelativePosition(const Context* context, const Node* node
   relative.bias = Data<int16_t>(Input(context, node, kRelativeBias));
   relative.keys = Data<int8_t>(Input(context, node, kRelativeKeys));
   relative.values = Data<int8_t>(Input(context, node, kRelativeValues));
+  relative.kernels = &mcuf_relative;
   return relative;
 }
 

@@ -99,6 +99,7 @@ StreamedAttention::Params StreamedAttention::Read(const ParamsBlob& blob, int32_
     params.relative.bias = blob.Data<int16_t>(kRelativeBias);
     params.relative.keys = blob.Data<int8_t>(kRelativeKeys);
     params.relative.values = blob.Data<int8_t>(kRelativeValues);
+    params.relative.kernels = &mcuf_relative;
   }
   return params;
 }

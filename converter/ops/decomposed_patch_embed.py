@@ -313,6 +313,12 @@ def lower(
     return options, constants, target
 
 
+def rows_read(options: Options, height: int) -> int:
+    """How many of an image's rows are read, from the first on."""
+    rows = (height + 2 * options.padding) // options.patch_size
+    return min(height, rows * options.patch_size - options.padding)
+
+
 def _patches(image: np.ndarray, patch: tuple[int, int], padding: int) -> np.ndarray:
     """[batch, H, W, C] -> [batch, tokens, patch height * patch width * C], with zeros around the image."""
     around = ((0, 0), (padding, padding), (padding, padding), (0, 0))

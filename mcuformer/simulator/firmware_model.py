@@ -18,6 +18,7 @@ from mcuformer.converter.estimate.macs import op_macs
 from mcuformer.converter.export import c_model
 from mcuformer.converter.export.c_model import CModel
 from mcuformer.converter.graph import Graph, to_int8
+from mcuformer.converter.ops import decomposed_patch_embed
 from mcuformer.converter.passes.staging import is_staged, weights_content
 from mcuformer.errors import ModelError, ToolchainError
 from mcuformer.simulator import firmware
@@ -96,7 +97,7 @@ class FirmwareModel:
     def _run_part(self, images: np.ndarray, timeout: float) -> list[dict[str, list[str]]]:
         options = self.graph.ops[0].options
         if getattr(options, "strip_rows", 0):  # the rows that patches cover
-            images = images[:, : images.shape[1] // options.patch_size * options.patch_size]
+            images = images[:, : decomposed_patch_embed.rows_read(options, images.shape[1])]
         with tempfile.TemporaryDirectory(prefix="mcuformer-") as folder:
             content = struct.pack("<i", len(images)) + to_int8(images).tobytes()
             (Path(folder) / "images.bin").write_bytes(content)

@@ -61,7 +61,6 @@ def _random_options(config: SubnetConfig, rng: np.random.Generator) -> dict:
         "norm_epsilon": float(rng.choice([1e-12, 1e-6, 1e-5])),
         "activation": str(rng.choice(list(ACTIVATIONS))),
         "num_classes": 0 if rng.random() < 0.2 else config.num_classes,
-        "attention_rank_ratio": None if rng.random() < 0.5 else _ranks(config.depth, rng),
     }
     if rng.random() < 0.4:
         height, width = config.image_shape[:2]
@@ -70,4 +69,6 @@ def _random_options(config: SubnetConfig, rng: np.random.Generator) -> dict:
             options["patch_size"] = (int(rng.integers(1, min(height, 9) + 1)), config.patch_shape[1])
             while height // options["patch_size"][0] * (width + 7) // config.patch_shape[1] > 220:
                 options["patch_size"] = (options["patch_size"][0] + 1, config.patch_shape[1])
+    if rng.random() < 0.5:
+        options["attention_rank_ratio"] = _ranks(config.depth, rng)
     return options

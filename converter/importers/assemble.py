@@ -89,12 +89,13 @@ def with_low_rank(
     layers = []
     for i, layer in enumerate(parts.layers):
         made = {}
-        for names, by, most in (
-            (("qkv", "proj"), attention_ratio, layer.qkv.outputs // 3), (("fc1", "fc2"), ratio, layer.fc1.outputs),
+        for name, by, most in (
+            ("qkv", attention_ratio, layer.qkv.outputs), ("proj", attention_ratio, layer.qkv.outputs // 3),
+            ("fc1", ratio, layer.fc1.outputs), ("fc2", ratio, layer.fc1.outputs),
         ):  # fmt: skip
             if by is not None:
                 rank = max(1, min(round(by * parts.stem.outputs), most))
-                made |= {name: factors(f"layers.{i}.{name}", getattr(layer, name), rank) for name in names}
+                made[name] = factors(f"layers.{i}.{name}", getattr(layer, name), rank)
         layers.append(dataclasses.replace(layer, **made))
     return dataclasses.replace(parts, layers=layers), errors
 

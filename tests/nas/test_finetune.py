@@ -67,6 +67,7 @@ OPTIONS_OF = {
     "post-after": {"norm": "post", "norm_pre": True, "pool": "mean", "final_norm": "after", "activation": "gelu-tanh"},
     "embedding": {"prefix_tokens": 2, "pool": "token+token", "num_classes": 0},
     "embedding-mean": {"prefix_tokens": 1, "pool": "mean", "final_norm": "none", "norm": "post", "num_classes": 0},
+    "around": {"attention_rank_ratio": (0.4, 0.7), "rank_ratio": 0.5},
 }  # fmt: skip
 
 

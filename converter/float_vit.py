@@ -147,7 +147,7 @@ class Attention(nn.Module):
         self.layer = layer
         self.relative = relative
         self.qkv = make_linear(embed_dim, layer.qkv_dim, layer.attention_rank)
-        self.proj = make_linear(layer.q_dim, embed_dim, layer.attention_rank)
+        self.proj = make_linear(layer.q_dim, embed_dim, layer.proj_rank)
 
     def forward(self, x: torch.Tensor, record: Record, name: str) -> torch.Tensor:
         batch, tokens, _ = x.shape

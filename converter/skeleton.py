@@ -261,10 +261,11 @@ def _mlp_matrices(d: int, layer: LayerConfig) -> tuple[tuple[int, int], ...]:
 
 def attention_ranks(d: int, layer: LayerConfig) -> tuple[int, int]:
     """Rank of qkv and of the projection as they run; 0: dense."""
-    rank = layer.attention_rank
-    if rank is None:
-        return 0, 0
-    return rank * runs_as_factors(rank, d, layer.qkv_dim), rank * runs_as_factors(rank, layer.q_dim, d)
+    qkv, proj = layer.attention_rank or 0, layer.proj_rank or 0
+    return (
+        qkv * runs_as_factors(layer.attention_rank, d, layer.qkv_dim),
+        proj * runs_as_factors(layer.proj_rank, layer.q_dim, d),
+    )
 
 
 def _around_attention(packing: int, layer: LayerConfig) -> int:

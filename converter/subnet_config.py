@@ -39,7 +39,7 @@ class LayerConfig(NamedTuple):
     head_dim: int
     mlp_dim: int
     rank: int | None  # of both MLP matrices; None: dense
-    attention_rank: int | None = None  # of qkv and of the projection; None: dense
+    attention_rank: int | None = None  # of qkv, and of the projection up to q_dim; None: dense
 
     @property
     def q_dim(self) -> int:
@@ -52,6 +52,11 @@ class LayerConfig(NamedTuple):
     @property
     def qkv_dim(self) -> int:
         return self.q_dim + 2 * self.kv_dim
+
+    @property
+    def proj_rank(self) -> int | None:
+        """Of the projection: it has q_dim inputs."""
+        return None if self.attention_rank is None else min(self.attention_rank, self.q_dim)
 
 
 class Readout(NamedTuple):
@@ -351,7 +356,8 @@ class SubnetConfig:
                 f"mlp_ratio = {mlp_ratio} gives a hidden width of {mlp_dim} in layer {i}: 1 to {MAX_FEATURES}"
             )
         rank = self._rank("rank_ratio", rank_ratio, i, mlp_dim)
-        attention_rank = self._rank("attention_rank_ratio", attention_rank_ratio, i, num_heads * head_dim)
+        qkv_dim = (num_heads + 2 * kv_heads) * head_dim
+        attention_rank = self._rank("attention_rank_ratio", attention_rank_ratio, i, qkv_dim)
         return LayerConfig(num_heads, kv_heads, head_dim, mlp_dim, rank, attention_rank)
 
     def _rank(self, field: str, ratio: float | None, i: int, most: int) -> int | None:

@@ -135,7 +135,8 @@ def check_reachable(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], bu
 def _words(config: SubnetConfig) -> str:
     layer = config.layers[0]
     rank = "" if layer.rank is None else f", rank {layer.rank}"
+    around = "" if layer.attention_rank is None else f", rank {layer.attention_rank} around attention"
     return (
         f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers of {layer.num_heads} heads, "
-        f"{layer.kv_heads} key/value heads, MLP {layer.mlp_dim}{rank}"
+        f"{layer.kv_heads} key/value heads, MLP {layer.mlp_dim}{rank}{around}"
     )

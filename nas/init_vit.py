@@ -5,8 +5,8 @@ MCUFormer starts from AutoFormer's weights this way.
 
     init_from_vit(supernet, load_subnet("subnet.pt"))
 
-Channels, heads and layers are the network's first ones, as they are. A low-rank MLP gets the best factors of the
-network's matrix (SVD), the largest singular values first, so that every smaller rank is best too. A subnet with the
+Channels, heads and layers are the network's first ones, as they are. A matrix of low rank gets the best factors of the
+network's (SVD), the largest singular values first, so that every smaller rank is best too. A subnet with the
 network's own patches starts with its very patch embedding and positions: a larger patch of the supernet is the least
 one that folds back to it (as FlexiViT resizes), a finer position table the interpolated one, corrected by the least
 amount. Relative positions are those of the same distances in tokens, beyond the network's those of its furthest. The
@@ -20,7 +20,7 @@ import os
 import torch
 from torch import nn
 
-from mcuformer.converter.float_vit import FloatViT, LowRankLinear, Mlp
+from mcuformer.converter.float_vit import FloatViT, Layer, LowRankLinear
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 from mcuformer.errors import ConfigError
 from mcuformer.nas import relative
@@ -45,7 +45,7 @@ def init_from_vit(
     source = {name: value.detach().cpu().double() for name, value in net.state_dict().items()}
     hull = supernet.hull
     for name, parameter in supernet.whole.named_parameters():
-        if ".mlp." in name or (name.startswith("head.") and not keep_head):
+        if ".mlp." in name or ".attention." in name or (name.startswith("head.") and not keep_head):
             continue
         if name == "position":
             value = _position(source[name], supernet, net.config)
@@ -53,18 +53,19 @@ def init_from_vit(
             value = _patch_weight(source[name], hull, net.config)
         elif relative.MARK in name:
             value = relative.for_grid(name, source[name], net.config.grid_shape, supernet.grid_shape)
-        elif ".attention.qkv." in name:
-            layer = net.config.layers[int(name.split(".")[1])]
-            value = _qkv(source[name], layer, supernet.space.largest().layers[0], hull.layers[0])
         elif name == "head.weight":
             value = source[name].unflatten(1, (len(hull.pool_parts), -1))[..., : hull.embed_dim].flatten(1)
         else:
             value = source[name]
         parameter.copy_(value[tuple(slice(size) for size in parameter.shape)])
-    for target, given in zip(supernet.whole.layers, net.layers, strict=False):
-        assert isinstance(target.mlp, Mlp) and isinstance(given.mlp, Mlp)
+    largest = supernet.space.largest().layers[0]
+    for target, given, layer in zip(supernet.whole.layers, net.layers, net.config.layers, strict=False):
+        assert isinstance(target, Layer) and isinstance(given, Layer)
+        qkv = _product(given.attention.qkv)
+        _fill_matrix(target.attention.qkv, *(_qkv(value, layer, largest, hull.layers[0]) for value in qkv))
+        _fill_matrix(target.attention.proj, *_product(given.attention.proj))
         for one, other in ((target.mlp.fc1, given.mlp.fc1), (target.mlp.fc2, given.mlp.fc2)):
-            _fill_matrix(one, other)
+            _fill_matrix(one, *_product(other))
     if hull.stem == "conv":
         _copy_statistics(supernet, source, net.config)
 
@@ -156,12 +157,17 @@ def _qkv(value: torch.Tensor, layer: LayerConfig, largest: LayerConfig, hull: La
     return torch.cat([q[: hull.q_dim], k, v])
 
 
-def _fill_matrix(target: nn.Linear | LowRankLinear, source: nn.Linear | LowRankLinear) -> None:
-    """The first outputs and inputs of a matrix; as factors, those with the least squared error."""
+def _product(source: nn.Linear | LowRankLinear) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight [out, in] and bias."""
     last = source.up if isinstance(source, LowRankLinear) else source
     weight = last.weight.double()
     if isinstance(source, LowRankLinear):
         weight = weight @ source.down.weight.double()
+    return weight.cpu(), last.bias.double().cpu()
+
+
+def _fill_matrix(target: nn.Linear | LowRankLinear, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    """The first outputs and inputs of a matrix; as factors, those with the least squared error."""
     if isinstance(target, LowRankLinear):
         rank, inputs = target.down.weight.shape
         u, values, v = torch.linalg.svd(weight[: len(target.up.weight), :inputs], full_matrices=False)
@@ -172,7 +178,7 @@ def _fill_matrix(target: nn.Linear | LowRankLinear, source: nn.Linear | LowRankL
     else:
         outputs, inputs = target.weight.shape
         target.weight.copy_(weight[:outputs, :inputs])
-    target.bias.copy_(last.bias[: len(target.bias)])
+    target.bias.copy_(bias[: len(target.bias)])
 
 
 def _copy_statistics(supernet: SuperNet, source: dict[str, torch.Tensor], config: SubnetConfig) -> None:

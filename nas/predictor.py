@@ -35,7 +35,7 @@ class Predictor:
         for config in configs:
             genes = [(getattr(config, name), getattr(space, name)) for name in ("patch_size", "embed_dim", "depth")]
             for layer in range(max(space.depth)):
-                for name in ("num_heads", "kv_heads", "mlp_ratio", "rank_ratio"):
+                for name in ("num_heads", "kv_heads", "mlp_ratio", "rank_ratio", "attention_rank_ratio"):
                     values = getattr(config, name)
                     choices = self.kv_heads if name == "kv_heads" else getattr(space, name)
                     if choices is not None:

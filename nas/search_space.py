@@ -4,10 +4,11 @@
     space = load_space("fashion-mnist")          # one of the package's (nas/spaces), or a path
     config = space.sample(random.Random(0))      # a SubnetConfig, one value per layer
 
-A file holds the fields of SubnetConfig; lists are choices. num_heads, kv_heads, mlp_ratio and rank_ratio are chosen per
-layer, patch_size, embed_dim and depth once; the others are one value for all subnets. kv_heads "all": as many as
-num_heads. Without rank_ratio the MLPs are dense; with it they are two factors; a rank above break-even runs dense
-(lowering multiplies the factors), so 1.0 means dense.
+A file holds the fields of SubnetConfig; lists are choices. num_heads, kv_heads, mlp_ratio, rank_ratio and
+attention_rank_ratio are chosen per layer, patch_size, embed_dim and depth once; the others are one value for all
+subnets. kv_heads "all": as many as num_heads. Without rank_ratio the MLPs are dense; with it they are two factors; a
+rank above break-even runs dense (lowering multiplies the factors), so 1.0 means dense. So do the matrices around
+attention with attention_rank_ratio.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import itertools
 import math
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ class SearchSpace:
     relative_position: str = SubnetConfig.relative_position
     flip: bool = True
     evolution: EvolutionRange | None = None
+    attention_rank_ratio: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", _size(self.image_size))
@@ -107,14 +109,14 @@ class SearchSpace:
             object.__setattr__(self, "patch_size", tuple(map(_size, self.patch_size)))
         for name in CHOICES:
             value = getattr(self, name)
-            if name == "rank_ratio" and value is None:
+            if name in RANKS and value is None:
                 continue
             if not isinstance(value, tuple) or not value:
                 raise ConfigError(f"{name} = {_plain(value)!r}: give a list of at least one choice")
             for choice in value:
                 if name == "kv_heads" and choice == "all":
                     continue
-                if name in ("mlp_ratio", "rank_ratio"):
+                if name in ("mlp_ratio", *RANKS):
                     if not is_number(choice):
                         raise ConfigError(f"{name}: {_plain(choice)!r} is not a number; give a list of numbers")
                 elif name == "patch_size":
@@ -181,9 +183,9 @@ class SearchSpace:
 
     @functools.cached_property
     def layer_choices(self) -> tuple[tuple, ...]:
-        """Every (num_heads, kv_heads, mlp_ratio, rank_ratio) that a layer may have."""
-        products = itertools.product(self._head_pairs(), self.mlp_ratio, self.rank_ratio or (None,))
-        return tuple((*pair, mlp, rank) for pair, mlp, rank in products)
+        """Every (num_heads, kv_heads, mlp_ratio, rank_ratio, attention_rank_ratio) that a layer may have."""
+        ranks = (getattr(self, name) or (None,) for name in RANKS)
+        return tuple((*pair, *rest) for pair, *rest in itertools.product(self._head_pairs(), self.mlp_ratio, *ranks))
 
     @property
     def subnets(self) -> int:
@@ -192,12 +194,12 @@ class SearchSpace:
         return len(self.patch_size) * len(self.embed_dim) * sum(layer**depth for depth in self.depth)
 
     def _config(self, patch_size: Size, embed_dim: int, layers: tuple[tuple, ...], depth: int) -> SubnetConfig:
-        num_heads, kv_heads, mlp_ratio, rank_ratio = zip(*layers[:depth], strict=True)
+        num_heads, kv_heads, mlp_ratio, *ranks = zip(*layers[:depth], strict=True)
         return SubnetConfig(
             image_size=self.image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=self.stem,
             stem_channels=self.stem_for(patch_size), patch_size=patch_size, embed_dim=embed_dim, depth=depth,
             head_dim=self.head_dim, num_heads=num_heads, kv_heads=kv_heads, mlp_ratio=mlp_ratio,
-            rank_ratio=None if self.rank_ratio is None else rank_ratio,
+            **{name: None if getattr(self, name) is None else rank for name, rank in zip(RANKS, ranks, strict=True)},
             **{name: getattr(self, name) for name in FIXED},
         )  # fmt: skip
 
@@ -238,7 +240,7 @@ class SearchSpace:
         """The subnet with the most tokens and the largest of every other choice."""
         heads = max(self.num_heads)
         kv_heads = max(kv for h, kv in self._head_pairs() if h == heads)
-        layer = (heads, kv_heads, max(self.mlp_ratio), None if self.rank_ratio is None else max(self.rank_ratio))
+        layer = (heads, kv_heads, max(self.mlp_ratio), *(_of(max, getattr(self, name)) for name in RANKS))
         depth = max(self.depth)
         return self._config(self._patches_by_tokens[-1], max(self.embed_dim), (layer,) * depth, depth)
 
@@ -246,7 +248,7 @@ class SearchSpace:
         """The subnet with the fewest tokens and the smallest of every other choice."""
         heads = min(self.num_heads)
         kv_heads = min(kv for h, kv in self._head_pairs() if h == heads)
-        layer = (heads, kv_heads, min(self.mlp_ratio), None if self.rank_ratio is None else min(self.rank_ratio))
+        layer = (heads, kv_heads, min(self.mlp_ratio), *(_of(min, getattr(self, name)) for name in RANKS))
         depth = min(self.depth)
         return self._config(self._patches_by_tokens[0], min(self.embed_dim), (layer,) * depth, depth)
 
@@ -335,7 +337,12 @@ class SearchSpace:
         return space
 
 
-CHOICES = ("patch_size", "embed_dim", "depth", "num_heads", "kv_heads", "mlp_ratio", "rank_ratio")
+RANKS = ("rank_ratio", "attention_rank_ratio")  # choices of a layer, or None
+CHOICES = ("patch_size", "embed_dim", "depth", "num_heads", "kv_heads", "mlp_ratio", *RANKS)
+
+
+def _of(pick: Callable[[tuple[float, ...]], float], choices: tuple[float, ...] | None) -> float | None:
+    return None if choices is None else pick(choices)
 
 
 def _is_positive(value: object) -> bool:
@@ -363,8 +370,8 @@ def _inner_convolutions(patch_size: int) -> int:
 
 
 def _layers(config: SubnetConfig) -> list[tuple]:
-    rank = config.rank_ratio or (None,) * config.depth
-    per_layer: Any = (config.num_heads, config.kv_heads, config.mlp_ratio, rank)  # one value per layer each, once made
+    ranks = (getattr(config, name) or (None,) * config.depth for name in RANKS)
+    per_layer: Any = (config.num_heads, config.kv_heads, config.mlp_ratio, *ranks)  # one value per layer each
     return list(zip(*per_layer, strict=True))
 
 

@@ -6,10 +6,10 @@
     net = supernet.extract(config)            # a stand-alone FloatViT with the same logits
 
 A subnet is the first rows and columns of every matrix, the first heads and the first layers: the FloatViT of its config
-on slices of the supernet's weights, so the network is defined once. Both factors of a low-rank MLP are sliced to its
-rank. Tokens: a patch embedding smaller than the largest is the largest one applied to the enlarged patch, folded into
-its weights; the position table is interpolated. Relative positions are those of the same distance in tokens: the middle
-of the largest grid's. The head reads one or two vectors of embed_dim: it is sliced in each.
+on slices of the supernet's weights, so the network is defined once. Both factors of a matrix of low rank are sliced to
+its rank. Tokens: a patch embedding smaller than the largest is the largest one applied to the enlarged patch, folded
+into its weights; the position table is interpolated. Relative positions are those of the same distance in tokens: the
+middle of the largest grid's. The head reads one or two vectors of embed_dim: it is sliced in each.
 
 A convolution stem has a batch norm, whose statistics depend on the channels before it: calibrate() measures them for
 every stem in the space; forward() in eval mode and extract() use the subnet's.
@@ -34,6 +34,7 @@ from mcuformer.nas import relative, saved_network
 from mcuformer.nas.search_space import SearchSpace
 
 FORMAT = "mcuformer.supernet/1"
+QKV = tuple(f"attention.qkv.{factor}{part}" for factor in ("", "up.") for part in ("weight", "bias"))  # rows by head
 
 
 class SuperNet(nn.Module):
@@ -85,7 +86,7 @@ class SuperNet(nn.Module):
             elif name == "head.weight":
                 parts = whole[name].unflatten(1, (len(config.pool_parts), -1))
                 made[name] = parts[..., : config.embed_dim].flatten(1)
-            elif name.endswith("attention.qkv.weight") or name.endswith("attention.qkv.bias"):
+            elif name.endswith(QKV):
                 layer = config.layers[int(name.split(".")[1])]
                 value, most = whole[name], self.hull.layers[0]
                 value = value if value.ndim == 1 else value[:, : shape[1]]
@@ -158,12 +159,11 @@ class SuperNet(nn.Module):
 
 def _hull(space: SearchSpace) -> SubnetConfig:
     """The config with the largest of every dimension: the weights'. Patches enclose all others."""
-    heads, ranks = max(space.num_heads), space.rank_ratio
+    heads = max(space.num_heads)
     patch = tuple(max(sides) for sides in zip(*(config.patch_shape for config in _patches(space)), strict=True))
     return dataclasses.replace(
-        space.largest(), patch_size=patch, num_heads=heads, kv_heads=heads,
-        mlp_ratio=max(space.mlp_ratio), rank_ratio=None if ranks is None else max(ranks),
-    )  # fmt: skip
+        space.largest(), patch_size=patch, num_heads=heads, kv_heads=heads, mlp_ratio=max(space.mlp_ratio)
+    )
 
 
 def _grid_shape(space: SearchSpace) -> tuple[int, int]:

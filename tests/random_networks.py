@@ -61,7 +61,6 @@ def _random_options(config: SubnetConfig, rng: np.random.Generator) -> dict:
         "norm_epsilon": float(rng.choice([1e-12, 1e-6, 1e-5])),
         "activation": str(rng.choice(list(ACTIVATIONS))),
         "num_classes": 0 if rng.random() < 0.2 else config.num_classes,
-        "attention_rank_ratio": None if rng.random() < 0.5 else _ranks(config.depth, rng),
     }
     if rng.random() < 0.4:
         height, width = config.image_shape[:2]
@@ -75,4 +74,6 @@ def _random_options(config: SubnetConfig, rng: np.random.Generator) -> dict:
     if config.stem == "patch" and rng.random() < 0.3:
         patch = options.get("patch_size", config.patch_shape)
         options["patch_padding"] = int(rng.integers(min(patch)))
+    if rng.random() < 0.5:
+        options["attention_rank_ratio"] = _ranks(config.depth, rng)
     return options

@@ -48,6 +48,7 @@ def import_vit(
     classes: str | os.PathLike | list[int] | None = None,
     new_head: int | None = None,
     low_rank: float | None = None,
+    low_rank_attention: float | None = None,
     config: str | os.PathLike | Mapping[str, Any] | None = None,
     weights: str | None = None,
     **settings: Any,
@@ -61,11 +62,12 @@ def import_vit(
     classes     of the head, in order: their numbers, or a file with a number and a name in each line
     new_head    an untrained head of so many classes; 0: none, the pooled tokens are the output
     low_rank    both MLP matrices as two factors of rank round(low_rank * embed_dim)
+    low_rank_attention  the same of q, k and v together, and of the projection after attention
     config      Hugging Face's config.json, or its content; default: the one beside the file
     weights     which state dict of the file, if it holds several, such as "model_ema"
     settings    what the source does not say: docs/import.md lists them by family
 
-    Notes of the network: "imported" (family, settings used, tensors left out and why, errors of low_rank), and
+    Notes of the network: "imported" (family, settings used, tensors left out and why, errors of low ranks), and
     "class_names" if they are known. McuformerError, one line, if anything is missing, unknown or not supported.
     """
     found = _open(source, family, config, weights, settings)
@@ -87,10 +89,11 @@ def import_vit(
             raise ConfigError(f"new_head = {new_head!r}: must be a number of classes from 0 to {MAX_FEATURES}")
         parts = assemble.with_new_head(parts, new_head)
     parts, image_shape = assemble.resized(assemble.with_patch_size(parts), image_size)
-    if low_rank is not None:
-        if not is_number(low_rank) or not 0 < low_rank <= 1:
-            raise ConfigError(f"low_rank = {low_rank!r}: must be a number in (0, 1], the rank by embed_dim")
-        parts, errors = assemble.with_low_rank(parts, low_rank)
+    for name, ratio in (("low_rank", low_rank), ("low_rank_attention", low_rank_attention)):
+        if ratio is not None and (not is_number(ratio) or not 0 < ratio <= 1):
+            raise ConfigError(f"{name} = {ratio!r}: must be a number in (0, 1], the rank by embed_dim")
+    parts, errors = assemble.with_low_rank(parts, low_rank, low_rank_attention)
+    if errors:
         notes["low_rank_errors"] = [[name, error] for name, error in errors]
     net = assemble.assemble(parts, image_shape, found.name)
     notes["left_out"] = found.weights.left_out

@@ -108,8 +108,11 @@ def with_new_head(parts: VitParts, classes: int, seed: int = 0) -> VitParts:
     return dataclasses.replace(parts, heads=[Matrix(weight)], class_names=None)
 
 
-def with_low_rank(parts: VitParts, ratio: float) -> tuple[VitParts, list[tuple[str, float]]]:
-    """Both MLP matrices of every layer as two factors of rank round(ratio * embed_dim), by their singular values.
+def with_low_rank(
+    parts: VitParts, ratio: float | None, attention_ratio: float | None = None
+) -> tuple[VitParts, list[tuple[str, float]]]:
+    """Matrices of every layer as two factors each, by their singular values: both of the MLP, of rank
+    round(ratio * embed_dim), and those around attention, of round(attention_ratio * embed_dim); None: as they are.
 
     Also returns ("layers.0.fc1", relative error of the matrix) of each: the Frobenius norm of the difference by its
     own.
@@ -126,9 +129,15 @@ def with_low_rank(parts: VitParts, ratio: float) -> tuple[VitParts, list[tuple[s
 
     layers = []
     for i, layer in enumerate(parts.layers):
-        rank = max(1, min(round(ratio * parts.stem.outputs), layer.fc1.outputs))
-        fc1, fc2 = (factors(f"layers.{i}.{name}", getattr(layer, name), rank) for name in ("fc1", "fc2"))
-        layers.append(dataclasses.replace(layer, fc1=fc1, fc2=fc2))
+        made = {}
+        for name, by, most in (
+            ("qkv", attention_ratio, layer.qkv.outputs), ("proj", attention_ratio, layer.qkv.outputs // 3),
+            ("fc1", ratio, layer.fc1.outputs), ("fc2", ratio, layer.fc1.outputs),
+        ):  # fmt: skip
+            if by is not None:
+                rank = max(1, min(round(by * parts.stem.outputs), most))
+                made[name] = factors(f"layers.{i}.{name}", getattr(layer, name), rank)
+        layers.append(dataclasses.replace(layer, **made))
     return dataclasses.replace(parts, layers=layers), errors
 
 
@@ -209,6 +218,9 @@ def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> 
     def rank_ratio(layer: LayerParts) -> float | None:
         return None if layer.fc1.down is None else layer.fc1.down.shape[0] / d
 
+    def attention_rank_ratio(layer: LayerParts) -> float | None:
+        return layer.qkv.rank / d if layer.qkv.rank else None
+
     relative = {"none" if layer.relative is None else layer.relative.kind for layer in parts.layers}
     if len(relative) > 1:
         raise ModelError(f"relative positions differ between layers ({', '.join(sorted(relative))}): one kind for all")
@@ -224,6 +236,7 @@ def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> 
         head_dim=None if plain else per_layer(head_dim),
         mlp_ratio=per_layer(lambda layer: layer.fc1.outputs / d),
         rank_ratio=per_layer(rank_ratio),
+        attention_rank_ratio=per_layer(attention_rank_ratio),
         num_classes=num_classes,
         prefix_tokens=len(parts.prefix),
         pool=parts.pool,

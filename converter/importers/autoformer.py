@@ -120,10 +120,13 @@ class _Layer:
             scale = (d // num_heads) ** -0.5
         mlp_dim = int(d * mlp_ratio)
         fc1, fc2 = self._mlp(at, mlp_dim)
+        qkv, proj = self._qkv(at, q_dim), self._proj(at, q_dim)
+        if not _rank_fits(qkv, proj, min(d, q_dim)):
+            qkv, proj = qkv.dense(), proj.dense()
         return LayerParts(
-            num_heads=num_heads, norm1=_norm(weights, f"{at}attn_layer_norm", d), qkv=self._qkv(at, q_dim),
-            proj=self._proj(at, q_dim), norm2=_norm(weights, f"{at}ffn_layer_norm", d), fc1=fc1, fc2=fc2,
-            attention_scale=scale, relative=self._relative(at, q_dim // num_heads),
+            num_heads=num_heads, norm1=_norm(weights, f"{at}attn_layer_norm", d), qkv=qkv, proj=proj,
+            norm2=_norm(weights, f"{at}ffn_layer_norm", d), fc1=fc1, fc2=fc2, attention_scale=scale,
+            relative=self._relative(at, q_dim // num_heads),
         )  # fmt: skip
 
     def _relative(self, at: str, head_dim: int) -> RelativeTables | None:
@@ -154,7 +157,7 @@ class _Layer:
         rank = self.weights.shape(f"{at}attn.qkv1.weight")[0]
         first, second = take(f"{at}attn.qkv1", rank, self.d), take(f"{at}attn.qkv2", rank, rank)
         third = take(f"{at}attn.qkv3", 3 * q_dim, rank)
-        return Matrix(third.weight @ second.weight @ first.weight, third.bias)
+        return Matrix(third.weight, third.bias, second.weight @ first.weight)
 
     def _proj(self, at: str, q_dim: int) -> Matrix:
         if not self.factored:
@@ -162,10 +165,10 @@ class _Layer:
         rank = self.weights.shape(f"{at}attn.proj1.weight")[0]
         first, second = self._plain(f"{at}attn.proj1", rank, q_dim), self._plain(f"{at}attn.proj2", rank, rank)
         third = self._plain(f"{at}attn.proj3", self.d, rank)
-        return Matrix(third.weight @ second.weight @ first.weight, third.bias)
+        return Matrix(third.weight, third.bias, second.weight @ first.weight)
 
     def _mlp(self, at: str, mlp_dim: int) -> tuple[Matrix, Matrix]:
-        """Both matrices; of three factors the first two are one."""
+        """Both matrices; of three factors the first two are one, as around attention."""
         if not self.factored:
             return self._plain(f"{at}fc1", mlp_dim, self.d), self._plain(f"{at}fc2", self.d, mlp_dim)
         rank = int(min(self.d, mlp_dim) * self.rank_ratio)
@@ -182,6 +185,12 @@ class _Layer:
     def _interleaved(self, name: str, outputs: int, inputs: int) -> Matrix:
         matrix = self._plain(name, outputs, inputs)
         return Matrix(torch.cat([matrix.weight[part::3] for part in range(3)]), matrix.bias)
+
+
+def _rank_fits(qkv: Matrix, proj: Matrix, most: int) -> bool:
+    """Whether the matrices around attention stay two factors each: those of a supernet have its rank, which is often
+    above the width of the subnet."""
+    return qkv.rank == proj.rank and qkv.rank <= most
 
 
 def _bias(weight: str) -> str:

@@ -26,6 +26,15 @@ class Matrix(NamedTuple):
         return self.weight.shape[0]
 
     @property
+    def rank(self) -> int:
+        """Of the factors; 0: dense."""
+        return 0 if self.down is None else self.down.shape[0]
+
+    def dense(self) -> Matrix:
+        """The same as one matrix."""
+        return Matrix(self.product, self.bias)
+
+    @property
     def product(self) -> torch.Tensor:
         """[out, in]"""
         return self.weight if self.down is None else self.weight @ self.down

@@ -61,7 +61,7 @@ def import_(
     """Reads a checkpoint of another library and writes it as a subnet.pt.
 
     settings  what the checkpoint does not say, by family: docs/import.md
-    options   image_size, classes, new_head, low_rank, config, weights: as for mcuformer.import_vit
+    options   image_size, classes, new_head, low_rank, low_rank_attention, config, weights: as for mcuformer.import_vit
     """
     from mcuformer.converter.importers import import_vit
     from mcuformer.nas import save_subnet
@@ -130,6 +130,9 @@ def command(
     low_rank: Annotated[
         float | None, typer.Option(help="MLP matrices as two factors, of this rank by width, such as 0.5.")
     ] = None,
+    low_rank_attention: Annotated[
+        float | None, typer.Option(help="The same for the matrices before and after attention.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Hugging Face's config.json; default: the one beside the checkpoint.")
     ] = None,
@@ -143,7 +146,8 @@ def command(
     check_outputs(output, json_file)
     made = import_(
         checkpoint, family, settings=assignments(settings, "--set"), image_size=_size(image_size), classes=classes,
-        new_head=new_head, low_rank=low_rank, config=config, weights=weights, output=output,
+        new_head=new_head, low_rank=low_rank, low_rank_attention=low_rank_attention, config=config,
+        weights=weights, output=output,
     )  # fmt: skip
     show(made)
     write_json(json_file, made.to_dict())

@@ -24,6 +24,7 @@ B = SubnetConfig(image_size=224, embed_dim=192, depth=12, num_classes=1000)
         dict(patch_size=16),
         dict(rank_ratio=0.2, mlp_ratio=(3.0, 0.5)),
         dict(num_heads=4, kv_heads=(1, 2)),
+        dict(num_heads=4, kv_heads=(4, 2), attention_rank_ratio=(0.6, 0.3)),
         dict(stem="conv"),
         dict(stem="conv", patch_size=8, image_size=21, stem_channels=(40, 9)),
         dict(num_classes=900),

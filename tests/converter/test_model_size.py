@@ -33,6 +33,16 @@ def test_a_model_is_never_larger_and_little_smaller(seed):
     assert model.model_bytes <= model_bytes(config) <= model.model_bytes + kilobytes + config.num_classes * 12
 
 
+def test_factors_around_attention_are_counted():
+    config = dataclasses.replace(TINY, depth=3, attention_rank_ratio=(0.3, 0.6, 1.0), embed_dim=64, num_heads=3)
+    config = dataclasses.replace(config, head_dim=16)
+    model = convert(lively_subnet(config, 0), structured_images(config, 4))
+    assert model.model_bytes <= model_bytes(config) <= model.model_bytes + 1024 * (3 + config.depth)
+    dense = model_bytes(dataclasses.replace(config, attention_rank_ratio=None))
+    weights = 64 * 144 + 48 * 64 - 19 * (64 + 144 + 48 + 64) + 64 * 144 - 38 * (64 + 144)
+    assert weights - 2000 < dense - model_bytes(config) < weights  # biases and multipliers of the ranks
+
+
 def test_pairs_of_rows_are_counted():
     config = dataclasses.replace(TINY, stem="conv", patch_size=8, stem_channels=(5, 7), embed_dim=23)
     images = structured_images(config, 4)

@@ -15,13 +15,29 @@ from mcuformer.converter.passes.packing import packing_of
 ODD_HEADS = dataclasses.replace(TINY, num_heads=3, head_dim=7)
 ODD_EVERYTHING = dataclasses.replace(TINY, embed_dim=23, mlp_ratio=1.7, num_classes=3, rank_ratio=0.3)
 CONV = dataclasses.replace(TINY, stem="conv", stem_channels=(5,))
-NAMES = {"tiny": TINY, "odd heads": ODD_HEADS, "odd widths": ODD_EVERYTHING, "convolutions": CONV}
+RANKS = dataclasses.replace(TINY, attention_rank_ratio=0.21)  # an odd rank of 5
+ODD_RANKS = dataclasses.replace(ODD_HEADS, attention_rank_ratio=0.3, norm="post")
+NAMES = {
+    "tiny": TINY, "odd heads": ODD_HEADS, "odd widths": ODD_EVERYTHING, "convolutions": CONV, "ranks": RANKS,
+    "odd heads and ranks": ODD_RANKS,
+}  # fmt: skip
 
 
 def test_the_core_decides():
     wanted = {"Cortex-M4F": PAIRS, "Cortex-M7": PAIRS, "Cortex-M55": ROWS}
     assert {board.core.name: packing_of(board) for board in BOARDS.values()} == wanted
     assert packing_of(None) == ROWS
+
+
+@pytest.mark.parametrize("schedule", ["overwrite", "streamed"])
+def test_no_factor_around_odd_heads_is_in_pairs(schedule):
+    """One packing for all matrices of the half: in the streamed schedule they are one op."""
+    images = structured_images(ODD_RANKS, 2)
+    graph = convert(lively_subnet(ODD_RANKS, 0), images, board="nano33ble", schedule=schedule).graph
+    packing = {graph.tensors[op.output].name: getattr(op.options, "packing", None) for op in graph.ops}
+    around = {name: found for name, found in packing.items() if ".qkv" in name or ".proj" in name}
+    assert len(around) == TINY.depth * (4 if schedule == "overwrite" else 1) and set(around.values()) == {ROWS}
+    assert packing["layers.0.fc2"] == PAIRS
 
 
 @pytest.mark.parametrize("options", [{}, {"schedule": "overwrite"}, {"strips": True}, {"weights": "staged"}], ids=str)

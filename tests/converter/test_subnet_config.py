@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SubnetConfig: what it computes, and what it refuses."""
 
+import dataclasses
 import json
 
 import pytest
@@ -68,7 +69,11 @@ def test_matrices_around_attention_have_a_rank_of_their_own():
     config = SubnetConfig(
         embed_dim=48, depth=3, num_heads=(4, 2, 1), head_dim=8, attention_rank_ratio=[0.25, 0.5, None]
     )
-    assert [layer.attention_rank for layer in config.layers] == [12, 16, None]  # at most the width of q
+    assert [layer.attention_rank for layer in config.layers] == [12, 24, None]
+    assert [layer.proj_rank for layer in config.layers] == [12, 16, None]  # at most the width of q
+    narrow = SubnetConfig(embed_dim=48, depth=1, num_heads=1, head_dim=8, attention_rank_ratio=1.0)
+    assert (narrow.layers[0].attention_rank, narrow.layers[0].proj_rank) == (24, 8)
+    assert narrow.macs == dataclasses.replace(narrow, attention_rank_ratio=None).macs  # 1.0 is dense
     assert all(layer.rank is None for layer in config.layers)
     assert SubnetConfig.from_dict(json.loads(config.to_json())) == config
     assert "attention_rank_ratio" not in SubnetConfig(attention_rank_ratio=None).to_dict()

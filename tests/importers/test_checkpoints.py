@@ -290,6 +290,7 @@ def test_a_layer_that_lacks_what_another_has(tmp_path):
         ({"image_size": 2}, "smaller than a patch"),
         ({"classes": 3.5}, "classes = [3.5]"),
         ({"low_rank": 2}, "low_rank = 2"),
+        ({"low_rank_attention": 0}, "low_rank_attention = 0: must be a number in (0, 1]"),
     ],
 )
 def test_an_option_that_makes_no_sense(options, words):

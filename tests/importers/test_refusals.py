@@ -14,6 +14,7 @@ from command_line import mistake
 from test_fixtures import imported, load, run
 
 import mcuformer
+from mcuformer.converter.importers import autoformer
 from mcuformer.errors import McuformerError
 from mcuformer.nas import load_subnet
 
@@ -198,3 +199,45 @@ def test_classes_new_head_and_low_rank(tmp_path):
     assert small.config.rank_ratio is not None
     exact = imported("timm-class-token", low_rank=1.0)
     np.testing.assert_allclose(run(exact, image), logits, atol=1e-4)
+
+
+def test_low_rank_around_attention():
+    """The best factors of each matrix, of the rank that is asked for, and their error."""
+    image = load("timm-class-token").arrays["image"]
+    whole, small = imported("timm-class-token"), imported("timm-class-token", low_rank_attention=0.25)
+    errors = dict(small.notes["imported"]["low_rank_errors"])
+    assert list(errors) == [f"layers.{i}.{name}" for i in range(2) for name in ("qkv", "proj")]
+    assert small.config.rank_ratio is None and {layer.attention_rank for layer in small.config.layers} == {8}
+    for i in range(2):
+        for name in ("qkv", "proj"):
+            values = (net.state_dict() for net in (whole, small))
+            (matrix,), (down, up) = (
+                [v.double() for at, v in one.items() if f"layers.{i}.attention.{name}" in at and v.ndim == 2]
+                for one in values
+            )
+            left = torch.linalg.svdvals(matrix)
+            assert float((up @ down - matrix).norm()) == pytest.approx(float(left[8:].norm()), rel=1e-4)
+            assert errors[f"layers.{i}.{name}"] == pytest.approx(float(left[8:].norm() / left.norm()), rel=1e-4)
+    exact = imported("timm-class-token", low_rank_attention=1.0, low_rank=0.5)
+    assert len(exact.notes["imported"]["low_rank_errors"]) == 8
+    exact = imported("timm-class-token", low_rank_attention=1.0)
+    np.testing.assert_allclose(run(exact, image), run(whole, image), atol=1e-4)
+
+
+def test_mcuformers_factors_around_attention_stay_factors(monkeypatch):
+    """Where their rank is at most the subnet's width; else, as in the fixture, they become one matrix."""
+    fixture = load("mcuformer")
+    assert imported("mcuformer").config.attention_rank_ratio is None
+    state = dict(fixture.state)
+    for name in list(state):
+        if ".attn." in name and name.endswith(("1.weight", "2.weight", "3.weight")):
+            value = state[name]
+            value = value if name.endswith("3.weight") else value[:9]
+            state[name] = value if name.endswith("1.weight") else value[:, :9]
+    read = lambda: mcuformer.import_vit(state, fixture.family, **fixture.settings)  # noqa: E731
+    net = read()
+    assert [layer.attention_rank for layer in net.config.layers] == [9, 9]
+    monkeypatch.setattr(autoformer, "_rank_fits", lambda *_: False)
+    whole = read()
+    assert whole.config.attention_rank_ratio is None
+    np.testing.assert_allclose(run(net, fixture.arrays["image"]), run(whole, fixture.arrays["image"]), atol=1e-5)

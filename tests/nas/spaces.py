@@ -30,6 +30,7 @@ POST = dataclasses.replace(
 )  # fmt: skip
 BIAS = dataclasses.replace(KEYWORD, relative_position="bias")
 TABLES = dataclasses.replace(PATCH, image_size=(7, 8), patch_size=(2, (3, 2)), relative_position="tables")
+AROUND = dataclasses.replace(PATCH, attention_rank_ratio=(0.3, 0.6, 1.0))
 SMALL = SearchSpace(
     image_size=8, in_channels=1, num_classes=10, patch_size=(4,), embed_dim=(8, 16), depth=(1, 2), head_dim=8,
     num_heads=(1, 2), mlp_ratio=(1.0, 2.0),
@@ -37,8 +38,10 @@ SMALL = SearchSpace(
 
 
 def random_space(rng: random.Random) -> SearchSpace:
-    """Choices of PATCH or CONV, dense or not, with any of the other options, for images of any small rectangle."""
-    space = dataclasses.replace(rng.choice((PATCH, DENSE, CONV)), image_size=(rng.randint(4, 9), rng.randint(4, 9)))
+    """Choices of PATCH or CONV, dense or not, of low rank around attention or not, with any of the other options, for
+    images of any small rectangle."""
+    space = rng.choice((PATCH, DENSE, CONV, AROUND))
+    space = dataclasses.replace(space, image_size=(rng.randint(4, 9), rng.randint(4, 9)))
     if space.stem == "patch" and rng.random() < 0.7:
         sizes = {(rng.randint(1, 4), rng.randint(1, 4)) for _ in range(3)}
         space = dataclasses.replace(space, patch_size=tuple(sizes))

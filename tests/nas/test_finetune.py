@@ -70,6 +70,7 @@ OPTIONS_OF = {
     "tables-without-prefix": {"kv_heads": 1, "norm": "post", "relative_position": "tables"},
     "embedding": {"prefix_tokens": 2, "pool": "token+token", "num_classes": 0},
     "embedding-mean": {"prefix_tokens": 1, "pool": "mean", "final_norm": "none", "norm": "post", "num_classes": 0},
+    "around": {"attention_rank_ratio": (0.4, 0.7), "rank_ratio": 0.5},
 }  # fmt: skip
 
 

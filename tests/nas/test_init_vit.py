@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from spaces import BIAS, DENSE, KEYWORD, PATCH, POST, TABLES, random_space
+from spaces import AROUND, BIAS, DENSE, KEYWORD, PATCH, POST, TABLES, random_space
 
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -47,16 +47,18 @@ def assert_same_logits(supernet: SuperNet, config: SubnetConfig, net: FloatViT, 
 
 def test_the_largest_subnet_has_the_logits_of_a_network_of_its_dimensions():
     """Without factors, or with those of full rank; of any options, stem, and numbers of heads."""
-    rng, stems = random.Random(1), set()
+    rng, stems, around = random.Random(1), set(), set()
     for seed in range(40):
         space = random_space(rng)
         if space.rank_ratio is not None and rng.random() < 0.5:
             space = dataclasses.replace(space, rank_ratio=None)
         largest = space.largest()
-        net = trained(dataclasses.replace(largest, rank_ratio=None), seed)
-        assert_same_logits(started(space, net), largest, net, 1e-5 if space.rank_ratio is None else 1e-4)
+        net = trained(dataclasses.replace(largest, rank_ratio=None, attention_rank_ratio=None), seed)
+        dense = space.rank_ratio is None and space.attention_rank_ratio is None
+        assert_same_logits(started(space, net), largest, net, 1e-5 if dense else 1e-4)
         stems.add((space.stem, space.rank_ratio is None))
-    assert len(stems) == 4
+        around.add(space.attention_rank_ratio)
+    assert len(stems) == 4 and len(around) == 2
 
 
 @pytest.mark.parametrize("kv_heads", [(1,), (2,), (1, "all"), (2, 4)])
@@ -106,6 +108,23 @@ def test_factors_are_the_best_of_every_rank(low_rank):
                 made = factors.up.weight[:, :rank] @ factors.down.weight[:rank]
                 least = values[rank:].square().sum().sqrt()
                 torch.testing.assert_close((made - weight).norm(), least, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("low_rank", [False, True])
+def test_so_are_those_around_attention(low_rank):
+    config = dataclasses.replace(AROUND.largest(), attention_rank_ratio=0.75 if low_rank else None)
+    net, supernet = trained(config), SuperNet(AROUND)
+    init_from_vit(supernet, net)
+    for i in range(config.depth):
+        for name in ("qkv", "proj"):
+            given, factors = (getattr(one.layers[i].attention, name) for one in (net, supernet.whole))
+            weight = given.up.weight @ given.down.weight if low_rank else given.weight
+            values = torch.linalg.svdvals(weight)
+            for rank in (7, 14, 24):
+                made = factors.up.weight[:, :rank] @ factors.down.weight[:rank]
+                least = values[rank:].square().sum().sqrt()
+                torch.testing.assert_close((made - weight).norm(), least, rtol=1e-4, atol=1e-5)
+            assert torch.equal(factors.up.bias, given.up.bias if low_rank else given.bias)
 
 
 def test_a_subnet_of_the_networks_patches_starts_as_the_network():

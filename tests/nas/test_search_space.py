@@ -7,13 +7,14 @@ import random
 import numpy as np
 import pytest
 import yaml
-from spaces import BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLES
+from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLES
 
 from mcuformer.errors import ConfigError
 from mcuformer.nas import load_space
 from mcuformer.nas.search_space import FIXED, SPACES, SearchSpace, space_yaml
 
-SPACES_HERE = {"patch": PATCH, "dense": DENSE, "conv": CONV, "small": SMALL, "keyword": KEYWORD, "post": POST}
+SPACES_HERE = {"patch": PATCH, "dense": DENSE, "conv": CONV, "small": SMALL, "keyword": KEYWORD, "post": POST,
+               "around": AROUND}  # fmt: skip
 each_space = pytest.mark.parametrize("space", SPACES_HERE.values(), ids=SPACES_HERE)
 
 
@@ -58,6 +59,35 @@ def test_a_child_has_its_parents_choices_and_no_mutation_changes_nothing():
         assert child.num_heads[0] in (a.num_heads[0], b.num_heads[0])
         assert child.num_heads[1:] in ((), b.num_heads[1:])
     assert PATCH.mutate(a, rng, 0.0) == a
+
+
+def test_ranks_around_attention_are_a_choice_of_every_layer():
+    rng = random.Random(0)
+    assert len(AROUND.layer_choices) == 3 * len(PATCH.layer_choices)
+    assert AROUND.largest().attention_rank_ratio == (1.0,) * 3 and AROUND.smallest().attention_rank_ratio == (0.3,)
+    assert {ratio for _ in range(50) for ratio in AROUND.sample(rng).attention_rank_ratio} == {0.3, 0.6, 1.0}
+    assert AROUND.to_dict()["attention_rank_ratio"] == [0.3, 0.6, 1.0]
+    assert SearchSpace.from_dict(AROUND.to_dict()) == AROUND
+    assert "attention_rank_ratio" not in PATCH.to_dict()
+    config = dataclasses.replace(AROUND.smallest(), attention_rank_ratio=None)
+    assert PATCH.holds(config) and not AROUND.holds(config)
+    # 1.0 is dense, also with fewer heads than the width has.
+    largest = dataclasses.replace(AROUND, num_heads=(1,), kv_heads=("all",)).largest()
+    assert largest.macs == dataclasses.replace(largest, attention_rank_ratio=None).macs
+
+
+@pytest.mark.parametrize(
+    "choices, words",
+    [
+        ((), "at least one choice"),
+        ((0.5, "all"), "'all' is not a number"),
+        ((0.5, 0.5), "the same choice twice"),
+        ((0.5, 1.5), "1.5 in layer 0"),
+    ],
+)
+def test_wrong_ranks_around_attention_are_refused(choices, words):
+    with pytest.raises(ConfigError, match=f"attention_rank_ratio.*{words}"):
+        dataclasses.replace(PATCH, attention_rank_ratio=choices)
 
 
 def test_a_foreign_config_is_not_held():

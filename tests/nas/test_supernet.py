@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from spaces import BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLES, random_space
+from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLES, random_space
 
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS, RELATIVE_POSITIONS, SubnetConfig
@@ -16,7 +16,7 @@ from mcuformer.nas.supernet import _resize
 
 SPACES = {
     "patch": PATCH, "dense": DENSE, "conv": CONV, "fixed-stem": dataclasses.replace(CONV, stem_channels=(6,)),
-    "keyword": KEYWORD, "post": POST, "bias": BIAS, "tables": TABLES,
+    "keyword": KEYWORD, "post": POST, "bias": BIAS, "tables": TABLES, "around": AROUND,
 }  # fmt: skip
 each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
@@ -93,13 +93,20 @@ def test_a_subnet_is_the_first_rows_columns_heads_and_layers(space):
     config = dataclasses.replace(space.smallest(), patch_size=space.patch_size[-1])
     weights, whole = supernet.weights(config), supernet.whole
     layer, most, d = config.layers[0], supernet.hull.layers[0], config.embed_dim
-    qkv = whole.layers[0].attention.qkv.weight[:, :d]
     rows = [*range(layer.q_dim), *range(most.q_dim, most.q_dim + layer.kv_dim)]
     rows += range(most.q_dim + most.kv_dim, most.q_dim + most.kv_dim + layer.kv_dim)
-    assert torch.equal(weights["layers.0.attention.qkv.weight"], qkv[rows])
-    assert torch.equal(
-        weights["layers.0.attention.proj.weight"], whole.layers[0].attention.proj.weight[:d, : layer.q_dim]
-    )
+    attention, at = whole.layers[0].attention, "layers.0.attention"
+    if space.attention_rank_ratio is None:
+        assert torch.equal(weights[f"{at}.qkv.weight"], attention.qkv.weight[rows, :d])
+        assert torch.equal(weights[f"{at}.proj.weight"], attention.proj.weight[:d, : layer.q_dim])
+    else:
+        rank, proj_rank = layer.attention_rank, layer.proj_rank
+        assert rank < most.attention_rank
+        assert torch.equal(weights[f"{at}.qkv.down.weight"], attention.qkv.down.weight[:rank, :d])
+        assert torch.equal(weights[f"{at}.qkv.up.weight"], attention.qkv.up.weight[rows, :rank])
+        assert torch.equal(weights[f"{at}.qkv.up.bias"], attention.qkv.up.bias[rows])
+        assert torch.equal(weights[f"{at}.proj.down.weight"], attention.proj.down.weight[:proj_rank, : layer.q_dim])
+        assert torch.equal(weights[f"{at}.proj.up.weight"], attention.proj.up.weight[:d, :proj_rank])
     if space.rank_ratio is not None:
         mlp = whole.layers[0].mlp
         assert torch.equal(weights["layers.0.mlp.fc1.down.weight"], mlp.fc1.down.weight[: layer.rank, :d])

@@ -8,12 +8,11 @@
 #include "mcuf_streamed_norm.h"
 #include "mcuf_target.h"
 
-/* One layer as it is called. */
-static mcuf_in_place_fc_params layer_of(const mcuf_in_place_fc_params* layer, int32_t tokens) {
-  mcuf_in_place_fc_params fc = *layer;
-  fc.tokens = fc.tokens_per_read = tokens;
-  fc.in_stride = fc.in_features;
-  return fc;
+/* Makes a copy of a layer what is called for some tokens. By address: a struct that is returned takes its stack twice.
+ */
+static void set_tokens(mcuf_in_place_fc_params* fc, int32_t tokens) {
+  fc->tokens = fc->tokens_per_read = tokens;
+  fc->in_stride = fc->in_features;
 }
 
 /* Whether a matrix takes in_features channels. rank: the layer before it, if it has low rank. */
@@ -25,7 +24,8 @@ static bool takes(const mcuf_streamed_attention_params* p, const mcuf_in_place_f
 }
 
 static mcuf_status check_rank(const mcuf_in_place_fc_params* rank, int32_t tokens) {
-  const mcuf_in_place_fc_params fc = layer_of(rank, tokens);
+  mcuf_in_place_fc_params fc = *rank;
+  set_tokens(&fc, tokens);
   return rank->out_features == 0 ? MCUF_OK : mcuf_in_place_fc_s8_check(&fc, 0);
 }
 
@@ -43,7 +43,9 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
     return MCUF_ERROR_SIZE;
   }
   if (p->qkv.packing == MCUF_PACKING_PAIRS && p->head_dim % 2 != 0) return MCUF_ERROR_SIZE; /* heads start at rows */
-  const mcuf_in_place_fc_params qkv = layer_of(&p->qkv, p->tokens), proj = layer_of(&p->proj, p->tokens);
+  mcuf_in_place_fc_params qkv = p->qkv, proj = p->proj;
+  set_tokens(&qkv, p->tokens);
+  set_tokens(&proj, p->tokens);
   const mcuf_int_attention_params attention = {
       p->tokens,           p->num_heads,  p->kv_heads,    p->head_dim, p->qkv.out_features,
       p->qkv.out_features, p->zero_point, p->head_params, p->relative,
@@ -103,7 +105,7 @@ int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t tokens_
 /* What one call works with; the pointers are the parts of scratch. */
 typedef struct {
   const mcuf_streamed_attention_params* p;
-  attention_parts size;
+  int32_t pass_width, kept_width; /* as in attention_parts */
   int8_t *work, *keys, *values, *kept, *normal, *queries, *outputs;
   int8_t* rows;                    /* what qkv takes: normal, or what qkv_rank made of it */
   mcuf_attention_rows_shape shape; /* out_stride: of the present rows */
@@ -113,7 +115,8 @@ typedef struct {
 /* Rows [row, row + count) of the qkv layer, on the tokens that prepare_tokens() left. */
 static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row, int32_t count, int32_t tokens,
                                            int8_t* output) {
-  mcuf_in_place_fc_params fc = layer_of(&s->p->qkv, tokens);
+  mcuf_in_place_fc_params fc = s->p->qkv;
+  set_tokens(&fc, tokens);
   fc.out_features = count;
   if (fc.staged.tile_bytes > 0) {
     fc.staged.offset += (int32_t)mcuf_packed_offset(row, fc.in_features, fc.packing);
@@ -132,7 +135,8 @@ static MCUF_OWN_STACK mcuf_status normalise_tokens(const attention_state* s, con
 /* The first factor of a matrix of low rank. */
 static MCUF_OWN_STACK mcuf_status rank_rows(const attention_state* s, const mcuf_in_place_fc_params* layer,
                                             const int8_t* input, int32_t count, int8_t* output) {
-  const mcuf_in_place_fc_params fc = layer_of(layer, count);
+  mcuf_in_place_fc_params fc = *layer;
+  set_tokens(&fc, count);
   return mcuf_in_place_fc_s8(&fc, input, NULL, output, s->work);
 }
 
@@ -173,8 +177,8 @@ static MCUF_OWN_STACK void attend(attention_state* s, int32_t head, int32_t firs
       const int32_t left = count - t;
       if (s->shape.relative != NULL) s->relative.query = first + t;
       mcuf_attention_rows(&s->shape, p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * (head + h),
-                          s->queries + (ptrdiff_t)t * s->size.pass_width + (ptrdiff_t)h * dim, s->size.pass_width,
-                          s->keys + kv, s->values + kv, left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, s->work,
+                          s->queries + (ptrdiff_t)t * s->pass_width + (ptrdiff_t)h * dim, s->pass_width, s->keys + kv,
+                          s->values + kv, left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK, s->work,
                           output + (ptrdiff_t)t * out_stride + (ptrdiff_t)h * dim);
     }
   }
@@ -182,45 +186,51 @@ static MCUF_OWN_STACK void attend(attention_state* s, int32_t head, int32_t firs
 
 /* Projection of tokens whose attention outputs lie in rows, and residual, onto the stream. */
 static MCUF_OWN_STACK mcuf_status project(const attention_state* s, const int8_t* rows, int32_t count, int8_t* tokens) {
-  const mcuf_in_place_fc_params fc = layer_of(&s->p->proj, count);
+  mcuf_in_place_fc_params fc = s->p->proj;
+  set_tokens(&fc, count);
   return mcuf_in_place_fc_s8(&fc, rows, tokens, tokens, s->work);
 }
 
-/* The same, by its two factors if it has them. */
-static mcuf_status finish_rows(const attention_state* s, const int8_t* rows, int32_t count, int8_t* tokens) {
-  if (s->p->proj_rank.out_features == 0) return project(s, rows, count, tokens);
-  const mcuf_status status = rank_rows(s, &s->p->proj_rank, rows, count, s->normal);
-  return status == MCUF_OK ? project(s, s->normal, count, tokens) : status;
-}
-
-/* The last pass of some tokens: its outputs after those that waited, then the projection. */
+/* The last pass of some tokens: its outputs after those that waited, then the projection, by its two factors if it has
+ * them. */
 static mcuf_status finish_tokens(attention_state* s, int32_t head, int32_t first, int32_t count, int8_t* tokens) {
-  const int32_t q_width = s->p->num_heads * s->p->head_dim, kept = s->size.kept_width;
+  const int32_t q_width = s->p->num_heads * s->p->head_dim, kept = s->kept_width;
+  const int8_t* rows = s->queries;
   if (kept == 0) {
-    attend(s, head, first, count, s->queries, s->size.pass_width);
-    return finish_rows(s, s->queries, count, tokens);
+    attend(s, head, first, count, s->queries, s->pass_width);
+  } else {
+    rows = s->outputs;
+    attend(s, head, first, count, s->outputs + kept, q_width);
+    for (int32_t t = 0; t < count; ++t) {
+      memcpy(s->outputs + (ptrdiff_t)t * q_width, s->kept + (ptrdiff_t)(first + t) * kept, (size_t)kept);
+    }
   }
-  attend(s, head, first, count, s->outputs + kept, q_width);
-  for (int32_t t = 0; t < count; ++t) {
-    memcpy(s->outputs + (ptrdiff_t)t * q_width, s->kept + (ptrdiff_t)(first + t) * kept, (size_t)kept);
+  if (s->p->proj_rank.out_features > 0) {
+    const mcuf_status status = rank_rows(s, &s->p->proj_rank, rows, count, s->normal);
+    if (status != MCUF_OK) return status;
+    rows = s->normal;
   }
-  return finish_rows(s, s->outputs, count, tokens);
+  return project(s, rows, count, tokens);
 }
 
 mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, int8_t* stream, void* scratch) {
   const int32_t d = p->norm.features, group = p->num_heads / p->kv_heads;
   attention_state s;
   s.p = p;
-  s.size = parts_of(p->tokens, p->tokens_at_once, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim,
-                    p->qkv.staged.tile_bytes, p->qkv_rank.out_features, mcuf_relative_length(&p->relative, p->tokens));
+  const attention_parts size =
+      parts_of(p->tokens, p->tokens_at_once, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim,
+               p->qkv.staged.tile_bytes, p->qkv_rank.out_features, mcuf_relative_length(&p->relative, p->tokens));
+  s.pass_width = size.pass_width;
+  s.kept_width = size.kept_width;
   s.work = (int8_t*)scratch;
-  int8_t* tables = s.work + s.size.work;
-  s.keys = tables + s.size.tables;
-  s.values = s.keys + s.size.keys;
-  s.kept = s.values + s.size.keys;
-  s.normal = s.kept + s.size.kept;
-  s.queries = s.normal + s.size.normal;
-  s.outputs = s.queries + s.size.queries;
+  int8_t* tables = s.work + size.work;
+  s.keys = tables + size.tables;
+  s.values = s.keys + size.keys;
+  s.kept = s.values + size.keys;
+  s.normal = s.kept + size.kept;
+  s.queries = s.normal + size.normal;
+  s.outputs = s.queries + size.queries;
+  s.rows = size.rank > 0 ? s.outputs + size.outputs : s.normal;
   s.shape = (mcuf_attention_rows_shape){
       p->tokens,
       p->head_dim,
@@ -230,7 +240,6 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
       p->relative.rows > 0 ? &s.relative : NULL,
   };
   if (s.shape.relative != NULL) p->relative.kernels->begin(&s.relative, &p->relative, &s.shape, tables);
-  s.rows = s.size.rank > 0 ? s.outputs + s.size.outputs : s.normal;
   for (int32_t kv = 0; kv < p->kv_heads; kv += p->kv_heads_at_once) {
     const bool last = kv + p->kv_heads_at_once == p->kv_heads;
     const int32_t head = kv * group, column = head * p->head_dim;
@@ -243,11 +252,11 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
         if (status == MCUF_OK && pass == 0) {
           status = make_keys(&s, kv, first, count);
         } else if (status == MCUF_OK) {
-          status = qkv_rows(&s, column, s.size.pass_width, count, s.queries);
+          status = qkv_rows(&s, column, s.pass_width, count, s.queries);
           if (status == MCUF_OK && last) {
             status = finish_tokens(&s, head, first, count, tokens);
           } else if (status == MCUF_OK) {
-            attend(&s, head, first, count, s.kept + (ptrdiff_t)first * s.size.kept_width + column, s.size.kept_width);
+            attend(&s, head, first, count, s.kept + (ptrdiff_t)first * s.kept_width + column, s.kept_width);
           }
         }
         if (status != MCUF_OK) return status;

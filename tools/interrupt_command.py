@@ -4,8 +4,7 @@
     python tools/interrupt_command.py --count 60 -- convert subnet.pt --out model.tflite
 
 The moments are spread over the time that the command takes when nobody interrupts it. Exits with 1 if one of them
-showed a traceback of ours, or left other files than an uninterrupted run. (While Python itself starts, it may show
-its own.)
+showed a traceback, or left other files than an uninterrupted run. What Python shows while it starts does not count.
 """
 
 from __future__ import annotations

@@ -138,7 +138,8 @@ def run(
         raise ConfigError("--ram-bytes and --flash-bytes are limits of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights, engine=engine)
     embeddings = _embeddings(interpreter, model, gallery, save_embeddings)
-    dataset = load_data(data, split, interpreter.image_size, limit, interpreter.info.get("front_end"))
+    channels = interpreter.graph.tensors[interpreter.graph.inputs[0]].shape[-1]
+    dataset = load_data(data, split, interpreter.image_size, limit, interpreter.info.get("front_end"), channels)
     if interpreter.class_names and len(dataset.class_names) != len(interpreter.class_names):
         raise ConfigError(
             f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "

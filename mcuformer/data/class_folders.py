@@ -166,13 +166,11 @@ def _check_root(root: Tree, classes: list[Tree], kind: Kind) -> None:
         )
     for tree in classes:
         name = tree.path.name
-        inner = sorted(
-            sub.path.name for sub in tree.folders if sub.path.name.lower() in SPLIT_NAMES and sub.has_files()
-        )
+        inner = [sub.path.name for sub in tree.folders if sub.path.name.lower() in SPLIT_NAMES and sub.has_files()]
         if inner:
             raise DataError(
-                f"{shown(tree.path)}: holds {' and '.join(inner)}, names of splits; give this folder if its classes are "
-                f"in them, else put the splits above the classes, as {inner[0]}/{shown(name)}"
+                f"{shown(tree.path)}: holds {' and '.join(inner)}, names of splits; give this folder if its classes "
+                f"are in them, else put the splits above the classes, as {inner[0]}/{shown(name)}"
             )
         try:
             name.encode()
@@ -211,6 +209,7 @@ def _files(
         paths += files
         labels += [numbers[tree.path.name]] * len(files)
     if deeper:
+        example = deeper[0].relative_to(root.path)
         line = f"{root.path}: {len(deeper)} {kind.noun} are read from folders in class folders, such as {example}"
         say_once(shown(line))
     return paths, np.array(labels, np.int64)

@@ -8,7 +8,7 @@ import re
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 import numpy as np
 
@@ -22,12 +22,19 @@ MAX_CHANNELS = 64
 PIECE = 2**24  # bytes unpacked at a time
 
 
+class Readable(Protocol):
+    """Has bytes to read."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 def read_idx(path: Path, ndim: int) -> np.ndarray:
     """Reads an idx file of unsigned bytes, gzipped if its name ends in .gz: uint8 of `ndim` dimensions."""
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: is a folder, a pipe or a device; give an idx file")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as packed:
+            file: Readable = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
             return _read(file, path, ndim)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: cannot be unpacked ({one_line(error)}); it is damaged, fetch it again") from error
@@ -35,7 +42,7 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({one_line(error)}); check the path and its permissions") from error
 
 
-def _read(file: BinaryIO, path: Path, ndim: int) -> np.ndarray:
+def _read(file: Readable, path: Path, ndim: int) -> np.ndarray:
     """No more than the header promises, and a byte to see whether that is all."""
     expected, header = 0x0800 | ndim, 4 + 4 * ndim
     data = bytearray(_up_to(file, header))
@@ -60,7 +67,7 @@ def _read(file: BinaryIO, path: Path, ndim: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-def _up_to(file: BinaryIO, count: int) -> bytearray:
+def _up_to(file: Readable, count: int) -> bytearray:
     """So many bytes, or what there is; memory follows what is read, not what is promised."""
     data = bytearray()
     while len(data) < count and (piece := file.read(min(PIECE, count - len(data)))):

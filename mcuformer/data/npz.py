@@ -46,6 +46,7 @@ def read_npz(path: Path) -> Source:
 
 def _beyond_memory(archive: np.lib.npyio.NpzFile, keys: list[str]) -> str | None:
     """What array is too large to read, by its header, whatever the packed file weighs."""
+    assert archive.zip is not None  # it is open
     for key in keys:
         with archive.zip.open(f"{key}.npy") as file:
             version = np.lib.format.read_magic(file)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
@@ -25,6 +27,7 @@ SUFFIXES = {
     ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 HEIF_SUFFIXES = {".heic", ".heif"}  # read if pillow-heif is installed
+PNG = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 2**26
 BACKGROUND = 255  # what transparent pixels lie on: white
 COLOUR_MODES = {"CMYK", "HSV", "P", "RGB", "RGBX", "YCbCr"}
@@ -76,7 +79,7 @@ class ImageReader:
         # Pillow is given an open file: by its name it maps TIFF without compression, and mixes up the rows of one that
         # is turned by a quarter.
         try:
-            with path.open("rb") as raw, Image.open(raw, formats=FORMATS) as file:
+            with path.open("rb") as raw, _opened(raw, path) as file:
                 _check_pixels(file, path)
                 if _has_frames(file) and path not in self.frames:
                     self.frames.append(path)
@@ -199,6 +202,27 @@ def _deep_values(path: Path) -> np.ndarray | None:
             return deep_pixels.values_of(file, path)
     except Exception:  # named when it is read
         return None
+
+
+def _opened(raw: BinaryIO, path: Path) -> Image.Image:
+    """A file as Pillow sees it; of a PNG, all checksums first, since Pillow skips those of the pixels."""
+    if raw.read(len(PNG)) == PNG:
+        _check_chunks(raw, path)
+    raw.seek(0)
+    return Image.open(raw, formats=FORMATS)
+
+
+def _check_chunks(raw: BinaryIO, path: Path) -> None:
+    """raw: a PNG behind its signature. What is missing at its end is Pillow's to find."""
+    while len(head := raw.read(8)) == 8:
+        left, checksum = int.from_bytes(head[:4], "big"), zlib.crc32(head[4:])
+        while left and (piece := raw.read(min(left, 2**20))):
+            left, checksum = left - len(piece), zlib.crc32(piece, checksum)
+        stated = raw.read(4)
+        if len(stated) == 4 and int.from_bytes(stated, "big") != checksum:
+            raise DataError(f"{path}: is damaged (a chunk's checksum is wrong); replace or remove it")
+        if head[4:] == b"IEND":
+            return
 
 
 def _check_pixels(file: Image.Image, path: Path) -> None:

@@ -359,6 +359,16 @@ def test_of_several_pictures_in_a_file_the_first_is_read_and_that_is_said(tmp_pa
 # ---- damage ----
 
 
+def test_a_png_whose_pixels_are_damaged_is_refused(tmp_path):
+    """Stored pixels, not packed: nothing but the chunk's checksum shows that one changed."""
+    path = save(tmp_path / "a.png", COLOUR, compress_level=0)
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"IDAT") + 40] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"a\.png: is damaged \(a chunk's checksum is wrong\); replace or remove it"):
+        read_image(path, None)
+
+
 def pictures(folder):
     """A picture of each kind of file."""
     suffixes = ("bmp", "gif", "jp2", "jpg", "png", "ppm", "tif", "webp")

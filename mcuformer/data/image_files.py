@@ -213,16 +213,17 @@ def _opened(raw: BinaryIO, path: Path) -> Image.Image:
 
 
 def _check_chunks(raw: BinaryIO, path: Path) -> None:
-    """raw: a PNG behind its signature. What is missing at its end is Pillow's to find."""
+    """raw: a PNG behind its signature."""
     while len(head := raw.read(8)) == 8:
         left, checksum = int.from_bytes(head[:4], "big"), zlib.crc32(head[4:])
         while left and (piece := raw.read(min(left, 2**20))):
             left, checksum = left - len(piece), zlib.crc32(piece, checksum)
         stated = raw.read(4)
         if len(stated) == 4 and int.from_bytes(stated, "big") != checksum:
-            raise DataError(f"{path}: is damaged (a chunk's checksum is wrong); replace or remove it")
-        if head[4:] == b"IEND":
+            raise DataError(f"{path}: cannot be read as an image (a checksum in it is wrong); replace or remove it")
+        if len(stated) == 4 and head[4:] == b"IEND":
             return
+    raise DataError(f"{path}: cannot be read as an image (it ends too early); replace or remove it")
 
 
 def _check_pixels(file: Image.Image, path: Path) -> None:

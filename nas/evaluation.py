@@ -90,6 +90,8 @@ def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
             f"{where}: has {len(dataset.class_names)} classes, the network {config.num_classes}; "
             f"build it with num_classes={len(dataset.class_names)}, or give other images"
         )
+    if len(dataset.class_names) < 2:
+        raise DataError(f"{where}: has one class only, {dataset.class_names[0]}; give images of two classes or more")
     if dataset.labels.min() < 0 or dataset.labels.max() >= config.num_classes:
         raise DataError(
             f"{where}: labels run from {dataset.labels.min()} to {dataset.labels.max()}, outside 0 to "

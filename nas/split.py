@@ -31,10 +31,11 @@ def split_images(
     limit: int | None = None,
     held_out: int | None = None,
     front_end: LogMel | None = None,
+    channels: int | None = None,
 ) -> Split:
     """Holds images out of the training images. data: as mcuformer.data.load takes it; limit: use only so many images;
-    held_out: how many of them, see mcuformer.data.hold_out; front_end: as mcuformer.data.load takes it."""
-    whole = load_sized(data, "train", image_size, limit, front_end)
+    held_out: how many of them, see mcuformer.data.hold_out; front_end, channels: as mcuformer.data.load takes them."""
+    whole = load_sized(data, "train", image_size, limit, front_end, channels)
     images, kept = hold_out(whole, held_out)
     notes: dict = {
         "data": data, "limit": limit, "held_out": len(kept), "images": len(whole), "labels_crc32": whole.labels_crc32,
@@ -66,6 +67,7 @@ def split_of(
         notes.get("limit") if limit is None else limit,
         notes.get("held_out") if held_out is None else held_out,
         front_end,
+        supernet.space.in_channels,
     )
     for name, word in WORDS.items():
         if name in notes and notes[name] != made.notes[name]:

@@ -113,8 +113,8 @@ def to_folder(
 
 def _samples(source: Source, data: str) -> Samples:
     """The first image of each of the first classes."""
-    _, height, width, _ = source.graph.tensors[source.graph.inputs[0]].shape
-    dataset = data_sets.load_sized(data, "test", shortest(height, width), front_end=source.front_end)
+    _, height, width, channels = source.graph.tensors[source.graph.inputs[0]].shape
+    dataset = data_sets.load_sized(data, "test", shortest(height, width), front_end=source.front_end, channels=channels)
     names = source.class_names or dataset.class_names
     if len(dataset.class_names) != len(names):
         raise ConfigError(

@@ -83,17 +83,22 @@ CONSOLE = Progress(say=out.print, bar=bar)
 
 
 def load_data(
-    spec: str, split: str, image_size: Size, limit: int | None = None, front_end: LogMel | dict | None = None
+    spec: str,
+    split: str,
+    image_size: Size,
+    limit: int | None = None,
+    front_end: LogMel | dict | None = None,
+    channels: int | None = None,
 ) -> Dataset:
-    """Images at a network's size: only folders of image files are resized. front_end: of a network that takes sound,
-    as it is or as its notes hold it."""
+    """Images at a network's size and of its channels: only folders of image files are resized, and read as grey or RGB.
+    front_end: of a network that takes sound, as it is or as its notes hold it."""
     from mcuformer.data import load_sized
 
     if isinstance(front_end, dict):
         from mcuformer.sound import LogMel
 
         front_end = LogMel.from_dict(front_end)
-    return load_sized(spec, split, image_size, limit, front_end)
+    return load_sized(spec, split, image_size, limit, front_end, channels)
 
 
 def run_images(interpreter: Interpreter, images: np.ndarray, progress: Progress = CONSOLE) -> np.ndarray:

@@ -95,7 +95,8 @@ def convert(
     if images < 1:
         raise ConfigError(f"--images {images}: calibrate with at least 1 image; a few hundred are better")
     front_end = net.notes.get("front_end")
-    calibration = load_data(data, "train", net.config.image_size, images, front_end).images[:]
+    size, channels = net.config.image_size, net.config.in_channels
+    calibration = load_data(data, "train", size, images, front_end, channels).images[:]
     start = time.perf_counter()
     with progress.bar("calibrating") as update:
         model = convert_network(

@@ -89,7 +89,7 @@ def evolve(
     how = training or recipes.for_images(recipes.for_device(recipes.evolution_options(options.epochs)), made.flip)
     cost = functools.partial(cost_of, board=target, strips=strips)
     check_reachable_somewhere(made, cost, Budget(sram=budget.sram))
-    split = split_images(data, made.image_size, limit, held_out)
+    split = split_images(data, made.image_size, limit, held_out, channels=made.in_channels)
     identity = {
         "space": made.to_dict(), "board": board, "strips": strips, "sram": budget.sram,
         "training": dataclasses.asdict(how), **split.notes,

@@ -70,8 +70,9 @@ def finetune(
     check_has_head(net.config, None if isinstance(subnet, FloatViT) else subnet)
     spec = data or net.notes.get("data", "fashion-mnist")
     front_end = net.notes.get("front_end")
-    images = load_data(spec, "train", net.config.image_size, limit, front_end)
-    unseen = load_data(spec, "test", net.config.image_size, front_end=front_end) if test else None
+    size, channels = net.config.image_size, net.config.in_channels
+    images = load_data(spec, "train", size, limit, front_end, channels)
+    unseen = load_data(spec, "test", size, front_end=front_end, channels=channels) if test else None
     with distributed.process_group(), progress.training("fine-tuning") as show_step:
         net.to(distributed.device())
         result = finetuning.finetune(

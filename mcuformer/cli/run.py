@@ -143,12 +143,7 @@ def run(
         raise ConfigError(f"{what} of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights, engine=engine)
     embeddings = _embeddings(interpreter, model, gallery, save_embeddings)
-    dataset = load_data(data, split, interpreter.image_size, limit, interpreter.info.get("front_end"))
-    if interpreter.class_names and len(dataset.class_names) != len(interpreter.class_names):
-        raise ConfigError(
-            f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "
-            "give the data it was trained on"
-        )
+    dataset = _images_for(interpreter, model, data, split, limit)
     host = _run_on_host(interpreter, dataset, embeddings, progress)
     if on_host is not None:
         on_host(host)
@@ -160,6 +155,21 @@ def run(
         simulated = cli_firmware.run_on(interpreter, dataset.images[:], machine, ram, flash, progress, external)
         others[simulated.machine.name] = simulated.logits
     return ModelRun(host, simulated, {name: int((other != host.logits).sum()) for name, other in others.items()})
+
+
+def _images_for(
+    interpreter: Interpreter, model: str | os.PathLike, data: str, split: str, limit: int | None
+) -> Dataset:
+    """ConfigError if they are of other classes than the model's."""
+    channels = interpreter.graph.tensors[interpreter.graph.inputs[0]].shape[-1]
+    front_end = interpreter.info.get("front_end")
+    dataset = load_data(data, split, interpreter.image_size, limit, front_end, channels)
+    if interpreter.class_names and len(dataset.class_names) != len(interpreter.class_names):
+        raise ConfigError(
+            f"{data}: has {len(dataset.class_names)} classes, {model} has {len(interpreter.class_names)}: "
+            "give the data it was trained on"
+        )
+    return dataset
 
 
 class Embeddings(NamedTuple):

@@ -157,8 +157,9 @@ def _train_network(
     config = config or recipes.NETWORK_CONFIG
     options = options or recipes.NETWORK_OPTIONS
     check_has_head(config)
-    images = load_data(data, "train", config.image_size, limit, front_end)
-    test = load_data(data, "test", config.image_size, front_end=images.front_end)
+    size, channels = config.image_size, config.in_channels
+    images = load_data(data, "train", size, limit, front_end, channels)
+    test = load_data(data, "test", size, front_end=images.front_end, channels=channels)
     net = nas.build_subnet(config, options.seed)
     with progress.training("training") as show_step:
         result = nas.train(net, images, options, validation=test, progress=show_step, checkpoint=checkpoint)
@@ -194,7 +195,7 @@ def _train_supernet(
         supernet = nas.SuperNet(made, options.seed)
         if start.init_vit is not None:
             init_from_vit(supernet, nas.load_subnet(start.init_vit), start.init_vit, keep_head=start.keep_head)
-        split = split_images(data, made.image_size, limit, held_out, front_end)
+        split = split_images(data, made.image_size, limit, held_out, front_end, made.in_channels)
     else:
         supernet = nas.load_supernet(start.init, made)
         split = split_of(supernet, start.init, data, limit, held_out, front_end)

@@ -5,6 +5,7 @@
     load("fashion-mnist-full", split="train")   all 60,000 + 10,000, if they are on this machine
     load("path/to/folder", image_size=96)       idx files, ImageNet layout or CIFAR pickles: it looks
     load("path/to/sounds")                      WAV files by class, as images of log-mel features
+    load("path/to/folder", channels=1)          its image files as grey
     load("path/to/file.npz")                    x_train, y_train, x_test, y_test, or images, labels
 
 A source without splits of its own (class folders alone, an .npz of images and labels) is split the same way every

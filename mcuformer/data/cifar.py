@@ -49,7 +49,10 @@ def read_cifar(folder: Path, layout: CifarLayout) -> Source:
     """All batches of a folder, 32x32 RGB."""
     meta = _read_pickle(folder / layout.meta)
     names = _entry(folder / layout.meta, meta, layout.names_key, list)
-    class_names = tuple(n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in names)
+    try:
+        class_names = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{folder / layout.meta}: the name of a class is not UTF-8; {CIFAR_FIX}") from error
     parts = {}
     for split, files in (("train", layout.train), ("test", layout.test)):
         batches = [_read_cifar_batch(folder / name, layout.labels_key) for name in files]
@@ -84,6 +87,8 @@ def _entry(path: Path, content: dict, key: bytes, kind: type | tuple[type, ...])
 
 
 def _read_pickle(path: Path) -> dict:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is a folder, a pipe or a device; {CIFAR_FIX}")
     try:
         with path.open("rb") as file:
             content = load_plain(file)

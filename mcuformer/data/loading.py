@@ -13,7 +13,7 @@ from mcuformer.data import fashion_mnist, wav_folder
 from mcuformer.data.cifar import CIFAR_LAYOUTS, read_cifar
 from mcuformer.data.dataset import Dataset
 from mcuformer.data.idx import IDX_IMAGES, read_idx_folder
-from mcuformer.data.image_files import fit_array
+from mcuformer.data.image_files import FileImages, fit_array
 from mcuformer.data.image_folder import read_image_files, read_image_folder
 from mcuformer.data.npz import read_npz
 from mcuformer.data.source import Source, check, listing, select
@@ -31,6 +31,7 @@ def load(
     limit: int | None = None,
     seed: int = 0,
     front_end: LogMel | None = None,
+    channels: int | None = None,
 ) -> Dataset:
     """Loads one split of a data set.
 
@@ -40,7 +41,9 @@ def load(
     image_size: pixels, or (height, width); images are resized to cover it and cropped in the centre. None: as they are.
     front_end: how sounds become images; default: LogMel.of_image() of a pair image_size, else LogMel().
     limit: at most this many images, drawn without replacement with `seed`, kept in the order of the source.
+    channels: how image files are read: 1 as grey, 3 as RGB (the default). Arrays and sounds have channels of their own.
 
+    What is left out of a folder is counted in a line on standard error.
     Raises DataError, one line that names the file, the value and the fix.
     """
     if split not in (*SPLITS, "val"):
@@ -49,6 +52,8 @@ def load(
         raise DataError(f"image_size is {image_size!r}; give a whole number from 1, (height, width), or leave it out")
     if limit is not None and not is_whole(limit, 1):
         raise DataError(f"limit is {limit!r}; give a whole number from 1, or leave it out")
+    if channels is not None and not is_whole(channels, 1):
+        raise DataError(f"channels is {channels!r}; give a whole number from 1, or leave it out")
 
     source = _open(spec)
     check(source)
@@ -63,17 +68,41 @@ def load(
             front_end = LogMel.of_image(*image_size) if isinstance(image_size, tuple) else LogMel()
         sounds = wav_folder.read_wav_files(held, front_end)
         return Dataset(sounds, part.labels, source.class_names, source.name, split, front_end)
-    images = fit_array(held, image_size) if isinstance(held, np.ndarray) else read_image_files(held, image_size)
+    if isinstance(held, np.ndarray):
+        images: np.ndarray | FileImages = fit_array(held, image_size)
+    else:
+        images = _read_files(source, split, held, image_size, channels or 3)
     return Dataset(images, part.labels, source.class_names, source.name, split)
 
 
+def _read_files(
+    source: Source, split: str, paths: list[Path], image_size: Size | None, channels: int
+) -> np.ndarray | FileImages:
+    if channels not in (1, 3):
+        raise DataError(
+            f"{source.name}: image files have 1 channel or 3, the network takes {channels}; give an .npz or idx files"
+        )
+    if split == "train" and len(source.class_names) == 1:
+        raise DataError(
+            f"{source.name}: has one class only, {source.class_names[0]}; give the folder that holds the class "
+            "folders, two or more"
+        )
+    everything = [path for part in source.parts.values() for path in part.images]
+    return read_image_files(paths, image_size, channels, everything)
+
+
 def load_sized(
-    spec: str | Path, split: str, image_size: Size, limit: int | None = None, front_end: LogMel | None = None
+    spec: str | Path,
+    split: str,
+    image_size: Size,
+    limit: int | None = None,
+    front_end: LogMel | None = None,
+    channels: int | None = None,
 ) -> Dataset:
-    """load() for a network that takes images of image_size pixels: only folders of image files are resized, and sounds
-    become images of that size. front_end: the network's, if it has one."""
+    """load() for a network that takes images of image_size pixels and so many channels: only folders of image files are
+    resized, and sounds become images of that size. front_end: the network's, if it has one."""
     size = image_size if Path(spec).is_dir() else None
-    return load(spec, split, image_size=size, limit=limit, front_end=front_end)
+    return load(spec, split, image_size=size, limit=limit, front_end=front_end, channels=channels)
 
 
 def _open(spec: str | Path) -> Source:
@@ -83,8 +112,10 @@ def _open(spec: str | Path) -> Source:
     path = Path(spec).expanduser()
     if not os.path.exists(path):
         raise DataError(f"{path}: does not exist; give fashion-mnist, fashion-mnist-full or an existing path")
+    if not path.is_dir() and not path.is_file():
+        raise DataError(f"{path}: is a pipe or a device, not a file; give a folder or an .npz file")
     if path.is_file():
-        if path.suffix != ".npz":
+        if path.suffix.lower() != ".npz":
             raise DataError(f"{path}: is not a data set that can be read; give a folder or an .npz file")
         return read_npz(path)
     files = {entry.name for entry in listing(path) if entry.is_file()}

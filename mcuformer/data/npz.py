@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 
-from mcuformer.data.source import Part, Source, numbered_classes, one_line
+from mcuformer.data.source import MAX_BYTES, Part, Source, numbered_classes, one_line
 from mcuformer.errors import DataError
 
 # Keys of images and labels, in the order they are tried.
@@ -25,7 +26,9 @@ def read_npz(path: Path) -> Source:
             keys = set(archive.files)
             layout = NPZ_ALL if keys >= {"images", "labels"} else NPZ_SPLITS
             found = {split: pair for split, pair in layout.items() if keys >= set(pair)}
-            arrays = {key: archive[key] for pair in found.values() for key in pair}
+            wanted = [key for pair in found.values() for key in pair]
+            too_large = _beyond_memory(archive, wanted)
+            arrays = {} if too_large else {key: archive[key] for key in wanted}
     except Exception as error:  # a damaged archive can raise almost anything
         raise DataError(f"{path}: is not a readable .npz file ({one_line(error)}); fetch it again") from error
     if not found:
@@ -33,10 +36,25 @@ def read_npz(path: Path) -> Source:
             f"{path}: holds {', '.join(sorted(keys)) or 'nothing'}; it needs images and labels, "
             f"or x_train, y_train, x_test and y_test"
         )
+    if too_large:
+        raise DataError(f"{path}: {too_large}; give a smaller set, or a folder of image files")
     parts = {
         split: Part(_npz_images(path, x, arrays[x]), _npz_labels(path, y, arrays[y])) for split, (x, y) in found.items()
     }
     return Source(str(path), parts, numbered_classes(str(path), parts))
+
+
+def _beyond_memory(archive: np.lib.npyio.NpzFile, keys: list[str]) -> str | None:
+    """What array is too large to read, by its header, whatever the packed file weighs."""
+    assert archive.zip is not None  # it is open
+    for key in keys:
+        with archive.zip.open(f"{key}.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
+            shape, _, dtype = (read_header or np.lib.format.read_array_header_2_0)(file)
+        if (size := math.prod(shape) * dtype.itemsize) > MAX_BYTES:
+            return f"{key} is {dtype} {list(shape)}, {size:,} bytes, more than {MAX_BYTES:,}"
+    return None
 
 
 def _npz_images(path: Path, key: str, images: np.ndarray) -> np.ndarray:

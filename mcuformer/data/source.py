@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import numpy as np
 from mcuformer.errors import DataError
 
 MAX_CLASSES = 2**16
+MAX_BYTES = 8 * 2**30  # of the images of one file
+LITTER = {"__macosx", "@eadir", "desktop.ini", "thumbs.db"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,23 @@ def numbered_classes(name: str, parts: dict[str, Part]) -> tuple[str, ...]:
     highest = int(labels.max(initial=0))
     if highest >= MAX_CLASSES:
         raise DataError(f"{name}: has label {highest}, with at most {MAX_CLASSES} classes; number them from 0")
+    present = np.unique(labels)
+    is_whole_set = "train" in parts or "all" in parts
+    if is_whole_set and len(labels) and present[0] >= 0 and len(present) <= highest:
+        _refuse_gaps(name, present)
     return tuple(str(i) for i in range(highest + 1))
+
+
+def _refuse_gaps(name: str, present: np.ndarray) -> None:
+    first, last = int(present[0]), int(present[-1])
+    if len(present) == last - first + 1:
+        raise DataError(f"{name}: its labels run from {first} to {last}; number the classes from 0: subtract {first}")
+    missing = np.setdiff1d(np.arange(last), present)
+    shown = ", ".join(map(str, missing[:8])) + (" ..." if len(missing) > 8 else "")
+    raise DataError(
+        f"{name}: its labels go up to {last}, but no image to train on has label {shown}; number the classes from 0 "
+        "without gaps"
+    )
 
 
 def shape_text(images: np.ndarray) -> str:
@@ -117,8 +137,25 @@ def one_line(error: Exception) -> str:
 
 
 def listing(folder: Path) -> list[Path]:
-    """What a folder holds, by name, without hidden files."""
+    """What a folder holds, by name, without hidden files and what systems leave behind."""
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(entry for entry in folder.iterdir() if is_visible(entry.name))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({one_line(error)}); check its permissions") from error
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder is the user's: not hidden, and not left there by a system."""
+    return not name.startswith(".") and name.lower() not in LITTER
+
+
+def shown(text: object) -> str:
+    """A name for people, also one that is not UTF-8: its other bytes as \\xNN."""
+    return os.fsencode(str(text)).decode(errors="backslashreplace")
+
+
+@functools.cache  # a command reads a data set more than once
+def say_once(line: str) -> None:
+    """One line on standard error. Under torchrun the first process speaks."""
+    if sys.stderr is not None and os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr)

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from mcuformer.data.image_folder import read_class_folders
+from mcuformer.data.class_folders import Kind, read_class_folders
 from mcuformer.data.source import Source, listing, one_line
 from mcuformer.errors import DataError
 from mcuformer.sound import LogMel, LogMelStream
@@ -38,7 +38,7 @@ def holds_wav(folder: Path) -> bool:
 def read_wav_folder(folder: Path) -> Source:
     """The files and their classes; what is left out is said on standard error."""
     left_out = [entry.name for entry in listing(folder) if entry.is_dir() and entry.name.startswith("_")]
-    source = read_class_folders(folder, SUFFIXES, "WAV files", "word.wav", left_out="_")
+    source = read_class_folders(folder, Kind(SUFFIXES, "WAV files", "word.wav", left_out="_"))
     if left_out:
         Console(stderr=True, soft_wrap=True, highlight=False).print(
             f"{folder}: left out {', '.join(left_out)}: a folder whose name begins with _ is no class"
@@ -59,7 +59,7 @@ def _listed(path: Path) -> set[str]:
 def _split(folder: Path, source: Source, listed: dict[str, set[str]]) -> Source:
     part = source.parts["all"]
     assert not isinstance(part.images, np.ndarray)
-    names = [f"{path.parent.name}/{path.name}" for path in part.images]
+    names = [path.relative_to(folder).as_posix() for path in part.images]
     # A copy with some of the classes keeps the whole lists.
     wanted = {name for files in listed.values() for name in files if name.split("/")[0] in source.class_names}
     if missing := sorted(wanted - set(names)):

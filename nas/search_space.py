@@ -194,13 +194,13 @@ class SearchSpace:
         return len(self.patch_size) * len(self.embed_dim) * sum(layer**depth for depth in self.depth)
 
     def _config(self, patch_size: Size, embed_dim: int, layers: tuple[tuple, ...], depth: int) -> SubnetConfig:
-        num_heads, kv_heads, mlp_ratio, *ranks = zip(*layers[:depth], strict=True)
+        num_heads, kv_heads, mlp_ratio, *chosen = zip(*layers[:depth], strict=True)
+        ranks: Any = {n: None if getattr(self, n) is None else rank for n, rank in zip(RANKS, chosen, strict=True)}
         return SubnetConfig(
             image_size=self.image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=self.stem,
             stem_channels=self.stem_for(patch_size), patch_size=patch_size, embed_dim=embed_dim, depth=depth,
             head_dim=self.head_dim, num_heads=num_heads, kv_heads=kv_heads, mlp_ratio=mlp_ratio,
-            **{name: None if getattr(self, name) is None else rank for name, rank in zip(RANKS, ranks, strict=True)},
-            **{name: getattr(self, name) for name in FIXED},
+            **ranks, **{name: getattr(self, name) for name in FIXED},
         )  # fmt: skip
 
     def stem_for(self, patch_size: Size) -> tuple[int, ...] | None:

@@ -129,7 +129,7 @@ def with_low_rank(
 
     layers = []
     for i, layer in enumerate(parts.layers):
-        made = {}
+        made: dict[str, Any] = {}
         for name, by, most in (
             ("qkv", attention_ratio, layer.qkv.outputs), ("proj", attention_ratio, layer.qkv.outputs // 3),
             ("fc1", ratio, layer.fc1.outputs), ("fc2", ratio, layer.fc1.outputs),

@@ -113,8 +113,8 @@ class _Layer:
         if self.head_dim is not None:
             q_dim = num_heads * self.head_dim
         else:  # all of q, k and v, on more or fewer heads
-            qkv = f"{at}attn.qkv3.weight" if self.factored else f"{at}attn.qkv.weight"
-            q_dim = weights.shape(qkv)[0] // 3
+            name = f"{at}attn.qkv3.weight" if self.factored else f"{at}attn.qkv.weight"
+            q_dim = weights.shape(name)[0] // 3
             if q_dim % num_heads or num_heads > d:
                 raise ConfigError(f"num_heads = {num_heads} in layer {i}: does not divide q's width of {q_dim}")
             scale = (d // num_heads) ** -0.5

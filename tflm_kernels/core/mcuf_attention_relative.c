@@ -271,7 +271,7 @@ static void weigh_entries(const mcuf_attention_rows_shape* p, const int16_t* num
     scatter(r, rows, t, shift, prefix[t], places + t, sums);
     weights->factor[t] = 2 << shift;
   }
-  entries e;
+  entries e = {0, 0, 0, 0};
   const bool patches = entries_of(r, rows, &e);
   weights->sums = sums;
   weights->length = r->length;

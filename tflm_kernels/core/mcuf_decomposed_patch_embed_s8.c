@@ -5,6 +5,7 @@
 
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
+#include "mcuf_target.h"
 
 static mcuf_patch_field field_of(const mcuf_decomposed_patch_embed_params* p) {
   return mcuf_patch_field_of(p->patch_height, p->patch_width);
@@ -150,31 +151,37 @@ static int32_t first_row(const block_run* r, int32_t field_y) {
   return r->row * r->p->patch_height - r->p->padding + field_y;
 }
 
+/* A row of a field, `width` values from `at` on: zeros, but for [from, to), which come from pixels. */
+static void fill_field_row(const mcuf_block_token* token, const int8_t* pixels, int32_t at, int32_t from, int32_t to,
+                           int32_t width) {
+  static const int8_t zero = 0;
+  if (from > 0) mcuf_block_fill_token(token, &zero, 0, at, from);
+  if (from < to) mcuf_block_fill_token(token, pixels, 1, at + from, to - from);
+  if (to < width) mcuf_block_fill_token(token, &zero, 0, at + to, width - to);
+}
+
 /* gather_fields() of patches that may reach over the image's edge: zeros there too. rows: the field's first image row
  * that there is, from its first pixel on. */
-static void gather_padded_fields(const block_run* r, const block_part* part, const int8_t* rows, int32_t field_y,
-                                 int32_t field_x) {
-  static const int8_t zero = 0;
+MCUF_OWN_STACK static void gather_padded_fields(const block_run* r, const block_part* part, const int8_t* rows,
+                                                int32_t field_y, int32_t field_x) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
-  const int32_t channels = p->channels, top = first_row(r, field_y), held = clipped(p, top);
-  const int32_t columns_left = p->patch_width - field_x, rows_left = p->patch_height - field_y;
-  const int32_t columns = columns_left < r->field.width ? columns_left : r->field.width;
+  const int32_t top = first_row(r, field_y), width = r->field.width * p->channels;
+  const int32_t columns_left = p->patch_width - field_x;
   mcuf_block_token token = {part->fields, field_row(p), part->count, 0};
   for (; token.index < part->count; ++token.index) {
     const int32_t x = (r->first + part->at + token.index) * p->patch_width - p->padding + field_x;
-    const int32_t from = x < 0 ? -x : 0, to = x + columns > p->image_width ? p->image_width - x : columns;
+    int32_t from = x < 0 ? -x : 0, to = columns_left < r->field.width ? columns_left : r->field.width;
+    if (to > p->image_width - x) to = p->image_width - x;
+    if (from >= to) from = to = 0;
+    const int32_t first = to > 0 ? x + from : 0;
+    from *= p->channels;
+    to *= p->channels;
     for (int32_t i = 0; i < r->field.height; ++i) {
-      const int32_t y = top + i, at = i * r->field.width;
-      if (i >= rows_left || y < 0 || y >= p->image_height || from >= to) {
-        mcuf_block_fill_token(&token, &zero, 0, at * channels, r->field.width * channels);
-        continue;
-      }
-      const int8_t* pixels = rows + ((ptrdiff_t)(y - held) * p->image_width + x + from) * channels;
-      if (from > 0) mcuf_block_fill_token(&token, &zero, 0, at * channels, from * channels);
-      mcuf_block_fill_token(&token, pixels, 1, (at + from) * channels, (to - from) * channels);
-      if (to < r->field.width) {
-        mcuf_block_fill_token(&token, &zero, 0, (at + to) * channels, (r->field.width - to) * channels);
-      }
+      const int32_t y = top + i;
+      const bool inside = field_y + i < p->patch_height && y >= 0 && y < p->image_height;
+      const int32_t row = inside ? y - clipped(p, top) : 0;
+      fill_field_row(&token, rows + ((ptrdiff_t)row * p->image_width + first) * p->channels, i * width,
+                     inside ? from : 0, inside ? to : 0, width);
     }
   }
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantisation for outliers: ranges by a matrix's outputs, weights rounded for what they meet; every bit, no byte more."""
+"""Quantisation for outliers: ranges by a matrix's outputs, weights rounded for what they meet, at no cost."""
 
 import dataclasses
 

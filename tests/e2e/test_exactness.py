@@ -41,12 +41,15 @@ def test_interpreter_equals_reference(group, lowered_once):
         rng = np.random.default_rng(seed)
         config = random_config(rng)
         images = structured_images(config, 4, seed)
+        outliers = np.random.default_rng([seed, 1])
         images[3] = rng.integers(0, 2, images[3].shape) * 255  # far from what it was calibrated with
         options = QuantisationOptions(
             method=str(rng.choice(["minmax", "percentile", "mse"])),
             residual=str(rng.choice(["per-channel", "per-channel", "per-tensor"])),
             gelu=str(rng.choice(["erf", "sigmoid"])),
             fuse_gelu=bool(rng.random() < 0.8),
+            ranges=str(outliers.choice(["own", "own", "outputs"])),
+            rounding=str(outliers.choice(["nearest", "nearest", "compensated"])),
         )
         by_default = options.residual == "per-channel" and options.fuse_gelu
         net = lively_subnet(config, seed)

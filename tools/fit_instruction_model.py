@@ -45,7 +45,7 @@ from mcuformer.simulator import firmware, firmware_model
 from mcuformer.simulator.firmware import MACHINES
 
 COUNTED = [machine for machine in MACHINES.values() if machine.core.coefficients is not None]
-FITTED, CHECKED = 160, 40  # networks
+FITTED, CHECKED = 240, 40  # networks
 ALLOWED = 0.05  # of a network's instructions
 MOST_MACS = 12_000_000  # per network, to keep the simulation short
 MOST_FLASH = 1_500_000
@@ -100,7 +100,7 @@ def random_options(rng: np.random.Generator, config: SubnetConfig) -> dict:
         "norm": "post" if rng.random() < 0.4 else "pre",
         "activation": str(rng.choice(list(ACTIVATIONS))),
         "num_classes": 0 if rng.random() < 0.2 else config.num_classes,
-        "relative_position": str(rng.choice(RELATIVE_POSITIONS)),
+        "relative_position": str(rng.choice(RELATIVE_POSITIONS, p=[0.4, 0.2, 0.4])),
         "attention_rank_ratio": float(rng.uniform(0.1, 0.6)) if rng.random() < 0.2 else None,
     }
     if config.stem == "patch" and rng.random() < 0.3:

@@ -45,7 +45,8 @@ def init_from_vit(
     source = {name: value.detach().cpu().double() for name, value in net.state_dict().items()}
     hull = supernet.hull
     for name, parameter in supernet.whole.named_parameters():
-        if ".mlp." in name or ".attention." in name or (name.startswith("head.") and not keep_head):
+        matrix = ".mlp." in name or (".attention." in name and relative.MARK not in name)
+        if matrix or (name.startswith("head.") and not keep_head):
             continue
         if name == "position":
             value = _position(source[name], supernet, net.config)

@@ -203,7 +203,8 @@ def _buffers(config: SubnetConfig, device: torch.device) -> dict[str, torch.Tens
 @functools.lru_cache(maxsize=16)
 def _pairs(kind: str, grid: tuple[int, int], prefix: int, device: torch.device) -> torch.Tensor:
     entries = relative_position.bias_entries if kind == "bias" else relative_position.table_entries
-    return torch.from_numpy(entries(grid, prefix)).to(device)
+    with torch.inference_mode(False):  # what is kept may be trained through later
+        return torch.from_numpy(entries(grid, prefix)).to(device)
 
 
 @functools.lru_cache(maxsize=64)

@@ -164,7 +164,7 @@ def _train_network(
     with progress.training("training") as show_step:
         result = nas.train(net, images, options, validation=test, progress=show_step, checkpoint=checkpoint)
     assert result.top1 is not None  # with validation
-    notes = {"class_names": list(test.class_names), "data": data, "float_top1": result.top1}
+    notes = {"class_names": list(test.class_names), "data": str(data), "float_top1": result.top1}
     notes |= recipes.mirror_notes(options)
     if images.front_end is not None:
         notes["front_end"] = images.front_end.to_dict()

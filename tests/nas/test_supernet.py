@@ -11,7 +11,7 @@ from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLE
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS, RELATIVE_POSITIONS, SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
-from mcuformer.nas import SuperNet, build_subnet, load_supernet, save_supernet, saved_network
+from mcuformer.nas import SuperNet, build_subnet, load_supernet, save_supernet, saved_network, supernet
 from mcuformer.nas.supernet import _resize
 
 SPACES = {
@@ -248,3 +248,13 @@ def test_an_extracted_subnet_has_the_shape_of_a_built_one():
     config = PATCH.sample(random.Random(5))
     built, extracted = build_subnet(config).state_dict(), lively(PATCH).extract(config).state_dict()
     assert {name: value.shape for name, value in built.items()} == {n: v.shape for n, v in extracted.items()}
+
+
+@pytest.mark.parametrize("space", [BIAS, TABLES], ids=["bias", "tables"])
+def test_relative_positions_that_were_only_evaluated_can_be_trained(space):
+    supernet._pairs.cache_clear()
+    net, config = SuperNet(space, 0), space.largest()
+    images = torch.zeros(1, config.in_channels, *config.image_shape[:2])
+    with torch.inference_mode():
+        net(images, config)
+    net(images, config).sum().backward()

@@ -26,8 +26,8 @@ static MCUF_OWN_STACK void weigh_pair(const int16_t* e, const int8_t* values, in
     uint32_t two, four;
     memcpy(&two, e, sizeof(two));
     memcpy(&four, values, sizeof(four));
-    first = __smlad((int16x2_t)two, __sxtb16(four), first);
-    second = __smlad((int16x2_t)two, __sxtb16(four >> 8 | four << 24), second);
+    first = __smlad((int16x2_t)two, __sxtb16((int8x4_t)four), first);
+    second = __smlad((int16x2_t)two, __sxtb16((int8x4_t)(four >> 8 | four << 24)), second);
   }
   acc[0] = second;
   acc[1] = first;

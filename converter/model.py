@@ -159,21 +159,29 @@ def convert(
         check_takes_strips(config)
     samples = calibrate(net, calibration, progress=progress)
     graph = packed(lower(net, samples, quantisation), packing_of(limits))
-    if schedule == "streamed":
-        graph = streamed(graph)
-    if strips:
-        graph = in_strips(graph)
-    if weights == "staged":
-        graph = staged(graph)
-    if scratch is not None:
-        graph = fit_scratch(graph, scratch)
-    elif weights == "staged":
-        least = board_arena_bytes(graph, plan_arena(graph))
-        graph = fill_arena(graph, 0 if limits is None else max(0, limits.sram_budget - least))
+    graph = _arranged(graph, schedule, strips, weights == "staged", scratch, limits)
     model = Model(graph, plan_arena(graph), config, schedule, board, names, front_end)
     if limits is not None:
         check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)
     return model
+
+
+def _arranged(
+    graph: Graph, schedule: str, strips: bool, staging: bool, scratch: int | None, limits: Board | None
+) -> Graph:
+    """The ops of a lowered graph as convert()'s arguments of the same names want them."""
+    if schedule == "streamed":
+        graph = streamed(graph)
+    if strips:
+        graph = in_strips(graph)
+    if staging:
+        graph = staged(graph)
+    if scratch is not None:
+        return fit_scratch(graph, scratch)
+    if not staging:
+        return graph
+    least = board_arena_bytes(graph, plan_arena(graph))
+    return fill_arena(graph, 0 if limits is None else max(0, limits.sram_budget - least))
 
 
 def _with_external_flash(board: Board | None, weights: str) -> Board:

@@ -89,9 +89,7 @@ def import_vit(
             raise ConfigError(f"new_head = {new_head!r}: must be a number of classes from 0 to {MAX_FEATURES}")
         parts = assemble.with_new_head(parts, new_head)
     parts, image_shape = assemble.resized(assemble.with_patch_size(parts), image_size)
-    for name, ratio in (("low_rank", low_rank), ("low_rank_attention", low_rank_attention)):
-        if ratio is not None and (not is_number(ratio) or not 0 < ratio <= 1):
-            raise ConfigError(f"{name} = {ratio!r}: must be a number in (0, 1], the rank by embed_dim")
+    _check_ratios(low_rank=low_rank, low_rank_attention=low_rank_attention)
     parts, errors = assemble.with_low_rank(parts, low_rank, low_rank_attention)
     if errors:
         notes["low_rank_errors"] = [[name, error] for name, error in errors]
@@ -101,6 +99,12 @@ def import_vit(
     if parts.class_names is not None:
         net.notes["class_names"] = parts.class_names
     return net
+
+
+def _check_ratios(**ratios: float | None) -> None:
+    for name, ratio in ratios.items():
+        if ratio is not None and (not is_number(ratio) or not 0 < ratio <= 1):
+            raise ConfigError(f"{name} = {ratio!r}: must be a number in (0, 1], the rank by embed_dim")
 
 
 class _Source:

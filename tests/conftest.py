@@ -22,6 +22,8 @@ PACKAGES = {
     "c++": "g++",
     "cc": "gcc",
     "chromium": "chromium",
+    "clang": "clang",
+    "clang++": "clang",
     "cmake": "cmake",
     "debootstrap": "debootstrap",
     "espeak-ng": "espeak-ng",

@@ -70,13 +70,24 @@ def test_closed_streams(closed, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_a_full_disk_behind_what_is_printed(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["boards"], ["--help"]], ids=["boards", "help"])
+def test_a_full_disk_behind_what_is_printed(arguments, unbuffered):
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "mcuformer", "boards"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+        command = [sys.executable, "-m", "mcuformer", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, env=environment)
     assert done.returncode == 2
     assert done.stderr.startswith("error: what is printed cannot be written (No space left on device)")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_seen_enough(unbuffered):
+    command = f'"{sys.executable}" -m mcuformer boards | true'
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stderr == ""
 
 
 def test_an_int8_model_far_from_its_float_network_is_warned_of(tmp_path):

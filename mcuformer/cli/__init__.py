@@ -34,15 +34,36 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            app()
+            try:
+                app()
+            finally:
+                _flush()
         except McuformerError as error:
             _say(f"error: {error}", "bold red")
             sys.exit(2)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
+            _drop_output()
             _say(f"error: what is printed cannot be written ({error.strerror}); make room", "bold red")
             sys.exit(2)
+
+
+def _flush() -> None:
+    """Writes what is still buffered here, where a failure can be said; Python itself would only do it at its end."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough
+        _drop_output()
+        sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Standard output goes nowhere from here on, and so does what is still buffered."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 _show_other_warning = warnings.showwarning

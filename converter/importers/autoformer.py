@@ -9,6 +9,7 @@ columns ("h"), of which the first entry is for pairs with the class token, and a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ FOREIGN = ()
 
 HEAD_DIM = 64  # with change_qkv, in both projects' code
 PADDING = {28: 6, 32: 8}  # a patch's height -> pixels that MCUFormer's code puts around the image
+
+Take = Callable[[str, int, int], Matrix]  # (name, outputs, inputs)
 
 
 def settings_of(module: nn.Module) -> dict[str, Any] | None:
@@ -152,32 +155,27 @@ class _Layer:
 
     def _qkv(self, at: str, q_dim: int) -> Matrix:
         take = self._interleaved if self.change_qkv else self._plain
-        if not self.factored:
-            return take(f"{at}attn.qkv", 3 * q_dim, self.d)
-        rank = self.weights.shape(f"{at}attn.qkv1.weight")[0]
-        first, second = take(f"{at}attn.qkv1", rank, self.d), take(f"{at}attn.qkv2", rank, rank)
-        third = take(f"{at}attn.qkv3", 3 * q_dim, rank)
-        return Matrix(third.weight, third.bias, second.weight @ first.weight)
+        return self._matrix(f"{at}attn.qkv", 3 * q_dim, self.d, take)
 
     def _proj(self, at: str, q_dim: int) -> Matrix:
-        if not self.factored:
-            return self._plain(f"{at}attn.proj", self.d, q_dim)
-        rank = self.weights.shape(f"{at}attn.proj1.weight")[0]
-        first, second = self._plain(f"{at}attn.proj1", rank, q_dim), self._plain(f"{at}attn.proj2", rank, rank)
-        third = self._plain(f"{at}attn.proj3", self.d, rank)
-        return Matrix(third.weight, third.bias, second.weight @ first.weight)
+        return self._matrix(f"{at}attn.proj", self.d, q_dim, self._plain)
 
     def _mlp(self, at: str, mlp_dim: int) -> tuple[Matrix, Matrix]:
-        """Both matrices; of three factors the first two are one, as around attention."""
-        if not self.factored:
-            return self._plain(f"{at}fc1", mlp_dim, self.d), self._plain(f"{at}fc2", self.d, mlp_dim)
         rank = int(min(self.d, mlp_dim) * self.rank_ratio)
-        found = []
-        for name, outputs, inputs in (("fc1", mlp_dim, self.d), ("fc2", self.d, mlp_dim)):
-            first, second = self._plain(f"{at}{name}1", rank, inputs), self._plain(f"{at}{name}2", rank, rank)
-            third = self._plain(f"{at}{name}3", outputs, rank)
-            found.append(Matrix(third.weight, third.bias, second.weight @ first.weight))
-        return found[0], found[1]
+        fc1 = self._matrix(f"{at}fc1", mlp_dim, self.d, self._plain, rank)
+        return fc1, self._matrix(f"{at}fc2", self.d, mlp_dim, self._plain, rank)
+
+    def _matrix(self, name: str, outputs: int, inputs: int, take: Take, rank: int | None = None) -> Matrix:
+        """A matrix; of MCUFormer's three factors the first two are one, and their biases go into the last.
+
+        rank: of the factors that the subnet takes; None: all of it."""
+        if not self.factored:
+            return take(name, outputs, inputs)
+        rank = self.weights.shape(f"{name}1.weight")[0] if rank is None else rank
+        first, second = take(f"{name}1", rank, inputs), take(f"{name}2", rank, rank)
+        third = take(f"{name}3", outputs, rank)
+        bias = third.offset + third.weight @ (second.offset + second.weight @ first.offset)
+        return Matrix(third.weight, bias, second.weight @ first.weight)
 
     def _plain(self, name: str, outputs: int, inputs: int) -> Matrix:
         return _slice(self.weights, name, outputs, inputs)

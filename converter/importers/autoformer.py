@@ -15,8 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from mcuformer.converter.importers.parts import LayerParts, Matrix, RelativeTables, VitParts, split_positions
-from mcuformer.converter.importers.reading import heads_of
+from mcuformer.converter.importers.parts import (
+    LayerParts,
+    Matrix,
+    Positions,
+    RelativeTables,
+    VitParts,
+    split_positions,
+    without_positions,
+)
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 from mcuformer.errors import ConfigError, ModelError
@@ -72,12 +79,11 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     factored = "blocks.0.fc11.weight" in weights
     token = _first(weights, "cls_token", weights.take("cls_token", 1, 1, None)[0].T, d).T
     positions = _positions(weights, settings, d)
-    ratios = settings.need("mlp_ratio")
-    num_heads = settings.need("num_heads")
+    ratios, num_heads = settings.per_layer("mlp_ratio", depth), settings.per_layer("num_heads", depth)
     pool = settings.need("pool")
     pre_norm = "norm.weight" in weights
     read_layer = _Layer(weights, settings, d, factored)
-    layers = [read_layer(i, heads_of(num_heads, i, depth), _ratio(ratios, i, depth)) for i in range(depth)]
+    layers = [read_layer(i, num_heads[i], ratios[i]) for i in range(depth)]
     rows, columns = positions.grid_shape
     if layers[0].relative is not None and rows != columns:
         raise weights.error(f"relative positions of {rows} x {columns} patches: AutoFormer reads them as of a square")
@@ -92,13 +98,11 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     )  # fmt: skip
 
 
-def _positions(weights: Weights, settings: Settings, d: int):
-    grid = settings.get("grid_shape")
+def _positions(weights: Weights, settings: Settings, d: int) -> Positions:
     if "pos_embed" in weights:
         table = _first(weights, "pos_embed", weights.take("pos_embed", 1, None, None)[0].T, d).T
-        return split_positions(table, (1,), grid, weights.error)
-    rows, columns = settings.need("grid_shape")
-    return split_positions(torch.zeros(rows * columns, d, dtype=torch.float64), (0,), (rows, columns), weights.error)
+        return split_positions(table, (1,), settings.get("grid_shape"), weights.error)
+    return without_positions(settings.need("grid_shape"), d, grid_assumed=False)
 
 
 class _Layer:
@@ -213,12 +217,3 @@ def _first(weights: Weights, name: str, tensor: torch.Tensor, count: int) -> tor
     if count > len(tensor):
         raise weights.error(f"tensor '{name}': the subnet needs {count} of its {len(tensor)} rows or columns")
     return tensor[:count]
-
-
-def _ratio(ratios: Any, i: int, layers: int) -> float:
-    """That of layer i, of one number or a list."""
-    if not isinstance(ratios, list | tuple):
-        return ratios
-    if len(ratios) != layers:
-        raise ConfigError(f"mlp_ratio has {len(ratios)} values for {layers} layers: give one, or one per layer")
-    return ratios[i]

@@ -30,10 +30,8 @@ SETTINGS = (
 NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
 
-CLASSES = (
-    "timm.models.vision_transformer.VisionTransformer", "timm.models.beit.Beit",
-    "timm.models.deit.VisionTransformerDistilled",
-)  # fmt: skip
+DISTILLED = "timm.models.deit.VisionTransformerDistilled"
+CLASSES = ("timm.models.vision_transformer.VisionTransformer", "timm.models.beit.Beit", DISTILLED)
 # Whose classes may differ from the plain ones without a tensor that tells.
 PARTS = {"blocks.0": "Block", "blocks.0.attn": "Attention", "blocks.0.mlp": "Mlp", "patch_embed": "PatchEmbed"}
 POOLS = {"token": "token", "avg": "mean"}
@@ -58,7 +56,7 @@ def settings_of(module: nn.Module) -> dict[str, Any] | None:
         "prefix_positions": 0 if getattr(vit, "no_embed_class", False) else vit.num_prefix_tokens,
         **_pixels(getattr(module, "pretrained_cfg", None)),
     }
-    if live.class_name(module) in CLASSES[:2]:
+    if live.class_name(module) != DISTILLED:
         said["pool"] = _pool(vit)
     return said
 

@@ -39,7 +39,7 @@ TITLES = {
     "cortex_m": "Instructions on simulated Cortex-M",
     "external_flash": "DeiT-Tiny with its weights beside the chip",
     "log_mel": "The log-mel front end of sound",
-    "keyword": "Ten spoken words",
+    "spoken_words": "Ten spoken words",
     "pretrained": "A pretrained Dinov2-small",
 }
 IN_QEMU = ("cortex_m", "external_flash", "log_mel")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import torch
 
+from mcuformer.converter.ops.relative_position import distances
+
 MARK = ".attention.relative."  # in the parameters' names
 
 
@@ -16,7 +18,7 @@ def for_grid(name: str, value: torch.Tensor, have: tuple[int, int], want: tuple[
     """
     if have == want or name.endswith("_prefix"):
         return value
-    rows, columns = (_distances(*sides) for sides in zip(have, want, strict=True))
+    rows, columns = (distances(*sides) for sides in zip(have, want, strict=True))
     if name.endswith("_rows"):
         return value[rows]
     if name.endswith("_columns"):
@@ -24,10 +26,3 @@ def for_grid(name: str, value: torch.Tensor, have: tuple[int, int], want: tuple[
     offsets = 2 * have[0] - 1, 2 * have[1] - 1  # of bias, before those of a prefix
     patches = value[:, : offsets[0] * offsets[1]].unflatten(1, offsets)[:, rows][:, :, columns]
     return torch.cat([patches.flatten(1), value[:, offsets[0] * offsets[1] :]], dim=1)
-
-
-def _distances(have: int, want: int) -> slice | list[int]:
-    """Where a side of `have` tokens holds the distances of one of `want`, 1 - want to want - 1."""
-    if want <= have:
-        return slice(have - want, have + want - 1)
-    return [min(max(distance, 1 - have), have - 1) + have - 1 for distance in range(1 - want, want)]

@@ -151,7 +151,7 @@ def read(path: str | os.PathLike, kind: str, file_format: str, made_by: str) -> 
 def fill(module: nn.Module, content: dict, path: str | os.PathLike, described_by: str) -> None:
     """Loads the weights; ModelError if they do not fit the module's description ("config", "space")."""
     try:
-        state = unwrapped_state(content["state"])
+        state = torch_file.without_wrappers(content["state"], WRAPPERS)
         check_kinds(module, state)
         module.load_state_dict(state)
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
@@ -159,21 +159,15 @@ def fill(module: nn.Module, content: dict, path: str | os.PathLike, described_by
         raise ModelError(f"{path}: weights do not fit the {described_by}: {reason}") from error
 
 
-def unwrapped_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict without what DataParallel or torch.compile put before all its names."""
-    while state and (wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in state)), None)):
-        state = {name.removeprefix(wrapper): value for name, value in state.items()}
-    return state
-
-
 def check_kinds(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """TypeError if a tensor is of a kind that loading would convert to something else: complex or int8 as weights."""
+    """TypeError if a tensor is of a kind that loading would convert to something else: complex or int8 as weights.
+
+    state: from load(), which refuses other layouts.
+    """
     for name, mine in module.state_dict().items():
         value = state.get(name)
         if not isinstance(value, torch.Tensor):
             continue  # loading names what is missing
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise TypeError(f"{name} is a tensor of an unusual kind ({value.layout}, {value.dtype})")
         if value.is_floating_point() != mine.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{name} is {value.dtype}, not {mine.dtype}")
 

@@ -18,7 +18,7 @@ import json
 import re
 from pathlib import Path
 
-from mcuformer.boards import BOARDS
+from mcuformer.boards import BOARDS, get_board
 from mcuformer.converter.estimate.feasibility import board_arena_bytes
 from mcuformer.converter.estimate.model_size import model_bytes
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -27,7 +27,7 @@ from mcuformer.errors import McuformerError
 FILE = Path(__file__).with_suffix(".json")
 MODULES = ("timm.models.vision_transformer", "timm.models.deit", "timm.models.beit")
 PACKED = Path(__file__).parents[1] / "converter" / "importers" / "timm_architectures.json"
-BIG_FLASH_BYTES = 16 << 20  # external, such as the QSPI flash of stm32f746's Discovery kit
+BIG_FLASH_BYTES = get_board("stm32f746").external_flash_bytes  # beside the chip of its Discovery kit
 
 
 def make() -> dict:

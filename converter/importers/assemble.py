@@ -215,11 +215,8 @@ def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> 
     def head_dim(layer: LayerParts) -> int:
         return layer.qkv.outputs // 3 // layer.num_heads
 
-    def rank_ratio(layer: LayerParts) -> float | None:
-        return None if layer.fc1.down is None else layer.fc1.down.shape[0] / d
-
-    def attention_rank_ratio(layer: LayerParts) -> float | None:
-        return layer.qkv.rank / d if layer.qkv.rank else None
+    def rank_ratio(matrix: Matrix) -> float | None:
+        return matrix.rank / d if matrix.rank else None
 
     relative = {"none" if layer.relative is None else layer.relative.kind for layer in parts.layers}
     if len(relative) > 1:
@@ -235,8 +232,8 @@ def _config(parts: VitParts, image_shape: tuple[int, int], num_classes: int) -> 
         num_heads=per_layer(lambda layer: layer.num_heads),
         head_dim=None if plain else per_layer(head_dim),
         mlp_ratio=per_layer(lambda layer: layer.fc1.outputs / d),
-        rank_ratio=per_layer(rank_ratio),
-        attention_rank_ratio=per_layer(attention_rank_ratio),
+        rank_ratio=per_layer(lambda layer: rank_ratio(layer.fc1)),
+        attention_rank_ratio=per_layer(lambda layer: rank_ratio(layer.qkv)),
         num_classes=num_classes,
         prefix_tokens=len(parts.prefix),
         pool=parts.pool,

@@ -9,13 +9,21 @@ columns ("h"), of which the first entry is for pairs with the class token, and a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from mcuformer.converter.importers.parts import LayerParts, Matrix, RelativeTables, VitParts, split_positions
-from mcuformer.converter.importers.reading import heads_of
+from mcuformer.converter.importers.parts import (
+    LayerParts,
+    Matrix,
+    Positions,
+    RelativeTables,
+    VitParts,
+    split_positions,
+    without_positions,
+)
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 from mcuformer.errors import ConfigError, ModelError
@@ -32,6 +40,8 @@ FOREIGN = ()
 
 HEAD_DIM = 64  # with change_qkv, in both projects' code
 PADDING = {28: 6, 32: 8}  # a patch's height -> pixels that MCUFormer's code puts around the image
+
+Take = Callable[[str, int, int], Matrix]  # (name, outputs, inputs)
 
 
 def settings_of(module: nn.Module) -> dict[str, Any] | None:
@@ -69,12 +79,11 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     factored = "blocks.0.fc11.weight" in weights
     token = _first(weights, "cls_token", weights.take("cls_token", 1, 1, None)[0].T, d).T
     positions = _positions(weights, settings, d)
-    ratios = settings.need("mlp_ratio")
-    num_heads = settings.need("num_heads")
+    ratios, num_heads = settings.per_layer("mlp_ratio", depth), settings.per_layer("num_heads", depth)
     pool = settings.need("pool")
     pre_norm = "norm.weight" in weights
     read_layer = _Layer(weights, settings, d, factored)
-    layers = [read_layer(i, heads_of(num_heads, i, depth), _ratio(ratios, i, depth)) for i in range(depth)]
+    layers = [read_layer(i, num_heads[i], ratios[i]) for i in range(depth)]
     rows, columns = positions.grid_shape
     if layers[0].relative is not None and rows != columns:
         raise weights.error(f"relative positions of {rows} x {columns} patches: AutoFormer reads them as of a square")
@@ -89,13 +98,11 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     )  # fmt: skip
 
 
-def _positions(weights: Weights, settings: Settings, d: int):
-    grid = settings.get("grid_shape")
+def _positions(weights: Weights, settings: Settings, d: int) -> Positions:
     if "pos_embed" in weights:
         table = _first(weights, "pos_embed", weights.take("pos_embed", 1, None, None)[0].T, d).T
-        return split_positions(table, (1,), grid, weights.error)
-    rows, columns = settings.need("grid_shape")
-    return split_positions(torch.zeros(rows * columns, d, dtype=torch.float64), (0,), (rows, columns), weights.error)
+        return split_positions(table, (1,), settings.get("grid_shape"), weights.error)
+    return without_positions(settings.need("grid_shape"), d, grid_assumed=False)
 
 
 class _Layer:
@@ -152,32 +159,27 @@ class _Layer:
 
     def _qkv(self, at: str, q_dim: int) -> Matrix:
         take = self._interleaved if self.change_qkv else self._plain
-        if not self.factored:
-            return take(f"{at}attn.qkv", 3 * q_dim, self.d)
-        rank = self.weights.shape(f"{at}attn.qkv1.weight")[0]
-        first, second = take(f"{at}attn.qkv1", rank, self.d), take(f"{at}attn.qkv2", rank, rank)
-        third = take(f"{at}attn.qkv3", 3 * q_dim, rank)
-        return Matrix(third.weight, third.bias, second.weight @ first.weight)
+        return self._matrix(f"{at}attn.qkv", 3 * q_dim, self.d, take)
 
     def _proj(self, at: str, q_dim: int) -> Matrix:
-        if not self.factored:
-            return self._plain(f"{at}attn.proj", self.d, q_dim)
-        rank = self.weights.shape(f"{at}attn.proj1.weight")[0]
-        first, second = self._plain(f"{at}attn.proj1", rank, q_dim), self._plain(f"{at}attn.proj2", rank, rank)
-        third = self._plain(f"{at}attn.proj3", self.d, rank)
-        return Matrix(third.weight, third.bias, second.weight @ first.weight)
+        return self._matrix(f"{at}attn.proj", self.d, q_dim, self._plain)
 
     def _mlp(self, at: str, mlp_dim: int) -> tuple[Matrix, Matrix]:
-        """Both matrices; of three factors the first two are one, as around attention."""
-        if not self.factored:
-            return self._plain(f"{at}fc1", mlp_dim, self.d), self._plain(f"{at}fc2", self.d, mlp_dim)
         rank = int(min(self.d, mlp_dim) * self.rank_ratio)
-        found = []
-        for name, outputs, inputs in (("fc1", mlp_dim, self.d), ("fc2", self.d, mlp_dim)):
-            first, second = self._plain(f"{at}{name}1", rank, inputs), self._plain(f"{at}{name}2", rank, rank)
-            third = self._plain(f"{at}{name}3", outputs, rank)
-            found.append(Matrix(third.weight, third.bias, second.weight @ first.weight))
-        return found[0], found[1]
+        fc1 = self._matrix(f"{at}fc1", mlp_dim, self.d, self._plain, rank)
+        return fc1, self._matrix(f"{at}fc2", self.d, mlp_dim, self._plain, rank)
+
+    def _matrix(self, name: str, outputs: int, inputs: int, take: Take, rank: int | None = None) -> Matrix:
+        """A matrix; of MCUFormer's three factors the first two are one, and their biases go into the last.
+
+        rank: of the factors that the subnet takes; None: all of it."""
+        if not self.factored:
+            return take(name, outputs, inputs)
+        rank = self.weights.shape(f"{name}1.weight")[0] if rank is None else rank
+        first, second = take(f"{name}1", rank, inputs), take(f"{name}2", rank, rank)
+        third = take(f"{name}3", outputs, rank)
+        bias = third.offset + third.weight @ (second.offset + second.weight @ first.offset)
+        return Matrix(third.weight, bias, second.weight @ first.weight)
 
     def _plain(self, name: str, outputs: int, inputs: int) -> Matrix:
         return _slice(self.weights, name, outputs, inputs)
@@ -215,12 +217,3 @@ def _first(weights: Weights, name: str, tensor: torch.Tensor, count: int) -> tor
     if count > len(tensor):
         raise weights.error(f"tensor '{name}': the subnet needs {count} of its {len(tensor)} rows or columns")
     return tensor[:count]
-
-
-def _ratio(ratios: Any, i: int, layers: int) -> float:
-    """That of layer i, of one number or a list."""
-    if not isinstance(ratios, list | tuple):
-        return ratios
-    if len(ratios) != layers:
-        raise ConfigError(f"mlp_ratio has {len(ratios)} values for {layers} layers: give one, or one per layer")
-    return ratios[i]

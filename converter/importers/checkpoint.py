@@ -91,7 +91,8 @@ def unwrap(content: object, source: str, weights: str | None = None) -> dict[str
     if len(found) > 1:
         first = next(iter(found))
         raise ModelError(f"{source}: holds {len(found)} state dicts ({', '.join(found)}): choose one, weights={first}")
-    return _without_wrappers(next(iter(found.values())))
+    state = {name: value for name, value in next(iter(found.values())).items() if name not in COUNTERS}
+    return torch_file.without_wrappers(state, WRAPPERS)
 
 
 def _state_dicts(content: object, name: str) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
@@ -106,15 +107,6 @@ def _state_dicts(content: object, name: str) -> Iterator[tuple[str, dict[str, to
     for key, value in content.items():
         if isinstance(key, str):
             yield from _state_dicts(value, f"{name}.{key}" if name else key)
-
-
-def _without_wrappers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    state = {name: value for name, value in state.items() if name not in COUNTERS}
-    while True:
-        wrapper = next((w for w in WRAPPERS if state and all(name.startswith(w) for name in state)), None)
-        if wrapper is None:
-            return state
-        state = {name.removeprefix(wrapper): value for name, value in state.items()}
 
 
 def read_json(path: str | os.PathLike) -> dict:

@@ -22,7 +22,7 @@ from mcuformer.converter.importers.parts import (
     VitParts,
     split_positions,
 )
-from mcuformer.converter.importers.reading import check_heads, convolution, heads_of, layer_norm, linear
+from mcuformer.converter.importers.reading import check_heads, convolution, layer_norm, linear
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 from mcuformer.errors import ModelError
@@ -152,11 +152,9 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     depth = settings.get("depth")
     if depth is not None and depth != count:
         raise weights.error(f"holds {count} layers of {depth}: the checkpoint is cut short")
-    num_heads = settings.need("num_heads")
+    num_heads = settings.per_layer("num_heads", count)
     grid = positions.grid_shape
-    layers = [
-        _layer(weights, form.format(i), d, heads_of(num_heads, i, count), settings, grid, shared) for i in range(count)
-    ]
+    layers = [_layer(weights, form.format(i), d, num_heads[i], settings, grid, shared) for i in range(count)]
     said = settings.get("relative_position")
     if said is not None and said != any(layer.relative is not None for layer in layers):
         raise weights.error(
@@ -179,14 +177,11 @@ def read(weights: Weights, settings: Settings) -> VitParts:
 
 def _positions(weights: Weights, settings: Settings, e: str, d: int, placed: int, shared: list[str]) -> Positions:
     """e: what stands before the embeddings' names; placed: how many prefix tokens have a position."""
-    said = settings.get("grid_shape")
     if f"{e}position_embeddings" in weights or not any(TABLE in name for name in weights.tensors):
         table = weights.take(f"{e}position_embeddings", 1, None, d)[0]
-        return split_positions(table, (placed,), said, weights.error)
+        return split_positions(table, (placed,), settings.get("grid_shape"), weights.error)
     tables = [*shared, *(name for name in weights.tensors if name.endswith(TABLE))]
-    rows, columns = said or relative.grid_of(weights, tables) or settings.need("grid_shape")
-    zero = torch.zeros(rows * columns, d, dtype=torch.float64)
-    return split_positions(zero, (0,), (rows, columns), weights.error)._replace(grid_assumed=said is None)
+    return relative.positions(weights, settings, tables, d)
 
 
 def _heads(weights: Weights, settings: Settings, d: int, dinov2: bool, means: bool) -> tuple[list[Matrix], str]:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from mcuformer.converter.ops.relative_position import distances
+
 
 class Matrix(NamedTuple):
     """weight [out, in] (of a convolution [out, in, height, width], of a LayerNorm [features]); bias [out]; None: 0.
@@ -104,8 +106,7 @@ class RelativeTables:
 
 def _reaching(table: torch.Tensor, side: int) -> torch.Tensor:
     """[2 side - 1, head_dim] of a table of fewer or more distances."""
-    most = len(table) // 2
-    return table[torch.arange(1 - side, side).clamp(-most, most) + most]
+    return table[distances(len(table) // 2 + 1, side)]
 
 
 @dataclass
@@ -198,6 +199,13 @@ class Positions(NamedTuple):
         placed = tokens.clone()
         placed[: len(self.prefix)] += self.prefix
         return placed
+
+
+def without_positions(grid_shape: Grid, d: int, grid_assumed: bool) -> Positions:
+    """Of a network that has no position table."""
+    rows, columns = (int(side) for side in grid_shape)
+    zeros = torch.zeros(rows * columns, d, dtype=torch.float64)
+    return Positions(zeros[:0], zeros, (rows, columns), grid_assumed)
 
 
 def split_positions(

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all families read alike: matrices and LayerNorms by name, heads by layer."""
+"""What all families read alike: matrices and LayerNorms by name."""
 
 from __future__ import annotations
 
 from mcuformer.converter.importers.parts import Matrix
 from mcuformer.converter.importers.weights import Weights
-from mcuformer.errors import ConfigError
 
 
 def linear(weights: Weights, name: str, outputs: int | None, inputs: int | None) -> Matrix:
@@ -26,15 +25,6 @@ def layer_norm(weights: Weights, name: str, d: int) -> Matrix:
     if f"{name}.bias" not in weights:
         raise weights.error(f"tensor '{name}.bias' is missing: an RMSNorm, and the network has only LayerNorm")
     return Matrix(weight, weights.take(f"{name}.bias", d))
-
-
-def heads_of(num_heads: int | list[int], i: int, layers: int) -> int:
-    """The heads of layer i, of one number or a list."""
-    if not isinstance(num_heads, list | tuple):
-        return num_heads
-    if len(num_heads) != layers:
-        raise ConfigError(f"num_heads has {len(num_heads)} values for {layers} layers: give one, or one per layer")
-    return num_heads[i]
 
 
 def check_heads(weights: Weights, name: str, qkv: Matrix, num_heads: int) -> int:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mcuformer.converter.importers.parts import Grid, RelativeBias
+from mcuformer.converter.importers.parts import Grid, Positions, RelativeBias, without_positions
+from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 
 EXTRA = 3  # entries of the class token: to patches, from patches, to itself
@@ -20,6 +21,13 @@ def grid_of(weights: Weights, names: list[str]) -> Grid | None:
     offsets = weights.shape(name)[0] - EXTRA
     side = int(max(offsets, 0) ** 0.5 + 0.5)
     return ((side + 1) // 2,) * 2 if side * side == offsets and side % 2 else None
+
+
+def positions(weights: Weights, settings: Settings, names: list[str], d: int) -> Positions:
+    """Of a network that has these tables and no position table."""
+    said = settings.get("grid_shape")
+    grid = said or grid_of(weights, names) or settings.need("grid_shape")
+    return without_positions(grid, d, grid_assumed=said is None)
 
 
 def bias(weights: Weights, names: list[str], num_heads: int, grid: Grid, resize) -> RelativeBias | None:

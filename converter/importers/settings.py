@@ -112,6 +112,15 @@ class Settings:
         examples = " ".join(f"{one}={KNOWN[one][2]}" for one in missing)
         raise ConfigError(f"{', '.join(missing)} are not in {self.source}: set them, for example {examples}")
 
+    def per_layer(self, name: str, layers: int) -> list[Any]:
+        """need(), one value for each layer; ConfigError if it is a list of another length."""
+        value = self.need(name)
+        if not isinstance(value, list | tuple):
+            return [value] * layers
+        if len(value) != layers:
+            raise ConfigError(f"{name} has {len(value)} values for {layers} layers: give one, or one per layer")
+        return list(value)
+
     def implied(self, name: str, value: Any, by: str) -> Any:
         """The value that the weights or the family's code leave no choice of; ConfigError if another one was given."""
         given = self._values.get(name)

@@ -5,6 +5,7 @@ alike."""
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 
 from mcuformer.converter.importers import live, relative
 from mcuformer.converter.importers.parts import Grid, LayerParts, Matrix, VitParts, split_positions
-from mcuformer.converter.importers.reading import check_heads, convolution, heads_of, layer_norm, linear
+from mcuformer.converter.importers.reading import check_heads, convolution, layer_norm, linear
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 from mcuformer.errors import ConfigError, ModelError
@@ -29,10 +30,8 @@ SETTINGS = (
 NEEDED = ("num_heads", "activation", "norm_epsilon", "mean", "std")
 FOREIGN = ()
 
-CLASSES = (
-    "timm.models.vision_transformer.VisionTransformer", "timm.models.beit.Beit",
-    "timm.models.deit.VisionTransformerDistilled",
-)  # fmt: skip
+DISTILLED = "timm.models.deit.VisionTransformerDistilled"
+CLASSES = ("timm.models.vision_transformer.VisionTransformer", "timm.models.beit.Beit", DISTILLED)
 # Whose classes may differ from the plain ones without a tensor that tells.
 PARTS = {"blocks.0": "Block", "blocks.0.attn": "Attention", "blocks.0.mlp": "Mlp", "patch_embed": "PatchEmbed"}
 POOLS = {"token": "token", "avg": "mean"}
@@ -57,7 +56,7 @@ def settings_of(module: nn.Module) -> dict[str, Any] | None:
         "prefix_positions": 0 if getattr(vit, "no_embed_class", False) else vit.num_prefix_tokens,
         **_pixels(getattr(module, "pretrained_cfg", None)),
     }
-    if live.class_name(module) in CLASSES[:2]:
+    if live.class_name(module) != DISTILLED:
         said["pool"] = _pool(vit)
     return said
 
@@ -80,16 +79,20 @@ ARCHITECTURES = Path(__file__).with_name("timm_architectures.json")
 """Made by tools/timm_architectures.py, where timm is installed: name -> its settings, sizes and pixels."""
 
 
+@functools.cache
+def _architectures() -> dict[str, Any]:
+    return json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
+
+
 def architecture(name: str) -> dict[str, Any]:
     """The settings of timm's architecture `name`; pixels of its tag ("vit_tiny_patch16_224.augreg_in21k"), or without
-    one if all of its pretrained weights have the same. ConfigError if it is unknown or not read."""
-    known = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
+    one if all of its pretrained weights have the same. ConfigError if it is unknown, ModelError if it is refused."""
+    known = _architectures()
     arch, _, tag = name.partition(".")
     if arch not in known:
         near = difflib.get_close_matches(arch, known, 3)
-        raise ConfigError(
-            f"arch = {name!r}: no plain ViT or DeiT of timm's" + (f"; near: {', '.join(near)}" * bool(near))
-        )
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise ConfigError(f"arch = {name!r}: no plain ViT, DeiT or BEiT of timm's{hint}")
     found = known[arch]
     if "refused" in found:
         raise ModelError(f"arch = {name!r}: {found['refused']}")
@@ -105,7 +108,7 @@ def architecture(name: str) -> dict[str, Any]:
 
 def _check_sizes(weights: Weights, arch: str, d: int, depth: int) -> None:
     """ModelError if the weights are not of the architecture."""
-    found = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))[arch.partition(".")[0]]
+    found = _architectures()[arch.partition(".")[0]]
     for what, have, wanted in (("width", d, found["embed_dim"]), ("layers", depth, found["depth"])):
         if have != wanted:
             raise weights.error(f"{what} {have}, and arch = {arch!r} has {wanted}: another architecture, or cut short")
@@ -113,9 +116,9 @@ def _check_sizes(weights: Weights, arch: str, d: int, depth: int) -> None:
 
 def read(weights: Weights, settings: Settings) -> VitParts:
     stem = convolution(weights, "patch_embed.proj")
-    d = stem.outputs
+    d, count = stem.outputs, weights.count("blocks.{}.")
     if (arch := settings.get("arch")) is not None:
-        _check_sizes(weights, arch, d, weights.count("blocks.{}."))
+        _check_sizes(weights, arch, d, count)
     prefix, distilled = _prefix(weights, d)
     if "pos_embed" in weights:
         table = weights.take("pos_embed", 1, None, d)[0]
@@ -126,19 +129,15 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         choices = (0, has_class, len(prefix)) if choice is None else (choice,)
         positions = split_positions(table, tuple(sorted(set(choices))), settings.get("grid_shape"), weights.error)
     else:
-        said = settings.get("grid_shape")
-        rows, columns = said or relative.grid_of(weights, _tables("blocks.0.")) or settings.need("grid_shape")
-        zero = torch.zeros(rows * columns, d, dtype=torch.float64)
-        positions = split_positions(zero, (0,), (rows, columns), weights.error)._replace(grid_assumed=said is None)
+        positions = relative.positions(weights, settings, _tables("blocks.0."), d)
     norm, final_norm = _final_norm(weights, d)
     heads, pool = _heads(weights, settings, d, distilled)
-    count = weights.count("blocks.{}.")
-    num_heads = settings.need("num_heads")
+    num_heads = settings.per_layer("num_heads", count)
     return VitParts(
         stem=stem, prefix=positions.of(prefix), position=positions.patches, grid_shape=positions.grid_shape,
         grid_assumed=positions.grid_assumed,
         layers=[
-            _layer(weights, f"blocks.{i}.", d, heads_of(num_heads, i, count), settings, positions.grid_shape)
+            _layer(weights, f"blocks.{i}.", d, num_heads[i], settings, positions.grid_shape)
             for i in range(count)
         ],
         norm=norm, final_norm=final_norm, norm_pre=layer_norm(weights, "norm_pre", d) if "norm_pre.weight" in weights

@@ -9,7 +9,7 @@ from torch import nn
 
 from mcuformer.converter.importers import live
 from mcuformer.converter.importers.parts import LayerParts, Matrix, Resize, VitParts, split_positions
-from mcuformer.converter.importers.reading import check_heads, convolution, heads_of, layer_norm, linear
+from mcuformer.converter.importers.reading import check_heads, convolution, layer_norm, linear
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 
@@ -48,11 +48,11 @@ def read(weights: Weights, settings: Settings) -> VitParts:
     positions = split_positions(table, (1,), settings.get("grid_shape"), weights.error)
     form = "encoder.layers.encoder_layer_{}."
     count = weights.count(form)
-    num_heads = settings.need("num_heads")
+    num_heads = settings.per_layer("num_heads", count)
     return VitParts(
         stem=stem, prefix=positions.of(prefix), position=positions.patches, grid_shape=positions.grid_shape,
         grid_assumed=positions.grid_assumed,
-        layers=[_layer(weights, form.format(i), d, heads_of(num_heads, i, count), settings) for i in range(count)],
+        layers=[_layer(weights, form.format(i), d, num_heads[i], settings) for i in range(count)],
         norm=layer_norm(weights, "encoder.ln", d),
         heads=[linear(weights, "heads.head", None, d)] if "heads.head.weight" in weights else [],
         pool=settings.implied("pool", "token", "torchvision's head reads"),

@@ -14,7 +14,7 @@ from torch import nn
 from mcuformer.converter.importers import live
 from mcuformer.converter.importers.foreign import PATCH_NORM
 from mcuformer.converter.importers.parts import LayerParts, Matrix, Resize, VitParts, split_positions
-from mcuformer.converter.importers.reading import check_heads, heads_of, layer_norm, linear
+from mcuformer.converter.importers.reading import check_heads, layer_norm, linear
 from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 from mcuformer.errors import ConfigError, ModelError
@@ -73,12 +73,12 @@ def read(weights: Weights, settings: Settings) -> VitParts:
         resize = lambda position, old, new: sinusoids(new, d)  # noqa: E731
     form = "transformer.layers.{}."
     count = weights.count(form)
-    num_heads = settings.need("num_heads")
+    num_heads = settings.per_layer("num_heads", count)
     norm, final_norm, heads = _head(weights, d)
     return VitParts(
         stem=stem, prefix=positions.of(prefix), position=positions.patches, grid_shape=positions.grid_shape,
         grid_assumed=positions.grid_assumed,
-        layers=[_layer(weights, form.format(i), d, heads_of(num_heads, i, count), settings) for i in range(count)],
+        layers=[_layer(weights, form.format(i), d, num_heads[i], settings) for i in range(count)],
         norm=norm, final_norm=final_norm, heads=heads, pool=pool, activation=settings.get("activation", "gelu"),
         norm_epsilon=settings.get("norm_epsilon", 1e-5), mean=settings.need("mean"), std=settings.need("std"),
         resize=resize, norm_order=settings.get("norm", "pre"),

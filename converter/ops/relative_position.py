@@ -48,6 +48,14 @@ def table_length(grid: tuple[int, int], prefix: int) -> int:
     return 2 * rows - 1 + 2 * columns - 1 + (1 if prefix else 0)
 
 
+def distances(have: int, want: int) -> slice | list[int]:
+    """Where a table for a side of `have` patches holds the distances of a side of `want`, 1 - want to want - 1; those
+    that it lacks are its furthest."""
+    if want <= have:
+        return slice(have - want, have + want - 1)
+    return [min(max(distance, 1 - have), have - 1) + have - 1 for distance in range(1 - want, want)]
+
+
 def bias_entries(grid: tuple[int, int], prefix: int) -> np.ndarray:
     """int64 [tokens, tokens]: the bias of each query and key."""
     row, column = _offsets(grid)

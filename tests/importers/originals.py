@@ -382,6 +382,11 @@ ORIGINALS: dict[str, Original] = {
         use_shared_relative_position_bias=True, use_absolute_position_embeddings=True, use_mean_pooling=False,
         layer_scale_init_value=0.0, run=lambda module, images: module(images).pooler_output,
     ),
+    "hf-beit-no-head-4": hf_original(
+        "BeitModel", "BeitConfig", {"pool": "token", "norm_epsilon": 1e-12}, hidden_size=16, intermediate_size=16,
+        num_hidden_layers=1, use_shared_relative_position_bias=True, use_mean_pooling=False,
+        run=lambda module, images: module(images).pooler_output,
+    ),
     "hf-data2vec": hf_original(
         "Data2VecVisionForImageClassification", "Data2VecVisionConfig", {"pool": "mean", "norm_epsilon": 1e-12},
         intermediate_size=64, num_labels=10, use_relative_position_bias=True, use_shared_relative_position_bias=True,
@@ -436,7 +441,7 @@ ORIGINALS: dict[str, Original] = {
 }  # fmt: skip
 """By the fixture's name."""
 
-for _name in ("hf-vit", "hf-dinov2-registers", "hf-beit", "hf-beit-no-head"):  # as transformers 4 names them
+for _name in ("hf-vit", "hf-dinov2-registers", "hf-beit"):  # as transformers 4 names them
     ORIGINALS[f"{_name}-4"] = ORIGINALS[_name]
 
 GRAIN = 2.0**-9  # what all weights are multiples of, below 4: float16 holds them

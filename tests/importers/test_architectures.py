@@ -75,7 +75,7 @@ def test_a_name_says_what_a_bare_checkpoint_does_not():
     ("arch", "words"),
     [
         ("vit_tiny_patch16_244", "near: vit_tiny_patch16_224"),
-        ("resnet50", "no plain ViT or DeiT of timm's"),
+        ("resnet50", "no plain ViT, DeiT or BEiT of timm's"),
         ("aimv2_1b_patch14_224", "a SwiGLU"),
         ("vit_tiny_patch16_224.in1k", "its tags are augreg_in21k, augreg_in21k_ft_in1k"),
         ("deit_tiny_patch16_224", "width 64, and arch = 'deit_tiny_patch16_224' has 192"),

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from originals import ORIGINALS
 
 import mcuformer
 from mcuformer.converter.importers import FAMILIES
 from mcuformer.nas import load_subnet, save_subnet
 
+ROOT = Path(__file__).parents[2]
 FIXTURES = Path(__file__).parent / "fixtures"
 NAMES = sorted(path.stem for path in FIXTURES.glob("*.json"))
 TOLERANCE = 1e-5
@@ -56,8 +58,9 @@ def run(net, image: np.ndarray) -> np.ndarray:
         return net(x).numpy()
 
 
-def test_there_are_enough_of_every_family():
-    assert len(NAMES) >= 14 and {load(name).family for name in NAMES} == set(FAMILIES)
+def test_every_original_has_a_fixture_and_every_family_has_some():
+    assert sorted(ORIGINALS) == NAMES and {load(name).family for name in NAMES} == set(FAMILIES)
+    assert f"compares {len(NAMES)} fixtures" in (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
     assert sum(path.stat().st_size for path in FIXTURES.iterdir()) <= 2_000_000
     for name in NAMES:
         fixture = load(name)

@@ -241,3 +241,29 @@ def test_mcuformers_factors_around_attention_stay_factors(monkeypatch):
     whole = read()
     assert whole.config.attention_rank_ratio is None
     np.testing.assert_allclose(run(net, fixture.arrays["image"]), run(whole, fixture.arrays["image"]), atol=1e-5)
+
+
+def test_biases_of_all_three_factors_count():
+    """A subnet takes the first values of each; q, k and v are interleaved in the weights' rows only."""
+    fixture, generator = load("mcuformer"), torch.Generator().manual_seed(0)
+    state = {name: value.double() for name, value in fixture.state.items()}
+    for name in list(state):
+        if name.startswith("blocks.") and name.endswith(("1.weight", "2.weight")):
+            state[name.replace("weight", "bias")] = torch.randn(len(state[name]), generator=generator).double()
+    net = mcuformer.import_vit(state, fixture.family, **fixture.settings)
+    d = fixture.settings["embed_dim"]
+    for i, (layer, chosen) in enumerate(zip(net.layers, net.config.layers, strict=True)):
+        cases = {
+            "attn.qkv": (layer.attention.qkv, 3 * chosen.q_dim, None),
+            "attn.proj": (layer.attention.proj, d, None),
+            "fc1": (layer.mlp.fc1.up, chosen.mlp_dim, d // 2),
+            "fc2": (layer.mlp.fc2.up, d, d // 2),
+        }
+        for name, (made, outputs, rank) in cases.items():
+            hidden = 0
+            for factor, rows in ((1, rank), (2, rank), (3, outputs)):
+                weight, bias = (state[f"blocks.{i}.{name}{factor}.{part}"][:rows] for part in ("weight", "bias"))
+                if "qkv" in name:
+                    weight = torch.cat([weight[part::3] for part in range(3)])
+                hidden = bias if factor == 1 else weight[:, : len(hidden)] @ hidden + bias
+            torch.testing.assert_close(made.bias, hidden.float(), rtol=1e-5, atol=1e-5)

@@ -94,33 +94,25 @@ def test_the_first_channels_heads_and_layers_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize("low_rank", [False, True])
-def test_factors_are_the_best_of_every_rank(low_rank):
+@pytest.mark.parametrize(
+    ("space", "ratio", "block", "names", "ranks"),
+    [
+        (PATCH, "rank_ratio", "mlp", ("fc1", "fc2"), (6, 12, 24)),
+        (AROUND, "attention_rank_ratio", "attention", ("qkv", "proj"), (7, 14, 24)),
+    ],
+    ids=["mlp", "attention"],
+)
+def test_factors_are_the_best_of_every_rank(space, ratio, block, names, ranks, low_rank):
     """No matrix of that rank is nearer (Eckart and Young); the network's may be factors too."""
-    config = dataclasses.replace(PATCH.largest(), rank_ratio=0.75 if low_rank else None)
-    net, supernet = trained(config), SuperNet(PATCH)
+    config = dataclasses.replace(space.largest(), **{ratio: 0.75 if low_rank else None})
+    net, supernet = trained(config), SuperNet(space)
     init_from_vit(supernet, net)
     for i in range(config.depth):
-        for name in ("fc1", "fc2"):
-            given, factors = getattr(net.layers[i].mlp, name), getattr(supernet.whole.layers[i].mlp, name)
+        for name in names:
+            given, factors = (getattr(getattr(one.layers[i], block), name) for one in (net, supernet.whole))
             weight = given.up.weight @ given.down.weight if low_rank else given.weight
             values = torch.linalg.svdvals(weight)
-            for rank in (6, 12, 24):
-                made = factors.up.weight[:, :rank] @ factors.down.weight[:rank]
-                least = values[rank:].square().sum().sqrt()
-                torch.testing.assert_close((made - weight).norm(), least, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("low_rank", [False, True])
-def test_so_are_those_around_attention(low_rank):
-    config = dataclasses.replace(AROUND.largest(), attention_rank_ratio=0.75 if low_rank else None)
-    net, supernet = trained(config), SuperNet(AROUND)
-    init_from_vit(supernet, net)
-    for i in range(config.depth):
-        for name in ("qkv", "proj"):
-            given, factors = (getattr(one.layers[i].attention, name) for one in (net, supernet.whole))
-            weight = given.up.weight @ given.down.weight if low_rank else given.weight
-            values = torch.linalg.svdvals(weight)
-            for rank in (7, 14, 24):
+            for rank in ranks:
                 made = factors.up.weight[:, :rank] @ factors.down.weight[:rank]
                 least = values[rank:].square().sum().sqrt()
                 torch.testing.assert_close((made - weight).norm(), least, rtol=1e-4, atol=1e-5)

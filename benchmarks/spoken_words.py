@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ten spoken words: from WAV files to an int8 network, measured on voices that it was never trained on.
 
-    python benchmarks/keyword.py                     # the words are synthesised: needs Debian's espeak-ng
-    python benchmarks/keyword.py --data FOLDER       # a folder in the layout of Speech Commands
+    python benchmarks/spoken_words.py                 # the words are synthesised: needs Debian's espeak-ng
+    python benchmarks/spoken_words.py --data FOLDER   # a folder in the layout of Speech Commands
 
 The words are synthesised by espeak-ng (tools/synthesise_words.py): 32 voices to train on, 10 others to test on, with
 several accents, pitches, speeds, rooms and noises. They show that front end, network and conversion work together; a

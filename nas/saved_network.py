@@ -21,11 +21,11 @@ from torch import nn
 
 from mcuformer import torch_file
 from mcuformer.checks import as_path, shown
+from mcuformer.converter.checked_network import unusual, without_wrappers
 from mcuformer.errors import ConfigError, McuformerWarning, ModelError
 from mcuformer.files import write_bytes
 
 HASH = "sha256"
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 
 
 def write(path: str | os.PathLike, file_format: str, described: dict, module: nn.Module, notes: dict | None) -> None:
@@ -74,8 +74,8 @@ def _parts(value: Any, name: str) -> Iterator[bytes | memoryview]:
         for i, held in enumerate(value):
             yield from _parts(held, f"{name}[{i}]")
     elif isinstance(value, torch.Tensor):
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise TypeError(f"{name} is a tensor of an unusual kind ({value.layout}, {value.dtype})")
+        if kind := unusual(value):
+            raise TypeError(f"{name} is {kind}")
         head = f"{value.dtype} {tuple(value.shape)}".encode()
         yield b"w" + struct.pack("<q", len(head)) + head
         flat = value.detach().cpu().resolve_conj().resolve_neg().reshape(-1)
@@ -151,19 +151,12 @@ def read(path: str | os.PathLike, kind: str, file_format: str, made_by: str) -> 
 def fill(module: nn.Module, content: dict, path: str | os.PathLike, described_by: str) -> None:
     """Loads the weights; ModelError if they do not fit the module's description ("config", "space")."""
     try:
-        state = unwrapped_state(content["state"])
+        state = without_wrappers(content["state"])
         check_kinds(module, state)
         module.load_state_dict(state)
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"{path}: weights do not fit the {described_by}: {reason}") from error
-
-
-def unwrapped_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict without what DataParallel or torch.compile put before all its names."""
-    while state and (wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in state)), None)):
-        state = {name.removeprefix(wrapper): value for name, value in state.items()}
-    return state
 
 
 def check_kinds(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
@@ -172,8 +165,8 @@ def check_kinds(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
         value = state.get(name)
         if not isinstance(value, torch.Tensor):
             continue  # loading names what is missing
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise TypeError(f"{name} is a tensor of an unusual kind ({value.layout}, {value.dtype})")
+        if kind := unusual(value):
+            raise TypeError(f"{name} is {kind}")
         if value.is_floating_point() != mine.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
             raise TypeError(f"{name} is {value.dtype}, not {mine.dtype}")
 

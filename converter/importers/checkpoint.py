@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from mcuformer import torch_file
+from mcuformer.converter.checked_network import without_wrappers
 from mcuformer.converter.importers import onnx_file
 from mcuformer.errors import ModelError
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "encoder_q.")
-"""What training scripts put before every name: DataParallel, torch.compile, Lightning, DINO, MoCo."""
+TRAINERS = ("model", "backbone", "encoder_q")  # where Lightning, DINO and MoCo keep the network
 COUNTERS = ("n_averaged", "module.n_averaged")  # of torch's averaged model
 
 
@@ -91,7 +91,8 @@ def unwrap(content: object, source: str, weights: str | None = None) -> dict[str
     if len(found) > 1:
         first = next(iter(found))
         raise ModelError(f"{source}: holds {len(found)} state dicts ({', '.join(found)}): choose one, weights={first}")
-    return _without_wrappers(next(iter(found.values())))
+    state = {name: value for name, value in next(iter(found.values())).items() if name not in COUNTERS}
+    return without_wrappers(state, TRAINERS)
 
 
 def _state_dicts(content: object, name: str) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
@@ -106,15 +107,6 @@ def _state_dicts(content: object, name: str) -> Iterator[tuple[str, dict[str, to
     for key, value in content.items():
         if isinstance(key, str):
             yield from _state_dicts(value, f"{name}.{key}" if name else key)
-
-
-def _without_wrappers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    state = {name: value for name, value in state.items() if name not in COUNTERS}
-    while True:
-        wrapper = next((w for w in WRAPPERS if state and all(name.startswith(w) for name in state)), None)
-        if wrapper is None:
-            return state
-        state = {name.removeprefix(wrapper): value for name, value in state.items()}
 
 
 def read_json(path: str | os.PathLike) -> dict:

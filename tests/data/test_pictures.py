@@ -172,8 +172,8 @@ def test_a_transparent_colour_lies_on_white(tmp_path):
     palette.putpalette([0, 0, 0, 7, 7, 7, 200, 200, 200])
     palette.save(tmp_path / "p.png", transparency=1)
     palette.save(tmp_path / "p.gif", transparency=1)
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    for name in ("l.png", "rgb.png", "p.png", "p.gif"):
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png", transparency=7 * 257)
+    for name in ("l.png", "rgb.png", "p.png", "p.gif", "deep.png"):
         assert read_image(tmp_path / name, None)[0, :, 0].tolist() == [0, 255, 200, 255], name
 
 

@@ -116,7 +116,7 @@ class ImageReader:
 
     def _from_deep(self, file: Image.Image, path: Path) -> Image.Image:
         values = deep_pixels.values_of(file, path)
-        limits = deep_pixels.stated_range(file) or self._range.of(values)
+        limits = deep_pixels.stated_range(file) or self._range.of(values, path)
         grey = deep_pixels.to_grey(values, limits, path)
         if deep_pixels.is_inverted(file):
             grey = 255 - grey

@@ -99,7 +99,7 @@ def load(path: str | os.PathLike, kind: str, file_format: str, mend: str) -> dic
     """
 
     def unreadable(why: str) -> ModelError:
-        return ModelError(f"{path}: not a readable {kind} ({' '.join(why.split())}); {mend}")
+        return ModelError(f"{path}: not a readable {kind} ({why}); {mend}")
 
     try:
         with open(path, "rb") as file:

@@ -18,6 +18,9 @@ from mcuformer.errors import ConfigError, ModelError
 LARGEST_WEIGHT = 1e4
 """In size. Of networks that were trained, a few reach 100. One far above the others takes all of the int8 range."""
 
+WRAPPERS = ("_orig_mod", "module")
+"""Where torch.compile, DataParallel and averaged models keep the network; the names of its weights begin with it."""
+
 FORWARDS = (FloatViT, Layer, Attention, Mlp)
 CONVOLUTION = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
 # What may be missing, and the values that change nothing.
@@ -34,14 +37,26 @@ def unwrapped(net: Any) -> FloatViT:
 
     ConfigError, with the fix, if it is none.
     """
-    while True:
-        inner = net._modules.get("_orig_mod", net._modules.get("module")) if isinstance(net, nn.Module) else None
-        if inner is None:
-            break
-        net = inner
+    while isinstance(net, nn.Module) and (held := [name for name in WRAPPERS if name in net._modules]):
+        net = net._modules[held[0]]
     if isinstance(net, FloatViT):
         return net
     raise ConfigError(f"a {type(net).__name__} is no network to convert: {_instead(net)}")
+
+
+def without_wrappers(state: dict[str, torch.Tensor], more: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
+    """A state dict without what WRAPPERS, and `more` of them, put before all its names."""
+    prefixes = [f"{wrapper}." for wrapper in (*WRAPPERS, *more)]
+    while state and (prefix := next((p for p in prefixes if all(name.startswith(p) for name in state)), None)):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def unusual(tensor: torch.Tensor) -> str | None:
+    """What a tensor is, in words, if it is not plain numbers in memory."""
+    if tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta:
+        return None
+    return f"a tensor of an unusual kind ({tensor.layout}, {tensor.dtype}, on {tensor.device})"
 
 
 def _instead(net: Any) -> str:
@@ -76,17 +91,13 @@ def checked(net: Any) -> FloatViT:
         reason = str(error).partition("\n")[0]
         raise ModelError(f"the network cannot be copied ({reason}): give one made by load_subnet") from error
     net = net.to("cpu", torch.float32)
-    for name, module in net.named_modules():
-        for part, values in NEUTRAL.get(type(module), {}).items():
-            want = getattr(wanted.get_submodule(name), part, None) if _has(wanted, name) else None
-            if want is not None and getattr(module, part) is None:
-                setattr(module, part, nn.Parameter(values(want.shape)))
+    for name, want in wanted.named_modules():
+        module = net.get_submodule(name)
+        for part, values in NEUTRAL.get(type(want), {}).items():
+            if getattr(want, part) is not None and getattr(module, part) is None:
+                setattr(module, part, nn.Parameter(values(getattr(want, part).shape)))
     _check_weights(net)
     return net
-
-
-def _has(net: nn.Module, name: str) -> bool:
-    return any(name == known for known, _ in net.named_modules())
 
 
 def _check_structure(net: FloatViT, wanted: FloatViT) -> None:
@@ -168,8 +179,8 @@ def _check_tensor(name: str, module: nn.Module, part: str, want: torch.Tensor, c
         return
     if tensor is None or not isinstance(tensor, torch.Tensor):
         raise ModelError(f"{name} is missing, but in the network of its config: give a network that has it")
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        raise ModelError(f"{name} is a tensor of an unusual kind ({tensor.layout}, {tensor.dtype}, on {tensor.device})")
+    if kind := unusual(tensor):
+        raise ModelError(f"{name} is {kind}")
     if tensor.is_complex() or tensor.is_floating_point() != want.is_floating_point():
         raise ModelError(f"{name} is {tensor.dtype}, not {want.dtype}: give the float weights that were trained")
     if tensor.shape != want.shape:

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What torch.save wrote: whether a file is whole, which torch.load does not look at; names without wrappers."""
+"""What torch.save wrote: whether a file is whole, which torch.load does not look at."""
 
 from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeVar
-
-Value = TypeVar("Value")
+from typing import BinaryIO
 
 
 def is_archive(file: BinaryIO | Path) -> bool:
@@ -34,10 +31,3 @@ def damage(file: BinaryIO | Path, *, packed: bool = False) -> str | None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, RuntimeError, zlib.error) as error:
         return str(error) or type(error).__name__
     return None if wrong is None else f"{wrong!r} has a wrong checksum"
-
-
-def without_wrappers(state: dict[str, Value], wrappers: Sequence[str]) -> dict[str, Value]:
-    """The state dict without the wrappers, such as "module.", that stand before all of its names."""
-    while state and (wrapper := next((w for w in wrappers if all(name.startswith(w) for name in state)), None)):
-        state = {name.removeprefix(wrapper): value for name, value in state.items()}
-    return state

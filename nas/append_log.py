@@ -156,7 +156,7 @@ class AppendLog:
                 entries.append(entry if self._read is None else self._read(entry))
             except DAMAGE as error:
                 why = f"no {error}" if isinstance(error, KeyError) else str(error)
-                raise self._damaged(number, f"is no result ({' '.join(why.split())})") from error
+                raise self._damaged(number, f"is no result ({why})") from error
         if unchecked:
             warnings.warn(
                 f"{self.path}: {unchecked} lines of an earlier version, without checksum: they are believed as is",

@@ -21,11 +21,11 @@ from torch import nn
 
 from mcuformer import torch_file
 from mcuformer.checks import as_path, shown
+from mcuformer.converter.checked_network import unusual, without_wrappers
 from mcuformer.errors import ConfigError, McuformerWarning, ModelError
 from mcuformer.files import write_bytes
 
 HASH = "sha256"
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 
 
 def write(path: str | os.PathLike, file_format: str, described: dict, module: nn.Module, notes: dict | None) -> None:
@@ -74,8 +74,8 @@ def _parts(value: Any, name: str) -> Iterator[bytes | memoryview]:
         for i, held in enumerate(value):
             yield from _parts(held, f"{name}[{i}]")
     elif isinstance(value, torch.Tensor):
-        if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise TypeError(f"{name} is a tensor of an unusual kind ({value.layout}, {value.dtype})")
+        if kind := unusual(value):
+            raise TypeError(f"{name} is {kind}")
         head = f"{value.dtype} {tuple(value.shape)}".encode()
         yield b"w" + struct.pack("<q", len(head)) + head
         flat = value.detach().cpu().resolve_conj().resolve_neg().reshape(-1)
@@ -99,7 +99,7 @@ def load(path: str | os.PathLike, kind: str, file_format: str, mend: str) -> dic
     """
 
     def unreadable(why: str) -> ModelError:
-        return ModelError(f"{path}: not a readable {kind} ({' '.join(why.split())}); {mend}")
+        return ModelError(f"{path}: not a readable {kind} ({why}); {mend}")
 
     try:
         with open(path, "rb") as file:
@@ -151,7 +151,7 @@ def read(path: str | os.PathLike, kind: str, file_format: str, made_by: str) -> 
 def fill(module: nn.Module, content: dict, path: str | os.PathLike, described_by: str) -> None:
     """Loads the weights; ModelError if they do not fit the module's description ("config", "space")."""
     try:
-        state = torch_file.without_wrappers(content["state"], WRAPPERS)
+        state = without_wrappers(content["state"])
         check_kinds(module, state)
         module.load_state_dict(state)
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:

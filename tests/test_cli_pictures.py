@@ -6,8 +6,8 @@ import struct
 
 import numpy as np
 import pytest
+from command_line import forked, mistake
 from PIL import Image
-from test_cli import mcuformer, mistake
 
 from mcuformer import SubnetConfig
 from mcuformer.cli.train import train
@@ -94,12 +94,12 @@ def test_a_folder_of_colour_pictures_feeds_a_grey_network_all_the_way(tmp_path):
     """Training, calibration, running, fine-tuning, and the sketch of a board with a grey camera."""
     data = write_folder(tmp_path / "data", lambda path, grey: Image.fromarray(grey).convert("RGB").save(f"{path}.png"))
     subnet, model = tmp_path / "subnet.pt", tmp_path / "model.tflite"
-    mcuformer("train", "--data", data, *settings(in_channels=1), "--epochs", 1, "-o", subnet)
-    mcuformer("finetune", subnet, "--data", data, "--epochs", 1, "--test", "-o", tmp_path / "tuned.pt")
-    mcuformer("convert", subnet, "--data", data, "-o", model)
-    ran = mcuformer("run", model, "--data", data, "--reference")
+    forked("train", "--data", data, *settings(in_channels=1), "--epochs", 1, "-o", subnet)
+    forked("finetune", subnet, "--data", data, "--epochs", 1, "--test", "-o", tmp_path / "tuned.pt")
+    forked("convert", subnet, "--data", data, "-o", model)
+    ran = forked("run", model, "--data", data, "--reference")
     assert "every logit equals the integer reference" in ran.stdout
-    mcuformer("export", model, "--to", "arduino", "--data", data, "-o", tmp_path / "library")
+    forked("export", model, "--to", "arduino", "--data", data, "-o", tmp_path / "library")
     assert (tmp_path / "library" / "library.properties").exists()
 
 
@@ -120,9 +120,9 @@ def test_two_and_four_channels_are_trained_converted_and_run(tmp_path, channels,
             content = struct.pack(">2I", 0x0801, len(labels[part])) + labels[part].astype(np.uint8).tobytes()
             (data / f"{split}-labels-idx1-ubyte").write_bytes(content)
     given = settings(in_channels=channels)
-    mcuformer("train", "--data", data, *given, "--epochs", 1, "-o", tmp_path / "subnet.pt")
-    mcuformer("convert", tmp_path / "subnet.pt", "--data", data, "-o", tmp_path / "model.tflite")
-    ran = mcuformer("run", tmp_path / "model.tflite", "--data", data, "--reference")
+    forked("train", "--data", data, *given, "--epochs", 1, "-o", tmp_path / "subnet.pt")
+    forked("convert", tmp_path / "subnet.pt", "--data", data, "-o", tmp_path / "model.tflite")
+    ran = forked("run", tmp_path / "model.tflite", "--data", data, "--reference")
     assert "every logit equals the integer reference" in ran.stdout
 
 

@@ -6,12 +6,11 @@ The measured bytes are those of `python benchmarks/stock_network.py A B C narrow
 """
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scripts import load_script
 
 from mcuformer import SubnetConfig
 from mcuformer.converter.estimate.stock import ROUTES, stock_arena_bytes, stock_head_bytes, stock_tail_bytes
@@ -122,10 +121,7 @@ def test_rectangles_and_a_missing_head():
 @pytest.mark.parametrize("name", ["narrow", "camera", "sound"])
 def test_the_benchmarks_network_is_ours_with_another_gelu(name):
     """stock_network.py computes what its routes are compared with in numpy: squares and rectangles."""
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "stock_network.py"
-    spec = importlib.util.spec_from_file_location("stock_network", path)
-    stock_network = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(stock_network)
+    stock_network = load_script("benchmarks/stock_network.py")
     config = dataclasses.replace(stock_network.NETWORKS[name], activation="quick-gelu")
     net, weights = FloatViT(config).eval(), stock_network.random_weights(config, 1)
     net.load_state_dict({key: torch.from_numpy(value) for key, value in weights.items()})

@@ -135,7 +135,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
         if content[:2] == b"PK":
             kinds += [_weight, _weight, _weight]
         elif content[:1] == b"{":
-            kinds += [_digit, _digit, _line_left_out, _lines_swapped]
+            kinds += [_digit, _digit, _line_left_out, _lines_shuffled]
         made = rng.choice(kinds)(content, rng)
         if made != content:
             return made
@@ -216,7 +216,7 @@ def _line_left_out(content: bytes, rng: random.Random) -> bytes:
     return b"".join(lines)
 
 
-def _lines_swapped(content: bytes, rng: random.Random) -> bytes:
+def _lines_shuffled(content: bytes, rng: random.Random) -> bytes:
     lines = content.splitlines(keepends=True)
     rng.shuffle(lines)
     return b"".join(lines)

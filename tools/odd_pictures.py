@@ -32,7 +32,7 @@ from mcuformer.errors import DataError
 HEIGHT, WIDTH = 24, 32
 COLUMNS = ("refused", "right", "unseen", "wrong", "crashed")
 CHECKED = {"png"}  # formats whose damage a checksum shows
-TURNED = {1: 0, 6: 1, 3: 2, 8: 3}  # EXIF orientation: quarters that the stored picture is turned to the left
+TURNED = {6: 1, 3: 2, 8: 3}  # EXIF orientation: quarters that the stored picture is turned to the left
 
 
 def picture(rng: np.random.Generator) -> np.ndarray:

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from mcuformer import torch_file
+from mcuformer.converter.checked_network import without_wrappers
 from mcuformer.converter.importers import onnx_file
 from mcuformer.errors import ModelError
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "encoder_q.")
-"""What training scripts put before every name: DataParallel, torch.compile, Lightning, DINO, MoCo."""
+TRAINERS = ("model", "backbone", "encoder_q")  # where Lightning, DINO and MoCo keep the network
 COUNTERS = ("n_averaged", "module.n_averaged")  # of torch's averaged model
 
 
@@ -92,7 +92,7 @@ def unwrap(content: object, source: str, weights: str | None = None) -> dict[str
         first = next(iter(found))
         raise ModelError(f"{source}: holds {len(found)} state dicts ({', '.join(found)}): choose one, weights={first}")
     state = {name: value for name, value in next(iter(found.values())).items() if name not in COUNTERS}
-    return torch_file.without_wrappers(state, WRAPPERS)
+    return without_wrappers(state, TRAINERS)
 
 
 def _state_dicts(content: object, name: str) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:

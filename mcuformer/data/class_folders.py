@@ -77,7 +77,7 @@ def read_class_folders(folder: Path, kind: Kind) -> Source:
         left_out[f"{kind.noun} beside the splits"] += len(top.files)
     if left_out:
         listed = ", ".join(f"{count} {what}" for what, count in left_out.items())
-        say_once(shown(f"{folder}: left out: {listed}"))
+        say_once(f"{folder}: left out: {listed}")
     return Source(str(folder), parts, names)
 
 
@@ -210,8 +210,7 @@ def _files(
         labels += [numbers[tree.path.name]] * len(files)
     if deeper:
         example = deeper[0].relative_to(root.path)
-        line = f"{root.path}: {len(deeper)} {kind.noun} are read from folders in class folders, such as {example}"
-        say_once(shown(line))
+        say_once(f"{root.path}: {len(deeper)} {kind.noun} are read from folders in class folders, such as {example}")
     return paths, np.array(labels, np.int64)
 
 

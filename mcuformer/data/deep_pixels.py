@@ -20,7 +20,7 @@ from mcuformer.errors import DataError
 
 MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I", "F"}
 LEVELS = tuple(2**bits - 1 for bits in (8, 10, 12, 14, *range(15, 65)))  # and 1, for floats
-SAMPLE = 1000  # pictures of a set that its range is taken from
+SAMPLE = 1000  # so many pictures of a set at least, or all, are looked at for its range
 BITS, WHITE_IS_ZERO, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 SCALED_BY_PILLOW = {"PPM", "JPEG2000"}  # integers of these: to 16 bits
 
@@ -84,29 +84,39 @@ class SetRange:
         self._found: dict[str, Range] = {}
         self._lock = threading.Lock()
 
-    def of(self, values: np.ndarray) -> Range:
-        """For a picture with such values, which belongs to the set."""
-        kind = "float" if values.dtype.kind == "f" else f"{8 * values.itemsize}-bit"
+    def of(self, values: np.ndarray, path: Path) -> Range:
+        """For the picture of these values, which belongs to the set."""
+        kind = _kind(values)
         with self._lock:
             if kind not in self._found:
-                self._found[kind] = self._find(values, kind)
+                self._found[kind] = self._find(values, path, kind)
             return self._found[kind]
 
-    def _find(self, values: np.ndarray, kind: str) -> Range:
-        step = max(1, len(self._paths) // SAMPLE)
-        looked = (self._look(path) for path in self._paths[::step])
-        alike = [v for v in looked if v is not None and v.dtype.kind == values.dtype.kind]
-        extremes = [(float(v.min()), float(v.max())) for v in alike if v.itemsize == values.itemsize]
-        extremes.append((float(values.min()), float(values.max())))
-        least, greatest = min(low for low, _ in extremes), max(high for _, high in extremes)
-        levels = (1, *LEVELS) if values.dtype.kind == "f" else LEVELS
+    def _find(self, values: np.ndarray, path: Path, kind: str) -> Range:
+        extremes = {path: _extremes(values)}
+        for other in self._paths[:: max(1, len(self._paths) // SAMPLE)]:
+            looked = self._look(other)  # one picture in memory at a time
+            if looked is not None and _kind(looked) == kind:
+                extremes[other] = _extremes(looked)
+        least, greatest = min(low for low, _ in extremes.values()), max(high for _, high in extremes.values())
+        levels = (1, *LEVELS) if kind == "float" else LEVELS
         white = next((level for level in levels if level >= max(greatest, -least)), max(greatest, -least))
         found = Range(-white if least < 0 else 0, white)
+        first = next((other for other in self._paths if other in extremes), path)
         self._say(
-            f"{kind} pictures such as {self._paths[0].name} do not state their range: their values, {least:,g} to "
+            f"{kind} pictures such as {first.name} do not state their range: their values, {least:,g} to "
             f"{greatest:,g}, are read as {found}"
         )
         return found
+
+
+def _kind(values: np.ndarray) -> str:
+    """The kind of number, in words."""
+    return "float" if values.dtype.kind == "f" else f"{8 * values.itemsize}-bit"
+
+
+def _extremes(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def _tag(image: Image.Image, tag: int, default: int) -> int:

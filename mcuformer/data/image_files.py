@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from mcuformer.data import deep_pixels
 from mcuformer.data.deep_pixels import SetRange
-from mcuformer.data.source import one_line, say_once, shown
+from mcuformer.data.source import one_line, say_once
 from mcuformer.errors import DataError
 from mcuformer.sizes import Size, sides
 
@@ -116,7 +116,7 @@ class ImageReader:
 
     def _from_deep(self, file: Image.Image, path: Path) -> Image.Image:
         values = deep_pixels.values_of(file, path)
-        limits = deep_pixels.stated_range(file) or self._range.of(values)
+        limits = deep_pixels.stated_range(file) or self._range.of(values, path)
         grey = deep_pixels.to_grey(values, limits, path)
         if deep_pixels.is_inverted(file):
             grey = 255 - grey
@@ -150,9 +150,7 @@ class FileImages:
             images = list(pool.map(lambda i: self._read(self.paths[i]), indices))
         if self._read.frames:
             first = self._read.frames[0]
-            say_once(
-                shown(f"{first.parent.parent}: files of several pictures, such as {first.name}: the first is read")
-            )
+            say_once(f"{first.parent.parent}: files of several pictures, such as {first.name}: the first is read")
         return np.stack(images) if images else np.empty((0, *self.shape[1:]), np.uint8)
 
     def take(self, chosen: np.ndarray) -> FileImages:

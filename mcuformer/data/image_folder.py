@@ -11,12 +11,10 @@ from rich.progress import track
 
 from mcuformer.data.class_folders import Kind, read_class_folders
 from mcuformer.data.image_files import HEIF_SUFFIXES, FileImages, ImageReader, image_suffixes
-from mcuformer.data.source import Source, say_once, shape_text, shown
+from mcuformer.data.source import MAX_BYTES, Source, say_once, shape_text
 from mcuformer.errors import DataError
 from mcuformer.sizes import Size
 
-# Images that need more than this stay files.
-MAX_BYTES = 8 * 2**30
 PROGRESS_FROM = 1000  # image files; fewer are read before a bar is worth drawing
 
 
@@ -29,12 +27,12 @@ def read_image_folder(folder: Path) -> Source:
 def read_image_files(
     paths: list[Path], image_size: Size | None, channels: int = 3, of_set: list[Path] | None = None
 ) -> np.ndarray | FileImages:
-    """The images as uint8 [n, height, width, channels]: 1 for grey, 3 for RGB. Too many for memory stay files.
+    """The images as uint8 [n, height, width, channels]: 1 for grey, 3 for RGB. More than MAX_BYTES stay files.
 
     of_set: all pictures of the set, if `paths` are some of them.
     """
     folder = paths[0].parent.parent
-    reader = ImageReader(of_set or paths, image_size, channels, lambda line: say_once(shown(f"{folder}: {line}")))
+    reader = ImageReader(of_set or paths, image_size, channels, lambda line: say_once(f"{folder}: {line}"))
     first = reader(paths[0])
     if len(paths) * first.nbytes > MAX_BYTES:
         if image_size is not None:
@@ -58,9 +56,7 @@ def read_image_files(
         images[i] = image
     if reader.frames:
         say_once(
-            shown(
-                f"{folder}: {len(reader.frames)} files of several pictures, such as {reader.frames[0].name}: the first "
-                "of each is read"
-            )
+            f"{folder}: {len(reader.frames)} files of several pictures, such as {reader.frames[0].name}: the first of "
+            "each is read"
         )
     return images

@@ -14,7 +14,7 @@ import numpy as np
 from mcuformer.errors import DataError
 
 MAX_CLASSES = 2**16
-MAX_BYTES = 8 * 2**30  # of the images of one file
+MAX_BYTES = 8 * 2**30  # of the images of a set in memory
 LITTER = {"__macosx", "@eadir", "desktop.ini", "thumbs.db"}
 
 
@@ -156,6 +156,6 @@ def shown(text: object) -> str:
 
 @functools.cache  # a command reads a data set more than once
 def say_once(line: str) -> None:
-    """One line on standard error. Under torchrun the first process speaks."""
+    """One line on standard error, as shown(). Under torchrun the first process speaks."""
     if sys.stderr is not None and os.environ.get("RANK", "0") == "0":
-        print(line, file=sys.stderr)
+        print(shown(line), file=sys.stderr)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mcuformer.data.class_folders import Kind, read_class_folders
-from mcuformer.data.source import Source, listing, one_line
+from mcuformer.data.source import Source, listing, one_line, say_once
 from mcuformer.errors import DataError
 from mcuformer.sound import LogMel, LogMelStream
 
@@ -40,9 +40,7 @@ def read_wav_folder(folder: Path) -> Source:
     left_out = [entry.name for entry in listing(folder) if entry.is_dir() and entry.name.startswith("_")]
     source = read_class_folders(folder, Kind(SUFFIXES, "WAV files", "word.wav", left_out="_"))
     if left_out:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(
-            f"{folder}: left out {', '.join(left_out)}: a folder whose name begins with _ is no class"
-        )
+        say_once(f"{folder}: left out {', '.join(left_out)}: a folder whose name begins with _ is no class")
     if set(source.parts) != {"all"}:
         return source
     listed = {split: _listed(folder / name) for split, name in LISTS.items() if (folder / name).is_file()}

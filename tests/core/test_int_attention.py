@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import importlib.util
 from pathlib import Path
 
 import core_calls
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 import random_values as rv
 from random_relative import random_relative, relative_constants
+from scripts import load_script
 
 from mcuformer.converter.ops import int_attention
 from mcuformer.converter.ops.relative_position import (
@@ -253,9 +253,7 @@ def test_within_one_step_of_float64(tokens, spread):
 
 
 def test_the_table_in_c_is_the_generators():
-    spec = importlib.util.spec_from_file_location("make_softmax_table", ROOT / "tools/make_softmax_table.py")
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
+    generator = load_script("tools/make_softmax_table.py")
     assert (ROOT / "tflm_kernels/core/mcuf_softmax_table.h").read_text() == generator.header()
 
 

@@ -2,7 +2,6 @@
 """Every form of data set, and every way in which one can be wrong."""
 
 import gzip
-import importlib.util
 import os
 import pickle
 import struct
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scripts import load_script
 
 from mcuformer import data
 from mcuformer.data import load, read_idx
@@ -93,10 +93,7 @@ def test_shipped_subset(split, n):
 @pytest.mark.skipif(not data.FASHION_MNIST_FULL.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 @pytest.mark.parametrize("split", ["train", "t10k"])
 def test_shipped_subset_is_what_the_tool_makes(split):
-    path = ROOT / "tools" / "make_fashion_mnist_subset.py"
-    module_spec = importlib.util.spec_from_file_location("make_fashion_mnist_subset", path)
-    tool = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(tool)
+    tool = load_script("tools/make_fashion_mnist_subset.py")
     images, labels = tool.subset(data.FASHION_MNIST_FULL, split)
     assert np.array_equal(images, read_idx(data.FASHION_MNIST_SUBSET / f"{split}-images-idx3-ubyte.gz", 3))
     assert np.array_equal(labels, read_idx(data.FASHION_MNIST_SUBSET / f"{split}-labels-idx1-ubyte.gz", 1))

@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import weakref
 import zlib
 from pathlib import Path
 
@@ -144,6 +145,29 @@ def test_a_picture_outside_the_range_of_its_set_is_refused(tmp_path, monkeypatch
         load(tmp_path, "test")
 
 
+def test_the_range_is_said_with_a_picture_that_has_it(tmp_path, capsys):
+    save(tmp_path / "val" / "cat" / "0.png", GREY)
+    save(tmp_path / "val" / "cat" / "1.png", TWELVE)
+    load(tmp_path)
+    assert "16-bit pictures such as 1.png do not state" in capsys.readouterr().err
+
+
+def test_a_set_is_looked_at_one_picture_at_a_time():
+    """A thousand photographs of 16 bits are 24 GB."""
+    alive, most = set(), []
+
+    def look(path):
+        values = np.full((2, 2), 900, np.uint16)
+        alive.add(path)
+        weakref.finalize(values, alive.discard, path)
+        most.append(len(alive))
+        return values
+
+    paths = [Path(f"{i}.png") for i in range(50)]
+    found = deep_pixels.SetRange(paths, look, lambda _: None).of(np.full((2, 2), 5, np.uint16), paths[0])
+    assert (found.black, found.white) == (0, 1023) and len(most) == 50 and max(most) <= 2
+
+
 def test_colour_of_16_bits(tmp_path):
     path = tmp_path / "a.ppm"
     path.write_bytes(b"P6 16 12 65535\n" + (COLOUR.astype(">u2") * 257).tobytes())
@@ -172,8 +196,8 @@ def test_a_transparent_colour_lies_on_white(tmp_path):
     palette.putpalette([0, 0, 0, 7, 7, 7, 200, 200, 200])
     palette.save(tmp_path / "p.png", transparency=1)
     palette.save(tmp_path / "p.gif", transparency=1)
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    for name in ("l.png", "rgb.png", "p.png", "p.gif"):
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png", transparency=7 * 257)
+    for name in ("l.png", "rgb.png", "p.png", "p.gif", "deep.png"):
         assert read_image(tmp_path / name, None)[0, :, 0].tolist() == [0, 255, 200, 255], name
 
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """README, docs and examples: no broken link, no figure that RESULTS.md lacks, nothing missing on generated pages."""
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 from mcuformer.cli.common import app
 
@@ -18,11 +17,7 @@ RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text()
 
 def load(name: str):
     """A script of tools/docs as a module."""
-    spec = importlib.util.spec_from_file_location(f"tools_docs_{name}", ROOT / "tools" / "docs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(f"tools/docs/{name}.py")
 
 
 def anchors(page: Path) -> set[str]:

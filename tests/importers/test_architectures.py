@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of timm's architectures in docs/import.md is what its command prints."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scripts import load_script
 from test_fixtures import load, run
 
 import mcuformer
@@ -35,9 +35,7 @@ def test_deit_tiny_with_its_class_token_is_among_them():
 
 
 def test_the_importers_file_is_made_of_the_tools():
-    spec = importlib.util.spec_from_file_location("timm_architectures", ROOT / "tools" / "timm_architectures.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_script("tools/timm_architectures.py")
     packed = tool.pack(json.loads(tool.FILE.read_text(encoding="utf-8")))
     assert packed == tool.PACKED.read_text(encoding="utf-8")
     assert tool.PACKED.resolve() == timm.ARCHITECTURES.resolve()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Damaged subnets, supernets, checkpoints and logs: refused in one line, or read as they were saved."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import load_script
 
 from mcuformer import SubnetConfig
 from mcuformer.checks import finite
@@ -23,19 +23,11 @@ GOLDEN = ROOT / "tests" / "golden" / "0.1.0"
 CONFIG = SubnetConfig(image_size=8, in_channels=1, patch_size=4, embed_dim=8, depth=1, num_heads=2, num_classes=3)
 
 
-def tool():
-    spec = importlib.util.spec_from_file_location("damage_saved_files", ROOT / "tools" / "damage_saved_files.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.filterwarnings("ignore::mcuformer.errors.McuformerWarning")
 @pytest.mark.parametrize("count", [pytest.param(150, id="150"), pytest.param(2000, id="2000", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["subnet", "supernet", "checkpoint", "search", "evolution"])
 def test_no_damaged_file_is_read_with_other_values(kind, count, tmp_path):
-    found = tool().attack(kind, count, 0, tmp_path)
+    found = load_script("tools/damage_saved_files.py").attack(kind, count, 0, tmp_path)
     assert found["wrong"] == found["crashed"] == 0, found
     assert found["refused"] + found["right"] == count and found["refused"] > count // 2
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The words that espeak-ng says: split by voice, a second each, the same every time."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import load_script
 
 from mcuformer.data import load
 
@@ -15,11 +14,7 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "synthesise_words.py"
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("synthesise_words", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["synthesise_words"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/synthesise_words.py")
 
 
 def test_no_voice_is_in_two_splits(tool):

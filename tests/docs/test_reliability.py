@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/reliability.md: its commands print what it shows, and its first table adds that up."""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mcuformer import engines
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "reliability.md").read_text()
+COLUMNS = ("tried", "refused", "right", "unseen", "wrong", "crashed")  # as the tools call them
+PRINTED = dict(re.findall(r"^```\n\$ python (tools/.*)\n((?:.+\n)+)```$", PAGE, re.MULTILINE))
+
+
+def printed_sums(command: str) -> Counter[str]:
+    """The sums of a command's columns."""
+    head, *rows = [line.strip(" |") for line in PRINTED[command].splitlines() if "---" not in line]
+    columns = [word for word in re.split(r"[\s|]+", head) if word in COLUMNS]
+    sums = Counter[str]()
+    for row in rows:
+        values = re.split(r"[\s|]+", row)[-len(columns) :]
+        sums.update({column: int(value.replace(",", "")) for column, value in zip(columns, values, strict=True)})
+    return sums
+
+
+def table_sums(tool: str) -> Counter[str]:
+    """The sums of the rows of the first table that name a tool."""
+    sums = Counter[str]()
+    for row in re.findall(rf"^\|[^|]+\|(.*)\| \[`{tool}`\]", PAGE, re.MULTILINE):
+        values = [value.strip().replace(",", "") for value in row.split("|")]
+        sums.update({column: int(v) for column, v in zip(COLUMNS, values, strict=True) if v != "-"})
+    return sums
+
+
+def test_every_command_is_found():
+    assert len(PRINTED) == 3 == PAGE.count("$ python")
+
+
+@pytest.mark.parametrize("command", PRINTED)
+def test_the_table_adds_up_what_the_command_prints(command):
+    sums = table_sums(Path(command.split()[0]).name)
+    assert sums == printed_sums(command)
+    assert sums["tried"] == sum(sums[column] for column in COLUMNS[1:]) > 0 == sums["wrong"] + sums["crashed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", PRINTED)
+def test_the_command_prints_what_the_page_shows(command):
+    if "threads" in command and engines.choose(None) != "tflm":
+        pytest.skip("no tflite-micro wheel for this machine")
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, PRINTED[command]), done.stderr

@@ -44,15 +44,18 @@ static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, cons
   int32_t* scores = (int32_t*)scratch;
   int16_t* numerators = (int16_t*)(scores + (ptrdiff_t)MCUF_TOKEN_BLOCK * tokens);
   int16_t* block = numerators + (ptrdiff_t)MCUF_TOKEN_BLOCK * tokens;
+  void* more = (int8_t*)scratch + mcuf_attention_rows_scratch_bytes(p->tokens, p->head_dim);
+  const mcuf_relative_rows* relative = p->relative;
   mcuf_row_scale scale[MCUF_TOKEN_BLOCK];
   mcuf_block_fill(block, p->head_dim, rows, q, q_stride, 0, p->head_dim);
   mcuf_block_dot(keys, MCUF_ATTENTION_PACKING, p->tokens, p->head_dim, block, rows, scores);
-  if (p->relative != NULL) {
-    p->relative->kernels->attend(p, head, block, values, rows, scratch, output);
-    return;
-  }
+  if (relative != NULL) relative->kernels->add_scores(p, block, rows, scores, more);
   mcuf_softmax_rows(p, scores, rows, head, numerators, scale);
-  mcuf_weigh_rows(p, numerators, values, rows, scale, output);
+  if (relative != NULL && relative->length > 0) {
+    relative->kernels->weigh_rows(p, numerators, values, rows, head, scale, more, output);
+  } else {
+    mcuf_weigh_rows(p, numerators, values, rows, scale, output);
+  }
 }
 
 void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* q, int32_t q_stride,

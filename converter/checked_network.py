@@ -19,7 +19,14 @@ LARGEST_WEIGHT = 1e4
 """In size. Of networks that were trained, a few reach 100. One far above the others takes all of the int8 range."""
 
 FORWARDS = (FloatViT, Layer, Attention, Mlp)
-CONVOLUTION = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+# What a module computes, besides its tensors.
+ATTRIBUTES: dict[type, tuple[str, ...]] = {
+    nn.Conv2d: ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"),
+    nn.LayerNorm: ("normalized_shape",),
+    Layer: ("post_norm",),
+    Attention: ("layer",),
+    Mlp: ("activation",),
+}
 # What may be missing, and the values that change nothing.
 NEUTRAL = {
     nn.Linear: {"bias": torch.zeros},
@@ -76,17 +83,13 @@ def checked(net: Any) -> FloatViT:
         reason = str(error).partition("\n")[0]
         raise ModelError(f"the network cannot be copied ({reason}): give one made by load_subnet") from error
     net = net.to("cpu", torch.float32)
-    for name, module in net.named_modules():
-        for part, values in NEUTRAL.get(type(module), {}).items():
-            want = getattr(wanted.get_submodule(name), part, None) if _has(wanted, name) else None
-            if want is not None and getattr(module, part) is None:
-                setattr(module, part, nn.Parameter(values(want.shape)))
+    for name, want in wanted.named_modules():
+        module = net.get_submodule(name)
+        for part, values in NEUTRAL.get(type(want), {}).items():
+            if (tensor := getattr(want, part)) is not None and getattr(module, part) is None:
+                setattr(module, part, nn.Parameter(values(tensor.shape)))
     _check_weights(net)
     return net
-
-
-def _has(net: nn.Module, name: str) -> bool:
-    return any(name == known for known, _ in net.named_modules())
 
 
 def _check_structure(net: FloatViT, wanted: FloatViT) -> None:
@@ -131,18 +134,7 @@ def _check_module(name: str, module: nn.Module, want: nn.Module) -> None:
     if not same or "forward" in vars(module):
         what = "with another forward" if issubclass(kind, wanted) else f"not a {wanted.__name__}"
         raise ModelError(f"{name} is a {kind.__name__}, {what}, as its config says: {_how_to_leave_out(name)}")
-    attributes: tuple[str, ...] = ()
-    if isinstance(want, nn.Conv2d):
-        attributes = CONVOLUTION
-    elif isinstance(want, nn.LayerNorm):
-        attributes = ("normalized_shape",)
-    elif isinstance(want, Layer):
-        attributes = ("post_norm",)
-    elif isinstance(want, Attention):
-        attributes = ("layer",)
-    elif isinstance(want, Mlp):
-        attributes = ("activation",)
-    for attribute in attributes:
+    for attribute in ATTRIBUTES.get(wanted, ()):
         if (mine := getattr(module, attribute)) != (theirs := getattr(want, attribute)):
             raise ModelError(
                 f"{name}.{attribute} = {_named(mine)}, but {_named(theirs)} by its config: change one of the two"

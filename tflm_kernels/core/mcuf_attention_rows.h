@@ -54,13 +54,11 @@ struct mcuf_relative_kernels {
    * mcuf_attention_keys_bytes(length, head_dim) each. shape: tokens and head_dim are read. */
   void (*begin)(mcuf_relative_rows* relative, const mcuf_relative_position* position,
                 const mcuf_attention_rows_shape* shape, int8_t* tables);
-  /* Adds what they add to the scores [tokens, rows] of `rows` query rows, 1 or 4; block: these queries; scratch:
-   * mcuf_relative_scratch_bytes(length). */
-  void (*add_scores)(const mcuf_attention_rows_shape* shape, const int16_t* block, int32_t rows, int32_t* scores,
-                     void* scratch);
-  /* mcuf_weigh_rows() with a table's entries of values besides; the same scratch. */
-  void (*weigh_rows)(const mcuf_attention_rows_shape* shape, const int16_t* numerators, const int8_t* values,
-                     int32_t rows, const int32_t* head, const mcuf_row_scale* scale, void* scratch, int8_t* output);
+  /* Adds what they add to the scores of `rows` query rows, 1 or 4, that are in scratch; block: these queries. */
+  void (*add_scores)(const mcuf_attention_rows_shape* shape, const int16_t* block, int32_t rows, void* scratch);
+  /* mcuf_weigh_rows() with a table's entries of values besides; the numerators are in scratch. */
+  void (*weigh_rows)(const mcuf_attention_rows_shape* shape, const int32_t* head, const int8_t* values, int32_t rows,
+                     const mcuf_row_scale* scale, void* scratch, int8_t* output);
 };
 
 /* Entries of a table, 0 if there is none. */
@@ -85,6 +83,11 @@ static inline int32_t mcuf_attention_keys_bytes(int32_t tokens, int32_t head_dim
 static inline int32_t mcuf_attention_rows_scratch_bytes(int32_t tokens, int32_t head_dim) {
   return MCUF_TOKEN_BLOCK * mcuf_round_up_even(tokens) * (int32_t)(sizeof(int32_t) + sizeof(int16_t)) +
          mcuf_block_bytes(head_dim);
+}
+
+/* The numerators in that scratch. */
+static inline int16_t* mcuf_attention_numerators(int32_t tokens, void* scratch) {
+  return (int16_t*)((int32_t*)scratch + (ptrdiff_t)MCUF_TOKEN_BLOCK * mcuf_round_up_even(tokens));
 }
 
 /* Scratch of relative positions after it: a word for each of four rows and each entry of a table, and for each row and

@@ -94,18 +94,19 @@ def checked(net: Any) -> FloatViT:
 
 def _check_structure(net: FloatViT, wanted: FloatViT) -> None:
     for name, want in wanted.named_modules():
-        _check_module(name or "the network", _part(net, name), want)
+        module, before = _part(net, name), f"{name}." if name else ""
+        _check_module(name or "the network", module, want)
         for part, tensor in _tensors(want):
-            _check_tensor(f"{name}.{part}" if name else part, _part(net, name), part, tensor, net.config)
-        for part, _ in _tensors(_part(net, name)):
+            _check_tensor(f"{before}{part}", module, part, tensor, net.config)
+        for part, value in vars(want).items():
+            if value is None and not part.startswith("_") and getattr(module, part, None) is not None:
+                raise ModelError(f"{before}{part} is there, but not in the network of its config: change one of the two")
+        for part, _ in _tensors(module):
             if part not in dict(_tensors(want)):
                 raise ModelError(
-                    f"{name}.{part} is nothing that the network of its config has, and would be left out: give a "
+                    f"{before}{part} is nothing that the network of its config has, and would be left out: give a "
                     "network without it (pruning, weight norm and adapters must be merged first)"
                 )
-    for name in ("norm_pre", "norm", "head", "prefix"):
-        if getattr(wanted, name) is None and getattr(net, name, None) is not None:
-            raise ModelError(f"{name} is there, but not in the network of its config: change one of the two")
 
 
 def _part(net: nn.Module, name: str) -> nn.Module:

@@ -94,17 +94,17 @@ def checked(net: Any) -> FloatViT:
 
 def _check_structure(net: FloatViT, wanted: FloatViT) -> None:
     for name, want in wanted.named_modules():
-        module, before = _part(net, name), f"{name}." if name else ""
+        module, path = _part(net, name), f"{name}." if name else ""
         _check_module(name or "the network", module, want)
         for part, tensor in _tensors(want):
-            _check_tensor(f"{before}{part}", module, part, tensor, net.config)
+            _check_tensor(f"{path}{part}", module, part, tensor, net.config)
         for part, value in vars(want).items():
             if value is None and not part.startswith("_") and getattr(module, part, None) is not None:
-                raise ModelError(f"{before}{part} is there, but not in the network of its config: change one of the two")
+                raise ModelError(f"{path}{part} is there, but not in the network of its config: change one of the two")
         for part, _ in _tensors(module):
             if part not in dict(_tensors(want)):
                 raise ModelError(
-                    f"{before}{part} is nothing that the network of its config has, and would be left out: give a "
+                    f"{path}{part} is nothing that the network of its config has, and would be left out: give a "
                     "network without it (pruning, weight norm and adapters must be merged first)"
                 )
 

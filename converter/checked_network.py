@@ -22,7 +22,14 @@ WRAPPERS = ("_orig_mod", "module")
 """Where torch.compile, DataParallel and averaged models keep the network; the names of its weights begin with it."""
 
 FORWARDS = (FloatViT, Layer, Attention, Mlp)
-CONVOLUTION = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+# What a module computes, besides its tensors.
+ATTRIBUTES: dict[type, tuple[str, ...]] = {
+    nn.Conv2d: ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"),
+    nn.LayerNorm: ("normalized_shape",),
+    Layer: ("post_norm",),
+    Attention: ("layer",),
+    Mlp: ("activation",),
+}
 # What may be missing, and the values that change nothing.
 NEUTRAL = {
     nn.Linear: {"bias": torch.zeros},
@@ -94,26 +101,27 @@ def checked(net: Any) -> FloatViT:
     for name, want in wanted.named_modules():
         module = net.get_submodule(name)
         for part, values in NEUTRAL.get(type(want), {}).items():
-            if getattr(want, part) is not None and getattr(module, part) is None:
-                setattr(module, part, nn.Parameter(values(getattr(want, part).shape)))
+            if (tensor := getattr(want, part)) is not None and getattr(module, part) is None:
+                setattr(module, part, nn.Parameter(values(tensor.shape)))
     _check_weights(net)
     return net
 
 
 def _check_structure(net: FloatViT, wanted: FloatViT) -> None:
     for name, want in wanted.named_modules():
-        _check_module(name or "the network", _part(net, name), want)
+        module, path = _part(net, name), f"{name}." if name else ""
+        _check_module(name or "the network", module, want)
         for part, tensor in _tensors(want):
-            _check_tensor(f"{name}.{part}" if name else part, _part(net, name), part, tensor, net.config)
-        for part, _ in _tensors(_part(net, name)):
+            _check_tensor(f"{path}{part}", module, part, tensor, net.config)
+        for part, value in vars(want).items():
+            if value is None and not part.startswith("_") and getattr(module, part, None) is not None:
+                raise ModelError(f"{path}{part} is there, but not in the network of its config: change one of the two")
+        for part, _ in _tensors(module):
             if part not in dict(_tensors(want)):
                 raise ModelError(
-                    f"{name}.{part} is nothing that the network of its config has, and would be left out: give a "
+                    f"{path}{part} is nothing that the network of its config has, and would be left out: give a "
                     "network without it (pruning, weight norm and adapters must be merged first)"
                 )
-    for name in ("norm_pre", "norm", "head", "prefix"):
-        if getattr(wanted, name) is None and getattr(net, name, None) is not None:
-            raise ModelError(f"{name} is there, but not in the network of its config: change one of the two")
 
 
 def _part(net: nn.Module, name: str) -> nn.Module:
@@ -142,18 +150,7 @@ def _check_module(name: str, module: nn.Module, want: nn.Module) -> None:
     if not same or "forward" in vars(module):
         what = "with another forward" if issubclass(kind, wanted) else f"not a {wanted.__name__}"
         raise ModelError(f"{name} is a {kind.__name__}, {what}, as its config says: {_how_to_leave_out(name)}")
-    attributes: tuple[str, ...] = ()
-    if isinstance(want, nn.Conv2d):
-        attributes = CONVOLUTION
-    elif isinstance(want, nn.LayerNorm):
-        attributes = ("normalized_shape",)
-    elif isinstance(want, Layer):
-        attributes = ("post_norm",)
-    elif isinstance(want, Attention):
-        attributes = ("layer",)
-    elif isinstance(want, Mlp):
-        attributes = ("activation",)
-    for attribute in attributes:
+    for attribute in ATTRIBUTES.get(wanted, ()):
         if (mine := getattr(module, attribute)) != (theirs := getattr(want, attribute)):
             raise ModelError(
                 f"{name}.{attribute} = {_named(mine)}, but {_named(theirs)} by its config: change one of the two"

@@ -304,7 +304,9 @@ def lower(
     image_shape: (height, width), needed with padding, whose pixels are 0 in float and in the kernel: the position table
     takes up what the kernel's are worth.
     """
-    if padding and image_shape is not None:
+    if padding:
+        if image_shape is None:
+            raise ValueError("padding without image_shape")
         position = position + source_scale * source_zero * outside(weight.sum(axis=3), image_shape, padding)
     constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target, prefix)
     constants["weights"] = split_fields(constants["weights"])

@@ -188,8 +188,9 @@ def lower_bias(bias: np.ndarray, unit: np.ndarray, head_dim: int) -> dict[str, n
 
     unit: float [heads], what a step of the scores is worth in nats.
     """
-    factor = np.clip(np.ceil(np.abs(centred(bias)).max(axis=1) / (LARGEST_BIAS * unit)), 1, head_dim)
-    rounded = np.rint(centred(bias) / (unit * factor)[:, None])
+    bias = centred(bias)
+    factor = np.clip(np.ceil(np.abs(bias).max(axis=1) / (LARGEST_BIAS * unit)), 1, head_dim)
+    rounded = np.rint(bias / (unit * factor)[:, None])
     return {
         "relative_params": np.stack([factor, np.zeros_like(factor)], axis=1).astype(np.int32),
         "relative_bias": np.clip(rounded, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int16),

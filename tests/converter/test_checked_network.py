@@ -197,6 +197,9 @@ def test_parts_that_lowering_does_not_read_are_named(images):
     net = lively_subnet(CONV, 3)
     net.stem.norms[0] = nn.BatchNorm2d(net.stem.norms[0].num_features, track_running_stats=False)
     refused(net, images, "stem.norms.0.running_mean is missing")
+    net = lively_subnet(dataclasses.replace(TINY, relative_position="bias"), 3)
+    net.config = TINY
+    refused(net, images, "layers.0.attention.relative is there, but not in the network of its config")
     net = lively_subnet(HEADLESS, 3)
     net.head = nn.Linear(24, 5)
     refused(net, structured_images(HEADLESS, 8), "head is there, but not in the network of its config")
@@ -283,5 +286,6 @@ def test_class_names_that_are_a_word_are_no_list(net, images):
 def test_every_config_is_what_it_says():
     """The check itself takes all that configs describe."""
     post = dataclasses.replace(TINY, norm="post", activation="relu", pool="token", prefix_tokens=2)
-    for config in (CONV, PRE, HEADLESS, post):
+    ranks = dataclasses.replace(PRE, attention_rank_ratio=0.25, relative_position="tables", prefix_tokens=1)
+    for config in (CONV, PRE, HEADLESS, post, ranks, dataclasses.replace(ranks, relative_position="bias")):
         convert(lively_subnet(config, 1), structured_images(config, 4))

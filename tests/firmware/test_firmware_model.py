@@ -11,6 +11,7 @@ from random_networks import CONFIGS, random_config
 
 from mcuformer import QuantisationOptions, SubnetConfig, convert, data
 from mcuformer.converter.graph import to_int8
+from mcuformer.converter.subnet_config import RELATIVE_POSITIONS
 from mcuformer.errors import PlanError
 from mcuformer.nas import TrainOptions, build_subnet, recipes, train
 from mcuformer.simulator import firmware_model
@@ -103,6 +104,18 @@ def test_an_embedding_longer_than_the_stack(shared, tmp_path):
     images, machine = structured_images(config, 2), MACHINES["mps2-an386"]
     model = convert(lively_subnet(config, 1), images, board=LARGE_BOARD["pairs"])
     check(model, images, machine, shared, tmp_path)
+
+
+@needs_tools
+@pytest.mark.parametrize("relative", RELATIVE_POSITIONS)
+def test_the_deepest_stack(relative, shared, tmp_path):
+    """Weights of rows, which accumulate on the stack, and a block of three tokens at the end, which is split."""
+    config = dataclasses.replace(TINY, prefix_tokens=3, head_dim=11, relative_position=relative)
+    assert config.tokens % 4 == 3
+    images, machine = structured_images(config, 2), MACHINES["mps2-an386"]
+    for weights in ("xip", "staged"):
+        model = convert(lively_subnet(config, 1), images, schedule="streamed", weights=weights)
+        check(model, images, machine, shared, tmp_path / weights)
 
 
 @needs_tools

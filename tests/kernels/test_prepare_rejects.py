@@ -95,6 +95,10 @@ def not_constant(name, shape, dtype):
     return (setting(name, Activation(shape, dtype)), f"tensor '{name}' is not a constant")
 
 
+def constant_cases(name, shape, dtype, wrong):
+    return [wrong_type(name, wrong, dtype), not_constant(name, shape, dtype)]
+
+
 def option_cases(name, low, high):
     return [
         (no_option(name), f"option '{name}' is missing"),
@@ -108,9 +112,8 @@ def requantisation_cases(n):
     return [
         missing("bias"),
         missing("multiplier"),
-        wrong_type("bias", "int16", "int32"),
+        *constant_cases("bias", (n,), "int32", wrong="int16"),
         wrong_type("multiplier", "float32", "int32"),
-        not_constant("bias", (n,), "int32"),
         (setting("bias", np.zeros(n + 1, np.int32)), f"'bias' has shape [{n + 1}], needs [{n}]"),
         (setting("multiplier", np.zeros((1, n), np.int32)), f"'multiplier' has shape [1,{n}], needs [{n}]"),
         (element("bias", 1, (1 << 30) + 1), "constant is out of its legal range", "bias from -2^30"),
@@ -134,8 +137,7 @@ CASES = {
         (setting("image", None), "option 'image_height' is missing"),
         (setting("weights", None), "tensor 'weights' is missing, and so is option 'tile_bytes'"),
         wrong_type("image", "uint8", "int8"),
-        wrong_type("weights", "uint8", "int8"),
-        not_constant("weights", (4, 6, 48), "int8"),
+        *constant_cases("weights", (4, 6, 48), "int8", wrong="uint8"),
         (setting("image", Activation((13, 10, 3))), "'image' has shape [13,10,3]", "batch of 1"),
         (setting("image", Activation((2, 13, 10, 3))), "'image' has shape [2,13,10,3]", "batch of 1"),
         (setting("image", Activation((1, 13, 4, 3))), "smaller than a patch"),
@@ -180,8 +182,7 @@ CASES = {
             f"[1,{MOST_TOKENS + 1},6]",
         ),
         (both(setting("prefix", np.zeros((MOST_TOKENS - 6, 6), np.int8)), output((1, MOST_TOKENS, 6))), None),
-        wrong_type("prefix", "uint8", "int8"),
-        not_constant("prefix", (3, 6), "int8"),
+        *constant_cases("prefix", (3, 6), "int8", wrong="uint8"),
         (setting("extra", np.zeros(6, np.int8)), "has 8 inputs, needs 4 to 7"),
         (setting("weights", np.zeros((1, 6, 48), np.int8)), "'weights' has shape [1,6,48], needs [2,6,48]"),
         (both(option("packing", 1), setting("weights", np.zeros((2, 3, 48, 2), np.int8))), None),
@@ -267,9 +268,8 @@ CASES = {
         missing("gamma"),
         missing("beta"),
         wrong_type("x", "int16", "int8"),
-        wrong_type("gamma", "int8", "int16"),
+        *constant_cases("gamma", (8,), "int16", wrong="int8"),
         wrong_type("beta", "int16", "int32"),
-        not_constant("gamma", (8,), "int16"),
         (setting("gamma", np.zeros(7, np.int16)), "'gamma' has shape [7], needs [8]"),
         (setting("beta", np.zeros(9, np.int32)), "'beta' has shape [9], needs [8]"),
         (setting("factor", np.ones(8, np.int8)), "'factor' has int8", "needs uint8"),
@@ -303,8 +303,7 @@ CASES = {
         missing("x"),
         (setting("weights", None), "tensor 'weights' is missing, and so is option 'tile_bytes'"),
         wrong_type("x", "int32", "int8"),
-        wrong_type("weights", "int16", "int8"),
-        not_constant("weights", (7, 8), "int8"),
+        *constant_cases("weights", (7, 8), "int8", wrong="int16"),
         (setting("weights", np.zeros((6, 8), np.int8)), "'weights' has shape [6,8], needs [7,8]"),
         (setting("weights", np.zeros(7, np.int8)), "'weights' has shape [7]"),
         (setting("weights", np.zeros((7, 13), np.int8)), "a size is out of range", "[1,5,12]"),
@@ -356,8 +355,7 @@ CASES = {
         missing("table"),
         (dropping("table"), "has 1 inputs, needs 2 to 2"),
         wrong_type("x", "uint8", "int8"),
-        wrong_type("table", "int16", "int8"),
-        not_constant("table", (256,), "int8"),
+        *constant_cases("table", (256,), "int8", wrong="int16"),
         (setting("table", np.zeros(257, np.int8)), "'table' has shape [257], needs [256]"),
         (output((2, 15)), "'output' has shape [2,15], needs [2,3,5]"),
         (outputs(3), "has 3 outputs, needs 1"),
@@ -366,8 +364,7 @@ CASES = {
         missing("qkv"),
         missing("head_params"),
         wrong_type("qkv", "int16", "int8"),
-        wrong_type("head_params", "int16", "int32"),
-        not_constant("head_params", (2, 4), "int32"),
+        *constant_cases("head_params", (2, 4), "int32", wrong="int16"),
         (setting("qkv", Activation((2, 6, 16))), "'qkv' has shape [2,6,16]", "batch of 1"),
         (setting("qkv", Activation((6, 16))), "'qkv' has shape [6,16]"),
         (setting("head_params", np.zeros((2, 3), np.int32)), "'head_params' has shape [2,3], needs [2,4]"),
@@ -392,10 +389,8 @@ CASES = {
         *option_cases("zero_point", -128, 127),
     ],
     "biased_attention": [
-        wrong_type("relative_params", "int16", "int32"),
-        wrong_type("relative_bias", "int8", "int16"),
-        not_constant("relative_params", (2, 2), "int32"),
-        not_constant("relative_bias", (2, 12), "int16"),
+        *constant_cases("relative_params", (2, 2), "int32", wrong="int16"),
+        *constant_cases("relative_bias", (2, 12), "int16", wrong="int8"),
         (setting("relative_params", None), "relative_params go with relative_bias, or"),
         (setting("relative_bias", None), "relative_params go with relative_bias, or"),
         (setting("relative_params", np.zeros((1, 2), np.int32)), "'relative_params' has shape [1,2], needs [2,2]"),
@@ -412,10 +407,8 @@ CASES = {
         *option_cases("grid_columns", 1, 2048),
     ],
     "table_attention": [
-        wrong_type("relative_keys", "int16", "int8"),
-        wrong_type("relative_values", "int16", "int8"),
-        not_constant("relative_keys", (8, 4), "int8"),
-        not_constant("relative_values", (8, 4), "int8"),
+        *constant_cases("relative_keys", (8, 4), "int8", wrong="int16"),
+        *constant_cases("relative_values", (8, 4), "int8", wrong="int16"),
         (setting("relative_keys", None), "relative_keys and relative_values go together"),
         (setting("relative_values", None), "relative_keys and relative_values go together"),
         (setting("relative_params", None), "relative_params go with relative_bias, or"),

@@ -99,7 +99,12 @@ static bool entries_of(const mcuf_relative_rows* r, int32_t rows, entries* found
   return true;
 }
 
-/* Scratch: products int32 [length, rows], or sums int16 as many; then int32 [grid rows + columns, rows]. */
+/* Scratch of relative positions, after that of the rows: products int32 [length, rows], or sums int16 as many; then
+ * int32 [grid rows + columns, rows]. */
+static void* after_rows(const mcuf_attention_rows_shape* p, void* scratch) {
+  return (int8_t*)scratch + mcuf_attention_rows_scratch_bytes(p->tokens, p->head_dim);
+}
+
 static int32_t* by_place(const mcuf_relative_rows* r, void* scratch) {
   return (int32_t*)scratch + (ptrdiff_t)MCUF_TOKEN_BLOCK * mcuf_round_up_even(r->length);
 }
@@ -163,11 +168,11 @@ static MCUF_OWN_STACK void add_products(const mcuf_relative_rows* r, int32_t row
   }
 }
 
-static void add_scores(const mcuf_attention_rows_shape* p, const int16_t* block, int32_t rows, int32_t* scores,
-                       void* scratch) {
+static void add_scores(const mcuf_attention_rows_shape* p, const int16_t* block, int32_t rows, void* scratch) {
   const mcuf_relative_rows* r = p->relative;
+  int32_t* scores = (int32_t*)scratch;
   if (r->bias == NULL) {
-    int32_t *products = (int32_t*)scratch, *places = by_place(r, scratch);
+    int32_t *products = (int32_t*)after_rows(p, scratch), *places = by_place(r, products);
     entries e;
     if (!entries_of(r, rows, &e)) return;
     multiply_entries(r, p->head_dim, block, rows, e.first_row, e.end_row, products);
@@ -253,9 +258,9 @@ static void scatter(const mcuf_relative_rows* r, int32_t rows, int32_t t, int32_
   if (r->prefix > 0) sums[numerator_at(r->length, rows, t, r->length - 1)] = (int16_t)(prefix >> shift);
 }
 
-static void weigh_entries(const mcuf_attention_rows_shape* p, const int16_t* numerators, int32_t rows,
-                          const int32_t* head, const mcuf_row_scale* scale, void* scratch,
-                          mcuf_relative_weights* weights) {
+static MCUF_OWN_STACK void weigh_entries(const mcuf_attention_rows_shape* p, const int16_t* numerators, int32_t rows,
+                                         const int32_t* head, const mcuf_row_scale* scale, void* scratch,
+                                         mcuf_relative_weights* weights) {
   const mcuf_relative_rows* r = p->relative;
   int16_t* sums = (int16_t*)scratch;
   int32_t *places = by_place(r, scratch), prefix[MCUF_TOKEN_BLOCK];
@@ -281,24 +286,15 @@ static void weigh_entries(const mcuf_attention_rows_shape* p, const int16_t* num
   weights->multiplier = r->head[MCUF_RELATIVE_VALUE];
 }
 
-static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, const int16_t* block, const int8_t* values,
-                   int32_t rows, void* scratch, int8_t* output) {
-  int32_t* scores = (int32_t*)scratch;
-  int16_t* numerators = (int16_t*)(scores + (ptrdiff_t)MCUF_TOKEN_BLOCK * mcuf_round_up_even(p->tokens));
-  void* more = (int8_t*)scratch + mcuf_attention_rows_scratch_bytes(p->tokens, p->head_dim);
-  mcuf_row_scale scale[MCUF_TOKEN_BLOCK];
-  add_scores(p, block, rows, scores, more);
-  mcuf_softmax_rows(p, scores, rows, head, numerators, scale);
-  if (p->relative->length > 0) {
-    mcuf_relative_weights weights;
-    weigh_entries(p, numerators, rows, head, scale, more, &weights);
-    mcuf_relative_weigh_rows(p, numerators, values, rows, scale, &weights, output);
-  } else {
-    mcuf_weigh_rows(p, numerators, values, rows, scale, output);
-  }
+static void weigh_rows(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* values, int32_t rows,
+                       const mcuf_row_scale* scale, void* scratch, int8_t* output) {
+  const int16_t* numerators = mcuf_attention_numerators(p->tokens, scratch);
+  mcuf_relative_weights weights;
+  weigh_entries(p, numerators, rows, head, scale, after_rows(p, scratch), &weights);
+  mcuf_relative_weigh_rows(p, numerators, values, rows, scale, &weights, output);
 }
 
-const mcuf_relative_kernels mcuf_relative = {begin, attend};
+const mcuf_relative_kernels mcuf_relative = {begin, add_scores, weigh_rows};
 
 #if MCUF_PORTABLE
 void mcuf_relative_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values,

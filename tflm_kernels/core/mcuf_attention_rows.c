@@ -40,19 +40,20 @@ mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head) {
 /* rows: 1 or 4 */
 static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* q, int32_t q_stride,
                    const int8_t* keys, const int8_t* values, int32_t rows, void* scratch, int8_t* output) {
-  const int32_t tokens = mcuf_round_up_even(p->tokens);
   int32_t* scores = (int32_t*)scratch;
-  int16_t* numerators = (int16_t*)(scores + (ptrdiff_t)MCUF_TOKEN_BLOCK * tokens);
-  int16_t* block = numerators + (ptrdiff_t)MCUF_TOKEN_BLOCK * tokens;
+  int16_t* numerators = mcuf_attention_numerators(p->tokens, scratch);
+  int16_t* block = numerators + (ptrdiff_t)MCUF_TOKEN_BLOCK * mcuf_round_up_even(p->tokens);
+  const mcuf_relative_rows* relative = p->relative;
   mcuf_row_scale scale[MCUF_TOKEN_BLOCK];
   mcuf_block_fill(block, p->head_dim, rows, q, q_stride, 0, p->head_dim);
   mcuf_block_dot(keys, MCUF_ATTENTION_PACKING, p->tokens, p->head_dim, block, rows, scores);
-  if (p->relative != NULL) {
-    p->relative->kernels->attend(p, head, block, values, rows, scratch, output);
-    return;
-  }
+  if (relative != NULL) relative->kernels->add_scores(p, block, rows, scratch);
   mcuf_softmax_rows(p, scores, rows, head, numerators, scale);
-  mcuf_weigh_rows(p, numerators, values, rows, scale, output);
+  if (relative != NULL && relative->length > 0) {
+    relative->kernels->weigh_rows(p, head, values, rows, scale, scratch, output);
+  } else {
+    mcuf_weigh_rows(p, numerators, values, rows, scale, output);
+  }
 }
 
 void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* q, int32_t q_stride,

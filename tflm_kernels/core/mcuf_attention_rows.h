@@ -44,14 +44,21 @@ typedef struct {
   mcuf_relative_rows* relative; /* or NULL */
 } mcuf_attention_rows_shape;
 
+/* Factor and shift that turn sum_j e[j] v[j] into an output: gain / sum of one row. */
+typedef struct {
+  int32_t multiplier, shift;
+} mcuf_row_scale;
+
 struct mcuf_relative_kernels {
   /* Fills in what all heads share, and stores the tables, if there are any, in [keys | values] of
    * mcuf_attention_keys_bytes(length, head_dim) each. shape: tokens and head_dim are read. */
   void (*begin)(mcuf_relative_rows* relative, const mcuf_relative_position* position,
                 const mcuf_attention_rows_shape* shape, int8_t* tables);
-  /* Attention of `rows` query rows, 1 or 4, whose products with the keys are in scratch; block: these queries. */
-  void (*attend)(const mcuf_attention_rows_shape* shape, const int32_t* head, const int16_t* block,
-                 const int8_t* values, int32_t rows, void* scratch, int8_t* output);
+  /* Adds what they add to the scores of `rows` query rows, 1 or 4, that are in scratch; block: these queries. */
+  void (*add_scores)(const mcuf_attention_rows_shape* shape, const int16_t* block, int32_t rows, void* scratch);
+  /* mcuf_weigh_rows() with a table's entries of values besides; the numerators are in scratch. */
+  void (*weigh_rows)(const mcuf_attention_rows_shape* shape, const int32_t* head, const int8_t* values, int32_t rows,
+                     const mcuf_row_scale* scale, void* scratch, int8_t* output);
 };
 
 /* Entries of a table, 0 if there is none. */
@@ -78,6 +85,11 @@ static inline int32_t mcuf_attention_rows_scratch_bytes(int32_t tokens, int32_t 
          mcuf_block_bytes(head_dim);
 }
 
+/* The numerators in that scratch. */
+static inline int16_t* mcuf_attention_numerators(int32_t tokens, void* scratch) {
+  return (int16_t*)((int32_t*)scratch + (ptrdiff_t)MCUF_TOKEN_BLOCK * mcuf_round_up_even(tokens));
+}
+
 /* Scratch of relative positions after it: a word for each of four rows and each entry of a table, and for each row and
  * column of the grid, which are at most half as many and one more. Bytes, a multiple of 16; none without tables. */
 static inline int32_t mcuf_relative_scratch_bytes(int32_t length) {
@@ -95,11 +107,6 @@ void mcuf_attention_store_values(const mcuf_attention_rows_shape* shape, int8_t*
  * are equal. keys, values: as stored; head: its MCUF_ATTENTION_HEAD_PARAMS; scratch 4-byte aligned. */
 void mcuf_attention_rows(const mcuf_attention_rows_shape* shape, const int32_t* head, const int8_t* q, int32_t q_stride,
                          const int8_t* keys, const int8_t* values, int32_t count, void* scratch, int8_t* output);
-
-/* Factor and shift that turn sum_j e[j] v[j] into an output: gain / sum of one row. */
-typedef struct {
-  int32_t multiplier, shift;
-} mcuf_row_scale;
 
 /* What differs between targets, for rows = 1 or 4 query rows. numerators: int16, in the kernels' own order.
  *

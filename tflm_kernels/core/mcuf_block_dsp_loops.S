@@ -529,6 +529,22 @@ accumulate1_loop:
     smuad lr, r5, r3
     .endm
 
+/* All inputs of two rows, r2 bytes of them at r1: the sums. ENTRY: in the loop `label`, which is unrolled 16 times. */
+    .macro weigh_inputs4 label
+    add r2, r1
+    str r2, [sp, #END]
+    weigh_first4
+    ldr pc, [sp, #ENTRY]
+    .p2align 2
+\label:
+    .rept 16
+    weigh_step4
+    .endr
+    ldr r2, [sp, #END]
+    cmp r1, r2
+    bne \label
+    .endm
+
 /* Rounded half up: the shift leaves the last bit that falls out in the carry. r0: multipliers and shifts; r4: zero
  * point; r5: output. */
     .macro weigh_store lo, hi
@@ -551,18 +567,7 @@ accumulate1_loop:
     mov r5, r0
 weigh4_pair:
     ldmia r5, {r0, r2}
-    add r2, r1
-    str r2, [sp, #END]
-    weigh_first4
-    ldr pc, [sp, #ENTRY]
-    .p2align 2
-weigh4_loop:
-    .rept 16
-    weigh_step4
-    .endr
-    ldr r2, [sp, #END]
-    cmp r1, r2
-    bne weigh4_loop
+    weigh_inputs4 weigh4_loop
     ldr r5, [sp, #ARGS]
     ldr r2, [r5, #28]
     str r2, [sp, #HIGH]
@@ -770,18 +775,7 @@ weigh1_pair:
     set_entry weigh4_sums_loop, 32
     ldr r1, [r0, #12]
     ldmia r0, {r0, r2}
-    add r2, r1
-    str r2, [sp, #END]
-    weigh_first4
-    ldr pc, [sp, #ENTRY]
-    .p2align 2
-weigh4_sums_loop:
-    .rept 16
-    weigh_step4
-    .endr
-    ldr r2, [sp, #END]
-    cmp r1, r2
-    bne weigh4_sums_loop
+    weigh_inputs4 weigh4_sums_loop
     ldr r5, [sp, #ARGS]
     ldr r5, [r5, #16]
     stmia r5, {r6-r12, lr}

@@ -41,16 +41,18 @@ static inline void mcuf_block_finish(const mcuf_fc_rows* p, int32_t o, int32_t r
   }
 }
 
-/* mcuf_block_fc(), made of mcuf_block_accumulate() with accumulators on the stack: any packing and count. */
-static MCUF_OWN_STACK void mcuf_block_fc_accumulated(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
-                                                     const int8_t* residual, int8_t* output, int32_t stride) {
-  if (count == MCUF_SPLIT_COUNT) {
-    for (int32_t t = 0, part = MCUF_FIRST_PART; t < count; t += part, part = count - t) {
-      mcuf_block_fc(p, block + t * mcuf_round_up_even(p->in_features), part,
-                    residual == NULL ? NULL : residual + t * (ptrdiff_t)stride, output + t * (ptrdiff_t)stride, stride);
-    }
-    return;
+/* mcuf_block_fc() of a split block, part by part. No accumulators lie in its frame. */
+static MCUF_OWN_STACK void mcuf_block_fc_parts(const mcuf_fc_rows* p, const int16_t* block, const int8_t* residual,
+                                               int8_t* output, int32_t stride) {
+  for (int32_t t = 0, part = MCUF_FIRST_PART; t < MCUF_SPLIT_COUNT; t += part, part = MCUF_SPLIT_COUNT - t) {
+    mcuf_block_fc(p, block + t * mcuf_round_up_even(p->in_features), part,
+                  residual == NULL ? NULL : residual + t * (ptrdiff_t)stride, output + t * (ptrdiff_t)stride, stride);
   }
+}
+
+/* mcuf_block_fc() of a block that is not split. */
+static MCUF_OWN_STACK void mcuf_block_fc_part(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
+                                              const int8_t* residual, int8_t* output, int32_t stride) {
   for (int32_t o = 0; o < p->out_features; o += 2) {
     const int32_t rows = o + 1 < p->out_features ? 2 : 1;
     int32_t acc[2 * MCUF_TOKEN_BLOCK];
@@ -61,6 +63,16 @@ static MCUF_OWN_STACK void mcuf_block_fc_accumulated(const mcuf_fc_rows* p, cons
     mcuf_block_accumulate(p->weights + mcuf_packed_offset(o, p->in_features, p->packing), p->packing, rows,
                           p->in_features, block, count, acc);
     mcuf_block_finish(p, o, rows, count, acc, residual, output, stride);
+  }
+}
+
+/* mcuf_block_fc(), made of mcuf_block_accumulate() with accumulators on the stack: any packing and count. */
+static inline void mcuf_block_fc_accumulated(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
+                                             const int8_t* residual, int8_t* output, int32_t stride) {
+  if (count == MCUF_SPLIT_COUNT) {
+    mcuf_block_fc_parts(p, block, residual, output, stride);
+  } else {
+    mcuf_block_fc_part(p, block, count, residual, output, stride);
   }
 }
 

@@ -12,13 +12,15 @@
  * ceil(log2(tokens / 512)), 0 for up to 512 tokens: it keeps sum_j e[j] * v[j, c] below 2^31.
  *
  * With relative positions (mcuf_relative_position.h) of key j from the query:
- *   biases  s[j] += factor * bias[j]. |s| <= head_dim * (127 * 128 + 32767): differences stay below head_dim * 2^17.
- *   tables  s[j] += sum of mulhi_round(2 * sum_c q[c] * keys[i, c], key_multiplier) over the entries i of j, one or
- * two. |s| <= 3 * head_dim * 127 * 128: the same bound of differences. sum_j e[j] * v[j, c] += mulhi_round((sum_i (p[i]
- * >> z) * values[i, c]) << (z + 1), value_multiplier), with p[i] the sum of e[j] over the keys of entry i and z the
- * bits of sum_j e[j] above 15, so that p[i] >> z fits int16. numerator_shift is that of 4 * tokens: then sum_j e[j] <=
- * 128 * 32767 < 2^22, and as the p add up to 2 * sum_j e[j] at most, what is rounded is below 2 * 2 * 2^22 * 128 =
- * 2^31, and all of the sum below (1 + 2) * 2^22 * 128 < 2^31. */
+ *   biases  s[j] += factor * bias[j]
+ *           |s| <= head_dim * (127 * 128 + 32767): differences stay below head_dim * 2^17.
+ *   tables  s[j] += sum_i mulhi_round(2 * sum_c q[c] * keys[i, c], key_multiplier)   entries i of j, one or two
+ *           |s| <= 3 * head_dim * 127 * 128: the same bound of differences.
+ *           sum_j e[j] * v[j, c] += mulhi_round((sum_i (p[i] >> z) * values[i, c]) << (z + 1), value_multiplier)
+ *           p[i] is the sum of e[j] over the keys of entry i, z the bits of sum_j e[j] above 15: p[i] >> z fits int16.
+ * With tables, numerator_shift is that of 4 * tokens: then sum_j e[j] <= 128 * 32767 < 2^22, and as the p add up to
+ * 2 * sum_j e[j] at most, what is rounded is below 2 * 2 * 2^22 * 128 = 2^31, and all of the sum below
+ * (1 + 2) * 2^22 * 128 < 2^31. */
 #ifndef MCUF_INT_ATTENTION_S8_H_
 #define MCUF_INT_ATTENTION_S8_H_
 

@@ -213,33 +213,38 @@ static mcuf_status finish_tokens(attention_state* s, int32_t head, int32_t first
   return project(s, rows, count, tokens);
 }
 
-mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, int8_t* stream, void* scratch) {
-  const int32_t d = p->norm.features, group = p->num_heads / p->kv_heads;
-  attention_state s;
-  s.p = p;
-  const attention_parts size =
-      parts_of(p->tokens, p->tokens_at_once, d, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim,
-               p->qkv.staged.tile_bytes, p->qkv_rank.out_features, mcuf_relative_length(&p->relative, p->tokens));
-  s.pass_width = size.pass_width;
-  s.kept_width = size.kept_width;
-  s.work = (int8_t*)scratch;
-  int8_t* tables = s.work + size.work;
-  s.keys = tables + size.tables;
-  s.values = s.keys + size.keys;
-  s.kept = s.values + size.keys;
-  s.normal = s.kept + size.kept;
-  s.queries = s.normal + size.normal;
-  s.outputs = s.queries + size.queries;
-  s.rows = size.rank > 0 ? s.outputs + size.outputs : s.normal;
-  s.shape = (mcuf_attention_rows_shape){
+/* Lays out scratch, and stores the tables of relative positions. */
+static MCUF_OWN_STACK void begin(attention_state* s, const mcuf_streamed_attention_params* p, void* scratch) {
+  s->p = p;
+  const attention_parts size = parts_of(p->tokens, p->tokens_at_once, p->norm.features, p->num_heads, p->kv_heads,
+                                        p->kv_heads_at_once, p->head_dim, p->qkv.staged.tile_bytes,
+                                        p->qkv_rank.out_features, mcuf_relative_length(&p->relative, p->tokens));
+  s->pass_width = size.pass_width;
+  s->kept_width = size.kept_width;
+  s->work = (int8_t*)scratch;
+  int8_t* tables = s->work + size.work;
+  s->keys = tables + size.tables;
+  s->values = s->keys + size.keys;
+  s->kept = s->values + size.keys;
+  s->normal = s->kept + size.kept;
+  s->queries = s->normal + size.normal;
+  s->outputs = s->queries + size.queries;
+  s->rows = size.rank > 0 ? s->outputs + size.outputs : s->normal;
+  s->shape = (mcuf_attention_rows_shape){
       p->tokens,
       p->head_dim,
       0,
       p->zero_point,
       mcuf_attention_numerator_shift_with(p->tokens, &p->relative),
-      p->relative.rows > 0 ? &s.relative : NULL,
+      p->relative.rows > 0 ? &s->relative : NULL,
   };
-  if (s.shape.relative != NULL) p->relative.kernels->begin(&s.relative, &p->relative, &s.shape, tables);
+  if (s->shape.relative != NULL) p->relative.kernels->begin(&s->relative, &p->relative, &s->shape, tables);
+}
+
+mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, int8_t* stream, void* scratch) {
+  const int32_t d = p->norm.features, group = p->num_heads / p->kv_heads;
+  attention_state s;
+  begin(&s, p, scratch);
   for (int32_t kv = 0; kv < p->kv_heads; kv += p->kv_heads_at_once) {
     const bool last = kv + p->kv_heads_at_once == p->kv_heads;
     const int32_t head = kv * group, column = head * p->head_dim;

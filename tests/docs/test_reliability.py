@@ -48,10 +48,17 @@ def test_the_table_adds_up_what_the_command_prints(command):
     assert sums["tried"] == sum(sums[column] for column in COLUMNS[1:]) > 0 == sums["wrong"] + sums["crashed"]
 
 
+def of_any_python(text: str) -> str:
+    """What a command prints, with the sum of refused and right in the row of .npz files: a byte between the parts of a
+    zip archive may be wrong for one release of Python's zipfile and of no meaning for another."""
+    row = re.compile(r"^(\| damaged \.npz \| \d+ \|) (\d+) \| (\d+) \|", re.MULTILINE)
+    return row.sub(lambda found: f"{found[1]} {int(found[2]) + int(found[3])} |", text)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", PRINTED)
 def test_the_command_prints_what_the_page_shows(command):
     if "threads" in command and engines.choose(None) != "tflm":
         pytest.skip("no tflite-micro wheel for this machine")
     done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, PRINTED[command]), done.stderr
+    assert (done.returncode, of_any_python(done.stdout)) == (0, of_any_python(PRINTED[command])), done.stderr

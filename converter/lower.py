@@ -29,6 +29,7 @@ from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skelet
 from mcuformer.converter.subnet_config import LayerConfig
 
 PREFIX_SHARE = 0.2  # weight of all samples of prefix tokens, by that of the others
+LEAST_VALUE = 1 / 16  # least scale of a channel of v, by that of its head
 
 IMAGE_SCALE = 1 / 127.5
 IMAGE_ZERO = -0.5  # int8 = uint8 - 128 and real = uint8 / 127.5 - 1 = (int8 + 0.5) / 127.5
@@ -279,7 +280,7 @@ class Lowering:
         return np.array([part.symmetric(self.options.method).scale for part in parts])
 
     def _heads_quantisation(self, name: str) -> Quantisation:
-        """Quantisation of q, k and v: one scale per head.
+        """Quantisation of q, k and v: one scale per head, or of v one per channel.
 
         If scores are too coarse even at the largest shift, q and k saturate alike.
         """
@@ -299,7 +300,17 @@ class Lowering:
             excess = np.max(q[kv_of == g]) * k[g] / most
             k[g] /= max(1.0, np.sqrt(excess))
         q = np.minimum(q, most / k[kv_of])
-        return Quantisation(np.repeat(np.concatenate([q, k, v]), dim), 0)
+        scales = np.repeat(np.concatenate([q, k, v]), dim)
+        if self._values_by_channel(relative):
+            values = layer.q_dim + layer.kv_dim
+            own = samples.columns(values, layer.qkv_dim).each_channel(self.options.method).scale
+            scales[values:] = np.maximum(own, scales[values:] * LEAST_VALUE)
+        return Quantisation(scales, 0)
+
+    def _values_by_channel(self, relative: RelativeBias | RelativeTables | None) -> bool:
+        """Whether each channel of v has a scale, which attention's outputs keep: outputs are means of values, so what
+        holds values holds them, on any image. Not with tables, whose entries have one scale per head."""
+        return self.options.ranges == "outputs" and not isinstance(relative, RelativeTables)
 
     def _largest_score_step(self, head_dim: int) -> float:
         return int_attention.largest_score_step(head_dim, self.net.config.relative is not None)
@@ -315,12 +326,17 @@ class Lowering:
     def attention(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         layer = self._layer(name)
         dim, kv_of, most = layer.head_dim, _kv_of(layer), self._largest_score_step(layer.head_dim)
-        scales = np.asarray(self.quantisation(inputs["qkv"]).scale)[::dim]  # perhaps widened
-        q, k, v = np.split(scales, [layer.num_heads, layer.num_heads + layer.kv_heads])
+        scales = np.asarray(self.quantisation(inputs["qkv"]).scale)  # perhaps widened
+        q, k, v = np.split(scales[::dim], [layer.num_heads, layer.num_heads + layer.kv_heads])
         q = np.minimum(q, most / k[kv_of])
-        out = self._head_scales(self.samples[name], 0, layer.num_heads, dim)
         relative, grid = self._relative(name), self.net.config.grid_shape
         tables = isinstance(relative, RelativeTables)
+        if self._values_by_channel(relative):
+            out = v[kv_of]
+            target = Quantisation(scales[layer.q_dim + layer.kv_dim :].reshape(-1, dim)[kv_of].ravel())
+        else:
+            out = self._head_scales(self.samples[name], 0, layer.num_heads, dim)
+            target = Quantisation(np.repeat(out, dim))
         head_params = np.stack([
             int_attention.lower_head(q[h], k[g], v[g], out[h], dim, step.dims.tokens, tables)
             for h, g in enumerate(kv_of)
@@ -332,7 +348,6 @@ class Lowering:
         elif relative is not None:
             constants |= relative_position.lower_bias(_array(relative.bias), q * k[kv_of] / np.sqrt(dim), dim)
         options = int_attention.Options(layer.kv_heads, dim, 0, *(grid if relative is not None else ()))
-        target = Quantisation(np.repeat(out, dim), 0)
         return self.add(step, name, options, inputs, constants, target, features=layer.q_dim)
 
     def token_mean(self, name: str, step: Step, inputs: dict[str, int]) -> int:

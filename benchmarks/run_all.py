@@ -41,6 +41,7 @@ TITLES = {
     "log_mel": "The log-mel front end of sound",
     "spoken_words": "Ten spoken words",
     "pretrained": "A pretrained Dinov2-small",
+    "pretrained_sources": "Where its int8 error comes from",
 }
 IN_QEMU = ("cortex_m", "external_flash", "log_mel")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")

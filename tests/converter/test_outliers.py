@@ -53,11 +53,43 @@ def with_wide_hidden_values():
     return net
 
 
-@pytest.mark.parametrize("network", [with_wide_channels, with_wide_hidden_values])
+def with_wide_values():
+    """One channel of each head's values is wide, and little is made of it."""
+    net = lively_subnet(CONFIG, 6)
+    layer, dim = CONFIG.layers[0], CONFIG.layers[0].head_dim
+    first = layer.q_dim + layer.kv_dim
+    with torch.no_grad():
+        for layer in net.layers:
+            layer.attention.qkv.weight[first::dim] *= 12
+            layer.attention.qkv.bias[first::dim] *= 12
+            layer.attention.proj.weight[:, ::dim] /= 12
+    return net
+
+
+@pytest.mark.parametrize("network", [with_wide_channels, with_wide_hidden_values, with_wide_values])
 def test_ranges_by_outputs_hold_on_outliers(network):
     net = network()
     own, outputs = (error(net, QuantisationOptions(ranges=ranges)) for ranges in ("own", "outputs"))
     assert outputs < 0.6 * own, (own, outputs)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_outputs_of_attention_have_the_scales_of_their_values(kv_heads):
+    config = dataclasses.replace(CONFIG, kv_heads=kv_heads)
+    net, layer = lively_subnet(config, 7), config.layers[0]
+    graph = convert(net, images_of(config)[:16], schedule="overwrite", quantisation=BOTH).graph
+    scales = {tensor.name: tensor.quantised_by.scale for tensor in graph.tensors if not tensor.is_constant}
+    values = scales["layers.0.qkv"][layer.q_dim + layer.kv_dim :].reshape(kv_heads, layer.head_dim)
+    assert len(np.unique(values)) > layer.head_dim // 2
+    made = scales["layers.0.attention"].reshape(layer.num_heads, layer.head_dim)
+    np.testing.assert_array_equal(made, np.repeat(values, layer.num_heads // kv_heads, axis=0))
+
+
+def test_values_keep_one_scale_per_head_with_tables_of_relative_positions():
+    config = dataclasses.replace(CONFIG, relative_position="tables")
+    graph = convert(lively_subnet(config, 7), images_of(config)[:16], schedule="overwrite", quantisation=BOTH).graph
+    made = next(tensor for tensor in graph.tensors if tensor.name == "layers.0.attention").quantised_by.scale
+    assert len(np.unique(made)) <= config.layers[0].num_heads
 
 
 def test_rounding_for_correlated_inputs():
@@ -106,6 +138,7 @@ def test_rounding_makes_a_network_more_exact():
         {"rank_ratio": 0.25},
         {"norm": "post", "pool": "token"},
         {"activation": "silu"},
+        {"kv_heads": 1, "relative_position": "bias"},
         {"stem": "conv", "image_size": 32, "patch_size": 8},
     ],
 )

@@ -47,7 +47,8 @@ class QuantisationOptions:
     For trained networks with outliers, at no cost on the device:
 
     ranges     of what LayerNorms and activation functions hand to a matrix: "own" (its own values', by `method`), or
-               "outputs": those that make the matrix's outputs most exact; behind a LayerNorm a scale per channel
+               "outputs": those that make the matrix's outputs most exact; a scale per channel behind a LayerNorm, and
+               of attention's values and outputs
     rounding   of weights: "nearest", or "compensated" for the inputs that they meet in calibration
     """
 

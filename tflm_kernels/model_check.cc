@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "core/mcuf_target.h"
 #include "overwritable_inputs.h"
 #include "sha256.h"
 
@@ -41,11 +42,11 @@ class Reader {
 
   const char* wrong() const { return wrong_; }
   bool ok() const { return wrong_ == nullptr; }
-  void Require(bool condition, const char* text) {
+  MCUF_OWN_STACK void Require(bool condition, const char* text) {
     if (!condition && ok()) wrong_ = text;
   }
 
-  uint32_t Number(uint32_t at, uint32_t width) {
+  MCUF_OWN_STACK uint32_t Number(uint32_t at, uint32_t width) {
     RequireShape(at <= size_ && width <= size_ - at && at % width == 0);
     uint32_t value = 0;
     if (ok()) memcpy(&value, bytes_ + at, width);  // little-endian, as all of the device
@@ -53,14 +54,14 @@ class Reader {
   }
 
   // Where the offset at `at` leads.
-  uint32_t Target(uint32_t at) {
+  MCUF_OWN_STACK uint32_t Target(uint32_t at) {
     const uint32_t distance = Number(at, 4);
     RequireShape(distance != 0 && distance < size_ - at && (at + distance) % 4 == 0);
     return ok() ? at + distance : 0;
   }
 
   // The same, to a table that has none but these fields.
-  uint32_t Table(uint32_t at, uint32_t fields) {
+  MCUF_OWN_STACK uint32_t Table(uint32_t at, uint32_t fields) {
     const uint32_t table = Target(at), vtable = table - Number(table, 4);  // may wrap; Number checks it
     const uint32_t ends = Number(vtable, 2), table_bytes = Number(vtable + 2, 2);
     RequireShape(ends >= 4 && ends % 2 == 0 && table_bytes >= 4 && table_bytes <= size_ - table);
@@ -74,13 +75,13 @@ class Reader {
   }
 
   // A scalar of a table; 0 if it is missing.
-  uint32_t Scalar(uint32_t table, int field, uint32_t width) {
+  MCUF_OWN_STACK uint32_t Scalar(uint32_t table, int field, uint32_t width) {
     const uint32_t at = Field(table, field);
     return at == 0 ? 0 : Number(at, width);
   }
 
   // A table's vector of elements of `width` bytes.
-  Vector Elements(uint32_t table, int field, uint32_t width) {
+  MCUF_OWN_STACK Vector Elements(uint32_t table, int field, uint32_t width) {
     Vector vector = {0, 0};
     const uint32_t at = Field(table, field), target = at == 0 ? 0 : Target(at);
     if (target == 0) return vector;
@@ -91,28 +92,28 @@ class Reader {
   }
 
   // A table's string, which ends with a zero behind it.
-  Vector String(uint32_t table, int field) {
+  MCUF_OWN_STACK Vector String(uint32_t table, int field) {
     const Vector text = Elements(table, field, 1);
     RequireShape(text.at != 0 && Number(text.at + text.length, 1) == 0);
     return text;
   }
 
-  bool Equals(const Vector& text, const char* wanted) const {
+  MCUF_OWN_STACK bool Equals(const Vector& text, const char* wanted) const {
     return ok() && text.length == strlen(wanted) && memcmp(bytes_ + text.at, wanted, text.length) == 0;
   }
 
-  uint32_t Word(const Vector& vector, uint32_t index) {
+  MCUF_OWN_STACK uint32_t Word(const Vector& vector, uint32_t index) {
     Require(index < vector.length, "an index is out of range");
     return Number(vector.at + 4 * index, 4);
   }
   // A table of a vector of tables.
-  uint32_t Item(const Vector& vector, uint32_t index) {
+  MCUF_OWN_STACK uint32_t Item(const Vector& vector, uint32_t index) {
     Require(index < vector.length, "an index is out of range");
     return Target(vector.at + 4 * index);
   }
 
   // Where a table has a field; 0: nowhere.
-  uint32_t Field(uint32_t table, int field) {
+  MCUF_OWN_STACK uint32_t Field(uint32_t table, int field) {
     const uint32_t vtable = table - Number(table, 4), slot = 4 + 2 * static_cast<uint32_t>(field);
     if (slot >= Number(vtable, 2)) return 0;
     const uint32_t offset = Number(vtable + slot, 2);
@@ -120,7 +121,7 @@ class Reader {
   }
 
  private:
-  void RequireShape(bool condition) { Require(condition, "it is not a whole flatbuffer"); }
+  MCUF_OWN_STACK void RequireShape(bool condition) { Require(condition, "it is not a whole flatbuffer"); }
 
   const uint8_t* bytes_;
   uint32_t size_;
@@ -181,7 +182,7 @@ class Check {
     }
   }
 
-  Vector Data(uint32_t buffer) { return r_.Elements(r_.Item(buffers_, buffer), kData, 1); }
+  MCUF_OWN_STACK Vector Data(uint32_t buffer) { return r_.Elements(r_.Item(buffers_, buffer), kData, 1); }
 
   // Finds the plan.
   void Metadata(uint32_t entry) {
@@ -194,11 +195,11 @@ class Check {
     plan_ = {data.at + 12, tensors_.length};
   }
 
-  uint32_t Tensor(uint32_t index) { return r_.Item(tensors_, index); }
-  bool IsConstant(uint32_t tensor) { return r_.Scalar(Tensor(tensor), kBuffer, 4) != 0; }
+  MCUF_OWN_STACK uint32_t Tensor(uint32_t index) { return r_.Item(tensors_, index); }
+  MCUF_OWN_STACK bool IsConstant(uint32_t tensor) { return r_.Scalar(Tensor(tensor), kBuffer, 4) != 0; }
 
   // Of a tensor, by its shape.
-  uint32_t Bytes(uint32_t index) {
+  MCUF_OWN_STACK uint32_t Bytes(uint32_t index) {
     const uint32_t tensor = Tensor(index);
     const Vector shape = r_.Elements(tensor, kShape, 4);
     uint64_t bytes = TypeBytes(r_.Scalar(tensor, kType, 1));
@@ -224,13 +225,13 @@ class Check {
                "its memory plan has an offset that is negative, too large or not a multiple of 16");
   }
 
-  Vector InputsOf(uint32_t op) { return r_.Elements(r_.Item(ops_, op), kInputs, 4); }
-  uint32_t OutputOf(uint32_t op) { return r_.Word(r_.Elements(r_.Item(ops_, op), kOutputs, 4), 0); }
+  MCUF_OWN_STACK Vector InputsOf(uint32_t op) { return r_.Elements(r_.Item(ops_, op), kInputs, 4); }
+  MCUF_OWN_STACK uint32_t OutputOf(uint32_t op) { return r_.Word(r_.Elements(r_.Item(ops_, op), kOutputs, 4), 0); }
 
-  bool IsGraphInput(uint32_t tensor) { return inputs_.length > 0 && r_.Word(inputs_, 0) == tensor; }
+  MCUF_OWN_STACK bool IsGraphInput(uint32_t tensor) { return inputs_.length > 0 && r_.Word(inputs_, 0) == tensor; }
 
   // Whether one of the ops [first, end) makes a tensor.
-  bool MadeBy(uint32_t tensor, uint32_t first, uint32_t end) {
+  MCUF_OWN_STACK bool MadeBy(uint32_t tensor, uint32_t first, uint32_t end) {
     while (first < end && OutputOf(first) != tensor) ++first;
     return first < end;
   }

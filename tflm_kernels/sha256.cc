@@ -26,24 +26,28 @@ uint32_t Turn(uint32_t value, int bits) { return value >> bits | value << (32 - 
 
 // words: the block's 16, which are lost.
 void AddBlock(uint32_t* words, uint32_t* state) {
-  uint32_t s[8];
-  for (int i = 0; i < 8; ++i) s[i] = state[i];
-  for (int i = 0; i < 64; ++i) {
+  uint32_t a = state[0], b = state[1], c = state[2], d = state[3];  // locals, so that they stay in registers
+  uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+  for (uint32_t i = 0; i < 64; ++i) {
     uint32_t* const word = &words[i % 16];
     if (i >= 16) {
       const uint32_t near = words[(i + 14) % 16], far = words[(i + 1) % 16];
       *word += (Turn(far, 7) ^ Turn(far, 18) ^ far >> 3) + words[(i + 9) % 16] +
                (Turn(near, 17) ^ Turn(near, 19) ^ near >> 10);
     }
-    const uint32_t first = s[7] + (Turn(s[4], 6) ^ Turn(s[4], 11) ^ Turn(s[4], 25)) + ((s[4] & s[5]) ^ (~s[4] & s[6])) +
-                           kRounds[i] + *word;
-    const uint32_t second =
-        (Turn(s[0], 2) ^ Turn(s[0], 13) ^ Turn(s[0], 22)) + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-    for (int j = 7; j > 0; --j) s[j] = s[j - 1];
-    s[4] += first;
-    s[0] = first + second;
+    const uint32_t first = h + (Turn(e, 6) ^ Turn(e, 11) ^ Turn(e, 25)) + ((e & f) ^ (~e & g)) + kRounds[i] + *word;
+    const uint32_t second = (Turn(a, 2) ^ Turn(a, 13) ^ Turn(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+    h = g;
+    g = f;
+    f = e;
+    e = d + first;
+    d = c;
+    c = b;
+    b = a;
+    a = first + second;
   }
-  for (int i = 0; i < 8; ++i) state[i] += s[i];
+  const uint32_t sums[8] = {a, b, c, d, e, f, g, h};
+  for (int i = 0; i < 8; ++i) state[i] += sums[i];
 }
 
 }  // namespace

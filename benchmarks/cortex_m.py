@@ -261,7 +261,8 @@ def network_a(folder: Path) -> dict:
         raise AssertionError(f"network A: CheckModel says: {check.wrong}")
     return {
         "check_code": check.code_bytes, "check_per_byte": check.instructions / len(model.content),
-        "check_instructions": check.instructions, "instructions": run.instructions, "macs": config.macs, "per_mac": run.instructions / config.macs,
+        "check_instructions": check.instructions,
+        "instructions": run.instructions, "macs": config.macs, "per_mac": run.instructions / config.macs,
         "stack": run.stack_bytes, "flash": built.program.flash_bytes, "ram": built.program.static_bytes,
     }  # fmt: skip
 

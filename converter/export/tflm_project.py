@@ -207,9 +207,9 @@ bool Setup() {{
 Any resolver takes the ops: `N` of your `MicroMutableOpResolver<N>` grows by `mcuformer::kOpCount`. TFLM before 2022-09
 wants an `ErrorReporter` too, as the last argument of resolver and interpreter.
 
-With `-DMCUFORMER_CHECK_MODEL` the firmware checks the model before TFLM follows its offsets, and prints one line if flash
-is damaged: its SHA-256, its structure and its memory plan. Off by default: it takes 6 KB of flash, and at the start about
-123 instructions a byte of the model on a Cortex-M4, {len(model.content) * 123 / 1e6:,.1f} million here.
+With `-DMCUFORMER_CHECK_MODEL` the firmware checks the model before TFLM follows its offsets, and prints one line if
+flash is damaged: its SHA-256, its structure and its memory plan. Off by default: it takes 6 KB of flash, and at the
+start about 123 instructions a byte of the model on a Cortex-M4, {len(model.content) * 123 / 1e6:,.1f} million here.
 
 The model holds its own memory plan, which TFLM honours. To have the device plan the same arena instead:
 

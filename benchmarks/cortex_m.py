@@ -35,13 +35,14 @@ from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
 from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, stem_conv
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
 from mcuformer.nas import build_subnet
-from mcuformer.simulator import firmware, firmware_model
+from mcuformer.simulator import firmware, firmware_check, firmware_model
 from mcuformer.simulator.firmware import KB, MACHINES
 from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
 M4, M7, M55 = "mps2-an386", "mps2-an500", "mps3-an547"
 M4_M7 = (M4, M7)
 MOST_CODE, MOST_NETWORK, MOST_STACK = 24 * KB, 1.0, 1024
+MOST_CHECK_CODE, MOST_CHECK = 6 * KB, 130  # of the check of a model: bytes, instructions a byte of it
 SOFTMAX = 16.0  # per element
 
 
@@ -255,7 +256,12 @@ def network_a(folder: Path) -> dict:
     run = built.run(images[:2])
     if not np.array_equal(run.logits, model.graph.run(to_int8(images[:2]))):
         raise AssertionError("network A: the logits on the Cortex-M4 differ")
+    check = firmware_check.run_check(model.content, MACHINES[M4], folder / "check")
+    if check.wrong is not None:
+        raise AssertionError(f"network A: CheckModel says: {check.wrong}")
     return {
+        "check_code": check.code_bytes, "check_per_byte": check.instructions / len(model.content),
+        "check_instructions": check.instructions,
         "instructions": run.instructions, "macs": config.macs, "per_mac": run.instructions / config.macs,
         "stack": run.stack_bytes, "flash": built.program.flash_bytes, "ram": built.program.static_bytes,
     }  # fmt: skip
@@ -329,6 +335,14 @@ def main() -> int:
         table.requirement(
             f"M4 network A: at most {MOST_STACK:,} bytes of stack", f"{network['stack']:,}",
             network["stack"] <= MOST_STACK,
+        ),
+        table.requirement(
+            f"M4 CheckModel: at most {MOST_CHECK_CODE:,} bytes", f"{network['check_code']:,}",
+            network["check_code"] <= MOST_CHECK_CODE,
+        ),
+        table.requirement(
+            f"M4 CheckModel of network A ({network['check_instructions']:,} instructions): at most {MOST_CHECK} a byte",
+            f"{network['check_per_byte']:.1f}", network["check_per_byte"] <= MOST_CHECK,
         ),
     ]  # fmt: skip
     result = {"rows": results, "code_bytes": code, "network_a": network}

@@ -7,6 +7,7 @@
 
 #include "mcuformer/external_context.h"
 #include "mcuformer/model/model_tflite.h"
+#include "mcuformer/model_check.h"
 #include "mcuformer/op_resolver.h"
 #include "mcuformer/token_overwrite_planner.h"
 

@@ -68,7 +68,9 @@ def test_the_readme_of_an_export_compiles(generation, variant, tmp_path):
     includes, rest = planner.split("\n\n", 1)
     setup = "static MicroMutableOpResolver<mcuformer::kOpCount> resolver;\nMicroInterpreter& Planned() {\n"
     (tmp_path / "use.cc").write_text(f"{use}\n{includes}\n{setup}{rest}return runner;\n}}\n")
-    check([*compiler("host"), *include(generation), f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
+    for checked in ([], ["-DMCUFORMER_CHECK_MODEL"]):
+        command = [*compiler("host"), *checked, *include(generation), f"-I{folder}"]
+        check(command, [tmp_path / "use.cc", folder / "model.cc"])
 
 
 @pytest.mark.parametrize("generation", GENERATIONS[1:])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Damages models, makes their checksums anew, runs them, and counts what happens.
 
-    python tools/fuzz_models.py [--count 100000] [--seed 0] [--jobs 2] [--log build/fuzz.log]
+    python tools/fuzz_models.py [--count 100000] [--seed 0] [--jobs 2] [--logs build/fuzz]
     python tools/fuzz_models.py --only 1234 [--seed 0] [--save mutant.tflite]
 
 Each mutant is made of a tiny network of tools/fuzz_seeds.py by its number alone, and taken by two entries:
@@ -19,13 +19,14 @@ Each counts it once:
     hung      no end within a minute
     crashed   the process died
 
-With --log, an interrupted run goes on where it was. Exits with 1 if one was wrong, raised, hung or crashed.
+With --logs, an interrupted run of the same code and kernels goes on where it was. Exits with 1 if one was wrong, raised, hung or crashed.
 MCUFORMER_HOST_LIBRARY: the kernels to run, such as those with sanitizers (make fuzz).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import pickle
@@ -41,6 +42,8 @@ from fuzz_mutations import KINDS, SEVERAL, Seed, mutate
 from fuzz_seeds import make_seeds
 from fuzz_worker import OUTCOMES, PREPARE, READER
 
+import mcuformer
+from mcuformer import kernel_library
 from mcuformer.nas.append_log import AppendLog
 
 WORKER = Path(__file__).with_name("fuzz_worker.py")
@@ -100,16 +103,32 @@ def table(found: Counter[str], entry: str) -> str:
     return "\n".join(lines)
 
 
+def code_hash(seeds: list[Seed]) -> str:
+    """Of all that the counts depend on."""
+    package = Path(mcuformer.__file__).parent
+    parts = (package, package / "converter", package / "nas")  # links, which rglob does not follow
+    digest = hashlib.sha256(pickle.dumps(seeds))
+    for path in sorted({file for part in parts for file in part.rglob("*.py")}):
+        digest.update(path.read_bytes())
+    for path in (*sorted(WORKER.parent.glob("fuzz_*.py")), kernel_library.LIBRARY):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def attack(seeds: list[Seed], arguments: argparse.Namespace) -> Counter[str]:
     """Runs all mutants that the log does not have."""
-    log = AppendLog(arguments.log, "mcuformer.fuzz/1", {"seed": arguments.seed, "chunk": CHUNK})
+    path = None
+    if arguments.logs is not None:
+        arguments.logs.mkdir(parents=True, exist_ok=True)
+        path = arguments.logs / f"{code_hash(seeds)}.jsonl"
+    log = AppendLog(path, "mcuformer.fuzz/1", {"seed": arguments.seed, "chunk": CHUNK})
     chunks = [(at, min(at + CHUNK, arguments.count)) for at in range(0, arguments.count, CHUNK)]
     known = {(entry["first"], entry["stop"]): entry for entry in log.entries}
     done = [known[chunk] for chunk in chunks if chunk in known]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
-        path = Path(folder) / "seeds"
-        path.write_bytes(pickle.dumps(seeds))
-        jobs = [pool.submit(run_chunk, path, arguments.seed, *chunk) for chunk in chunks if chunk not in known]
+        file = Path(folder) / "seeds"
+        file.write_bytes(pickle.dumps(seeds))
+        jobs = [pool.submit(run_chunk, file, arguments.seed, *chunk) for chunk in chunks if chunk not in known]
         try:
             for job in as_completed(jobs):
                 log.append(job.result())
@@ -130,7 +149,7 @@ def show(progress: str) -> None:
 
 
 def run_only(seeds: list[Seed], number: int, seed: int, save: Path | None) -> None:
-    """One mutant in this process, which it may end."""
+    """Prints what becomes of one mutant, and saves it."""
     kind, source, content, weights = mutate(seeds, seed, number)
     print(f"mutant {number} of seed {seed}: {kind}, of {source.name}", flush=True)
     if save is not None:
@@ -148,7 +167,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000, help="mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once")
-    parser.add_argument("--log", type=Path, help="counts so far, for an interrupted run")
+    parser.add_argument("--logs", type=Path, help="a folder for counts so far, for an interrupted run")
     parser.add_argument("--only", type=int, help="the number of one mutant")
     parser.add_argument("--save", type=Path, help="with --only: writes it here")
     arguments = parser.parse_args()

@@ -24,7 +24,10 @@ from mcuformer.converter import tflite_schema_generated as schema
 from mcuformer.converter.passes.staging import weights_info
 
 NUMBERS = (0, 1, -1, 2, 3, 4, 16, 127, 128, -128, 255, 256, 999, 1 << 15, 1 << 16, 1 << 30, (1 << 31) - 1, -(1 << 31))
-OTHERS = (None, True, False, "", "x", "é", [], {}, [1], [[]], 0.5, -1.5, 1e300, float("nan"), float("inf"), 1 << 40, 1 << 70)  # fmt: skip
+OTHERS = (
+    None, True, False, "", "x", "é", [], {}, [1], [[]], 0.5, -1.5, 1e300, float("nan"), float("inf"), 1 << 40, 1 << 70,
+)  # fmt: skip
+OPTION_NAMES = ("x", "tile_bytes", "packing", "zero_point", "block", "weights_offset")
 
 
 @dataclass(frozen=True)
@@ -220,9 +223,7 @@ def _options(mutant: Mutant, rng: random.Random) -> None:
     values = flatbuffers.flexbuffers.Loads(bytearray(op.customOptions)) if op.customOptions else {}
     keys, how = list(values), rng.randrange(5)
     if not keys or how == 0:
-        values[rng.choice(("x", "tile_bytes", "packing", "zero_point", "block", "weights_offset"))] = rng.choice(
-            NUMBERS
-        )
+        values[rng.choice(OPTION_NAMES)] = rng.choice(NUMBERS)
     elif how == 1:
         del values[rng.choice(keys)]
     else:

@@ -112,6 +112,18 @@ def clear_log() -> None:
     load().mcuf_host_clear_log()
 
 
+def check_model(content: bytes) -> str | None:
+    """What firmware that checks its model (MCUFORMER_CHECK_MODEL) says of these bytes of a .tflite file: one line; None
+    if it finds nothing wrong."""
+    check = load().mcuf_host_check_model
+    check.restype, check.argtypes = ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_size_t]
+    room = ctypes.create_string_buffer(len(content) + 15)
+    start = -ctypes.addressof(room) % 16
+    ctypes.memmove(ctypes.addressof(room) + start, content, len(content))
+    wrong = check(ctypes.addressof(room) + start, len(content))
+    return None if wrong is None else wrong.decode()
+
+
 def status_text(status: int) -> str:
     """What a status of the C kernels says."""
     return load().mcuf_status_text(status).decode()

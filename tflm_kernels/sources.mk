@@ -36,8 +36,13 @@ MCUF_PLANNER_SRCS = \
   flexbuffer_options.cc \
   token_overwrite_planner.cc
 
+# The check of a model on the device: C++11 that needs no interpreter.
+MCUF_CHECK_SRCS = \
+  model_check.cc \
+  sha256.cc
+
 # The TensorFlow Lite Micro ops around it: C++11.
-MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) \
+MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) $(MCUF_CHECK_SRCS) \
   kernels/decomposed_patch_embed.cc \
   kernels/in_place_fc.cc \
   kernels/int_attention.cc \
@@ -52,7 +57,7 @@ MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) \
   kernels/token_mean.cc
 
 # The library that Python loads is made of MCUF_CORE_SRCS and these. Everywhere, the parts that need no interpreter ...
-MCUF_HOST_CORE_SRCS = $(MCUF_SOUND_SRCS) $(MCUF_PLANNER_SRCS) \
+MCUF_HOST_CORE_SRCS = $(MCUF_SOUND_SRCS) $(MCUF_PLANNER_SRCS) $(MCUF_CHECK_SRCS) \
   host/host_headers.cc \
   host/host_log.cc \
   host/host_parts.cc

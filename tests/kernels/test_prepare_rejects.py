@@ -358,6 +358,8 @@ CASES = {
         *constant_cases("table", (256,), "int8", wrong="int16"),
         (setting("table", np.zeros(257, np.int8)), "'table' has shape [257], needs [256]"),
         (output((2, 15)), "'output' has shape [2,15], needs [2,3,5]"),
+        # 2^32 elements: the interpreter counts them in 32 bits and allocates none
+        (both(setting("x", Activation((1 << 16, 1 << 16))), output((1 << 16, 1 << 16))), "too many elements"),
         (outputs(3), "has 3 outputs, needs 1"),
     ],
     "int_attention": [
@@ -476,6 +478,21 @@ def test_changed_model(op, change, words):
     assert message.startswith(good.op + ": ")
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize("op", good_models.ALL)
+def test_no_output_and_no_activation_is_a_constant(op):
+    """An op would write into the model: into flash, in firmware. Overwritten inputs are outputs too."""
+    model = good_models.ALL[op]()
+    changes = {"output": lambda m: setattr(m, "output", np.zeros(m.output.shape, np.int8))}
+    for name, value in model.inputs.items():
+        if isinstance(value, Activation):
+            changes[name] = setting(name, np.zeros(value.shape, np.int8))
+    for name, change in changes.items():
+        with pytest.raises(RuntimeError):
+            tiny_model.interpreter(model.changed(change).to_bytes())
+        want = f"{model.op}: tensor '{name}' is a constant of the model, needs an activation"
+        assert kernel_library.last_log() == want
 
 
 @pytest.mark.parametrize("op", [op for op in good_models.ALL if op.startswith("staged")])

@@ -84,6 +84,18 @@ def test_equals_reference(layers, kind, tokens):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["stream", "output"])
+def test_what_it_works_on_is_no_constant(layers, kind, name):
+    """Else it would write into the model; an output over its own params would change them after they were checked."""
+    x = stream()
+    filed = file_graph(kind, layers[kind], x)
+    at = next(i for i, tensor in enumerate(filed.tensors) if tensor.name == name)
+    filed.tensors[at] = dataclasses.replace(filed.tensors[at], data=x)
+    with pytest.raises(McuformerError, match=f"tensor '{name}' is a constant of the model, needs an activation"):
+        _Session(tflite_file.flatbuffer(filed, {}), filed, 1 << 20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_run_op_takes_options_and_constants(model, layers, kind):
     """As fields and tensors: nobody has to pack params."""
     graph = model.graph

@@ -33,11 +33,12 @@ class Activation:
 
 @dataclasses.dataclass
 class Model:
-    """One op. inputs: name -> Activation, array (a constant) or None (an optional tensor left out), in order."""
+    """One op. inputs: name -> Activation, array (a constant) or None (an optional tensor left out), in order. output:
+    an Activation, or an array, which no op may overwrite."""
 
     op: str
     inputs: dict
-    output: Activation
+    output: Activation | np.ndarray
     options: dict | bytes | None = None
     extra_outputs: int = 0
 
@@ -67,7 +68,10 @@ class Model:
         graph.outputs = []
         for i in range(1 + self.extra_outputs):
             graph.outputs.append(len(graph.tensors))
-            graph.tensors.append(_tensor(f"output{i}", self.output.shape, self.output.dtype, 0))
+            constant = isinstance(self.output, np.ndarray)
+            dtype = self.output.dtype.name if constant else self.output.dtype
+            buffer = _add_buffer(model, self.output.tobytes()) if constant else 0
+            graph.tensors.append(_tensor(f"output{i}", self.output.shape, dtype, buffer))
         op = schema.OperatorT()
         op.opcodeIndex, op.inputs, op.outputs = 0, indices, graph.outputs
         if self.options is not None:

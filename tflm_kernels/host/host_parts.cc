@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Parts of the firmware on their own, for tests: the planner, the placement of buffers, the table of what ops may
-// overwrite, the reader of options. None of them needs an interpreter.
+// overwrite, the reader of options, the check of a model. None of them needs an interpreter.
 #include <cstdlib>
 
 #include "flexbuffer_options.h"
+#include "model_check.h"
 #include "overwritable_inputs.h"
 #include "token_overwrite_planner.h"
+
+// CheckModel; model: aligned to 16 bytes.
+MCUF_EXPORT const char* mcuf_host_check_model(const void* model, size_t bytes) {
+  return mcuformer::CheckModel(model, bytes);
+}
 
 // Row `index` of kOverwritableInputs: the op's name, nullptr past the end, and its input at place `place`, or -1.
 MCUF_EXPORT const char* mcuf_host_overwriting_op(int index) {

@@ -129,17 +129,26 @@ bool PrepareCheck::Readable(const EvalTensor* tensor, const char* name, Type typ
              Text(Shape(tensor)).c_str(), kMaxRank);
     return false;
   }
+  if (Elements(tensor) == INT32_MAX) {  // the interpreter's own count of them may have wrapped
+    MCUF_LOG(context_, "%s: tensor '%s' has shape %s, too many elements", op_, name, Text(Shape(tensor)).c_str());
+    return false;
+  }
   return ok_ = true;
 }
 
+const EvalTensor* PrepareCheck::InArena(const EvalTensor* tensor, const char* name) {
+  if (!Readable(tensor, name, kInt8)) return nullptr;
+  ok_ = Data<void>(tensor) == nullptr;  // what lies in the arena gets its place after Prepare
+  if (!ok_) MCUF_LOG(context_, "%s: tensor '%s' is a constant of the model, needs an activation", op_, name);
+  return ok_ ? tensor : nullptr;
+}
+
 const EvalTensor* PrepareCheck::Activation(int input, const char* name) {
-  const EvalTensor* tensor = ok_ ? Input(context_, node_, input) : nullptr;
-  return Readable(tensor, name, kInt8) ? tensor : nullptr;
+  return InArena(ok_ ? Input(context_, node_, input) : nullptr, name);
 }
 
 const EvalTensor* PrepareCheck::OutputActivation() {
-  const EvalTensor* tensor = ok_ ? Output(context_, node_, 0) : nullptr;
-  return Readable(tensor, "output", kInt8) ? tensor : nullptr;
+  return InArena(ok_ ? Output(context_, node_, 0) : nullptr, "output");
 }
 
 void PrepareCheck::SingleBatch(const EvalTensor* tensor, const char* name, int rank) {

@@ -60,7 +60,7 @@ class PrepareCheck {
     return static_cast<T*>(ok_ ? node_->user_data : static_cast<void*>(spare_));
   }
 
-  // An int8 tensor of 1 to 4 dimensions that are all at least 1.
+  // An int8 tensor of 1 to 4 dimensions that are all at least 1, and no constant: Eval may write to it.
   const EvalTensor* Activation(int input, const char* name);
   const EvalTensor* OutputActivation();
 
@@ -104,6 +104,7 @@ class PrepareCheck {
   static constexpr size_t kOpDataBytes = 16;
 
   bool Readable(const EvalTensor* tensor, const char* name, Type type);
+  const EvalTensor* InArena(const EvalTensor* tensor, const char* name);
   uint8_t Packing();
 
   Context* context_;

@@ -5,6 +5,8 @@
 # make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (packages:
 #              debian-packages.txt); make test takes some of them
 # make test-sanitize  the tests of the kernels, which stop at any undefined behaviour or wrong access
+# make fuzz    100,000 damaged models with checksums that fit, through kernels with the same sanitizers: most of an hour
+#              (FUZZ=2000: fewer). Interrupted, it goes on where it was
 # make tflm-check TFLM_DIR=tree TFLM_LIB=library  exported models in a TFLM that you built with its own Makefile
 #              (TFLM_FLAGS: more compiler flags; MODEL: a .tflite of yours)
 # make lint    check style, types with mypy, C with cppcheck   make format   fix style
@@ -23,7 +25,7 @@ LIBRARY := $(or $(wildcard mcuformer/libmcuformer_host.dylib),mcuformer/libmcufo
 NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
 PROJECT_FILES := setup.cfg setup.py mcuformer/native.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow test-arm test-sanitize tflm-check lint format docs bench clean FORCE
+.PHONY: demo test test-slow test-arm test-sanitize fuzz sanitized tflm-check lint format docs bench clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -43,13 +45,20 @@ test-arm: $(VENV)/.installed
 SANITIZE := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all
 SANITIZED_TESTS := tests/core tests/kernels tests/converter tests/planner tests/e2e tests/export
 
-test-sanitize: $(VENV)/.installed
+WITH_SANITIZERS := MCUFORMER_HOST_LIBRARY=$(CURDIR)/build/sanitize/mcuformer/libmcuformer_host.so \
+  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+  ASAN_OPTIONS=detect_leaks=0 OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1
+FUZZ ?= 100000
+
+sanitized: $(VENV)/.installed
 	CFLAGS="-O1 -g $(SANITIZE)" CXXFLAGS="-O1 -g $(SANITIZE)" LDFLAGS="$(SANITIZE)" \
 	  $(BIN)/python setup.py -q build_ext --build-lib build/sanitize --build-temp build/sanitize/objects
-	MCUFORMER_HOST_LIBRARY=$(CURDIR)/build/sanitize/mcuformer/libmcuformer_host.so \
-	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest -n 2 $(SANITIZED_TESTS) $(PYTEST_ARGS)
+
+test-sanitize: sanitized
+	$(WITH_SANITIZERS) $(BIN)/python -m pytest -n 2 $(SANITIZED_TESTS) $(PYTEST_ARGS)
+
+fuzz: sanitized
+	$(WITH_SANITIZERS) $(BIN)/python tools/fuzz_models.py --count $(FUZZ) --logs build/fuzz
 
 tflm-check: $(VENV)/.installed
 	@$(BIN)/python tools/tflm_check/tflm_check.py --dir '$(TFLM_DIR)' --lib '$(TFLM_LIB)' --flags='$(TFLM_FLAGS)' \

@@ -439,7 +439,7 @@ def load_space(source: str | os.PathLike) -> SearchSpace:
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in SPACES.glob("*.yaml")))
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file, or one of {known}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # of PyYAML: a date that is none, a tag without a value, lists too deep
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     try:
         return SearchSpace.from_dict(values)

@@ -113,7 +113,7 @@ def read_json(path: str | os.PathLike) -> dict:
     """A config.json; ModelError if it is none."""
     try:
         content = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not a readable config ({error})") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: not a config (a {type(content).__name__}, not a mapping)")

@@ -278,7 +278,7 @@ def command(
     made = None if space is None else nas.load_space(space)
     defaults = recipes.NETWORK_OPTIONS if made is None else recipes.supernet_options(made)
     trained = train(
-        data, space=made, config=_config(config, setting) if space is None else None,
+        data, space=made, config=read_config(config, setting) if space is None else None,
         options=train_options(defaults, training, epochs=epochs, seed=seed), limit=limit, held_out=held_out, init=init,
         init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint,
         front_end=_front_end(front_end), progress=CONSOLE,
@@ -296,7 +296,7 @@ def _front_end(setting: list[str] | None) -> LogMel | None:
     return LogMel.from_dict(LogMel().to_dict() | assignments(setting, "--front-end"))
 
 
-def _config(path: Path | None, setting: list[str] | None) -> SubnetConfig:
+def read_config(path: Path | None, setting: list[str] | None) -> SubnetConfig:
     """The config of --config, or the recipe's, with the fields of --set."""
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.nas import recipes

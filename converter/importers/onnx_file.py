@@ -120,7 +120,7 @@ def _matrices(graph: Any, held: dict[str, np.ndarray], known: set[str], source: 
 
 def _shared(graph: Any, held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Equal tensors may be stored once: under an Identity's output, or read by a node of another module."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for node in graph.node:
         if node.op_type == "Identity" and node.input and node.input[0] in held:
             found.update((name, held[node.input[0]]) for name in node.output)

@@ -24,6 +24,7 @@ from mcuformer.cli.common import (
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import CheckpointOption, HeldOutOption, TrainingOption, assignments, train_options
 from mcuformer.errors import ConfigError
+from mcuformer.files import read_text
 
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
@@ -310,7 +311,7 @@ def read_config(path: Path | None, setting: list[str] | None) -> SubnetConfig:
 
 def _read_json(path: Path) -> dict:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(read_text(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

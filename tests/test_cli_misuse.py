@@ -121,7 +121,8 @@ READ = {
     "run": ("run", "X"), "inspect": ("inspect", "X"), "export": ("export", "X", "--to", "c", "-o", "c"),
     "weights": ("run", STAGED, "--weights", "X", "--data", GOLDEN / "data.npz"), "data": ("run", MODEL, "--data", "X"),
     "convert": ("convert", "X"), "finetune": ("finetune", "X"), "search": ("search", "X", "--board", "nano33ble"),
-    "space": ("train", "--space", "X"), "config": ("train", "--config", "X"), "import": ("import", "X", "--family", "timm"),
+    "space": ("train", "--space", "X"), "config": ("train", "--config", "X"),
+    "import": ("import", "X", "--family", "timm"),
     "init": ("train", "--space", SPACE, "--init", "X"),
     "log": ("search", GOLDEN / "supernet.pt", "--board", "nano33ble", "--log-file", "X", "--data", GOLDEN / "data.npz"),
 }  # fmt: skip

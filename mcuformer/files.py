@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all, after a power cut too: they are on the disk before they are renamed."""
+"""Files that appear whole or not at all, after a power cut too: they are on the disk before they are renamed.
+
+Files that are read are no pipes, to which nobody may ever write, and no devices, which may never end.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -41,6 +46,19 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) ->
 def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> Path:
     """Writes content to path, whole or not at all."""
     return write_whole(path, lambda file: file.write(content))
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """All of a file. OSError, also of a pipe or a device; ValueError if the path is no path."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a folder says itself what it is
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", os.fspath(path))
+    return Path(path).read_bytes()
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """All of a file, which is UTF-8. OSError, also of a pipe or a device; ValueError of other text."""
+    return read_bytes(path).decode()
 
 
 def beside(path: Path, make: Callable[[Path], Made]) -> tuple[Path, Made]:

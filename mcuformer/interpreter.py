@@ -22,6 +22,7 @@ from mcuformer.converter.passes.strips import in_strips, takes_strips
 from mcuformer.engines.session import Loaded
 from mcuformer.engines.tflm import Session as _Session  # noqa: F401
 from mcuformer.errors import ConfigError, DataError, ModelError
+from mcuformer.files import read_bytes
 from mcuformer.sizes import Size, shortest
 
 
@@ -179,7 +180,7 @@ def weights_of(model, stored: tflite_file.ModelFile, weights, name: str) -> byte
         raise ModelError(f"{name}: its weights are staged: give the weights file, weights=...")
     path = weights_path(model) if weights is None else as_path(weights, "weights")
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise ModelError(
@@ -194,7 +195,7 @@ def _content_of(model) -> tuple[str, bytes]:
     if isinstance(model, str | os.PathLike):
         path = Path(model)
         try:
-            return str(path), path.read_bytes()
+            return str(path), read_bytes(path)
         except (OSError, ValueError) as error:
             raise ModelError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
     if hasattr(model, "content"):

@@ -10,8 +10,11 @@ from typing import BinaryIO
 
 
 def is_archive(file: BinaryIO | Path) -> bool:
-    """Whether it is a zip archive, as torch writes since 1.6."""
-    return zipfile.is_zipfile(file)
+    """Whether it is a zip archive, as torch writes since 1.6; damaged ones count."""
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # such as one that says that it goes on in another file
+        return True
 
 
 def damage(file: BinaryIO | Path, *, packed: bool = False) -> str | None:

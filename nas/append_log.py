@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mcuformer.errors import ConfigError, McuformerError, McuformerWarning, ModelError
-from mcuformer.files import sync_folder
+from mcuformer.files import read_bytes, sync_folder
 from mcuformer.nas import distributed
 
 CHECK = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}')
@@ -105,7 +105,7 @@ class AppendLog:
         """The file's entries. The file changes only if it is a log of this run: then a line cut short is dropped."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = path.read_bytes() if path.exists() else b""
+            content = read_bytes(path) if path.exists() else b""
             whole = content[: content.rfind(b"\n") + 1]
             entries = self._entries(content, whole, head)
             if len(whole) < len(content):

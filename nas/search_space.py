@@ -29,6 +29,7 @@ import yaml
 from mcuformer.checks import is_number, is_whole, whole
 from mcuformer.converter.subnet_config import Size, SubnetConfig
 from mcuformer.errors import ConfigError
+from mcuformer.files import read_text
 from mcuformer.sizes import is_size, read_size, shortest, sides
 
 SPACES = Path(__file__).parent / "spaces"
@@ -435,11 +436,11 @@ def load_space(source: str | os.PathLike) -> SearchSpace:
     builtin = SPACES / f"{source}.yaml"
     path = builtin if builtin.is_file() else Path(source)
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(read_text(path))
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in SPACES.glob("*.yaml")))
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file, or one of {known}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # of PyYAML: a date that is none, a tag without a value, lists too deep
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     try:
         return SearchSpace.from_dict(values)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import mistake
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer.cli.convert import convert
@@ -113,3 +114,24 @@ main()
 def test_ctrl_c_just_before_the_command_shows_no_traceback():
     done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+MODEL, STAGED, SPACE = (GOLDEN / name for name in ("streamed.tflite", "staged.tflite", "space.yaml"))
+READ = {
+    "run": ("run", "X"), "inspect": ("inspect", "X"), "export": ("export", "X", "--to", "c", "-o", "c"),
+    "weights": ("run", STAGED, "--weights", "X", "--data", GOLDEN / "data.npz"), "data": ("run", MODEL, "--data", "X"),
+    "convert": ("convert", "X"), "finetune": ("finetune", "X"), "search": ("search", "X", "--board", "nano33ble"),
+    "space": ("train", "--space", "X"), "config": ("train", "--config", "X"),
+    "import": ("import", "X", "--family", "timm"),
+    "init": ("train", "--space", SPACE, "--init", "X"),
+    "log": ("search", GOLDEN / "supernet.pt", "--board", "nano33ble", "--log-file", "X", "--data", GOLDEN / "data.npz"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", READ)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_no_command_waits_for_a_pipe_or_reads_a_device_for_ever(kind, what, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    given = tmp_path / "pipe" if kind == "pipe" else "/dev/zero"
+    line = mistake(*(given if word == "X" else word for word in READ[what]), folder=tmp_path)
+    assert str(given) in line and ("a pipe or a device" in line or "no such file" in line)

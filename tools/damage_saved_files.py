@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damages files that the project saves, reads them again, and counts what happens.
+"""Damages files that the project saves or is given, reads them again, and counts what happens.
 
     python tools/damage_saved_files.py --count 2000 [--seed 0] [kind ...]
 
-Kinds: subnet, supernet, checkpoint, search, evolution. Damage: bits, bytes, blocks (zeroed, random, moved, doubled,
-left out), a cut, junk at the end, and in archives weights whose CRC was repaired. Every damaged file is counted once:
+Kinds: subnet, supernet, checkpoint, search and evolution are what the project saves; pth (an archive of torch),
+safetensors, onnx, space (YAML), config (JSON) and wav are what it is given. Damage: bits, bytes, blocks (zeroed,
+random, moved, doubled, left out), a cut, junk at the end, and in archives that hold a hash, weights of repaired CRC.
+Every damaged file is counted once:
 
     refused   a McuformerError of one line
     right     read, with every value as it was saved
-    wrong     read, with another value
+    unseen    read with another value, of a format that has no checksum
+    wrong     read with another value, of a format that has one
     crashed   any other error
 
 Exits with 1 if one was wrong or crashed.
@@ -19,11 +22,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import math
 import random
 import struct
 import sys
 import tempfile
 import warnings
+import wave
 import zipfile
 import zlib
 from collections import Counter
@@ -31,10 +36,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from safetensors.torch import save_file
 
-from mcuformer import McuformerError, SubnetConfig
-from mcuformer.data import Dataset
+from mcuformer import McuformerError, SubnetConfig, import_vit
+from mcuformer.cli.train import read_config
+from mcuformer.data import Dataset, load
 from mcuformer.nas import (
     SearchSpace,
     SuperNet,
@@ -50,9 +58,9 @@ from mcuformer.nas.cost import Budget, Cost
 from mcuformer.nas.evolve_space import EvolutionOptions, evolve
 from mcuformer.nas.saved_network import content_hash
 from mcuformer.nas.search import SearchOptions, search
-from mcuformer.nas.search_space import EvolutionRange
+from mcuformer.nas.search_space import EvolutionRange, load_space, space_yaml
 
-OUTCOMES = ("refused", "right", "wrong", "crashed")
+OUTCOMES = ("refused", "right", "unseen", "wrong", "crashed")
 CONFIG = SubnetConfig(
     image_size=8, in_channels=1, patch_size=4, embed_dim=8, depth=1, num_heads=2, mlp_ratio=2.0, num_classes=3
 )
@@ -73,10 +81,16 @@ RANGE = EvolutionRange(
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """make(path) writes a file; read(path) reads it, and returns what it holds or leads to, for ==."""
+    """make(path) writes a file; read(path) reads it, and returns what it holds or leads to, for ==.
+
+    name: of the file, below an empty folder. checksum: whether its format has one. hash: whether it holds a hash, too.
+    """
 
     make: Callable[[Path], object]
     read: Callable[[Path], object]
+    name: str = "saved"
+    checksum: bool = True
+    hash: bool = True
 
 
 def _subnet(path: Path) -> object:
@@ -118,6 +132,67 @@ def _evolution(path: Path) -> object:
     return evolve(RANGE, lambda patch: (8 // patch) ** 2, measure, EvolutionOptions(), log=path)
 
 
+# what the project is given
+
+
+def _foreign_state() -> dict[str, torch.Tensor]:
+    """A ViT with timm's names, of one layer."""
+    shapes = {
+        "cls_token": (1, 1, 8), "pos_embed": (1, 5, 8), "patch_embed.proj.weight": (8, 3, 4, 4),
+        "patch_embed.proj.bias": (8,), "blocks.0.attn.qkv.weight": (24, 8), "blocks.0.attn.qkv.bias": (24,),
+        "blocks.0.attn.proj.weight": (8, 8), "blocks.0.attn.proj.bias": (8,), "blocks.0.mlp.fc1.weight": (16, 8),
+        "blocks.0.mlp.fc1.bias": (16,), "blocks.0.mlp.fc2.weight": (8, 16), "blocks.0.mlp.fc2.bias": (8,),
+        "head.weight": (3, 8), "head.bias": (3,),
+    }  # fmt: skip
+    for norm in ("blocks.0.norm1", "blocks.0.norm2", "norm"):
+        shapes |= {f"{norm}.weight": (8,), f"{norm}.bias": (8,)}
+    generator = torch.Generator().manual_seed(2)
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def _save_onnx(path: Path) -> None:
+    """As torch.onnx.export writes it: matrices lie transposed, under the numbers of their products."""
+    held, nodes = [], []
+    for number, (name, value) in enumerate(_foreign_state().items()):
+        if name.startswith("blocks") and value.ndim == 2:
+            owner, name, value = name.removesuffix(".weight"), f"onnx::MatMul_{number}", value.T.contiguous()
+            at = "/" + owner.replace("blocks.0.", "blocks/blocks.0/").replace(".qkv", "/qkv").replace(".proj", "/proj")
+            at = at.replace(".fc", "/fc")
+            nodes.append(onnx.helper.make_node("MatMul", ["x", name], [f"y{number}"], f"{at}/MatMul"))
+        held.append(onnx.numpy_helper.from_array(value.numpy(), name))
+    graph = onnx.helper.make_graph(nodes, "network", [], [], held)
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+
+
+def _imported(path: Path) -> object:
+    net = import_vit(
+        path, "timm", num_heads=2, activation="gelu", norm_epsilon=1e-6, pool="token", mean=[0.5] * 3, std=[0.5] * 3
+    )
+    return content_hash({"config": net.config.to_dict(), "state": net.state_dict()})
+
+
+def _save_config(path: Path) -> None:
+    path.write_text(CONFIG.to_json())
+
+
+def _save_words(path: Path) -> None:
+    """The file and its neighbours: two classes of five."""
+    for number in range(10):
+        place = path.parents[1] / ("no", "yes")[number // 5] / f"{number % 5}.wav"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        tone = [round(8000 * math.sin((0.1 + number / 50) * t)) for t in range(2000)]
+        with wave.open(str(place), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16000)
+            file.writeframes(np.array(tone, "<i2").tobytes())
+
+
+def _words(path: Path) -> object:
+    data = load(path.parents[1], "all")
+    return content_hash({"images": torch.from_numpy(data.images), "labels": data.labels.tolist()})
+
+
 NOTES = {"class_names": ["a", "b", "c"], "top1": 0.5}
 KINDS = {
     "subnet": Kind(lambda path: save_subnet(build_subnet(CONFIG, 1), path, NOTES), _subnet),
@@ -125,14 +200,25 @@ KINDS = {
     "checkpoint": Kind(_training, _training),
     "search": Kind(_search, _search),
     "evolution": Kind(_evolution, _evolution),
+    "pth": Kind(lambda path: torch.save(_foreign_state(), path), _imported, "network.pth", hash=False),
+    "safetensors": Kind(lambda path: save_file(_foreign_state(), path), _imported, "a.safetensors", checksum=False),
+    "onnx": Kind(_save_onnx, _imported, "network.onnx", checksum=False),
+    "space": Kind(lambda path: path.write_text(space_yaml(SPACE)), load_space, "space.yaml", checksum=False),
+    "config": Kind(
+        lambda path: path.write_text(CONFIG.to_json()),
+        lambda path: read_config(path, None),
+        "config.json",
+        checksum=False,
+    ),
+    "wav": Kind(_save_words, _words, "words/yes/3.wav", checksum=False),
 }
 
 
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """The file with something else in it."""
+def damaged(content: bytes, rng: random.Random, hash: bool) -> bytes:
+    """The file with something else in it. hash: whether it holds a hash, which tells more than a CRC."""
     while True:
         kinds = [_bit, _bit, _byte, _zeroed, _random, _moved, _doubled, _left_out, _cut, _junk]
-        if content[:2] == b"PK":
+        if content[:2] == b"PK" and hash:
             kinds += [_weight, _weight, _weight]
         elif content[:1] == b"{":
             kinds += [_digit, _digit, _line_left_out, _lines_shuffled]
@@ -224,13 +310,15 @@ def _lines_shuffled(content: bytes, rng: random.Random) -> bytes:
 
 def attack(kind: str, count: int, seed: int, folder: Path, say: Callable[[str], object] = print) -> Counter[str]:
     """Outcomes of `count` damaged files of a kind."""
-    path, found = folder / f"{kind}.saved", Counter[str]()
-    KINDS[kind].make(path)
-    content, want = path.read_bytes(), KINDS[kind].read(path)
+    of, found = KINDS[kind], Counter[str]()
+    path = folder / kind / of.name
+    path.parent.mkdir(parents=True)
+    of.make(path)
+    content, want = path.read_bytes(), of.read(path)
     for number in range(count):
-        path.write_bytes(damaged(content, random.Random(f"{kind} {seed} {number}")))
+        path.write_bytes(damaged(content, random.Random(f"{kind} {seed} {number}"), of.hash))
         try:
-            outcome = "right" if KINDS[kind].read(path) == want else "wrong"
+            outcome = "right" if of.read(path) == want else "wrong" if of.checksum else "unseen"
         except McuformerError as error:
             outcome = "refused" if "\n" not in str(error) else "crashed"
         except Exception as error:

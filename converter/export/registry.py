@@ -21,6 +21,7 @@ from mcuformer.boards import BOARDS, Board, get_board
 from mcuformer.converter.export.folder import check_folder
 from mcuformer.cores import CORES, Core, get_core
 from mcuformer.errors import ConfigError, ModelError
+from mcuformer.files import read_bytes
 
 if TYPE_CHECKING:  # the command line reads this table on every start, and is quick without numpy
     from mcuformer.converter.graph import Graph
@@ -211,7 +212,7 @@ def export(
     values = target.values(options)
     check_folder(folder, force)
     try:
-        content = Path(model).read_bytes()
+        content = read_bytes(model)
     except OSError as error:
         raise ModelError(f"{model}: cannot be read ({error.strerror})") from error
     interpreter = Interpreter(model, weights=weights)  # the kernels check here what an export trusts

@@ -34,6 +34,7 @@ from mcuformer.converter.importers.settings import Settings
 from mcuformer.converter.importers.weights import Weights
 from mcuformer.converter.subnet_config import MAX_FEATURES, Size
 from mcuformer.errors import ConfigError, McuformerError, ModelError
+from mcuformer.files import read_text
 
 FAMILIES: dict[str, Any] = {module.NAME: module for module in (timm, hf, torchvision, vit_pytorch, autoformer)}
 """By name. Each has NAME, TITLE, MARK (a tensor's name that all its networks have, or its end), SETTINGS, NEEDED,
@@ -206,7 +207,7 @@ def _classes(classes: str | os.PathLike | list[int]) -> tuple[list[int], list[st
     """Numbers of classes, and names if a file gives them: each line a number, and its name after a space."""
     if isinstance(classes, str | os.PathLike):
         try:
-            lines = [line.split(maxsplit=1) for line in Path(classes).read_text().splitlines() if line.strip()]
+            lines = [line.split(maxsplit=1) for line in read_text(classes).splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{classes}: cannot be read ({error})") from error
         for number, line in enumerate(lines, 1):

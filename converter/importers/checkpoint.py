@@ -15,6 +15,7 @@ from mcuformer import torch_file
 from mcuformer.converter.checked_network import without_wrappers
 from mcuformer.converter.importers import onnx_file
 from mcuformer.errors import ModelError
+from mcuformer.files import read_text
 
 TRAINERS = ("model", "backbone", "encoder_q")  # where Lightning, DINO and MoCo keep the network
 COUNTERS = ("n_averaged", "module.n_averaged")  # of torch's averaged model
@@ -112,8 +113,8 @@ def _state_dicts(content: object, name: str) -> Iterator[tuple[str, dict[str, to
 def read_json(path: str | os.PathLike) -> dict:
     """A config.json; ModelError if it is none."""
     try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not a readable config ({error})") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: not a config (a {type(content).__name__}, not a mapping)")

@@ -38,11 +38,13 @@ def read(path: str | os.PathLike, part: str | None = None) -> dict[str, torch.Te
         raise ToolchainError(f"{path}: the package onnx is not installed; pip install onnx") from error
     try:
         graph = onnx.load(path, load_external_data=False).graph
-    except Exception as error:  # protobuf's
+        _check_texts(graph)
+        outside = any(one.external_data for one in graph.initializer)
+        held = {} if outside else {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+    except Exception as error:  # of protobuf, of numpy: a damaged file raises many kinds
         raise ModelError(f"{path}: not a readable ONNX file ({type(error).__name__}); copy it again") from error
-    if any(one.external_data for one in graph.initializer):
+    if outside:
         raise ModelError(f"{path}: its weights lie in another file; export it into one (external_data=False)")
-    held = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
     _refuse_relative(graph, held, path, part)
     held |= _shared(graph, held)
     state = {name: value for name, value in held.items() if not ANONYMOUS.fullmatch(name)}
@@ -65,6 +67,14 @@ def read(path: str | os.PathLike, part: str | None = None) -> dict[str, torch.Te
         if not state:
             raise ModelError(f"{path}: weights = {part!r}: no tensor's name begins with '{part}.'")
     return {name: torch.from_numpy(np.array(value)) for name, value in state.items() if value.dtype.kind == "f"}
+
+
+def _check_texts(graph: Any) -> None:
+    """TypeError if a name is no text: protobuf gives bytes that are not UTF-8 as they are."""
+    for node in graph.node:
+        scopes = (text for one in node.metadata_props for text in (one.key, one.value))
+        "".join([node.name, node.op_type, *node.input, *node.output, *scopes])
+    "".join(one.name for one in graph.initializer)
 
 
 def _refuse_relative(graph: Any, held: dict[str, np.ndarray], path: str | os.PathLike, part: str | None) -> None:
@@ -110,10 +120,10 @@ def _matrices(graph: Any, held: dict[str, np.ndarray], known: set[str], source: 
 
 def _shared(graph: Any, held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Equal tensors may be stored once: under an Identity's output, or read by a node of another module."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in held:
-            found[node.output[0]] = held[node.input[0]]
+        if node.op_type == "Identity" and node.input and node.input[0] in held:
+            found.update((name, held[node.input[0]]) for name in node.output)
         scope = _path(node)
         if not scope or scope.endswith(ATTENTION) or node.op_type not in READERS:
             continue

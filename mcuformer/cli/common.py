@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from mcuformer import files
 from mcuformer.cli.progress import Progress, Update
 from mcuformer.errors import ConfigError, ModelError
-from mcuformer.files import write_bytes
 
 if TYPE_CHECKING:
     from mcuformer.data import Dataset
@@ -64,7 +64,7 @@ def check_outputs(*paths: str | os.PathLike | None) -> None:
 def write_json(path: Path | None, result: dict) -> None:
     """Writes what --json asks for; under torchrun the first process does."""
     if path is not None and not quiet:
-        write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
+        files.write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def run_images(interpreter: Interpreter, images: np.ndarray, progress: Progress 
 def read_bytes(path: Path) -> bytes:
     """A model file's bytes; ModelError if it cannot be read."""
     try:
-        return path.read_bytes()
+        return files.read_bytes(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 

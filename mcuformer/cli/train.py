@@ -24,6 +24,7 @@ from mcuformer.cli.common import (
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import CheckpointOption, HeldOutOption, TrainingOption, assignments, train_options
 from mcuformer.errors import ConfigError
+from mcuformer.files import read_text
 
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
@@ -278,7 +279,7 @@ def command(
     made = None if space is None else nas.load_space(space)
     defaults = recipes.NETWORK_OPTIONS if made is None else recipes.supernet_options(made)
     trained = train(
-        data, space=made, config=_config(config, setting) if space is None else None,
+        data, space=made, config=read_config(config, setting) if space is None else None,
         options=train_options(defaults, training, epochs=epochs, seed=seed), limit=limit, held_out=held_out, init=init,
         init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint,
         front_end=_front_end(front_end), progress=CONSOLE,
@@ -296,7 +297,7 @@ def _front_end(setting: list[str] | None) -> LogMel | None:
     return LogMel.from_dict(LogMel().to_dict() | assignments(setting, "--front-end"))
 
 
-def _config(path: Path | None, setting: list[str] | None) -> SubnetConfig:
+def read_config(path: Path | None, setting: list[str] | None) -> SubnetConfig:
     """The config of --config, or the recipe's, with the fields of --set."""
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.nas import recipes
@@ -310,7 +311,7 @@ def _config(path: Path | None, setting: list[str] | None) -> SubnetConfig:
 
 def _read_json(path: Path) -> dict:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(read_text(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

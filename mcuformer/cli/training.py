@@ -38,7 +38,7 @@ def assignments(pairs: list[str] | None, flag: str) -> dict[str, Any]:
             raise ConfigError(f"{flag} {pair!r}: write it as field=value, such as {flag} depth=4")
         try:
             values[name] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also of lists too deep, and of numbers too long
             values[name] = read_size(text) or text
     return values
 

@@ -233,7 +233,7 @@ def _check_pixels(file: Image.Image, path: Path) -> None:
 
 def _has_frames(file: Image.Image) -> bool:
     """Whether more than the first picture of a file matters. An MPO's others are previews."""
-    return file.format in ("GIF", "TIFF", "PNG", "WEBP", "AVIF") and bool(getattr(file, "is_animated", False))
+    return file.format in ("GIF", "TIFF", "PNG", "WEBP", "AVIF", "HEIF") and bool(getattr(file, "is_animated", False))
 
 
 def _upright(file: Image.Image, image: Image.Image) -> Image.Image:

@@ -21,6 +21,7 @@ from rich.progress import track
 from mcuformer.data.class_folders import Kind, read_class_folders
 from mcuformer.data.source import Source, listing, one_line, say_once
 from mcuformer.errors import DataError
+from mcuformer.files import read_text
 from mcuformer.sound import LogMel, LogMelStream
 
 SUFFIXES = {".wav"}
@@ -49,7 +50,7 @@ def read_wav_folder(folder: Path) -> Source:
 
 def _listed(path: Path) -> set[str]:
     try:
-        return {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+        return {line.strip() for line in read_text(path).splitlines() if line.strip()}
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}); fetch it again") from error
 
@@ -101,7 +102,7 @@ def read_wav(path: Path, rate: int) -> np.ndarray:
         with path.open("rb") as file, wave.open(file) as sound:
             channels, width, found, frames = sound.getparams()[:4]
             content = sound.readframes(frames)
-    except (wave.Error, EOFError, OSError, ValueError, OverflowError, MemoryError) as error:
+    except Exception as error:  # a damaged chunk raises many kinds, by Python's version
         raise DataError(f"{path}: cannot be read as PCM WAV ({one_line(error)}); replace or remove it") from error
     if width not in (1, 2):
         raise DataError(f"{path}: has {8 * width} bits a sample; convert it to 16 bits, or remove it")

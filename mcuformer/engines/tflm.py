@@ -21,7 +21,7 @@ from mcuformer.engines import callbacks
 from mcuformer.engines.session import Loaded, RunLock, check_arena
 from mcuformer.errors import ModelError, ToolchainError
 
-OLDEST = "0.dev20261012000000"
+OLDEST = "0.dev20261012203412"
 """The first build of the wheel that the ops know how to register in, as setup.cfg says too."""
 
 

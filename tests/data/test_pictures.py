@@ -216,16 +216,18 @@ def test_a_mode_without_a_reading_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "heic"])
 def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     """Each of the eight ways to store the same picture shows the same picture."""
+    if suffix == "heic":
+        can_write_heic()
     upright = np.zeros((32, 48), np.uint8)
     upright[:16, :16] = 250  # the bright corner is at the upper left
     undo = {5: np.transpose, 6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a.T, 2), 8: lambda a: np.rot90(a, -1),
             2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 1: lambda a: a}  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
-    save(tmp_path / f"a.{suffix}", np.ascontiguousarray(undo[orientation](upright)), exif=exif)
+    save(tmp_path / f"a.{suffix}", np.ascontiguousarray(undo[orientation](upright)), exif=exif.tobytes())
     read = read_image(tmp_path / f"a.{suffix}", None)
     assert read.shape == (32, 48, 3)
     assert read[2:14, 2:14].min() > 200 and read[18:].max() < 50 and read[:, 18:].max() < 50
@@ -356,20 +358,53 @@ def test_a_suffix_that_is_listed_is_read(tmp_path, suffix):
     assert np.abs(image[:, :, 0] - wanted.astype(int)).max() <= (14 if suffix.lower()[1:3] in ("jp", "jf", "we") else 1)
 
 
-def test_heic_is_read_or_counted_with_the_fix(tmp_path, capsys):
+def can_write_heic():
+    """Pillow reads and writes HEIC from here on; skips where the package is not installed."""
+    pytest.importorskip(
+        "pillow_heif", reason="pillow-heif is not installed: pip install -e '.[dev]'"
+    ).register_heif_opener()
+
+
+def test_heic_without_its_package_is_counted_with_the_fix(tmp_path, capsys, monkeypatch):
     save(tmp_path / "val" / "cat" / "a.png", GREY)
     (tmp_path / "val" / "cat" / "b.HEIC").write_bytes(b"")
-    if ".heic" in image_files.image_suffixes():
-        with pytest.raises(DataError, match=r"b\.HEIC: cannot be read as an image"):
-            load(tmp_path)
-    else:
-        assert len(load(tmp_path)) == 1
-        said = capsys.readouterr().err
-        assert said == f"{tmp_path}: left out: 1 .heic (pip install pillow-heif reads them)\n"
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # importing it fails
+    assert len(load(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path}: left out: 1 .heic (pip install pillow-heif reads them)\n"
 
 
-@pytest.mark.parametrize("suffix", ["gif", "tif", "webp", "png"])
+def test_heic_alone_without_its_package_is_refused_with_the_fix(tmp_path, monkeypatch):
+    (tmp_path / "val" / "cat").mkdir(parents=True)
+    (tmp_path / "val" / "cat" / "b.heic").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DataError, match=r"\.heic \(pip install pillow-heif reads them\)") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".HEIC", ".heif"])
+def test_heic_is_read(tmp_path, suffix):
+    can_write_heic()
+    path = save(
+        tmp_path / "val" / "cat" / f"a{suffix}", np.repeat(np.repeat(COLOUR, 4, 0), 4, 1), quality=-1, format="HEIF"
+    )
+    (image,) = load(tmp_path, channels=3).images
+    assert np.abs(image[2::4, 2::4] - COLOUR.astype(int)).max() <= 4
+    clear = np.dstack([np.full((32, 32, 3), 40), np.repeat([[0], [255]], 16, 0) * np.ones(32)]).astype(np.uint8)
+    read = read_image(save(tmp_path / f"clear{suffix}", clear, quality=-1, format="HEIF"), None)
+    assert read[:14].min() > 250 and abs(int(read[18:].mean()) - 40) <= 2
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="cannot be read as an image") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value) and path.name in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tif", "webp", "png", "heic"])
 def test_of_several_pictures_in_a_file_the_first_is_read_and_that_is_said(tmp_path, capsys, suffix, monkeypatch):
+    if suffix == "heic":
+        can_write_heic()
     first, second = (Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (0, 255))
     path = tmp_path / "val" / "cat" / f"a.{suffix}"
     path.parent.mkdir(parents=True)

@@ -10,7 +10,7 @@ from scripts import load_script
 from mcuformer.cli.common import app
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES += [page for folder in ("docs", "examples") for page in sorted((ROOT / folder).rglob("*.md"))]
 RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text()
 

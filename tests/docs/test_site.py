@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("index", "python_api", "command_line", "c_api", "files", "examples/c/index", "benchmarks/RESULTS")
+PAGES = ("index", "python_api", "command_line", "c_api", "files", "examples/c/index", "benchmarks/RESULTS", "SECURITY")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 1300, 1600  # of the window, pixels
 

@@ -198,7 +198,7 @@ def test_what_the_interpreter_says_is_in_the_error(models):
 # the wheel's version
 
 
-@pytest.mark.parametrize("version", ["0.dev20230417213131", "0.dev20261011235959", "0.dev20261011"])
+@pytest.mark.parametrize("version", ["0.dev20230417213131", "0.dev20261012203411", "0.dev20261011"])
 def test_a_wheel_older_than_the_first_that_works_is_named(monkeypatch, models, version):
     monkeypatch.setattr(tflm, "_installed", lambda: version)
     for engine in (None, "tflm"):
@@ -208,7 +208,7 @@ def test_a_wheel_older_than_the_first_that_works_is_named(monkeypatch, models, v
     assert Interpreter(models["xip"], engine="c").engine == "c"
 
 
-@pytest.mark.parametrize("version", [None, "0.dev20261012000000", "0.dev20270101000000", "1.0", "0.dev20261012"])
+@pytest.mark.parametrize("version", [None, "0.dev20261012203412", "0.dev20270101000000", "1.0", "0.dev20261013"])
 def test_other_wheels_are_tried(monkeypatch, version):
     monkeypatch.setattr(tflm, "_installed", lambda: version)
     tflm._check_version()

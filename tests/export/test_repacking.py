@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -84,6 +85,7 @@ def test_an_export_is_packed_for_its_core(saved, options, packing, tmp_path):
 
 
 @needs_tools
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="what sanitizers say of QEMU is in its output")
 def test_a_model_converted_without_a_board_is_as_quick_as_one_for_it(tiny_net, tiny_images, tmp_path):
     counts = {}
     for board in (None, "nano33ble"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damaged subnets, supernets, checkpoints and logs: refused in one line, or read as they were saved."""
+"""Damaged files, saved here or given: refused in one line, or read as they were saved where their format can tell."""
 
 import json
 import os
@@ -14,8 +14,10 @@ from scripts import load_script
 
 from mcuformer import SubnetConfig
 from mcuformer.checks import finite
+from mcuformer.cli.train import read_config
+from mcuformer.cli.training import assignments
 from mcuformer.errors import ConfigError, McuformerWarning, ModelError
-from mcuformer.nas import build_subnet, load_subnet, save_subnet, saved_network
+from mcuformer.nas import build_subnet, load_space, load_subnet, save_subnet, saved_network
 from mcuformer.nas.append_log import AppendLog
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +30,43 @@ CONFIG = SubnetConfig(image_size=8, in_channels=1, patch_size=4, embed_dim=8, de
 @pytest.mark.parametrize("kind", ["subnet", "supernet", "checkpoint", "search", "evolution"])
 def test_no_damaged_file_is_read_with_other_values(kind, count, tmp_path):
     found = load_script("tools/damage_saved_files.py").attack(kind, count, 0, tmp_path)
-    assert found["wrong"] == found["crashed"] == 0, found
+    assert found["wrong"] == found["crashed"] == found["unseen"] == 0, found
     assert found["refused"] + found["right"] == count and found["refused"] > count // 2
+
+
+@pytest.mark.parametrize("count", [pytest.param(100, id="100"), pytest.param(2000, id="2000", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["pth", "safetensors", "onnx", "space", "config", "wav"])
+def test_no_damaged_file_of_others_is_a_crash(kind, count, tmp_path):
+    found = load_script("tools/damage_saved_files.py").attack(kind, count, 0, tmp_path)
+    assert found["wrong"] == found["crashed"] == 0, found
+    assert sum(found.values()) == count and found["refused"] > count // 10
+    assert (found["unseen"] == 0) == (kind == "pth")  # the one that has checksums
+
+
+DEEP = 5000
+
+
+ODD_YAML = [
+    "a: " + "[" * DEEP + "]" * DEEP, "a: " + "1" * DEEP, "a: 2026-99-99", "a: !!int ''", "a: !!bool x", "a: !!binary x",
+    "a: !!timestamp x", "a: !!python/object/apply:os.getpid []", "a: &a [*a]", "embed_dim: &a [*a]", "&a {a: *a}",
+    "? [1]\n: 2", "!!set {a, b}", "- a", "3", "\0", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD_YAML)
+def test_a_space_that_is_odd_yaml_is_refused_in_one_line(text, tmp_path):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"space\.yaml: ") as caught:
+        load_space(tmp_path / "space.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, "NaN", "{", "x" * 5000, '{"a": ' * 50_000])
+def test_a_setting_that_is_odd_json_is_a_text_or_refused(text):
+    assert assignments([f"depth={text}"], "--set")["depth"] in (text,) or text == "NaN"
+    with pytest.raises(ConfigError, match="depth = ") as caught:
+        read_config(None, [f"depth={text}"])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """MkDocs hooks that add generated pages, and pages from outside docs/, to the site.
 
-README.md is the first page; CHANGELOG.md, CONTRIBUTING.md, benchmarks/RESULTS.md and the walks in examples/ are pages
-under their own names. Links in Markdown are written for the repository; `site_links` turns them into site links.
+README.md is the first page; CHANGELOG.md, CONTRIBUTING.md, SECURITY.md, benchmarks/RESULTS.md and the walks in
+examples/ are pages under their own names. Links in Markdown are written for the repository; `site_links` turns them
+into site links.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ OUTSIDE = (
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "benchmarks/RESULTS.md",
     "examples/**/*.md",
     "examples/python/*.py",

@@ -264,8 +264,10 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
         "position": c.tensor(position), "position_scale": c.tensor(position_scale),
         "blocks_per_read": options.blocks_per_read or 1, **c.staged(options.tile_bytes, options.weights_offset),
-        **c_call.prefix(c, prefix), **({"padding": options.padding} if options.padding else {}),
+        **c_call.prefix(c, prefix),
     }  # fmt: skip
+    if options.padding:
+        fields |= {"padding": options.padding, "padded": c.symbol("mcuf_padded_patches")}
     if not options.strip_rows:
         return c_call.call("decomposed_patch_embed", fields, c.address(image), output, c.scratch)
     args = (c_call.PARAMS, options.strip_rows, c.rows_fn, c.user, output, c.scratch)

@@ -202,7 +202,7 @@ def link(
         f"{machine.core.toolchain}gcc", *FLAGS, *machine.core.flags,
         "-nostartfiles", "-T", firmware_folder() / "link.ld", "-Wl,--gc-sections", "-Wl,--fatal-warnings",
         *(f"-Wl,--defsym={name}={value}" for name, value in symbols.items()),
-        *objects, "-o", target,
+        f"-Wl,-Map={_map_of(target)}", *objects, "-o", target,
     ]  # fmt: skip
     done = _run_tool(command)
     if done.returncode:
@@ -275,6 +275,19 @@ def section_bytes(path: Path) -> dict[str, int]:
     """Sections of an object or a program."""
     lines = _call([SIZE, "-A", "-d", path], path).splitlines()
     return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 3 and words[1].isdigit()}
+
+
+def linked_bytes(program: Program, objects: Iterable[Path]) -> int:
+    """Code and constants that the program has of some of its objects; the linker leaves out what is not called."""
+    kept = _map_of(program.path).read_text(encoding="utf-8").split("\nLinker script and memory map\n")[1]
+    found = re.findall(r"^ \.(?:text|rodata)\S*\s+0x[0-9a-f]+ +0x([0-9a-f]+) (.+)$", kept, re.MULTILINE)
+    names = set(map(str, objects))
+    return sum(int(size, 16) for size, name in found if name in names)
+
+
+def _map_of(program: Path) -> Path:
+    """Where the linker says what it put into a program."""
+    return program.with_suffix(".map")
 
 
 def _limit(machine: Machine, name: str, value: int | None, default: int, most: int) -> int:

@@ -52,6 +52,7 @@ PatchEmbedParams = struct(
     "PatchEmbedParams", "image_height", "image_width", "channels", "patch_height", "patch_width", "embed_dim",
     "zero_point", "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source",
     "tile_bytes", "weights_offset", "blocks_per_read", "prefix_tokens", "*prefix", "padding",
+    "*padded",
 )  # fmt: skip
 StemConvParams = struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",
@@ -247,6 +248,7 @@ def _patch_embed_params(keep, image, patch, zero_point, weights, bias, multiplie
         patch_width=patch[1], embed_dim=len(bias), zero_point=zero_point, packing=packing, weights=weights, bias=bias,
         multiplier=multiplier, position=position, position_scale=position_scale, blocks_per_read=1,
         prefix_tokens=prefix_tokens, prefix=prefix, padding=padding,
+        padded=kernel_library.address_of("mcuf_padded_patches") if padding else None,
     )  # fmt: skip
     if staged:
         keep.append(WeightSource(weights))

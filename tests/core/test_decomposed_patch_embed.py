@@ -200,6 +200,7 @@ def tiny_params(keep, **change):
         image_height=8, image_width=8, channels=1, patch_height=4, patch_width=4, embed_dim=4, zero_point=0,
         weights=np.zeros((1, 4, 16), np.int8), bias=np.zeros(4, np.int32), multiplier=np.zeros(4, np.int32),
         position=None, position_scale=None, blocks_per_read=1,
+        padded=kernel_library.address_of("mcuf_padded_patches"),
     )  # fmt: skip
     return core_calls.filled(core_calls.PatchEmbedParams, keep, **(values | change))
 
@@ -227,6 +228,7 @@ def tiny_params(keep, **change):
         ({"prefix_tokens": -1, "prefix": np.zeros((2, 4), np.int8)}, core_calls.SIZE),
         ({"prefix_tokens": (1 << 31) - 1, "prefix": np.zeros((2, 4), np.int8)}, core_calls.SIZE),
         ({"padding": 3}, core_calls.OK),
+        ({"padding": 3, "padded": None}, core_calls.NULL),
         ({"padding": 4}, core_calls.SIZE),
         ({"padding": -1}, core_calls.SIZE),
         ({"padding": (1 << 31) - 1}, core_calls.SIZE),

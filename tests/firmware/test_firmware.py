@@ -56,6 +56,24 @@ def app(folder, ram=64, flash=64):
 
 @needs_tools
 @every_machine
+def test_bytes_of_objects_are_those_that_are_linked(machine, tmp_path):
+    called = "const int table_of_%s[%d] = {1}; int %s(int i); int %s(int i) { return table_of_%s[i & 7]; }"
+    sources = {"main.c": "int used(int i); int main(void) { return used(1); }"}
+    for name, bytes_ in (("used", 64), ("left_out", 4096)):
+        sources["both.c"] = sources.get("both.c", "") + called % (name, bytes_ // 4, name, name, name) + "\n"
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    app, both = firmware.compile_objects([tmp_path / name for name in sources], machine.core, tmp_path / "objects")
+    board = firmware.firmware_objects(machine, tmp_path / "board")
+    program = firmware.link([app, both, *board], machine, tmp_path / "program.elf")
+    assert 64 < firmware.linked_bytes(program, [both]) < 128
+    assert 0 < firmware.linked_bytes(program, [app]) < 32
+    most = program.code_bytes + program.constant_bytes
+    assert most - 512 < firmware.linked_bytes(program, [app, both, *board]) <= most
+
+
+@needs_tools
+@every_machine
 def test_program_counts_instructions_and_stack_and_reads_files(machine, tmp_path):
     (tmp_path / "words.txt").write_text("hello world")
     program = firmware.build([app(tmp_path)], machine, tmp_path / "build", ram_bytes=64 * KB, stack_bytes=2 * KB)

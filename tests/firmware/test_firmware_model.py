@@ -14,7 +14,7 @@ from mcuformer.converter.graph import to_int8
 from mcuformer.converter.subnet_config import RELATIVE_POSITIONS
 from mcuformer.errors import PlanError
 from mcuformer.nas import TrainOptions, build_subnet, recipes, train
-from mcuformer.simulator import firmware_model
+from mcuformer.simulator import firmware, firmware_model
 from mcuformer.simulator.firmware import KB, MACHINES
 
 MOST_STACK = 1024  # bytes below the network's function
@@ -93,6 +93,18 @@ def test_network_a_fits_a_cortex_m4_of_256_kb_and_a_larger_one_says_by_how_much_
         firmware_model.build(
             model.graph, model.class_names, machine, tmp_path / "c", ram_bytes=32 * KB, objects=shared(machine)
         )
+
+
+@needs_tools
+def test_kernels_of_options_are_linked_into_networks_that_have_them(shared, tmp_path):
+    machine, found = MACHINES["mps2-an386"], {}
+    objects = shared(machine)
+    for name, options in (("plain", {}), ("padded", {"patch_padding": 1}), ("relative", {"relative_position": "bias"})):
+        config = dataclasses.replace(TINY, **options)
+        model = convert(lively_subnet(config, 1), structured_images(config, 2), board="nano33ble")
+        built = firmware_model.build(model.graph, model.class_names, machine, tmp_path / name, objects=objects)
+        found[name] = firmware.linked_bytes(built.program, objects)
+    assert found["padded"] - found["plain"] > 256 and found["relative"] - found["plain"] > 1024
 
 
 @needs_tools

@@ -80,14 +80,13 @@ void mcuf_attention_store_values(const mcuf_attention_rows_shape* p, int8_t* val
   }
 }
 
-/* Shifts four rows of numerators right, [words][4][2], and adds them up. */
-static MCUF_OWN_STACK void shift_numerators(int16_t* e, int32_t tokens, int32_t shift,
-                                            uint32_t sums[MCUF_TOKEN_BLOCK]) {
+/* Shifts rows of numerators right, 1 or 4, [words][rows][2], and adds them up. */
+static MCUF_OWN_STACK void shift_numerators(int16_t* e, int32_t tokens, int32_t rows, int32_t shift, uint32_t* sums) {
   const uint32_t kept = 0x00010001u * (0x7FFFu >> shift); /* the bits of two */
-  for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t, e += 2) {
+  for (int32_t t = 0; t < rows; ++t, e += 2) {
     int16_t* row = e;
     int32_t sum = 0;
-    for (int32_t words = (tokens + 1) / 2; words > 0; --words, row += 2 * MCUF_TOKEN_BLOCK) {
+    for (int32_t words = (tokens + 1) / 2; words > 0; --words, row += 2 * rows) {
       uint32_t two;
       memcpy(&two, row, sizeof(two));
       two = two >> shift & kept;
@@ -98,16 +97,15 @@ static MCUF_OWN_STACK void shift_numerators(int16_t* e, int32_t tokens, int32_t 
   }
 }
 
-/* One row's numerators, and their sum. shift: a constant for short rows, so that they pay nothing for it. */
-static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, const int32_t* head, int32_t shift,
-                                   int16_t* e) {
+/* One row's numerators, and their sum. */
+static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, const int32_t* head, int16_t* e) {
   const int32_t multiplier = head[MCUF_HEAD_SCORE_MULTIPLIER], factor = 1 << head[MCUF_HEAD_SCORE_SHIFT];
   int32_t max = scores[0];
   for (int32_t j = 1; j < tokens; ++j) max = scores[j] > max ? scores[j] : max;
   uint32_t sum = 0;
   for (int32_t j = 0; j < tokens; ++j) {
     const int32_t index = mcuf_mulhi_round((max - scores[j]) * factor, multiplier);
-    e[j] = (int16_t)(mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST] >> shift);
+    e[j] = (int16_t)mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST];
     sum += (uint32_t)e[j];
   }
   if (tokens % 2 != 0) e[tokens] = 0;
@@ -116,13 +114,7 @@ static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, const 
 
 void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores, int32_t rows, const int32_t* head,
                        int16_t* numerators, mcuf_row_scale* scale) {
-  const int32_t tokens = p->tokens, shift = p->numerator_shift;
-  if (rows == 1) {
-    const uint32_t sum = shift == 0 ? softmax_row(scores, tokens, head, 0, numerators)
-                                    : softmax_row(scores, tokens, head, shift, numerators);
-    scale[0] = mcuf_scale_of_row(sum, head);
-    return;
-  }
+  const int32_t tokens = p->tokens;
   mcuf_softmax_dsp_args args = {
       scores,
       numerators,
@@ -133,8 +125,12 @@ void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores
       head[MCUF_HEAD_SCORE_MULTIPLIER],
       {0},
   };
-  mcuf_softmax4_dsp(&args);
-  if (shift != 0) shift_numerators(numerators, tokens, shift, args.sums);
+  if (rows == 1) {
+    args.sums[0] = softmax_row(scores, tokens, head, numerators);
+  } else {
+    mcuf_softmax4_dsp(&args);
+  }
+  if (p->numerator_shift != 0) shift_numerators(numerators, tokens, rows, p->numerator_shift, args.sums);
   for (int32_t t = 0; t < rows; ++t) scale[t] = mcuf_scale_of_row(args.sums[t], head);
 }
 

@@ -54,6 +54,7 @@ mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_emb
   if (!mcuf_is_int8(p->zero_point)) return MCUF_ERROR_VALUE;
   if (p->position != NULL && p->position_scale == NULL) return MCUF_ERROR_NULL;
   if (p->prefix_tokens > 0 && p->prefix == NULL) return MCUF_ERROR_NULL;
+  if (p->padding > 0 && p->padded == NULL) return MCUF_ERROR_NULL;
   return mcuf_check_requantisation(p->bias, p->multiplier, p->embed_dim);
 }
 
@@ -162,8 +163,8 @@ static void fill_field_row(const mcuf_block_token* token, const int8_t* pixels, 
 
 /* gather_fields() of patches that may reach over the image's edge: zeros there too. rows: the field's first image row
  * that there is, from its first pixel on. */
-MCUF_OWN_STACK static void gather_padded_fields(const block_run* r, const block_part* part, const int8_t* rows,
-                                                int32_t field_y, int32_t field_x) {
+static void gather_padded_fields(const block_run* r, const block_part* part, const int8_t* rows, int32_t field_y,
+                                 int32_t field_x) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
   const int32_t top = first_row(r, field_y), width = r->field.width * p->channels;
   const int32_t columns_left = p->patch_width - field_x;
@@ -186,6 +187,12 @@ MCUF_OWN_STACK static void gather_padded_fields(const block_run* r, const block_
   }
 }
 
+struct mcuf_patch_padding {
+  void (*gather_fields)(const block_run* r, const block_part* part, const int8_t* rows, int32_t field_y,
+                        int32_t field_x);
+};
+const mcuf_patch_padding mcuf_padded_patches = {gather_padded_fields};
+
 /* Adds one field of every patch, with the weights of outputs [row, row + row_count). */
 static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, int32_t field_x, const int8_t* weights,
                       int32_t row, int32_t row_count) {
@@ -194,7 +201,7 @@ static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, i
     if (row == 0 || r->blocks > 1) { /* else they are already there */
       const int32_t column = r->first + part.at;
       if (p->padding > 0) {
-        gather_padded_fields(r, &part, rows, field_y, field_x);
+        p->padded->gather_fields(r, &part, rows, field_y, field_x);
       } else {
         gather_fields(r, &part, rows + (ptrdiff_t)column * p->patch_width * p->channels, field_y, field_x);
       }

@@ -47,6 +47,10 @@ static inline mcuf_patch_field mcuf_patch_field_of(int32_t patch_height, int32_t
   return field;
 }
 
+/* How padded patches are read. Params point to it, so that a program without padding has none of its code. */
+typedef struct mcuf_patch_padding mcuf_patch_padding;
+MCUF_API extern const mcuf_patch_padding mcuf_padded_patches;
+
 typedef struct {
   int32_t image_height, image_width; /* pixels, from the patch's to MCUF_MAX_IMAGE_SIDE */
   int32_t channels;                  /* 1 .. MCUF_MAX_IMAGE_CHANNELS */
@@ -58,15 +62,16 @@ typedef struct {
   /* int8 [fields, d, field height, field width, channels], fields row by row; 0 past the patch's edge. In pairs d is
    * rounded up to even, and the address 4-byte aligned. */
   const int8_t* weights;
-  const int32_t* bias;           /* [d] */
-  const int32_t* multiplier;     /* [d] */
-  const int8_t* position;        /* [rows * columns of patches, d], or NULL */
-  const int16_t* position_scale; /* [d], NULL with position */
-  mcuf_staged_weights staged;    /* tile_bytes 0: none */
-  int32_t blocks_per_read;       /* of four tokens, 1 .. those in a row of tokens; 1 if not staged */
-  int32_t prefix_tokens;         /* 0 .. MCUF_MAX_TOKENS, with those of the patches */
-  const int8_t* prefix;          /* [prefix_tokens, d], copied to the front of the output; NULL without */
-  int32_t padding;               /* pixels on every side of the image, 0 .. below both sides of the patch */
+  const int32_t* bias;              /* [d] */
+  const int32_t* multiplier;        /* [d] */
+  const int8_t* position;           /* [rows * columns of patches, d], or NULL */
+  const int16_t* position_scale;    /* [d], NULL with position */
+  mcuf_staged_weights staged;       /* tile_bytes 0: none */
+  int32_t blocks_per_read;          /* of four tokens, 1 .. those in a row of tokens; 1 if not staged */
+  int32_t prefix_tokens;            /* 0 .. MCUF_MAX_TOKENS, with those of the patches */
+  const int8_t* prefix;             /* [prefix_tokens, d], copied to the front of the output; NULL without */
+  int32_t padding;                  /* pixels on every side of the image, 0 .. below both sides of the patch */
+  const mcuf_patch_padding* padded; /* &mcuf_padded_patches; not read without padding */
 } mcuf_decomposed_patch_embed_params;
 
 /* Checks everything that the kernel trusts about params. */

@@ -36,15 +36,13 @@ mcuf_status mcuf_token_mean_s8(const mcuf_token_mean_params* p, const int8_t* in
   if (output != input && mcuf_overlap(output, out_bytes, input, in_bytes)) return MCUF_ERROR_OVERLAP;
   const int32_t count = p->token_count > 0 ? p->token_count : p->tokens;
   const int8_t* first = input + (ptrdiff_t)p->first_token * p->features;
-  if (p->second_count == 0) {
-    for (int32_t c = 0; c < p->features; ++c) output[c] = mean_of(p, first + c, count, p->multiplier);
-    return MCUF_OK;
-  }
   /* In place, the outputs of a channel overwrite inputs of that channel alone: both means are taken before. */
   const int8_t* second = input + (ptrdiff_t)p->second_token * p->features;
   for (int32_t c = 0; c < p->features; ++c) {
     const int8_t of_first = mean_of(p, first + c, count, p->multiplier);
-    output[p->features + c] = mean_of(p, second + c, p->second_count, p->second_multiplier);
+    if (p->second_count > 0) {
+      output[p->features + c] = mean_of(p, second + c, p->second_count, p->second_multiplier);
+    }
     output[c] = of_first;
   }
   return MCUF_OK;

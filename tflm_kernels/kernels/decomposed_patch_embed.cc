@@ -45,6 +45,7 @@ mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* no
   params.embed_dim = Dim(Output(context, node, 0), -1);
   params.zero_point = data.zero_point;
   params.padding = data.padding;
+  params.padded = &mcuf_padded_patches;
   params.packing = data.packing;
   params.weights = Data<int8_t>(Input(context, node, kWeights));
   params.bias = Data<int32_t>(Input(context, node, kBias));

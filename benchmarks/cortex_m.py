@@ -297,7 +297,7 @@ def network_requirements(name: str, network: dict) -> list[dict]:
     ]  # fmt: skip
 
 
-def check_requirements(network: dict[str, Any]) -> list[dict[str, Any]]:
+def check_requirements(network: dict) -> list[dict]:
     """Of CheckModel, on network A's file."""
     code, per_byte = network["check_code"], network["check_per_byte"]
     return [

@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import operator
 import struct
 import zlib
 from collections.abc import Sequence
@@ -22,8 +24,10 @@ import flatbuffers
 import flatbuffers.flexbuffers
 import numpy as np
 
+from mcuformer.checks import shown
 from mcuformer.converter import file_form
 from mcuformer.converter.graph import Graph, Op, Tensor
+from mcuformer.converter.model_check import DAMAGE, check_model, words
 from mcuformer.converter.ops import PREFIX
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.errors import ModelError
@@ -36,6 +40,8 @@ CHECKSUM_MAGIC = b"MCUFormer-SHA256"
 DIGEST_BYTES = 32
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # of every constant in the file
+MOST_INFO_BYTES = 1 << 24  # of the metadata, unpacked
+MOST_DIMS = 4  # of a tensor's shape
 DTYPES = ("int8", "uint8", "int16", "int32")
 
 
@@ -178,34 +184,48 @@ def check_intact(content: bytes, name: str = "model") -> None:
 
 
 def read(content: bytes, name: str = "model") -> ModelFile:
-    """Parses and verifies a file written by `write`. Raises ModelError for anything else."""
+    """Parses a file written by `write` and checks all that it states. Raises ModelError for anything else."""
     check_intact(content, name)
     try:
-        return _parse(content)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error, zlib.error) as error:
-        raise ModelError(f"{name}: not a model that this version reads ({type(error).__name__}: {error})") from error
+        stored = _parse(content)
+        check_model(stored.graph, stored.offsets, stored.info)
+        return stored
+    except (*DAMAGE, struct.error, zlib.error) as error:
+        raise ModelError(f"{name}: damaged, or not a model that this version reads ({words(error)})") from error
 
 
 def _parse(content: bytes) -> ModelFile:
     s = _schema()
     model = s.ModelT.InitFromObj(s.Model.GetRootAs(content))
     metadata = {entry.name.decode(): _data_of(model, entry.buffer) or b"" for entry in model.metadata}
-    info = json.loads(zlib.decompress(metadata[MODEL_METADATA]))
+    info = json.loads(_unpacked(metadata[MODEL_METADATA]))
     if info["format"] != FORMAT:
-        raise ValueError(f"format {info['format']!r}, not {FORMAT!r}")
+        raise ValueError(f"format {shown(info['format'])}, not {FORMAT!r}")
     scales = {name: _unpack_scale(packed) for name, packed in info.pop("scales").items()}
     filed = _parse_graph(model, scales)
-    stored = len(filed.tensors)
-    offsets = [-1] * stored
-    if PLAN_METADATA in metadata:
-        offsets = [int(n) for n in np.frombuffer(metadata[PLAN_METADATA], "<i4")[3:]]
-        if len(offsets) != stored:
-            raise ValueError(f"plan of {len(offsets)} tensors for {stored}")
+    offsets = _parse_plan(metadata[PLAN_METADATA], len(filed.tensors))
     for name, shape, step, position in info.pop("external"):
-        _add_external(filed, name, tuple(shape), step, position, scales)
+        _add_external(filed, name, shape, step, position, scales)
         offsets.append(-1)
     graph, place = file_form.from_file_form(filed)
     return ModelFile(graph, tuple(file_form.moved(offsets, place, len(graph.tensors))), info)
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """The metadata, which is small. ValueError if it is not."""
+    unpacker = zlib.decompressobj()
+    content = unpacker.decompress(packed, MOST_INFO_BYTES)
+    if unpacker.unconsumed_tail:
+        raise ValueError(f"metadata of more than {MOST_INFO_BYTES} bytes")
+    return content
+
+
+def _parse_plan(content: bytes, stored: int) -> list[int]:
+    """Offsets of the stored tensors."""
+    *header, count = struct.unpack("<3i", content[:12])
+    if header != [1, 0] or count != stored or len(content) != 12 + 4 * stored:
+        raise ValueError(f"plan of {count} tensors in {len(content)} bytes for {stored}")
+    return [int(n) for n in np.frombuffer(content, "<i4")[3:]]
 
 
 def _data_of(model, buffer: int) -> bytes | None:
@@ -218,9 +238,11 @@ def _parse_graph(model, scales: dict[str, tuple]) -> Graph:
     s = _schema()
     dtype_of = {getattr(s.TensorType, name.upper()): np.dtype(name) for name in DTYPES}
     (subgraph,) = model.subgraphs
-    graph = Graph(inputs=[int(i) for i in subgraph.inputs], output=int(subgraph.outputs[0]))
+    count = len(subgraph.tensors)
+    (output,) = _indices(subgraph.outputs, count)
+    graph = Graph(inputs=_indices(subgraph.inputs, count), output=output)
     for t in subgraph.tensors:
-        name, dtype, shape = t.name.decode(), dtype_of[t.type], tuple(int(n) for n in t.shape)
+        name, dtype, shape = t.name.decode(), dtype_of[t.type], _shape(t.shape)
         content, data = _data_of(model, t.buffer), None
         if content is not None:
             data = np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
@@ -229,25 +251,50 @@ def _parse_graph(model, scales: dict[str, tuple]) -> Graph:
         graph.tensors.append(Tensor(name, shape, dtype, quantisation, data, features))
     for o in subgraph.operators:
         kind = model.operatorCodes[o.opcodeIndex].customCode.decode().removeprefix(PREFIX)
-        op = Op(kind, tuple(int(i) for i in o.inputs), int(o.outputs[0]), None)
+        (output,) = _indices(o.outputs, count)
+        op = Op(kind, tuple(_indices(o.inputs, count, least=-1)), output, None)
         values = flatbuffers.flexbuffers.Loads(bytearray(bytes(o.customOptions))) if o.customOptions is not None else {}
         options = file_form.InParams if file_form.has_params(op) else op.module.Options
         graph.ops.append(dataclasses.replace(op, options=options(**file_form.option_names(options, values))))
     return graph
 
 
+def _indices(values: Sequence[int], count: int, least: int = 0) -> list[int]:
+    """Tensors, by number. ValueError if there is none such."""
+    found = [int(i) for i in values]
+    if odd := [i for i in found if not least <= i < count]:
+        raise ValueError(f"tensor {odd[0]} of {count}")
+    return found
+
+
+def _shape(values: Sequence[int]) -> tuple[int, ...]:
+    """ValueError if it is none, or of more than 2^31 - 1 elements."""
+    shape = tuple(operator.index(n) for n in values)
+    if not 1 <= len(shape) <= MOST_DIMS or min(shape) < 0 or math.prod(shape) >= 1 << 31:
+        raise ValueError(f"shape {shown(shape)}")
+    return shape
+
+
 def _add_external(
-    graph: Graph, name: str, shape: tuple[int, ...], step: int, position: int, scales: dict[str, tuple]
+    graph: Graph, name: str, shape: Sequence[int], step: int, position: int, scales: dict[str, tuple]
 ) -> None:
     """Adds a tensor that is not in the file to the graph: an image in strips, or staged weights, input `position` of an
     op."""
     is_image = name in scales
     quantisation = Quantisation(*scales[name][:2]) if is_image else None
-    index = graph.add_tensor(Tensor(name, shape, np.dtype(np.int8), quantisation, external=True))
+    if (
+        not isinstance(name, str)
+        or not 0 <= step < len(graph.ops)
+        or not 0 <= position < len(graph.ops[step].module.INPUTS)
+    ):
+        raise ValueError(f"input {shown(position)} of op {shown(step)} is no place for {shown(name)}")
+    index = graph.add_tensor(Tensor(name, _shape(shape), np.dtype(np.int8), quantisation, external=True))
     if is_image:
         graph.inputs.append(index)
     op = graph.ops[step]
     inputs = [*op.inputs, *[-1] * (position + 1 - len(op.inputs))]
+    if inputs[position] >= 0:
+        raise ValueError(f"input {position} of op {step} is there twice")
     inputs[position] = index
     graph.ops[step] = dataclasses.replace(op, inputs=tuple(inputs))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mcuformer import engines
+from mcuformer import engines, kernel_library
 from mcuformer.checks import as_array, as_path, flag, one_of, shown
 from mcuformer.converter import file_form, tflite_file
 from mcuformer.converter.graph import Graph, to_int8
@@ -53,9 +53,8 @@ class Interpreter:
             content = _with_strips(stored)
             stored = tflite_file.read(content, name)
         self.graph = stored.graph
-        for i in (*self.graph.inputs, *(op.output for op in self.graph.ops)):
-            if self.graph.tensors[i].quantisation is None:
-                raise ModelError(f"{name}: has no scale of {self.graph.tensors[i].name}: damaged; convert it again")
+        if wrong := kernel_library.check_model(content):
+            raise ModelError(f"{name}: damaged: {wrong}; convert it again")
         if self.weights is not None:
             self.graph = with_weights(self.graph, stored.info["weights"], self.weights, name)
         self.info = stored.info

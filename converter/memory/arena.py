@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mcuformer.converter.file_form import stored_tensors
@@ -102,7 +103,25 @@ def problem_of(graph: Graph) -> tuple[Problem, tuple[int, ...]]:
 def plan_arena(graph: Graph) -> ArenaPlan:
     """Plans a graph. The plan is validated."""
     problem, tensors = problem_of(graph)
-    solution = memory_plan.plan(problem)
+    return _arena(graph, problem, tensors, memory_plan.plan(problem))
+
+
+def stored_plan(graph: Graph, offsets: Sequence[int]) -> ArenaPlan:
+    """The plan that a file states: offsets, one per tensor, -1 for constants. ValueError, or PlanError as of
+    validate(), if it cannot be."""
+    problem, tensors = problem_of(graph)
+    if len(offsets) != len(graph.tensors):
+        raise ValueError(f"{len(offsets)} offsets for {len(graph.tensors)} tensors")
+    placed = {i for i, offset in enumerate(offsets) if offset >= 0}
+    if odd := placed.symmetric_difference(tensors):
+        name = graph.tensors[min(odd)].name
+        raise ValueError(f"{name} has {'a' if min(odd) in placed else 'no'} place in the arena")
+    solution = memory_plan.with_scratch(problem, [offsets[i] for i in tensors])
+    memory_plan.validate(problem, solution)
+    return _arena(graph, problem, tensors, solution)
+
+
+def _arena(graph: Graph, problem: Problem, tensors: tuple[int, ...], solution: Solution) -> ArenaPlan:
     stored = stored_tensors(graph)
     planning = PLANNING_BASE + PLANNING_PER_TENSOR * (stored + len(problem.scratch))
     planning += PLANNING_PER_BUFFER * (len(problem.buffers) + len(problem.scratch))

@@ -199,7 +199,7 @@ def _place_from_ends(problem: Problem, groups: list[list[int]], ceiling: int) ->
             high = _highest_offset(problem, group, offsets, ceiling)
             offset = high if high >= 0 else offset
         offsets.update(dict.fromkeys(group, offset))
-    return _solution(problem, [offsets[i] for i in range(len(problem.buffers))])
+    return with_scratch(problem, [offsets[i] for i in range(len(problem.buffers))])
 
 
 def _place(problem: Problem, order: list[list[int]]) -> Solution:
@@ -208,10 +208,11 @@ def _place(problem: Problem, order: list[list[int]]) -> Solution:
     for group in order:
         offset = _lowest_offset(problem, group, offsets)
         offsets.update(dict.fromkeys(group, offset))
-    return _solution(problem, [offsets[i] for i in range(len(problem.buffers))])
+    return with_scratch(problem, [offsets[i] for i in range(len(problem.buffers))])
 
 
-def _solution(problem: Problem, offsets: Sequence[int]) -> Solution:
+def with_scratch(problem: Problem, offsets: Sequence[int]) -> Solution:
+    """The solution that the buffers' offsets give."""
     scratch_offsets = place_scratch(problem, offsets)
     ends = [o + b.aligned_size for o, b in zip(offsets, problem.buffers, strict=True)]
     ends += [o + b.aligned_size for o, b in zip(scratch_offsets, problem.scratch, strict=True)]

@@ -21,6 +21,7 @@ from mcuformer import kernel_library
 from mcuformer.converter.file_form import has_params
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.memory.c_arena import plan_c_arena
+from mcuformer.converter.model_check import DAMAGE, check_constants, check_graph, words
 from mcuformer.converter.ops import c_call
 from mcuformer.engines import c_structs, callbacks
 from mcuformer.engines.c_structs import Address, Memory, Struct, aligned, structs
@@ -28,10 +29,6 @@ from mcuformer.engines.session import MOST_ARENA_BYTES, Loaded, RunLock, check_a
 from mcuformer.errors import McuformerError, ModelError
 
 NOWHERE = Address(0)  # of an activation, before it has a place
-# What reading a damaged graph raises.
-DAMAGE = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError, MemoryError,
-)  # fmt: skip
 
 
 def open_session(loaded: Loaded, arena_bytes: int | None) -> Session:
@@ -107,7 +104,8 @@ class Session:
         self._rows_fn = ctypes.c_void_p()
         self._lock = RunLock()
         self.seconds, self.weights_read = 0.0, (0, 0)
-        _check_graph(self._graph)
+        with _refusing("its graph"):
+            check_graph(self._graph)
         for op in self._graph.ops:
             self._step(op, None, NOWHERE)
         with _refusing("its activations"):
@@ -152,7 +150,7 @@ class Session:
             source = Address(ctypes.addressof(self._source) if self._weights is not None else 0)
             context = _Context(self._graph, places, scratch, source, self._rows_fn)
             if places is None:
-                _check_constants(self._graph, op)
+                check_constants(self._graph, op)
             call = op.module.call(op, context)
             params = None if call.params is None else c_structs.filled(structs()[call.params[0]], call.params[1])
             _check_call(call, params)
@@ -212,76 +210,11 @@ def _refusing(name: str) -> Iterator[None]:
     except McuformerError:
         raise
     except DAMAGE as error:
-        said = " ".join(str(error).split())
-        if type(error) is not ValueError:
-            said = f"{type(error).__name__}: {said}"
-        raise _refused(name, said) from error
+        raise _refused(name, words(error)) from error
 
 
 def _refused(name: str, why: str) -> ModelError:
     return ModelError(f"the kernels refuse the model: {name}: {why}")
-
-
-def _check_graph(graph: Graph) -> None:
-    """That every activation is made once, by an op that makes its shape of inputs that are there by then."""
-    made = set(graph.inputs)
-    with _refusing("its tensors"):
-        for i in graph.inputs:
-            _check_activation(graph, i)
-        if not graph.ops or graph.output not in {op.output for op in graph.ops}:
-            raise ValueError("no op makes the output")
-    for number, op in enumerate(graph.ops):
-        with _refusing(f"op {number}, {op.kind}"):
-            if op.output in made:
-                raise ValueError(f"{graph.tensors[op.output].name} is made twice")
-            _check_activation(graph, op.output)
-            _check_shapes(graph, op, made)
-            made.add(op.output)
-
-
-def _check_activation(graph: Graph, i: int) -> None:
-    tensor = graph.tensors[i]
-    if i < 0 or tensor.is_constant or tensor.dtype != np.int8:
-        raise ValueError(f"{tensor.name} is no int8 activation")
-    if len(tensor.shape) < 2 or tensor.shape[0] != 1 or min(tensor.shape) < 1:
-        raise ValueError(f"{tensor.name} has shape {tensor.shape}, needs a batch of 1 and no empty dimension")
-
-
-def _check_shapes(graph: Graph, op: Op, made: set[int]) -> None:
-    """That the output has the shape that the op makes; an activation which it adds has the same."""
-    tensors = [graph.tensors[i] if i >= 0 else None for i in op.inputs]
-    output = graph.tensors[op.output]
-    shape = tuple(op.module.output_shape(op.options, [None if tensor is None else tensor.shape for tensor in tensors]))
-    if shape != output.shape:
-        raise ValueError(f"{output.name} has shape {output.shape}, needs {shape}")
-    for position, (i, tensor) in enumerate(zip(op.inputs, tensors, strict=True)):
-        if tensor is None or tensor.is_constant or (tensor.external and i not in graph.inputs):
-            continue
-        if i not in made:
-            raise ValueError(f"reads {tensor.name} before it is made")
-        if position > 0 and tensor.shape != output.shape:
-            raise ValueError(f"{tensor.name} has shape {tensor.shape}, needs {output.shape}")
-
-
-def _check_constants(graph: Graph, op: Op) -> None:
-    """That constants have the sizes which the op's dimensions give; what is missing the kernel's check tells."""
-    dims, roles = graph.dims(op), dict(zip(op.module.INPUTS, op.inputs, strict=True))
-    inside = {
-        role: graph.tensors[i]
-        for role, i in roles.items()
-        if i >= 0 and graph.tensors[i].is_constant and not graph.tensors[i].external
-    }
-    if has_params(op):
-        sizes = dict(zip(op.module.INPUTS[1:], op.module.section_bytes(dims)[1:], strict=False))
-        wanted = {role: sizes.get(role, 0) for role in inside}
-    else:
-        sizes = op.module.constant_bytes(dims)
-        if len(inside) > len(sizes):
-            raise ValueError(f"has {len(inside)} constants ({', '.join(inside)}), needs {len(sizes)}")
-        wanted = dict(zip(inside, sizes, strict=False))
-    for role, size in wanted.items():
-        if inside[role].bytes != size:
-            raise ValueError(f"{role} has {inside[role].bytes} bytes, needs {size}")
 
 
 def _check_call(call: c_call.Call, params: Struct | None) -> None:

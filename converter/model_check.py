@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model file states, checked before anything believes it: graph, constants, memory plan and metadata.
+
+A file may be damaged and have a checksum that fits. Every function raises ValueError that says what is wrong; what the
+kernels trust beside (ranges of constants) their own checks refuse, in Prepare and in the engines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from mcuformer.checks import shown
+from mcuformer.converter.file_form import has_params
+from mcuformer.converter.graph import Graph, Op, Tensor
+from mcuformer.converter.memory.arena import stored_plan
+from mcuformer.converter.passes.staging import is_staged, restaged
+from mcuformer.converter.passes.strips import takes_strips
+from mcuformer.converter.quantise import Quantisation
+from mcuformer.converter.skeleton import Schedule, skeleton
+from mcuformer.converter.subnet_config import SubnetConfig
+from mcuformer.errors import McuformerError
+from mcuformer.sound import LogMel
+
+DAMAGE = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError, MemoryError,
+    RecursionError, McuformerError,
+)  # fmt: skip
+"""What looking at a damaged graph raises."""
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Whatever a damaged `place` raises becomes a ValueError that names it."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise ValueError(f"{place}: {words(error)}") from error
+
+
+def words(error: BaseException) -> str:
+    """An error in one line; the kind too, where it was not raised to be read."""
+    said = " ".join(str(error).split())
+    return said if isinstance(error, ValueError | McuformerError) else f"{type(error).__name__}: {said}"
+
+
+def check_model(graph: Graph, offsets: Sequence[int], info: dict[str, Any]) -> None:
+    """All that a file says. offsets: of the memory plan, one per tensor, -1 for constants; info: its metadata."""
+    check_graph(graph)
+    for op in graph.ops:
+        with at(f"{op.kind} {graph.tensors[op.output].name}"):
+            check_constants(graph, op)
+    _check_scales(graph)
+    with at("its staged weights"):
+        _check_staged(graph, info["weights"])
+    with at("its memory plan"):
+        _check_plan(graph, offsets, info)
+    _check_info(graph, info)
+
+
+def check_graph(graph: Graph) -> None:
+    """That every activation is made once, by an op that makes its shape of inputs that are there by then."""
+    made = set(graph.inputs)
+    with at("its tensors"):
+        if len(graph.inputs) != len(made):
+            raise ValueError("an input is there twice")
+        for i in graph.inputs:
+            _check_activation(graph, i)
+        if not graph.ops or graph.output not in {op.output for op in graph.ops}:
+            raise ValueError("no op makes the output")
+    for number, op in enumerate(graph.ops):
+        with at(f"op {number}, {op.kind}"):
+            if op.output in made:
+                raise ValueError(f"{graph.tensors[op.output].name} is made twice")
+            _check_options(op)
+            _check_activation(graph, op.output)
+            _check_shapes(graph, op, made)
+            made.add(op.output)
+
+
+def _check_options(op: Op) -> None:
+    """Options are whole numbers, or several of them."""
+    for field in dataclasses.fields(op.options):
+        value = getattr(op.options, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise ValueError(f"option {field.name} = {shown(value)}: must be whole")
+
+
+def _check_activation(graph: Graph, i: int) -> None:
+    tensor = graph.tensors[i]
+    if i < 0 or tensor.is_constant or tensor.dtype != np.int8:
+        raise ValueError(f"{tensor.name} is no int8 activation")
+    if len(tensor.shape) < 2 or tensor.shape[0] != 1 or min(tensor.shape) < 1:
+        raise ValueError(f"{tensor.name} has shape {tensor.shape}, needs a batch of 1 and no empty dimension")
+
+
+def _check_shapes(graph: Graph, op: Op, made: set[int]) -> None:
+    """That the output has the shape that the op makes; an activation which it adds has the same."""
+    if len(op.inputs) != len(op.module.INPUTS):
+        raise ValueError(f"has {len(op.inputs)} inputs, needs {len(op.module.INPUTS)}")
+    tensors = [graph.tensors[i] if i >= 0 else None for i in op.inputs]
+    output = graph.tensors[op.output]
+    shape = tuple(op.module.output_shape(op.options, [None if tensor is None else tensor.shape for tensor in tensors]))
+    if shape != output.shape:
+        raise ValueError(f"{output.name} has shape {output.shape}, needs {shape}")
+    for position, (i, tensor) in enumerate(zip(op.inputs, tensors, strict=True)):
+        if tensor is None or tensor.is_constant or (tensor.external and i not in graph.inputs):
+            continue
+        if i not in made:
+            raise ValueError(f"reads {tensor.name} before it is made")
+        if position > 0 and tensor.shape != output.shape:
+            raise ValueError(f"{tensor.name} has shape {tensor.shape}, needs {output.shape}")
+
+
+def check_constants(graph: Graph, op: Op) -> None:
+    """That constants have the sizes which the op's dimensions give; what is missing the kernel's check tells."""
+    dims, roles = graph.dims(op), dict(zip(op.module.INPUTS, op.inputs, strict=True))
+    inside = {
+        role: graph.tensors[i]
+        for role, i in roles.items()
+        if i >= 0 and graph.tensors[i].is_constant and not graph.tensors[i].external
+    }
+    if has_params(op):
+        sizes = dict(zip(op.module.INPUTS[1:], op.module.section_bytes(dims)[1:], strict=False))
+        wanted = {role: sizes.get(role, 0) for role in inside}
+    else:
+        sizes = op.module.constant_bytes(dims)
+        if len(inside) > len(sizes):
+            raise ValueError(f"has {len(inside)} constants ({', '.join(inside)}), needs {len(sizes)}")
+        wanted = dict(zip(inside, sizes, strict=False))
+    for role, size in wanted.items():
+        if inside[role].bytes != size:
+            raise ValueError(f"{role} has {inside[role].bytes} bytes, needs {size}")
+
+
+def _check_scales(graph: Graph) -> None:
+    """That every activation has a name of its own and a scale."""
+    activations = [graph.tensors[i] for i in (*graph.inputs, *(op.output for op in graph.ops))]
+    if len({tensor.name for tensor in activations}) != len(activations):
+        raise ValueError("two activations have one name")
+    for tensor in activations:
+        if tensor.quantisation is None:
+            raise ValueError(f"has no scale of {tensor.name}")
+        _check_quantisation(tensor, tensor.quantisation)
+
+
+def _check_quantisation(tensor: Tensor, quantisation: Quantisation) -> None:
+    last, features, zero_point = tensor.shape[-1], tensor.features, quantisation.zero_point
+    if features is not None and not (type(features) is int and 1 <= features <= last):
+        raise ValueError(f"{tensor.name} has {shown(features)} features of {last}")
+    scale = np.asarray(quantisation.scale)
+    if scale.dtype != np.float64 or not np.isfinite(scale).all() or not (scale > 0).all():
+        raise ValueError(f"{tensor.name} has a scale that is not above 0")
+    if quantisation.per_channel and scale.shape != (features or last,):
+        raise ValueError(f"{tensor.name} has {scale.size} scales for {features or last} channels")
+    if type(zero_point) is not int or not -128 <= zero_point <= 127:
+        raise ValueError(f"{tensor.name} has zero_point {shown(zero_point)}: must be -128 to 127")
+
+
+def _check_staged(graph: Graph, weights: Any) -> None:
+    """That ops read their staged weights where the weights file has them, and that the file is described."""
+    for op, placed in zip(graph.ops, restaged(graph).ops, strict=True):
+        if op != placed:
+            stated, right = op.options.weights_offset, placed.options.weights_offset
+            raise ValueError(f"{graph.tensors[op.output].name} reads them from byte {stated}, they begin at {right}")
+    if not is_staged(graph):
+        if weights is not None:
+            raise ValueError("described, but no op has any")
+    elif not isinstance(weights, dict) or set(weights) != {"bytes", "sha256"}:
+        raise ValueError(f"described as {shown(weights)}: must be their bytes and sha256")
+
+
+def _check_plan(graph: Graph, offsets: Sequence[int], info: dict[str, Any]) -> None:
+    """That no tensor lies over another in use, and that the stated sizes are those of this very plan."""
+    plan = stored_plan(graph, offsets)
+    for name, size in plan.sizes.items():
+        if type(info[name]) is not int or info[name] != size:
+            raise ValueError(f"{name} = {shown(info[name])}, but the plan takes {size}")
+
+
+def _check_info(graph: Graph, info: dict[str, Any]) -> None:
+    """That config, classes, board and front end are those of the graph."""
+    with at("its config"):
+        config = SubnetConfig.from_dict(info["config"])
+        _check_network(graph, config, info["schedule"])
+    names, outputs = info["class_names"], graph.tensors[graph.output].shape[-1]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names = {shown(names)}: must be a list of text")
+    if len(names) != config.num_classes:
+        raise ValueError(f"has {len(names)} class_names for {outputs} outputs")
+    if not isinstance(info["board"], str | None):
+        raise ValueError(f"board = {shown(info['board'])}: must be a name")
+    if (values := info.get("front_end")) is not None:
+        with at("its front_end"):
+            if (shape := LogMel.from_dict(values).image_shape) != config.image_shape:
+                raise ValueError(f"makes images of {shape}, the network takes {config.image_shape}")
+
+
+def _check_network(graph: Graph, config: SubnetConfig, schedule: str) -> None:
+    """That the config's ops are the graph's: the same kinds in the same order, as large."""
+    if config.depth > len(graph.ops):
+        raise ValueError(f"has {config.depth} layers for {len(graph.ops)} ops")
+    way = Schedule(
+        schedule, takes_strips(graph), "staged" if is_staged(graph) else "xip",
+        fuse_gelu=all(op.kind != "IntGeLU" for op in graph.ops),
+    )  # fmt: skip
+    wanted = [(step.kind, step.module, step.dims) for _, step in skeleton(config, way).steps()]
+    if len(wanted) != len(graph.ops):
+        raise ValueError(f"makes {len(wanted)} ops, the model has {len(graph.ops)}")
+    image = graph.tensors[graph.inputs[0]].shape[1:]
+    if image != config.image_shape:
+        raise ValueError(f"takes images of {config.image_shape}, the model {image}")
+    for op, (kind, module, dims) in zip(graph.ops, wanted, strict=True):
+        found = graph.dims(op)
+        if op.kind != kind:
+            raise ValueError(f"makes a {kind} where the model has {op.kind}")
+        for size in (module.output_elements, module.weight_elements, module.macs):
+            if size(found) != size(dims):
+                name = graph.tensors[op.output].name
+                raise ValueError(f"gives {name} {size(dims):,} {size.__name__}, the model has {size(found):,}")

@@ -19,7 +19,8 @@ Each counts it once:
     hung      no end within a minute
     crashed   the process died
 
-With --logs, an interrupted run of the same code and kernels goes on where it was. Exits with 1 if one was wrong, raised, hung or crashed.
+With --logs, an interrupted run of the same code and kernels goes on where it was. Exits with 1 if one was wrong,
+raised, hung or crashed.
 MCUFORMER_HOST_LIBRARY: the kernels to run, such as those with sanitizers (make fuzz).
 """
 

@@ -8,6 +8,7 @@ kernels trust beside (ranges of constants) their own checks refuse, in Prepare a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,9 @@ from mcuformer.checks import shown
 from mcuformer.converter.file_form import has_params
 from mcuformer.converter.graph import Graph, Op, Tensor
 from mcuformer.converter.memory.arena import stored_plan
+from mcuformer.converter.ops.int_attention import HEAD_PARAMS
+from mcuformer.converter.ops.packed_weights import ROWS, matrix_shape
+from mcuformer.converter.ops.relative_position import HEAD_PARAMS as RELATIVE_HEAD_PARAMS
 from mcuformer.converter.passes.staging import is_staged, restaged
 from mcuformer.converter.passes.strips import takes_strips
 from mcuformer.converter.quantise import Quantisation
@@ -136,6 +140,36 @@ def check_constants(graph: Graph, op: Op) -> None:
     for role, size in wanted.items():
         if inside[role].bytes != size:
             raise ValueError(f"{role} has {inside[role].bytes} bytes, needs {size}")
+        if has_params(op):
+            continue  # its constants got their shapes from its dimensions
+        shape = _constant_shape(graph, op, role, inside[role].bytes // inside[role].dtype.itemsize)
+        if inside[role].shape != shape:
+            raise ValueError(f"{role} has shape {inside[role].shape}, needs {shape}")
+
+
+def _constant_shape(graph: Graph, op: Op, role: str, elements: int) -> tuple[int, ...]:
+    """The shape of a constant that has its size: one dimension, but for weights and tables of rows."""
+    if role in getattr(op.module, "WEIGHTS", ()):
+        return _weights_shape(graph, op, elements)
+    channels = graph.tensors[op.output].shape[-1]
+    if role == "position":
+        return 1, elements // channels, channels
+    columns = {"prefix": channels, "head_params": HEAD_PARAMS, "relative_params": RELATIVE_HEAD_PARAMS}.get(role)
+    if role == "relative_bias":
+        columns = elements // graph.dims(op).num_heads
+    elif role in ("relative_keys", "relative_values"):
+        columns = graph.dims(op).head_dim
+    return (elements,) if columns is None else (elements // columns, columns)
+
+
+def _weights_shape(graph: Graph, op: Op, elements: int) -> tuple[int, ...]:
+    """Of an op's one matrix: as packed, after a dimension of fields where it is in several."""
+    dims = graph.dims(op)
+    if dims.packing == ROWS and hasattr(op.module, "rows_shape"):
+        return op.module.rows_shape(dims)
+    ((inputs, outputs),) = op.module.matrices(dims)
+    shape = matrix_shape(inputs, outputs, dims.packing)
+    return (elements // math.prod(shape), *shape) if hasattr(dims, "fields") else shape
 
 
 def _check_scales(graph: Graph) -> None:

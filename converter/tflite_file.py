@@ -16,7 +16,8 @@ import math
 import operator
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,11 +186,23 @@ def check_intact(content: bytes, name: str = "model") -> None:
 
 def read(content: bytes, name: str = "model") -> ModelFile:
     """Parses a file written by `write` and checks all that it states. Raises ModelError for anything else."""
-    check_intact(content, name)
-    try:
-        stored = _parse(content)
+    stored = parse(content, name)
+    with _refusing(name):
         check_model(stored.graph, stored.offsets, stored.info)
-        return stored
+    return stored
+
+
+def parse(content: bytes, name: str = "model") -> ModelFile:
+    """What a file holds, which may be no network that can be run. Raises ModelError if it is none of `write`'s."""
+    check_intact(content, name)
+    with _refusing(name):
+        return _parse(content)
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    try:
+        yield
     except (*DAMAGE, struct.error, zlib.error) as error:
         raise ModelError(f"{name}: damaged, or not a model that this version reads ({words(error)})") from error
 
@@ -203,7 +216,9 @@ def _parse(content: bytes) -> ModelFile:
         raise ValueError(f"format {shown(info['format'])}, not {FORMAT!r}")
     scales = {name: _unpack_scale(packed) for name, packed in info.pop("scales").items()}
     filed = _parse_graph(model, scales)
-    offsets = _parse_plan(metadata[PLAN_METADATA], len(filed.tensors))
+    offsets = [-1] * len(filed.tensors)
+    if PLAN_METADATA in metadata:
+        offsets = _parse_plan(metadata[PLAN_METADATA], len(filed.tensors))
     for name, shape, step, position in info.pop("external"):
         _add_external(filed, name, shape, step, position, scales)
         offsets.append(-1)

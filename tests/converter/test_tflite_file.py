@@ -84,6 +84,10 @@ def test_no_constant_is_planned_and_every_activation_is(tiny_model):
         assert (offset == -1) == tensor.is_constant, tensor.name
 
 
+def written(graph: Graph) -> bytes:
+    return tflite_file.write(graph, [-1] * len(graph.tensors), {})
+
+
 def embedding_graph(kind: str, prefix_tokens: int) -> Graph:
     """A network of one op that makes tokens of an image."""
     scale = Quantisation(0.1, 0)
@@ -107,21 +111,21 @@ def test_a_prefix_that_is_not_there_is_left_out_at_the_end(kind, prefix_tokens):
     """So that a file of a network without one is what it was before there were prefixes. Readers take both."""
     graph = embedding_graph(kind, prefix_tokens)
     assert len(graph.ops[0].inputs) == 7
-    content = tflite_file.write(graph, [-1] * len(graph.tensors), {})
+    content = written(graph)
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     inputs = list(model.subgraphs[0].operators[0].inputs)
     assert inputs == list(range(7 if prefix_tokens else 6))
-    assert tflite_file.same(graph, tflite_file.read(content).graph) is None
+    assert tflite_file.same(graph, tflite_file.parse(content).graph) is None
 
 
 @pytest.mark.parametrize("kind", ["DecomposedPatchEmbed", "StemConv"])
 def test_a_file_may_say_that_there_is_no_prefix(kind, monkeypatch):
     graph = embedding_graph(kind, 0)
     monkeypatch.setattr(OPS[kind], "OPTIONAL_LAST", ())
-    content = tflite_file.write(graph, [-1] * len(graph.tensors), {})
+    content = written(graph)
     assert list(schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0].operators[0].inputs) == [*range(6), -1]
     monkeypatch.undo()
-    assert tflite_file.same(graph, tflite_file.read(content).graph) is None
+    assert tflite_file.same(graph, tflite_file.parse(content).graph) is None
 
 
 def test_only_what_is_optional_may_be_left_out(tiny_model):
@@ -130,12 +134,12 @@ def test_only_what_is_optional_may_be_left_out(tiny_model):
     (op,) = graph.ops
     assert [part for part in op.inputs if part < 0] == [-1]
     graph.ops = [dataclasses.replace(op, inputs=(*op.inputs[:4], -1, -1, -1))]
-    content = tflite_file.write(graph, [-1] * len(graph.tensors), {})
+    content = written(graph)
     assert list(schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0].operators[0].inputs) == [0, 1, 2, 3, -1, -1]
-    assert tflite_file.read(content).graph.ops[0].inputs == (0, 1, 2, 3, -1, -1, -1)
+    assert tflite_file.parse(content).graph.ops[0].inputs == (0, 1, 2, 3, -1, -1, -1)
     graph.ops = [dataclasses.replace(op, inputs=op.inputs[:5])]
-    content = tflite_file.write(graph, [-1] * len(graph.tensors), {})
-    assert tflite_file.read(content).graph.ops[0].inputs == op.inputs[:5]
+    content = written(graph)
+    assert tflite_file.parse(content).graph.ops[0].inputs == op.inputs[:5]
     last = [op for op in tiny_model.graph.ops if op.kind == "InPlaceFC"]
     assert {len(op.inputs) for op in last} == {7}  # its last inputs are written even where it lacks them
     model = schema.ModelT.InitFromPackedBuf(tiny_model.content, 0)

@@ -58,11 +58,14 @@ def test_bad_images_and_models_are_refused(tiny_model, tiny_images):
         arena_with_planner(tiny_model.content[:-200])
 
 
-def test_a_bad_offline_plan_is_refused(tiny_model):
-    """The runtime itself would take it in silence."""
+def test_a_bad_offline_plan_is_refused(tiny_model, monkeypatch):
+    """By the planner alone too; the runtime itself would take it in silence."""
     offsets = list(tiny_model.plan.tensor_offsets(tiny_model.graph))
     offsets[tiny_model.graph.inputs[0]] += 8
     content = tflite_file.write(tiny_model.graph, offsets, tiny_model.info)
+    with pytest.raises(ModelError, match="offset .* is not a positive multiple of 16"):
+        arena_with_planner(content, with_plan=True)
+    monkeypatch.setattr(tflite_file, "read", tflite_file.parse)
     with pytest.raises(ModelError, match="not a multiple of 16"):
         arena_with_planner(content, with_plan=True)
 

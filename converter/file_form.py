@@ -9,6 +9,7 @@ such an input later stays as it was. And the keys of two options differ: OPTION_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -20,7 +21,6 @@ from mcuformer.converter.ops import params_blob
 from mcuformer.converter.ops.int_attention import HEAD_PARAMS
 from mcuformer.converter.ops.packed_weights import matrix_shape
 from mcuformer.converter.ops.relative_position import HEAD_PARAMS as RELATIVE_HEAD_PARAMS
-from mcuformer.converter.ops.streamed import weights_bytes
 
 STREAM, PARAMS, WEIGHTS = 0, 1, 2  # inputs of a Streamed op in the file
 OPTION_KEYS = {"tokens_per_read": "block", "blocks_per_read": "blocks"}  # field of options -> its key in the file
@@ -194,8 +194,10 @@ def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
         elif values is not None:
             constants[role] = Tensor(f"{name}/{role}", values.shape, values.dtype, None, values)
     if dims.tile_bytes and op.inputs[WEIGHTS] >= 0:
-        have, want = graph.tensors[op.inputs[WEIGHTS]].shape[0], weights_bytes(list(matrices.values()), dims.packing)
-        if have < want:
+        have = graph.tensors[op.inputs[WEIGHTS]].shape[0]
+        sizes = [math.prod(matrix_shape(inputs, outputs, dims.packing)) for inputs, outputs in matrices.values()]
+        want = sum(map(params_blob.align, sizes))
+        if have != want:
             raise ValueError(f"staged weights of {have} bytes for {want}")
     return options, constants
 

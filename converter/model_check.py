@@ -37,6 +37,18 @@ DAMAGE = (
 """What looking at a damaged graph raises."""
 
 
+# The kernels' limits (tflm_kernels/core/mcuf_types.h, mcuf_weight_source.h), within which sizes of scratch fit 32 bits.
+MOST_TOKENS = MOST_FEATURES = 1 << 14
+MOST_STRIDE = 4 * MOST_FEATURES
+MOST_IMAGE_SIDE = 4096
+MOST_TILE_BYTES = 1 << 20
+# Options that sizes of scratch are made of.
+SIZES = (
+    "tokens_at_once", "kv_heads_at_once", "kv_heads", "head_dim", "grid_rows", "grid_columns", "in_features",
+    "tokens_per_read", "blocks_per_read", "patch_size", "patch_width", "padding", "strip_rows", "tile_bytes",
+)  # fmt: skip
+
+
 @contextmanager
 def at(place: str) -> Iterator[None]:
     """Whatever a damaged `place` raises becomes a ValueError that names it."""
@@ -81,6 +93,7 @@ def check_graph(graph: Graph) -> None:
             if op.output in made:
                 raise ValueError(f"{graph.tensors[op.output].name} is made twice")
             _check_options(op)
+            _check_sizes(graph, op)
             _check_activation(graph, op.output)
             _check_shapes(graph, op, made)
             made.add(op.output)
@@ -95,12 +108,29 @@ def _check_options(op: Op) -> None:
                 raise ValueError(f"option {field.name} = {shown(value)}: must be whole")
 
 
+def _check_sizes(graph: Graph, op: Op) -> None:
+    """That the op's options are within the kernels' limits."""
+    for name in SIZES:
+        value, most = getattr(op.options, name, 0), MOST_TILE_BYTES if name == "tile_bytes" else MOST_TOKENS
+        if not 0 <= value <= most:
+            raise ValueError(f"option {name} = {value}: must be 0 to {most}")
+    if getattr(op.options, "kv_heads_at_once", 0) > getattr(op.options, "kv_heads", 0):
+        raise ValueError(f"kv_heads_at_once = {op.options.kv_heads_at_once} of {op.options.kv_heads} kv_heads")
+    for inputs, outputs in op.module.matrices(graph.dims(op)) if hasattr(op.module, "matrices") else ():
+        if max(inputs, outputs) > MOST_STRIDE:
+            raise ValueError(f"a matrix of {inputs} to {outputs} features: at most {MOST_STRIDE}")
+
+
 def _check_activation(graph: Graph, i: int) -> None:
     tensor = graph.tensors[i]
     if i < 0 or tensor.is_constant or tensor.dtype != np.int8:
         raise ValueError(f"{tensor.name} is no int8 activation")
     if len(tensor.shape) < 2 or tensor.shape[0] != 1 or min(tensor.shape) < 1:
         raise ValueError(f"{tensor.name} has shape {tensor.shape}, needs a batch of 1 and no empty dimension")
+    *sides, last = tensor.shape[1:]
+    most = MOST_TOKENS if len(sides) < 2 else MOST_IMAGE_SIDE
+    if last > MOST_STRIDE or max(sides, default=1) > most:
+        raise ValueError(f"{tensor.name} has shape {tensor.shape}: at most {most} and {MOST_STRIDE} channels")
 
 
 def _check_shapes(graph: Graph, op: Op, made: set[int]) -> None:
@@ -197,7 +227,17 @@ def _check_quantisation(tensor: Tensor, quantisation: Quantisation) -> None:
 
 
 def _check_staged(graph: Graph, weights: Any) -> None:
-    """That ops read their staged weights where the weights file has them, and that the file is described."""
+    """That weights alone are staged, that ops read them where the weights file has them, and that it is described."""
+    for op in graph.ops:
+        matrices = graph.weights(op)
+        for i in op.inputs:
+            tensor = graph.tensors[i]
+            if i < 0 or not tensor.external or i in graph.inputs:
+                continue
+            if i not in matrices or tensor.dtype != np.int8:
+                raise ValueError(f"{tensor.name} is no matrix of {graph.tensors[op.output].name}")
+            if not has_params(op) and tensor.shape != (shape := _weights_shape(graph, op, math.prod(tensor.shape))):
+                raise ValueError(f"{tensor.name} has shape {tensor.shape}, needs {shape}")
     for op, placed in zip(graph.ops, restaged(graph).ops, strict=True):
         if op != placed:
             stated, right = op.options.weights_offset, placed.options.weights_offset

@@ -231,7 +231,7 @@ def _options(mutant: Mutant, rng: random.Random) -> None:
         values[key] = _other_value(values[key], rng)
     try:
         op.customOptions = list(flatbuffers.flexbuffers.Dumps(values))
-    except (OverflowError, ValueError, struct.error):  # a number that no flexbuffer holds
+    except (OverflowError, ValueError, RuntimeError, struct.error):  # a number or key that no flexbuffer holds
         op.customOptions = None
 
 

@@ -3,15 +3,16 @@
 damaged ones are refused, with a checksum that matches too."""
 
 import functools
-import hashlib
 import struct
 
+import model_edits
 import numpy as np
 import pytest
 from conftest import TINY, lively_subnet, structured_images
+from model_edits import with_checksum
 
 from mcuformer import convert, kernel_library
-from mcuformer.converter import tflite_file, tflite_schema_generated
+from mcuformer.converter import tflite_file
 from mcuformer.converter.skeleton import SCHEDULES
 
 OPTIONS = {
@@ -29,23 +30,8 @@ def content(name="streamed") -> bytes:
     return convert(lively_subnet(TINY, 3), structured_images(TINY, 4), **OPTIONS[name]).content
 
 
-def with_checksum(data: bytes) -> bytes:
-    """The bytes with a checksum that matches them."""
-    at = data.rindex(tflite_file.CHECKSUM_MAGIC) + len(tflite_file.CHECKSUM_MAGIC)
-    zeroed = data[:at] + bytes(32) + data[at + 32 :]
-    return data[:at] + hashlib.sha256(zeroed).digest() + data[at + 32 :]
-
-
 def changed(change, name="streamed") -> bytes:
-    """The model with its schema's objects changed, and a checksum that matches."""
-    import flatbuffers
-
-    model = tflite_schema_generated.ModelT.InitFromObj(tflite_schema_generated.Model.GetRootAs(content(name)))
-    change(model)
-    builder = flatbuffers.Builder(1 << 20)
-    builder.ForceDefaults(False)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return with_checksum(bytes(builder.Output()))
+    return model_edits.changed(content(name), change)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

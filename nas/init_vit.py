@@ -26,6 +26,7 @@ from mcuformer.errors import ConfigError
 from mcuformer.nas import relative
 from mcuformer.nas.search_space import FIXED
 from mcuformer.nas.supernet import SuperNet, resize_both
+from mcuformer.sizes import size_text
 
 SAME = ("in_channels", "stem", *FIXED)
 AT_LEAST = ("embed_dim", "depth")
@@ -79,10 +80,11 @@ def _check(supernet: SuperNet, config: SubnetConfig, path: str | os.PathLike, ke
                 f"{path}: has {field} = {theirs!r}, the space {ours!r}; give a space with {field}: {theirs}, or "
                 "another network"
             )
-    if config.patch_padding:
+    if config.patch_padding != (padding := space.padding_for(config.patch_size)):
         raise ConfigError(
-            f"{path}: has patch_padding = {config.patch_padding}, and a supernet's patches have none; give another "
-            "network"
+            f"{path}: has patch_padding = {config.patch_padding} at patch_size = {size_text(config.patch_size)}, the "
+            f"space {padding}; give a space with patch_padding: {{{size_text(config.patch_size)}: "
+            f"{config.patch_padding}}}, or another network"
         )
     if keep_head and space.num_classes != config.num_classes:
         raise ConfigError(

@@ -6,9 +6,9 @@
 
 A file holds the fields of SubnetConfig; lists are choices. num_heads, kv_heads, mlp_ratio, rank_ratio and
 attention_rank_ratio are chosen per layer, patch_size, embed_dim and depth once; the others are one value for all
-subnets. kv_heads "all": as many as num_heads. Without rank_ratio the MLPs are dense; with it they are two factors; a
-rank above break-even runs dense (lowering multiplies the factors), so 1.0 means dense. So do the matrices around
-attention with attention_rank_ratio.
+subnets. kv_heads "all": as many as num_heads. patch_padding: {28: 6} is that of patches of 28; others have none.
+Without rank_ratio the MLPs are dense; with it they are two factors; a rank above break-even runs dense (lowering
+multiplies the factors), so 1.0 means dense. So do the matrices around attention with attention_rank_ratio.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mcuformer.checks import is_number, is_whole, whole
 from mcuformer.converter.subnet_config import Size, SubnetConfig
 from mcuformer.errors import ConfigError
 from mcuformer.files import read_text
-from mcuformer.sizes import is_size, read_size, shortest, sides
+from mcuformer.sizes import is_size, read_size, shortest, sides, size_text
 
 SPACES = Path(__file__).parent / "spaces"
 MAX_DEPTH = 64
@@ -73,8 +73,9 @@ class EvolutionRange:
 class SearchSpace:
     """All subnets that can be made from the choices (see the module's docstring). Made by load_space, or from tuples.
 
-    image_size: pixels, or (height, width), and so is each choice of patch_size. flip: whether a mirrored image is as
-    good as the image; training mirrors half of them by default then.
+    image_size: pixels, or (height, width), and so is each choice of patch_size. patch_padding: (patch size, pixels) of
+    the patches that have some. flip: whether a mirrored image is as good as the image; training mirrors half of them by
+    default then.
 
     Raises ConfigError if a choice is empty or gives no valid network.
     """
@@ -103,6 +104,7 @@ class SearchSpace:
     flip: bool = True
     evolution: EvolutionRange | None = None
     attention_rank_ratio: tuple[float, ...] | None = None
+    patch_padding: tuple[tuple[Size, int], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", _size(self.image_size))
@@ -147,6 +149,13 @@ class SearchSpace:
         for name in FIXED:
             if isinstance(value := getattr(self, name), tuple):
                 raise ConfigError(f"{name} = {_plain(value)!r}: not a list of choices; give one value for all subnets")
+        sizes = self.patch_size if self.evolution is None else self.evolution.patch_size
+        for size, _ in self.patch_padding:
+            if size not in sizes:
+                raise ConfigError(
+                    f"patch_padding: {_plain(size)} is none of patch_size = {_plain(sizes)}; leave it out, or "
+                    "add it there"
+                )
         if not isinstance(self.flip, bool):
             raise ConfigError(f"flip = {_plain(self.flip)!r}: must be true or false")
 
@@ -199,8 +208,9 @@ class SearchSpace:
         ranks: Any = {n: None if getattr(self, n) is None else rank for n, rank in zip(RANKS, chosen, strict=True)}
         return SubnetConfig(
             image_size=self.image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=self.stem,
-            stem_channels=self.stem_for(patch_size), patch_size=patch_size, embed_dim=embed_dim, depth=depth,
-            head_dim=self.head_dim, num_heads=num_heads, kv_heads=kv_heads, mlp_ratio=mlp_ratio,
+            stem_channels=self.stem_for(patch_size), patch_size=patch_size, patch_padding=self.padding_for(patch_size),
+            embed_dim=embed_dim, depth=depth, head_dim=self.head_dim, num_heads=num_heads, kv_heads=kv_heads,
+            mlp_ratio=mlp_ratio,
             **ranks, **{name: getattr(self, name) for name in FIXED},
         )  # fmt: skip
 
@@ -209,6 +219,10 @@ class SearchSpace:
         if isinstance(patch_size, tuple) or self.stem != "conv" or self.stem_channels is None:
             return self.stem_channels
         return self.stem_channels[: _inner_convolutions(patch_size)]
+
+    def padding_for(self, patch_size: Size) -> int:
+        """Pixels around the image for patches of this size."""
+        return dict(self.patch_padding).get(patch_size, 0)
 
     def uniform(self, depth: int) -> Iterator[SubnetConfig]:
         """Every subnet of a depth whose layers are equal."""
@@ -315,6 +329,9 @@ class SearchSpace:
         for name in (*FIXED, "flip"):
             if values[name] == default[name]:
                 del values[name]
+        padding = {size_text(size): pixels for size, pixels in values.pop("patch_padding")}  # JSON's keys are text
+        if padding:
+            values["patch_padding"] = padding
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
     @classmethod
@@ -329,6 +346,8 @@ class SearchSpace:
             whole(name, _plain(given[name]), 1)
         if isinstance(given.get("norm_epsilon"), str):
             given["norm_epsilon"] = _number(given["norm_epsilon"])
+        if "patch_padding" in given:
+            given["patch_padding"] = _padding(given["patch_padding"])
         if given.get("evolution") is not None:
             given["evolution"] = _evolution(given["evolution"], given)
         space = cls(**given)
@@ -355,6 +374,15 @@ def _size(value: Any) -> Any:
     if isinstance(value, str):
         value = read_size(value) or value
     return shortest(*sides(value)) if is_size(value) else value
+
+
+def _padding(values: object) -> tuple[tuple[Size, int], ...]:
+    if not isinstance(values, dict):
+        raise ConfigError(f"patch_padding = {_plain(values)!r}: give pixels for some patch sizes, such as {{28: 6}}")
+    found = {_size(str(size)): pixels for size, pixels in values.items()}
+    if len(found) < len(values):
+        raise ConfigError(f"patch_padding = {values!r}: the same patch size twice; leave one out")
+    return tuple(found.items())
 
 
 def _number(text: str) -> float | str:

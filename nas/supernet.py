@@ -162,8 +162,9 @@ def _hull(space: SearchSpace) -> SubnetConfig:
     heads = max(space.num_heads)
     patch = tuple(max(sides) for sides in zip(*(config.patch_shape for config in _patches(space)), strict=True))
     return dataclasses.replace(
-        space.largest(), patch_size=patch, num_heads=heads, kv_heads=heads, mlp_ratio=max(space.mlp_ratio)
-    )
+        space.largest(), patch_size=patch, patch_padding=0, num_heads=heads, kv_heads=heads,
+        mlp_ratio=max(space.mlp_ratio),
+    )  # fmt: skip
 
 
 def _grid_shape(space: SearchSpace) -> tuple[int, int]:
@@ -173,7 +174,11 @@ def _grid_shape(space: SearchSpace) -> tuple[int, int]:
 
 
 def _patches(space: SearchSpace) -> list[SubnetConfig]:
-    return [dataclasses.replace(space.smallest(), patch_size=size) for size in space.patch_size]
+    smallest = space.smallest()
+    return [
+        dataclasses.replace(smallest, patch_size=size, patch_padding=space.padding_for(size))
+        for size in space.patch_size
+    ]
 
 
 def _widths(space: SearchSpace) -> list[SubnetConfig]:

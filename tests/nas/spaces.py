@@ -31,6 +31,9 @@ POST = dataclasses.replace(
 BIAS = dataclasses.replace(KEYWORD, relative_position="bias")
 TABLES = dataclasses.replace(PATCH, image_size=(7, 8), patch_size=(2, (3, 2)), relative_position="tables")
 AROUND = dataclasses.replace(PATCH, attention_rank_ratio=(0.3, 0.6, 1.0))
+PADDED = dataclasses.replace(
+    PATCH, image_size=(7, 8), patch_size=(2, 4, (3, 2)), patch_padding=((4, 3), ((3, 2), 1)), relative_position="bias"
+)
 SMALL = SearchSpace(
     image_size=8, in_channels=1, num_classes=10, patch_size=(4,), embed_dim=(8, 16), depth=(1, 2), head_dim=8,
     num_heads=(1, 2), mlp_ratio=(1.0, 2.0),

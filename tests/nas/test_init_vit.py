@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from spaces import AROUND, BIAS, DENSE, KEYWORD, PATCH, POST, TABLES, random_space
+from spaces import AROUND, BIAS, DENSE, KEYWORD, PADDED, PATCH, POST, TABLES, random_space
 
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -128,9 +128,10 @@ def test_a_subnet_of_the_networks_patches_starts_as_the_network():
         (POST, (3, 2)),
         (BIAS, (3, 2)),
         (TABLES, (3, 2)),
+        (PADDED, 4),
     ):
         space = dataclasses.replace(space, rank_ratio=None)
-        config = dataclasses.replace(space.largest(), patch_size=size)
+        config = dataclasses.replace(space.largest(), patch_size=size, patch_padding=space.padding_for(size))
         assert space.holds(config) and config.grid_shape != SuperNet(space).grid_shape
         net = trained(config)
         assert_same_logits(started(space, net), config, net)
@@ -205,10 +206,14 @@ def test_a_network_that_does_not_fit_is_refused_by_field_and_values(expected):
     assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
 
 
-def test_a_padded_patch_embedding_is_refused():
-    config = dataclasses.replace(DENSE.largest(), patch_padding=1)
-    with pytest.raises(ConfigError, match="a.pt: has patch_padding = 1, and a supernet's patches have none"):
-        init_from_vit(SuperNet(DENSE), FloatViT(config), "a.pt")
+@pytest.mark.parametrize(("space", "padding", "ours"), [(DENSE, 1, 0), (PADDED, 2, 3), (PADDED, 0, 3)])
+def test_a_network_of_other_padding_is_refused(space, padding, ours):
+    config = dataclasses.replace(space.largest(), patch_size=4, patch_padding=padding)
+    words = (
+        f"a.pt: has patch_padding = {padding} at patch_size = 4, the space {ours}; give a space with patch_padding: "
+    )
+    with pytest.raises(ConfigError, match=words):
+        init_from_vit(SuperNet(space), FloatViT(config), "a.pt")
 
 
 def test_stems_of_other_depth_or_width_are_refused():

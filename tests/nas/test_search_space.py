@@ -7,14 +7,14 @@ import random
 import numpy as np
 import pytest
 import yaml
-from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLES
+from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PADDED, PATCH, POST, SMALL, TABLES
 
 from mcuformer.errors import ConfigError
 from mcuformer.nas import load_space
 from mcuformer.nas.search_space import FIXED, SPACES, SearchSpace, space_yaml
 
 SPACES_HERE = {"patch": PATCH, "dense": DENSE, "conv": CONV, "small": SMALL, "keyword": KEYWORD, "post": POST,
-               "around": AROUND}  # fmt: skip
+               "around": AROUND, "padded": PADDED}  # fmt: skip
 each_space = pytest.mark.parametrize("space", SPACES_HERE.values(), ids=SPACES_HERE)
 
 
@@ -31,6 +31,31 @@ def test_what_is_drawn_changed_or_crossed_is_in_the_space(space):
     assert {layer[:3] for c in configs for layer in zip(c.num_heads, c.kv_heads, c.mlp_ratio, strict=True)} == {
         choice[:3] for choice in space.layer_choices
     }
+
+
+def test_padding_belongs_to_a_patch_size():
+    grids = {config.patch_size: (config.patch_padding, config.grid_shape) for config in PADDED.uniform(1)}
+    assert grids == {2: (0, (3, 4)), 4: (3, (3, 3)), (3, 2): (1, (3, 5))}
+    assert PADDED.to_dict()["patch_padding"] == {"4": 3, "3x2": 1} and "patch_padding" not in PATCH.to_dict()
+    assert SearchSpace.from_dict(PADDED.to_dict()) == PADDED
+    other = dataclasses.replace(PADDED.largest(), patch_padding=1 - PADDED.largest().patch_padding)
+    assert not PADDED.holds(other)
+
+
+@pytest.mark.parametrize(
+    ("padding", "words"),
+    [
+        (2, r"patch_padding = 2: give pixels for some patch sizes, such as \{28: 6\}"),
+        ({5: 1}, r"patch_padding: 5 is none of patch_size = \[2, 4, \[3, 2\]\]; leave it out, or add it there"),
+        ({4: 1, "4": 2}, "the same patch size twice; leave one out"),
+        ({4: 4}, "patch_padding = 4 with patch_size = 4 and stem = 'patch': must be pixels from 0 to 3"),
+        ({"3x2": "1"}, "patch_padding = '1' with patch_size = 3x2"),
+    ],
+)
+def test_padding_that_no_patch_can_have_is_refused(padding, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        SearchSpace.from_dict({**PADDED.to_dict(), "patch_padding": padding})
+    assert "\n" not in str(caught.value)
 
 
 def test_all_subnets_are_counted():

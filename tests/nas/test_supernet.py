@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PATCH, POST, SMALL, TABLES, random_space
+from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PADDED, PATCH, POST, SMALL, TABLES, random_space
 
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS, RELATIVE_POSITIONS, SubnetConfig
@@ -17,6 +17,7 @@ from mcuformer.nas.supernet import _resize
 SPACES = {
     "patch": PATCH, "dense": DENSE, "conv": CONV, "fixed-stem": dataclasses.replace(CONV, stem_channels=(6,)),
     "keyword": KEYWORD, "post": POST, "bias": BIAS, "tables": TABLES, "around": AROUND,
+    "padded": PADDED,
 }  # fmt: skip
 each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
@@ -90,7 +91,8 @@ def test_the_weights_enclose_patches_and_grids_of_all_shapes():
 @each_space
 def test_a_subnet_is_the_first_rows_columns_heads_and_layers(space):
     supernet = SuperNet(space)
-    config = dataclasses.replace(space.smallest(), patch_size=space.patch_size[-1])
+    patch = space.patch_size[-1]
+    config = dataclasses.replace(space.smallest(), patch_size=patch, patch_padding=space.padding_for(patch))
     weights, whole = supernet.weights(config), supernet.whole
     layer, most, d = config.layers[0], supernet.hull.layers[0], config.embed_dim
     rows = [*range(layer.q_dim), *range(most.q_dim, most.q_dim + layer.kv_dim)]

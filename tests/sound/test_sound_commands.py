@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a folder of words to a model, by the commands: every file on the way keeps the front end."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -117,3 +118,10 @@ def test_the_network_for_keywords(tmp_path):
         done = run(tmp_path / "model.tflite", data=str(folder), reference=True)
         assert done.exact and len(done.host.logits) == 4
         assert Interpreter(tmp_path / "model.tflite").graph.ops[0].options.strip_rows == patch
+    small = dataclasses.replace(space, num_classes=2, embed_dim=(16, 24), depth=(1,), num_heads=(1, 2))
+    train(str(folder), space=small, options=QUICK, output=tmp_path / "supernet.pt")
+    search(tmp_path / "supernet.pt", board="nano33ble", strips=True, output=tmp_path / "best.pt",
+           options=SearchOptions(population=2, generations=1, children=1))  # fmt: skip
+    assert small.holds(nas.load_subnet(tmp_path / "best.pt").config)
+    convert(tmp_path / "best.pt", data=str(folder), images=8, strips=True, output=tmp_path / "model.tflite")
+    assert run(tmp_path / "model.tflite", data=str(folder), reference=True).exact

@@ -73,9 +73,9 @@ def ops(change):
     [
         (ops(lambda ops: ops.insert(2, ops[1])), "made twice"),
         (ops(lambda ops: ops.pop(1)), "before it is made"),
-        (ops(lambda ops: ops.pop()), "no op makes the output"),
+        (ops(lambda ops: ops.pop()), "the last op does not make the output"),
         (ops(lambda ops: ops.insert(1, ops.pop(2))), "before it is made"),
-        (ops(lambda ops: ops.clear()), "no op makes the output"),
+        (ops(lambda ops: ops.clear()), "the last op does not make the output"),
         (ops(lambda ops: setattr(ops[1], "inputs", ops[1].inputs[:1])), "IntLayerNorm"),
         (ops(lambda ops: setattr(ops[1], "inputs", [*ops[1].inputs, 0, 0])), "IntLayerNorm"),
         (ops(lambda ops: setattr(ops[1], "outputs", [])), "values to unpack"),

@@ -204,7 +204,9 @@ def _refusing(name: str) -> Iterator[None]:
     try:
         yield
     except (*DAMAGE, struct.error, zlib.error) as error:
-        raise ModelError(f"{name}: damaged, or not a model that this version reads ({words(error)})") from error
+        raise ModelError(
+            f"{name}: damaged, or not a model that this version reads ({words(error)}): convert it again"
+        ) from error
 
 
 def _parse(content: bytes) -> ModelFile:

@@ -19,6 +19,7 @@ from mcuformer.nas import save_subnet
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
 INTERRUPTED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run where it is ignored, as under nohup
 
 class Interrupt:
     def find_spec(self, name, path, target=None):
@@ -104,6 +105,7 @@ def test_an_int8_model_far_from_its_float_network_is_warned_of(tmp_path):
 
 EARLY = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import mcuformer.cli
 mcuformer.cli.main = lambda: os.kill(os.getpid(), signal.SIGINT)
 from mcuformer.__main__ import main

@@ -271,8 +271,10 @@ def _check_info(graph: Graph, info: dict[str, Any]) -> None:
         raise ValueError(f"board = {shown(info['board'])}: must be a name")
     if (values := info.get("front_end")) is not None:
         with at("its front_end"):
-            if (shape := LogMel.from_dict(values).image_shape) != config.image_shape:
-                raise ValueError(f"makes images of {shape}, the network takes {config.image_shape}")
+            made = LogMel.from_dict(values).image_shape
+        if made != config.image_shape:
+            sides = [" x ".join(map(str, shape)) for shape in (config.image_shape, made)]
+            raise ValueError(f"takes {sides[0]}, its front end makes {sides[1]}")
 
 
 def _check_network(graph: Graph, config: SubnetConfig, schedule: str) -> None:

@@ -218,25 +218,18 @@ def export(
     interpreter = Interpreter(model, weights=weights)  # the kernels check here what an export trusts
     core = core_of(values.pop("core", None), values.get("board"), interpreter.info.get("board"))
     content, graph = repacked(content, interpreter.graph, core)
-    source = Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter, str(model)))
+    source = Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter))
     result = target.export(source, folder, force, **values)
     lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
     return replace(result, lines=lines, values={**result.values, "packing": core.packing})
 
 
-def _front_end_of(interpreter: Interpreter, name: str) -> LogMel | None:
-    """The front end that the model carries. ModelError if it is damaged or does not fit the network."""
-    from mcuformer.converter.export.front_end import check_takes
+def _front_end_of(interpreter: Interpreter) -> LogMel | None:
+    """The front end that the model carries."""
     from mcuformer.sound import LogMel
 
-    if (values := interpreter.info.get("front_end")) is None:
-        return None
-    try:
-        front_end = LogMel.from_dict(values)
-    except ConfigError as error:
-        raise ModelError(f"{name}: {error}; convert it again") from error
-    check_takes(interpreter.graph, front_end, name)
-    return front_end
+    values = interpreter.info.get("front_end")
+    return None if values is None else LogMel.from_dict(values)
 
 
 def core_of(core: Core | None, board: Board | None, converted_for: str | None) -> Core:

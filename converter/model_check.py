@@ -27,14 +27,14 @@ from mcuformer.converter.passes.strips import takes_strips
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.converter.skeleton import Schedule, skeleton
 from mcuformer.converter.subnet_config import SubnetConfig
-from mcuformer.errors import McuformerError
+from mcuformer.errors import ToolchainError
 from mcuformer.sound import LogMel
 
 DAMAGE = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError, MemoryError,
-    RecursionError, McuformerError,
+    RecursionError,
 )  # fmt: skip
-"""What looking at a damaged graph raises."""
+"""What looking at a damaged graph raises, but for a ToolchainError: of that the file knows nothing."""
 
 
 # The kernels' limits (tflm_kernels/core/mcuf_types.h, mcuf_weight_source.h), within which sizes of scratch fit 32 bits.
@@ -54,6 +54,8 @@ def at(place: str) -> Iterator[None]:
     """Whatever a damaged `place` raises becomes a ValueError that names it."""
     try:
         yield
+    except ToolchainError:
+        raise
     except DAMAGE as error:
         raise ValueError(f"{place}: {words(error)}") from error
 
@@ -61,7 +63,7 @@ def at(place: str) -> Iterator[None]:
 def words(error: BaseException) -> str:
     """An error in one line; the kind too, where it was not raised to be read."""
     said = " ".join(str(error).split())
-    return said if isinstance(error, ValueError | McuformerError) else f"{type(error).__name__}: {said}"
+    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
 
 
 def check_model(graph: Graph, offsets: Sequence[int], info: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ from mcuformer.converter.graph import Graph, Op, Tensor
 from mcuformer.converter.model_check import DAMAGE, check_model, words
 from mcuformer.converter.ops import PREFIX
 from mcuformer.converter.quantise import Quantisation
-from mcuformer.errors import ModelError
+from mcuformer.errors import ModelError, ToolchainError
 
 FORMAT = "mcuformer.model/2"
 PLAN_METADATA = "OfflineMemoryAllocation"
@@ -203,6 +203,8 @@ def parse(content: bytes, name: str = "model") -> ModelFile:
 def _refusing(name: str) -> Iterator[None]:
     try:
         yield
+    except ToolchainError:
+        raise
     except (*DAMAGE, struct.error, zlib.error) as error:
         raise ModelError(
             f"{name}: damaged, or not a model that this version reads ({words(error)}): convert it again"

@@ -261,15 +261,20 @@ def _set_info(mutant: Mutant, info: Any) -> None:
     mutant.set_metadata(tflite_file.MODEL_METADATA, zlib.compress(json.dumps(info).encode(), 1))
 
 
+def _change_entry(inside: Any, key: Any, rng: random.Random, left_out: float) -> None:
+    """An entry of a dict or list is another, or left out as often as said."""
+    if rng.random() < left_out:
+        del inside[key]
+    else:
+        inside[key] = _other_value(inside[key], rng)
+
+
 def _sizes(mutant: Mutant, rng: random.Random) -> None:
     """The sizes that the metadata state."""
     info = _info(mutant)
     keys = sorted(key for key, value in info.items() if isinstance(value, int) and not isinstance(value, bool))
     key = "needed_bytes" if rng.random() < 0.5 else rng.choice(keys)
-    if rng.random() < 0.1:
-        del info[key]
-    else:
-        info[key] = _other_value(info[key], rng)
+    _change_entry(info, key, rng, 0.1)
     _set_info(mutant, info)
 
 
@@ -288,10 +293,7 @@ def _entries(mutant: Mutant, rng: random.Random) -> None:
         if not isinstance(inside[key], dict | list) or not inside[key] or rng.random() < 0.15:
             break
         inside = inside[key]
-    if rng.random() < 0.15:
-        del inside[key]
-    else:
-        inside[key] = _other_value(inside[key], rng)
+    _change_entry(inside, key, rng, 0.15)
     _set_info(mutant, info)
 
 

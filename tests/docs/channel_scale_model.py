@@ -65,10 +65,11 @@ def random_model(seed: int) -> tuple[Model, np.ndarray]:
     return Model(graph, plan_arena(graph), config, "overwrite", None, names), images
 
 
-@pytest.fixture(autouse=True)
-def of_no_config(monkeypatch):
-    """No network has the op yet, so no config makes these graphs."""
-    monkeypatch.setattr(model_check, "_check_network", lambda graph, config, schedule: None)
+def skeleton_of(graph: Graph) -> Skeleton:
+    """A network that lists the graph's ops."""
+    ops = tuple((Place(one.module, f"op{i}", ((0, i - 1),)), graph.dims(one)) for i, one in enumerate(graph.ops))
+    image = graph.tensors[graph.inputs[0]].bytes
+    return Skeleton((("", (lambda: (image, ops),)),), 1)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -89,8 +90,9 @@ def test_prepare_says_what_is_wrong():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_model_in_the_interpreter_and_in_c(seed, tmp_path):
+def test_a_model_in_the_interpreter_and_in_c(seed, tmp_path, monkeypatch):
     model, images = random_model(seed)
+    monkeypatch.setattr(model_check, "skeleton", lambda config, schedule: skeleton_of(model.graph))
     offsets, (embed, scale, _) = model.offsets, model.graph.ops
     assert offsets[scale.output] == offsets[embed.output], "its output stands over its input"
     want = model.graph.run(to_int8(images))
@@ -128,14 +130,9 @@ def test_the_estimates_know_it(monkeypatch):
         instructions.op_instructions(graph, op, "m4")
     assert instructions.instructions(model.config, "m4") > 0, "networks without it are counted as before"
 
-    # A network that lists it: the folds over its dimensions give what the plan of the graph has.
-    kinds = [one.module for one in graph.ops]
-    ops = tuple((Place(module, f"op{i}", ((0, i - 1),)), graph.dims(one))
-                for i, (module, one) in enumerate(zip(kinds, graph.ops, strict=True)))  # fmt: skip
-    image = graph.tensors[graph.inputs[0]].bytes
-    network = Skeleton((("", (lambda: (image, ops),)),), 1)
-    for estimate in (feasibility, macs, model_size):
-        monkeypatch.setattr(estimate, "skeleton", lambda config, schedule: network)
+    # Where a network lists it, the folds over its dimensions give what the plan of the graph has.
+    for user in (feasibility, macs, model_size, model_check):
+        monkeypatch.setattr(user, "skeleton", lambda config, schedule: skeleton_of(graph))
     assert feasibility.arena_bytes(model.config) == model.plan.arena_bytes
     assert macs.macs(model.config) == sum(macs.op_macs(graph, one) for one in graph.ops)
     assert model_size.model_bytes(model.config) >= model.model_bytes

@@ -9,8 +9,8 @@ from flatbuffers import flexbuffers
 from model_edits import changed, with_info, with_metadata
 
 from mcuformer import Interpreter, McuformerError, convert
-from mcuformer.converter import tflite_file
-from mcuformer.errors import ModelError
+from mcuformer.converter import model_check, tflite_file
+from mcuformer.errors import ModelError, ToolchainError
 
 ENGINES = ("tflm", "c")
 
@@ -214,3 +214,12 @@ def test_exports_and_inspect_refuse_what_the_interpreter_refuses(models, tmp_pat
     with pytest.raises(McuformerError, match="class_names"):
         export(tmp_path / "model.tflite", "c", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_kernels_that_are_missing_are_no_damage_of_the_model(models, monkeypatch):
+    def missing(*_):
+        raise ToolchainError("no kernels")
+
+    monkeypatch.setattr(model_check, "stored_plan", missing)
+    with pytest.raises(ToolchainError, match="^no kernels$"):
+        Interpreter(models["overwrite"].content)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,13 @@ from mcuformer.engines.tflm import Session as _Session  # noqa: F401
 from mcuformer.errors import ConfigError, DataError, ModelError
 from mcuformer.files import read_bytes
 from mcuformer.sizes import Size, shortest
+
+if TYPE_CHECKING:
+    from mcuformer.data import FileImages
+
+    Images = np.ndarray | FileImages
+
+BATCH = 64  # images read from files at a time
 
 
 class Interpreter:
@@ -105,17 +112,17 @@ class Interpreter:
     def output_zero_point(self) -> int:
         return self.graph.output_zero_point
 
-    def __call__(self, images: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def __call__(self, images: Images, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """uint8 [n, H, W, C] (or one image) -> float32 logits [n, classes], or embeddings [n, length] of a network
-        without a head; afterwards invoke_ms is the median."""
+        without a head; afterwards invoke_ms is the median. FileImages are read from their files a few at a time."""
         return self.graph.logits(self.int8_outputs(images, progress))
 
-    def int8_outputs(self, images: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
+    def int8_outputs(self, images: Images, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """As __call__, but int8 as the device computes them: worth (value - output_zero_point) * output_scale."""
         images = self._check(images)
         outputs = np.empty((len(images), self.graph.tensors[self.graph.output].shape[-1]), np.int8)
         seconds = []
-        for i, image in enumerate(images):
+        for i, image in enumerate(image for batch in _batches(images) for image in batch):
             outputs[i] = self._session.invoke(to_int8(image)[None])[0]
             seconds.append(self._session.seconds)
             if progress:
@@ -124,16 +131,19 @@ class Interpreter:
             self.invoke_ms = float(np.median(seconds) * 1e3)
         return outputs
 
-    def reference(self, images: np.ndarray) -> np.ndarray:
+    def reference(self, images: Images) -> np.ndarray:
         """What __call__ must return, computed by the integer reference in numpy."""
-        return self.graph.reference(self._check(images))
+        images = self._check(images)
+        if isinstance(images, np.ndarray) or not len(images):
+            return self.graph.reference(images[:])
+        return np.concatenate([self.graph.reference(batch) for batch in _batches(images)])
 
     def layer_outputs(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Every activation of one image (uint8 [H, W, C]) by name, dequantised, without batch dimension.
 
         Runs the model again, in memory where no tensor overwrites another.
         """
-        images = self._check(image)
+        images = self._check(image)[:]
         if len(images) != 1:
             raise DataError(f"layer_outputs takes one image, not {len(images)}")
         session = engines.get_engine(self.engine).open_keeping_all(self._loaded)
@@ -145,18 +155,26 @@ class Interpreter:
             outputs[tensor.name] = tensor.dequantise(value).astype(np.float32)
         return outputs
 
-    def _check(self, images: np.ndarray) -> np.ndarray:
-        images = as_array(images, "images")
+    def _check(self, images: Images) -> Images:
+        if not isinstance(images, np.ndarray):
+            from mcuformer.data import FileImages  # late: not needed for arrays
+
+            images = images if isinstance(images, FileImages) else as_array(images, "images")
         want = self.graph.tensors[self.graph.inputs[0]].shape[1:]
         if images.dtype != np.uint8:
             raise DataError(f"images have dtype {images.dtype}: give uint8 values, 0 to 255")
-        if images.shape == want:
+        if isinstance(images, np.ndarray) and images.shape == want:
             images = images[None]
         if images.ndim != 4 or images.shape[1:] != want:
             raise DataError(
                 f"images have shape {images.shape}: the model takes [n, {want[0]}, {want[1]}, {want[2]}] (NHWC)"
             )
         return images
+
+
+def _batches(images: Images) -> Iterator[np.ndarray]:
+    """All of them, BATCH at a time."""
+    return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
 
 
 def _with_strips(stored: tflite_file.ModelFile) -> bytes:

@@ -22,7 +22,7 @@ from mcuformer.cli.progress import Progress, Update
 from mcuformer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from mcuformer.data import Dataset
+    from mcuformer.data import Dataset, FileImages
     from mcuformer.interpreter import Interpreter
     from mcuformer.sizes import Size
     from mcuformer.sound import LogMel
@@ -101,7 +101,7 @@ def load_data(
     return load_sized(spec, split, image_size, limit, front_end, channels)
 
 
-def run_images(interpreter: Interpreter, images: np.ndarray, progress: Progress = CONSOLE) -> np.ndarray:
+def run_images(interpreter: Interpreter, images: np.ndarray | FileImages, progress: Progress = CONSOLE) -> np.ndarray:
     """Logits of all images, with a progress bar."""
     with progress.bar("running") as update:
 

@@ -149,7 +149,7 @@ def run(
         on_host(host)
     others, simulated = {}, None
     if reference:
-        others[THE_REFERENCE] = interpreter.reference(dataset.images[:])
+        others[THE_REFERENCE] = interpreter.reference(dataset.images)
     if chosen is not None:
         machine, ram, flash, external = chosen
         simulated = cli_firmware.run_on(interpreter, dataset.images[:], machine, ram, flash, progress, external)
@@ -196,7 +196,7 @@ def _embeddings(interpreter: Interpreter, model: str | os.PathLike, gallery, sav
 def _run_on_host(interpreter: Interpreter, dataset: Dataset, embeddings: Embeddings, progress: Progress) -> HostRun:
     from mcuformer.gallery import Gallery, neighbours
 
-    images, has_head = dataset.images[:], bool(interpreter.class_names)
+    images, has_head = dataset.images, bool(interpreter.class_names)
     logits = run_images(interpreter, images, progress)
     assert interpreter.invoke_ms is not None  # a data set has images
     near = None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every form of data set, and every way in which one can be wrong."""
 
+import dataclasses
 import gzip
 import os
 import pickle
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY, lively_subnet
 from PIL import Image
 from scripts import load_script
 
-from mcuformer import data
+from mcuformer import Interpreter, convert, data, interpreter
+from mcuformer.cli.run import run
 from mcuformer.data import load, read_idx
 from mcuformer.errors import DataError, McuformerError
 
@@ -368,6 +371,34 @@ def test_more_images_than_memory_are_read_as_they_are_used(tmp_path, monkeypatch
     assert np.array_equal(files.images[1:3], held.images[1:3]) and len(files.images[2:2]) == 0
     rest, out = data.hold_out(files, 2)
     assert sorted(rest.images.paths + out.images.paths) == sorted(files.images.paths)
+
+
+def test_interpreter_runs_more_images_than_memory(tmp_path, monkeypatch):
+    """From their files, a few at a time; `run` does so too, and its check against the reference."""
+    net = lively_subnet(dataclasses.replace(TINY, image_size=8, in_channels=3, num_classes=2), seed=0)
+    write_image_folder(tmp_path)
+    held = load(tmp_path, "val", image_size=8)
+    model = convert(net, held.images, class_names=held.class_names)
+    want = model.reference(held.images)
+    monkeypatch.setattr(data.image_folder, "MAX_BYTES", 100)
+    monkeypatch.setattr(interpreter, "BATCH", 4)
+    read, take = [], data.FileImages.__getitem__
+
+    def counted(self, chosen):
+        images = take(self, chosen)
+        read.append(len(images))
+        return images
+
+    monkeypatch.setattr(data.FileImages, "__getitem__", counted)
+    images = load(tmp_path, "val", image_size=8).images
+    assert isinstance(images, data.FileImages)
+    np.testing.assert_array_equal(Interpreter(model)(images), want)
+    np.testing.assert_array_equal(Interpreter(model).reference(images), want)
+    assert len(Interpreter(model)(images.take(np.array([], int)))) == 0
+    model.save(tmp_path / "model.tflite")
+    ran = run(tmp_path / "model.tflite", data=str(tmp_path), split="val", reference=True)
+    np.testing.assert_array_equal(ran.host.logits, want)
+    assert read == [4, 2] * 4
 
 
 def test_hold_out_splits_by_seed():

@@ -29,7 +29,7 @@ OP_DATA_BYTES = 4
 _COUNTS = ("call", "row", "block", "pixel", "value", "odd", "edge", "edge_value", "raised", "kept")
 KERNELS = {"streamed_stem": _COUNTS}
 """Of the convolutions, which are fully connected layers on their taps: rows and blocks; pixels gathered together and at
-edges one by one, with their taps; values that the ReLU raises; bytes of rows kept for the next pair."""
+edges one by one, with their taps; values that the ReLU raises; bytes of rows kept for the next pair, and of others that are copied."""
 
 
 @dataclass(frozen=True)
@@ -181,11 +181,9 @@ def _edge_pixels(conv: stem_conv.Dims, at_once: int) -> int:
     """Output pixels in blocks that reach over an edge of their input."""
     columns, rows = conv.columns, conv.rows
     whole = min(rows, 1 + conv.height % 2)  # rows of such blocks alone
-    starts = range(0, columns, at_once)
-    counts = [
-        min(at_once, columns - x) for x in starts if x == 0 or 2 * (min(x + at_once, columns) - 1) + 1 >= conv.width
-    ]
-    return whole * columns + (rows - whole) * sum(counts)
+    blocks = [(x, min(x + at_once, columns)) for x in range(0, columns, at_once)]
+    edges = sum(end - x for x, end in blocks if x == 0 or 2 * end > conv.width)
+    return whole * columns + (rows - whole) * edges
 
 
 def _gathered(conv: stem_conv.Dims, at_once: int, last: bool) -> tuple[int, ...]:
@@ -213,8 +211,8 @@ def work(d: Dims) -> list[Work]:
     prefix = decomposed_patch_embed.prefix_work(
         d.prefix, d.outputs[-1], 0 if d.strip_rows or grows else d.convs[-1].pixels
     )
-    if grows and not d.strip_rows:
-        counts[-1] += input_elements(d)
+    if not d.strip_rows:  # an image that moves up, rows of it that one convolution alone reads from a copy
+        counts[-1] += input_elements(d) * (grows + (len(d.outputs) == 1))
     return [*found, Work("streamed_stem", tuple(counts)), *prefix]
 
 

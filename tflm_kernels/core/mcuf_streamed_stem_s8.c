@@ -64,6 +64,10 @@ typedef struct {
   int32_t kept;
 } stem_layout;
 
+/* Whether scratch has a pair of the image's rows: of strips, and if the tokens that overwrite the image are made of
+ * these very rows. */
+static bool holds_image_rows(int32_t conv_count, bool strips) { return strips || conv_count == 1; }
+
 static stem_layout layout_of(const int32_t* in_channels, int32_t conv_count, int32_t image_height, int32_t image_width,
                              int32_t pixels_at_once, bool strips) {
   stem_layout layout = {0, 0, 0};
@@ -73,7 +77,7 @@ static stem_layout layout_of(const int32_t* in_channels, int32_t conv_count, int
     const int32_t block = pixels * mcuf_round_up_even(MCUF_STEM_TAPS * in_channels[m]) * (int32_t)sizeof(int16_t);
     const int32_t beside = block - layout.pairs; /* those so far: of levels below, dead when convolution m runs */
     if (layout.block < beside) layout.block = beside;
-    if (m > 0 || strips) layout.pairs += pair_bytes(height, width * in_channels[m]);
+    if (m > 0 || holds_image_rows(conv_count, strips)) layout.pairs += pair_bytes(height, width * in_channels[m]);
     layout.kept += kept_bytes(height, width * in_channels[m]);
   }
   return layout;
@@ -180,7 +184,14 @@ mcuf_status mcuf_streamed_stem_s8(const mcuf_streamed_stem_params* p, const int8
   const stem_layout layout = layout_for(p, false);
   const stem_run r = run_of(p, &layout, (int8_t*)scratch + layout.block, moves ? output : output + prefix, scratch);
   const int32_t rows = side_of(p->image_height, 1);
-  for (int32_t row = 0; row < rows; ++row) rise(&r, image + (size_t)row * PAIR * image_row, row);
+  for (int32_t row = 0; row < rows; ++row) {
+    const int8_t* pair = image + (size_t)row * PAIR * image_row;
+    if (holds_image_rows(p->conv_count, false)) {
+      const int32_t held = least(PAIR, p->image_height - PAIR * row);
+      pair = (const int8_t*)memcpy(r.pairs, pair, (size_t)held * image_row);
+    }
+    rise(&r, pair, row);
+  }
   if (moves && prefix > 0) memmove(output + prefix, output, tokens);
   copy_prefix(p, output);
   return MCUF_OK;

@@ -47,7 +47,7 @@ MCUF_API mcuf_status mcuf_streamed_stem_s8_check(const mcuf_streamed_stem_params
 
 /* Bytes of scratch, 4-byte aligned: the rows of all levels, and what the inputs of pixels_at_once pixels (as int16)
  * take beside the rows that are dead by then. in_channels: of each convolution; strips: whether the image comes in
- * strips, 0 or 1. */
+ * strips, 0 or 1; a pair of its rows is in scratch then, and with one convolution alone. */
 MCUF_API int32_t mcuf_streamed_stem_s8_scratch_bytes(const int32_t* in_channels, int32_t conv_count,
                                                      int32_t image_height, int32_t image_width, int32_t pixels_at_once,
                                                      int32_t strips);

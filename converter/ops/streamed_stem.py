@@ -29,7 +29,8 @@ OP_DATA_BYTES = 4
 _COUNTS = ("call", "row", "block", "pixel", "value", "odd", "edge", "edge_value", "raised", "kept")
 KERNELS = {"streamed_stem": _COUNTS}
 """Of the convolutions, which are fully connected layers on their taps: rows and blocks; pixels gathered together and at
-edges one by one, with their taps; values that the ReLU raises; bytes of rows kept for the next pair, and of others that are copied."""
+edges one by one, with their taps; values that the ReLU raises; bytes of rows that are kept for the next pair, or copied
+for another reason."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call, decomposed_patch_embed, in_place_fc, params_blob, stem_conv, streamed
 from mcuformer.converter.ops.packed_weights import ROWS
-from mcuformer.converter.ops.work import BLOCK_SIZES, TOKEN_BLOCK, Shapes, Work
+from mcuformer.converter.ops.work import TOKEN_BLOCK, Shapes, Work
 
 NAME = "StreamedStem"
 MAX_CONVS = 8  # patches of 256 pixels: MCUF_STREAMED_STEM_MAX_CONVS
@@ -114,8 +114,9 @@ def matrices(d: Dims) -> list[tuple[int, int]]:
 
 
 def token_choices(d: Dims) -> list[int]:
-    """Pixels at once worth trying: those that have a kernel of their own."""
-    return sorted({min(size, d.convs[0].columns) for size in BLOCK_SIZES})
+    """Pixels at once worth trying: a block, or one by one, which takes fewer instructions on a Cortex-M4 than two at
+    once (benchmarks/streamed_stem.py)."""
+    return sorted({1, min(TOKEN_BLOCK, d.convs[0].columns)})
 
 
 def resized(options: Options, d: Dims, tokens: int, tile_bytes: int, weights_offset: int) -> Options:

@@ -169,37 +169,42 @@ def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
     name = graph.tensors[op.output].name
     arrays = {role: params_blob.array(section, layout.dtypes[role])
               for role, section in zip(layout.dtypes, sections, strict=False)}  # fmt: skip
-    if (head_params := arrays.get("head_params")) is not None:
-        arrays["head_params"] = head_params.reshape(-1, HEAD_PARAMS)
-        rows = {
-            "relative_params": (-1, RELATIVE_HEAD_PARAMS), "relative_bias": (head_params.size // HEAD_PARAMS, -1),
-            "relative_keys": (-1, options.head_dim), "relative_values": (-1, options.head_dim),
-        }  # fmt: skip
-        for role, row in rows.items():
-            if (section := arrays.get(role)) is not None:
-                arrays[role] = section.reshape(row)
+    for role, shape in _table_shapes(options, arrays, graph.tensors[op.output].shape[-1]).items():
+        if (section := arrays.get(role)) is not None:
+            arrays[role] = section.reshape(shape)
     shapes = [graph.tensors[op.inputs[STREAM]].shape, *(None if a is None else a.shape for a in arrays.values())]
     shapes += [None] * (len(module.INPUTS) - len(shapes))
     dims = module.dims(options, shapes)
-    constants = {}
+    constants, is_staged = {}, getattr(dims, "tile_bytes", 0) > 0
     roles = [role for role in module.WEIGHTS if arrays.get(role.replace("_weights", "_bias")) is not None]
     matrices = dict(zip(roles, module.matrices(dims), strict=False))
     for role, values in arrays.items():
         if role in matrices:
             inputs, outputs = matrices[role]
             shape, dtype = matrix_shape(inputs, outputs, dims.packing), np.dtype(np.int8)
-            staged = dims.tile_bytes > 0
-            data = None if staged or values is None else values.reshape(shape)
-            constants[role] = Tensor(f"{name}/{role}", shape, dtype, None, data, external=staged)
+            data = None if is_staged or values is None else values.reshape(shape)
+            constants[role] = Tensor(f"{name}/{role}", shape, dtype, None, data, external=is_staged)
         elif values is not None:
             constants[role] = Tensor(f"{name}/{role}", values.shape, values.dtype, None, values)
-    if dims.tile_bytes and op.inputs[WEIGHTS] >= 0:
+    if is_staged and op.inputs[WEIGHTS] >= 0:
         have = graph.tensors[op.inputs[WEIGHTS]].shape[0]
         sizes = [math.prod(matrix_shape(inputs, outputs, dims.packing)) for inputs, outputs in matrices.values()]
         want = sum(map(params_blob.align, sizes))
         if have != want:
             raise ValueError(f"staged weights of {have} bytes for {want}")
     return options, constants
+
+
+def _table_shapes(options: Any, arrays: dict[str, np.ndarray | None], features: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of an op's constants that are no vectors, but for matrices. features: of its output."""
+    shapes: dict[str, tuple[int, ...]] = {"position": (1, -1, features), "prefix": (-1, features)}
+    if (head_params := arrays.get("head_params")) is not None:
+        shapes |= {
+            "head_params": (-1, HEAD_PARAMS), "relative_params": (-1, RELATIVE_HEAD_PARAMS),
+            "relative_bias": (head_params.size // HEAD_PARAMS, -1), "relative_keys": (-1, options.head_dim),
+            "relative_values": (-1, options.head_dim),
+        }  # fmt: skip
+    return shapes
 
 
 def moved(offsets: Sequence[int], place: Sequence[int], tensors: int) -> list[int]:

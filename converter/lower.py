@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lowers a float network to the int8 graph: attaches data to its skeleton, op by op (schedule "overwrite")."""
+"""Lowers a float network to the int8 graph: attaches data to its skeleton, op by op: schedule "overwrite", stem_ops."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Lowering:
     def run(self) -> Graph:
         config, graph = self.net.config, self.graph
         stream = graph.add_input("image", (1, *config.image_shape), Quantisation(IMAGE_SCALE, 0))
-        schedule = Schedule("overwrite", fuse_gelu=self.options.fuse_gelu)
+        schedule = Schedule("overwrite", fuse_gelu=self.options.fuse_gelu, stem_ops=True)
         for prefix, part in skeleton(config, schedule).parts():
             made = {-1: stream}
             for at, step in enumerate(steps_of(part)):

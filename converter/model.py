@@ -23,9 +23,10 @@ from mcuformer.converter.memory.board_arena import board_arena_bytes
 from mcuformer.converter.passes.packing import packed, packing_of
 from mcuformer.converter.passes.scratch import fill_arena, fit_scratch
 from mcuformer.converter.passes.staging import is_staged, staged, weights_content, weights_info, weights_path
+from mcuformer.converter.passes.stem import streamed_stem_of
 from mcuformer.converter.passes.streamed import streamed
 from mcuformer.converter.passes.strips import in_strips
-from mcuformer.converter.skeleton import Schedule, check_takes_strips
+from mcuformer.converter.skeleton import Schedule
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.files import write_bytes
@@ -155,8 +156,6 @@ def convert(
         limits = _with_external_flash(limits, weights)
     config, names = net.config, _checked_names(class_names, net.config)
     front_end = _checked_front_end(front_end, config)
-    if strips:
-        check_takes_strips(config)
     samples = calibrate(net, calibration, progress=progress)
     graph = packed(lower(net, samples, quantisation), packing_of(limits))
     graph = _arranged(graph, schedule, strips, weights == "staged", scratch, limits)
@@ -170,6 +169,7 @@ def _arranged(
     graph: Graph, schedule: str, strips: bool, staging: bool, scratch: int | None, limits: Board | None
 ) -> Graph:
     """The ops of a lowered graph as convert()'s arguments of the same names want them."""
+    graph = streamed_stem_of(graph)
     if schedule == "streamed":
         graph = streamed(graph)
     if strips:

@@ -44,8 +44,9 @@ MOST_IMAGE_SIDE = 4096
 MOST_TILE_BYTES = 1 << 20
 # Options that sizes of scratch are made of.
 SIZES = (
-    "tokens_at_once", "kv_heads_at_once", "kv_heads", "head_dim", "grid_rows", "grid_columns", "in_features",
-    "tokens_per_read", "blocks_per_read", "patch_size", "patch_width", "padding", "strip_rows", "tile_bytes",
+    "tokens_at_once", "pixels_at_once", "kv_heads_at_once", "kv_heads", "head_dim", "grid_rows", "grid_columns",
+    "in_features", "tokens_per_read", "blocks_per_read", "patch_size", "patch_width", "padding", "strip_rows",
+    "tile_bytes",
 )  # fmt: skip
 
 
@@ -286,6 +287,7 @@ def _check_network(graph: Graph, config: SubnetConfig, schedule: str) -> None:
     way = Schedule(
         schedule, takes_strips(graph), "staged" if is_staged(graph) else "xip",
         fuse_gelu=all(op.kind != "IntGeLU" for op in graph.ops),
+        stem_ops=any(op.kind == "StemConv" for op in graph.ops),
     )  # fmt: skip
     wanted = [(step.kind, step.module, step.dims) for _, step in skeleton(config, way).steps()]
     if len(wanted) != len(graph.ops):

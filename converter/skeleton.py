@@ -26,6 +26,7 @@ from mcuformer.converter.ops import (
     stem_conv,
     streamed_attention,
     streamed_mlp,
+    streamed_stem,
     token_mean,
 )
 from mcuformer.converter.ops.packed_weights import ROWS
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 SCHEDULES = ("overwrite", "streamed")
 WEIGHTS = ("xip", "staged")
-NEEDS_PATCHES = 'strips need a patch embedding: this network has stem = "conv", which keeps its whole image'
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Schedule:
     weights    "xip" (read in place) or "staged" (read in tiles, here in the least scratch)
     packing    of weights, if the network allows it
     fuse_gelu  GELU inside the fully connected layers; False, with "overwrite" only: an op of its own
+    stem_ops   a convolution stem op by op, as files of earlier versions have it; False: one op, row by row
     """
 
     name: str = "streamed"
@@ -58,6 +59,7 @@ class Schedule:
     weights: str = "xip"
     packing: int = ROWS
     fuse_gelu: bool = True
+    stem_ops: bool = False
 
     def __post_init__(self):
         one_of("schedule", self.name, SCHEDULES)
@@ -66,6 +68,8 @@ class Schedule:
             raise ConfigError(
                 'fuse_gelu = False with schedule = "streamed": GELU is inside StreamedMLP; use "overwrite"'
             )
+        if self.strips and self.stem_ops:
+            raise ConfigError("stem_ops = True with strips = True: op by op a stem keeps its whole image")
 
 
 class Place(NamedTuple):
@@ -86,6 +90,7 @@ class Place(NamedTuple):
 
 # Places that are the same in every network.
 EMBED = Place(decomposed_patch_embed, "embed", stream=True)
+STEM = Place(streamed_stem, "embed", stream=True)
 NORM_PRE = Place(int_layer_norm, "norm_pre", stream=True)
 ATTENTION = Place(streamed_attention, "proj", stream=True)
 MLP = Place(streamed_mlp, "fc2", ((0, 0),), stream=True)
@@ -170,12 +175,6 @@ def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
     return Skeleton(tuple(recipes), inputs=0 if schedule.strips else 1)
 
 
-def check_takes_strips(config: SubnetConfig) -> None:
-    """ConfigError if a network cannot take its image in strips."""
-    if config.stem == "conv":
-        raise ConfigError(NEEDS_PATCHES)
-
-
 def _part(input_bytes: int, ops: list[tuple[Place, Any]], staged: bool) -> Part:
     if staged:
         ops = [(place, place.module.staged(dims) if can_be_staged(place.module.NAME) else dims) for place, dims in ops]
@@ -184,10 +183,10 @@ def _part(input_bytes: int, ops: list[tuple[Place, Any]], staged: bool) -> Part:
 
 def _embedding(config: SubnetConfig, schedule: Schedule, staged: bool) -> Recipe:
     image, prefix, packing, strips = config.image_shape, config.prefix_tokens, schedule.packing, schedule.strips
-    if strips:
-        check_takes_strips(config)
-    if config.stem == "conv":
+    if config.stem == "conv" and schedule.stem_ops:
         return _conv_stem, image, config.conv_channels, prefix, packing, staged
+    if config.stem == "conv":
+        return _streamed_stem, image, config.conv_channels, prefix, packing, strips
     patch, padding = config.patch_shape, config.patch_padding
     return _patch_embed, image, patch, padding, config.embed_dim, prefix, packing, staged, strips
 
@@ -202,6 +201,15 @@ def _patch_embed(
     if strips:
         dims = decomposed_patch_embed.in_strips(dims)
     return 0 if strips else decomposed_patch_embed.input_elements(dims), ((EMBED, dims),)
+
+
+def _streamed_stem(
+    image: tuple[int, int, int], conv_channels: tuple[int, ...], prefix: int, packing: int, strips: bool
+) -> Part:
+    dims = streamed_stem.Dims(*image, conv_channels, packing, prefix=prefix)
+    if strips:
+        dims = streamed_stem.in_strips(dims)
+    return 0 if strips else streamed_stem.input_elements(dims), ((STEM, dims),)
 
 
 def _conv_stem(

@@ -21,6 +21,7 @@ namespace mcuformer {
   OP(kStemConvName, "mcuformer.StemConv", Register_STEM_CONV, -1, -1)                                      \
   OP(kStreamedAttentionName, "mcuformer.StreamedAttention", Register_STREAMED_ATTENTION, 0, -1)            \
   OP(kStreamedMlpName, "mcuformer.StreamedMLP", Register_STREAMED_MLP, 0, -1)                              \
+  OP(kStreamedStemName, "mcuformer.StreamedStem", Register_STREAMED_STEM, 0, -1)                           \
   OP(kTokenMeanName, "mcuformer.TokenMean", Register_TOKEN_MEAN, 0, -1)
 
 #define MCUF_DECLARE_OP(constant, name, registration, first, second) \

@@ -22,8 +22,10 @@ MCUF_CORE_SRCS = \
   core/mcuf_int_layer_norm_s8.c \
   core/mcuf_status.c \
   core/mcuf_stem_conv_s8.c \
+  core/mcuf_stem_rows.c \
   core/mcuf_streamed_attention_s8.c \
   core/mcuf_streamed_mlp_s8.c \
+  core/mcuf_streamed_stem_s8.c \
   core/mcuf_token_mean_s8.c
 
 # The front end of networks that take sound: C99 beside the int8 arithmetic, exported with such networks alone.
@@ -54,6 +56,7 @@ MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) $(MCUF_CHECK_SRCS) \
   kernels/stem_conv.cc \
   kernels/streamed_attention.cc \
   kernels/streamed_mlp.cc \
+  kernels/streamed_stem.cc \
   kernels/token_mean.cc
 
 # The library that Python loads is made of MCUF_CORE_SRCS and these. Everywhere, the parts that need no interpreter ...

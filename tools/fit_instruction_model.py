@@ -38,6 +38,7 @@ from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.passes import staging
 from mcuformer.converter.passes.packing import packed
+from mcuformer.converter.passes.stem import streamed_stem_of
 from mcuformer.converter.passes.streamed import streamed
 from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS, RELATIVE_POSITIONS
 from mcuformer.nas import build_subnet
@@ -118,7 +119,8 @@ def random_options(rng: np.random.Generator, config: SubnetConfig) -> dict:
 
 
 def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) -> Graph:
-    """A network's graph in one of the schedules; some with GELU as an op of its own, some two tokens at a time."""
+    """A network's graph in one of the schedules; some with GELU as an op of its own, some two tokens at a time, some
+    stems op by op, some two pixels at a time or one."""
     rng = np.random.default_rng(seed)
     streams = rng.random() < 0.6
     net = build_subnet(config, seed)
@@ -132,6 +134,10 @@ def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) 
             for i, op in enumerate(graph.ops):
                 if op.kind in ("StreamedAttention", "StreamedMLP") and config.tokens > 1:
                     graph = staging.resize(graph, graph.ops[i], tokens=2)
+    if rng.random() < 0.75:
+        graph = streamed_stem_of(graph)
+        if graph.ops[0].kind == "StreamedStem" and rng.random() < 0.3:
+            graph = staging.resize(graph, graph.ops[0], tokens=int(rng.choice([1, 2])))
     return graph
 
 

@@ -42,6 +42,8 @@ CASES: dict[str, tuple[SubnetConfig, dict[str, Any]]] = {
     "packed overwrite": (LOW_RANK, OVERWRITE | PACKED),
     "packed staged": (PLAIN, PACKED | STAGED),
     "convolution stem": (CONV, {}),
+    "convolution stem overwrite": (CONV, OVERWRITE | {"scratch": 400}),
+    "convolution stem in strips": (CONV, STRIPS | PACKED),
     "low rank": (LOW_RANK, {}),
     "low rank staged": (LOW_RANK, STAGED | STRIPS),
     "prefix tokens, no head": (PREFIX, OVERWRITE),

@@ -67,8 +67,8 @@ def _less_ram(graph: Graph, board: Board) -> str:
 
 def _ways(graph: Graph) -> dict[str, Callable[[Graph], Graph]]:
     """Options of `mcuformer convert` that the model was converted without, and the graph each would give."""
-    can_stream = not is_staged(graph) and not any(op.kind.startswith("Streamed") for op in graph.ops)
-    can_strip = graph.ops[0].kind == "DecomposedPatchEmbed" and not takes_strips(graph)
+    can_stream = not is_staged(graph) and not any(op.kind in ("StreamedAttention", "StreamedMLP") for op in graph.ops)
+    can_strip = not takes_strips(graph)
     ways: dict[str, Callable[[Graph], Graph]] = {}
     if can_stream:
         ways["--schedule streamed"] = streamed

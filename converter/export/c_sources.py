@@ -72,7 +72,7 @@ def header(p: Network) -> str:
         f"#ifndef {m}_H_",
         f"#define {m}_H_",
         "",
-        '#include "mcuf_decomposed_patch_embed_s8.h"' if p.strips else '#include "mcuf_types.h"',
+        '#include "mcuf_image_rows.h"\n#include "mcuf_types.h"' if p.strips else '#include "mcuf_types.h"',
         *(['#include "mcuf_weight_source.h"'] if p.weights_bytes else []),
         *([f'#include "{n}_front_end.h"'] if p.front_end is not None else []),
         "",

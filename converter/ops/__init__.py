@@ -30,12 +30,13 @@ from mcuformer.converter.ops import (
     stem_conv,
     streamed_attention,
     streamed_mlp,
+    streamed_stem,
     token_mean,
 )
 
 _MODULES: tuple[ModuleType, ...] = (
     decomposed_patch_embed, stem_conv, int_layer_norm, in_place_fc, int_gelu, int_attention, streamed_attention,
-    streamed_mlp, token_mean,
+    streamed_mlp, streamed_stem, token_mean,
 )  # fmt: skip
 
 OPS: dict[str, ModuleType] = {module.NAME: module for module in _MODULES}

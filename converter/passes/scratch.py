@@ -22,8 +22,8 @@ LARGEST_TILE = 16384  # bytes; reads larger than this: the cost per read no long
 
 @dataclass(frozen=True)
 class _Choice:
-    """One way to run an op. cost: bytes read plus READ_COST per read; or how often it takes tokens. tokens, tile_bytes:
-    as staging.resize() takes them; tokens 0: as the op is."""
+    """One way to run an op. cost: bytes read plus READ_COST per read; or less for more tokens at a time. tokens,
+    tile_bytes: as staging.resize() takes them; tokens 0: as the op is."""
 
     cost: int
     scratch: int
@@ -95,7 +95,7 @@ def _way(graph: Graph, op: Op, tokens: int, tile_bytes: int = 0) -> _Choice:
     resized = staging.resize(graph, op, tokens, tile_bytes)
     op = resized.ops[graph.ops.index(op)]
     read, reads = staging.traffic(resized, op)
-    cost = read + READ_COST * reads if reads else -(-graph.tensors[op.output].shape[1] // tokens)
+    cost = read + READ_COST * reads if reads else -tokens
     return _Choice(cost, resized.scratch_bytes(op), tokens, tile_bytes)
 
 

@@ -54,7 +54,9 @@ def restaged(graph: Graph) -> Graph:
 def resize(graph: Graph, op: Op, tokens: int, tile_bytes: int = 0) -> Graph:
     """The graph in which one op handles `tokens` tokens at a time, its weights read through a tile of tile_bytes; 0 if
     they are in the model."""
-    options = op.module.resized(op.options, graph.dims(op), tokens, tile_bytes, op.options.weights_offset)
+    options = op.module.resized(
+        op.options, graph.dims(op), tokens, tile_bytes, getattr(op.options, "weights_offset", -1)
+    )
     ops = [dataclasses.replace(o, options=options) if o is op else o for o in graph.ops]
     return Graph(list(graph.tensors), ops, list(graph.inputs), graph.output)
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.file_form import has_params
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.memory.c_arena import plan_c_arena
 from mcuformer.converter.model_check import DAMAGE, check_constants, check_graph, words
@@ -142,7 +141,7 @@ class Session:
         """The call of an op, checked. places: None before anything has a place."""
         name, copy = f"{op.kind} {self._graph.tensors[op.output].name}", None
         with _refusing(name):
-            if places is not None and has_params(op) and places[op.inputs[0]] != places[op.output]:
+            if places is not None and "stream" in op.module.INPUTS and places[op.inputs[0]] != places[op.output]:
                 # Kernels of Streamed ops know one address alone: they work over a copy of the stream.
                 stream, output = op.inputs[0], places[op.output]
                 copy = (output, places[stream], self._graph.tensors[stream].bytes)
@@ -225,7 +224,8 @@ def _check_call(call: c_call.Call, params: Struct | None) -> None:
             more = (call.args[2] is not None,)  # is there a residual?
         elif call.function == "mcuf_decomposed_patch_embed_strips_s8":
             more = (ctypes.c_int32(c_structs.integer("strip_rows", call.args[1])),)
-        check = getattr(kernel_library.load(), f"{call.function}_check")
+        function = "mcuf_streamed_stem_s8" if call.function == "mcuf_streamed_stem_strips_s8" else call.function
+        check = getattr(kernel_library.load(), f"{function}_check")
         if status := check(ctypes.byref(params), *more):
             raise ValueError(kernel_library.status_text(status))
     for arg in call.args:

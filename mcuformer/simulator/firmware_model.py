@@ -18,8 +18,8 @@ from mcuformer.converter.estimate.macs import op_macs
 from mcuformer.converter.export import c_model
 from mcuformer.converter.export.c_model import CModel
 from mcuformer.converter.graph import Graph, to_int8
-from mcuformer.converter.ops import decomposed_patch_embed
 from mcuformer.converter.passes.staging import is_staged, weights_content
+from mcuformer.converter.passes.strips import takes_strips
 from mcuformer.errors import ModelError, ToolchainError
 from mcuformer.simulator import firmware
 from mcuformer.simulator.firmware import Machine, Program
@@ -95,9 +95,9 @@ class FirmwareModel:
         return FirmwareRun(logits, max(int(result["stack"][0]) for result in results), ops)
 
     def _run_part(self, images: np.ndarray, timeout: float) -> list[dict[str, list[str]]]:
-        options = self.graph.ops[0].options
-        if getattr(options, "strip_rows", 0):  # the rows that patches cover
-            images = images[:, : decomposed_patch_embed.rows_read(options, images.shape[1])]
+        first = self.graph.ops[0]
+        if takes_strips(self.graph):  # the rows that patches cover
+            images = images[:, : first.module.rows_read(first.options, images.shape[1])]
         with tempfile.TemporaryDirectory(prefix="mcuformer-") as folder:
             content = struct.pack("<i", len(images)) + to_int8(images).tobytes()
             (Path(folder) / "images.bin").write_bytes(content)

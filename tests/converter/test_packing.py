@@ -44,12 +44,10 @@ def test_no_factor_around_odd_heads_is_in_pairs(schedule):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_logits(name, options):
     config = NAMES[name]
-    if options.get("strips") and config.stem == "conv":
-        pytest.skip("a convolution stem keeps its whole image")
     net, images = lively_subnet(config, 5), structured_images(config, 6, seed=5)
     plain, packed = (convert(net, images[:4], board=board, **options) for board in (None, "nano33ble"))
     assert {getattr(op.options, "packing", None) for op in packed.graph.ops} >= {PAIRS}
-    assert {op.options.packing for op in packed.graph.ops if op.kind == "StemConv"} <= {PAIRS}
+    assert {op.options.packing for op in packed.graph.ops if op.kind == "StreamedStem"} <= {PAIRS}
     want = plain.reference(images)
     np.testing.assert_array_equal(packed.reference(images), want)
     np.testing.assert_array_equal(Interpreter(packed)(images), want)

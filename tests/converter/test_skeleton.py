@@ -11,7 +11,9 @@ from random_networks import random_config
 
 from mcuformer import Interpreter, QuantisationOptions, SubnetConfig, convert
 from mcuformer.converter import file_form
+from mcuformer.converter.calibrate import calibrate
 from mcuformer.converter.estimate import feasibility, instructions, macs, model_size, stock
+from mcuformer.converter.lower import lower
 from mcuformer.converter.ops import OPS, can_be_staged, in_place_fc
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.skeleton import Place, Schedule, Skeleton, Step, runs_as_factors, skeleton
@@ -31,7 +33,7 @@ def expected(config, schedule):
 
 def without_sizes(rows):
     """Staged weights use all that a board's arena allows, which dimensions alone do not say."""
-    sizes = {"tokens_at_once", "tokens_per_read", "blocks_per_read", "tile_bytes"}
+    sizes = {"tokens_at_once", "pixels_at_once", "tokens_per_read", "blocks_per_read", "tile_bytes"}
     return [
         (name, kind, dims._replace(**{field: 0 for field in sizes & set(dims._fields)})) for name, kind, dims in rows
     ]
@@ -42,7 +44,7 @@ def test_a_converted_network_has_the_ops_of_its_skeleton(seed):
     config = random_config(np.random.default_rng(seed))
     net, images = lively_subnet(config, seed), structured_images(config, 2, seed)
     for name in ("overwrite", "streamed"):
-        for strips in (False, True) if config.stem == "patch" else (False,):
+        for strips in (False, True):
             model = convert(net, images, schedule=name, strips=strips)
             assert listed(model.graph) == expected(config, Schedule(name, strips))
             staged = convert(net, images, schedule=name, strips=strips, weights="staged", scratch=1 << 20)
@@ -50,12 +52,16 @@ def test_a_converted_network_has_the_ops_of_its_skeleton(seed):
             assert without_sizes(listed(staged.graph)) == without_sizes(wanted)
     packed = convert(net, images, board="portenta-h7")
     assert listed(packed.graph) == expected(config, Schedule(packing=PAIRS))
+    op_by_op = lower(net, calibrate(net, images), QuantisationOptions())
+    assert listed(op_by_op) == expected(config, Schedule("overwrite", stem_ops=True))
     own_gelu = convert(net, images, schedule="overwrite", quantisation=QuantisationOptions(fuse_gelu=False))
     assert listed(own_gelu.graph) == expected(config, Schedule("overwrite", fuse_gelu=False))
 
 
-def test_what_costs_say_is_what_the_graph_has(tiny_net, tiny_images):
+@pytest.mark.parametrize("stem", ["patch", "conv"])
+def test_what_costs_say_is_what_the_graph_has(stem, tiny_images):
     """Constants in the file, and elements of tensors, by op."""
+    tiny_net = lively_subnet(dataclasses.replace(TINY, stem=stem), 0)
     for schedule in ("overwrite", "streamed"):
         for weights in ("xip", "staged"):
             graph = convert(tiny_net, tiny_images, schedule=schedule, weights=weights).graph
@@ -149,8 +155,8 @@ def test_mistakes_are_named():
         Schedule(weights="flash")
     with pytest.raises(ConfigError, match="fuse_gelu = False"):
         Schedule(fuse_gelu=False)
-    with pytest.raises(ConfigError, match="strips need a patch embedding"):
-        skeleton(dataclasses.replace(TINY, stem="conv"), Schedule(strips=True))
+    with pytest.raises(ConfigError, match="stem_ops = True with strips = True"):
+        Schedule(strips=True, stem_ops=True)
 
 
 def test_packed_and_staged_weights_of_an_odd_width_are_planned_to_the_byte():

@@ -59,6 +59,19 @@ StemConvParams = struct(
     "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "prefix_tokens", "*prefix",
 )  # fmt: skip
 
+StreamedStemConv = struct("StreamedStemConv", "out_channels", "zero_point", "*weights", "*bias", "*multiplier")
+
+
+class StreamedStemParams(ctypes.Structure):
+    """mcuf_streamed_stem_params."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("image_height", "image_width", "channels", "pad_value", "pixels_at_once",
+                                              "packing", "conv_count")),
+        ("convs", StreamedStemConv * 8), ("position", ctypes.c_void_p), ("position_scale", ctypes.c_void_p),
+        ("prefix_tokens", ctypes.c_int32), ("prefix", ctypes.c_void_p),
+    ]  # fmt: skip
+
 
 def limit(header: str, name: str) -> int:
     """The value of a #define of a header of the core."""
@@ -329,4 +342,59 @@ def decomposed_patch_embed_strips(image, patch, zero_point, weights, bias, multi
     assert status == OK
     read = (height + 2 * padding) // patch[0] * patch[0] - padding
     assert asked == list(range(min(height, read)))
+    return output.values((tokens, d))
+
+
+def streamed_stem_params(keep, image_shape, convs, pad_value, position=None, position_scale=None, prefix=None,
+                         pixels_at_once=4, packing=ROWS):  # fmt: skip
+    """convs: (zero_point, weights int8 [out, 3, 3, in], bias, multiplier) of each; weights are packed here."""
+    height, width, channels = image_shape
+    params = filled(
+        StreamedStemParams, keep, image_height=height, image_width=width, channels=channels, pad_value=pad_value,
+        pixels_at_once=pixels_at_once, packing=packing, conv_count=len(convs), position=position,
+        position_scale=position_scale, prefix_tokens=0 if prefix is None else len(prefix), prefix=prefix,
+    )  # fmt: skip
+    for i, (zero_point, weights, bias, multiplier) in enumerate(convs):
+        packed = pack(weights.reshape(len(weights), -1), packing)
+        params.convs[i] = filled(
+            StreamedStemConv, keep, out_channels=len(bias), zero_point=zero_point, weights=packed, bias=bias,
+            multiplier=multiplier,
+        )  # fmt: skip
+    return params
+
+
+def streamed_stem(image, convs, pad_value, alias=None, strips=False, **more):
+    """strips: also checks that every row comes once, in order, two at a time. more: as of streamed_stem_params."""
+    keep: list = []
+    params = streamed_stem_params(keep, image.shape, convs, pad_value, **more)
+    assert check("mcuf_streamed_stem_s8", params) == OK
+    height, width, _ = image.shape
+    tokens = params.prefix_tokens + -(-height // 2 ** len(convs)) * -(-width // 2 ** len(convs))
+    d = len(convs[-1][2])
+    in_channels = (ctypes.c_int32 * len(convs))(image.shape[2], *(len(conv[2]) for conv in convs[:-1]))
+    sizes = (in_channels, len(convs), height, width, params.pixels_at_once, int(strips))
+    scratch = kernel_library.scratch_bytes("streamed_stem", *sizes)
+    of_params = kernel_library.load().mcuf_streamed_stem_s8_scratch_bytes_of(ctypes.byref(params), int(strips))
+    assert scratch == of_params
+    if not strips:
+        buffers, output = place({"input": image}, tokens * d, alias)
+        assert call("mcuf_streamed_stem_s8", params, buffers["input"], output, scratch_bytes=scratch) == OK
+        return output.values((tokens, d))
+    asked: list[tuple[int, int]] = []
+
+    def rows(_user, first, count, target):
+        strip = np.ascontiguousarray(image[first : first + count])
+        asked.append((first, count))
+        ctypes.memmove(target, strip.ctypes.data, strip.nbytes)
+        return count
+
+    output, memory = Buffer(tokens * d), Buffer(scratch)
+    status = kernel_library.load().mcuf_streamed_stem_strips_s8(
+        ctypes.byref(params), kernel_library.IMAGE_ROWS(rows), None, ctypes.c_void_p(output.address),
+        ctypes.c_void_p(memory.address),
+    )  # fmt: skip
+    output.check()
+    memory.check()
+    assert status == OK
+    assert asked == [(first, min(2, height - first)) for first in range(0, height, 2)]
     return output.values((tokens, d))

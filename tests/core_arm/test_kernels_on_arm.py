@@ -19,6 +19,7 @@ from mcuformer.converter.ops import (
     stem_conv,
     streamed_attention,
     streamed_mlp,
+    streamed_stem,
     token_mean,
 )
 from mcuformer.converter.ops.packed_weights import PACKINGS, PAIRS, ROWS, pack
@@ -119,6 +120,25 @@ def convolution(rng):
     return OpCase.of("StemConv", options, {"input": x}, constants)
 
 
+def stem(rng):
+    """A stem whose tokens overwrite the image."""
+    height, width = int(rng.choice([1, 2, 3, 8, 16, 17])), int(rng.choice([1, 2, 5, 8, 16, 30]))
+    channels, count, packing = int(rng.choice([1, 3])), int(rng.integers(1, 4)), int(rng.choice([ROWS, PAIRS]))
+    constants, inputs = {}, channels
+    for name in streamed_stem.CONVS[:count]:
+        outputs = int(rng.choice([1, 2, 7, 16, 57]))
+        constants |= layer(rng, name, 9 * inputs, outputs, packing)
+        inputs = outputs
+    if rng.random() < 0.5:
+        tokens = -(-height // 2**count) * -(-width // 2**count)
+        constants["position"] = values(rng, 1, tokens, inputs)
+        constants["position_scale"] = rng.integers(1, 32768, inputs).astype(np.int16)
+    constants |= prefix(rng, inputs)
+    zero_points = tuple(int(z) for z in rng.integers(-128, 128, count))
+    options = streamed_stem.Options(int(rng.choice([1, 2, 4])), int(rng.integers(-128, 128)), zero_points, packing)
+    return OpCase.of("StreamedStem", options, {"image": values(rng, 1, height, width, channels)}, constants)
+
+
 def attention(rng):
     tokens = int(rng.choice([1, 2, 3, 4, 5, 7, 16, 37, 49]))
     kv_heads, group = int(rng.choice([1, 2])), int(rng.choice([1, 3]))
@@ -217,7 +237,7 @@ def streamed_op(rng):
 
 KINDS = (
     fully_connected, embedding, attention, layer_norm, convolution, token_mean_of_ranges, streamed_op,
-    relative_attention,
+    relative_attention, stem,
 )  # fmt: skip
 
 
@@ -253,6 +273,26 @@ def test_strips_and_staged_weights(shape, machine, shared, tmp_path):
     model = firmware_model.build(staged(in_strips(graph)), ["a"] * d, machine, tmp_path, objects=shared(machine))
     assert model.graph.ops[0].options.strip_rows in (tall, patch_embed.field_of(tall, wide)[0])
     np.testing.assert_array_equal(model.run(images).logits, graph.run(to_int8(images)))
+
+
+@needs_tools
+@every_machine
+def test_stems_in_strips(machine, shared, tmp_path):
+    """Images of an odd number of rows; the mean of the tokens tells of each of them."""
+    packing = PACKINGS[machine.core.packing]
+    for pixels, (height, width, channels) in ((4, (17, 30, 3)), (2, (9, 8, 1))):
+        rng, graph, d = np.random.default_rng(pixels), Graph(), 9
+        image = graph.add_input("image", (1, height, width, channels), Quantisation(IMAGE_SCALE))
+        constants = layer(rng, "conv0", 9 * channels, 6, packing) | layer(rng, "conv1", 54, d, packing)
+        constants["prefix"] = rng.integers(-128, 128, (3, d)).astype(np.int8)
+        options = streamed_stem.Options(pixels, 0, (-100, 3), packing)
+        tokens = graph.add_op("StreamedStem", "embed", options, {"image": image}, constants, Quantisation(1.0))
+        mean = token_mean.Options(in_zero_point=3, zero_point=0, multiplier=1 << 22)
+        graph.output = graph.add_op("TokenMean", "mean", mean, {"input": tokens}, {}, Quantisation(1.0))
+        images = rng.integers(0, 256, (2, height, width, channels)).astype(np.uint8)
+        folder = tmp_path / str(pixels)
+        model = firmware_model.build(in_strips(graph), ["a"] * d, machine, folder, objects=shared(machine))
+        np.testing.assert_array_equal(model.run(images).logits, graph.run(to_int8(images)))
 
 
 @needs_tools

@@ -66,12 +66,11 @@ def test_interpreter_equals_reference(group, lowered_once):
             np.testing.assert_array_equal(streamed.reference(images), want, err_msg=f"seed {seed}: {config}")
             check(streamed, images, want, f"seed {seed}, streamed: {config}", by_default)
             assert streamed.plan.arena_bytes < model.plan.arena_bytes or config.tokens < 9
-        if config.stem == "patch":
-            schedule = "streamed" if options.fuse_gelu else "overwrite"
-            strips = convert(net, images[:3], quantisation=options, schedule=schedule, strips=True)
-            check(strips, images, want, f"seed {seed}, strips: {config}", by_default)
+        schedule = "streamed" if options.fuse_gelu else "overwrite"
+        strips = convert(net, images[:3], quantisation=options, schedule=schedule, strips=True)
+        check(strips, images, want, f"seed {seed}, strips: {config}", by_default)
         schedule = "streamed" if options.fuse_gelu and seed % 3 else "overwrite"
-        strips = config.stem == "patch" and bool(seed % 2)
+        strips = bool(seed % 2)
         scratch = None if seed % 5 else 40_000
         staged = convert(
             net, images[:3], quantisation=options, schedule=schedule, strips=strips, weights="staged", scratch=scratch

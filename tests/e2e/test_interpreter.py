@@ -42,13 +42,13 @@ def test_strips(tiny_net, tiny_images, schedule):
     np.testing.assert_array_equal(outputs["head"], want[0])
 
 
-def test_strips_need_a_patch_embedding():
-    config = SubnetConfig(image_size=16, in_channels=1, patch_size=4, embed_dim=16, depth=1, num_heads=2, stem="conv")
+def test_a_convolution_stem_takes_strips():
+    config = SubnetConfig(image_size=17, in_channels=1, patch_size=4, embed_dim=16, depth=1, num_heads=2, stem="conv")
     images = structured_images(config, 4)
-    with pytest.raises(ConfigError, match="keeps its whole image"):
-        convert(lively_subnet(config, 0), images, strips=True)
-    with pytest.raises(ConfigError, match="keeps its whole image"):
-        Interpreter(convert(lively_subnet(config, 0), images), strips=True)
+    whole, strips = (convert(lively_subnet(config, 0), images, strips=strips) for strips in (False, True))
+    want = whole.reference(images)
+    np.testing.assert_array_equal(Interpreter(strips)(images), want)
+    np.testing.assert_array_equal(Interpreter(whole, strips=True)(images), want)
 
 
 @pytest.mark.parametrize("given", [-1, 0, 3])

@@ -31,8 +31,6 @@ VARIANTS = [{}, {"schedule": "overwrite"}, {"strips": True}, {"weights": "staged
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_model_moves_to_another_core_and_back(name, options, tmp_path):
     config = CONFIGS[name]
-    if options.get("strips") and config.stem == "conv":
-        pytest.skip("a convolution stem keeps its whole image")
     net, images = lively_subnet(config, 5), structured_images(config, 4, seed=5)
     plain, wanted = (convert(net, images, board=board, **options) for board in (None, "nano33ble"))
     logits = plain.reference(images)

@@ -63,8 +63,7 @@ def test_random_networks(seed, machine, shared, tmp_path):
     images[1] = rng.integers(0, 2, images[1].shape) * 255  # far from what it was calibrated with
     net = lively_subnet(config, seed)
     variants = [{"schedule": "streamed"}, {"schedule": "overwrite"}]
-    if config.stem == "patch":
-        variants[seed % 2] = {**variants[seed % 2], "strips": True}
+    variants[seed % 2] = {**variants[seed % 2], "strips": True}
     if seed % 5 == 0:
         variants.append({"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)})
     if seed % 3 == 0:

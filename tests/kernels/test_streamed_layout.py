@@ -18,12 +18,16 @@ def python_names(op: str) -> tuple[list[str], list[str]]:
     layout = OPS[op].LAYOUT
     scalars, sections = list(layout.scalars), ["scalars", *layout.dtypes]
     if layout.repeated:
-        scalars.append(f"fc0_{layout.repeated}")
-        sections = sections[: sections.index("fc1_weights") + 1]
+        first, second = (name.removesuffix("_weights") for name in OPS[op].WEIGHTS[:2])
+        scalars.append(f"{first}_{layout.repeated}")
+        sections = sections[: sections.index(f"{second}_weights") + 1]
     return scalars, sections
 
 
-LAYOUT = {"streamed_attention": python_names("StreamedAttention"), "streamed_mlp": python_names("StreamedMLP")}
+LAYOUT = {
+    "streamed_attention": python_names("StreamedAttention"), "streamed_mlp": python_names("StreamedMLP"),
+    "streamed_stem": python_names("StreamedStem"),
+}  # fmt: skip
 
 
 def enum_names(op: str, enum: str) -> list[str]:

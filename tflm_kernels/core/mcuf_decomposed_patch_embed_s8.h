@@ -15,6 +15,7 @@
 #ifndef MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 #define MCUF_DECOMPOSED_PATCH_EMBED_S8_H_
 
+#include "mcuf_image_rows.h"
 #include "mcuf_packing.h"
 #include "mcuf_types.h"
 #include "mcuf_weight_source.h"
@@ -90,10 +91,6 @@ MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_widt
  * the first; else from the first to the last, and move behind the prefix when all are done. No other overlap. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* params,
                                                     const int8_t* image, int8_t* output, void* scratch);
-
-/* Writes image rows [first_row, first_row + row_count) to rows, int8 [row_count, width, channels] (uint8 - 128). Called
- * with rising first_row, each row once. Returns the number of rows written; anything but row_count is a failure. */
-typedef int32_t (*mcuf_image_rows_fn)(void* user, int32_t first_row, int32_t row_count, int8_t* rows);
 
 /* The same for an image in strips, and of strip_rows, the rows requested at a time: the patch's height or a field's. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_strips_s8_check(const mcuf_decomposed_patch_embed_params* params,

@@ -91,6 +91,34 @@ enum Section {
 constexpr int kSectionsOfFc = kFc1Weights - kFc0Weights;
 
 }  // namespace streamed_mlp
+
+namespace streamed_stem {
+
+enum Scalar {
+  kPixelsAtOnce,
+  kPadValue,   // what the first convolution reads outside the image
+  kPacking,    // of all weights, MCUF_PACKING_*
+  kStripRows,  // MCUF_STREAMED_STEM_STRIP_ROWS; 0: the image is a tensor, and so the next three
+  kImageHeight,
+  kImageWidth,
+  kChannels,
+  kConv0ZeroPoint,  // then those of the other convolutions; how many there are is the number of convolutions
+};
+
+enum Section {
+  kScalars,          // int32 [kConv0ZeroPoint + convolutions]
+  kPosition,         // int8 [tokens of patches, d], or empty
+  kPositionScale,    // int16 [d], or empty
+  kPrefix,           // int8 [prefix tokens, d], or empty
+  kConv0Weights,     // int8 [out, 3, 3, in] as packed
+  kConv0Bias,        // int32 [out]
+  kConv0Multiplier,  // int32 [out]
+  kConv1Weights,     // and so on
+};
+
+constexpr int kSectionsOfConv = kConv1Weights - kConv0Weights;
+
+}  // namespace streamed_stem
 }  // namespace mcuformer
 
 #endif  // MCUF_KERNELS_STREAMED_LAYOUT_H_

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mcuf_stem_rows.h"
+
+#include <stdbool.h>
+
+void mcuf_stem_gather_pixel(const mcuf_stem_conv_params* p, const mcuf_stem_rows* rows, int32_t out_x,
+                            const mcuf_block_token* token) {
+  const int32_t c = p->in_channels, row = 3 * c;
+  const int32_t left = out_x == 0 ? c : 0, right = 2 * out_x + 1 < p->width ? 0 : c;
+  const int8_t pad = (int8_t)p->pad_value;
+  for (int32_t tap_y = 0; tap_y < 3; ++tap_y) {
+    const int32_t at = tap_y * row;
+    if (rows->row[tap_y] == NULL) {
+      mcuf_block_fill_token(token, &pad, 0, at, row);
+      continue;
+    }
+    const int8_t* run = rows->row[tap_y] + ((ptrdiff_t)(2 * out_x - 1) * c + left);
+    if (left > 0) mcuf_block_fill_token(token, &pad, 0, at, left);
+    mcuf_block_fill_token(token, run, 1, at + left, row - left - right);
+    if (right > 0) mcuf_block_fill_token(token, &pad, 0, at + row - right, right);
+  }
+}
+
+void mcuf_stem_gather(const mcuf_stem_conv_params* p, const mcuf_stem_rows* rows, int32_t out_x, int16_t* block,
+                      int32_t count) {
+  const int32_t c = p->in_channels, row = 3 * c, k = MCUF_STEM_TAPS * c;
+  const bool inside = out_x > 0 && 2 * (out_x + count - 1) + 1 < p->width;
+  if (inside && rows->row[0] != NULL && rows->row[2] != NULL) { /* together, which is faster */
+    for (int32_t tap_y = 0; tap_y < 3; ++tap_y) {
+      mcuf_block_fill(block, k, count, rows->row[tap_y] + (ptrdiff_t)(2 * out_x - 1) * c, 2 * c, tap_y * row, row);
+    }
+    return;
+  }
+  mcuf_block_token token = {block, k, count, 0};
+  for (; token.index < count; ++token.index) mcuf_stem_gather_pixel(p, rows, out_x + token.index, &token);
+}
+
+static void raise_to(int8_t* values, int32_t count, int32_t least) {
+  for (int32_t i = 0; i < count; ++i) values[i] = values[i] < least ? (int8_t)least : values[i];
+}
+
+void mcuf_stem_pixels(const mcuf_stem_conv_params* p, const int16_t* block, int32_t count, int32_t pixel,
+                      int8_t* output) {
+  const int32_t n = p->out_channels;
+  const mcuf_fc_rows rows = {
+      p->weights,        p->packing, MCUF_STEM_TAPS * p->in_channels, n, p->zero_point, p->bias, p->multiplier,
+      p->position_scale, NULL,
+  };
+  const int8_t* position = p->position == NULL ? NULL : p->position + (ptrdiff_t)pixel * n;
+  mcuf_block_fc(&rows, block, count, position, output, n);
+  if (p->act_min > -128) raise_to(output, count * n, p->act_min);
+}

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import os
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,8 +33,8 @@ from mcuformer.converter.checked_network import unwrapped
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
-from mcuformer.errors import ConfigError, ModelError
-from mcuformer.nas import distributed, relative, saved_network
+from mcuformer.errors import ConfigError, McuformerWarning, ModelError
+from mcuformer.nas import distributed, record, relative, saved_network
 from mcuformer.nas.batches import Batches
 from mcuformer.nas.evaluation import calibration_images, check_fit, evaluate
 from mcuformer.nas.supernet import SuperNet
@@ -47,7 +49,8 @@ RANDOM_SUBNETS = 2  # per step of the sandwich
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """The training's state after a step. epoch and step count from 1; loss is the last step's."""
+    """The training's state after a step. epoch and step count from 1; loss and learning_rate are the last step's;
+    seconds: spent on training."""
 
     epoch: int
     epochs: int
@@ -56,6 +59,8 @@ class TrainProgress:
     loss: float
     images_per_second: float
     seconds_left: float
+    learning_rate: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -197,7 +202,8 @@ class _Run:
         """Writes the state after an epoch, whole or not at all; the first process does."""
         content = {
             "format": CHECKPOINT_FORMAT,
-            **self._identity(),
+            **self._identity,
+            "versions": record.versions(),
             "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
@@ -252,27 +258,34 @@ class _Run:
     def _read(self, path: Path) -> dict:
         mend = "remove it to train from the start, or give another file name"
         content = saved_network.load(path, "training checkpoint", CHECKPOINT_FORMAT, mend)
-        for part, mine in self._identity().items():
+        for part, mine in self._identity.items():
             saved = content.get(part)
             saved = saved if isinstance(saved, dict) else {}
+            if part == "data" and "pixels_sha256" not in saved:
+                warnings.warn(
+                    f"{path}: of an earlier version, it does not say which pixels it was trained on: those of "
+                    f"{self.dataset.source} are believed to be the same",
+                    McuformerWarning,
+                    stacklevel=2,
+                )
+                saved = {**saved, "pixels_sha256": mine["pixels_sha256"]}
             for name in sorted({*mine, *saved}):
                 if mine.get(name) != saved.get(name):
                     raise ConfigError(
                         f"{path}: belongs to another training, with {part} {name} = {saved.get(name)!r} "
                         f"instead of {mine.get(name)!r}; train with the same {part}, or give another checkpoint"
                     )
+        record.warn_of_versions(path, content.get("versions"))
         return content
 
+    @functools.cached_property
     def _identity(self) -> dict[str, dict]:
         """What a checkpoint must share; with another thread count the last bits of the weights may differ."""
         options = dataclasses.asdict(self.options)
         del options["threads"]
         if self.options.schedule == "constant":
             del options["epochs"]
-        data = {
-            "images": list(self.dataset.images.shape),
-            "labels_crc32": self.dataset.labels_crc32,
-        }
+        data = {**self.dataset.identity(), "images": list(self.dataset.images.shape)}
         if isinstance(self.net, SuperNet):
             space = self.net.space.to_dict()
             for name in ("evolution", "flip"):  # they say how spaces and images are drawn
@@ -305,6 +318,8 @@ class _Run:
                 loss=loss,
                 images_per_second=done * self.batches.size / seconds,
                 seconds_left=left * seconds / done,
+                learning_rate=_learning_rate(options, done - 1, self.steps),
+                seconds=seconds,
             )
         )
 

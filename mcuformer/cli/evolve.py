@@ -15,8 +15,9 @@ import typer
 from mcuformer.boards import get_board
 from mcuformer.cli.budget import BoardOption, SramOption, StripsOption, budget_of
 from mcuformer.cli.common import CONSOLE, DataOption, JsonOption, app, check_outputs, out, write_json
+from mcuformer.cli.fitting import MoreSettings, SettingOption, check_before_loading, settings, space_for
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import HeldOutOption, TrainingOption, train_options
+from mcuformer.cli.training import HeldOutOption, TrainingOption, assignments, train_options
 from mcuformer.errors import ConfigError
 from mcuformer.files import write_bytes
 from mcuformer.sizes import size_text
@@ -34,17 +35,20 @@ LOG = "evolution.jsonl"  # in the folder
 
 @dataclass(frozen=True)
 class EvolvedSpace:
-    """The best space that the evolution found, written to path; its supernet is beside it, .pt."""
+    """The best space that the evolution found, written to path; its supernet is beside it, .pt. record: what made them,
+    nas/record.py."""
 
     path: Path
     space: SearchSpace
     evolution: EvolutionResult
+    record: dict
 
     def to_dict(self) -> dict:
         """What --json writes."""
         return {
             "best": dataclasses.asdict(self.evolution.best), "converged": self.evolution.converged,
             "space": self.space.to_dict(), "visits": [dataclasses.asdict(visit) for visit in self.evolution.visits],
+            "record": self.record,
         }  # fmt: skip
 
 
@@ -73,10 +77,12 @@ def evolve(
     folder       for restore points and the log; the evolution continues from them
     plot         the path is drawn here (PNG)
     """
+    from mcuformer.data import outline
     from mcuformer.nas import distributed, plots, recipes
     from mcuformer.nas.cost import Budget, cost_of
     from mcuformer.nas.evolve_space import EvolutionOptions
     from mcuformer.nas.evolve_space import evolve as run_evolution
+    from mcuformer.nas.record import record
     from mcuformer.nas.space_trainer import SpaceTrainer, check_reachable_somewhere, tokens_of
     from mcuformer.nas.split import split_images
 
@@ -84,15 +90,16 @@ def evolve(
     check_outputs(output, output.with_suffix(".pt"), plot, folder / LOG)
     target = None if board is None else get_board(board)
     budget = budget_of(target, sram=sram)
-    made, evolution = _with_range(space)
+    made, evolution = _with_range(space, data)
     options = options or EvolutionOptions()
     how = training or recipes.for_images(recipes.for_device(recipes.evolution_options(options.epochs)), made.flip)
     cost = functools.partial(cost_of, board=target, strips=strips)
     check_reachable_somewhere(made, cost, Budget(sram=budget.sram))
+    check_before_loading(made, outline(data), limit, held_out)
     split = split_images(data, made.image_size, limit, held_out, channels=made.in_channels)
     identity = {
         "space": made.to_dict(), "board": board, "strips": strips, "sram": budget.sram,
-        "training": dataclasses.asdict(how), **split.notes,
+        "training": dataclasses.asdict(how), **{name: split.notes[name] for name in split.notes if name != "data"},
     }  # fmt: skip
     with distributed.process_group(), progress.training("training spaces") as show_step:
         trainer = SpaceTrainer(made, split.images, split.kept, how, folder, cost, budget, show_step)
@@ -102,17 +109,23 @@ def evolve(
         )  # fmt: skip
         best = made.window(result.best.place)
         supernet = trainer.supernet(result.best.place, result.best.epochs)
-        distributed.on_first(_write, output, best, supernet, {**split.notes, **recipes.mirror_notes(how)})
+        rule = {**dataclasses.asdict(options), "training": dataclasses.asdict(how)}
+        made_by = record(how.seed, rule, split.identity, best)
+        notes = {**split.notes, **recipes.mirror_notes(how), "record": made_by}
+        distributed.on_first(_write, output, best, supernet, notes)
         if plot is not None:
             distributed.on_first(plots.plot_path, result, plot, f"{len(result.visits)} visits")
-    return EvolvedSpace(output, best, result)
+    return EvolvedSpace(output, best, result, made_by)
 
 
-def _with_range(space: SearchSpace | str | os.PathLike) -> tuple[SearchSpace, EvolutionRange]:
+def _with_range(space: SearchSpace | str | os.PathLike, data: str) -> tuple[SearchSpace, EvolutionRange]:
     """The space, and where its window may move."""
     from mcuformer import nas
+    from mcuformer.data import outline
 
     made = space if isinstance(space, nas.SearchSpace) else nas.load_space(space)
+    if made is not space and made.evolution is not None:
+        made = space_for(space, {}, outline(data))
     if made.evolution is None:
         name = "the space" if space is made else space
         raise ConfigError(f"{name}: has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)")
@@ -146,6 +159,8 @@ def show(evolved: EvolvedSpace) -> None:
 @app.command("evolve")
 def command(
     space: SpaceOption,
+    setting: SettingOption = None,
+    more: MoreSettings = None,
     data: DataOption = "fashion-mnist",
     board: BoardOption = None,
     sram: SramOption = None,
@@ -171,6 +186,7 @@ def command(
 ) -> None:
     """Move a space's window of rank ratios and tokens to where its supernet is accurate and its subnets fit."""
     from mcuformer import nas
+    from mcuformer.data import outline
     from mcuformer.nas import recipes
     from mcuformer.nas.evolve_space import EvolutionOptions
 
@@ -178,11 +194,15 @@ def command(
     options = EvolutionOptions(eta=eta, neighbours=neighbours, epochs=epochs, visits=visits)
     if any(pair.startswith("schedule=") for pair in training or []):
         raise ConfigError("--option schedule: always constant here, since more epochs may follow; leave it out")
-    defaults = recipes.for_images(recipes.for_device(recipes.evolution_options(epochs)), nas.load_space(space).flip)
+    given = assignments(settings(setting, more), "--set")
+    made = nas.load_space(space)
+    if made.evolution is not None:  # else evolve() says so
+        made = space_for(space, given, outline(data))
+    defaults = recipes.for_images(recipes.for_device(recipes.evolution_options(epochs)), made.flip)
     how = train_options(defaults, training, epochs=epochs, seed=seed)
     evolved = evolve(
-        space, data=data, board=board, sram=sram, strips=strips, options=options, training=how, limit=limit,
-        held_out=held_out, folder=folder, plot=plot, output=output, progress=CONSOLE,
+        space if made.evolution is None else made, data=data, board=board, sram=sram, strips=strips, options=options,
+        training=how, limit=limit, held_out=held_out, folder=folder, plot=plot, output=output, progress=CONSOLE,
     )  # fmt: skip
     show(evolved)
     write_json(json_file, evolved.to_dict())

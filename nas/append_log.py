@@ -26,7 +26,7 @@ from mcuformer.nas.record import versions, warn_of_versions
 
 CHECK = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}')
 # Names of the first line that earlier versions did not write, or wrote and are no longer compared.
-ADDED = {"images": "its images", "labels_crc32": "its labels", "pixels_sha256": "its pixels"}
+ADDED = {"images": "its images", "labels_crc32": "its labels", "pixels_sha256": "its pixels", "stratified": "its split"}
 NO_LONGER = {"data"}  # the path: the images may have moved
 VERSIONS = "versions"  # of what wrote the log: others give a warning
 # What reading a damaged entry raises.

@@ -14,6 +14,7 @@ from mcuformer.nas.supernet import SuperNet
 from mcuformer.sound import LogMel
 
 DATA = "fashion-mnist"  # for a supernet that does not say what it was trained on
+STRATIFIED = "stratified"  # in the notes; files of version 0.1.0 have none, and were drawn from all classes alike
 IDENTITY = ("images", "labels_crc32", "pixels_sha256")
 WORDS = {
     "images": "{} images", "labels_crc32": "labels of checksum {}", "pixels_sha256": "pixels of hash {}",
@@ -42,14 +43,15 @@ def split_images(
     held_out: int | None = None,
     front_end: LogMel | None = None,
     channels: int | None = None,
+    stratified: bool = True,
 ) -> Split:
     """Holds images out of the training images. data: as mcuformer.data.load takes it; limit: use only so many images;
-    held_out: how many of them, see mcuformer.data.hold_out; front_end, channels: as mcuformer.data.load takes them."""
+    held_out, stratified: see mcuformer.data.hold_out; front_end, channels: as mcuformer.data.load takes them."""
     whole = load_sized(data, "train", image_size, limit, front_end, channels)
-    images, kept = hold_out(whole, held_out)
+    images, kept = hold_out(whole, held_out, stratified=stratified)
     notes: dict = {
         "data": absolute(data), "limit": limit, "held_out": len(kept), **whole.identity(),
-        "class_names": list(kept.class_names),
+        "class_names": list(kept.class_names), STRATIFIED: stratified,
     }  # fmt: skip
     if whole.front_end is not None:
         notes["front_end"] = whole.front_end.to_dict()
@@ -78,6 +80,7 @@ def split_of(
         notes.get("held_out") if held_out is None else held_out,
         front_end,
         supernet.space.in_channels,
+        notes.get(STRATIFIED, False),
     )
     for name, words in WORDS.items():
         if name in notes and notes[name] != made.notes[name]:

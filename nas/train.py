@@ -36,6 +36,7 @@ from mcuformer.data import Dataset
 from mcuformer.errors import ConfigError, McuformerWarning, ModelError
 from mcuformer.nas import distributed, record, relative, saved_network
 from mcuformer.nas.batches import Batches
+from mcuformer.nas.class_weights import class_weights
 from mcuformer.nas.evaluation import calibration_images, check_fit, evaluate
 from mcuformer.nas.supernet import SuperNet
 from mcuformer.nas.train_options import TrainOptions
@@ -122,24 +123,27 @@ def train(
 
 
 class StepLoss(nn.Module):
-    """One forward pass of all subnets in a step, so that DistributedDataParallel sees only one."""
+    """One forward pass of all subnets in a step, so that DistributedDataParallel sees only one. weights: float32
+    [classes], how much an image of each counts; None: all alike."""
 
-    def __init__(self, net: FloatViT | SuperNet, options: TrainOptions):
+    def __init__(self, net: FloatViT | SuperNet, options: TrainOptions, weights: torch.Tensor | None = None):
         super().__init__()
-        self.net, self.options = net, options
+        self.net, self.options, self.weights = net, options, weights
 
     def forward(self, images, labels, other_labels, share, subnets) -> torch.Tensor:
         """The mean loss over the subnets; (None,) for a stand-alone network."""
 
         def cross_entropy(logits, labels):
             smoothing = self.options.label_smoothing
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+            return loss if self.weights is None else loss * self.weights[labels]
 
         logits = self._logits(images, subnets[0])
         loss = (share * cross_entropy(logits, labels) + (1 - share) * cross_entropy(logits, other_labels)).mean()
         target = logits.detach().softmax(dim=1)
+        counts = 1 if self.weights is None else share * self.weights[labels] + (1 - share) * self.weights[other_labels]
         for subnet in subnets[1:]:
-            loss = loss + F.cross_entropy(self._logits(images, subnet), target)
+            loss = loss + (counts * F.cross_entropy(self._logits(images, subnet), target, reduction="none")).mean()
         return loss / len(subnets)
 
     def _logits(self, images, subnet) -> torch.Tensor:
@@ -156,7 +160,7 @@ class _Run:
         self.batches = Batches(dataset, options)
         self.steps = self.batches.steps
         self.space = net.space if isinstance(net, SuperNet) else None
-        self.objective: nn.Module = StepLoss(net, options)
+        self.objective: nn.Module = StepLoss(net, options, class_weights(options, dataset, distributed.device()))
         if distributed.ranks() > 1:
             # A step on one random subnet leaves whole layers without gradients.
             some_unused = self.space is not None and options.sampling == "alternate"

@@ -17,7 +17,7 @@ from mcuformer.cli.budget import BoardOption, SramOption, StripsOption, budget_o
 from mcuformer.cli.common import CONSOLE, DataOption, JsonOption, app, check_outputs, out, write_json
 from mcuformer.cli.fitting import MoreSettings, SettingOption, check_before_loading, settings, space_for
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import HeldOutOption, TrainingOption, assignments, train_options
+from mcuformer.cli.training import HeldOutOption, StratifiedOption, TrainingOption, assignments, train_options
 from mcuformer.errors import ConfigError
 from mcuformer.files import write_bytes
 from mcuformer.sizes import size_text
@@ -63,6 +63,7 @@ def evolve(
     training: TrainOptions | None = None,
     limit: int | None = None,
     held_out: int | None = None,
+    stratified: bool = True,
     folder: str | os.PathLike = "evolution",
     plot: str | os.PathLike | None = None,
     output: str | os.PathLike = "space.yaml",
@@ -71,7 +72,8 @@ def evolve(
     """Evolves the space, and writes the best one and its supernet; progress.say() reports each visit.
 
     space        a SearchSpace, its YAML file, or the name of one of the package's; with the key evolution
-    data         as mcuformer.data.load takes it; limit: use only so many training images; held_out: of them
+    data         as mcuformer.data.load takes it; limit: use only so many training images; held_out: of them;
+                 stratified: hold out as large a share of each class
     board, sram  the budget, such as 65536 or "64KB"
     training     of each visit's supernet, for options.epochs; default: nas/recipes.py
     folder       for restore points and the log; the evolution continues from them
@@ -95,8 +97,9 @@ def evolve(
     how = training or recipes.for_images(recipes.for_device(recipes.evolution_options(options.epochs)), made.flip)
     cost = functools.partial(cost_of, board=target, strips=strips)
     check_reachable_somewhere(made, cost, Budget(sram=budget.sram))
-    check_before_loading(made, outline(data), limit, held_out)
-    split = split_images(data, made.image_size, limit, held_out, channels=made.in_channels)
+    check_before_loading(made, outline(data), how, limit, held_out)
+    size, channels = made.image_size, made.in_channels
+    split = split_images(data, size, limit, held_out, channels=channels, stratified=stratified)
     identity = {
         "space": made.to_dict(), "board": board, "strips": strips, "sram": budget.sram,
         "training": dataclasses.asdict(how), **{name: split.notes[name] for name in split.notes if name != "data"},
@@ -175,6 +178,7 @@ def command(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
+    stratified: StratifiedOption = True,
     folder: Annotated[Path, typer.Option(help="Restore points and log; evolution continues from them.")] = Path(
         "evolution"
     ),
@@ -202,7 +206,8 @@ def command(
     how = train_options(defaults, training, epochs=epochs, seed=seed)
     evolved = evolve(
         space if made.evolution is None else made, data=data, board=board, sram=sram, strips=strips, options=options,
-        training=how, limit=limit, held_out=held_out, folder=folder, plot=plot, output=output, progress=CONSOLE,
+        training=how, limit=limit, held_out=held_out, stratified=stratified, folder=folder, plot=plot, output=output,
+        progress=CONSOLE,
     )  # fmt: skip
     show(evolved)
     write_json(json_file, evolved.to_dict())

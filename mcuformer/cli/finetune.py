@@ -14,7 +14,13 @@ import typer
 from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, load_data, out, write_json
 from mcuformer.cli.curves import CurveOption, Curves, TensorBoardOption
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import CheckpointOption, TrainingOption, train_options
+from mcuformer.cli.training import (
+    CheckpointOption,
+    ClassWeightsOption,
+    TrainingOption,
+    read_class_weights,
+    train_options,
+)
 
 if TYPE_CHECKING:
     from mcuformer.converter.float_vit import FloatViT
@@ -116,6 +122,7 @@ def command(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     quantised: Annotated[bool, typer.Option(help="Quantisation-aware: round weights and activations to int8.")] = False,
     training: TrainingOption = None,
+    class_weights: ClassWeightsOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of order and augmentation; default: 0.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     test: Annotated[bool, typer.Option(help="Also measure on the test images: once, after all choices.")] = False,
@@ -135,7 +142,8 @@ def command(
     net = nas.load_subnet(subnet)
     check_has_head(net.config, subnet)
     data = data or kept_path(net.notes.get("data"), DATA, subnet)
-    options = train_options(finetune_options(net), training, epochs=epochs, seed=seed)
+    weights = read_class_weights(class_weights)
+    options = train_options(finetune_options(net), training, epochs=epochs, seed=seed, class_weights=weights)
     tuned = finetune(
         net, data=data, quantised=quantised, options=options, limit=limit, test=test, output=output,
         checkpoint=checkpoint, log=log, tensorboard=tensorboard, progress=CONSOLE,

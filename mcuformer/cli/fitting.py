@@ -20,7 +20,7 @@ from mcuformer.sizes import shortest
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.data import Outline
-    from mcuformer.nas import SearchSpace
+    from mcuformer.nas import SearchSpace, TrainOptions
 
 Made = TypeVar("Made", "SubnetConfig", "SearchSpace")
 LEAST_PATCHES = 4
@@ -83,12 +83,18 @@ def _makes_patches(make: Callable[[dict], Any], values: dict) -> bool:
 
 
 def check_before_loading(
-    made: SubnetConfig | SearchSpace, data: Outline, limit: int | None, held_out: int | None = None
+    made: SubnetConfig | SearchSpace,
+    data: Outline,
+    options: TrainOptions,
+    limit: int | None,
+    held_out: int | None = None,
 ) -> None:
     """Refuses what does not fit the data, before their pixels are read."""
+    from mcuformer.nas.class_weights import class_weights
     from mcuformer.nas.evaluation import check_images
 
     check_images(made, data.as_dataset(made.image_size, made.in_channels))
+    class_weights(options, data)
     count = len(data.labels) if limit is None else min(limit, len(data.labels))
     if held_out is not None and not 0 < held_out < count:
         raise ConfigError(f"--held-out {held_out}: there are {count} training images; give 1 to {count - 1}")

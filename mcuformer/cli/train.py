@@ -25,7 +25,16 @@ from mcuformer.cli.common import (
 from mcuformer.cli.curves import CurveOption, Curves, TensorBoardOption
 from mcuformer.cli.fitting import MoreSettings, SettingOption, check_before_loading, from_data, settings, space_for
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import CheckpointOption, HeldOutOption, TrainingOption, assignments, train_options
+from mcuformer.cli.training import (
+    CheckpointOption,
+    ClassWeightsOption,
+    HeldOutOption,
+    StratifiedOption,
+    TrainingOption,
+    assignments,
+    read_class_weights,
+    train_options,
+)
 from mcuformer.errors import ConfigError
 from mcuformer.files import read_text
 
@@ -87,6 +96,7 @@ def train(
     options: TrainOptions | None = None,
     limit: int | None = None,
     held_out: int | None = None,
+    stratified: bool = True,
     init: str | os.PathLike | None = None,
     init_vit: str | os.PathLike | None = None,
     keep_head: bool = False,
@@ -106,6 +116,7 @@ def train(
     options     default: those of nas/recipes.py; a supernet's images are mirrored as its space says
     limit       use only so many training images
     held_out    for a supernet: training images held out for selection; default: a sixth, at most 5,000
+    stratified  hold out as large a share of each class; with init as that supernet did
     init        for a supernet: start from the weights of this supernet.pt
     init_vit    for a supernet: start from this network, a subnet.pt at least as large (nas/init_vit.py)
     keep_head   with init_vit: its head too, which must be for as many classes
@@ -117,7 +128,7 @@ def train(
     """
     from mcuformer.nas.distributed import process_group
 
-    start = Start(init, init_vit, keep_head)
+    start = Start(init, init_vit, keep_head, stratified)
     _check(space, config is not None, start, held_out)
     path = _output(output, space)
     check_outputs(path, checkpoint, log)
@@ -131,11 +142,12 @@ def train(
 
 
 class Start(NamedTuple):
-    """Where a supernet's weights come from; see train()."""
+    """Where a supernet's weights and its held-out images come from; see train()."""
 
     init: str | os.PathLike | None = None
     init_vit: str | os.PathLike | None = None
     keep_head: bool = False
+    stratified: bool = True
 
 
 def _check(space: object, has_config: bool, start: Start, held_out: int | None) -> None:
@@ -177,7 +189,7 @@ def _train_network(
         check_has_head(config)
     found = outline(data)
     config = config or from_data(recipes.NETWORK_CONFIG, {}, found, "network")
-    check_before_loading(config, found, limit)
+    check_before_loading(config, found, options, limit)
     size, channels = config.image_size, config.in_channels
     images = load_data(data, "train", size, limit, front_end, channels)
     test = load_data(data, "test", size, front_end=images.front_end, channels=channels)
@@ -216,13 +228,14 @@ def _train_supernet(
 
     found = outline(data)
     made = space if isinstance(space, nas.SearchSpace) else space_for(space, {}, found)
-    check_before_loading(made, found, limit, held_out)
     options = options or recipes.supernet_options(made)
+    check_before_loading(made, found, options, limit, held_out)
     if start.init is None:
         supernet = nas.SuperNet(made, options.seed)
         if start.init_vit is not None:
             init_from_vit(supernet, nas.load_subnet(start.init_vit), start.init_vit, keep_head=start.keep_head)
-        split = split_images(data, made.image_size, limit, held_out, front_end, made.in_channels)
+        size, channels = made.image_size, made.in_channels
+        split = split_images(data, size, limit, held_out, front_end, channels, start.stratified)
     else:
         supernet = nas.load_supernet(start.init, made)
         split = split_of(supernet, start.init, data, limit, held_out, front_end)
@@ -267,11 +280,13 @@ def command(
     more: MoreSettings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     training: TrainingOption = None,
+    class_weights: ClassWeightsOption = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; default: 0.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
+    stratified: StratifiedOption = True,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this supernet.pt.")] = None,
     init_vit: Annotated[
         Path | None,
@@ -306,7 +321,9 @@ def command(
     defaults = recipes.NETWORK_OPTIONS if made is None else recipes.supernet_options(made)
     trained = train(
         data, space=made, config=network,
-        options=train_options(defaults, training, epochs=epochs, seed=seed), limit=limit, held_out=held_out, init=init,
+        options=train_options(
+            defaults, training, epochs=epochs, seed=seed, class_weights=read_class_weights(class_weights)
+        ), limit=limit, held_out=held_out, stratified=stratified, init=init,
         init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint,
         log=log, tensorboard=tensorboard, front_end=_front_end(front_end), progress=CONSOLE,
     )  # fmt: skip

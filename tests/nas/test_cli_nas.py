@@ -222,6 +222,8 @@ def test_mistakes_are_one_line(files, tmp_path):
     assert "the network 3; build it with num_classes=10" in mistake(*train, "--set", "num_classes=3")
     assert "unknown key dept" in mistake(*train, "--set", "dept=[1, 2]")
     assert "'depth=[2]': unexpected; write fields as --set field=value" in mistake(*train, "depth=[2]")
+    assert "class_weights has 2 numbers for 10 classes" in mistake(*train, "--class-weights", "1,2")
+    assert "class_weights = 'equal': must be balanced" in mistake(*train, "--class-weights", "equal")
     assert "--held-out 600: there are 600 training images; give 1 to 599" in mistake(*train, "--held-out", 600)
     assert "need a supernet" in mistake("train", "--held-out", 5)
     assert "no budget: give --board, or --sram" in mistake("evolve", "--space", "tiny")

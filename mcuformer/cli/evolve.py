@@ -23,6 +23,7 @@ from mcuformer.files import write_bytes
 from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
+    from mcuformer.data import Outline
     from mcuformer.nas import SearchSpace, SuperNet, TrainOptions
     from mcuformer.nas.evolve_space import EvolutionOptions, EvolutionResult, Visit
     from mcuformer.nas.search_space import EvolutionRange
@@ -80,10 +81,8 @@ def evolve(
     plot         the path is drawn here (PNG)
     """
     from mcuformer.data import outline
-    from mcuformer.nas import distributed, plots, recipes
+    from mcuformer.nas import distributed, evolve_space, plots, recipes
     from mcuformer.nas.cost import Budget, cost_of
-    from mcuformer.nas.evolve_space import EvolutionOptions
-    from mcuformer.nas.evolve_space import evolve as run_evolution
     from mcuformer.nas.record import record
     from mcuformer.nas.space_trainer import SpaceTrainer, check_reachable_somewhere, tokens_of
     from mcuformer.nas.split import split_images
@@ -92,43 +91,44 @@ def evolve(
     check_outputs(output, output.with_suffix(".pt"), plot, folder / LOG)
     target = None if board is None else get_board(board)
     budget = budget_of(target, sram=sram)
-    made, evolution = _with_range(space, data)
-    options = options or EvolutionOptions()
+    made, evolution = _with_range(space, found := outline(data))
+    options = options or evolve_space.EvolutionOptions()
     how = training or recipes.for_images(recipes.for_device(recipes.evolution_options(options.epochs)), made.flip)
     cost = functools.partial(cost_of, board=target, strips=strips)
     check_reachable_somewhere(made, cost, Budget(sram=budget.sram))
-    check_before_loading(made, outline(data), how, limit, held_out)
-    size, channels = made.image_size, made.in_channels
-    split = split_images(data, size, limit, held_out, channels=channels, stratified=stratified)
-    identity = {
-        "space": made.to_dict(), "board": board, "strips": strips, "sram": budget.sram,
-        "training": dataclasses.asdict(how), **{name: split.notes[name] for name in split.notes if name != "data"},
-    }  # fmt: skip
+    check_before_loading(made, found, how, limit, held_out)
+    split = split_images(data, made.image_size, limit, held_out, None, made.in_channels, stratified)
+    identity = _identity(made, how, split.notes) | {"board": board, "strips": strips, "sram": budget.sram}
     with distributed.process_group(), progress.training("training spaces") as show_step:
         trainer = SpaceTrainer(made, split.images, split.kept, how, folder, cost, budget, show_step)
-        result = run_evolution(
+        result = evolve_space.evolve(
             evolution, tokens_of(made), trainer, options, log=folder / LOG, identity=identity,
             progress=lambda done, most, visit: progress.say(_line(done, most, visit)),
         )  # fmt: skip
         best = made.window(result.best.place)
         supernet = trainer.supernet(result.best.place, result.best.epochs)
-        rule = {**dataclasses.asdict(options), "training": dataclasses.asdict(how)}
-        made_by = record(how.seed, rule, split.identity, best)
-        notes = {**split.notes, **recipes.mirror_notes(how), "record": made_by}
+        rule = dataclasses.asdict(options) | {"training": dataclasses.asdict(how)}
+        notes = {**split.notes, **recipes.mirror_notes(how), "record": record(how.seed, rule, split.identity, best)}
         distributed.on_first(_write, output, best, supernet, notes)
         if plot is not None:
             distributed.on_first(plots.plot_path, result, plot, f"{len(result.visits)} visits")
-    return EvolvedSpace(output, best, result, made_by)
+    return EvolvedSpace(output, best, result, notes["record"])
 
 
-def _with_range(space: SearchSpace | str | os.PathLike, data: str) -> tuple[SearchSpace, EvolutionRange]:
+def _identity(space: SearchSpace, training: TrainOptions, split: dict) -> dict:
+    """What an evolution's log must share, but for the budget. split: notes, of which the path may change."""
+    held = {name: value for name, value in split.items() if name != "data"}
+    return {"space": space.to_dict(), "training": dataclasses.asdict(training), **held}
+
+
+def _with_range(space: SearchSpace | str | os.PathLike, data: Outline) -> tuple[SearchSpace, EvolutionRange]:
     """The space, and where its window may move."""
     from mcuformer import nas
-    from mcuformer.data import outline
 
-    made = space if isinstance(space, nas.SearchSpace) else nas.load_space(space)
-    if made is not space and made.evolution is not None:
-        made = space_for(space, {}, outline(data))
+    if isinstance(space, nas.SearchSpace):
+        made = space
+    else:
+        made = space_for(space, {}, data)
     if made.evolution is None:
         name = "the space" if space is made else space
         raise ConfigError(f"{name}: has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)")
@@ -198,10 +198,9 @@ def command(
     options = EvolutionOptions(eta=eta, neighbours=neighbours, epochs=epochs, visits=visits)
     if any(pair.startswith("schedule=") for pair in training or []):
         raise ConfigError("--option schedule: always constant here, since more epochs may follow; leave it out")
-    given = assignments(settings(setting, more), "--set")
     made = nas.load_space(space)
     if made.evolution is not None:  # else evolve() says so
-        made = space_for(space, given, outline(data))
+        made = space_for(space, assignments(settings(setting, more), "--set"), outline(data))
     defaults = recipes.for_images(recipes.for_device(recipes.evolution_options(epochs)), made.flip)
     how = train_options(defaults, training, epochs=epochs, seed=seed)
     evolved = evolve(

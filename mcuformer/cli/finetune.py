@@ -88,7 +88,9 @@ def finetune(
     curves = Curves(log, tensorboard, checkpoint)
     net = subnet if isinstance(subnet, FloatViT) else nas.load_subnet(subnet)
     check_has_head(net.config, None if isinstance(subnet, FloatViT) else subnet)
-    spec = absolute(data or kept_path(net.notes.get("data"), DATA, "the subnet" if net is subnet else subnet))
+    spec = absolute(
+        data or kept_path(net.notes.get("data"), DATA, "the subnet" if isinstance(subnet, FloatViT) else subnet)
+    )
     front_end = net.notes.get("front_end")
     size, channels = net.config.image_size, net.config.in_channels
     images = load_data(spec, "train", size, limit, front_end, channels)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from mcuformer.data.source import say_once
 from mcuformer.errors import ConfigError
 from mcuformer.sizes import shortest
 
@@ -55,6 +54,8 @@ def space_for(name: str | os.PathLike, given: dict[str, Any], data: Outline) -> 
 def from_data(made: Made, given: dict[str, Any], data: Outline, what: str) -> Made:
     """`made` with what the data say and `given` does not; a line on standard error tells what changed. what: its name
     there."""
+    from mcuformer.data.source import say_once
+
     values = made.to_dict()
     found: dict[str, Any] = {"num_classes": len(data.class_names)}
     if data.shape is not None:

@@ -100,9 +100,7 @@ def search(
         found = run_search(
             net.space, HeldOutAccuracy(net, split.kept), functools.partial(cost_of, board=target, strips=strips),
             budget, options, log=log, progress=show_best,
-            identity={
-                "supernet": saved_network.checksum(net), "held_out": len(split.kept), **split.identity,
-            },
+            identity={"supernet": saved_network.checksum(net), "held_out": len(split.kept), **split.identity},
         )  # fmt: skip
         made = record(options.seed, dataclasses.asdict(options), split.identity, net.space)
         best, notes = found.best, split.notes

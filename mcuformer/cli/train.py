@@ -28,6 +28,7 @@ from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import (
     CheckpointOption,
     ClassWeightsOption,
+    FrontEndOption,
     HeldOutOption,
     StratifiedOption,
     TrainingOption,
@@ -301,12 +302,7 @@ def command(
     checkpoint: CheckpointOption = None,
     log: CurveOption = None,
     tensorboard: TensorBoardOption = None,
-    front_end: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--front-end", help="One number of how sound becomes rows, such as --front-end hop=320. Repeatable."
-        ),
-    ] = None,
+    front_end: FrontEndOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Train one network, or with --space a supernet; under torchrun on all GPUs."""

@@ -31,6 +31,10 @@ ClassWeightsOption = Annotated[
     str | None,
     typer.Option(help="balanced, or a number for each class, such as 1,2.5,1: how much its images count in the loss."),
 ]
+FrontEndOption = Annotated[
+    list[str] | None,
+    typer.Option("--front-end", help="One number of how sound becomes rows, such as --front-end hop=320. Repeatable."),
+]
 CheckpointOption = Annotated[
     Path | None, typer.Option(help="State after every epoch; training continues from it if it exists.")
 ]

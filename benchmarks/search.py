@@ -25,6 +25,7 @@ from mcuformer.data import hold_out, load
 from mcuformer.nas import recipes
 from mcuformer.nas.cost import Budget, cost_of
 from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
+from mcuformer.nas.split import split_of
 
 SPACE, SMALL_SPACE = "fashion-mnist", "exhaustible"
 BUDGET = Budget(sram=32 * 1024, flash=128 * 1024)
@@ -41,7 +42,8 @@ def trained_supernet(path: Path | None):
     """(supernet, data to train on, images to select on)."""
     if path is not None:
         supernet = nas.load_supernet(path, nas.load_space(SPACE))
-        return supernet, *hold_out(load(supernet.notes["data"], "train"), supernet.notes["held_out"])
+        split = split_of(supernet, path)
+        return supernet, split.images, split.kept
     images, kept = hold_out(load("fashion-mnist", "train"))
     supernet = nas.SuperNet(nas.load_space(SPACE))
     result = nas.train(supernet, images, recipes.SUPERNET_OPTIONS)

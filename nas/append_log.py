@@ -22,8 +22,13 @@ from typing import Any
 from mcuformer.errors import ConfigError, McuformerError, McuformerWarning, ModelError
 from mcuformer.files import read_bytes, sync_folder
 from mcuformer.nas import distributed
+from mcuformer.nas.record import versions, warn_of_versions
 
 CHECK = re.compile(rb'(\{.*), "check": "([0-9a-f]{16})"\}')
+# Names of the first line that earlier versions did not write, or wrote and are no longer compared.
+ADDED = {"images": "its images", "labels_crc32": "its labels", "pixels_sha256": "its pixels", "stratified": "its split"}
+NO_LONGER = {"data"}  # the path: the images may have moved
+VERSIONS = "versions"  # of what wrote the log: others give a warning
 # What reading a damaged entry raises.
 DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 
@@ -46,7 +51,7 @@ class AppendLog:
         read: Callable[[dict], Any] | None = None,
     ):
         self.path = None if path is None else Path(path)
-        head = json.loads(json.dumps({"format": form, **identity}))
+        head = json.loads(json.dumps({"format": form, **identity, VERSIONS: versions()}))
         self._read, self._digest, self._size = read, hashlib.sha256(), 0
         found: list[Any] = []
         error = None
@@ -138,12 +143,7 @@ class AppendLog:
             raise ModelError(f"{self.path}: not a log of form {head['format']}; remove it or give another name")
         checked = self._verified(first_line, 1, must="check" in first)
         first.pop("check", None)
-        for name in {**head, **first}:
-            if head.get(name) != first.get(name):
-                raise ConfigError(
-                    f"{self.path}: belongs to another run, with {name} = {first.get(name)} instead of "
-                    f"{head.get(name)}; use the same value or another log"
-                )
+        self._check_run(first, head)
         entries, unchecked = [], 0
         for number, line in enumerate(lines, 2):
             checked = self._verified(line, number, must=checked)
@@ -165,6 +165,25 @@ class AppendLog:
             )
         return entries
 
+    def _check_run(self, first: dict, head: dict) -> None:
+        """Refuses the log of another run: one whose first line differs from `head`, what this run would write."""
+        warn_of_versions(self.path, first.get(VERSIONS))
+        if unknown := [ADDED[name] for name in ADDED if name in head and name not in first]:
+            warnings.warn(
+                f"{self.path}: of an earlier version, it does not state {', '.join(unknown)}: they are believed to be "
+                "those of this run",
+                McuformerWarning,
+                stacklevel=2,
+            )
+        passed_over = {VERSIONS, *NO_LONGER, *(name for name in ADDED if name not in first)}
+        stated, here = ({name: held[name] for name in held if name not in passed_over} for held in (first, head))
+        if found := _difference(stated, here):
+            name, theirs, ours = found
+            raise ConfigError(
+                f"{self.path}: belongs to another run, with {name} = {theirs} instead of {ours}; use the same value or "
+                "another log"
+            )
+
     def _verified(self, line: bytes, number: int, must: bool) -> bool:
         """Whether the next line has a checksum. ModelError if it is a wrong one, or missing and `must` be there."""
         found = CHECK.fullmatch(line)
@@ -179,3 +198,17 @@ class AppendLog:
         return ModelError(
             f"{self.path}: line {number} {what}; remove this line and all after it, and the run repeats them"
         )
+
+
+def _difference(stated: dict, here: dict, above: str = "") -> tuple[str, object, object] | None:
+    """The first name at which two mappings differ, such as "options.seed", and both values."""
+    for name in {**here, **stated}:
+        one, other = stated.get(name), here.get(name)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            if found := _difference(one, other, f"{above}{name}."):
+                return found
+            continue
+        return f"{above}{name}", one, other
+    return None

@@ -65,7 +65,11 @@ def check_fit(net: FloatViT | SuperNet, dataset: Dataset) -> None:
     head."""
     if not isinstance(dataset, Dataset):
         raise DataError(f"{shown(dataset)} is no data set: give what mcuformer.data.load returns")
-    config = net.space if isinstance(net, SuperNet) else net.config
+    check_images(net.space if isinstance(net, SuperNet) else net.config, dataset)
+
+
+def check_images(config: SubnetConfig | SearchSpace, dataset: Dataset) -> None:
+    """check_fit() of a network that is still to be built."""
     check_has_head(config)
     where = f"{dataset.source} ({dataset.split})"
     if dataset.images.ndim != 4 or dataset.images.dtype != "uint8" or not len(dataset):

@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 
 from mcuformer.converter.subnet_config import Size
-from mcuformer.data import Dataset, hold_out, load_sized
-from mcuformer.errors import ConfigError
+from mcuformer.data import Dataset, absolute, hold_out, kept_path, load_sized
+from mcuformer.errors import ConfigError, McuformerWarning
 from mcuformer.nas.supernet import SuperNet
 from mcuformer.sound import LogMel
 
 DATA = "fashion-mnist"  # for a supernet that does not say what it was trained on
-WORDS = {"images": "images", "labels_crc32": "labels of checksum", "held_out": "images held out"}
+STRATIFIED = "stratified"  # in the notes; files of version 0.1.0 have none, and were drawn from all classes alike
+IDENTITY = ("images", "labels_crc32", "pixels_sha256")
+WORDS = {
+    "images": "{} images", "labels_crc32": "labels of checksum {}", "pixels_sha256": "pixels of hash {}",
+    "held_out": "{} images held out",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,11 @@ class Split:
     kept: Dataset
     notes: dict
 
+    @property
+    def identity(self) -> dict:
+        """Of both together, as Dataset.identity()."""
+        return {name: self.notes[name] for name in IDENTITY}
+
 
 def split_images(
     data: str,
@@ -32,14 +43,15 @@ def split_images(
     held_out: int | None = None,
     front_end: LogMel | None = None,
     channels: int | None = None,
+    stratified: bool = True,
 ) -> Split:
     """Holds images out of the training images. data: as mcuformer.data.load takes it; limit: use only so many images;
-    held_out: how many of them, see mcuformer.data.hold_out; front_end, channels: as mcuformer.data.load takes them."""
+    held_out, stratified: see mcuformer.data.hold_out; front_end, channels: as mcuformer.data.load takes them."""
     whole = load_sized(data, "train", image_size, limit, front_end, channels)
-    images, kept = hold_out(whole, held_out)
+    images, kept = hold_out(whole, held_out, stratified=stratified)
     notes: dict = {
-        "data": data, "limit": limit, "held_out": len(kept), "images": len(whole), "labels_crc32": whole.labels_crc32,
-        "class_names": list(kept.class_names),
+        "data": absolute(data), "limit": limit, "held_out": len(kept), **whole.identity(),
+        "class_names": list(kept.class_names), STRATIFIED: stratified,
     }  # fmt: skip
     if whole.front_end is not None:
         notes["front_end"] = whole.front_end.to_dict()
@@ -62,17 +74,26 @@ def split_of(
     if front_end is None and "front_end" in notes:
         front_end = LogMel.from_dict(notes["front_end"])
     made = split_images(
-        data or notes.get("data", DATA),
+        data or kept_path(notes.get("data"), DATA, path),
         supernet.space.image_size,
         notes.get("limit") if limit is None else limit,
         notes.get("held_out") if held_out is None else held_out,
         front_end,
         supernet.space.in_channels,
+        notes.get(STRATIFIED, False),
     )
-    for name, word in WORDS.items():
+    for name, words in WORDS.items():
         if name in notes and notes[name] != made.notes[name]:
             raise ConfigError(
-                f"{path}: was trained with {notes[name]} {word}, here are {made.notes[name]}: it would be judged by "
-                "images it was trained on; give the same --data, --limit and --held-out"
+                f"{path}: was trained with {words.format(notes[name])}, here are {words.format(made.notes[name])}, "
+                f"from {made.images.source}: it would be judged by images it was trained on, or by others; give the "
+                "same --data, --limit and --held-out"
             )
+    if "pixels_sha256" not in notes:
+        warnings.warn(
+            f"{path}: of an earlier version, it does not say which pixels it was trained on: those of "
+            f"{made.images.source} are believed to be the same",
+            McuformerWarning,
+            stacklevel=2,
+        )
     return made

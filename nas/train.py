@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import os
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,9 +33,10 @@ from mcuformer.converter.checked_network import unwrapped
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
-from mcuformer.errors import ConfigError, ModelError
-from mcuformer.nas import distributed, relative, saved_network
+from mcuformer.errors import ConfigError, McuformerWarning, ModelError
+from mcuformer.nas import distributed, record, relative, saved_network
 from mcuformer.nas.batches import Batches
+from mcuformer.nas.class_weights import class_weights
 from mcuformer.nas.evaluation import calibration_images, check_fit, evaluate
 from mcuformer.nas.supernet import SuperNet
 from mcuformer.nas.train_options import TrainOptions
@@ -47,7 +50,8 @@ RANDOM_SUBNETS = 2  # per step of the sandwich
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """The training's state after a step. epoch and step count from 1; loss is the last step's."""
+    """The training's state after a step. epoch and step count from 1; loss and learning_rate are the last step's;
+    seconds: spent on training."""
 
     epoch: int
     epochs: int
@@ -56,6 +60,8 @@ class TrainProgress:
     loss: float
     images_per_second: float
     seconds_left: float
+    learning_rate: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -117,24 +123,27 @@ def train(
 
 
 class StepLoss(nn.Module):
-    """One forward pass of all subnets in a step, so that DistributedDataParallel sees only one."""
+    """One forward pass of all subnets in a step, so that DistributedDataParallel sees only one. weights: float32
+    [classes], how much an image of each counts; None: all alike."""
 
-    def __init__(self, net: FloatViT | SuperNet, options: TrainOptions):
+    def __init__(self, net: FloatViT | SuperNet, options: TrainOptions, weights: torch.Tensor | None = None):
         super().__init__()
-        self.net, self.options = net, options
+        self.net, self.options, self.weights = net, options, weights
 
     def forward(self, images, labels, other_labels, share, subnets) -> torch.Tensor:
         """The mean loss over the subnets; (None,) for a stand-alone network."""
 
         def cross_entropy(logits, labels):
             smoothing = self.options.label_smoothing
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+            return loss if self.weights is None else loss * self.weights[labels]
 
         logits = self._logits(images, subnets[0])
         loss = (share * cross_entropy(logits, labels) + (1 - share) * cross_entropy(logits, other_labels)).mean()
         target = logits.detach().softmax(dim=1)
+        counts = 1 if self.weights is None else share * self.weights[labels] + (1 - share) * self.weights[other_labels]
         for subnet in subnets[1:]:
-            loss = loss + F.cross_entropy(self._logits(images, subnet), target)
+            loss = loss + (counts * F.cross_entropy(self._logits(images, subnet), target, reduction="none")).mean()
         return loss / len(subnets)
 
     def _logits(self, images, subnet) -> torch.Tensor:
@@ -151,7 +160,7 @@ class _Run:
         self.batches = Batches(dataset, options)
         self.steps = self.batches.steps
         self.space = net.space if isinstance(net, SuperNet) else None
-        self.objective: nn.Module = StepLoss(net, options)
+        self.objective: nn.Module = StepLoss(net, options, class_weights(options, dataset, distributed.device()))
         if distributed.ranks() > 1:
             # A step on one random subnet leaves whole layers without gradients.
             some_unused = self.space is not None and options.sampling == "alternate"
@@ -197,7 +206,8 @@ class _Run:
         """Writes the state after an epoch, whole or not at all; the first process does."""
         content = {
             "format": CHECKPOINT_FORMAT,
-            **self._identity(),
+            **self._identity,
+            "versions": record.versions(),
             "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
@@ -252,27 +262,34 @@ class _Run:
     def _read(self, path: Path) -> dict:
         mend = "remove it to train from the start, or give another file name"
         content = saved_network.load(path, "training checkpoint", CHECKPOINT_FORMAT, mend)
-        for part, mine in self._identity().items():
+        for part, mine in self._identity.items():
             saved = content.get(part)
             saved = saved if isinstance(saved, dict) else {}
+            if part == "data" and "pixels_sha256" not in saved:
+                warnings.warn(
+                    f"{path}: of an earlier version, it does not say which pixels it was trained on: those of "
+                    f"{self.dataset.source} are believed to be the same",
+                    McuformerWarning,
+                    stacklevel=2,
+                )
+                saved = {**saved, "pixels_sha256": mine["pixels_sha256"]}
             for name in sorted({*mine, *saved}):
                 if mine.get(name) != saved.get(name):
                     raise ConfigError(
                         f"{path}: belongs to another training, with {part} {name} = {saved.get(name)!r} "
                         f"instead of {mine.get(name)!r}; train with the same {part}, or give another checkpoint"
                     )
+        record.warn_of_versions(path, content.get("versions"))
         return content
 
+    @functools.cached_property
     def _identity(self) -> dict[str, dict]:
         """What a checkpoint must share; with another thread count the last bits of the weights may differ."""
         options = dataclasses.asdict(self.options)
         del options["threads"]
         if self.options.schedule == "constant":
             del options["epochs"]
-        data = {
-            "images": list(self.dataset.images.shape),
-            "labels_crc32": self.dataset.labels_crc32,
-        }
+        data = {**self.dataset.identity(), "images": list(self.dataset.images.shape)}
         if isinstance(self.net, SuperNet):
             space = self.net.space.to_dict()
             for name in ("evolution", "flip"):  # they say how spaces and images are drawn
@@ -305,6 +322,8 @@ class _Run:
                 loss=loss,
                 images_per_second=done * self.batches.size / seconds,
                 seconds_left=left * seconds / done,
+                learning_rate=_learning_rate(options, done - 1, self.steps),
+                seconds=seconds,
             )
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mcuformer.checks import is_number, whole
 from mcuformer.errors import ConfigError
 
+BALANCED = "balanced"
 SAMPLINGS = ("alternate", "sandwich")
 
 
@@ -22,6 +23,9 @@ class TrainOptions:
     schedule         then "cosine": half a cosine down to 0; "constant": it stays, and more epochs may follow
     weight_decay     AdamW's, for matrices and kernels; biases, norms, positions and prefix have none
     label_smoothing  from 0 to below 1
+    class_weights    how much an image of each class counts in the loss: "balanced" (each class as much as any other,
+                     however many images it has) or a number above 0 for each class; scaled to a mean of 1 over the
+                     images; None: all alike
     warmup_epochs    epochs of linear rise, may be a fraction
     augmentation     shifts each training image by up to 1/32 of its sides, edges repeated
     flip             with augmentation: mirrors half of the images, never those of sounds; turn it off if left and right
@@ -43,6 +47,7 @@ class TrainOptions:
     schedule: str = "cosine"
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
+    class_weights: str | tuple[float, ...] | None = None
     warmup_epochs: float = 1.0
     augmentation: bool = True
     flip: bool = True
@@ -79,8 +84,19 @@ class TrainOptions:
         for name in ("augmentation", "flip"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} = {getattr(self, name)!r}: must be true or false")
+        self._check_class_weights()
         words = {"schedule": ("cosine", "constant"), "sampling": SAMPLINGS, "precision": ("float32", "bfloat16")}
         for name, choices in words.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(choices)}")
         whole("seed", self.seed, 0, 2**63 - 1)
+
+    def _check_class_weights(self) -> None:
+        given = self.class_weights
+        if given is None or given == BALANCED:
+            return
+        if not isinstance(given, list | tuple) or not all(is_number(w) and 0 < w < math.inf for w in given):
+            raise ConfigError(
+                f"class_weights = {given!r}: must be {BALANCED}, or a number above 0 for each class, such as [1, 2.5]"
+            )
+        object.__setattr__(self, "class_weights", tuple(map(float, given)))

@@ -79,7 +79,11 @@ def bar(label: str) -> Iterator[Update]:
         yield lambda done, total, note="": bars.update(task, completed=done, total=total, note=note)
 
 
-CONSOLE = Progress(say=out.print, bar=bar)
+def _line(text: str) -> None:
+    progress_out.print(text, soft_wrap=True, highlight=False)
+
+
+CONSOLE = Progress(say=out.print, bar=bar, line=None if progress_out.is_terminal else _line)
 
 
 def load_data(

@@ -15,13 +15,15 @@ import typer
 from mcuformer.boards import get_board
 from mcuformer.cli.budget import BoardOption, SramOption, StripsOption, budget_of
 from mcuformer.cli.common import CONSOLE, DataOption, JsonOption, app, check_outputs, out, write_json
+from mcuformer.cli.fitting import MoreSettings, SettingOption, check_before_loading, settings, space_for
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import HeldOutOption, TrainingOption, train_options
+from mcuformer.cli.training import HeldOutOption, StratifiedOption, TrainingOption, assignments, train_options
 from mcuformer.errors import ConfigError
 from mcuformer.files import write_bytes
 from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
+    from mcuformer.data import Outline
     from mcuformer.nas import SearchSpace, SuperNet, TrainOptions
     from mcuformer.nas.evolve_space import EvolutionOptions, EvolutionResult, Visit
     from mcuformer.nas.search_space import EvolutionRange
@@ -34,17 +36,20 @@ LOG = "evolution.jsonl"  # in the folder
 
 @dataclass(frozen=True)
 class EvolvedSpace:
-    """The best space that the evolution found, written to path; its supernet is beside it, .pt."""
+    """The best space that the evolution found, written to path; its supernet is beside it, .pt. record: what made them,
+    nas/record.py."""
 
     path: Path
     space: SearchSpace
     evolution: EvolutionResult
+    record: dict
 
     def to_dict(self) -> dict:
         """What --json writes."""
         return {
             "best": dataclasses.asdict(self.evolution.best), "converged": self.evolution.converged,
             "space": self.space.to_dict(), "visits": [dataclasses.asdict(visit) for visit in self.evolution.visits],
+            "record": self.record,
         }  # fmt: skip
 
 
@@ -59,6 +64,7 @@ def evolve(
     training: TrainOptions | None = None,
     limit: int | None = None,
     held_out: int | None = None,
+    stratified: bool = True,
     folder: str | os.PathLike = "evolution",
     plot: str | os.PathLike | None = None,
     output: str | os.PathLike = "space.yaml",
@@ -67,16 +73,17 @@ def evolve(
     """Evolves the space, and writes the best one and its supernet; progress.say() reports each visit.
 
     space        a SearchSpace, its YAML file, or the name of one of the package's; with the key evolution
-    data         as mcuformer.data.load takes it; limit: use only so many training images; held_out: of them
+    data         as mcuformer.data.load takes it; limit: use only so many training images; held_out: of them;
+                 stratified: hold out as large a share of each class
     board, sram  the budget, such as 65536 or "64KB"
     training     of each visit's supernet, for options.epochs; default: nas/recipes.py
     folder       for restore points and the log; the evolution continues from them
     plot         the path is drawn here (PNG)
     """
-    from mcuformer.nas import distributed, plots, recipes
+    from mcuformer.data import outline
+    from mcuformer.nas import distributed, evolve_space, plots, recipes
     from mcuformer.nas.cost import Budget, cost_of
-    from mcuformer.nas.evolve_space import EvolutionOptions
-    from mcuformer.nas.evolve_space import evolve as run_evolution
+    from mcuformer.nas.record import record
     from mcuformer.nas.space_trainer import SpaceTrainer, check_reachable_somewhere, tokens_of
     from mcuformer.nas.split import split_images
 
@@ -84,35 +91,44 @@ def evolve(
     check_outputs(output, output.with_suffix(".pt"), plot, folder / LOG)
     target = None if board is None else get_board(board)
     budget = budget_of(target, sram=sram)
-    made, evolution = _with_range(space)
-    options = options or EvolutionOptions()
+    made, evolution = _with_range(space, found := outline(data))
+    options = options or evolve_space.EvolutionOptions()
     how = training or recipes.for_images(recipes.for_device(recipes.evolution_options(options.epochs)), made.flip)
     cost = functools.partial(cost_of, board=target, strips=strips)
     check_reachable_somewhere(made, cost, Budget(sram=budget.sram))
-    split = split_images(data, made.image_size, limit, held_out, channels=made.in_channels)
-    identity = {
-        "space": made.to_dict(), "board": board, "strips": strips, "sram": budget.sram,
-        "training": dataclasses.asdict(how), **split.notes,
-    }  # fmt: skip
+    check_before_loading(made, found, how, limit, held_out)
+    split = split_images(data, made.image_size, limit, held_out, None, made.in_channels, stratified)
+    identity = _identity(made, how, split.notes) | {"board": board, "strips": strips, "sram": budget.sram}
     with distributed.process_group(), progress.training("training spaces") as show_step:
         trainer = SpaceTrainer(made, split.images, split.kept, how, folder, cost, budget, show_step)
-        result = run_evolution(
+        result = evolve_space.evolve(
             evolution, tokens_of(made), trainer, options, log=folder / LOG, identity=identity,
             progress=lambda done, most, visit: progress.say(_line(done, most, visit)),
         )  # fmt: skip
         best = made.window(result.best.place)
         supernet = trainer.supernet(result.best.place, result.best.epochs)
-        distributed.on_first(_write, output, best, supernet, {**split.notes, **recipes.mirror_notes(how)})
+        rule = dataclasses.asdict(options) | {"training": dataclasses.asdict(how)}
+        notes = {**split.notes, **recipes.mirror_notes(how), "record": record(how.seed, rule, split.identity, best)}
+        distributed.on_first(_write, output, best, supernet, notes)
         if plot is not None:
             distributed.on_first(plots.plot_path, result, plot, f"{len(result.visits)} visits")
-    return EvolvedSpace(output, best, result)
+    return EvolvedSpace(output, best, result, notes["record"])
 
 
-def _with_range(space: SearchSpace | str | os.PathLike) -> tuple[SearchSpace, EvolutionRange]:
+def _identity(space: SearchSpace, training: TrainOptions, split: dict) -> dict:
+    """What an evolution's log must share, but for the budget. split: notes, of which the path may change."""
+    held = {name: value for name, value in split.items() if name != "data"}
+    return {"space": space.to_dict(), "training": dataclasses.asdict(training), **held}
+
+
+def _with_range(space: SearchSpace | str | os.PathLike, data: Outline) -> tuple[SearchSpace, EvolutionRange]:
     """The space, and where its window may move."""
     from mcuformer import nas
 
-    made = space if isinstance(space, nas.SearchSpace) else nas.load_space(space)
+    if isinstance(space, nas.SearchSpace):
+        made = space
+    else:
+        made = space_for(space, {}, data)
     if made.evolution is None:
         name = "the space" if space is made else space
         raise ConfigError(f"{name}: has no key evolution: where its window may move (see nas/spaces/mcuformer.yaml)")
@@ -146,6 +162,8 @@ def show(evolved: EvolvedSpace) -> None:
 @app.command("evolve")
 def command(
     space: SpaceOption,
+    setting: SettingOption = None,
+    more: MoreSettings = None,
     data: DataOption = "fashion-mnist",
     board: BoardOption = None,
     sram: SramOption = None,
@@ -160,6 +178,7 @@ def command(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
+    stratified: StratifiedOption = True,
     folder: Annotated[Path, typer.Option(help="Restore points and log; evolution continues from them.")] = Path(
         "evolution"
     ),
@@ -171,6 +190,7 @@ def command(
 ) -> None:
     """Move a space's window of rank ratios and tokens to where its supernet is accurate and its subnets fit."""
     from mcuformer import nas
+    from mcuformer.data import outline
     from mcuformer.nas import recipes
     from mcuformer.nas.evolve_space import EvolutionOptions
 
@@ -178,11 +198,15 @@ def command(
     options = EvolutionOptions(eta=eta, neighbours=neighbours, epochs=epochs, visits=visits)
     if any(pair.startswith("schedule=") for pair in training or []):
         raise ConfigError("--option schedule: always constant here, since more epochs may follow; leave it out")
-    defaults = recipes.for_images(recipes.for_device(recipes.evolution_options(epochs)), nas.load_space(space).flip)
+    made = nas.load_space(space)
+    if made.evolution is not None:  # else evolve() says so
+        made = space_for(space, assignments(settings(setting, more), "--set"), outline(data))
+    defaults = recipes.for_images(recipes.for_device(recipes.evolution_options(epochs)), made.flip)
     how = train_options(defaults, training, epochs=epochs, seed=seed)
     evolved = evolve(
-        space, data=data, board=board, sram=sram, strips=strips, options=options, training=how, limit=limit,
-        held_out=held_out, folder=folder, plot=plot, output=output, progress=CONSOLE,
+        space if made.evolution is None else made, data=data, board=board, sram=sram, strips=strips, options=options,
+        training=how, limit=limit, held_out=held_out, stratified=stratified, folder=folder, plot=plot, output=output,
+        progress=CONSOLE,
     )  # fmt: skip
     show(evolved)
     write_json(json_file, evolved.to_dict())

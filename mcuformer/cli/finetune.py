@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,29 +12,41 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, load_data, out, write_json
+from mcuformer.cli.curves import CurveOption, Curves, TensorBoardOption
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import CheckpointOption, TrainingOption, train_options
+from mcuformer.cli.training import (
+    CheckpointOption,
+    ClassWeightsOption,
+    TrainingOption,
+    read_class_weights,
+    train_options,
+)
 
 if TYPE_CHECKING:
     from mcuformer.converter.float_vit import FloatViT
     from mcuformer.nas import TrainOptions
 
 
+DATA = "fashion-mnist"  # of a subnet that does not say what it was trained on
+
+
 @dataclass(frozen=True)
 class FinetunedSubnet:
-    """A subnet, written to path. float_top1: from 0 to 1, on test_images of them; None without a test."""
+    """A subnet, written to path. float_top1: from 0 to 1, on test_images of them; None without a test; record: what
+    made it, nas/record.py."""
 
     path: Path
     float_top1: float | None
     test_images: int
     losses: tuple[float, ...]
     seconds: float
+    record: dict
 
     def to_dict(self) -> dict:
         """What --json writes."""
         return {
             "float_top1": self.float_top1, "seconds": self.seconds, "losses": list(self.losses),
-            "subnet": str(self.path),
+            "subnet": str(self.path), "record": self.record,
         }  # fmt: skip
 
 
@@ -47,6 +60,8 @@ def finetune(
     test: bool = False,
     output: str | os.PathLike = "finetuned.pt",
     checkpoint: str | os.PathLike | None = None,
+    log: str | os.PathLike | None = None,
+    tensorboard: str | os.PathLike | None = None,
     progress: Progress = SILENT,
 ) -> FinetunedSubnet:
     """Trains a subnet, or that of a subnet.pt, further, and writes it.
@@ -57,31 +72,42 @@ def finetune(
     limit       use only so many training images
     test        also measure on the test images: once, after all choices are made
     checkpoint  state after every epoch; training continues from it if it exists
+    log         a CSV file that gets a line an epoch
+    tensorboard  a folder that gets the same, for TensorBoard
     """
     from mcuformer import nas
     from mcuformer.converter.float_vit import FloatViT
+    from mcuformer.data import absolute, kept_path
     from mcuformer.nas import distributed
     from mcuformer.nas import finetune as finetuning
     from mcuformer.nas.evaluation import check_has_head
+    from mcuformer.nas.record import record
 
     output = Path(output)
-    check_outputs(output, checkpoint)
+    check_outputs(output, checkpoint, log)
+    curves = Curves(log, tensorboard, checkpoint)
     net = subnet if isinstance(subnet, FloatViT) else nas.load_subnet(subnet)
     check_has_head(net.config, None if isinstance(subnet, FloatViT) else subnet)
-    spec = data or net.notes.get("data", "fashion-mnist")
+    spec = absolute(
+        data or kept_path(net.notes.get("data"), DATA, "the subnet" if isinstance(subnet, FloatViT) else subnet)
+    )
     front_end = net.notes.get("front_end")
     size, channels = net.config.image_size, net.config.in_channels
     images = load_data(spec, "train", size, limit, front_end, channels)
     unseen = load_data(spec, "test", size, front_end=front_end, channels=channels) if test else None
-    with distributed.process_group(), progress.training("fine-tuning") as show_step:
+    options = options or finetuning.finetune_options(net)
+    training = progress.training("fine-tuning")
+    with distributed.process_group(), training as show_step, curves.following(show_step) as follow:
         net.to(distributed.device())
         result = finetuning.finetune(
-            net, images, options or finetuning.finetune_options(net), quantised=quantised, progress=show_step,
-            checkpoint=checkpoint,
+            net, images, options, quantised=quantised, progress=follow, checkpoint=checkpoint
         )  # fmt: skip
+        made = record(options.seed, {**dataclasses.asdict(options), "quantised": quantised}, images.identity())
         top1 = None if unseen is None else nas.evaluate(net, unseen)
-        distributed.on_first(nas.save_subnet, net, output, {**net.notes, "data": spec, "float_top1": top1})
-    return FinetunedSubnet(output, top1, 0 if unseen is None else len(unseen), result.losses, result.seconds)
+        notes = {**net.notes, "data": spec, "float_top1": top1, "record": made}
+        distributed.on_first(nas.save_subnet, net, output, notes)
+    tested = 0 if unseen is None else len(unseen)
+    return FinetunedSubnet(output, top1, tested, result.losses, result.seconds, made)
 
 
 def show(tuned: FinetunedSubnet) -> None:
@@ -98,25 +124,31 @@ def command(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     quantised: Annotated[bool, typer.Option(help="Quantisation-aware: round weights and activations to int8.")] = False,
     training: TrainingOption = None,
+    class_weights: ClassWeightsOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of order and augmentation; default: 0.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     test: Annotated[bool, typer.Option(help="Also measure on the test images: once, after all choices.")] = False,
     output: Annotated[Path, typer.Option("--out", "-o", help="The subnet.")] = Path("finetuned.pt"),
     checkpoint: CheckpointOption = None,
+    log: CurveOption = None,
+    tensorboard: TensorBoardOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Train a chosen subnet further, alone."""
     from mcuformer import nas
+    from mcuformer.data import kept_path
     from mcuformer.nas.evaluation import check_has_head
     from mcuformer.nas.finetune import finetune_options
 
-    check_outputs(output, json_file, checkpoint)
+    check_outputs(output, json_file, checkpoint, log)
     net = nas.load_subnet(subnet)
     check_has_head(net.config, subnet)
-    options = train_options(finetune_options(net), training, epochs=epochs, seed=seed)
+    data = data or kept_path(net.notes.get("data"), DATA, subnet)
+    weights = read_class_weights(class_weights)
+    options = train_options(finetune_options(net), training, epochs=epochs, seed=seed, class_weights=weights)
     tuned = finetune(
         net, data=data, quantised=quantised, options=options, limit=limit, test=test, output=output,
-        checkpoint=checkpoint, progress=CONSOLE,
+        checkpoint=checkpoint, log=log, tensorboard=tensorboard, progress=CONSOLE,
     )  # fmt: skip
     show(tuned)
     write_json(json_file, tuned.to_dict())

@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChosenSubnet:
-    """The best subnet of a search, written to path with its inherited weights. held_out: number of held-out images."""
+    """The best subnet of a search, written to path with its inherited weights. held_out: number of held-out images;
+    record: what made it, nas/record.py."""
 
     path: Path
     found: SearchResult
     budget: Budget
     held_out: int
+    record: dict
 
     def to_dict(self) -> dict:
         """What --json writes."""
@@ -46,6 +48,7 @@ class ChosenSubnet:
         return {
             "best": _plain(found.best), "front": [_plain(f) for f in found.front], "evaluated": len(found.evaluated),
             "judged": found.judged, "subnet": str(self.path), "budget": dataclasses.asdict(self.budget),
+            "record": self.record,
         }  # fmt: skip
 
 
@@ -80,6 +83,7 @@ def search(
     from mcuformer.nas import distributed, recipes, saved_network
     from mcuformer.nas.cost import cost_of
     from mcuformer.nas.plots import plot_front
+    from mcuformer.nas.record import record
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions
     from mcuformer.nas.search import search as run_search
     from mcuformer.nas.split import split_of
@@ -88,26 +92,29 @@ def search(
     check_outputs(output, log, plot)
     target = None if board is None else get_board(board)
     budget = budget_of(target, sram=sram, flash=flash, instructions=instructions)
+    options = options or SearchOptions()
     net = nas.load_supernet(supernet)
     split = split_of(net, supernet, data)
     with distributed.process_group(), progress.searching() as show_best:
         net.to(distributed.device())
         found = run_search(
             net.space, HeldOutAccuracy(net, split.kept), functools.partial(cost_of, board=target, strips=strips),
-            budget, options or SearchOptions(), log=log,
-            identity={"supernet": saved_network.checksum(net), "held_out": len(split.kept)}, progress=show_best,
+            budget, options, log=log, progress=show_best,
+            identity={"supernet": saved_network.checksum(net), "held_out": len(split.kept), **split.identity},
         )  # fmt: skip
+        made = record(options.seed, dataclasses.asdict(options), split.identity, net.space)
         best, notes = found.best, split.notes
         kept = {
             **{name: notes[name] for name in ("class_names", "data", "front_end") if name in notes},
             **recipes.mirror_notes(net.notes),
             "held_out_top1": best.accuracy,
+            "record": made,
         }
         distributed.on_first(nas.save_subnet, net.extract(best.config), output, kept)
         if plot is not None:
             title = f"{len(found.evaluated)} subnets of {supernet.name}"
             distributed.on_first(plot_front, found, plot, title)
-    return ChosenSubnet(output, found, budget, len(split.kept))
+    return ChosenSubnet(output, found, budget, len(split.kept), made)
 
 
 def show(chosen: ChosenSubnet, front: bool) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from dataclasses import dataclass
@@ -21,8 +22,20 @@ from mcuformer.cli.common import (
     out,
     write_json,
 )
+from mcuformer.cli.curves import CurveOption, Curves, TensorBoardOption
+from mcuformer.cli.fitting import MoreSettings, SettingOption, check_before_loading, from_data, settings, space_for
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import CheckpointOption, HeldOutOption, TrainingOption, assignments, train_options
+from mcuformer.cli.training import (
+    CheckpointOption,
+    ClassWeightsOption,
+    FrontEndOption,
+    HeldOutOption,
+    StratifiedOption,
+    TrainingOption,
+    assignments,
+    read_class_weights,
+    train_options,
+)
 from mcuformer.errors import ConfigError
 from mcuformer.files import read_text
 
@@ -35,7 +48,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TrainedNetwork:
     """A stand-alone network, written to path. float_top1: from 0 to 1, on test_images of them; losses: the mean of each
-    epoch."""
+    epoch; record: what made it, nas/record.py."""
 
     path: Path
     config: SubnetConfig
@@ -43,25 +56,27 @@ class TrainedNetwork:
     test_images: int
     losses: tuple[float, ...]
     seconds: float
+    record: dict
 
     def to_dict(self) -> dict:
         """What --json writes."""
         return {
             "float_top1": self.float_top1, "seconds": self.seconds, "losses": list(self.losses),
-            "subnet": str(self.path), "config": self.config.to_dict(),
+            "subnet": str(self.path), "config": self.config.to_dict(), "record": self.record,
         }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TrainedSupernet:
     """A space's supernet, written to path. held_out_top1: of its "largest" and "smallest" subnet, from 0 to 1, on the
-    held-out images; losses: the mean of each epoch."""
+    held-out images; losses: the mean of each epoch; record: what made it, nas/record.py."""
 
     path: Path
     space: SearchSpace
     held_out_top1: dict[str, float]
     losses: tuple[float, ...]
     seconds: float
+    record: dict
 
     def to_dict(self) -> dict:
         """What --json writes."""
@@ -70,6 +85,7 @@ class TrainedSupernet:
             "seconds": self.seconds,
             "losses": list(self.losses),
             "supernet": str(self.path),
+            "record": self.record,
         }
 
 
@@ -81,52 +97,63 @@ def train(
     options: TrainOptions | None = None,
     limit: int | None = None,
     held_out: int | None = None,
+    stratified: bool = True,
     init: str | os.PathLike | None = None,
     init_vit: str | os.PathLike | None = None,
     keep_head: bool = False,
     output: str | os.PathLike | None = None,
     checkpoint: str | os.PathLike | None = None,
+    log: str | os.PathLike | None = None,
+    tensorboard: str | os.PathLike | None = None,
     front_end: LogMel | None = None,
     progress: Progress = SILENT,
 ) -> TrainedNetwork | TrainedSupernet:
     """Trains a network of `config`, or with `space` a supernet, and writes it; under torchrun in all processes.
 
     data        as mcuformer.data.load takes it
-    space       a SearchSpace, its YAML file, or the name of one of the package's; excludes config
-    config      default: that of nas/recipes.py
+    space       a SearchSpace, its YAML file, or the name of one of the package's, which gets classes, channels and
+                size of the data; excludes config
+    config      default: that of nas/recipes.py, with classes, channels and size of the data
     options     default: those of nas/recipes.py; a supernet's images are mirrored as its space says
     limit       use only so many training images
     held_out    for a supernet: training images held out for selection; default: a sixth, at most 5,000
+    stratified  hold out as large a share of each class; with init as that supernet did
     init        for a supernet: start from the weights of this supernet.pt
     init_vit    for a supernet: start from this network, a subnet.pt at least as large (nas/init_vit.py)
     keep_head   with init_vit: its head too, which must be for as many classes
     output      default: subnet.pt, or supernet.pt
     checkpoint  state after every epoch; training continues from it if it exists
+    log         a CSV file that gets a line an epoch
+    tensorboard  a folder that gets the same, for TensorBoard
     front_end   how sounds become images; default: as LogMel.of_image() of the network's size
     """
     from mcuformer.nas.distributed import process_group
 
-    start = Start(init, init_vit, keep_head)
+    start = Start(init, init_vit, keep_head, stratified)
     _check(space, config is not None, start, held_out)
     path = _output(output, space)
-    check_outputs(path, checkpoint)
+    check_outputs(path, checkpoint, log)
+    curves = Curves(log, tensorboard, checkpoint)
     with process_group():
         if space is None:
-            return _train_network(data, config, options, limit, path, checkpoint, front_end, progress)
-        return _train_supernet(data, space, options, limit, held_out, start, path, checkpoint, front_end, progress)
+            return _train_network(data, config, options, limit, path, checkpoint, front_end, progress, curves)
+        return _train_supernet(
+            data, space, options, limit, held_out, start, path, checkpoint, front_end, progress, curves
+        )
 
 
 class Start(NamedTuple):
-    """Where a supernet's weights come from; see train()."""
+    """Where a supernet's weights and its held-out images come from; see train()."""
 
     init: str | os.PathLike | None = None
     init_vit: str | os.PathLike | None = None
     keep_head: bool = False
+    stratified: bool = True
 
 
 def _check(space: object, has_config: bool, start: Start, held_out: int | None) -> None:
     if space is not None and has_config:
-        raise ConfigError("--space with --config or --set: a supernet holds all configs of its space; leave one out")
+        raise ConfigError("--space with --config: a supernet holds all configs of its space; leave one out")
     if space is None and (start.init is not None or held_out is not None):
         raise ConfigError("--init and --held-out need a supernet: give --space too")
     if space is None and start.init_vit is not None:
@@ -150,27 +177,34 @@ def _train_network(
     checkpoint: str | os.PathLike | None,
     front_end: LogMel | None,
     progress: Progress,
+    curves: Curves,
 ) -> TrainedNetwork:
     from mcuformer import nas
+    from mcuformer.data import absolute, outline
     from mcuformer.nas import distributed, recipes
     from mcuformer.nas.evaluation import check_has_head
+    from mcuformer.nas.record import record
 
-    config = config or recipes.NETWORK_CONFIG
     options = options or recipes.NETWORK_OPTIONS
-    check_has_head(config)
+    if config is not None:
+        check_has_head(config)
+    found = outline(data)
+    config = config or from_data(recipes.NETWORK_CONFIG, {}, found, "network")
+    check_before_loading(config, found, options, limit)
     size, channels = config.image_size, config.in_channels
     images = load_data(data, "train", size, limit, front_end, channels)
     test = load_data(data, "test", size, front_end=images.front_end, channels=channels)
     net = nas.build_subnet(config, options.seed)
-    with progress.training("training") as show_step:
-        result = nas.train(net, images, options, validation=test, progress=show_step, checkpoint=checkpoint)
+    with progress.training("training") as show_step, curves.following(show_step) as follow:
+        result = nas.train(net, images, options, validation=test, progress=follow, checkpoint=checkpoint)
     assert result.top1 is not None  # with validation
-    notes = {"class_names": list(test.class_names), "data": str(data), "float_top1": result.top1}
-    notes |= recipes.mirror_notes(options)
+    notes = {"class_names": list(test.class_names), "data": absolute(data), "float_top1": result.top1}
+    made = record(options.seed, dataclasses.asdict(options), images.identity())
+    notes |= {**recipes.mirror_notes(options), "record": made}
     if images.front_end is not None:
         notes["front_end"] = images.front_end.to_dict()
     distributed.on_first(nas.save_subnet, net, path, notes)
-    return TrainedNetwork(path, config, result.top1, len(test), result.losses, result.seconds)
+    return TrainedNetwork(path, config, result.top1, len(test), result.losses, result.seconds, made)
 
 
 def _train_supernet(
@@ -184,19 +218,25 @@ def _train_supernet(
     checkpoint: str | os.PathLike | None,
     front_end: LogMel | None,
     progress: Progress,
+    curves: Curves,
 ) -> TrainedSupernet:
     from mcuformer import nas
+    from mcuformer.data import outline
     from mcuformer.nas import distributed, recipes
     from mcuformer.nas.init_vit import init_from_vit
+    from mcuformer.nas.record import record
     from mcuformer.nas.split import split_images, split_of
 
-    made = space if isinstance(space, nas.SearchSpace) else nas.load_space(space)
+    found = outline(data)
+    made = space if isinstance(space, nas.SearchSpace) else space_for(space, {}, found)
     options = options or recipes.supernet_options(made)
+    check_before_loading(made, found, options, limit, held_out)
     if start.init is None:
         supernet = nas.SuperNet(made, options.seed)
         if start.init_vit is not None:
             init_from_vit(supernet, nas.load_subnet(start.init_vit), start.init_vit, keep_head=start.keep_head)
-        split = split_images(data, made.image_size, limit, held_out, front_end, made.in_channels)
+        size, channels = made.image_size, made.in_channels
+        split = split_images(data, size, limit, held_out, front_end, channels, start.stratified)
     else:
         supernet = nas.load_supernet(start.init, made)
         split = split_of(supernet, start.init, data, limit, held_out, front_end)
@@ -204,13 +244,14 @@ def _train_supernet(
     progress.say(
         f"{made.subnets:,} subnets; {len(split.images):,} training images, {len(split.kept):,} held out for selection"
     )
-    with progress.training("training") as show_step:
-        result = nas.train(supernet, split.images, options, progress=show_step, checkpoint=checkpoint)
+    with progress.training("training") as show_step, curves.following(show_step) as follow:
+        result = nas.train(supernet, split.images, options, progress=follow, checkpoint=checkpoint)
     ends = {"largest": made.largest(), "smallest": made.smallest()}
     scores = {name: nas.evaluate(supernet, split.kept, config=config) for name, config in ends.items()}
-    notes = {**split.notes, **recipes.mirror_notes(options), "scores": scores}
+    how = record(options.seed, dataclasses.asdict(options), split.identity, made)
+    notes = {**split.notes, **recipes.mirror_notes(options), "scores": scores, "record": how}
     distributed.on_first(nas.save_supernet, supernet, path, notes)
-    return TrainedSupernet(path, made, scores, result.losses, result.seconds)
+    return TrainedSupernet(path, made, scores, result.losses, result.seconds, how)
 
 
 def show(trained: TrainedNetwork | TrainedSupernet) -> None:
@@ -236,20 +277,17 @@ def command(
     config: Annotated[
         Path | None, typer.Option(help="Train one network: JSON file of SubnetConfig fields; default: the recipe's.")
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="One field of the config, such as --set depth=4 or image_size=120x160 (height x width). Repeatable.",
-        ),
-    ] = None,
+    setting: SettingOption = None,
+    more: MoreSettings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     training: TrainingOption = None,
+    class_weights: ClassWeightsOption = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; default: 0.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     held_out: HeldOutOption = None,
+    stratified: StratifiedOption = True,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this supernet.pt.")] = None,
     init_vit: Annotated[
         Path | None,
@@ -262,27 +300,28 @@ def command(
         Path | None, typer.Option("--out", "-o", help="File to write; default: subnet.pt, or supernet.pt with --space.")
     ] = None,
     checkpoint: CheckpointOption = None,
-    front_end: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--front-end", help="One number of how sound becomes rows, such as --front-end hop=320. Repeatable."
-        ),
-    ] = None,
+    log: CurveOption = None,
+    tensorboard: TensorBoardOption = None,
+    front_end: FrontEndOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Train one network, or with --space a supernet; under torchrun on all GPUs."""
-    from mcuformer import nas
     from mcuformer.nas import recipes
 
-    check_outputs(_output(output, space), json_file, checkpoint)
-    _check(space, config is not None or bool(setting), Start(init, init_vit, keep_head), held_out)
-    made = None if space is None else nas.load_space(space)
+    check_outputs(_output(output, space), json_file, checkpoint, log)
+    Curves(log, tensorboard, checkpoint)  # says now if one cannot be written
+    _check(space, config is not None, Start(init, init_vit, keep_head), held_out)
+    fields = settings(setting, more)
+    made = None if space is None else _space(space, fields, data, init)
+    network = None if made is not None else _network(config, fields, data)
     defaults = recipes.NETWORK_OPTIONS if made is None else recipes.supernet_options(made)
     trained = train(
-        data, space=made, config=read_config(config, setting) if space is None else None,
-        options=train_options(defaults, training, epochs=epochs, seed=seed), limit=limit, held_out=held_out, init=init,
+        data, space=made, config=network,
+        options=train_options(
+            defaults, training, epochs=epochs, seed=seed, class_weights=read_class_weights(class_weights)
+        ), limit=limit, held_out=held_out, stratified=stratified, init=init,
         init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint,
-        front_end=_front_end(front_end), progress=CONSOLE,
+        log=log, tensorboard=tensorboard, front_end=_front_end(front_end), progress=CONSOLE,
     )  # fmt: skip
     show(trained)
     write_json(json_file, trained.to_dict())
@@ -295,6 +334,30 @@ def _front_end(setting: list[str] | None) -> LogMel | None:
     from mcuformer.sound import LogMel
 
     return LogMel.from_dict(LogMel().to_dict() | assignments(setting, "--front-end"))
+
+
+def _space(name: str, fields: list[str], data: str, init: Path | None) -> SearchSpace:
+    """The space of --space and --set; with --init that of the supernet, whatever the data say."""
+    from mcuformer import nas
+    from mcuformer.data import outline
+
+    given = assignments(fields, "--set")
+    if init is not None:
+        space = nas.load_space(name)
+        return nas.SearchSpace.from_dict(space.to_dict() | given) if given else space
+    return space_for(name, given, outline(data))
+
+
+def _network(path: Path | None, fields: list[str], data: str) -> SubnetConfig:
+    """The config of --config and --set; the recipe's with what the data say."""
+    from mcuformer.data import outline
+    from mcuformer.nas.evaluation import check_has_head
+
+    config = read_config(path, fields)
+    if path is not None:
+        return config
+    check_has_head(config)
+    return from_data(config, assignments(fields, "--set"), outline(data), "network")
 
 
 def read_config(path: Path | None, setting: list[str] | None) -> SubnetConfig:

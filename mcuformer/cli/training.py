@@ -20,9 +20,20 @@ HeldOutOption = Annotated[
     int | None,
     typer.Option(help="Training images held out for selection; default: a sixth, at most 5,000."),
 ]
+StratifiedOption = Annotated[
+    bool, typer.Option(help="Hold out as large a share of each class; a run that version 0.1.0 began did not.")
+]
 TrainingOption = Annotated[
     list[str] | None,
     typer.Option("--option", help="One field of TrainOptions, such as --option learning_rate=0.002. Repeatable."),
+]
+ClassWeightsOption = Annotated[
+    str | None,
+    typer.Option(help="balanced, or a number for each class, such as 1,2.5,1: how much its images count in the loss."),
+]
+FrontEndOption = Annotated[
+    list[str] | None,
+    typer.Option("--front-end", help="One number of how sound becomes rows, such as --front-end hop=320. Repeatable."),
 ]
 CheckpointOption = Annotated[
     Path | None, typer.Option(help="State after every epoch; training continues from it if it exists.")
@@ -43,7 +54,15 @@ def assignments(pairs: list[str] | None, flag: str) -> dict[str, Any]:
     return values
 
 
-def train_options(defaults: TrainOptions, pairs: list[str] | None, **flags: int | None) -> TrainOptions:
+def read_class_weights(text: str | None) -> str | list[float] | None:
+    """ "1,2.5" -> [1.0, 2.5]; other text as it is, for TrainOptions to judge."""
+    try:
+        return None if text is None else [float(weight) for weight in text.split(",")]
+    except ValueError:
+        return text
+
+
+def train_options(defaults: TrainOptions, pairs: list[str] | None, **flags: object) -> TrainOptions:
     """defaults with the --option pairs and the flags that are not None; ConfigError for unknown or repeated ones."""
     known = {field.name for field in dataclasses.fields(defaults)}
     given = assignments(pairs, "--option")
@@ -51,5 +70,6 @@ def train_options(defaults: TrainOptions, pairs: list[str] | None, **flags: int 
         raise ConfigError(f"unknown option {unknown[0]!r}: known are {', '.join(sorted(known))}")
     set_flags: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     if twice := sorted(set(given) & set(set_flags)):
-        raise ConfigError(f"--option {twice[0]}: give it as --{twice[0]} alone, which is {set_flags[twice[0]]}")
+        flag = twice[0].replace("_", "-")
+        raise ConfigError(f"--option {twice[0]}: give it as --{flag} alone, which is {set_flags[twice[0]]}")
     return dataclasses.replace(defaults, **given, **set_flags)

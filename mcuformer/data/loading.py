@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from mcuformer.data.idx import IDX_IMAGES, read_idx_folder
 from mcuformer.data.image_files import FileImages, fit_array
 from mcuformer.data.image_folder import read_image_files, read_image_folder
 from mcuformer.data.npz import read_npz
-from mcuformer.data.source import Source, check, listing, select
-from mcuformer.errors import DataError
-from mcuformer.sizes import Size, is_size
+from mcuformer.data.source import Source, check, listing, say_once, select, shape_text
+from mcuformer.errors import ConfigError, DataError
+from mcuformer.sizes import Size, is_size, sides, size_text
 from mcuformer.sound import LogMel
 
 SPLITS = ("train", "test", "all")
@@ -69,6 +70,8 @@ def load(
         sounds = wav_folder.read_wav_files(held, front_end)
         return Dataset(sounds, part.labels, source.class_names, source.name, split, front_end)
     if isinstance(held, np.ndarray):
+        if image_size is not None and held.shape[1:3] != sides(image_size):
+            say_once(f"{source.name}: images of {shape_text(held)} are resized to {size_text(image_size)}")
         images: np.ndarray | FileImages = fit_array(held, image_size)
     else:
         images = _read_files(source, split, held, image_size, channels or 3)
@@ -99,10 +102,57 @@ def load_sized(
     front_end: LogMel | None = None,
     channels: int | None = None,
 ) -> Dataset:
-    """load() for a network that takes images of image_size pixels and so many channels: only folders of image files are
-    resized, and sounds become images of that size. front_end: the network's, if it has one."""
-    size = image_size if Path(spec).is_dir() else None
-    return load(spec, split, image_size=size, limit=limit, front_end=front_end, channels=channels)
+    """load() for a network that takes images of image_size pixels and so many channels; sounds become images of that
+    size. front_end: the network's, if it has one."""
+    return load(spec, split, image_size=image_size, limit=limit, front_end=front_end, channels=channels)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A data set's training images without their pixels. name: of the set; labels: int64 [n]; shape: height, width and
+    channels, None if they are those of the network: of files; sound: WAV files."""
+
+    name: str
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    shape: tuple[int, int, int] | None
+    sound: bool = False
+
+    def as_dataset(self, image_size: Size, channels: int) -> Dataset:
+        """What load_sized() will give a network of that size and channels; every pixel 0, in no memory."""
+        if self.shape is not None:
+            channels = self.shape[2]
+        elif self.sound or channels not in (1, 3):
+            channels = 1 if self.sound else 3
+        images = np.broadcast_to(np.uint8(0), (len(self.labels), *sides(image_size), channels))
+        return Dataset(images, self.labels, self.class_names, self.name, "train")
+
+
+def outline(spec: str | Path) -> Outline:
+    """Classes, labels and shape of a set's training images, before any picture is decoded. DataError as load()."""
+    path = Path(spec).expanduser()
+    archive = spec not in fashion_mnist.NAMES and path.is_file() and path.suffix.lower() == ".npz"
+    source = read_npz(path, pixels=False) if archive else _open(spec)
+    check(source)
+    part = select(source, "train")
+    if isinstance(part.images, np.ndarray):
+        _, height, width, channels = part.images.shape
+        return Outline(source.name, source.class_names, part.labels, (height, width, channels))
+    sound = part.images[0].suffix.lower() in wav_folder.SUFFIXES
+    return Outline(source.name, source.class_names, part.labels, None, sound)
+
+
+def absolute(spec: str | Path) -> str:
+    """The spec as a file keeps it: the name of a set, or an absolute path, so that it holds in any folder."""
+    return str(spec) if spec in fashion_mnist.NAMES else os.path.abspath(Path(spec).expanduser())
+
+
+def kept_path(stated: object, default: str, file: str | os.PathLike) -> str:
+    """The data that `file` says it was made with. ConfigError if they are no longer there."""
+    spec = default if stated is None else str(stated)
+    if spec not in fashion_mnist.NAMES and not os.path.exists(Path(spec).expanduser()):
+        raise ConfigError(f"{file}: was trained on {spec}, which is not there; give the place of these data as --data")
+    return spec
 
 
 def _open(spec: str | Path) -> Source:

@@ -415,6 +415,42 @@ def test_hold_out_splits_by_seed():
             data.hold_out(whole, count)
 
 
+def unequal(sizes: dict[int, int]) -> data.Dataset:
+    labels = np.random.default_rng(1).permutation(np.repeat(list(sizes), list(sizes.values())))
+    images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
+    return data.Dataset(images, labels, tuple(map(str, sizes)), "set", "train")
+
+
+@pytest.mark.parametrize(
+    ("count", "shares"),
+    [(20, [16, 3, 1, 0]), (10, [8, 1, 1, 0]), (3, [1, 1, 1, 0]), (100, [79, 17, 4, 0]), (118, [95, 19, 4, 0])],
+)
+def test_each_class_gives_its_share_of_what_is_held_out(count, shares):
+    whole = unequal({0: 96, 1: 20, 2: 5, 3: 1})
+    rest, out = data.hold_out(whole, count)
+    assert np.bincount(out.labels, minlength=4).tolist() == shares and len(rest) + len(out) == len(whole)
+    assert np.bincount(rest.labels, minlength=4).min() >= 1
+    assert set(rest.images.ravel()) | set(out.images.ravel()) == set(range(122))
+    for part in (rest, out):
+        assert np.array_equal(part.labels, whole.labels[part.images.ravel()])
+
+
+def test_classes_that_cannot_be_held_out_are_told_of(capsys):
+    whole = unequal({0: 96, 1: 20, 2: 5, 3: 1})
+    data.hold_out(dataclasses.replace(whole, source="set of few"), 2)
+    said = capsys.readouterr().err
+    assert "set of few: 3 of 4 classes have no image among the 2 held out; hold out more, or add images" in said
+    with pytest.raises(DataError, match="119 images to hold out leave some of its 4 classes none .* give at most 118"):
+        data.hold_out(whole, 119)
+
+
+def test_the_split_of_version_0_1_0_is_still_to_be_had():
+    whole = load("fashion-mnist", "test")
+    order = np.random.default_rng(0).permutation(len(whole))
+    out = data.hold_out(whole, 300, stratified=False)[1]
+    assert np.array_equal(out.images, whole.images[np.sort(order[:300])])
+
+
 # ---- CIFAR ----
 
 

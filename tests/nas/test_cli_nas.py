@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,8 +16,9 @@ from spaces import CONV, DENSE, digits
 from mcuformer.boards import BOARDS
 from mcuformer.cli import app
 from mcuformer.cores import CORES
-from mcuformer.errors import McuformerError
-from mcuformer.nas import build_subnet, load_space, load_subnet, load_supernet, save_subnet
+from mcuformer.errors import McuformerError, McuformerWarning
+from mcuformer.nas import build_subnet, load_space, load_subnet, load_supernet, save_subnet, save_supernet
+from mcuformer.nas.record import space_id
 from mcuformer.nas.search_space import EvolutionRange, space_yaml
 
 EVOLUTION = EvolutionRange((0.25, 0.5, 1.0), (2, 4), (2, 1), (0.01, 0.001), ((0, 0), (0, 1), (1, 0)))
@@ -206,7 +208,7 @@ def test_mistakes_are_one_line(files, tmp_path):
     bad = tmp_path / "bad.yaml"
     bad.write_text("embed_dims: [1]")
     assert "unknown key embed_dims" in mistake("train", "--space", bad, *data)
-    assert "leave one out" in mistake("train", "--space", files / "space.yaml", "--set", "depth=3")
+    assert "leave one out" in mistake("train", "--space", files / "space.yaml", "--config", "c.json")
     assert "unknown option 'epoch'" in mistake("train", "--space", files / "space.yaml", *data, "--option", "epoch=1")
     assert "no budget" in mistake("search", supernet)
     assert "--sram '64 cows': not an amount above 0; write it in B, KB or MB" in mistake(
@@ -216,7 +218,13 @@ def test_mistakes_are_one_line(files, tmp_path):
     assert "not an MCUFormer supernet" in mistake("search", _subnet(files, tmp_path), "--board", "nano33ble")
     assert "instead of" in mistake("train", "--space", "tiny", "--init", supernet)
     assert "no key evolution" in mistake("evolve", "--space", "fashion-mnist", "--board", "nano33ble")
-    assert "32x32" in mistake("train", "--space", "tiny", *data)
+    train = ("train", "--space", "tiny", *data)
+    assert "the network 3; build it with num_classes=10" in mistake(*train, "--set", "num_classes=3")
+    assert "unknown key dept" in mistake(*train, "--set", "dept=[1, 2]")
+    assert "'depth=[2]': unexpected; write fields as --set field=value" in mistake(*train, "depth=[2]")
+    assert "class_weights has 2 numbers for 10 classes" in mistake(*train, "--class-weights", "1,2")
+    assert "class_weights = 'equal': must be balanced" in mistake(*train, "--class-weights", "equal")
+    assert "--held-out 600: there are 600 training images; give 1 to 599" in mistake(*train, "--held-out", 600)
     assert "need a supernet" in mistake("train", "--held-out", 5)
     assert "no budget: give --board, or --sram" in mistake("evolve", "--space", "tiny")
     evolve = ("evolve", "--space", files / "space.yaml", *data, "--sram", "3000")
@@ -242,6 +250,73 @@ def test_images_that_were_trained_on_never_select(files, tmp_path):
     np.savez(tmp_path / "other.npz", **{**content, "y_train": content["y_train"][::-1]})
     search = ("search", files / "supernet.pt", "--board", "nano33ble", "--data", tmp_path / "other.npz")
     assert "labels of checksum" in mistake(*search)
+
+
+def test_inverted_pixels_of_equal_labels_are_refused(files, tmp_path):
+    content = np.load(files / "data.npz")
+    np.savez(tmp_path / "inverted.npz", **{**content, "x_train": 255 - content["x_train"]})
+    data = ("--data", tmp_path / "inverted.npz")
+    words = mistake("search", files / "supernet.pt", "--board", "nano33ble", *data)
+    assert "was trained with pixels of hash" in words and "give the same --data" in words
+    train = ("train", "--space", files / "space.yaml", "--epochs", 1, "--checkpoint", tmp_path / "training.pt")
+    train += ("-o", tmp_path / "supernet.pt")
+    app([*map(str, (*train, "--data", files / "data.npz"))], standalone_mode=False)
+    assert "with data pixels_sha256 = " in mistake(*train, *data)
+
+
+def test_what_made_a_file_is_kept_in_it(files, tmp_path):
+    notes = load_supernet(files / "supernet.pt").notes
+    record = json.loads((files / "train.json").read_text())["record"]
+    assert record == notes["record"] and torch.__version__.startswith(record["versions"]["torch"][:4])
+    assert record["seed"] == 0 and record["options"]["epochs"] == 3 and record["space"] == space_id(SPACE)
+    assert record["data"] == {name: notes[name] for name in ("images", "labels_crc32", "pixels_sha256")}
+    search = ("search", files / "supernet.pt", "--board", "nano33ble", "--population", 2, "--generations", 0)
+    search += ("-o", tmp_path / "subnet.pt", "--json", tmp_path / "search.json")
+    app([*map(str, search)], standalone_mode=False)
+    found = load_subnet(tmp_path / "subnet.pt").notes["record"]
+    assert found == json.loads((tmp_path / "search.json").read_text())["record"]
+    assert found["options"]["population"] == 2 and found["space"] == record["space"]
+
+
+def test_a_supernet_of_an_earlier_version_is_believed_with_a_warning(files, tmp_path):
+    supernet = load_supernet(files / "supernet.pt")
+    later = ("pixels_sha256", "record")
+    save_supernet(supernet, tmp_path / "old.pt", {n: v for n, v in supernet.notes.items() if n not in later})
+    search = ("search", tmp_path / "old.pt", "--board", "nano33ble", "--population", 2, "--generations", 0)
+    with pytest.warns(McuformerWarning, match="old.pt: of an earlier version, it does not say which pixels"):
+        app([*map(str, (*search, "-o", tmp_path / "subnet.pt"))], standalone_mode=False)
+
+
+def test_a_space_of_the_package_takes_what_the_data_say(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (40, 24, 20, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(40) % 4)
+    train = ("train", "--space", "tiny", "--data", tmp_path / "set.npz", "--epochs", 1)
+    train = (*train, "-o", tmp_path / "s.pt", "--set", "depth=[1]", "embed_dim=[16]")
+    app([*map(str, train)], standalone_mode=False)
+    space = load_supernet(tmp_path / "s.pt").space
+    assert (space.image_size, space.in_channels, space.num_classes, space.depth) == ((24, 20), 3, 4, (1,))
+    said = capsys.readouterr().err
+    assert "space tiny: num_classes = 4 instead of 10, in_channels = 3 instead of 1, image_size = [24, 20]" in said
+    assert "resized" not in said
+    app([*map(str, (*train, "image_size=16"))], standalone_mode=False)
+    assert "images of 24x20x3 are resized to 16" in capsys.readouterr().err
+
+
+def test_a_set_that_moved_is_asked_for_by_name(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(files / "data.npz", "here.npz")
+    train = ("train", "--space", files / "space.yaml", "--data", "here.npz", "--epochs", 1, "--held-out", 100)
+    app([*map(str, (*train, "-o", "s.pt"))], standalone_mode=False)
+    assert load_supernet("s.pt").notes["data"] == str(tmp_path / "here.npz")
+    os.rename("here.npz", "there.npz")
+    search = ("search", "s.pt", "--board", "nano33ble", "--population", 2, "--generations", 0, "-o", "subnet.pt")
+    assert mistake(*search) == (
+        f"s.pt: was trained on {tmp_path / 'here.npz'}, which is not there; give the place of these data as --data"
+    )
+    app([*map(str, (*search, "--data", "there.npz"))], standalone_mode=False)
+    assert load_subnet("subnet.pt").notes["data"] == str(tmp_path / "there.npz")
+    os.rename("there.npz", "here.npz")
+    assert mistake("finetune", "subnet.pt").startswith(f"subnet.pt: was trained on {tmp_path / 'there.npz'}, which is")
 
 
 def test_options_are_those_that_are_given(files, tmp_path):

@@ -17,7 +17,7 @@ from mcuformer.checks import finite
 from mcuformer.cli.train import read_config
 from mcuformer.cli.training import assignments
 from mcuformer.errors import ConfigError, McuformerWarning, ModelError
-from mcuformer.nas import build_subnet, load_space, load_subnet, save_subnet, saved_network
+from mcuformer.nas import append_log, build_subnet, load_space, load_subnet, save_subnet, saved_network
 from mcuformer.nas.append_log import AppendLog
 
 ROOT = Path(__file__).parents[2]
@@ -292,3 +292,16 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert "subnet.pt: cannot be written (File too large)" in second
     assert subnet.read_bytes() == b"before" and sorted(os.listdir(tmp_path)) == ["log.jsonl", "subnet.pt"]
     assert log.read_bytes().endswith(b"}\n") and len(open_log(log).entries) > 5  # whole lines, and it goes on
+
+
+def test_a_log_of_another_version_warns_and_a_field_that_differs_is_named(tmp_path, monkeypatch):
+    path, form = tmp_path / "log.jsonl", "mcuformer.test/1"
+    monkeypatch.setattr(append_log, "versions", lambda: {"torch": "1.0"})
+    AppendLog(path, form, {"options": {"seed": 0, "later": None}, "labels_crc32": 1}).append({"x": 1})
+    with pytest.raises(ConfigError, match="belongs to another run, with options.seed = 0 instead of 1; use the same"):
+        AppendLog(path, form, {"options": {"seed": 1}, "labels_crc32": 1})
+    same = {"options": {"seed": 0}, "labels_crc32": 1}
+    with pytest.warns(McuformerWarning, match="was made with .*torch 1.0, here .*: results may differ"):
+        assert AppendLog(path, form, same).entries == [{"x": 1}]
+    with pytest.warns(McuformerWarning, match="it does not state its pixels: they are believed"):
+        AppendLog(path, form, {**same, "pixels_sha256": "a"})

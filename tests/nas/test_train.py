@@ -193,6 +193,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         (dataclasses.replace(CONFIG, embed_dim=16), options, images, "config embed_dim = 32 instead of 16"),
         (CONFIG, options, digits(0, 129), "data images = "),
         (CONFIG, options, digits(1, 129), "data labels_crc32 = "),
+        (CONFIG, options, dataclasses.replace(images, images=255 - images.images), "data pixels_sha256 = "),
     ]
     for config, other, data, expected in cases:
         with pytest.raises(ConfigError, match="belongs to another training") as caught:

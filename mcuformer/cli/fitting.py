@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A space or a network for the user's data: --set, and what the data say where nothing is set.
+
+A network's number of classes and channels are those of the data. So is its image size if the data are arrays, the
+network's images are squares, and at least LEAST_PATCHES patches come of it; else images are resized to the network's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from mcuformer.errors import ConfigError
+from mcuformer.sizes import shortest
+
+if TYPE_CHECKING:
+    from mcuformer.converter.subnet_config import SubnetConfig
+    from mcuformer.data import Outline
+    from mcuformer.nas import SearchSpace, TrainOptions
+
+Made = TypeVar("Made", "SubnetConfig", "SearchSpace")
+LEAST_PATCHES = 4
+SET_HELP = "Fields of the config or the space, such as --set depth=4 image_size=120x160 (height x width)."
+SettingOption = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
+MoreSettings = Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", hidden=True)]
+
+
+def settings(setting: list[str] | None, more: list[str] | None) -> list[str]:
+    """All of --set, which may be followed by more fields without the flag."""
+    if more and not setting:
+        raise ConfigError(f"{more[0]!r}: unexpected; write fields as --set field=value")
+    return [*(setting or []), *(more or [])]
+
+
+def space_for(name: str | os.PathLike, given: dict[str, Any], data: Outline) -> SearchSpace:
+    """The space of a YAML file with the fields `given`; one of the package's also takes from the data what is not
+    given. ConfigError or DataError if that is no space, or not one for the data."""
+    from mcuformer import nas
+    from mcuformer.nas.evaluation import check_images
+    from mcuformer.nas.search_space import SPACES
+
+    made = nas.load_space(name)
+    if given:
+        made = nas.SearchSpace.from_dict(made.to_dict() | given)
+    if (SPACES / f"{name}.yaml").is_file():
+        made = from_data(made, given, data, f"space {name}")
+    check_images(made, data.as_dataset(made.image_size, made.in_channels))
+    return made
+
+
+def from_data(made: Made, given: dict[str, Any], data: Outline, what: str) -> Made:
+    """`made` with what the data say and `given` does not; a line on standard error tells what changed. what: its name
+    there."""
+    from mcuformer.data.source import say_once
+
+    values = made.to_dict()
+    found: dict[str, Any] = {"num_classes": len(data.class_names)}
+    if data.shape is not None:
+        found["in_channels"] = data.shape[2]
+    elif data.sound or made.in_channels not in (1, 3):
+        found["in_channels"] = 1 if data.sound else 3
+    if data.shape is not None and isinstance(values["image_size"], int):
+        size = shortest(*data.shape[:2])
+        if "image_size" not in given and _makes_patches(type(made).from_dict, {**values, "image_size": size}):
+            found["image_size"] = size if isinstance(size, int) else list(size)
+    changed = {name: value for name, value in found.items() if name not in given and values[name] != value}
+    if not changed:
+        return made
+    listed = ", ".join(f"{name} = {value} instead of {values[name]}" for name, value in changed.items())
+    say_once(f"{what}: {listed}, as {data.name} has; --set says otherwise")
+    return type(made).from_dict(values | changed)
+
+
+def _makes_patches(make: Callable[[dict], Any], values: dict) -> bool:
+    """Whether these values give a network of LEAST_PATCHES or more."""
+    try:
+        made = make(values)
+    except ConfigError:
+        return False
+    return (made.smallest() if hasattr(made, "smallest") else made).patch_tokens >= LEAST_PATCHES
+
+
+def check_before_loading(
+    made: SubnetConfig | SearchSpace,
+    data: Outline,
+    options: TrainOptions,
+    limit: int | None,
+    held_out: int | None = None,
+) -> None:
+    """Refuses what does not fit the data, before their pixels are read."""
+    from mcuformer.nas.class_weights import class_weights
+    from mcuformer.nas.evaluation import check_images
+
+    check_images(made, data.as_dataset(made.image_size, made.in_channels))
+    class_weights(options, data)
+    count = len(data.labels) if limit is None else min(limit, len(data.labels))
+    if held_out is not None and not 0 < held_out < count:
+        raise ConfigError(f"--held-out {held_out}: there are {count} training images; give 1 to {count - 1}")

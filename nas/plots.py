@@ -96,8 +96,7 @@ def plot_path(result: EvolutionResult, path: str | os.PathLike, title: str) -> N
 
 
 def _label_dots(figure, axes, labels: list[tuple[tuple[float, float], str]], arrows: list[np.ndarray]) -> None:
-    """Writes each label beside its dot where it covers no dot, no other label and no point of an arrow; where nothing is
-    free, above the dot."""
+    """Writes each label beside its dot where it covers no dot, label or arrow; where nothing is free, above its dot."""
     figure.draw_without_rendering()  # axes and sizes of text are known from here on
     dots = [tuple(axes.transData.transform(x)) for x, _ in labels]
     lines = [tuple(axes.transData.transform(point)) for point in arrows]

@@ -53,7 +53,7 @@ class HostRun:
     network without a head; top1: from 0 to 1, None without a head; invoke_ms: the median of an image; arena: bytes of
     "total", "head" and "tail"; weights_read, weights_reads: bytes and reads of staged weights per image, 0 if they are
     in the model; neighbours: without a head, of each image, if there is more than one; gallery: the file they are in,
-    None: they are images of the same run; by_class: with a head."""
+    None: they are images of the same run; by_class: if asked for."""
 
     engine: str
     logits: np.ndarray
@@ -136,6 +136,7 @@ def run(
     external_flash: bool = False,
     gallery: str | os.PathLike | None = None,
     save_embeddings: str | os.PathLike | None = None,
+    per_class: bool = False,
     confusion: str | os.PathLike | None = None,
     worst: str | os.PathLike | None = None,
     on_host: Callable[[HostRun], object] | None = None,
@@ -151,6 +152,7 @@ def run(
                external_flash: its constants are read in place from flash beside the chip
     gallery    without a head: an .npz of stored embeddings to find the nearest in; default: among the images
     save_embeddings  without a head: write the images' embeddings, float32, and their classes' names to this .npz
+    per_class  with a head: also say which classes it is right and wrong about, and the surest wrong answers
     confusion  with a head: which classes were taken for which is drawn here: .png, .svg or .pdf
     worst      with a head: the images with the surest wrong answers are drawn here: .png, .svg or .pdf
     on_host    called with the host's part before the simulation begins, which takes longer
@@ -173,10 +175,13 @@ def run(
         raise ConfigError(f"{what} of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights, engine=engine)
     embeddings = _embeddings(interpreter, model, gallery, save_embeddings)
-    if not interpreter.class_names and (confusion is not None or worst is not None):
-        raise ConfigError(f"{model}: has no head and gives embeddings; --confusion and --worst are for classes")
+    per_class = per_class or confusion is not None or worst is not None
+    if per_class and not interpreter.class_names:
+        raise ConfigError(
+            f"{model}: has no head and gives embeddings; --per-class, --confusion and --worst are for classes"
+        )
     dataset = _images_for(interpreter, model, data, split, limit)
-    host = _run_on_host(interpreter, dataset, embeddings, progress)
+    host = _run_on_host(interpreter, dataset, embeddings, per_class, progress)
     _draw(host, dataset, Path(model).name, confusion, worst)
     if on_host is not None:
         on_host(host)
@@ -246,7 +251,9 @@ def _embeddings(interpreter: Interpreter, model: str | os.PathLike, gallery, sav
     return Embeddings(read_gallery(gallery, length), str(gallery), save)
 
 
-def _run_on_host(interpreter: Interpreter, dataset: Dataset, embeddings: Embeddings, progress: Progress) -> HostRun:
+def _run_on_host(
+    interpreter: Interpreter, dataset: Dataset, embeddings: Embeddings, per_class: bool, progress: Progress
+) -> HostRun:
     from mcuformer.confusion import confusion_of
     from mcuformer.confusion import worst as worst_of
     from mcuformer.gallery import Gallery, neighbours
@@ -255,11 +262,11 @@ def _run_on_host(interpreter: Interpreter, dataset: Dataset, embeddings: Embeddi
     logits = run_images(interpreter, images, progress)
     assert interpreter.invoke_ms is not None  # a data set has images
     near, by_class = None, None
-    if has_head:
-        names = tuple(interpreter.class_names)
-        found = tuple(worst_of(logits, dataset.labels, names, WORST))
-        by_class = ByClass(confusion_of(logits, dataset.labels, names), found)
-    else:
+    if per_class:
+        classes = tuple(interpreter.class_names)
+        found = tuple(worst_of(logits, dataset.labels, classes, WORST))
+        by_class = ByClass(confusion_of(logits, dataset.labels, classes), found)
+    if not has_head:
         names, stored = tuple(dataset.class_names[label] for label in dataset.labels), embeddings.stored
         near = neighbours(logits, names, stored) if stored is not None or len(images) > 1 else None
         if embeddings.save is not None:
@@ -372,12 +379,11 @@ def command(
     done = run(
         model, data=data, split=split, limit=limit, weights=weights, reference=reference, engine=engine, on=on,
         board=board, ram_bytes=ram_bytes, flash_bytes=flash_bytes, external_flash=external_flash, gallery=gallery,
-        save_embeddings=save_embeddings, confusion=confusion, worst=worst, on_host=show_host, progress=CONSOLE,
+        save_embeddings=save_embeddings, per_class=per_class, confusion=confusion, worst=worst,
+        on_host=show_host, progress=CONSOLE,
     )  # fmt: skip
     show(done)
-    if per_class:
-        if done.host.by_class is None:
-            raise ConfigError(f"{model}: has no head and gives embeddings; --per-class is for classes")
+    if per_class and done.host.by_class is not None:
         show_classes(done.host.by_class)
     for path in (confusion, worst):
         if path is not None:

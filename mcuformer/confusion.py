@@ -74,14 +74,13 @@ def confusion_of(logits: np.ndarray, labels: np.ndarray, class_names: tuple[str,
 
 
 def worst(logits: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], count: int) -> list[Mistake]:
-    """Up to `count` wrong answers, the surest first: the furthest logit above that of the right class."""
-    images, guessed = np.arange(len(labels)), logits.argmax(axis=1)
-    lead = logits[images, guessed].astype(np.float64) - logits[images, labels]
-    order = [int(i) for i in np.argsort(-lead, kind="stable") if guessed[i] != labels[i]][:count]
-    mistakes = []
-    for i in order:
-        shares = np.exp(logits[i].astype(np.float64) - logits[i].max())
-        shares /= shares.sum()
-        given, own = int(guessed[i]), int(labels[i])
-        mistakes.append(Mistake(i, class_names[own], class_names[given], float(shares[given]), float(shares[own])))
-    return mistakes
+    """Up to `count` wrong answers, the surest first. Probabilities are the softmax of the logits."""
+    shares = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    guessed = logits.argmax(axis=1)
+    order = [int(i) for i in np.argsort(-shares.max(axis=1), kind="stable") if guessed[i] != labels[i]]
+    return [
+        Mistake(i, class_names[own], class_names[given], float(shares[i, given]), float(shares[i, own]))
+        for i in order[:count]
+        for given, own in [(int(guessed[i]), int(labels[i]))]
+    ]

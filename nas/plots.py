@@ -13,6 +13,7 @@ from mcuformer.nas.search import Found, SearchResult
 from mcuformer.pictures import picture
 
 SIZE = (8, 5.5)  # inches
+VARIES = 1.05  # largest arena / smallest, from where the arena tells networks apart
 RED = "#b03030"
 LABEL = {"sram": "arena, bytes", "instructions": "million instructions per image"}
 # Where a label may stand around its dot, and how far away: points.
@@ -21,13 +22,14 @@ NEAR, FAR = 10, 16
 
 
 def front_axis(found: tuple[Found, ...]) -> str:
-    """What accuracy is drawn against: sram, or instructions if all have the same SRAM and instructions are known."""
-    varies = len({f.cost.sram for f in found}) > 1
+    """What accuracy is drawn against: sram, or instructions if SRAM hardly varies and they are known."""
+    arenas = [f.cost.sram for f in found]
+    varies = max(arenas) > VARIES * min(arenas)
     return "sram" if varies or any(f.cost.instructions is None for f in found) else "instructions"
 
 
 def plot_front(result: SearchResult, path: str | os.PathLike, title: str, budget: Budget | None = None) -> None:
-    """Draws accuracy against SRAM of all evaluated subnets, or against instructions where SRAM does not vary; colour:
+    """Draws accuracy against SRAM of all evaluated subnets, or against instructions where SRAM hardly varies; colour:
     million instructions; a line where the budget ends. path: .png, .svg or .pdf."""
     found, best = result.evaluated, result.best
     across = front_axis(found)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcuformer.errors import ConfigError, McuformerError
-from mcuformer.files import read_text
+from mcuformer.files import read_bytes, read_text
 
 if TYPE_CHECKING:
     from mcuformer.cli.inspect import Inspection
@@ -27,6 +27,7 @@ RESULTS = {
 }
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 Made = TypeVar("Made")
+MOST_PICTURE_BYTES = 4 << 20
 LOGS = ("mcuformer.search/1", "mcuformer.evolution/1")
 
 
@@ -51,7 +52,7 @@ class Log:
 @dataclass
 class Material:
     """Files by what they are; names are relative to the folder. results: by command, (file, content), the oldest first;
-    subnets: notes of subnet.pt files; unused: other files, and why they are not shown."""
+    subnets: notes of subnet.pt files; pictures: PNG files; unused: other files, and why they are not shown."""
 
     folder: Path
     results: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=lambda: {name: [] for name in RESULTS})
@@ -60,6 +61,7 @@ class Material:
     curves: list[Curves] = field(default_factory=list)
     models: list[tuple[str, Inspection]] = field(default_factory=list)
     subnets: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    pictures: list[tuple[str, bytes]] = field(default_factory=list)
     unused: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -103,7 +105,7 @@ def read_folder(folder: Path, board: str | None = None, leave: Path | None = Non
             found.models.append((_name(path, found), _inspect(path, found, board)))
         except (McuformerError, *DAMAGE) as error:
             found.unused.append((_name(path, found), f"cannot be read: {' '.join(str(error).split())}"))
-    shown = (found.search_logs, found.evolution_logs, found.curves, found.models, found.subnets)
+    shown = (found.search_logs, found.evolution_logs, found.curves, found.models, found.subnets, found.pictures)
     if not any(shown) and not any(found.results.values()):
         raise ConfigError(
             f"{folder}: holds nothing that a report shows; give the folder of what the commands wrote, such as their "
@@ -144,6 +146,11 @@ def _read(path: Path, found: Material) -> None:
         found.curves.append(_curves(path, name))
     elif path.suffix == ".pt":
         _read_network(path, name, found)
+    elif path.suffix == ".png":
+        content = read_bytes(path)
+        if not content.startswith(b"\x89PNG") or len(content) > MOST_PICTURE_BYTES:
+            raise ValueError(f"no PNG, or one of more than {MOST_PICTURE_BYTES:,} bytes")
+        found.pictures.append((name, content))
     else:
         found.unused.append((name, "not a file that a report reads"))
 

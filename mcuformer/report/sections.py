@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mcuformer.nas.search import Found
 
 MOST_CLASSES = 40  # that a confusion matrix shows; of more, the table alone
+PICTURE = "search --plot, run --confusion, run --worst or inspect --plot"
 AXES = {"sram": "arena, bytes", "instructions": "instructions per image"}
 
 
@@ -61,6 +63,8 @@ def sections(material: Material) -> list[Section]:
                 f"mcuformer convert subnet.pt {convert}"),
         section("Instructions of each op", [(m[0], partial(_instructions, *m)) for m in material.models],
                 f"mcuformer convert subnet.pt {convert}"),
+        section("Pictures", [(p[0], partial(_picture, *p)) for p in material.pictures],
+                f"mcuformer {PICTURE} {folder}/NAME.png"),
         section("Commands", [("", partial(_commands, material))], f"any of the above with --json {folder}/NAME.json"),
         section("Files that are not shown", [("", partial(_unused, material))], ""),
     ]  # fmt: skip
@@ -158,7 +162,7 @@ def _progress(s: Searched) -> str:
     points = [(i, 100 * f.accuracy) for i, f in enumerate(s.found, 1)]
     chart = Chart(
         (0, len(points) + 1), margin([y for _, y in points]), ("evaluation", "held-out top-1, %"),
-        "Accuracy by evaluation",
+        "Accuracy by evaluation", counted=True,
     )  # fmt: skip
     best: list[tuple[float, float]] = []
     for point in points:
@@ -181,7 +185,11 @@ def _evolution(log: Log) -> str:
         return ""
     points = [(i, visit["score"]) for i, visit in enumerate(visits, 1)]
     chart = Chart(
-        (0, len(points) + 1), margin([y for _, y in points]), ("visit", "score S = A + eta R"), "Score of each visit"
+        (0, len(points) + 1),
+        margin([y for _, y in points]),
+        ("visit", "score S = A + eta R"),
+        "Score of each visit",
+        counted=True,
     )
     chart.line(points, "best")
     for (i, score), visit in zip(points, visits, strict=True):
@@ -204,7 +212,7 @@ def _losses(file: str, content: dict[str, Any]) -> str:
 def _curve(file: str, name: str, curves: Curves) -> str:
     points = [(x, y) for x, y in zip(curves.epochs, curves.columns[name], strict=True) if math.isfinite(y)]
     chart = Chart((min(x for x, _ in points), max(x for x, _ in points)), margin([y for _, y in points]),
-                  ("epoch", name), f"{name} by epoch", height=240)  # fmt: skip
+                  ("epoch", name), f"{name} by epoch", height=240, counted=True)  # fmt: skip
     chart.line(points, "best")
     for x, y in points:
         chart.point(x, y, "front", f"epoch {x:g}\n{name} {y:.5g}", 3)
@@ -255,7 +263,7 @@ def _memory(file: str, model: Inspection) -> str:
     problem, solution = model.plan.problem, model.plan.solution
     steps = max(buffer.last for buffer in problem.buffers) + 1
     chart = Chart((0, steps), (0, solution.head_bytes), ("op, in order of execution", "address, bytes"),
-                  f"Memory plan of {file}")  # fmt: skip
+                  f"Memory plan of {file}", counted=True)  # fmt: skip
     overwritten = {buffer.overwrites for buffer in problem.buffers}
     for i, (buffer, offset) in enumerate(zip(problem.buffers, solution.offsets, strict=True)):
         last = buffer.last if i in overwritten else buffer.last + 1
@@ -285,6 +293,12 @@ def _instructions(file: str, model: Inspection) -> str:
     )  # fmt: skip
     total = sum(value for _, value, _ in rows)
     return _said(f"{file}: {total:,.0f} {what}") + _drawn(bars(rows, f"Instructions of each op of {file}"))
+
+
+def _picture(file: str, content: bytes) -> str:
+    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    name = escape(file)
+    return f'<figure><img src="{source}" alt="{name}"><figcaption class="note">{name}</figcaption></figure>'
 
 
 def _commands(material: Material) -> str:

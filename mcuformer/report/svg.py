@@ -16,7 +16,8 @@ LETTER = 7.2  # of a label's font, in the mean
 
 
 class Chart:
-    """A plot between x and y ranges, each (low, high). Marks are added in order; to_svg() gives the text."""
+    """A plot between x and y ranges, each (low, high). Marks are added in order; to_svg() gives the text. counted: x is
+    a whole number."""
 
     def __init__(
         self,
@@ -25,10 +26,10 @@ class Chart:
         labels: tuple[str, str],
         name: str,
         height: int = HEIGHT,
-        left: int = LEFT,
+        counted: bool = False,
     ):
         self.x, self.y, self.labels, self.name = _apart(*x), _apart(*y), labels, name
-        self.height, self.left = height, left
+        self.height, self.left, self.counted = height, LEFT, counted
         self.marks: list[str] = []
 
     def across(self, value: float) -> float:
@@ -62,21 +63,14 @@ class Chart:
         path = " ".join(f"{self.across(x):.1f},{self.up(y):.1f}" for x, y in corners)
         self.marks.append(f'<polyline class="{kind}" points="{path}"/>')
 
-    def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "middle") -> None:
-        """Words whose middle is at y."""
-        self.marks.append(
-            f'<text class="{kind}" x="{self.across(x):.1f}" y="{self.up(y) + 4:.1f}" text-anchor="{anchor}">'
-            f"{escape(words)}</text>"
-        )
-
-    def to_svg(self, x_ticks: bool = True, y_ticks: bool = True) -> str:
+    def to_svg(self) -> str:
         parts = [f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(self.name)}">']
         floor, wall = self.height - BOTTOM, WIDTH - RIGHT
-        for value in ticks(*self.x) if x_ticks else ():
+        for value in ticks(*self.x, least=1 if self.counted else 0):
             at = self.across(value)
             parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{floor}"/>')
             parts.append(f'<text x="{at:.1f}" y="{floor + 18}" text-anchor="middle">{number(value)}</text>')
-        for value in ticks(*self.y) if y_ticks else ():
+        for value in ticks(*self.y):
             at = self.up(value)
             parts.append(f'<line class="grid" x1="{self.left}" x2="{wall}" y1="{at:.1f}" y2="{at:.1f}"/>')
             parts.append(f'<text x="{self.left - 8}" y="{at + 4:.1f}" text-anchor="end">{number(value)}</text>')
@@ -130,9 +124,9 @@ def cells(counts: Sequence[Sequence[int]], names: Sequence[str], name: str) -> s
     return "".join([*parts, "</svg>"])
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round values from low to high."""
-    raw = (high - low) / about
+def ticks(low: float, high: float, least: float = 0) -> list[float]:
+    """Round values from low to high, about six of them, at least `least` apart."""
+    raw = max((high - low) / 6, least)
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)

@@ -83,7 +83,7 @@ def summary(material: Material) -> list[tuple[str, str]]:
         said.append(("float top-1", f"{100 * tops[-1]:.2f} %"))
     if material.models:
         _, model = material.models[-1]
-        said.append(("arena here", f"{model.arena_bytes:,} bytes"))
+        said.append(("arena, 64-bit", f"{model.arena_bytes:,} bytes"))
         said.append(("model", f"{model.model_bytes:,} bytes"))
         counted = [row.instructions for row in model.ops if row.instructions is not None]
         if model.core is not None and len(counted) == len(model.ops):
@@ -152,7 +152,7 @@ def _front(s: Searched) -> str:
             f"{s.files}: {len(s.found)} subnets; arenas in bytes of {s.board or INTERPRETER}; "
             f"{'; '.join(limits)}.{whole}"
         )
-        + _said("Point at a dot to see its network. Filled: the front. Line: the best up to there. Dashed: the budget.")
+        + _said("Point at a dot to see its network. Red: the front. Line: the best up to there. Dashed: the budget.")
         + _drawn(chart.to_svg())
         + table(("#", "arena", "model at most", "instructions", "held-out top-1 %", "network"), rows)
     )

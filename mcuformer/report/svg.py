@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 640, 360  # of a chart, units of its own; the page scales it
-LEFT, RIGHT, TOP, BOTTOM = 78, 16, 14, 46  # margins around the plot
+LEFT, RIGHT, TOP, BOTTOM = 100, 20, 14, 50  # margins around the plot
 LETTER = 7.2  # of a label's font, in the mean
 
 
@@ -64,7 +64,7 @@ class Chart:
         self.marks.append(f'<polyline class="{kind}" points="{path}"/>')
 
     def to_svg(self) -> str:
-        parts = [f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(self.name)}">']
+        parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(self.name)}">']
         floor, wall = self.height - BOTTOM, WIDTH - RIGHT
         for value in ticks(*self.x, least=1 if self.counted else 0):
             at = self.across(value)
@@ -76,7 +76,7 @@ class Chart:
             parts.append(f'<text x="{self.left - 8}" y="{at + 4:.1f}" text-anchor="end">{number(value)}</text>')
         middle = (self.left + wall) / 2
         parts.append(f'<text x="{middle}" y="{self.height - 6}" text-anchor="middle">{escape(self.labels[0])}</text>')
-        turned = f'x="14" y="{floor / 2}" text-anchor="middle" transform="rotate(-90 14 {floor / 2})"'
+        turned = f'x="18" y="{floor / 2}" text-anchor="middle" transform="rotate(-90 18 {floor / 2})"'
         parts.append(f"<text {turned}>{escape(self.labels[1])}</text>")
         return "".join([*parts, *self.marks, "</svg>"])
 

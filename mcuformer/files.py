@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -46,6 +48,45 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) ->
 def write_bytes(path: str | os.PathLike, content: bytes | memoryview) -> Path:
     """Writes content to path, whole or not at all."""
     return write_whole(path, lambda file: file.write(content))
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a new, hidden folder to write into; at the end it takes the place of path, which may be a folder. An error
+    leaves path as it was."""
+    path = as_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, _ = beside(path, os.mkdir)
+    except (OSError, ValueError) as error:
+        raise cannot_be_written(path, error) from error
+    try:
+        yield temporary
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                sync(Path(folder, name))
+            sync_folder(Path(folder))
+        _take_place(temporary, path)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_place(new: Path, path: Path) -> None:
+    """Renames new to path. What is there is moved away first, and back if that fails."""
+    old = None
+    if path.is_dir() and any(path.iterdir()):  # an empty one is replaced as it is
+        old, _ = beside(path, lambda name: os.rename(path, name))
+    try:
+        os.replace(new, path)
+    except OSError:
+        if old is not None:
+            os.rename(old, path)
+        raise
+    sync_folder(path.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from mcuformer.converter.export.folder import write_folder
 from mcuformer.errors import McuformerError
-from mcuformer.files import write_bytes, write_whole
+from mcuformer.files import whole_folder, write_bytes, write_whole
 
 
 @pytest.fixture
@@ -85,3 +85,25 @@ def test_threads_that_write_leave_the_umask_alone(tmp_path, monkeypatch):
         assert modes == {(False, 0o640), (True, 0o750)}
     finally:
         umask(before)
+
+
+def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
+    path = tmp_path / "folder"
+
+    def write(text, fail=False):
+        with whole_folder(path) as new:
+            (new / "inner").mkdir()
+            (new / "inner" / "file").write_text(text)
+            assert not path.exists() or (path / "inner" / "file").read_text() != text
+            if fail:
+                raise KeyError("stopped")
+
+    with pytest.raises(KeyError):
+        write("never", fail=True)
+    assert not list(tmp_path.iterdir())
+    for text in ("one", "two"):
+        write(text)
+        assert (path / "inner" / "file").read_text() == text
+    with pytest.raises(KeyError):
+        write("never", fail=True)
+    assert (path / "inner" / "file").read_text() == "two" and list(tmp_path.iterdir()) == [path]

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from mcuformer import sources
 from mcuformer.errors import ConfigError
-from mcuformer.files import beside, sync, sync_folder, write_bytes
+from mcuformer.files import whole_folder, write_bytes
 
 
 def check_folder(folder: Path, force: bool) -> None:
@@ -34,24 +33,10 @@ def write_folder(folder: str | os.PathLike, files: Mapping[str, str | bytes], fo
         for name, content in contents.items():
             write_bytes(folder / name, content)
         return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary, _ = beside(folder, os.mkdir)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
-    try:
+    with whole_folder(folder) as new:
         for name, content in contents.items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            (temporary / name).write_bytes(content)
-            sync(temporary / name)
-        for made in {temporary, *((temporary / name).parent for name in contents)}:
-            sync_folder(made)
-        os.replace(temporary, folder)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(content)
     return folder
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: mcuformer demo | train | evolve | search | finetune | convert | run | inspect | export | boards.
+"""The command line: mcuformer demo | train | evolve | search | finetune | convert | run | inspect | report | export |
+boards.
 
 Each command is a module here. Its function of the same name does the work from Python, prints nothing and returns the
 result; `command` reads the options, calls it, prints the result as a table and writes it as JSON:
@@ -19,7 +20,20 @@ import warnings
 from mcuformer.cli.common import app, progress_out
 from mcuformer.errors import McuformerError, McuformerWarning
 
-COMMANDS = ("import_", "train", "search", "evolve", "finetune", "demo", "export", "boards", "convert", "run", "inspect")
+COMMANDS = (
+    "import_",
+    "train",
+    "search",
+    "evolve",
+    "finetune",
+    "demo",
+    "export",
+    "boards",
+    "convert",
+    "run",
+    "inspect",
+    "report",
+)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

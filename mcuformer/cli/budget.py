@@ -37,9 +37,8 @@ def budget_of(board: Board | None, **amounts: str | int | None) -> Budget:
     return cost.board_budget(board, **limits)
 
 
-def describe(config: SubnetConfig, cost: Cost) -> str:
-    """One line: dimensions and cost of a subnet. Layers as query heads / key and value heads (r rank) x MLP width (r
-    rank)."""
+def network_words(config: SubnetConfig) -> str:
+    """Dimensions of a subnet. Layers as query heads / key and value heads (r rank) x MLP width (r rank)."""
     from mcuformer.converter.skeleton import attention_ranks, runs_as_factors
 
     def mlp(layer: LayerConfig) -> str:
@@ -50,9 +49,18 @@ def describe(config: SubnetConfig, cost: Cost) -> str:
         rank, _ = attention_ranks(config.embed_dim, layer)
         return f"{layer.num_heads}/{layer.kv_heads}r{rank}" if rank else f"{layer.num_heads}/{layer.kv_heads}"
 
-    count = "instructions unknown" if cost.instructions is None else f"{cost.instructions / 1e6:.1f} M instructions"
     layers = ", ".join(f"{heads(layer)}x{mlp(layer)}" for layer in config.layers)
-    return (
-        f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers}): "
-        f"arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {count}"
-    )
+    return f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers})"
+
+
+def describe(config: SubnetConfig, cost: Cost) -> str:
+    """One line: dimensions and cost of a subnet."""
+    count = "instructions unknown" if cost.instructions is None else f"{cost.instructions / 1e6:.1f} M instructions"
+    return f"{network_words(config)}: arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {count}"
+
+
+def bytes_words(board: str | None) -> str:
+    """Whose bytes an arena's are."""
+    if board is None:
+        return "arenas in bytes of the 64-bit interpreter; a microcontroller's structures are smaller: give --board"
+    return f"arenas in bytes of {board}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,9 +63,10 @@ def check_outputs(*paths: str | os.PathLike | None) -> None:
 
 
 def write_json(path: Path | None, result: dict) -> None:
-    """Writes what --json asks for; under torchrun the first process does."""
+    """Writes what --json asks for, and the command that asked; under torchrun the first process does."""
     if path is not None and not quiet:
-        files.write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
+        command = shlex.join(["mcuformer", *sys.argv[1:]])
+        files.write_bytes(path, (json.dumps({**result, "command": command}, indent=1) + "\n").encode())
 
 
 @contextmanager

@@ -223,7 +223,7 @@ def _search(setting: _Setting, supernet: SuperNet, split: Split) -> SearchResult
         accuracy = HeldOutAccuracy(supernet, split.kept)
         found = search(supernet.space, accuracy, setting.cost, setting.budget, options, progress=show_best)
     best = found.best
-    plots.plot_front(found, setting.files["search.png"], f"{len(found.evaluated)} subnets")
+    plots.plot_front(found, setting.files["search.png"], f"{len(found.evaluated)} subnets", setting.budget)
     setting.progress.say(
         f"  {len(found.evaluated)} evaluated; best {100 * best.accuracy:.2f} %, {describe(best.config, best.cost)}"
     )

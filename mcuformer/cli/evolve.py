@@ -20,6 +20,7 @@ from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import HeldOutOption, StratifiedOption, TrainingOption, assignments, train_options
 from mcuformer.errors import ConfigError
 from mcuformer.files import write_bytes
+from mcuformer.pictures import ENDINGS, check_pictures
 from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def evolve(
     board, sram  the budget, such as 65536 or "64KB"
     training     of each visit's supernet, for options.epochs; default: nas/recipes.py
     folder       for restore points and the log; the evolution continues from them
-    plot         the path is drawn here (PNG)
+    plot         the path is drawn here: .png, .svg or .pdf
     """
     from mcuformer.data import outline
     from mcuformer.nas import distributed, evolve_space, plots, recipes
@@ -89,6 +90,7 @@ def evolve(
 
     output, folder = Path(output), Path(folder)
     check_outputs(output, output.with_suffix(".pt"), plot, folder / LOG)
+    check_pictures(plot)
     target = None if board is None else get_board(board)
     budget = budget_of(target, sram=sram)
     made, evolution = _with_range(space, found := outline(data))
@@ -182,7 +184,7 @@ def command(
     folder: Annotated[Path, typer.Option(help="Restore points and log; evolution continues from them.")] = Path(
         "evolution"
     ),
-    plot: Annotated[Path | None, typer.Option(help="Write the path here (PNG).")] = None,
+    plot: Annotated[Path | None, typer.Option(help=f"Draw the path here ({ENDINGS}).")] = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The best space; beside it its supernet, .pt.")] = Path(
         "space.yaml"
     ),

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from mcuformer.cli.common import JsonOption, app, check_outputs, out, read_bytes, sizes_line, write_json
+from mcuformer.pictures import ENDINGS, check_pictures
 from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | o
     """Reads a .tflite and plans its memory again.
 
     board  also predict multiply-accumulates and instructions of each op on this board's core
-    plot   the memory plan is drawn here (PNG)
+    plot   the memory plan is drawn here: .png, .svg or .pdf
     """
     from mcuformer.boards import get_board
     from mcuformer.converter.estimate.sizing import sizes
@@ -244,7 +245,7 @@ def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
 @app.command("inspect")
 def command(
     model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
-    plot: Annotated[Path | None, typer.Option(help="Draw the memory plan here (PNG).")] = None,
+    plot: Annotated[Path | None, typer.Option(help=f"Draw the memory plan here ({ENDINGS}).")] = None,
     tensors: Annotated[bool, typer.Option(help="List all tensors, constants too.")] = False,
     sizes: Annotated[bool, typer.Option(help="Memory of each part: the paper's rule, ours, stock tools.")] = False,
     board: Annotated[
@@ -254,6 +255,7 @@ def command(
 ) -> None:
     """Show a model's ops, tensors, offsets and memory plan."""
     check_outputs(plot, json_file)
+    check_pictures(plot)
     inspected = inspect(model, board=board, plot=plot)
     show(inspected, tensors, sizes)
     if plot is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mcuformer.cli.common import (
@@ -28,9 +29,11 @@ from mcuformer.cli.common import (
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError, ModelError
+from mcuformer.pictures import ENDINGS, check_pictures
 
 if TYPE_CHECKING:
     from mcuformer.cli.firmware import Simulated
+    from mcuformer.confusion import Confusion, Mistake
     from mcuformer.data import Dataset
     from mcuformer.gallery import Gallery, Neighbours
     from mcuformer.interpreter import Interpreter
@@ -39,6 +42,8 @@ MACHINE_NAMES = ", ".join(
     f"{core.machine.name} ({core.label.removeprefix('Cortex-')})" for core in CORES.values() if core.machine is not None
 )
 SHOWN_NEIGHBOURS = 10  # images in the table
+WORST = 24  # images that are named and drawn
+SHOWN_WORST = 10  # of them in the table
 THE_REFERENCE = "the integer reference"
 
 
@@ -48,7 +53,7 @@ class HostRun:
     network without a head; top1: from 0 to 1, None without a head; invoke_ms: the median of an image; arena: bytes of
     "total", "head" and "tail"; weights_read, weights_reads: bytes and reads of staged weights per image, 0 if they are
     in the model; neighbours: without a head, of each image, if there is more than one; gallery: the file they are in,
-    None: they are images of the same run."""
+    None: they are images of the same run; by_class: if asked for."""
 
     engine: str
     logits: np.ndarray
@@ -59,6 +64,22 @@ class HostRun:
     weights_reads: int
     neighbours: Neighbours | None = None
     gallery: str | None = None
+    by_class: ByClass | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ByClass:
+    """Where a network with a head is right and wrong. worst: the surest wrong answers, at most WORST."""
+
+    confusion: Confusion
+    worst: tuple[Mistake, ...]
+
+    def to_dict(self) -> dict:
+        """What --json writes."""
+        return {
+            "per_class": [vars(row) for row in self.confusion.rows()], "confusion": self.confusion.counts.tolist(),
+            "class_names": list(self.confusion.class_names), "worst": [vars(mistake) for mistake in self.worst],
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +90,8 @@ class ModelRun:
     host: HostRun
     simulated: Simulated | None
     differing: dict[str, int]
+    model: str = ""
+    data: str = ""
 
     @property
     def exact(self) -> bool | None:
@@ -83,13 +106,15 @@ class ModelRun:
         values: dict[str, Any] = {
             "weights_read_bytes": host.weights_read, "weights_reads": host.weights_reads, "top1": host.top1,
             "images": len(host.logits), "invoke_ms": host.invoke_ms, "arena_bytes": host.arena["total"],
-            "head_bytes": host.arena["head"], "engine": host.engine,
+            "head_bytes": host.arena["head"], "engine": host.engine, "model": self.model, "data": self.data,
         }  # fmt: skip
         if (near := host.neighbours) is not None:
             values["nearest"] = {
                 "gallery": host.gallery, "same_name": near.same, "names": list(near.names),
                 "nearest": list(near.nearest), "indices": near.indices.tolist(), "cosines": near.cosines.tolist(),
             }  # fmt: skip
+        if host.by_class is not None:
+            values |= host.by_class.to_dict()
         if self.simulated is not None:
             values |= firmware.to_dict(self.simulated)
         return values if self.exact is None else values | {"exact": self.exact}
@@ -111,6 +136,9 @@ def run(
     external_flash: bool = False,
     gallery: str | os.PathLike | None = None,
     save_embeddings: str | os.PathLike | None = None,
+    per_class: bool = False,
+    confusion: str | os.PathLike | None = None,
+    worst: str | os.PathLike | None = None,
     on_host: Callable[[HostRun], object] | None = None,
     progress: Progress = SILENT,
 ) -> ModelRun:
@@ -124,13 +152,17 @@ def run(
                external_flash: its constants are read in place from flash beside the chip
     gallery    without a head: an .npz of stored embeddings to find the nearest in; default: among the images
     save_embeddings  without a head: write the images' embeddings, float32, and their classes' names to this .npz
+    per_class  with a head: also say which classes it is right and wrong about, and the surest wrong answers
+    confusion  with a head: which classes were taken for which is drawn here: .png, .svg or .pdf
+    worst      with a head: the images with the surest wrong answers are drawn here: .png, .svg or .pdf
     on_host    called with the host's part before the simulation begins, which takes longer
     """
     from mcuformer.cli import firmware as cli_firmware
     from mcuformer.interpreter import Interpreter
     from mcuformer.simulator import firmware
 
-    check_outputs(save_embeddings)
+    check_outputs(save_embeddings, confusion, worst)
+    check_pictures(confusion, worst)
     if gallery and save_embeddings and Path(gallery).resolve() == Path(save_embeddings).resolve():
         raise ConfigError(f"--save-embeddings {save_embeddings}: the gallery that is read; give another name")
     chosen = None
@@ -143,8 +175,14 @@ def run(
         raise ConfigError(f"{what} of firmware: give --on or --board too")
     interpreter = Interpreter(model, weights=weights, engine=engine)
     embeddings = _embeddings(interpreter, model, gallery, save_embeddings)
+    per_class = per_class or confusion is not None or worst is not None
+    if per_class and not interpreter.class_names:
+        raise ConfigError(
+            f"{model}: has no head and gives embeddings; --per-class, --confusion and --worst are for classes"
+        )
     dataset = _images_for(interpreter, model, data, split, limit)
-    host = _run_on_host(interpreter, dataset, embeddings, progress)
+    host = _run_on_host(interpreter, dataset, embeddings, per_class, progress)
+    _draw(host, dataset, Path(model).name, confusion, worst)
     if on_host is not None:
         on_host(host)
     others, simulated = {}, None
@@ -154,7 +192,27 @@ def run(
         machine, ram, flash, external = chosen
         simulated = cli_firmware.run_on(interpreter, dataset.images[:], machine, ram, flash, progress, external)
         others[simulated.machine.name] = simulated.logits
-    return ModelRun(host, simulated, {name: int((other != host.logits).sum()) for name, other in others.items()})
+    differing = {name: int((other != host.logits).sum()) for name, other in others.items()}
+    return ModelRun(host, simulated, differing, str(model), str(data))
+
+
+def _draw(
+    host: HostRun, dataset: Dataset, model: str, confusion: str | os.PathLike | None, worst: str | os.PathLike | None
+) -> None:
+    from mcuformer import plots
+
+    found = host.by_class
+    if found is None or host.top1 is None:
+        return
+    if confusion is not None:
+        title = f"{model}: {100 * host.top1:.2f} % of {len(host.logits):,} images"
+        plots.plot_confusion(found.confusion, confusion, title)
+    if worst is not None:
+        captions = [
+            f"{m.name}\ntaken for {m.taken_for},\n{100 * m.probability:.0f} %, image {m.image}" for m in found.worst
+        ]
+        images = dataset.images[:][[m.image for m in found.worst]]
+        plots.plot_worst(images, captions, worst, f"{model}: the surest wrong answers")
 
 
 def _images_for(
@@ -193,13 +251,21 @@ def _embeddings(interpreter: Interpreter, model: str | os.PathLike, gallery, sav
     return Embeddings(read_gallery(gallery, length), str(gallery), save)
 
 
-def _run_on_host(interpreter: Interpreter, dataset: Dataset, embeddings: Embeddings, progress: Progress) -> HostRun:
+def _run_on_host(
+    interpreter: Interpreter, dataset: Dataset, embeddings: Embeddings, per_class: bool, progress: Progress
+) -> HostRun:
+    from mcuformer.confusion import confusion_of
+    from mcuformer.confusion import worst as worst_of
     from mcuformer.gallery import Gallery, neighbours
 
     images, has_head = dataset.images, bool(interpreter.class_names)
     logits = run_images(interpreter, images, progress)
     assert interpreter.invoke_ms is not None  # a data set has images
-    near = None
+    near, by_class = None, None
+    if per_class:
+        classes = tuple(interpreter.class_names)
+        found = tuple(worst_of(logits, dataset.labels, classes, WORST))
+        by_class = ByClass(confusion_of(logits, dataset.labels, classes), found)
     if not has_head:
         names, stored = tuple(dataset.class_names[label] for label in dataset.labels), embeddings.stored
         near = neighbours(logits, names, stored) if stored is not None or len(images) > 1 else None
@@ -207,7 +273,7 @@ def _run_on_host(interpreter: Interpreter, dataset: Dataset, embeddings: Embeddi
             Gallery(logits, names).save(embeddings.save)
     return HostRun(
         interpreter.engine, logits, top1_of(logits, dataset.labels) if has_head else None, interpreter.invoke_ms,
-        interpreter.allocations, *interpreter.weights_read, near, embeddings.gallery,
+        interpreter.allocations, *interpreter.weights_read, near, embeddings.gallery, by_class,
     )  # fmt: skip
 
 
@@ -233,6 +299,25 @@ def show_neighbours(near: Neighbours, gallery: str | None) -> None:
     out.print(table)
     where = "the other images" if gallery is None else gallery
     out.print(f"nearest of {where} by cosine: {100 * near.same:.2f} % have the image's class")
+
+
+def show_classes(found: ByClass) -> None:
+    """Accuracy of each class, and the surest wrong answers."""
+    table = Table("class", "images", "accuracy %", "precision %", "most taken for")
+    for row in found.confusion.rows():
+        shares = ("" if share is None else f"{100 * share:.2f}" for share in (row.accuracy, row.precision))
+        other = "" if row.mistaken_for is None else f"{row.mistaken_for} ({row.mistaken:,})"
+        table.add_row(escape(row.name), f"{row.images:,}", *shares, escape(other))
+    out.print(table)
+    if not found.worst:
+        return
+    table = Table("image", "its class", "taken for", "at %", "its class at %", title="surest wrong answers")
+    for m in found.worst[:SHOWN_WORST]:
+        table.add_row(
+            str(m.image), escape(m.name), escape(m.taken_for), f"{100 * m.probability:.1f}",
+            f"{100 * m.own_probability:.1f}",
+        )  # fmt: skip
+    out.print(table)
 
 
 def show(done: ModelRun) -> None:
@@ -277,17 +362,32 @@ def command(
     save_embeddings: Annotated[
         Path | None, typer.Option(help="Without a head: write embeddings and class names to this .npz, a gallery.")
     ] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Accuracy of each class, and the surest wrong answers.")
+    ] = False,
+    confusion: Annotated[
+        Path | None, typer.Option(help=f"Draw which classes were taken for which ({ENDINGS}).")
+    ] = None,
+    worst: Annotated[
+        Path | None, typer.Option(help=f"Draw the images with the surest wrong answers ({ENDINGS}).")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run a model on this machine, as firmware in QEMU too if you like; prints its top-1, or without a head the nearest
     of each image's embedding."""
-    check_outputs(save_embeddings, json_file)
+    check_outputs(save_embeddings, confusion, worst, json_file)
     done = run(
         model, data=data, split=split, limit=limit, weights=weights, reference=reference, engine=engine, on=on,
         board=board, ram_bytes=ram_bytes, flash_bytes=flash_bytes, external_flash=external_flash, gallery=gallery,
-        save_embeddings=save_embeddings, on_host=show_host, progress=CONSOLE,
+        save_embeddings=save_embeddings, per_class=per_class, confusion=confusion, worst=worst,
+        on_host=show_host, progress=CONSOLE,
     )  # fmt: skip
     show(done)
+    if per_class and done.host.by_class is not None:
+        show_classes(done.host.by_class)
+    for path in (confusion, worst):
+        if path is not None:
+            out.print(f"wrote {path}")
     write_json(json_file, done.to_dict())
     if wrong := [name for name, count in done.differing.items() if count]:
         raise ModelError(f"{model}: the kernels and {' and '.join(wrong)} disagree; please report this with the model")

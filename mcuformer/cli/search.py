@@ -21,10 +21,13 @@ from mcuformer.cli.budget import (
     SramOption,
     StripsOption,
     budget_of,
+    bytes_words,
     describe,
+    network_words,
 )
 from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, write_json
 from mcuformer.cli.progress import SILENT, Progress
+from mcuformer.pictures import ENDINGS, check_pictures
 
 if TYPE_CHECKING:
     from mcuformer.nas.cost import Budget
@@ -34,21 +37,33 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ChosenSubnet:
     """The best subnet of a search, written to path with its inherited weights. held_out: number of held-out images;
-    record: what made it, nas/record.py."""
+    record: what made it, nas/record.py. board: whose bytes the arenas are counted in, None: those of the 64-bit
+    interpreter; strips: as given; front_dir: the folder of the front's subnets, if asked for."""
 
     path: Path
     found: SearchResult
     budget: Budget
     held_out: int
     record: dict
+    board: str | None = None
+    strips: bool = False
+    front_dir: Path | None = None
+
+    @property
+    def front(self) -> tuple[Found, ...]:
+        """The front without repeats, by SRAM."""
+        from mcuformer.nas.front import different
+
+        return different(self.found.front)
 
     def to_dict(self) -> dict:
         """What --json writes."""
         found = self.found
         return {
-            "best": _plain(found.best), "front": [_plain(f) for f in found.front], "evaluated": len(found.evaluated),
+            "best": _plain(found.best), "front": [_plain(f) for f in self.front], "evaluated": len(found.evaluated),
             "judged": found.judged, "subnet": str(self.path), "budget": dataclasses.asdict(self.budget),
-            "record": self.record,
+            "record": self.record, "board": self.board, "strips": self.strips, "held_out": self.held_out,
+            "front_dir": None if self.front_dir is None else str(self.front_dir),
         }  # fmt: skip
 
 
@@ -68,6 +83,7 @@ def search(
     options: SearchOptions | None = None,
     log: str | os.PathLike | None = None,
     plot: str | os.PathLike | None = None,
+    front_dir: str | os.PathLike | None = None,
     output: str | os.PathLike = "subnet.pt",
     progress: Progress = SILENT,
 ) -> ChosenSubnet:
@@ -77,11 +93,13 @@ def search(
     strips   the image comes a few rows at a time
     data     the supernet's training data, if it has moved since
     log      gets a line per evaluation; the search continues from it
-    plot     accuracy against SRAM is drawn here (PNG)
+    plot     accuracy against SRAM, or instructions where it does not vary, is drawn here: .png, .svg or .pdf
+    front_dir  every subnet of the front is written into this folder, see mcuformer.nas.front
     """
     from mcuformer import nas
     from mcuformer.nas import distributed, recipes, saved_network
     from mcuformer.nas.cost import cost_of
+    from mcuformer.nas.front import check_front_folder, write_front
     from mcuformer.nas.plots import plot_front
     from mcuformer.nas.record import record
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions
@@ -90,6 +108,9 @@ def search(
 
     supernet, output = Path(supernet), Path(output)
     check_outputs(output, log, plot)
+    check_pictures(plot)
+    if front_dir is not None:
+        check_front_folder(front_dir, output, log, plot)
     target = None if board is None else get_board(board)
     budget = budget_of(target, sram=sram, flash=flash, instructions=instructions)
     options = options or SearchOptions()
@@ -103,18 +124,21 @@ def search(
             identity={"supernet": saved_network.checksum(net), "held_out": len(split.kept), **split.identity},
         )  # fmt: skip
         made = record(options.seed, dataclasses.asdict(options), split.identity, net.space)
-        best, notes = found.best, split.notes
+        notes = split.notes
         kept = {
             **{name: notes[name] for name in ("class_names", "data", "front_end") if name in notes},
             **recipes.mirror_notes(net.notes),
-            "held_out_top1": best.accuracy,
             "record": made,
         }
-        distributed.on_first(nas.save_subnet, net.extract(best.config), output, kept)
+        best = net.extract(found.best.config)
+        distributed.on_first(nas.save_subnet, best, output, {**kept, "held_out_top1": found.best.accuracy})
+        if front_dir is not None:
+            distributed.on_first(write_front, front_dir, net, found.front, budget, kept, board)
         if plot is not None:
             title = f"{len(found.evaluated)} subnets of {supernet.name}"
-            distributed.on_first(plot_front, found, plot, title)
-    return ChosenSubnet(output, found, budget, len(split.kept), made)
+            distributed.on_first(plot_front, found, plot, title, budget)
+    folder = None if front_dir is None else Path(front_dir)
+    return ChosenSubnet(output, found, budget, len(split.kept), made, board, strips, folder)
 
 
 def show(chosen: ChosenSubnet, front: bool) -> None:
@@ -124,13 +148,25 @@ def show(chosen: ChosenSubnet, front: bool) -> None:
         f"{found.judged:,} subnets judged, {len(found.evaluated):,} evaluated on {chosen.held_out:,} held-out images"
     )
     if front:
-        table = Table("arena", "model at most", "M instructions", "held-out top-1 %")
-        for f in found.front:
-            count = "unknown" if f.cost.instructions is None else f"{f.cost.instructions / 1e6:.2f}"
-            table.add_row(f"{f.cost.sram:,}", f"{f.cost.flash:,}", count, f"{100 * f.accuracy:.2f}")
-        out.print(table)
+        out.print(_front_table(chosen.front))
     out.print(f"best: {100 * found.best.accuracy:.2f} %, {describe(found.best.config, found.best.cost)}")
+    out.print(bytes_words(chosen.board))
     out.print(f"wrote {chosen.path}")
+    if chosen.front_dir is not None:
+        out.print(f"wrote {len(chosen.front)} subnets and front.json into {chosen.front_dir}")
+
+
+def _front_table(front: tuple[Found, ...]) -> Table:
+    from mcuformer.nas.front import UNKNOWN
+
+    table = Table("#", "arena", "model at most", "instructions", "estimated ms", "held-out top-1 %", "network")
+    for number, f in enumerate(front, 1):
+        count = "unknown" if f.cost.instructions is None else f"{f.cost.instructions:,}"
+        table.add_row(
+            str(number), f"{f.cost.sram:,}", f"{f.cost.flash:,}", count, UNKNOWN, f"{100 * f.accuracy:.2f}",
+            network_words(f.config),
+        )  # fmt: skip
+    return table
 
 
 @app.command("search")
@@ -152,7 +188,10 @@ def command(
     log: Annotated[
         Path | None, typer.Option("--log-file", help="A line per evaluation; the search continues from it.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Write accuracy against SRAM here (PNG).")] = None,
+    plot: Annotated[Path | None, typer.Option(help=f"Draw accuracy against SRAM here ({ENDINGS}).")] = None,
+    front_dir: Annotated[
+        Path | None, typer.Option(help="Write every subnet of the front into this folder, with front.json.")
+    ] = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The best subnet: weights and config.")] = Path(
         "subnet.pt"
     ),
@@ -167,7 +206,7 @@ def command(
     )
     chosen = search(
         supernet, board=board, sram=sram, flash=flash, instructions=instructions, strips=strips, data=data,
-        options=options, log=log, plot=plot, output=output, progress=CONSOLE,
+        options=options, log=log, plot=plot, front_dir=front_dir, output=output, progress=CONSOLE,
     )  # fmt: skip
-    show(chosen, front=objective == "front")
+    show(chosen, front=objective == "front" or front_dir is not None)
     write_json(json_file, chosen.to_dict())

@@ -13,12 +13,15 @@ import pytest
 import torch
 from spaces import CONV, DENSE, digits
 
-from mcuformer.boards import BOARDS
+from mcuformer.boards import BOARDS, get_board
 from mcuformer.cli import app
 from mcuformer.cores import CORES
 from mcuformer.errors import McuformerError, McuformerWarning
 from mcuformer.nas import build_subnet, load_space, load_subnet, load_supernet, save_subnet, save_supernet
+from mcuformer.nas.cost import Budget, Cost, cost_of
+from mcuformer.nas.plots import front_axis, plot_front
 from mcuformer.nas.record import space_id
+from mcuformer.nas.search import Found, SearchResult
 from mcuformer.nas.search_space import EvolutionRange, space_yaml
 
 EVOLUTION = EvolutionRange((0.25, 0.5, 1.0), (2, 4), (2, 1), (0.01, 0.001), ((0, 0), (0, 1), (1, 0)))
@@ -117,6 +120,64 @@ def test_the_front_is_listed(files, tmp_path):
     assert front and all(f"{found['sram']:,}" in done.stdout for found in front)
 
 
+def test_every_row_of_the_front_is_written(files, tmp_path):
+    """Each a subnet that says what it is; no two equal; over an earlier front, never over anything else."""
+    folder, best = tmp_path / "front", tmp_path / "subnet.pt"
+    arguments = ("search", files / "supernet.pt", "--board", "nano33ble", "--sram", "16KB", "--objective", "front")
+    arguments += ("--population", 10, "--generations", 1, "--front-dir", folder, "-o", best, "--json")
+    arguments += (tmp_path / "search.json", "--log-file", tmp_path / "search.jsonl")
+    app([*map(str, arguments)], standalone_mode=False)
+    result, told = json.loads((tmp_path / "search.json").read_text()), json.loads((folder / "front.json").read_text())
+    rows = told["rows"]
+    assert told["bytes_of"] == "nano33ble" and told["budget"]["sram"] == 16384 and len(rows) == len(result["front"])
+    assert len({(row["held_out_top1"], row["arena_bytes"], row["instructions"]) for row in rows}) == len(rows) > 1
+    assert {path.name for path in folder.iterdir()} == {"front.json", *(row["file"] for row in rows)}
+    for row, found in zip(rows, result["front"], strict=True):
+        net = load_subnet(folder / row["file"])
+        assert net.config.to_dict() == row["config"] == found["config"]
+        said = {name: net.notes[name] for name in row if name not in ("file", "config")}
+        assert said == {name: row[name] for name in said} and net.notes["bytes_of"] == "nano33ble"
+        assert row["arena_bytes"] == cost_of(net.config, get_board("nano33ble")).sram <= 16384
+        assert row["estimated_ms"] == "unknown"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    app([*map(str, arguments)], standalone_mode=False)  # from the log
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    (folder / "mine.txt").write_text("mine")
+    assert "holds mine.txt, which is not of a front" in mistake(*arguments)
+    assert "in the folder of the front" in mistake(*arguments, "-o", folder / "subnet.pt")
+    assert "a file; give a folder" in mistake(*arguments, "--front-dir", best)
+    assert (folder / "mine.txt").exists()
+
+
+def test_rows_of_a_front_that_are_equal_are_one():
+    from mcuformer.nas.front import different
+
+    config = SPACE.smallest()
+    points = [(0.8, 90, 70, 60), (0.9, 100, 80, 50), (0.9, 100, 70, 50), (0.9, 100, 75, 50)]
+    front = different([Found(config, a, Cost(s, f, i)) for a, s, f, i in points])
+    assert [(f.cost.sram, f.cost.flash) for f in front] == [(90, 70), (100, 70)]
+
+
+@pytest.mark.parametrize("ending", ["svg", "pdf"])
+def test_a_picture_of_the_front_says_the_budget_in_any_form(tmp_path, ending):
+    found = tuple(Found(SPACE.smallest(), 0.5 + i / 10, Cost(1000 * (i + 1), 1, 5)) for i in range(4))
+    result, path = SearchResult(found[-1], found, found, 4), tmp_path / f"front.{ending}"
+    plot_front(result, path, "test", Budget(sram=3500))
+    first = path.read_bytes()
+    plot_front(result, path, "test", Budget(sram=3500))
+    assert path.read_bytes() == first and first.startswith(b"%PDF" if ending == "pdf" else b"<?xml")
+
+
+def test_accuracy_is_drawn_against_what_varies():
+    def found(*costs):
+        return tuple(Found(SPACE.smallest(), 0.5, Cost(sram, 1, count)) for sram, count in costs)
+
+    assert front_axis(found((1000, 5), (2000, 5))) == "sram"
+    assert front_axis(found((1000, 5), (1000, 7))) == front_axis(found((1000, 5), (1010, 7))) == "instructions"
+    assert front_axis(found((1000, None), (1000, None))) == "sram"
+
+
 def test_a_core_whose_instructions_are_unknown(files, tmp_path, monkeypatch, capsys):
     """Searched as any other; only a budget of instructions is a mistake, told before the supernet is read."""
     board = dataclasses.replace(BOARDS["nano33ble"], name="my-m33", core=CORES["m33"])
@@ -211,6 +272,8 @@ def test_mistakes_are_one_line(files, tmp_path):
     assert "leave one out" in mistake("train", "--space", files / "space.yaml", "--config", "c.json")
     assert "unknown option 'epoch'" in mistake("train", "--space", files / "space.yaml", *data, "--option", "epoch=1")
     assert "no budget" in mistake("search", supernet)
+    words = mistake("search", supernet, "--sram", "64KB", "--plot", tmp_path / "front.gif")
+    assert "front.gif: a picture's name ends in .png, .svg or .pdf" in words
     assert "--sram '64 cows': not an amount above 0; write it in B, KB or MB" in mistake(
         "search", supernet, "--sram", "64 cows"
     )

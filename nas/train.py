@@ -100,7 +100,7 @@ def train(
     with _threads(options.threads):
         # Its convolutions then train in 15 % less time.
         net.to(distributed.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
-        run = _Run(net, dataset, options)
+        run = Training(net, dataset, options)
         if checkpoint is not None and distributed.from_first(Path(checkpoint).exists()):
             run.restore(Path(checkpoint))
         while len(run.losses) < options.epochs:
@@ -119,7 +119,7 @@ def train(
 class StepLoss(nn.Module):
     """One forward pass of all subnets in a step, so that DistributedDataParallel sees only one."""
 
-    def __init__(self, net: FloatViT | SuperNet, options: TrainOptions):
+    def __init__(self, net: nn.Module, options: TrainOptions):
         super().__init__()
         self.net, self.options = net, options
 
@@ -143,10 +143,14 @@ class StepLoss(nn.Module):
         return logits.float()
 
 
-class _Run:
-    """The state of one training: what a checkpoint holds, and the loop over one epoch."""
+class Training:
+    """The state of one training: what a checkpoint holds, and the loop over one epoch.
 
-    def __init__(self, net: FloatViT | SuperNet, dataset: Dataset, options: TrainOptions):
+    net: a FloatViT, a SuperNet, or any module with forward(images) -> logits, for which save() and restore() are not
+    made.
+    """
+
+    def __init__(self, net: nn.Module, dataset: Dataset, options: TrainOptions):
         self.net, self.dataset, self.options = net, dataset, options
         self.batches = Batches(dataset, options)
         self.steps = self.batches.steps

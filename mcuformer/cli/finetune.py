@@ -12,11 +12,11 @@ import typer
 
 from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, load_data, out, write_json
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import CheckpointOption, TrainingOption, train_options
+from mcuformer.cli.training import CheckpointOption, TeacherOption, TrainingOption, train_options
 
 if TYPE_CHECKING:
     from mcuformer.converter.float_vit import FloatViT
-    from mcuformer.nas import TrainOptions
+    from mcuformer.nas import Teacher, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def finetune(
     options: TrainOptions | None = None,
     limit: int | None = None,
     test: bool = False,
+    teacher: Teacher | str | os.PathLike | None = None,
     output: str | os.PathLike = "finetuned.pt",
     checkpoint: str | os.PathLike | None = None,
     progress: Progress = SILENT,
@@ -56,6 +57,7 @@ def finetune(
     options     default: those of nas/finetune.py; images are mirrored only if they were when it was trained
     limit       use only so many training images
     test        also measure on the test images: once, after all choices are made
+    teacher     whose answers are learned too: a file as nas.load_teacher takes it, or a function of images
     checkpoint  state after every epoch; training continues from it if it exists
     """
     from mcuformer import nas
@@ -68,6 +70,7 @@ def finetune(
     check_outputs(output, checkpoint)
     net = subnet if isinstance(subnet, FloatViT) else nas.load_subnet(subnet)
     check_has_head(net.config, None if isinstance(subnet, FloatViT) else subnet)
+    teacher = nas.load_teacher(teacher) if isinstance(teacher, str | os.PathLike) else teacher
     spec = data or net.notes.get("data", "fashion-mnist")
     front_end = net.notes.get("front_end")
     size, channels = net.config.image_size, net.config.in_channels
@@ -77,7 +80,7 @@ def finetune(
         net.to(distributed.device())
         result = finetuning.finetune(
             net, images, options or finetuning.finetune_options(net), quantised=quantised, progress=show_step,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, teacher=teacher,
         )  # fmt: skip
         top1 = None if unseen is None else nas.evaluate(net, unseen)
         distributed.on_first(nas.save_subnet, net, output, {**net.notes, "data": spec, "float_top1": top1})
@@ -101,6 +104,7 @@ def command(
     seed: Annotated[int | None, typer.Option(help="Seed of order and augmentation; default: 0.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     test: Annotated[bool, typer.Option(help="Also measure on the test images: once, after all choices.")] = False,
+    teacher: TeacherOption = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The subnet.")] = Path("finetuned.pt"),
     checkpoint: CheckpointOption = None,
     json_file: JsonOption = None,
@@ -115,8 +119,8 @@ def command(
     check_has_head(net.config, subnet)
     options = train_options(finetune_options(net), training, epochs=epochs, seed=seed)
     tuned = finetune(
-        net, data=data, quantised=quantised, options=options, limit=limit, test=test, output=output,
-        checkpoint=checkpoint, progress=CONSOLE,
+        net, data=data, quantised=quantised, options=options, limit=limit, test=test, teacher=teacher,
+        output=output, checkpoint=checkpoint, progress=CONSOLE,
     )  # fmt: skip
     show(tuned)
     write_json(json_file, tuned.to_dict())

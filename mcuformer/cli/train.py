@@ -22,13 +22,20 @@ from mcuformer.cli.common import (
     write_json,
 )
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import CheckpointOption, HeldOutOption, TrainingOption, assignments, train_options
+from mcuformer.cli.training import (
+    CheckpointOption,
+    HeldOutOption,
+    TeacherOption,
+    TrainingOption,
+    assignments,
+    train_options,
+)
 from mcuformer.errors import ConfigError
 from mcuformer.files import read_text
 
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
-    from mcuformer.nas import SearchSpace, TrainOptions
+    from mcuformer.nas import SearchSpace, Teacher, TrainOptions
     from mcuformer.sound import LogMel
 
 
@@ -84,6 +91,7 @@ def train(
     init: str | os.PathLike | None = None,
     init_vit: str | os.PathLike | None = None,
     keep_head: bool = False,
+    teacher: Teacher | str | os.PathLike | None = None,
     output: str | os.PathLike | None = None,
     checkpoint: str | os.PathLike | None = None,
     front_end: LogMel | None = None,
@@ -100,20 +108,25 @@ def train(
     init        for a supernet: start from the weights of this supernet.pt
     init_vit    for a supernet: start from this network, a subnet.pt at least as large (nas/init_vit.py)
     keep_head   with init_vit: its head too, which must be for as many classes
+    teacher     whose answers are learned too: a file as nas.load_teacher takes it, or a function of images
     output      default: subnet.pt, or supernet.pt
     checkpoint  state after every epoch; training continues from it if it exists
     front_end   how sounds become images; default: as LogMel.of_image() of the network's size
     """
+    from mcuformer import nas
     from mcuformer.nas.distributed import process_group
 
     start = Start(init, init_vit, keep_head)
     _check(space, config is not None, start, held_out)
     path = _output(output, space)
     check_outputs(path, checkpoint)
+    teacher = nas.load_teacher(teacher) if isinstance(teacher, str | os.PathLike) else teacher
     with process_group():
         if space is None:
-            return _train_network(data, config, options, limit, path, checkpoint, front_end, progress)
-        return _train_supernet(data, space, options, limit, held_out, start, path, checkpoint, front_end, progress)
+            return _train_network(data, config, options, limit, teacher, path, checkpoint, front_end, progress)
+        return _train_supernet(
+            data, space, options, limit, held_out, start, teacher, path, checkpoint, front_end, progress
+        )
 
 
 class Start(NamedTuple):
@@ -146,6 +159,7 @@ def _train_network(
     config: SubnetConfig | None,
     options: TrainOptions | None,
     limit: int | None,
+    teacher: Teacher | None,
     path: Path,
     checkpoint: str | os.PathLike | None,
     front_end: LogMel | None,
@@ -163,7 +177,9 @@ def _train_network(
     test = load_data(data, "test", size, front_end=images.front_end, channels=channels)
     net = nas.build_subnet(config, options.seed)
     with progress.training("training") as show_step:
-        result = nas.train(net, images, options, validation=test, progress=show_step, checkpoint=checkpoint)
+        result = nas.train(
+            net, images, options, validation=test, teacher=teacher, progress=show_step, checkpoint=checkpoint
+        )
     assert result.top1 is not None  # with validation
     notes = {"class_names": list(test.class_names), "data": str(data), "float_top1": result.top1}
     notes |= recipes.mirror_notes(options)
@@ -180,6 +196,7 @@ def _train_supernet(
     limit: int | None,
     held_out: int | None,
     start: Start,
+    teacher: Teacher | None,
     path: Path,
     checkpoint: str | os.PathLike | None,
     front_end: LogMel | None,
@@ -205,7 +222,7 @@ def _train_supernet(
         f"{made.subnets:,} subnets; {len(split.images):,} training images, {len(split.kept):,} held out for selection"
     )
     with progress.training("training") as show_step:
-        result = nas.train(supernet, split.images, options, progress=show_step, checkpoint=checkpoint)
+        result = nas.train(supernet, split.images, options, teacher=teacher, progress=show_step, checkpoint=checkpoint)
     ends = {"largest": made.largest(), "smallest": made.smallest()}
     scores = {name: nas.evaluate(supernet, split.kept, config=config) for name, config in ends.items()}
     notes = {**split.notes, **recipes.mirror_notes(options), "scores": scores}
@@ -258,6 +275,7 @@ def command(
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="With --init-vit: keep its head; both have the same classes.")
     ] = False,
+    teacher: TeacherOption = None,
     output: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write; default: subnet.pt, or supernet.pt with --space.")
     ] = None,
@@ -281,7 +299,7 @@ def command(
     trained = train(
         data, space=made, config=read_config(config, setting) if space is None else None,
         options=train_options(defaults, training, epochs=epochs, seed=seed), limit=limit, held_out=held_out, init=init,
-        init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint,
+        init_vit=init_vit, keep_head=keep_head, teacher=teacher, output=output, checkpoint=checkpoint,
         front_end=_front_end(front_end), progress=CONSOLE,
     )  # fmt: skip
     show(trained)

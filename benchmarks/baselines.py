@@ -84,7 +84,9 @@ class Baseline:
 
 
 HYBRID = recipes.NETWORK_CONFIG
-CNN_RATE, VIT_RATE = 1e-2, 2e-3
+# On held-out images, one seed: inverted-residual-32k 87.33 % at 2e-3, 88.96 at 5e-3, 89.02 at 1e-2; hybrid 86.73 at
+# 1e-3, 87.82 at 2e-3, 88.00 at 4e-3.
+CNN_RATE, VIT_RATE = 1e-2, 4e-3
 BASELINES = {
     "inverted-residual-16k": Baseline(
         inverted_residuals(28, 8, ((8, 1, 1, 1), (16, 2, 2, 3), (24, 2, 2, 3))), CNN_RATE

@@ -36,6 +36,7 @@ TITLES = {
     "search": "The architecture search",
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
     "baselines": "Small CNNs and Vision Transformers at equal training",
+    "training_options": "What each option of training is worth",
     "training_memory": "Memory of training the paper's supernet",
     "cortex_m": "Instructions on simulated Cortex-M",
     "external_flash": "DeiT-Tiny with its weights beside the chip",

@@ -13,7 +13,9 @@ float, int8: mean and standard deviation over the seeds, % of the test images. i
 interpreter: CNNs by the stock converter (post-training, the same 256 images to calibrate with) and TFLM's kernels, ours
 by our converter and kernels, every logit compared with the integer reference. Arena: what the 64-bit interpreter has in
 use, head and tail, image included; on nano33ble: ours on a 32-bit board. Flash: bytes of the .tflite; code is not in
-it. M instructions: on a Cortex-M4, by the instruction model; of stock kernels it knows nothing.
+it. M instructions: on a Cortex-M4; ours by the instruction model, CNNs as counted in QEMU, every layer by CMSIS-NN
+99f736a without the interpreter around it (cnn_instructions.py; gcc 12.2, -O3); with --cmsis-nn-include and
+--cmsis-nn-lib, a library that you built for a Cortex-M4 is counted in the same run.
 
 Margins: the best of ours less the best CNN within a budget, and the standard error of that difference over the test
 images, each image's answers averaged over the seeds.
@@ -37,6 +39,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import cnn_instructions
 import cnns
 import numpy as np
 import stock_network
@@ -101,6 +104,8 @@ BASELINES = {
     "hybrid": Baseline(HYBRID, VIT_RATE),
     "hybrid-128k": Baseline(dataclasses.replace(HYBRID, kv_heads=1, mlp_ratio=1.0), VIT_RATE),
 }
+# What cnn_instructions.py counted of CMSIS-NN.
+COUNTED = {"inverted-residual-16k": 1_973_002, "inverted-residual-32k": 4_817_181, "ds-cnn": 5_358_332}
 
 
 @functools.cache
@@ -160,7 +165,7 @@ def by_stock_tools(net: Cnn, calibration: np.ndarray, images: np.ndarray) -> dic
     logits = np.stack([interpreter.run(image)[0] for image in stock_network.to_float(images)])
     return {
         "logits": logits, "arena": interpreter.arena()["total"], "board_arena": None, "model_bytes": len(content),
-        "macs": cnns.macs(net.config), "instructions": None, "exact": None,
+        "macs": cnns.macs(net.config), "exact": None,
     }  # fmt: skip
 
 
@@ -170,9 +175,15 @@ def by_our_tools(net: nas.FloatViT, calibration: np.ndarray, images: np.ndarray)
     logits = interpreter(images)
     return {
         "logits": logits, "arena": interpreter.arena_used_bytes, "board_arena": model.arena_bytes(BOARD),
-        "model_bytes": model.model_bytes, "macs": net.config.macs, "instructions": instructions(net.config, "m4"),
-        "exact": bool(np.array_equal(logits, interpreter.reference(images))),
+        "model_bytes": model.model_bytes, "macs": net.config.macs, "exact": bool(np.array_equal(logits, interpreter.reference(images))),
     }  # fmt: skip
+
+
+def instructions_of(name: str, config: CnnConfig | SubnetConfig, cmsis: tuple[Path, Path] | None) -> int | None:
+    """Of one image on a Cortex-M4. cmsis: headers and library of CMSIS-NN; None: what was counted of it earlier."""
+    if isinstance(config, SubnetConfig):
+        return instructions(config, "m4")
+    return COUNTED.get(name) if cmsis is None else cnn_instructions.count(config, *cmsis)
 
 
 def measure(net: nn.Module) -> dict:
@@ -185,13 +196,13 @@ def measure(net: nn.Module) -> dict:
     return found | {kind: logits.argmax(axis=1) == test.labels for kind, logits in right.items()}
 
 
-def row(name: str, runs: list[dict], is_cnn: bool) -> dict:
+def row(name: str, runs: list[dict], is_cnn: bool, instructions: int | None) -> dict:
     """The seeds of one network together. right: for each test image, the share of seeds that get it right in int8."""
     first = runs[0]
-    for key in ("arena", "board_arena", "instructions"):
+    for key in ("arena", "board_arena"):
         assert len({run[key] for run in runs}) == 1, key  # of the dimensions, not of the weights
     made = {"network": name, "cnn": is_cnn, "seeds": len(runs), "exact": first["exact"]}
-    made |= {key: first[key] for key in ("arena", "board_arena", "macs", "instructions")}
+    made |= {key: first[key] for key in ("arena", "board_arena", "macs")} | {"instructions": instructions}
     made["model_bytes"] = max(run["model_bytes"] for run in runs)
     if first["exact"] is not None:
         made["exact"] = all(run["exact"] for run in runs)
@@ -245,11 +256,16 @@ def main() -> int:
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"of {', '.join(BASELINES)} (default: all)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"trainings of each (default {SEEDS})")
     parser.add_argument("--subnet", type=Path, help="a searched network: its config trained like the others, and as is")
+    parser.add_argument("--cmsis-nn-include", type=Path, metavar="DIR", help="headers of CMSIS-NN")
+    parser.add_argument("--cmsis-nn-lib", type=Path, metavar="FILE", help="a static library of it, for a Cortex-M4")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.networks if name not in BASELINES]:
         parser.error(f"unknown network {unknown[0]!r}: use some of {', '.join(BASELINES)}")
     if arguments.seeds < 1:
         parser.error(f"--seeds {arguments.seeds}: must be at least 1")
+    if (arguments.cmsis_nn_include is None) != (arguments.cmsis_nn_lib is None):
+        parser.error("--cmsis-nn-include and --cmsis-nn-lib go together")
+    cmsis = None if arguments.cmsis_nn_lib is None else (arguments.cmsis_nn_include, arguments.cmsis_nn_lib)
     torch.set_num_threads(1)
     chosen = {name: BASELINES[name] for name in arguments.networks or BASELINES}
     searched = None if arguments.subnet is None else nas.load_subnet(arguments.subnet)
@@ -259,9 +275,10 @@ def main() -> int:
     for name, baseline in chosen.items():
         print(f"{name}: {arguments.seeds} trainings", file=sys.stderr, flush=True)
         runs = [measure(trained(baseline, seed)) for seed in range(arguments.seeds)]
-        rows.append(row(name, runs, baseline.is_cnn))
+        rows.append(row(name, runs, baseline.is_cnn, instructions_of(name, baseline.config, cmsis)))
     if searched is not None:
-        rows.append(row("searched, as found", [measure(searched)], False))
+        count = instructions_of("", searched.config, None)
+        rows.append(row("searched, as found", [measure(searched)], False, count))
     return report(rows, arguments.json)
 
 

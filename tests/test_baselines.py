@@ -139,3 +139,30 @@ def test_training_goes_on_from_kept_weights(baselines, networks, monkeypatch, tm
     again = baselines.trained(baselines.Baseline(config, 1e-2), 0)
     for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["inverted", "separable"])
+def test_the_counted_layers_are_those_of_the_network(baselines, networks, kind):
+    """Each convolution of the torch network is a call with its sizes, in order."""
+    config, convolutions = networks[kind], []
+
+    def note(module, inputs, output):
+        name = "depthwise" if module.groups > 1 else "convolve"
+        sizes = module.in_channels, module.out_channels, module.kernel_size[0], module.stride[0]
+        convolutions.append((name, *sizes, output.shape[2]))
+
+    net = baselines.Cnn(config).eval()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note)
+    net(baselines.to_float(some_images(config, 1)))
+    found, names = [], []
+    for layer in baselines.cnn_instructions.layers(config):
+        name, numbers = layer.call.rstrip(")").split("(")
+        names.append(name)
+        if name in ("depthwise", "convolve"):
+            _side, inputs, outputs, kernel, stride, _pad, to = map(int, numbers.split(","))
+            found.append((name, inputs, outputs, kernel, stride, to))
+    assert found == convolutions
+    assert names.count("add") == sum(block.residual for block in net.blocks) and names[-2:] == ["mean", "connect"]
+    assert set(baselines.COUNTED) == {name for name, b in baselines.BASELINES.items() if b.is_cnn}

@@ -50,6 +50,7 @@ from torch import nn
 
 from mcuformer import Interpreter, SubnetConfig, convert, nas
 from mcuformer.converter.estimate.instructions import instructions
+from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.pixels import to_float
 from mcuformer.data import Dataset, load
 from mcuformer.files import write_bytes
@@ -169,13 +170,15 @@ def by_stock_tools(net: Cnn, calibration: np.ndarray, images: np.ndarray) -> dic
     }  # fmt: skip
 
 
-def by_our_tools(net: nas.FloatViT, calibration: np.ndarray, images: np.ndarray) -> dict:
+def by_our_tools(net: FloatViT, calibration: np.ndarray, images: np.ndarray) -> dict:
+    """The same of our converter and kernels."""
     model = convert(net, calibration, board=BOARD)
     interpreter = Interpreter(model)
     logits = interpreter(images)
+    exact = bool(np.array_equal(logits, interpreter.reference(images)))
     return {
         "logits": logits, "arena": interpreter.arena_used_bytes, "board_arena": model.arena_bytes(BOARD),
-        "model_bytes": model.model_bytes, "macs": net.config.macs, "exact": bool(np.array_equal(logits, interpreter.reference(images))),
+        "model_bytes": model.model_bytes, "macs": net.config.macs, "exact": exact,
     }  # fmt: skip
 
 

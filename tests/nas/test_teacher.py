@@ -2,6 +2,7 @@
 """A teacher: read from every kind of file, its answers are learned, and one that does not fit is refused."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from spaces import CONV, digits
 from torch import nn
 
+from mcuformer.cli import app
 from mcuformer.converter.pixels import to_float
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
@@ -18,6 +20,7 @@ from mcuformer.nas import (
     TrainOptions,
     build_subnet,
     evaluate,
+    load_subnet,
     load_teacher,
     save_subnet,
     save_supernet,
@@ -172,3 +175,27 @@ def test_a_checkpoint_belongs_to_its_teacher(tmp_path):
     for other in (None, lambda x: -foreign()(x)):
         with pytest.raises(ConfigError, match="another training.*teacher"):
             train(build_subnet(CONFIG), data, more, teacher=other, checkpoint=path)
+
+
+def test_the_commands_take_it_and_name_a_missing_one_before_they_read_data(tmp_path):
+    data = digits(0, 300)
+    np.savez(tmp_path / "data.npz", x_train=data.images, y_train=data.labels, x_test=data.images, y_test=data.labels)
+    path = exported(foreign(), tmp_path / "teacher.pt2")
+    output, finer, config = tmp_path / "subnet.pt", tmp_path / "finer.pt", tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIG.to_dict()))
+
+    def run(*arguments):
+        app([*map(str, arguments)], standalone_mode=False)
+
+    train_one = ("train", "--config", config, "--epochs", 1, "-o", output, "--option", "flip=false")
+    save_subnet(build_subnet(CONFIG), finer)
+    for command in (train_one, ("finetune", finer)):
+        with pytest.raises(ModelError, match=r"none\.pt2: no such file"):
+            run(*command, "--data", tmp_path / "none.npz", "--teacher", tmp_path / "none.pt2")
+    run(*train_one, "--data", tmp_path / "data.npz")
+    alone = load_subnet(output)
+    run(*train_one, "--data", tmp_path / "data.npz", "--teacher", path, "--option", "teacher_weight=1")
+    taught = load_subnet(output)
+    assert not torch.equal(alone(images()), taught(images()))
+    run("finetune", output, "--data", tmp_path / "data.npz", "--epochs", 1, "--teacher", path, "-o", finer)
+    assert not torch.equal(load_subnet(finer)(images()), taught(images()))

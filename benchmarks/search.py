@@ -34,8 +34,8 @@ from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
 SPACE, SMALL_SPACE = "fashion-mnist", "exhaustible"
 BUDGET = Budget(sram=32 * 1024, flash=128 * 1024)
 OPTIONS = dict(population=60, generations=10, parents=10, children=18)  # 240 evaluations
-SHORT_OPTIONS = dict(population=16, generations=3, parents=4, children=8)  # 40
-SHORT_EPOCHS = 4
+SHORT_OPTIONS = dict(population=8, generations=2, parents=3, children=6)  # 20
+SHORT_EPOCHS = 3
 SEEDS = range(5)
 DRAWN = 20_000  # subnets drawn, to estimate how many are within the budget
 RANKED = 10  # subnets trained alone

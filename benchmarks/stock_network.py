@@ -248,11 +248,19 @@ def convert(config, weights, route: str, calibration: np.ndarray) -> bytes:
     """The int8 .tflite, input and output int8. `calibration`: uint8 NHWC, the representative data set."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     build = _keras_network if route == "keras" else _lean_network
-    spec = tf.TensorSpec((1, *config.image_shape), tf.float32)
-    function = tf.function(build(tf, config, weights), input_signature=[spec], autograph=False)
+    return quantise(build(tf, config, weights), calibration, per_channel_dense=route != "lean_per_tensor")
+
+
+def quantise(network, calibration: np.ndarray, per_channel_dense: bool = True) -> bytes:
+    """The int8 .tflite of `network`: a function of a float NHWC tensor with a batch of one. The rest as for convert();
+    per_channel_dense: a scale per output of fully connected layers, the converter's default."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    spec = tf.TensorSpec((1, *calibration.shape[1:]), tf.float32)
+    function = tf.function(network, input_signature=[spec], autograph=False)
     # Frozen first: the calibrator cannot run Keras variables.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
@@ -260,7 +268,7 @@ def convert(config, weights, route: str, calibration: np.ndarray) -> bytes:
     converter.representative_dataset = lambda: ([to_float(image)[None]] for image in calibration)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    if route == "lean_per_tensor":
+    if not per_channel_dense:
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return converter.convert()
 

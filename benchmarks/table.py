@@ -34,12 +34,13 @@ def requirement(text: str, measured: str | None, holds: bool | None) -> dict:
 
 def finish(result: dict, requirements: list[dict], path: Path | None) -> int:
     """Prints the requirements and writes the JSON; returns the exit status: 1 if one does not hold."""
-    print()
     words = {True: "holds", False: "DOES NOT HOLD", None: "not measured"}
-    show(
-        ["requirement", "measured", "result"],
-        [[r["requirement"], r["measured"], words[r["holds"]]] for r in requirements],
-    )
+    if requirements:
+        print()
+        show(
+            ["requirement", "measured", "result"],
+            [[r["requirement"], r["measured"], words[r["holds"]]] for r in requirements],
+        )
     if path is not None:
         content = json.dumps({**result, "requirements": requirements}, indent=1) + "\n"
         write_bytes(path, content.encode())

@@ -39,6 +39,7 @@ from mcuformer.nas.batches import Batches
 from mcuformer.nas.class_weights import class_weights
 from mcuformer.nas.evaluation import calibration_images, check_fit, evaluate
 from mcuformer.nas.supernet import SuperNet
+from mcuformer.nas.teacher import Teacher, as_teacher
 from mcuformer.nas.train_options import TrainOptions
 
 CHECKPOINT_FORMAT = "mcuformer.training/2"
@@ -46,6 +47,7 @@ BETAS = (0.9, 0.98)
 MAX_GRADIENT_NORM = 1.0
 EMA_WARMUP_STEPS = 10  # the average starts short, to forget the random weights
 RANDOM_SUBNETS = 2  # per step of the sandwich
+TEACHER_TRIAL = 3  # images that a teacher must answer before training starts
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def train(
     options: TrainOptions,
     *,
     validation: Dataset | None = None,
+    teacher: Teacher | Callable[[torch.Tensor], torch.Tensor] | None = None,
     progress: Callable[[TrainProgress], object] | None = None,
     checkpoint: str | os.PathLike | None = None,
 ) -> TrainResult:
@@ -90,13 +93,15 @@ def train(
 
     dataset: images of the network's size, with its channels and classes.
     validation: its top-1 is measured once, at the end.
+    teacher: its answers to the augmented images are learned too (nas/teacher.py); any function from float NCHW images
+    in [-1, 1] to logits. A supernet's largest subnet learns from it, and with sampling "alternate" every other one.
     progress: called after every step.
     checkpoint: a file with the whole state after every epoch. If it exists, training continues from it, to the same
     weights as without the interruption.
 
     Trains on this process's GPU if there is one. Raises DataError if data and network do not fit, ConfigError if the
-    checkpoint belongs to another training or the loss is no longer a number, ModelError if the checkpoint cannot be
-    read.
+    teacher does not fit them, the checkpoint belongs to another training or the loss is no longer a number, ModelError
+    if the checkpoint cannot be read.
     """
     net = net if isinstance(net, SuperNet) else unwrapped(net)
     check_fit(net, dataset)
@@ -106,7 +111,7 @@ def train(
     with _threads(options.threads):
         # Its convolutions then train in 15 % less time.
         net.to(distributed.device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
-        run = _Run(net, dataset, options)
+        run = Training(net, dataset, options, as_teacher(teacher))
         if checkpoint is not None and distributed.from_first(Path(checkpoint).exists()):
             run.restore(Path(checkpoint))
         while len(run.losses) < options.epochs:
@@ -126,9 +131,11 @@ class StepLoss(nn.Module):
     """One forward pass of all subnets in a step, so that DistributedDataParallel sees only one. weights: float32
     [classes], how much an image of each counts; None: all alike."""
 
-    def __init__(self, net: FloatViT | SuperNet, options: TrainOptions, weights: torch.Tensor | None = None):
+    def __init__(
+        self, net: nn.Module, options: TrainOptions, teacher: Teacher | None = None, weights: torch.Tensor | None = None
+    ):
         super().__init__()
-        self.net, self.options, self.weights = net, options, weights
+        self.net, self.options, self.teacher, self.weights = net, options, teacher, weights
 
     def forward(self, images, labels, other_labels, share, subnets) -> torch.Tensor:
         """The mean loss over the subnets; (None,) for a stand-alone network."""
@@ -140,11 +147,21 @@ class StepLoss(nn.Module):
 
         logits = self._logits(images, subnets[0])
         loss = (share * cross_entropy(logits, labels) + (1 - share) * cross_entropy(logits, other_labels)).mean()
+        if self.teacher is not None:
+            weight = self.options.teacher_weight
+            loss = (1 - weight) * loss + weight * self._distance(logits, self.teacher(images))
         target = logits.detach().softmax(dim=1)
         counts = 1 if self.weights is None else share * self.weights[labels] + (1 - share) * self.weights[other_labels]
         for subnet in subnets[1:]:
             loss = loss + (counts * F.cross_entropy(self._logits(images, subnet), target, reduction="none")).mean()
         return loss / len(subnets)
+
+    def _distance(self, logits, answers) -> torch.Tensor:
+        """From the teacher's answers: Kullback-Leibler, times the temperature's square so that gradients keep their
+        size."""
+        temperature = self.options.teacher_temperature
+        mine, wanted = ((x / temperature).log_softmax(dim=1) for x in (logits, answers))
+        return F.kl_div(mine, wanted, reduction="batchmean", log_target=True) * temperature**2
 
     def _logits(self, images, subnet) -> torch.Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
@@ -152,15 +169,22 @@ class StepLoss(nn.Module):
         return logits.float()
 
 
-class _Run:
-    """The state of one training: what a checkpoint holds, and the loop over one epoch."""
+class Training:
+    """The state of one training: what a checkpoint holds, and the loop over one epoch.
 
-    def __init__(self, net: FloatViT | SuperNet, dataset: Dataset, options: TrainOptions):
-        self.net, self.dataset, self.options = net, dataset, options
+    net: a FloatViT, a SuperNet, or any module with forward(images) -> logits, for which save() and restore() are not
+    made.
+    """
+
+    def __init__(self, net: nn.Module, dataset: Dataset, options: TrainOptions, teacher: Teacher | None = None):
+        self.net, self.dataset, self.options, self.teacher = net, dataset, options, teacher
+        if teacher is not None:
+            teacher.prepare(self._some_images()[:TEACHER_TRIAL], len(dataset.class_names))
         self.batches = Batches(dataset, options)
         self.steps = self.batches.steps
         self.space = net.space if isinstance(net, SuperNet) else None
-        self.objective: nn.Module = StepLoss(net, options, class_weights(options, dataset, distributed.device()))
+        weights = class_weights(options, dataset, distributed.device())
+        self.objective: nn.Module = StepLoss(net, options, teacher, weights)
         if distributed.ranks() > 1:
             # A step on one random subnet leaves whole layers without gradients.
             some_unused = self.space is not None and options.sampling == "alternate"
@@ -287,6 +311,8 @@ class _Run:
         """What a checkpoint must share; with another thread count the last bits of the weights may differ."""
         options = dataclasses.asdict(self.options)
         del options["threads"]
+        if self.teacher is None:
+            del options["teacher_weight"], options["teacher_temperature"]
         if self.options.schedule == "constant":
             del options["epochs"]
         data = {**self.dataset.identity(), "images": list(self.dataset.images.shape)}
@@ -296,8 +322,13 @@ class _Run:
                 space.pop(name, None)
             network = {"space": space}
         else:
+            assert isinstance(self.net, FloatViT)
             network = {"config": self.net.config.to_dict()}
-        return {**network, "options": options, "data": data}
+        teacher = {} if self.teacher is None else {"answers_crc32": self.teacher.answers_crc32(self._some_images())}
+        return {**network, "options": options, "data": data, "teacher": teacher}
+
+    def _some_images(self) -> torch.Tensor:
+        return calibration_images(self.dataset).to(distributed.device())
 
     def _subnets(self, step: int) -> tuple[SubnetConfig | None, ...]:
         """The subnets of a step; drawn from seed and step only, so the same in all processes."""

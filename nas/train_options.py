@@ -36,6 +36,10 @@ class TrainOptions:
     sampling         of a supernet's subnets: "alternate" (the largest and a random one in turn; the best use of a CPU's
                      time) or "sandwich" (each step trains the largest, the smallest and two random ones; these learn
                      from the largest: in-place distillation)
+    teacher_weight   with a teacher: the share of the loss that is learned from its answers, above 0 to 1; the rest is
+                     learned from the labels
+    teacher_temperature  its logits and the network's are divided by it first; above 1, more is learned of the classes
+                     that it thinks less likely
     precision        "float32", or "bfloat16": mixed precision, for GPUs
     seed             of image order, augmentation and subnets
     threads          torch's threads while training; None: as set
@@ -56,6 +60,8 @@ class TrainOptions:
     cutmix: float = 0.0
     ema_decay: float | None = None
     sampling: str = "alternate"
+    teacher_weight: float = 0.5
+    teacher_temperature: float = 2.0
     precision: str = "float32"
     seed: int = 0
     threads: int | None = None
@@ -70,6 +76,8 @@ class TrainOptions:
             "weight_decay": (lambda v: 0 <= v < math.inf, "from 0"),
             "label_smoothing": (lambda v: 0 <= v < 1, "from 0 to below 1"),
             "warmup_epochs": (lambda v: 0 <= v <= self.epochs, f"from 0 to epochs = {self.epochs}"),
+            "teacher_weight": (lambda v: 0 < v <= 1, "above 0 to 1"),
+            "teacher_temperature": (lambda v: 0 < v < math.inf, "above 0"),
             "mixup": (lambda v: 0 <= v <= 1, "from 0 to 1"),
             "cutmix": (lambda v: 0 <= v <= 1 - self.mixup, "from 0 to 1, with mixup at most 1 together"),
         }

@@ -17,6 +17,7 @@ from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import (
     CheckpointOption,
     ClassWeightsOption,
+    TeacherOption,
     TrainingOption,
     read_class_weights,
     train_options,
@@ -24,7 +25,7 @@ from mcuformer.cli.training import (
 
 if TYPE_CHECKING:
     from mcuformer.converter.float_vit import FloatViT
-    from mcuformer.nas import TrainOptions
+    from mcuformer.nas import Teacher, TrainOptions
 
 
 DATA = "fashion-mnist"  # of a subnet that does not say what it was trained on
@@ -58,6 +59,7 @@ def finetune(
     options: TrainOptions | None = None,
     limit: int | None = None,
     test: bool = False,
+    teacher: Teacher | str | os.PathLike | None = None,
     output: str | os.PathLike = "finetuned.pt",
     checkpoint: str | os.PathLike | None = None,
     log: str | os.PathLike | None = None,
@@ -71,6 +73,7 @@ def finetune(
     options     default: those of nas/finetune.py; images are mirrored only if they were when it was trained
     limit       use only so many training images
     test        also measure on the test images: once, after all choices are made
+    teacher     whose answers are learned too: a file as nas.load_teacher takes it, or a function of images
     checkpoint  state after every epoch; training continues from it if it exists
     log         a CSV file that gets a line an epoch
     tensorboard  a folder that gets the same, for TensorBoard
@@ -88,6 +91,7 @@ def finetune(
     curves = Curves(log, tensorboard, checkpoint)
     net = subnet if isinstance(subnet, FloatViT) else nas.load_subnet(subnet)
     check_has_head(net.config, None if isinstance(subnet, FloatViT) else subnet)
+    teacher = nas.load_teacher(teacher) if isinstance(teacher, str | os.PathLike) else teacher
     spec = absolute(
         data or kept_path(net.notes.get("data"), DATA, "the subnet" if isinstance(subnet, FloatViT) else subnet)
     )
@@ -100,7 +104,7 @@ def finetune(
     with distributed.process_group(), training as show_step, curves.following(show_step) as follow:
         net.to(distributed.device())
         result = finetuning.finetune(
-            net, images, options, quantised=quantised, progress=follow, checkpoint=checkpoint
+            net, images, options, quantised=quantised, progress=follow, checkpoint=checkpoint, teacher=teacher
         )  # fmt: skip
         made = record(options.seed, {**dataclasses.asdict(options), "quantised": quantised}, images.identity())
         top1 = None if unseen is None else nas.evaluate(net, unseen)
@@ -128,6 +132,7 @@ def command(
     seed: Annotated[int | None, typer.Option(help="Seed of order and augmentation; default: 0.")] = None,
     limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
     test: Annotated[bool, typer.Option(help="Also measure on the test images: once, after all choices.")] = False,
+    teacher: TeacherOption = None,
     output: Annotated[Path, typer.Option("--out", "-o", help="The subnet.")] = Path("finetuned.pt"),
     checkpoint: CheckpointOption = None,
     log: CurveOption = None,
@@ -147,7 +152,7 @@ def command(
     weights = read_class_weights(class_weights)
     options = train_options(finetune_options(net), training, epochs=epochs, seed=seed, class_weights=weights)
     tuned = finetune(
-        net, data=data, quantised=quantised, options=options, limit=limit, test=test, output=output,
+        net, data=data, quantised=quantised, options=options, limit=limit, test=test, teacher=teacher, output=output,
         checkpoint=checkpoint, log=log, tensorboard=tensorboard, progress=CONSOLE,
     )  # fmt: skip
     show(tuned)

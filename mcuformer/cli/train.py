@@ -31,6 +31,7 @@ from mcuformer.cli.training import (
     FrontEndOption,
     HeldOutOption,
     StratifiedOption,
+    TeacherOption,
     TrainingOption,
     assignments,
     read_class_weights,
@@ -41,7 +42,7 @@ from mcuformer.files import read_text
 
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
-    from mcuformer.nas import SearchSpace, TrainOptions
+    from mcuformer.nas import SearchSpace, Teacher, TrainOptions
     from mcuformer.sound import LogMel
 
 
@@ -101,6 +102,7 @@ def train(
     init: str | os.PathLike | None = None,
     init_vit: str | os.PathLike | None = None,
     keep_head: bool = False,
+    teacher: Teacher | str | os.PathLike | None = None,
     output: str | os.PathLike | None = None,
     checkpoint: str | os.PathLike | None = None,
     log: str | os.PathLike | None = None,
@@ -121,12 +123,14 @@ def train(
     init        for a supernet: start from the weights of this supernet.pt
     init_vit    for a supernet: start from this network, a subnet.pt at least as large (nas/init_vit.py)
     keep_head   with init_vit: its head too, which must be for as many classes
+    teacher     whose answers are learned too: a file as nas.load_teacher takes it, or a function of images
     output      default: subnet.pt, or supernet.pt
     checkpoint  state after every epoch; training continues from it if it exists
     log         a CSV file that gets a line an epoch
     tensorboard  a folder that gets the same, for TensorBoard
     front_end   how sounds become images; default: as LogMel.of_image() of the network's size
     """
+    from mcuformer import nas
     from mcuformer.nas.distributed import process_group
 
     start = Start(init, init_vit, keep_head, stratified)
@@ -134,11 +138,12 @@ def train(
     path = _output(output, space)
     check_outputs(path, checkpoint, log)
     curves = Curves(log, tensorboard, checkpoint)
+    teacher = nas.load_teacher(teacher) if isinstance(teacher, str | os.PathLike) else teacher
     with process_group():
         if space is None:
-            return _train_network(data, config, options, limit, path, checkpoint, front_end, progress, curves)
+            return _train_network(data, config, options, limit, teacher, path, checkpoint, front_end, progress, curves)
         return _train_supernet(
-            data, space, options, limit, held_out, start, path, checkpoint, front_end, progress, curves
+            data, space, options, limit, held_out, start, teacher, path, checkpoint, front_end, progress, curves
         )
 
 
@@ -173,6 +178,7 @@ def _train_network(
     config: SubnetConfig | None,
     options: TrainOptions | None,
     limit: int | None,
+    teacher: Teacher | None,
     path: Path,
     checkpoint: str | os.PathLike | None,
     front_end: LogMel | None,
@@ -196,7 +202,9 @@ def _train_network(
     test = load_data(data, "test", size, front_end=images.front_end, channels=channels)
     net = nas.build_subnet(config, options.seed)
     with progress.training("training") as show_step, curves.following(show_step) as follow:
-        result = nas.train(net, images, options, validation=test, progress=follow, checkpoint=checkpoint)
+        result = nas.train(
+            net, images, options, validation=test, teacher=teacher, progress=follow, checkpoint=checkpoint
+        )
     assert result.top1 is not None  # with validation
     notes = {"class_names": list(test.class_names), "data": absolute(data), "float_top1": result.top1}
     made = record(options.seed, dataclasses.asdict(options), images.identity())
@@ -214,6 +222,7 @@ def _train_supernet(
     limit: int | None,
     held_out: int | None,
     start: Start,
+    teacher: Teacher | None,
     path: Path,
     checkpoint: str | os.PathLike | None,
     front_end: LogMel | None,
@@ -245,7 +254,7 @@ def _train_supernet(
         f"{made.subnets:,} subnets; {len(split.images):,} training images, {len(split.kept):,} held out for selection"
     )
     with progress.training("training") as show_step, curves.following(show_step) as follow:
-        result = nas.train(supernet, split.images, options, progress=follow, checkpoint=checkpoint)
+        result = nas.train(supernet, split.images, options, teacher=teacher, progress=follow, checkpoint=checkpoint)
     ends = {"largest": made.largest(), "smallest": made.smallest()}
     scores = {name: nas.evaluate(supernet, split.kept, config=config) for name, config in ends.items()}
     how = record(options.seed, dataclasses.asdict(options), split.identity, made)
@@ -296,6 +305,7 @@ def command(
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="With --init-vit: keep its head; both have the same classes.")
     ] = False,
+    teacher: TeacherOption = None,
     output: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write; default: subnet.pt, or supernet.pt with --space.")
     ] = None,
@@ -320,7 +330,7 @@ def command(
         options=train_options(
             defaults, training, epochs=epochs, seed=seed, class_weights=read_class_weights(class_weights)
         ), limit=limit, held_out=held_out, stratified=stratified, init=init,
-        init_vit=init_vit, keep_head=keep_head, output=output, checkpoint=checkpoint,
+        init_vit=init_vit, keep_head=keep_head, teacher=teacher, output=output, checkpoint=checkpoint,
         log=log, tensorboard=tensorboard, front_end=_front_end(front_end), progress=CONSOLE,
     )  # fmt: skip
     show(trained)

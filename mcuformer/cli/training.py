@@ -38,6 +38,13 @@ FrontEndOption = Annotated[
 CheckpointOption = Annotated[
     Path | None, typer.Option(help="State after every epoch; training continues from it if it exists.")
 ]
+TeacherOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Learn from this network's answers too: a subnet.pt, a supernet.pt, or a program that torch.export.save "
+        "wrote (.pt2; it may hold code: open none that you do not trust). See --option teacher_weight."
+    ),
+]
 
 
 def assignments(pairs: list[str] | None, flag: str) -> dict[str, Any]:

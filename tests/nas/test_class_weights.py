@@ -39,13 +39,13 @@ def test_an_image_counts_with_the_weight_of_its_class():
 
     def loss(i, weights):
         part = slice(i, i + 1)
-        return StepLoss(net, OPTIONS, weights)(images[part], labels[part], others[part], share[part], subnets).item()
+        return StepLoss(net, OPTIONS, weights=weights)(images[part], labels[part], others[part], share[part], subnets).item()
 
     def ends(i, at):
         part = slice(i, i + 1)
         return StepLoss(net, OPTIONS)(images[part], labels[part], others[part], torch.full((1,), at), subnets).item()
 
-    whole = StepLoss(net, OPTIONS, weights)(images, labels, others, share, subnets).item()
+    whole = StepLoss(net, OPTIONS, weights=weights)(images, labels, others, share, subnets).item()
     assert whole == pytest.approx(np.mean([loss(i, weights) for i in range(8)]), rel=1e-5)
     for i in (0, 7):  # not mixed: one label each
         label = labels[i] if share[i] == 1 else others[i]

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""benchmarks/search.py: the interval of search against random, and what is right on test images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scripts import load_script
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def search(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return load_script("benchmarks/search.py")
+
+
+def test_the_interval_counts_images_and_seeds(search):
+    rng = np.random.default_rng(0)
+    images = rng.choice([-1.0, 0.0, 1.0], size=2000, p=[0.04, 0.9, 0.06])
+    low, high = search.interval(np.tile(images, (5, 1)), samples=2000)
+    error = images.std() / 2000**0.5
+    assert low == pytest.approx(images.mean() - 1.96 * error, abs=0.2 * error)
+    assert high == pytest.approx(images.mean() + 1.96 * error, abs=0.2 * error)
+    differing = np.stack([np.full(2000, value) for value in (-0.02, 0.0, 0.01, 0.03, 0.05)])
+    low, high = search.interval(differing, samples=2000)
+    spread = differing[:, 0].std() / 5**0.5
+    assert differing.mean() - low == pytest.approx(1.96 * spread, rel=0.25)
+    assert high - differing.mean() == pytest.approx(1.96 * spread, rel=0.25)
+
+
+def test_search_and_random_select_on_one_set_and_are_measured_on_another(search, monkeypatch):
+    """The score is the size, and so is what is right; test images see the choices alone."""
+    space = search.nas.load_space(search.SMALL_SPACE)
+    supernet = search.nas.SuperNet(space)
+    measured = []
+
+    def right(_supernet, config, images):
+        measured.append(config)
+        return np.arange(len(images)) < config.macs / space.largest().macs * len(images)
+
+    monkeypatch.setattr(search, "right", right)
+    options = search.SHORT_OPTIONS
+    rows, differences = search.against_chance(supernet, lambda config: config.macs / 1e9, range(50), options)
+    assert [row["seed"] for row in rows] == list(search.SEEDS)
+    assert differences.shape == (len(rows), 50) and len(measured) == 2 * len(rows)
+    for row, difference in zip(rows, differences, strict=True):
+        assert row["evaluations"] <= 20
+        assert difference.mean() == pytest.approx(row["search_test"] - row["random_test"])
+        assert (row["search_test"] >= row["random_test"]) == (row["search"] >= row["random"])

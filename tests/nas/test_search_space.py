@@ -9,6 +9,7 @@ import pytest
 import yaml
 from spaces import AROUND, BIAS, CONV, DENSE, ELASTIC, KEYWORD, PADDED, PATCH, POST, SMALL, STEMS, TABLES
 
+from mcuformer.converter.estimate import feasibility
 from mcuformer.errors import ConfigError
 from mcuformer.nas import load_space
 from mcuformer.nas.search_space import FIXED, SPACES, SearchSpace, space_yaml
@@ -16,6 +17,7 @@ from mcuformer.sizes import sides
 
 SPACES_HERE = {"patch": PATCH, "dense": DENSE, "conv": CONV, "small": SMALL, "keyword": KEYWORD, "post": POST,
                "around": AROUND, "padded": PADDED, "elastic": ELASTIC, "stems": STEMS}  # fmt: skip
+NAMES = sorted(path.stem for path in SPACES.glob("*.yaml"))
 each_space = pytest.mark.parametrize("space", SPACES_HERE.values(), ids=SPACES_HERE)
 
 
@@ -123,7 +125,7 @@ def test_a_foreign_config_is_not_held():
         assert not PATCH.holds(dataclasses.replace(config, **fields))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SPACES.glob("*.yaml")))
+@pytest.mark.parametrize("name", NAMES)
 def test_the_packages_spaces_are_read_and_written(name, tmp_path):
     space = load_space(name)
     (tmp_path / "space.yaml").write_text(space_yaml(space))
@@ -144,6 +146,20 @@ def test_every_subnet_is_counted_once(space):
     assert smaller and space.image_shape[:2] == sides(space.image_size)
     rows, columns = sides(every[0].image_size)
     assert not space.holds(dataclasses.replace(every[0], image_size=(3 * rows, 3 * columns)))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if load_space(name).budgets])
+def test_memory_decides_in_spaces_that_are_made_for_budgets(name):
+    """Of 1,000 subnets each budget admits some and refuses some; their arenas are many, and far apart."""
+    space, rng = load_space(name), random.Random(0)
+    arenas = np.array([feasibility.board_arena_bytes(space.sample(rng)) for _ in range(1000)])
+    assert len(set(arenas)) >= 20 and arenas.max() >= 3 * arenas.min()
+    shares = [float((arenas <= budget).mean()) for budget in space.budgets]
+    assert len(shares) == 3 and all(0.1 <= share <= 0.9 for share in shares), shares
+
+
+def test_some_spaces_are_made_for_budgets():
+    assert {name for name in NAMES if load_space(name).budgets} == {"colour", "elastic"}
 
 
 def test_what_all_subnets_share_is_in_each_of_them():
@@ -196,7 +212,9 @@ BAD = {
     "kv_heads: 3 divides none of num_heads": {"kv_heads": [1, 3]},
     "mlp_ratio: 'big' is not a number": {"mlp_ratio": ["big"]},
     "the same choice twice": {"embed_dim": [16, 16]},
-    "patch_size = 3 with stem = 'conv': must be a power of two": {"stem": "conv", "patch_size": [3, 4], "stem_channels": [8]},
+    "patch_size = 3 with stem = 'conv': must be a power of two": {
+        "stem": "conv", "patch_size": [3, 4], "stem_channels": [8],
+    },
     "of several, stems share their first convolutions": {"stem": "conv", "patch_size": [2, 4]},
     "image_sizes: 9 is not image_size = 8 made smaller": {"image_sizes": [8, 9]},
     "image_sizes: \\[8, 4\\] is not image_size = 8 made smaller": {"image_sizes": [[8, 4]]},

@@ -285,11 +285,7 @@ def initialise(net: FloatViT, seed: int) -> FloatViT:
     generator = torch.Generator().manual_seed(seed)
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            fan_in, fan_out = module.weight[0].numel(), module.weight.shape[0]
-            std = (2.0 / (fan_in + fan_out)) ** 0.5 if isinstance(module, nn.Linear) else fan_in**-0.5
-            nn.init.trunc_normal_(module.weight, std=std, a=-3 * std, b=3 * std, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            initialise_matrix(module, generator)
     nn.init.trunc_normal_(net.position, std=POSITION_STD, generator=generator)
     if net.prefix is not None:
         nn.init.trunc_normal_(net.prefix, std=POSITION_STD, generator=generator)
@@ -298,3 +294,12 @@ def initialise(net: FloatViT, seed: int) -> FloatViT:
             for table in module.parameters():
                 nn.init.trunc_normal_(table, std=RELATIVE_STD, generator=generator)
     return net
+
+
+def initialise_matrix(module: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
+    """Fills one matrix or convolution as initialise() does."""
+    fan_in, fan_out = module.weight[0].numel(), module.weight.shape[0]
+    std = (2.0 / (fan_in + fan_out)) ** 0.5 if isinstance(module, nn.Linear) else fan_in**-0.5
+    nn.init.trunc_normal_(module.weight, std=std, a=-3 * std, b=3 * std, generator=generator)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -186,8 +186,8 @@ def _fill_matrix(target: nn.Linear | LowRankLinear, weight: torch.Tensor, bias: 
 
 def _copy_statistics(supernet: SuperNet, source: dict[str, torch.Tensor], config: SubnetConfig) -> None:
     """Batch-norm statistics of the stem that equals the network's; those of narrower ones are not known."""
-    for i, channels in enumerate(supernet.stems):
-        if channels == config.conv_channels:
+    for i, (channels, image_shape) in enumerate(supernet.stems):
+        if channels == config.conv_channels and image_shape == config.image_shape:
             for j in range(len(channels)):
                 for kind in ("mean", "var"):
                     getattr(supernet, f"stem{i}_{kind}{j}").copy_(source[f"stem.norms.{j}.running_{kind}"])

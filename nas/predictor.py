@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from mcuformer.converter.subnet_config import SubnetConfig
-from mcuformer.nas.search_space import SearchSpace
+from mcuformer.nas.search_space import SearchSpace, is_fixed
 
 RIDGE = 2.0
 
@@ -33,7 +33,8 @@ class Predictor:
         space = self.space
         rows = []
         for config in configs:
-            genes = [(getattr(config, name), getattr(space, name)) for name in ("patch_size", "embed_dim", "depth")]
+            chosen = zip(space.genes(config), space.choices.items(), strict=True)
+            genes = [(gene, choices) for gene, (name, choices) in chosen if not is_fixed(name, choices)]
             for layer in range(max(space.depth)):
                 for name in ("num_heads", "kv_heads", "mlp_ratio", "rank_ratio", "attention_rank_ratio"):
                     values = getattr(config, name)

@@ -5,8 +5,10 @@
     config = space.sample(random.Random(0))      # a SubnetConfig, one value per layer
 
 A file holds the fields of SubnetConfig; lists are choices. num_heads, kv_heads, mlp_ratio, rank_ratio and
-attention_rank_ratio are chosen per layer, patch_size, embed_dim and depth once; the others are one value for all
-subnets. kv_heads "all": as many as num_heads. patch_padding: {28: 6} is that of patches of 28; others have none.
+attention_rank_ratio are chosen per layer; image_sizes, patch_size, stem_channels, embed_dim and depth once; the others
+are one value for all subnets. image_size is that of the data, image_sizes are what networks take: the same or smaller,
+images are resized. stem_channels: a list, or a list of them to choose from. kv_heads "all": as many as num_heads.
+patch_padding: {28: 6} is that of patches of 28; others have none. budgets: bytes of arena that the space is made for.
 Without rank_ratio the MLPs are dense; with it they are two factors; a rank above break-even runs dense (lowering
 multiplies the factors), so 1.0 means dense. So do the matrices around attention with attention_rank_ratio.
 """
@@ -22,7 +24,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -35,7 +37,6 @@ from mcuformer.sizes import is_size, read_size, shortest, sides, size_text
 SPACES = Path(__file__).parent / "spaces"
 MAX_DEPTH = 64
 MAX_UNIFORM = 50_000  # subnets with equal layers in a space: all are checked when it is read
-GLOBAL_GENES = ("patch_size", "embed_dim", "depth")
 FIXED = (
     "prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation", "relative_position",
 )  # fmt: skip
@@ -69,13 +70,23 @@ class EvolutionRange:
         return [(rank, patch) for rank in range(ranks) for patch in range(patches)]
 
 
+class Genes(NamedTuple):
+    """A subnet's choices that are not of a layer. stem_channels: as for the largest patch."""
+
+    patch_size: Size
+    embed_dim: int
+    depth: int
+    image_size: Size
+    stem_channels: tuple[int, ...] | None
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """All subnets that can be made from the choices (see the module's docstring). Made by load_space, or from tuples.
 
-    image_size: pixels, or (height, width), and so is each choice of patch_size. patch_padding: (patch size, pixels) of
-    the patches that have some. flip: whether a mirrored image is as good as the image; training mirrors half of them by
-    default then.
+    image_size: pixels, or (height, width), and so is each choice of image_sizes and patch_size. patch_padding: (patch
+    size, pixels) of the patches that have some. flip: whether a mirrored image is as good as the image; training
+    mirrors half of them by default then.
 
     Raises ConfigError if a choice is empty or gives no valid network.
     """
@@ -92,7 +103,7 @@ class SearchSpace:
     kv_heads: tuple[int | str, ...] = ("all",)
     rank_ratio: tuple[float, ...] | None = None
     stem: str = "patch"
-    stem_channels: tuple[int, ...] | None = None
+    stem_channels: tuple[int, ...] | tuple[tuple[int, ...], ...] | None = None
     prefix_tokens: int = SubnetConfig.prefix_tokens
     pool: str = SubnetConfig.pool
     final_norm: str = SubnetConfig.final_norm
@@ -105,45 +116,31 @@ class SearchSpace:
     evolution: EvolutionRange | None = None
     attention_rank_ratio: tuple[float, ...] | None = None
     patch_padding: tuple[tuple[Size, int], ...] = ()
+    image_sizes: tuple[Size, ...] | None = None
+    budgets: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", _size(self.image_size))
-        if isinstance(self.patch_size, tuple):
-            object.__setattr__(self, "patch_size", tuple(map(_size, self.patch_size)))
+        for name in SIZES:
+            if isinstance(sizes := getattr(self, name), tuple):
+                object.__setattr__(self, name, tuple(map(_size, sizes)))
         for name in CHOICES:
-            value = getattr(self, name)
-            if name in RANKS and value is None:
-                continue
-            if not isinstance(value, tuple) or not value:
-                raise ConfigError(f"{name} = {_plain(value)!r}: give a list of at least one choice")
-            for choice in value:
-                if name == "kv_heads" and choice == "all":
-                    continue
-                if name in ("mlp_ratio", *RANKS):
-                    if not is_number(choice):
-                        raise ConfigError(f"{name}: {_plain(choice)!r} is not a number; give a list of numbers")
-                elif name == "patch_size":
-                    if not is_size(choice):
-                        raise ConfigError(
-                            f"{name}: {_plain(choice)!r} is not a whole number from 1, nor [height, width]; give a "
-                            "list of them"
-                        )
-                elif not is_whole(choice, 1):
-                    raise ConfigError(f"{name}: {_plain(choice)!r} is not a whole number from 1; give a list of them")
-            if len(set(value)) < len(value):
-                raise ConfigError(f"{name} = {_plain(value)!r}: the same choice twice; leave one out")
+            if (value := getattr(self, name)) is not None or name not in OPTIONAL:
+                _check_choices(name, value)
         self._check_fixed()
+        self._check_images()
         if max(self.depth) > MAX_DEPTH:
             raise ConfigError(f"depth = {max(self.depth)}: must be at most {MAX_DEPTH}")
         self._check_stem()
         self._check_heads()
-        count = len(self.patch_size) * len(self.embed_dim) * len(self.layer_choices)
+        count = len(self._outsides()) * len(self.embed_dim) * len(self.layer_choices)
         if count > MAX_UNIFORM:
             raise ConfigError(f"{count:,} subnets with equal layers are more than {MAX_UNIFORM:,}: give fewer choices")
         for _ in self.uniform(min(self.depth)):  # every choice gives a valid network
             pass
+        first = self._first_genes()
         for depth in self.depth:
-            self._config(self.patch_size[0], self.embed_dim[0], (self.layer_choices[0],) * depth, depth)
+            self._config(first._replace(depth=depth), (self.layer_choices[0],) * depth)
 
     def _check_fixed(self) -> None:
         for name in FIXED:
@@ -159,23 +156,50 @@ class SearchSpace:
         if not isinstance(self.flip, bool):
             raise ConfigError(f"flip = {_plain(self.flip)!r}: must be true or false")
 
+    def _check_images(self) -> None:
+        if not is_size(self.image_size):
+            return  # a network's config says what is wrong
+        height, width = sides(self.image_size)
+        for size in self.image_sizes or ():
+            rows, columns = sides(size)
+            if rows * width != columns * height or rows > height:
+                raise ConfigError(
+                    f"image_sizes: {_plain(size)} is not image_size = {_plain(self.image_size)} made smaller; give "
+                    "sizes of the same shape, that of the data at most"
+                )
+        if not (isinstance(self.budgets, tuple) and all(map(_is_positive, self.budgets))):
+            raise ConfigError(f"budgets = {_plain(self.budgets)!r}: give a list of bytes of arena")
+
     def _check_stem(self) -> None:
-        channels = self.stem_channels
-        if channels is not None and not (isinstance(channels, tuple) and all(map(_is_positive, channels))):
-            raise ConfigError(f"stem_channels = {_plain(channels)!r}: give a list of whole numbers from 1")
+        for channels in self.stems:
+            if channels is not None and not (isinstance(channels, tuple) and all(map(_is_positive, channels))):
+                raise ConfigError(
+                    f"stem_channels = {_plain(self.stem_channels)!r}: give a list of whole numbers from 1, or a list "
+                    "of such lists"
+                )
+        if len(set(self.stems)) < len(self.stems):
+            raise ConfigError(f"stem_channels = {_plain(self.stem_channels)!r}: the same choice twice; leave one out")
         if self.stem != "conv":
             return
-        if len(self.patch_size) > 1 or isinstance(self.patch_size[0], tuple):
+        sizes = self.patch_size if self.evolution is None else (*self.patch_size, *self.evolution.patch_size)
+        for size in sizes:
+            if isinstance(size, tuple):
+                raise ConfigError(
+                    f"patch_size: {_plain(size)} with stem = 'conv': a convolution stem is for square patches; give "
+                    "one number, or stem: patch"
+                )
+        if len(self.patch_size) > 1 and None in self.stems:
             raise ConfigError(
-                f"patch_size = {_plain(self.patch_size)} with stem = 'conv': a convolution stem is for one patch "
-                "size, a square; give one, or stem: patch"
+                f"patch_size = {_plain(self.patch_size)} with stem = 'conv': of several, stems share their first "
+                "convolutions; give stem_channels"
             )
-        largest = self.patch_size[0] if self.evolution is None else max(self.evolution.patch_size)
-        if channels is not None and len(channels) > (used := _inner_convolutions(largest)):
-            raise ConfigError(
-                f"stem_channels = {list(channels)}: patches of {largest} have {used} convolutions before the last one; "
-                "give as many"
-            )
+        used = max(_inner_convolutions(size) for size in sizes if not isinstance(size, tuple))
+        for channels in self.stems:
+            if channels is not None and len(channels) > used:
+                raise ConfigError(
+                    f"stem_channels = {list(channels)}: patches of {max(sizes)} have {used} convolutions before the "
+                    "last one; give as many"
+                )
 
     def _check_heads(self) -> None:
         for heads in self.num_heads:
@@ -198,27 +222,70 @@ class SearchSpace:
         return tuple((*pair, *rest) for pair, *rest in itertools.product(self._head_pairs(), self.mlp_ratio, *ranks))
 
     @property
+    def images(self) -> tuple[Size, ...]:
+        """Choices of image_size."""
+        return (self.image_size,) if self.image_sizes is None else self.image_sizes
+
+    @property
+    def stems(self) -> tuple[tuple[int, ...] | None, ...]:
+        """Choices of stem_channels, those of the largest patch; None: they follow embed_dim."""
+        channels = self.stem_channels
+        if isinstance(channels, tuple) and channels and isinstance(channels[0], tuple):
+            return channels
+        return (channels,)  # type: ignore[return-value]
+
+    @property
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """Choices of a subnet's Genes, by name."""
+        return {
+            "patch_size": self.patch_size, "embed_dim": self.embed_dim, "depth": self.depth, "image_size": self.images,
+            "stem_channels": self.stems,
+        }  # fmt: skip
+
+    def genes(self, config: SubnetConfig) -> Genes:
+        """A subnet's; ValueError if it is none of this space."""
+        of_patch = {self.stem_for(config.patch_size, stem): stem for stem in reversed(self.stems)}
+        if config.stem_channels not in of_patch:
+            raise ValueError(f"the space has no stem_channels = {config.stem_channels}")
+        stem = of_patch[config.stem_channels]
+        return Genes(config.patch_size, config.embed_dim, config.depth, config.image_size, stem)
+
+    @property
     def subnets(self) -> int:
         """How many subnets there are."""
         layer = len(self.layer_choices)
-        return len(self.patch_size) * len(self.embed_dim) * sum(layer**depth for depth in self.depth)
+        return len(self._outsides()) * len(self.embed_dim) * sum(layer**depth for depth in self.depth)
 
-    def _config(self, patch_size: Size, embed_dim: int, layers: tuple[tuple, ...], depth: int) -> SubnetConfig:
+    def _outsides(self) -> list[tuple[Size, Size, tuple[int, ...] | None]]:
+        """Every image size, patch size and stem; stems that are the same for a patch once."""
+        found = []
+        for image, patch in itertools.product(self.images, self.patch_size):
+            stems = {self.stem_for(patch, stem): stem for stem in reversed(self.stems)}
+            found += [(image, patch, stem) for stem in reversed(stems.values())]
+        return found
+
+    def _first_genes(self) -> Genes:
+        return Genes(*(choices[0] for choices in self.choices.values()))
+
+    def _config(self, genes: Genes, layers: tuple[tuple, ...]) -> SubnetConfig:
+        """The subnet of these choices; of more layers than genes.depth the first."""
+        patch_size, embed_dim, depth, image_size, stem = genes
         num_heads, kv_heads, mlp_ratio, *chosen = zip(*layers[:depth], strict=True)
         ranks: Any = {n: None if getattr(self, n) is None else rank for n, rank in zip(RANKS, chosen, strict=True)}
         return SubnetConfig(
-            image_size=self.image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=self.stem,
-            stem_channels=self.stem_for(patch_size), patch_size=patch_size, patch_padding=self.padding_for(patch_size),
-            embed_dim=embed_dim, depth=depth, head_dim=self.head_dim, num_heads=num_heads, kv_heads=kv_heads,
-            mlp_ratio=mlp_ratio,
+            image_size=image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=self.stem,
+            stem_channels=self.stem_for(patch_size, stem), patch_size=patch_size,
+            patch_padding=self.padding_for(patch_size), embed_dim=embed_dim, depth=depth, head_dim=self.head_dim,
+            num_heads=num_heads, kv_heads=kv_heads, mlp_ratio=mlp_ratio,
             **ranks, **{name: getattr(self, name) for name in FIXED},
         )  # fmt: skip
 
-    def stem_for(self, patch_size: Size) -> tuple[int, ...] | None:
-        """A smaller patch has fewer convolutions: the first ones; its last makes embed_dim channels."""
-        if isinstance(patch_size, tuple) or self.stem != "conv" or self.stem_channels is None:
-            return self.stem_channels
-        return self.stem_channels[: _inner_convolutions(patch_size)]
+    def stem_for(self, patch_size: Size, channels: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """Of a choice of stem_channels, those of a patch: a smaller one has fewer convolutions, the first ones; the
+        last one makes embed_dim channels."""
+        if isinstance(patch_size, tuple) or self.stem != "conv" or channels is None:
+            return channels
+        return channels[: _inner_convolutions(patch_size)]
 
     def padding_for(self, patch_size: Size) -> int:
         """Pixels around the image for patches of this size."""
@@ -226,51 +293,62 @@ class SearchSpace:
 
     def uniform(self, depth: int) -> Iterator[SubnetConfig]:
         """Every subnet of a depth whose layers are equal."""
-        for patch, width, layer in itertools.product(self.patch_size, self.embed_dim, self.layer_choices):
-            yield self._config(patch, width, (layer,) * depth, depth)
+        for (image, patch, stem), width in itertools.product(self._outsides(), self.embed_dim):
+            for layer in self.layer_choices:
+                yield self._config(Genes(patch, width, depth, image, stem), (layer,) * depth)
 
     def every(self) -> Iterator[SubnetConfig]:
         """Every subnet; check with `subnets` first how many there are."""
-        for patch, width, depth in itertools.product(self.patch_size, self.embed_dim, self.depth):
+        for (image, patch, stem), width, depth in itertools.product(self._outsides(), self.embed_dim, self.depth):
             for layers in itertools.product(self.layer_choices, repeat=depth):
-                yield self._config(patch, width, layers, depth)
+                yield self._config(Genes(patch, width, depth, image, stem), layers)
+
+    def embeddings(self) -> Iterator[SubnetConfig]:
+        """A subnet for every image size, patch size, stem and embed_dim: all that decides how an image becomes
+        tokens."""
+        depth = min(self.depth)
+        for (image, patch, stem), width in itertools.product(self._outsides(), self.embed_dim):
+            yield self._config(Genes(patch, width, depth, image, stem), self.layer_choices[:1] * depth)
 
     @functools.cached_property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
-        return self.largest().image_shape
+        """Height, width and channels of an image of the data."""
+        return *sides(self.image_size), self.in_channels
 
     @functools.cached_property
-    def _patches_by_tokens(self) -> tuple[Size, ...]:
-        """Patch sizes from the fewest tokens to the most; of equals, the larger patch first."""
+    def _by_tokens(self) -> tuple[tuple[Size, Size, tuple[int, ...] | None], ...]:
+        """_outsides() from the fewest tokens to the most; of equals, the smaller image, the larger patch and the
+        narrower stem first."""
         depth = min(self.depth)
 
-        def order(size: Size) -> tuple[int, int]:
-            config = self._config(size, self.embed_dim[0], self.layer_choices[:1] * depth, depth)
-            return config.patch_tokens, -math.prod(config.patch_shape)
+        def order(outside: tuple[Size, Size, tuple[int, ...] | None]) -> tuple[int, int, int, int]:
+            image, patch, stem = outside
+            genes = Genes(patch, self.embed_dim[0], depth, image, stem)
+            config = self._config(genes, self.layer_choices[:1] * depth)
+            return config.patch_tokens, math.prod(sides(image)), -math.prod(config.patch_shape), sum(stem or ())
 
-        return tuple(sorted(self.patch_size, key=order))
+        return tuple(sorted(self._outsides(), key=order))
 
     def largest(self) -> SubnetConfig:
         """The subnet with the most tokens and the largest of every other choice."""
         heads = max(self.num_heads)
         kv_heads = max(kv for h, kv in self._head_pairs() if h == heads)
         layer = (heads, kv_heads, max(self.mlp_ratio), *(_of(max, getattr(self, name)) for name in RANKS))
-        depth = max(self.depth)
-        return self._config(self._patches_by_tokens[-1], max(self.embed_dim), (layer,) * depth, depth)
+        depth, (image, patch, stem) = max(self.depth), self._by_tokens[-1]
+        return self._config(Genes(patch, max(self.embed_dim), depth, image, stem), (layer,) * depth)
 
     def smallest(self) -> SubnetConfig:
         """The subnet with the fewest tokens and the smallest of every other choice."""
         heads = min(self.num_heads)
         kv_heads = min(kv for h, kv in self._head_pairs() if h == heads)
         layer = (heads, kv_heads, min(self.mlp_ratio), *(_of(min, getattr(self, name)) for name in RANKS))
-        depth = min(self.depth)
-        return self._config(self._patches_by_tokens[0], min(self.embed_dim), (layer,) * depth, depth)
+        depth, (image, patch, stem) = min(self.depth), self._by_tokens[0]
+        return self._config(Genes(patch, min(self.embed_dim), depth, image, stem), (layer,) * depth)
 
     def sample(self, rng: random.Random) -> SubnetConfig:
         """A random subnet, every choice equally likely."""
-        patch, width, depth = (rng.choice(getattr(self, gene)) for gene in GLOBAL_GENES)
-        return self._config(patch, width, tuple(rng.choice(self.layer_choices) for _ in range(depth)), depth)
+        genes = Genes(*(_one_of(rng, name, choices) for name, choices in self.choices.items()))
+        return self._config(genes, tuple(rng.choice(self.layer_choices) for _ in range(genes.depth)))
 
     def mutate(self, config: SubnetConfig, rng: random.Random, probability: float) -> SubnetConfig:
         """The subnet with each of its choices drawn again with this probability."""
@@ -278,28 +356,30 @@ class SearchSpace:
         def drawn(value, choices):
             return rng.choice(choices) if rng.random() < probability else value
 
-        patch, width, depth = (drawn(getattr(config, gene), getattr(self, gene)) for gene in GLOBAL_GENES)
+        genes = Genes._make(
+            value if is_fixed(name, choices) else drawn(value, choices)
+            for value, (name, choices) in zip(self.genes(config), self.choices.items(), strict=True)
+        )
         layers = [drawn(layer, self.layer_choices) for layer in _layers(config)]
-        layers += [rng.choice(self.layer_choices) for _ in range(depth - len(layers))]
-        return self._config(patch, width, tuple(layers), depth)
+        layers += [rng.choice(self.layer_choices) for _ in range(genes.depth - len(layers))]
+        return self._config(genes, tuple(layers))
 
     def cross(self, a: SubnetConfig, b: SubnetConfig, rng: random.Random) -> SubnetConfig:
         """Each choice from one of two subnets; layers that only the deeper one has come from it."""
-        patch, width, depth = (getattr(rng.choice((a, b)), gene) for gene in GLOBAL_GENES)
+        both = zip(self.choices.items(), self.genes(a), self.genes(b), strict=True)
+        genes = Genes._make(x if is_fixed(*choice) else rng.choice((x, y)) for choice, x, y in both)
         short, long = sorted((_layers(a), _layers(b)), key=len)
         layers = [rng.choice(pair) for pair in zip(short, long, strict=False)] + long[len(short) :]
-        return self._config(patch, width, tuple(layers), depth)
+        return self._config(genes, tuple(layers))
 
     def holds(self, config: SubnetConfig) -> bool:
         """Whether the subnet can be made from the choices."""
-        if any(getattr(config, gene) not in getattr(self, gene) for gene in GLOBAL_GENES):
-            return False
         try:
-            layers = tuple(_layers(config))
-            return set(layers) <= set(self.layer_choices) and config == self._config(
-                config.patch_size, config.embed_dim, layers, config.depth
-            )
-        except (TypeError, ConfigError):
+            genes, layers = self.genes(config), tuple(_layers(config))
+            if any(gene not in choices for gene, choices in zip(genes, self.choices.values(), strict=True)):
+                return False
+            return set(layers) <= set(self.layer_choices) and config == self._config(genes, layers)
+        except (TypeError, ValueError, ConfigError):
             return False
 
     @property
@@ -326,7 +406,7 @@ class SearchSpace:
         values = dataclasses.asdict(self)
         values["evolution"] = None if self.evolution is None else _plain(values["evolution"])
         default = {field.name: field.default for field in dataclasses.fields(self)}
-        for name in (*FIXED, "flip"):
+        for name in (*FIXED, "flip", "budgets"):
             if values[name] == default[name]:
                 del values[name]
         padding = {size_text(size): pixels for size, pixels in values.pop("patch_padding")}  # JSON's keys are text
@@ -342,6 +422,8 @@ class SearchSpace:
             raise ConfigError(f"a space must be a mapping of keys to choices, not {type(values).__name__}")
         _check_keys(values, fields, "")
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        if isinstance(stems := given.get("stem_channels"), tuple):
+            given["stem_channels"] = tuple(tuple(stem) if isinstance(stem, list) else stem for stem in stems)
         for name in ("in_channels", "num_classes", "head_dim"):
             whole(name, _plain(given[name]), 1)
         if isinstance(given.get("norm_epsilon"), str):
@@ -358,7 +440,39 @@ class SearchSpace:
 
 
 RANKS = ("rank_ratio", "attention_rank_ratio")  # choices of a layer, or None
-CHOICES = ("patch_size", "embed_dim", "depth", "num_heads", "kv_heads", "mlp_ratio", *RANKS)
+SIZES = ("patch_size", "image_sizes")
+CHOICES = (*SIZES, "embed_dim", "depth", "num_heads", "kv_heads", "mlp_ratio", *RANKS)
+OPTIONAL = ("image_sizes", *RANKS)
+ALWAYS_DRAWN = ("patch_size", "embed_dim", "depth")  # of one choice too: so seeds give what they gave
+
+
+def is_fixed(name: str, choices: tuple) -> bool:
+    """Whether a gene has one value, and so is neither drawn nor predicted from."""
+    return len(choices) == 1 and name not in ALWAYS_DRAWN
+
+
+def _one_of(rng: random.Random, name: str, choices: tuple) -> Any:
+    return choices[0] if is_fixed(name, choices) else rng.choice(choices)
+
+
+def _check_choices(name: str, value: Any) -> None:
+    if not isinstance(value, tuple) or not value:
+        raise ConfigError(f"{name} = {_plain(value)!r}: give a list of at least one choice")
+    for choice in value:
+        if name == "kv_heads" and choice == "all":
+            continue
+        if name in ("mlp_ratio", *RANKS):
+            if not is_number(choice):
+                raise ConfigError(f"{name}: {_plain(choice)!r} is not a number; give a list of numbers")
+        elif name in SIZES:
+            if not is_size(choice):
+                raise ConfigError(
+                    f"{name}: {_plain(choice)!r} is not a whole number from 1, nor [height, width]; give a list of them"
+                )
+        elif not is_whole(choice, 1):
+            raise ConfigError(f"{name}: {_plain(choice)!r} is not a whole number from 1; give a list of them")
+    if len(set(value)) < len(value):
+        raise ConfigError(f"{name} = {_plain(value)!r}: the same choice twice; leave one out")
 
 
 def _of(pick: Callable[[tuple[float, ...]], float], choices: tuple[float, ...] | None) -> float | None:

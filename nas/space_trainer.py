@@ -84,8 +84,6 @@ def tokens_of(space: SearchSpace) -> Callable[[int], int]:
     """The number of tokens for a patch size."""
 
     def tokens(patch_size: int) -> int:
-        stem_channels, padding = space.stem_for(patch_size), space.padding_for(patch_size)
-        patches: dict = {"patch_size": patch_size, "patch_padding": padding, "stem_channels": stem_channels}
-        return dataclasses.replace(space.largest(), **patches).tokens
+        return dataclasses.replace(space, patch_size=(patch_size,)).largest().tokens
 
     return tokens

@@ -11,8 +11,12 @@ its rank. Tokens: a patch embedding smaller than the largest is the largest one 
 into its weights; the position table is interpolated. Relative positions are those of the same distance in tokens: the
 middle of the largest grid's. The head reads one or two vectors of embed_dim: it is sliced in each.
 
-A convolution stem has a batch norm, whose statistics depend on the channels before it: calibrate() measures them for
-every stem in the space; forward() in eval mode and extract() use the subnet's.
+Convolution stems of all patch sizes share their first convolutions; the last, which makes the tokens, each number of
+convolutions has its own. A stem has a batch norm, whose statistics depend on the channels before it and on the size of
+the image: calibrate() measures them for every stem in the space; forward() in eval mode and extract() use the subnet's.
+
+A subnet of a smaller image_size takes the images of the data resized, as the data would be read for it: by averages of
+the pixels around, of whole levels.
 """
 
 from __future__ import annotations
@@ -21,12 +25,13 @@ import dataclasses
 import functools
 import math
 import os
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mcuformer.converter.float_vit import FloatViT, initialise
+from mcuformer.converter.float_vit import FloatViT, initialise, initialise_matrix
 from mcuformer.converter.ops import relative_position
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
@@ -59,21 +64,22 @@ class SuperNet(nn.Module):
                 setattr(whole.get_submodule(owner), leaf, nn.Parameter(table))
         initialise(whole, seed)
         self.whole = whole  # holds the weights; its own forward is never called
-        self.stems = sorted({config.conv_channels for config in _widths(space)})
-        for i, channels in enumerate(self.stems):
+        self.lasts = _last_convolutions(space, self.hull, seed)
+        self.stems = sorted({_stem_of(config) for config in space.embeddings()})
+        for i, (channels, _) in enumerate(self.stems):
             for j, count in enumerate(channels):
                 self.register_buffer(f"stem{i}_mean{j}", torch.full((count,), torch.nan))
                 self.register_buffer(f"stem{i}_var{j}", torch.full((count,), torch.nan))
 
     def forward(self, images: torch.Tensor, config: SubnetConfig) -> torch.Tensor:
-        skeleton = _skeleton(config).train(self.training)
+        skeleton, images = _skeleton(config).train(self.training), resized(images, config)
         return torch.func.functional_call(skeleton, self.weights(config) | _buffers(config, images.device), (images,))
 
     def weights(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
         """The subnet's weights by name in FloatViT: views of the supernet's or made from them; differentiable."""
         if not self.space.holds(config):
             raise ValueError(f"the supernet's space does not hold {config}")
-        whole: dict[str, torch.Tensor] = dict(self.whole.named_parameters())
+        whole = self._weights_for(config)
         made: dict[str, torch.Tensor] = {}
         for name, shape in _shapes(config):
             if name == "position":
@@ -99,6 +105,16 @@ class SuperNet(nn.Module):
             made |= self._statistics(config)
         return made
 
+    def _weights_for(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
+        """The weights to slice, by name in FloatViT: a stem of fewer convolutions has a last one of its own."""
+        whole: dict[str, torch.Tensor] = dict(self.whole.named_parameters())
+        count = len(config.conv_channels)
+        if count < len(self.hull.conv_channels):
+            for name, value in self.lasts[str(count)].named_parameters():
+                kind, leaf = name.split(".")
+                whole[f"stem.{kind}s.{count - 1}.{leaf}"] = value
+        return whole
+
     def _position(self, config: SubnetConfig) -> torch.Tensor:
         table = self.whole.position[0, :, : config.embed_dim]
         if self.grid_shape == config.grid_shape:
@@ -116,7 +132,7 @@ class SuperNet(nn.Module):
         return torch.einsum("ia,jb,dcij->dcab", rows, columns, weight)
 
     def _statistics(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
-        stem, made = self.stems.index(config.conv_channels), {}
+        stem, made = self.stems.index(_stem_of(config)), {}
         for j, _ in enumerate(config.conv_channels):
             for kind in ("mean", "var"):
                 value = getattr(self, f"stem{stem}_{kind}{j}")
@@ -129,25 +145,22 @@ class SuperNet(nn.Module):
     @torch.no_grad()
     def calibrate(self, images: torch.Tensor) -> None:
         """Measures the batch-norm statistics of every stem on a few hundred images, float NCHW."""
-        for i, channels in enumerate(self.stems):
-            if not channels:
-                continue
-            config = next(c for c in _widths(self.space) if c.conv_channels == channels)
-            weights = {name: value for name, value in self.whole.named_parameters() if name.startswith("stem.")}
-            x, inputs = images, config.in_channels
-            for j, count in enumerate(channels):
+        for config in _space_stems(self.space):
+            stem = self.stems.index(_stem_of(config))
+            weights, x, inputs = self._weights_for(config), resized(images, config), config.in_channels
+            for j, count in enumerate(config.conv_channels):
                 weight = weights[f"stem.convs.{j}.weight"][:count, :inputs]
                 x = F.conv2d(x, weight, stride=2, padding=1)
                 mean, var = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3))
-                getattr(self, f"stem{i}_mean{j}").copy_(mean)
-                getattr(self, f"stem{i}_var{j}").copy_(var)
+                getattr(self, f"stem{stem}_mean{j}").copy_(mean)
+                getattr(self, f"stem{stem}_var{j}").copy_(var)
                 gain, shift = (weights[f"stem.norms.{j}.{name}"][:count] for name in ("weight", "bias"))
                 x = F.relu(F.batch_norm(x, mean, var, gain, shift, eps=nn.BatchNorm2d(1).eps))
                 inputs = count
 
     @torch.no_grad()
     def extract(self, config: SubnetConfig) -> FloatViT:
-        """The subnet as a stand-alone network, on the CPU and in eval mode, with the same logits."""
+        """The subnet as a stand-alone network, on the CPU and in eval mode; of images of its size the same logits."""
         training = self.training
         self.eval()
         weights = {name: value.detach().cpu().clone() for name, value in self.weights(config).items()}
@@ -157,32 +170,57 @@ class SuperNet(nn.Module):
         return net.eval()
 
 
+def resized(images: torch.Tensor, config: SubnetConfig) -> torch.Tensor:
+    """float NCHW in [-1, 1] of a network's size, resized as Pillow does it when data are read: rows, then columns, each
+    rounded to whole levels."""
+    height, width, _ = config.image_shape
+    if images.shape[2:] == (height, width):
+        return images
+    levels = (images + 1) * 127.5
+    for size in ((images.shape[2], width), (height, width)):
+        levels = torch.floor(F.interpolate(levels, size=size, mode="bilinear", antialias=True) + 0.5)
+    return levels / 127.5 - 1
+
+
 def _hull(space: SearchSpace) -> SubnetConfig:
     """The config with the largest of every dimension: the weights'. Patches enclose all others."""
-    heads = max(space.num_heads)
-    patch = tuple(max(sides) for sides in zip(*(config.patch_shape for config in _patches(space)), strict=True))
+    heads, configs = max(space.num_heads), list(space.embeddings())
+    patch = tuple(max(sides) for sides in zip(*(config.patch_shape for config in configs), strict=True))
+    stem = None
+    if None not in space.stems:
+        stem = tuple(map(max, zip(*(space.stem_for(patch[0], stem) or () for stem in space.stems), strict=True)))
     return dataclasses.replace(
-        space.largest(), patch_size=patch, patch_padding=0, num_heads=heads, kv_heads=heads,
-        mlp_ratio=max(space.mlp_ratio),
+        space.largest(), image_size=space.image_size, patch_size=patch, patch_padding=0, stem_channels=stem,
+        num_heads=heads, kv_heads=heads, mlp_ratio=max(space.mlp_ratio),
     )  # fmt: skip
 
 
 def _grid_shape(space: SearchSpace) -> tuple[int, int]:
     """The most rows and the most columns of patches."""
-    rows, columns = zip(*(config.grid_shape for config in _patches(space)), strict=True)
+    rows, columns = zip(*(config.grid_shape for config in space.embeddings()), strict=True)
     return max(rows), max(columns)
 
 
-def _patches(space: SearchSpace) -> list[SubnetConfig]:
-    smallest = space.smallest()
-    return [
-        dataclasses.replace(smallest, patch_size=size, patch_padding=space.padding_for(size))
-        for size in space.patch_size
-    ]
+def _last_convolutions(space: SearchSpace, hull: SubnetConfig, seed: int) -> nn.ModuleDict:
+    """The last convolution, and its batch norm, of stems with fewer convolutions than the hull's, by their number."""
+    counts = {len(config.conv_channels) for config in space.embeddings()} - {len(hull.conv_channels)}
+    generator, lasts = torch.Generator().manual_seed(seed), nn.ModuleDict()
+    for count in sorted(counts):
+        inputs = (hull.in_channels, *hull.conv_channels)[count - 1]
+        conv = nn.Conv2d(inputs, hull.embed_dim, 3, stride=2, padding=1, bias=False)
+        initialise_matrix(conv, generator)
+        lasts[str(count)] = nn.ModuleDict({"conv": conv, "norm": nn.BatchNorm2d(hull.embed_dim)})
+    return lasts
 
 
-def _widths(space: SearchSpace) -> list[SubnetConfig]:
-    return [dataclasses.replace(space.smallest(), embed_dim=width) for width in space.embed_dim]
+def _space_stems(space: SearchSpace) -> Iterator[SubnetConfig]:
+    """A subnet of each convolution stem and size of its image."""
+    return (config for config in {_stem_of(c): c for c in space.embeddings()}.values() if config.conv_channels)
+
+
+def _stem_of(config: SubnetConfig) -> tuple[tuple[int, ...], tuple[int, int, int]]:
+    """What batch-norm statistics depend on."""
+    return config.conv_channels, config.image_shape
 
 
 @functools.lru_cache(maxsize=256)

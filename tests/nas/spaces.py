@@ -34,6 +34,11 @@ AROUND = dataclasses.replace(PATCH, attention_rank_ratio=(0.3, 0.6, 1.0))
 PADDED = dataclasses.replace(
     PATCH, image_size=(7, 8), patch_size=(2, 4, (3, 2)), patch_padding=((4, 3), ((3, 2), 1)), relative_position="bias"
 )
+ELASTIC = dataclasses.replace(PATCH, image_sizes=(4, 8, 6))
+STEMS = dataclasses.replace(
+    CONV, image_size=(16, 12), image_sizes=((12, 9), (16, 12)), patch_size=(4, 2, 8),
+    stem_channels=((4, 9), (6, 7), (6, 8)),
+)  # fmt: skip
 SMALL = SearchSpace(
     image_size=8, in_channels=1, num_classes=10, patch_size=(4,), embed_dim=(8, 16), depth=(1, 2), head_dim=8,
     num_heads=(1, 2), mlp_ratio=(1.0, 2.0),

@@ -5,12 +5,12 @@ import random
 
 import numpy as np
 import pytest
-from spaces import CONV, DENSE, PATCH
+from spaces import CONV, DENSE, PATCH, STEMS
 
 from mcuformer.nas.predictor import Predictor
 
 
-@pytest.mark.parametrize("space", [PATCH, DENSE, CONV], ids=["patch", "dense", "conv"])
+@pytest.mark.parametrize("space", [PATCH, DENSE, CONV, STEMS], ids=["patch", "dense", "conv", "stems"])
 def test_it_learns_a_sum_over_choices(space):
     rng = random.Random(0)
 

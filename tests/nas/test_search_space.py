@@ -7,14 +7,17 @@ import random
 import numpy as np
 import pytest
 import yaml
-from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PADDED, PATCH, POST, SMALL, TABLES
+from spaces import AROUND, BIAS, CONV, DENSE, ELASTIC, KEYWORD, PADDED, PATCH, POST, SMALL, STEMS, TABLES
 
+from mcuformer.converter.estimate import feasibility
 from mcuformer.errors import ConfigError
 from mcuformer.nas import load_space
 from mcuformer.nas.search_space import FIXED, SPACES, SearchSpace, space_yaml
+from mcuformer.sizes import sides
 
 SPACES_HERE = {"patch": PATCH, "dense": DENSE, "conv": CONV, "small": SMALL, "keyword": KEYWORD, "post": POST,
-               "around": AROUND, "padded": PADDED}  # fmt: skip
+               "around": AROUND, "padded": PADDED, "elastic": ELASTIC, "stems": STEMS}  # fmt: skip
+NAMES = sorted(path.stem for path in SPACES.glob("*.yaml"))
 each_space = pytest.mark.parametrize("space", SPACES_HERE.values(), ids=SPACES_HERE)
 
 
@@ -26,8 +29,9 @@ def test_what_is_drawn_changed_or_crossed_is_in_the_space(space):
         for config in (a, space.mutate(a, rng, 0.3), space.cross(a, b, rng)):
             assert space.holds(config)
             assert all(layer.num_heads % layer.kv_heads == 0 for layer in config.layers)
-    for gene in ("patch_size", "embed_dim", "depth"):
-        assert {getattr(c, gene) for c in configs} == set(getattr(space, gene))
+    for gene, choices in space.choices.items():
+        seen = {getattr(space.genes(config), gene) for config in configs}
+        assert seen == set(choices) or (gene == "stem_channels" and len(seen) > 1)  # small patches tell few stems apart
     assert {layer[:3] for c in configs for layer in zip(c.num_heads, c.kv_heads, c.mlp_ratio, strict=True)} == {
         choice[:3] for choice in space.layer_choices
     }
@@ -121,7 +125,7 @@ def test_a_foreign_config_is_not_held():
         assert not PATCH.holds(dataclasses.replace(config, **fields))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in SPACES.glob("*.yaml")))
+@pytest.mark.parametrize("name", NAMES)
 def test_the_packages_spaces_are_read_and_written(name, tmp_path):
     space = load_space(name)
     (tmp_path / "space.yaml").write_text(space_yaml(space))
@@ -130,6 +134,32 @@ def test_the_packages_spaces_are_read_and_written(name, tmp_path):
     if space.evolution is not None:
         for place in space.evolution.start:
             assert space.window(place).rank_ratio == space.evolution.rank_ratio[place[0] :][: space.evolution.window[0]]
+
+
+@pytest.mark.parametrize("space", [ELASTIC, STEMS], ids=["elastic", "stems"])
+def test_every_subnet_is_counted_once(space):
+    space = dataclasses.replace(space, depth=(1,), num_heads=(1, 2), kv_heads=(1,), rank_ratio=None)
+    every = list(space.every())
+    assert len(every) == len(set(every)) == space.subnets and all(map(space.holds, every))
+    assert {space.smallest(), space.largest()} <= set(every)
+    smaller = {config.image_size for config in every} - {space.image_size}
+    assert smaller and space.image_shape[:2] == sides(space.image_size)
+    rows, columns = sides(every[0].image_size)
+    assert not space.holds(dataclasses.replace(every[0], image_size=(3 * rows, 3 * columns)))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if load_space(name).budgets])
+def test_memory_decides_in_spaces_that_are_made_for_budgets(name):
+    """Of 1,000 subnets each budget admits some and refuses some; their arenas are many, and far apart."""
+    space, rng = load_space(name), random.Random(0)
+    arenas = np.array([feasibility.board_arena_bytes(space.sample(rng)) for _ in range(1000)])
+    assert len(set(arenas)) >= 20 and arenas.max() >= 3 * arenas.min()
+    shares = [float((arenas <= budget).mean()) for budget in space.budgets]
+    assert len(shares) == 3 and all(0.1 <= share <= 0.9 for share in shares), shares
+
+
+def test_some_spaces_are_made_for_budgets():
+    assert {name for name in NAMES if load_space(name).budgets} == {"colour", "elastic"}
 
 
 def test_what_all_subnets_share_is_in_each_of_them():
@@ -182,7 +212,20 @@ BAD = {
     "kv_heads: 3 divides none of num_heads": {"kv_heads": [1, 3]},
     "mlp_ratio: 'big' is not a number": {"mlp_ratio": ["big"]},
     "the same choice twice": {"embed_dim": [16, 16]},
-    "one patch size|made for one patch": {"stem": "conv", "patch_size": [2, 4]},
+    "patch_size = 3 with stem = 'conv': must be a power of two": {
+        "stem": "conv", "patch_size": [3, 4], "stem_channels": [8],
+    },
+    "of several, stems share their first convolutions": {"stem": "conv", "patch_size": [2, 4]},
+    "image_sizes: 9 is not image_size = 8 made smaller": {"image_sizes": [8, 9]},
+    "image_sizes: \\[8, 4\\] is not image_size = 8 made smaller": {"image_sizes": [[8, 4]]},
+    "image_sizes: 'small' is not a whole number": {"image_sizes": ["small"]},
+    "image_sizes = \\[\\]: give a list": {"image_sizes": []},
+    "patch_size = 4 is larger than image_size": {"image_sizes": [8, 3], "patch_size": [4]},
+    "budgets = \\[0\\]: give a list of bytes": {"budgets": [0]},
+    "stem_channels = \\[8, \\[8\\]\\]: give a list": {"stem": "conv", "patch_size": [4], "stem_channels": [8, [8]]},
+    "stem_channels = \\[\\[8\\], \\[8\\]\\]: the same choice twice": {
+        "stem": "conv", "patch_size": [4], "stem_channels": [[8], [8]],
+    },
     "patch_size = 9 is larger than image_size": {"patch_size": [9]},
     "embed_dim = 5000": {"embed_dim": [16, 5000]},
     "rank_ratio = 2.0 in layer 0": {"rank_ratio": [0.5, 2.0]},
@@ -207,7 +250,7 @@ BAD = {
     "patch_size: \\[0, 2\\] is not a whole number": {"patch_size": [[0, 2]]},
     "patch_size = \\[4, \\[4, 2\\], 4\\]: the same choice twice": {"patch_size": [4, [4, 2], [4, 4]]},
     "patch_size = 2x9 is larger than image_size = 8": {"patch_size": [[2, 9]]},
-    "patch_size = \\[\\[4, 2\\]\\] with stem = 'conv'": {"stem": "conv", "patch_size": [[4, 2]], "stem_channels": [8]},
+    "patch_size: \\[4, 2\\] with stem = 'conv'": {"stem": "conv", "patch_size": [[4, 2]], "stem_channels": [8]},
     "image_size = 'wide': must be an integer": {"image_size": "wide"},
     "image_size = \\(8, 8, 8\\): must be an integer": {"image_size": [8, 8, 8]},
     "num_classes = 0: must be a whole number from 1": {"num_classes": 0},

@@ -4,20 +4,23 @@
 import dataclasses
 import random
 
+import numpy as np
 import pytest
 import torch
-from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PADDED, PATCH, POST, SMALL, TABLES, random_space
+from spaces import AROUND, BIAS, CONV, DENSE, ELASTIC, KEYWORD, PADDED, PATCH, POST, SMALL, STEMS, TABLES, random_space
 
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
+from mcuformer.converter.pixels import to_float
 from mcuformer.converter.subnet_config import FINAL_NORMS, NORMS, POOLS, RELATIVE_POSITIONS, SubnetConfig
+from mcuformer.data.image_files import fit_array
 from mcuformer.errors import ConfigError, ModelError
 from mcuformer.nas import SuperNet, build_subnet, load_supernet, save_supernet, saved_network, supernet
-from mcuformer.nas.supernet import _resize
+from mcuformer.nas.supernet import _resize, resized
 
 SPACES = {
     "patch": PATCH, "dense": DENSE, "conv": CONV, "fixed-stem": dataclasses.replace(CONV, stem_channels=(6,)),
     "keyword": KEYWORD, "post": POST, "bias": BIAS, "tables": TABLES, "around": AROUND,
-    "padded": PADDED,
+    "padded": PADDED, "elastic": ELASTIC, "stems": STEMS,
 }  # fmt: skip
 each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
@@ -49,7 +52,7 @@ def test_extracted_subnets_give_the_same_logits(space):
         assert net.config == config and not net.training
         with torch.inference_mode():
             expected = supernet(x, config)
-            torch.testing.assert_close(net(x), expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(net(resized(x, config)), expected, rtol=0, atol=1e-5)
         seen.add(round(expected.sum().item(), 4))
     assert len(seen) > 20  # they are different networks
 
@@ -195,6 +198,33 @@ def test_batch_norm_is_that_of_the_subnet():
         config = dataclasses.replace(CONV.largest(), embed_dim=width)
         with torch.inference_mode():
             torch.testing.assert_close(supernet.eval()(x, config), supernet.train()(x, config), rtol=0, atol=1e-2)
+
+
+def test_stems_of_several_patches_and_image_sizes_have_statistics_of_their_own():
+    supernet, x = SuperNet(STEMS), images(300, shape=STEMS.image_shape)
+    supernet.calibrate(x)
+    seen = set()
+    for config in STEMS.embeddings():
+        with torch.inference_mode():
+            torch.testing.assert_close(supernet.eval()(x, config), supernet.train()(x, config), rtol=0, atol=2e-2)
+        seen.add((config.image_size, config.conv_channels))
+    assert len(seen) == 2 * 2 * (1 + 2 + 3)  # images, embed_dim, and stems of patches of 2, 4 and 8
+    shared, own = supernet.whole.stem.convs[0].weight, supernet.lasts["1"].get_parameter("conv.weight")
+    supernet.train()(x, dataclasses.replace(config, patch_size=2, stem_channels=())).sum().backward()
+    assert own.grad is not None and shared.grad is None  # one convolution alone is the last
+    supernet(x, dataclasses.replace(config, patch_size=4, stem_channels=(4,))).sum().backward()
+    assert shared.grad is not None
+
+
+def test_images_are_resized_as_data_are_read():
+    config = ELASTIC.smallest()
+    assert config.image_size == 4
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    ours = ((resized(to_float(pixels), config) + 1) * 127.5).round().numpy()
+    read = fit_array(pixels, config.image_size).transpose(0, 3, 1, 2)
+    assert ours.shape == read.shape and abs(ours - read).max() <= 1  # where a mean is half a level, to either
+    assert (ours != read).mean() < 0.02
+    assert resized(to_float(pixels), ELASTIC.largest()).shape[2:] == (8, 8)
 
 
 def test_uncalibrated_batch_norm_and_foreign_configs_are_refused():

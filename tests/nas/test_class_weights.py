@@ -39,7 +39,8 @@ def test_an_image_counts_with_the_weight_of_its_class():
 
     def loss(i, weights):
         part = slice(i, i + 1)
-        return StepLoss(net, OPTIONS, weights=weights)(images[part], labels[part], others[part], share[part], subnets).item()
+        step = StepLoss(net, OPTIONS, weights=weights)
+        return step(images[part], labels[part], others[part], share[part], subnets).item()
 
     def ends(i, at):
         part = slice(i, i + 1)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mcuformer.data import Dataset, Outline
+from mcuformer.data import Dataset
+from mcuformer.data.loading import Outline
 from mcuformer.errors import ConfigError
 from mcuformer.nas.train_options import BALANCED, TrainOptions
 

@@ -8,7 +8,8 @@ import warnings
 from dataclasses import dataclass
 
 from mcuformer.converter.subnet_config import Size
-from mcuformer.data import Dataset, absolute, hold_out, kept_path, load_sized
+from mcuformer.data import Dataset, hold_out, load_sized
+from mcuformer.data.loading import absolute, kept_path
 from mcuformer.errors import ConfigError, McuformerWarning
 from mcuformer.nas.supernet import SuperNet
 from mcuformer.sound import LogMel

@@ -150,7 +150,8 @@ def test_mistakes_are_one_line(files, tmp_path):
     assert not (tmp_path / "subnet.pt").exists()
 
 
-def test_images_of_another_size_are_named(files, tmp_path):
+def test_images_of_another_size_are_resized_and_a_line_says_so(files, tmp_path):
     images, labels = np.zeros((5, 8, 8, 1), np.uint8), np.arange(5)
     np.savez(tmp_path / "small.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    assert "shape (5, 8, 8, 1)" in mistake("run", files / "model.tflite", "--data", tmp_path / "small.npz")
+    done = forked("run", files / "model.tflite", "--data", tmp_path / "small.npz")
+    assert "small.npz: images of 8x8x1 are resized to 16" in done.stderr

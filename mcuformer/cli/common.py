@@ -96,7 +96,7 @@ def load_data(
     front_end: LogMel | dict | None = None,
     channels: int | None = None,
 ) -> Dataset:
-    """Images at a network's size and of its channels: only folders of image files are resized, and read as grey or RGB.
+    """Images at a network's size; image files are read as grey or RGB, as it has channels.
     front_end: of a network that takes sound, as it is or as its notes hold it."""
     from mcuformer.data import load_sized
 

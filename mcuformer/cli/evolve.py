@@ -24,7 +24,7 @@ from mcuformer.pictures import ENDINGS, check_pictures
 from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
-    from mcuformer.data import Outline
+    from mcuformer.data.loading import Outline
     from mcuformer.nas import SearchSpace, SuperNet, TrainOptions
     from mcuformer.nas.evolve_space import EvolutionOptions, EvolutionResult, Visit
     from mcuformer.nas.search_space import EvolutionRange
@@ -81,7 +81,7 @@ def evolve(
     folder       for restore points and the log; the evolution continues from them
     plot         the path is drawn here: .png, .svg or .pdf
     """
-    from mcuformer.data import outline
+    from mcuformer.data.loading import outline
     from mcuformer.nas import distributed, evolve_space, plots, recipes
     from mcuformer.nas.cost import Budget, cost_of
     from mcuformer.nas.record import record
@@ -192,7 +192,7 @@ def command(
 ) -> None:
     """Move a space's window of rank ratios and tokens to where its supernet is accurate and its subnets fit."""
     from mcuformer import nas
-    from mcuformer.data import outline
+    from mcuformer.data.loading import outline
     from mcuformer.nas import recipes
     from mcuformer.nas.evolve_space import EvolutionOptions
 

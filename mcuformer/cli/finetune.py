@@ -80,7 +80,7 @@ def finetune(
     """
     from mcuformer import nas
     from mcuformer.converter.float_vit import FloatViT
-    from mcuformer.data import absolute, kept_path
+    from mcuformer.data.loading import absolute, kept_path
     from mcuformer.nas import distributed
     from mcuformer.nas import finetune as finetuning
     from mcuformer.nas.evaluation import check_has_head
@@ -141,7 +141,7 @@ def command(
 ) -> None:
     """Train a chosen subnet further, alone."""
     from mcuformer import nas
-    from mcuformer.data import kept_path
+    from mcuformer.data.loading import kept_path
     from mcuformer.nas.evaluation import check_has_head
     from mcuformer.nas.finetune import finetune_options
 

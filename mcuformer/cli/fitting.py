@@ -18,7 +18,7 @@ from mcuformer.sizes import shortest
 
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
-    from mcuformer.data import Outline
+    from mcuformer.data.loading import Outline
     from mcuformer.nas import SearchSpace, TrainOptions
 
 Made = TypeVar("Made", "SubnetConfig", "SearchSpace")

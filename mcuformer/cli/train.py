@@ -186,7 +186,7 @@ def _train_network(
     curves: Curves,
 ) -> TrainedNetwork:
     from mcuformer import nas
-    from mcuformer.data import absolute, outline
+    from mcuformer.data.loading import absolute, outline
     from mcuformer.nas import distributed, recipes
     from mcuformer.nas.evaluation import check_has_head
     from mcuformer.nas.record import record
@@ -230,7 +230,7 @@ def _train_supernet(
     curves: Curves,
 ) -> TrainedSupernet:
     from mcuformer import nas
-    from mcuformer.data import outline
+    from mcuformer.data.loading import outline
     from mcuformer.nas import distributed, recipes
     from mcuformer.nas.init_vit import init_from_vit
     from mcuformer.nas.record import record
@@ -349,7 +349,7 @@ def _front_end(setting: list[str] | None) -> LogMel | None:
 def _space(name: str, fields: list[str], data: str, init: Path | None) -> SearchSpace:
     """The space of --space and --set; with --init that of the supernet, whatever the data say."""
     from mcuformer import nas
-    from mcuformer.data import outline
+    from mcuformer.data.loading import outline
 
     given = assignments(fields, "--set")
     if init is not None:
@@ -360,7 +360,7 @@ def _space(name: str, fields: list[str], data: str, init: Path | None) -> Search
 
 def _network(path: Path | None, fields: list[str], data: str) -> SubnetConfig:
     """The config of --config and --set; the recipe's with what the data say."""
-    from mcuformer.data import outline
+    from mcuformer.data.loading import outline
     from mcuformer.nas.evaluation import check_has_head
 
     config = read_config(path, fields)

@@ -16,7 +16,7 @@ from mcuformer.data.dataset import Dataset, hold_out
 from mcuformer.data.fashion_mnist import FASHION_MNIST_ENV, FASHION_MNIST_FULL, FASHION_MNIST_SUBSET
 from mcuformer.data.idx import read_idx
 from mcuformer.data.image_files import FileImages
-from mcuformer.data.loading import SPLITS, Outline, absolute, kept_path, load, load_sized, outline
+from mcuformer.data.loading import SPLITS, load, load_sized
 
 __all__ = [
     "FASHION_MNIST_ENV",
@@ -25,12 +25,8 @@ __all__ = [
     "SPLITS",
     "Dataset",
     "FileImages",
-    "Outline",
-    "absolute",
     "hold_out",
-    "kept_path",
     "load",
     "load_sized",
-    "outline",
     "read_idx",
 ]

@@ -81,10 +81,7 @@ def load(
 def _read_files(
     source: Source, split: str, paths: list[Path], image_size: Size | None, channels: int
 ) -> np.ndarray | FileImages:
-    if channels not in (1, 3):
-        raise DataError(
-            f"{source.name}: image files have 1 channel or 3, the network takes {channels}; give an .npz or idx files"
-        )
+    _check_channels(source.name, channels)
     if split == "train" and len(source.class_names) == 1:
         raise DataError(
             f"{source.name}: has one class only, {source.class_names[0]}; give the folder that holds the class "
@@ -92,6 +89,13 @@ def _read_files(
         )
     everything = [path for part in source.parts.values() for path in part.images]
     return read_image_files(paths, image_size, channels, everything)
+
+
+def _check_channels(name: str, channels: int) -> None:
+    if channels not in (1, 3):
+        raise DataError(
+            f"{name}: image files have 1 channel or 3, the network takes {channels}; give an .npz or idx files"
+        )
 
 
 def load_sized(
@@ -119,11 +123,14 @@ class Outline:
     sound: bool = False
 
     def as_dataset(self, image_size: Size, channels: int) -> Dataset:
-        """What load_sized() will give a network of that size and channels; every pixel 0, in no memory."""
+        """What load_sized() will give a network of that size and channels; every pixel 0, in no memory. DataError if
+        image files are not of so many channels."""
         if self.shape is not None:
             channels = self.shape[2]
-        elif self.sound or channels not in (1, 3):
-            channels = 1 if self.sound else 3
+        elif self.sound:
+            channels = 1
+        else:
+            _check_channels(self.name, channels)
         images = np.broadcast_to(np.uint8(0), (len(self.labels), *sides(image_size), channels))
         return Dataset(images, self.labels, self.class_names, self.name, "train")
 

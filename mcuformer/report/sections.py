@@ -302,7 +302,7 @@ def _picture(file: str, content: bytes) -> str:
 
 
 def _commands(material: Material) -> str:
-    return f"<pre>{escape(chr(10).join(material.commands))}</pre>" if material.commands else ""
+    return "".join(f"<pre>{escape(command)}</pre>" for command in material.commands)
 
 
 def _unused(material: Material) -> str:

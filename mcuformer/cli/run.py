@@ -211,7 +211,7 @@ def _draw(
         captions = [
             f"{m.name}\ntaken for {m.taken_for},\n{100 * m.probability:.0f} %, image {m.image}" for m in found.worst
         ]
-        images = dataset.images[:][[m.image for m in found.worst]]
+        images = dataset.images[np.array([m.image for m in found.worst], int)]
         plots.plot_worst(images, captions, worst, f"{model}: the surest wrong answers")
 
 

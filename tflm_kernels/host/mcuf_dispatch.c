@@ -11,12 +11,15 @@
 
 static int always(void) { return 1; }
 
-#if MCUF_X86 && defined(__x86_64__)
+#if MCUF_X86
 static int has_avx2(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") != 0;
 }
 static int has_avx512vnni(void) {
+#ifdef MCUF_EMULATED_AVX512
+  return has_avx2();
+#endif
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("avx512f") != 0 &&
          __builtin_cpu_supports("avx512vnni") != 0;
@@ -45,7 +48,7 @@ static int has_dotprod(void) {
 /* From the slowest to the fastest. portable is what the compiler makes of C: SSE2 on x86-64, NEON on aarch64. */
 static const mcuf_host_kernels all_kernels[] = {
     {"portable", always, NULL, PORTABLE_LOOPS},
-#if MCUF_X86 && defined(__x86_64__)
+#if MCUF_X86
     {"avx2", has_avx2, &mcuf_panels_avx2, AVX2_LOOPS},
     {"avx512vnni", has_avx512vnni, &mcuf_panels_avx512vnni, AVX2_LOOPS},
 #endif

@@ -11,7 +11,7 @@
 #include "mcuf_int_layer_norm_parts.h"
 
 /* Which versions there are. Windows' compilers align no stack for AVX2's spilled registers (GCC's bug 54412). */
-#if (defined(__x86_64__) || defined(MCUF_EMULATED_AVX512)) && defined(__GNUC__) && !defined(_WIN32)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32)
 #define MCUF_X86 1
 #else
 #define MCUF_X86 0

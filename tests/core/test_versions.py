@@ -99,6 +99,7 @@ def test_the_variable_chooses(version):
     reason="the tests run this version itself, or the library has none",
 )
 @pytest.mark.skipif(not SIMDE.is_file(), reason=f"{SIMDE} is missing: Debian's package libsimde-dev")
+@pytest.mark.slow
 def test_avx512_in_emulation(tmp_path, version):
     """mcuf_fc_avx512vnni.c on a processor without AVX-512: SIMDe's headers say in C what each instruction does."""
     if version != "portable":

@@ -12,6 +12,13 @@
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 #define VNNI
+static inline __m512i _mm512_cvtepi8_epi32(__m128i bytes) { /* SIMDe 0.7 lacks it */
+  int8_t from[16];
+  int32_t to[16];
+  _mm_storeu_si128((__m128i*)(void*)from, bytes);
+  for (int i = 0; i < 16; ++i) to[i] = from[i];
+  return _mm512_loadu_si512(to);
+}
 #else
 #include <immintrin.h>
 #define VNNI __attribute__((target("avx512f,avx512vnni")))

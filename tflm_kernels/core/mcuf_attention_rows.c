@@ -6,9 +6,6 @@
 #include "mcuf_fixed_point.h"
 #include "mcuf_softmax_table.h"
 #include "mcuf_target.h"
-#ifdef MCUF_DISPATCH
-#include "host/mcuf_dispatch.h"
-#endif
 
 #if !MCUF_DSP
 void mcuf_attention_store_keys(const mcuf_attention_rows_shape* p, int8_t* keys, int32_t first, int32_t count,
@@ -91,7 +88,7 @@ static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, int32_
 }
 
 /* Numerators: [rows, tokens rounded up to even]. */
-void MCUF_PORTABLE_NAME(mcuf_softmax_rows)(const mcuf_attention_rows_shape* p, const int32_t* scores, int32_t rows, const int32_t* head,
+void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores, int32_t rows, const int32_t* head,
                        int16_t* numerators, mcuf_row_scale* scale) {
   const int32_t tokens = p->tokens, shift = p->numerator_shift;
   for (int32_t t = 0; t < rows; ++t, numerators += mcuf_round_up_even(tokens)) {
@@ -103,7 +100,7 @@ void MCUF_PORTABLE_NAME(mcuf_softmax_rows)(const mcuf_attention_rows_shape* p, c
 #endif
 
 #if MCUF_PORTABLE
-void MCUF_PORTABLE_NAME(mcuf_weigh_rows)(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values, int32_t rows,
+void mcuf_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values, int32_t rows,
                      const mcuf_row_scale* scale, int8_t* output) {
   const int32_t tokens = mcuf_round_up_even(p->tokens);
   for (int32_t c = 0; c < p->head_dim; c += 2) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mcuf_block_accumulate() and the weighted sum of attention for x86-64 with AVX2. */
+ * mcuf_block_accumulate() for x86-64 with AVX2. */
 #include "mcuf_dispatch.h"
 
 #if MCUF_X86
@@ -109,41 +109,6 @@ MCUF_AVX2 void mcuf_block_accumulate_avx2(const int8_t* weights, int32_t packing
       accumulate_rows(count, block, width, row, row + (o + 1 < out_features ? k : 0), k, acc);
     } else {
       accumulate_pair(row, k, block, width, count, acc);
-    }
-  }
-}
-
-/* Scaled outputs of two channels, [channel][row], in the low half of each lane. */
-MCUF_AVX2_INLINE __m128i scaled(__m256i sum, __m256i multiplier, __m256i shift, __m256i half, __m256i zero_point) {
-  const __m256i high = _mm256_add_epi32(mcuf_mulhi_round_avx2(sum, multiplier), half);
-  const __m256i value = _mm256_add_epi32(_mm256_srav_epi32(high, shift), zero_point);
-  return mcuf_sat8_avx2(value, value);
-}
-
-MCUF_AVX2 void mcuf_weigh_rows_avx2(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values,
-                                    int32_t rows, const mcuf_row_scale* scale, int8_t* output) {
-  if (rows != MCUF_TOKEN_BLOCK) {
-    mcuf_weigh_rows_portable(p, numerators, values, rows, scale, output);
-    return;
-  }
-  const int32_t tokens = mcuf_round_up_even(p->tokens);
-  int32_t multipliers[8], shifts[8];
-  for (int32_t i = 0; i < 8; ++i) {
-    multipliers[i] = scale[i % 4].multiplier;
-    shifts[i] = scale[i % 4].shift;
-  }
-  const __m256i multiplier = mcuf_load_avx2(multipliers), shift = mcuf_load_avx2(shifts);
-  const __m256i half = _mm256_sllv_epi32(_mm256_set1_epi32(1), _mm256_sub_epi32(shift, _mm256_set1_epi32(1)));
-  const __m256i zero_point = _mm256_set1_epi32(p->zero_point);
-  for (int32_t c = 0; c < p->head_dim; c += 2, values += 2 * (ptrdiff_t)tokens) {
-    const int pair = c + 1 < p->head_dim;
-    const __m256i sum = dot_rows(4, numerators, tokens, values, values + (pair ? tokens : 0), tokens);
-    int8_t made[16];
-    _mm_storeu_si128((__m128i*)made, scaled(sum, multiplier, shift, half, zero_point));
-    for (int32_t t = 0; t < 4; ++t) {
-      int8_t* target = output + (ptrdiff_t)t * p->out_stride + c;
-      target[0] = made[t];
-      if (pair) target[1] = made[4 + t];
     }
   }
 }

@@ -38,12 +38,9 @@ static int has_dotprod(void) {
 }
 #endif
 
-#define PORTABLE_LOOPS                                                                                  \
-  mcuf_block_accumulate_portable, mcuf_softmax_rows_portable, mcuf_weigh_rows_portable,                 \
-      mcuf_layer_norm_add_portable, mcuf_layer_norm_write_portable
-#define AVX2_LOOPS                                                                                      \
-  mcuf_block_accumulate_avx2, mcuf_softmax_rows_avx2, mcuf_weigh_rows_avx2, mcuf_layer_norm_add_avx2,   \
-      mcuf_layer_norm_write_avx2
+#define PORTABLE_LOOPS mcuf_block_accumulate_portable, NULL, mcuf_layer_norm_add_portable, mcuf_layer_norm_write_portable
+#define AVX2_LOOPS \
+  mcuf_block_accumulate_avx2, mcuf_attention_head_avx2, mcuf_layer_norm_add_avx2, mcuf_layer_norm_write_avx2
 
 /* From the slowest to the fastest. portable is what the compiler makes of C: SSE2 on x86-64, NEON on aarch64. */
 static const mcuf_host_kernels all_kernels[] = {
@@ -95,14 +92,10 @@ void mcuf_block_accumulate(const int8_t* weights, int32_t packing, int32_t out_f
   mcuf_host_kernels_in_use()->block_accumulate(weights, packing, out_features, k, block, count, acc);
 }
 
-void mcuf_softmax_rows(const mcuf_attention_rows_shape* shape, const int32_t* scores, int32_t rows, const int32_t* head,
-                       int16_t* numerators, mcuf_row_scale* scale) {
-  mcuf_host_kernels_in_use()->softmax_rows(shape, scores, rows, head, numerators, scale);
-}
-
-void mcuf_weigh_rows(const mcuf_attention_rows_shape* shape, const int16_t* numerators, const int8_t* values,
-                     int32_t rows, const mcuf_row_scale* scale, int8_t* output) {
-  mcuf_host_kernels_in_use()->weigh_rows(shape, numerators, values, rows, scale, output);
+int mcuf_attention_head(const mcuf_attention_rows_shape* shape, const int32_t* head, const int8_t* q, int32_t q_stride,
+                        const int8_t* keys, const int8_t* values, int32_t count, int8_t* output) {
+  mcuf_attention_head_fn* const run = mcuf_host_kernels_in_use()->attention_head;
+  return run != NULL && run(shape, head, q, q_stride, keys, values, count, output);
 }
 
 mcuf_moments mcuf_layer_norm_add(const mcuf_int_layer_norm_params* params, const int8_t* x) {

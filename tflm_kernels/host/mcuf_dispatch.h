@@ -60,16 +60,19 @@ typedef struct {
   void (*multiply)(const mcuf_panel_job* job, int32_t tokens);
 } mcuf_panel_kernels;
 
+/* mcuf_attention_rows() for any number of queries. 0 if they are too few or the sizes do not suit, and nothing was
+ * done. */
+typedef int mcuf_attention_head_fn(const mcuf_attention_rows_shape* shape, const int32_t* head, const int8_t* q,
+                                   int32_t q_stride, const int8_t* keys, const int8_t* values, int32_t count,
+                                   int8_t* output);
+
 typedef struct {
   const char* name;
   int (*runs_here)(void);
   const mcuf_panel_kernels* panels; /* or NULL: every four tokens as a block */
   void (*block_accumulate)(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k,
                            const int16_t* block, int32_t count, int32_t* acc);
-  void (*softmax_rows)(const mcuf_attention_rows_shape* shape, const int32_t* scores, int32_t rows,
-                       const int32_t* head, int16_t* numerators, mcuf_row_scale* scale);
-  void (*weigh_rows)(const mcuf_attention_rows_shape* shape, const int16_t* numerators, const int8_t* values,
-                     int32_t rows, const mcuf_row_scale* scale, int8_t* output);
+  mcuf_attention_head_fn* attention_head; /* or NULL: every four queries by mcuf_attention_rows() */
   mcuf_moments (*layer_norm_add)(const mcuf_int_layer_norm_params* params, const int8_t* x);
   void (*layer_norm_write)(const mcuf_int_layer_norm_params* params, const mcuf_normalisation* n, const int8_t* x,
                            int8_t* output);
@@ -87,13 +90,11 @@ int32_t mcuf_fc_tokens_at_once(int32_t in_features, int32_t tokens);
 int mcuf_fc_tokens(const mcuf_fc_rows* rows, const int8_t* input, int32_t in_stride, int32_t tokens,
                    const int8_t* residual, int8_t* output, int32_t stride);
 
+mcuf_attention_head_fn mcuf_attention_head;
+
 /* The portable versions, in core/. */
 void mcuf_block_accumulate_portable(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k,
                                     const int16_t* block, int32_t count, int32_t* acc);
-void mcuf_softmax_rows_portable(const mcuf_attention_rows_shape* shape, const int32_t* scores, int32_t rows,
-                                const int32_t* head, int16_t* numerators, mcuf_row_scale* scale);
-void mcuf_weigh_rows_portable(const mcuf_attention_rows_shape* shape, const int16_t* numerators, const int8_t* values,
-                              int32_t rows, const mcuf_row_scale* scale, int8_t* output);
 mcuf_moments mcuf_layer_norm_add_portable(const mcuf_int_layer_norm_params* params, const int8_t* x);
 void mcuf_layer_norm_write_portable(const mcuf_int_layer_norm_params* params, const mcuf_normalisation* n,
                                     const int8_t* x, int8_t* output);
@@ -102,10 +103,7 @@ void mcuf_layer_norm_write_portable(const mcuf_int_layer_norm_params* params, co
 extern const mcuf_panel_kernels mcuf_panels_avx2, mcuf_panels_avx512vnni;
 void mcuf_block_accumulate_avx2(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k,
                                 const int16_t* block, int32_t count, int32_t* acc);
-void mcuf_softmax_rows_avx2(const mcuf_attention_rows_shape* shape, const int32_t* scores, int32_t rows,
-                            const int32_t* head, int16_t* numerators, mcuf_row_scale* scale);
-void mcuf_weigh_rows_avx2(const mcuf_attention_rows_shape* shape, const int16_t* numerators, const int8_t* values,
-                          int32_t rows, const mcuf_row_scale* scale, int8_t* output);
+mcuf_attention_head_fn mcuf_attention_head_avx2;
 mcuf_moments mcuf_layer_norm_add_avx2(const mcuf_int_layer_norm_params* params, const int8_t* x);
 void mcuf_layer_norm_write_avx2(const mcuf_int_layer_norm_params* params, const mcuf_normalisation* n, const int8_t* x,
                                 int8_t* output);

@@ -1,66 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Fully connected layers of many tokens for x86-64 with AVX2. A unit is two inputs as 16 bits: PMADDWD multiplies and
- * adds them exactly. Byte products (PMADDUBSW) would saturate in 16 bits, and kept from that they gain nothing: they
- * need a PMADDWD too. */
+ * Fully connected layers of many tokens for x86-64 with AVX2. */
 #include "mcuf_dispatch.h"
 
 #if MCUF_X86
-#include "mcuf_avx2.h"
+#include "mcuf_panel_avx2.h"
 
-#define OUTPUTS 16
-#define TOKENS 6
+#define OUTPUTS MCUF_PANEL_OUTPUTS_AVX2
+#define TOKENS MCUF_PANEL_TOKENS_AVX2
 
 MCUF_AVX2 static void expand(const int8_t* source, int32_t k, void* token) {
-  int16_t* target = (int16_t*)token;
-  int32_t i = 0;
-  for (; i + 16 <= k; i += 16) {
-    _mm256_storeu_si256((__m256i*)(target + i), _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)(source + i))));
-  }
-  if (i < k) {
-    int8_t last[16] = {0};
-    memcpy(last, source + i, (size_t)(k - i));
-    _mm256_storeu_si256((__m256i*)(target + i), _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)last)));
-  }
-}
-
-/* 16 inputs of eight rows to eight units of eight outputs, which lie `apart` bytes apart. */
-MCUF_AVX2_INLINE void pack_eight(const __m128i r[8], int8_t* target, ptrdiff_t apart) {
-  __m128i a[8], b[8];
-  for (int i = 0; i < 4; ++i) {
-    a[i] = _mm_unpacklo_epi16(r[2 * i], r[2 * i + 1]);
-    a[4 + i] = _mm_unpackhi_epi16(r[2 * i], r[2 * i + 1]);
-  }
-  for (int i = 0; i < 8; i += 2) {
-    b[i] = _mm_unpacklo_epi32(a[i], a[i + 1]);
-    b[i + 1] = _mm_unpackhi_epi32(a[i], a[i + 1]);
-  }
-  for (int i = 0; i < 4; ++i) { /* b[i], b[i + 2]: units 2 i and 2 i + 1 of rows 0 .. 3 and 4 .. 7 */
-    const int at = i < 2 ? i : i + 2;
-    const __m128i even = _mm_unpacklo_epi64(b[at], b[at + 2]), odd = _mm_unpackhi_epi64(b[at], b[at + 2]);
-    _mm256_storeu_si256((__m256i*)(target + 2 * i * apart), _mm256_cvtepi8_epi16(even));
-    _mm256_storeu_si256((__m256i*)(target + (2 * i + 1) * apart), _mm256_cvtepi8_epi16(odd));
-  }
+  mcuf_expand_avx2(source, k, (int16_t*)token);
 }
 
 MCUF_AVX2 static void pack(const int8_t* const* rows, int32_t k, mcuf_panel* panel) {
-  int8_t* target = panel->weights;
-  for (int32_t i = 0; i < k; i += 16, target += 16 * OUTPUTS * 2) {
-    for (int half = 0; half < 2; ++half) {
-      __m128i r[8];
-      for (int o = 0; o < 8; ++o) {
-        const int8_t* row = rows[8 * half + o] + i;
-        if (k - i >= 16) {
-          r[o] = _mm_loadu_si128((const __m128i*)row);
-        } else {
-          int8_t last[16] = {0};
-          memcpy(last, row, (size_t)(k - i));
-          r[o] = _mm_loadu_si128((const __m128i*)last);
-        }
-      }
-      pack_eight(r, target + 32 * half, 64);
-    }
-  }
+  mcuf_pack_panel_avx2(rows, k, panel->weights);
 }
 
 /* From sums to 16 outputs of a token. */
@@ -95,27 +49,16 @@ MCUF_AVX2_INLINE void finish(const mcuf_panel_job* job, ptrdiff_t at, __m256i lo
 }
 
 MCUF_AVX2_INLINE void multiply_tokens(const mcuf_panel_job* job, int tokens) {
-  const int8_t *x = (const int8_t*)job->tokens, *w = job->panel->weights;
-  const ptrdiff_t size = job->token_size;
-  __m256i low[TOKENS], high[TOKENS];
+  const mcuf_panel* p = job->panel;
+  mcuf_panel_sums_avx2 sums;
 #pragma GCC unroll 6
   for (int t = 0; t < tokens; ++t) {
-    low[t] = mcuf_load_avx2(job->panel->bias);
-    high[t] = mcuf_load_avx2(job->panel->bias + 8);
+    sums.low[t] = mcuf_load_avx2(p->bias);
+    sums.high[t] = mcuf_load_avx2(p->bias + 8);
   }
-  for (int32_t u = 0; u < job->units; ++u, w += 64, x += 4) {
-    const __m256i first = mcuf_load_avx2(w), second = mcuf_load_avx2(w + 32);
+  mcuf_multiply_panel_avx2(&sums, tokens, job->tokens, job->token_size, p->weights, job->units);
 #pragma GCC unroll 6
-    for (int t = 0; t < tokens; ++t) {
-      int32_t pair;
-      memcpy(&pair, x + t * size, sizeof(pair));
-      const __m256i both = _mm256_set1_epi32(pair);
-      low[t] = _mm256_add_epi32(low[t], _mm256_madd_epi16(both, first));
-      high[t] = _mm256_add_epi32(high[t], _mm256_madd_epi16(both, second));
-    }
-  }
-#pragma GCC unroll 6
-  for (int t = 0; t < tokens; ++t) finish(job, (ptrdiff_t)t * job->stride, low[t], high[t]);
+  for (int t = 0; t < tokens; ++t) finish(job, (ptrdiff_t)t * job->stride, sums.low[t], sums.high[t]);
 }
 
 MCUF_AVX2 static void multiply(const mcuf_panel_job* job, int32_t tokens) {

@@ -45,7 +45,7 @@ MCUF_AVX2_INLINE mcuf_panel_sums_avx2 sums_of(const int16_t* tokens, int32_t k, 
   mcuf_panel_sums_avx2 sums;
 #pragma GCC unroll 6
   for (int t = 0; t < MCUF_PANEL_TOKENS_AVX2; ++t) sums.low[t] = sums.high[t] = _mm256_setzero_si256();
-  mcuf_multiply_panel_avx2(&sums, MCUF_PANEL_TOKENS_AVX2, tokens, 2 * (ptrdiff_t)width, panel, (k + 1) / 2);
+  mcuf_multiply_panel_avx2(&sums, MCUF_PANEL_TOKENS_AVX2, tokens, 2 * (ptrdiff_t)width, panel, padded(k) / 2);
   return sums;
 }
 

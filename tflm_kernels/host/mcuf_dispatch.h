@@ -26,7 +26,7 @@
  * the tokens. Inputs and weights lie in units of four bytes that one lane multiplies at once. */
 #define MCUF_PANEL_MOST_OUTPUTS 32
 #define MCUF_PANEL_MOST_INPUTS 1536
-#define MCUF_PANEL_STEP 16 /* inputs are padded to a multiple of it: tokens with anything, weights with zeros */
+#define MCUF_PANEL_STEP 16 /* inputs are padded to a multiple of it, tokens and weights with zeros */
 
 typedef struct {
   int8_t weights[MCUF_PANEL_MOST_OUTPUTS * MCUF_PANEL_MOST_INPUTS] __attribute__((aligned(64))); /* [unit][output] */
@@ -38,7 +38,7 @@ typedef struct {
 /* Some tokens and a panel: what one call computes. */
 typedef struct {
   const mcuf_panel* panel;
-  int32_t units;        /* of a token */
+  int32_t units;        /* of a token, with its padding: a multiple of 4 */
   int32_t outputs;      /* of the panel that there are */
   const void* tokens;   /* expanded */
   ptrdiff_t token_size; /* bytes from token to token */
@@ -53,9 +53,9 @@ typedef struct {
   int32_t outputs;     /* of a panel */
   int32_t tokens;      /* the most of a job */
   int32_t value_bytes; /* of an input or weight in a unit */
-  /* k inputs of a token, up to the multiple of MCUF_PANEL_STEP: what is past k may be anything. */
+  /* k inputs of a token and its padding. */
   void (*expand)(const int8_t* source, int32_t k, void* token);
-  /* Sets the weights from these rows, and may change the bias. */
+  /* Sets the weights from these rows, with zeros for padding, and may change the bias. */
   void (*pack)(const int8_t* const* rows, int32_t k, mcuf_panel* panel);
   void (*multiply)(const mcuf_panel_job* job, int32_t tokens);
 } mcuf_panel_kernels;

@@ -72,7 +72,7 @@ VNNI static void pack(const int8_t* const* rows, int32_t k, mcuf_panel* panel) {
       pack_four(r, target + 4 * o, 128);
     }
   }
-  lower_bias((k + 3) / 4, panel);
+  lower_bias((k + 15) / 16 * 4, panel);
 }
 
 /* mcuf_mulhi_round() */

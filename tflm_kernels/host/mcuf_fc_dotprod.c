@@ -29,11 +29,11 @@ static void expand(const int8_t* source, int32_t k, void* token) {
 
 static void pack(const int8_t* const* rows, int32_t k, mcuf_panel* panel) {
   int8_t* target = panel->weights;
-  for (int32_t i = 0; i < k; i += 4) {
-    const size_t n = k - i < 4 ? (size_t)(k - i) : 4;
+  for (int32_t i = 0; i % MCUF_PANEL_STEP != 0 || i < k; i += 4) {
+    const size_t n = k - i >= 4 ? 4 : k > i ? (size_t)(k - i) : 0;
     for (int o = 0; o < OUTPUTS; ++o, target += 4) {
       memset(target, 0, 4);
-      memcpy(target, rows[o] + i, n);
+      if (n > 0) memcpy(target, rows[o] + i, n);
     }
   }
 }

@@ -5,7 +5,7 @@
 
 #include "mcuf_dispatch.h"
 
-#define MOST_TOKEN_BYTES (96 * 1024) /* of expanded tokens, on the stack */
+#define MOST_TOKEN_BYTES (160 * 1024) /* of expanded tokens, on the stack */
 
 static ptrdiff_t token_size_of(const mcuf_panel_kernels* kernels, int32_t k) {
   return (ptrdiff_t)((k + MCUF_PANEL_STEP - 1) / MCUF_PANEL_STEP) * MCUF_PANEL_STEP * kernels->value_bytes;
@@ -58,8 +58,8 @@ static void multiply_tokens(const mcuf_panel_kernels* kernels, const mcuf_fc_row
   mcuf_panel panel;
   mcuf_panel_job job;
   job.panel = &panel;
-  job.units = (rows->in_features * kernels->value_bytes + 3) / 4;
   job.token_size = token_size_of(kernels, rows->in_features);
+  job.units = (int32_t)job.token_size / 4;
   job.zero_point = rows->zero_point;
   job.gelu_table = rows->gelu_table;
   job.stride = stride;

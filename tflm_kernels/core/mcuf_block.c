@@ -47,7 +47,7 @@ static void expand_weights(const int8_t* weights, int32_t packing, int32_t out_f
 }
 
 void MCUF_PORTABLE_NAME(mcuf_block_accumulate)(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k,
-                           const int16_t* block, int32_t count, int32_t* acc) {
+                                               const int16_t* block, int32_t count, int32_t* acc) {
   const int32_t width = mcuf_round_up_even(k);
   int16_t first[MCUF_DOT_PIECE], second[MCUF_DOT_PIECE];
   for (int32_t o = 0; o < out_features; o += 2, acc += 2 * count) {

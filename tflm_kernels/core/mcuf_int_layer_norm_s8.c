@@ -71,8 +71,8 @@ PASS mcuf_moments MCUF_PORTABLE_NAME(mcuf_layer_norm_add)(const mcuf_int_layer_n
   return m;
 }
 
-PASS void MCUF_PORTABLE_NAME(mcuf_layer_norm_write)(const mcuf_int_layer_norm_params* p, const mcuf_normalisation* n, const int8_t* x,
-                           int8_t* output) {
+PASS void MCUF_PORTABLE_NAME(mcuf_layer_norm_write)(const mcuf_int_layer_norm_params* p, const mcuf_normalisation* n,
+                                                    const int8_t* x, int8_t* output) {
   for (int32_t c = 0; c < p->features; ++c) {
     const int32_t value = (x[c] - p->zero_point) * (p->factor != NULL ? p->factor[c] : 1);
     const int32_t difference = (int32_t)(n->scale * (uint32_t)value - n->offset);

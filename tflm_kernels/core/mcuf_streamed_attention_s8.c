@@ -179,8 +179,7 @@ static MCUF_OWN_STACK void attend(attention_state* s, int32_t head, int32_t firs
 #ifdef MCUF_DISPATCH
     const ptrdiff_t column = (ptrdiff_t)h * dim;
     if (mcuf_attention_head(&s->shape, p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * (head + h),
-                            s->queries + column, s->pass_width, s->keys + kv, s->values + kv, count,
-                            output + column)) {
+                            s->queries + column, s->pass_width, s->keys + kv, s->values + kv, count, output + column)) {
       continue;
     }
 #endif

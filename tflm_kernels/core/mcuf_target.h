@@ -28,8 +28,8 @@
 #define MCUF_PORTABLE 1
 #endif
 
-/* The library of the host has faster versions of some functions beside the portable ones, which then need names of their
- * own: host/mcuf_dispatch.h. Firmware and exports never set MCUF_DISPATCH. */
+/* The library of the host has faster versions of some functions beside the portable ones, which then need names of
+ * their own: host/mcuf_dispatch.h. Firmware and exports never set MCUF_DISPATCH. */
 #ifdef MCUF_DISPATCH
 #define MCUF_PORTABLE_NAME(name) name##_portable
 #else

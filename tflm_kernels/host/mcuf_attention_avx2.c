@@ -88,7 +88,8 @@ MCUF_AVX2_INLINE int32_t largest(const int32_t* scores, int32_t width) {
   return _mm_cvtsi128_si32(_mm_max_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
 }
 
-/* The surplus scores of a row are those of its last key: they change no maximum, and their numerators are taken back. */
+/* The surplus scores of a row are those of its last key: they change no maximum, and their numerators are taken back.
+ */
 MCUF_AVX2 static void softmax_row(const mcuf_attention_rows_shape* p, const int32_t* head, const int32_t* scores,
                                   int16_t* numerators, mcuf_row_scale* scale) {
   const int32_t tokens = p->tokens, width = padded(tokens);

@@ -60,7 +60,7 @@ MCUF_AVX2_INLINE __m256i dot_rows(int count, const int16_t* tokens, int32_t widt
   int32_t i = 0;
   for (; i + VECTOR <= n; i += VECTOR) add_step(&s, count, tokens + i, width, first + i, second + i, all);
   if (i < n && n >= VECTOR) { /* the last vector once more, without what is already added */
-    static const int16_t lanes[2 * VECTOR] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    static const int16_t lanes[2 * VECTOR] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
                                               -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
     const int32_t at = n - VECTOR;
     add_step(&s, count, tokens + at, width, first + at, second + at, mcuf_load_avx2(lanes + (n - i)));

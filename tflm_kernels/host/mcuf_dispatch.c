@@ -38,7 +38,8 @@ static int has_dotprod(void) {
 }
 #endif
 
-#define PORTABLE_LOOPS mcuf_block_accumulate_portable, NULL, mcuf_layer_norm_add_portable, mcuf_layer_norm_write_portable
+#define PORTABLE_LOOPS \
+  mcuf_block_accumulate_portable, NULL, mcuf_layer_norm_add_portable, mcuf_layer_norm_write_portable
 #define AVX2_LOOPS \
   mcuf_block_accumulate_avx2, mcuf_attention_head_avx2, mcuf_layer_norm_add_avx2, mcuf_layer_norm_write_avx2
 

@@ -93,12 +93,24 @@ MCUF_AVX2_INLINE void multiply_tokens(const mcuf_panel_job* job, int tokens) {
 
 MCUF_AVX2 static void multiply(const mcuf_panel_job* job, int32_t tokens) {
   switch (tokens) {
-    case 1: multiply_tokens(job, 1); break;
-    case 2: multiply_tokens(job, 2); break;
-    case 3: multiply_tokens(job, 3); break;
-    case 4: multiply_tokens(job, 4); break;
-    case 5: multiply_tokens(job, 5); break;
-    default: multiply_tokens(job, TOKENS); break;
+    case 1:
+      multiply_tokens(job, 1);
+      break;
+    case 2:
+      multiply_tokens(job, 2);
+      break;
+    case 3:
+      multiply_tokens(job, 3);
+      break;
+    case 4:
+      multiply_tokens(job, 4);
+      break;
+    case 5:
+      multiply_tokens(job, 5);
+      break;
+    default:
+      multiply_tokens(job, TOKENS);
+      break;
   }
 }
 

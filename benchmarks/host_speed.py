@@ -13,7 +13,9 @@ The rows, all from the same random weights, calibration and test images:
     torch        the float network
 
 XNNPACK, ONNX Runtime and PyTorch are made for CPUs of this size: they pick code for the vector unit they find, and
-trade memory for speed. Ours are the microcontroller's kernels, compiled for any x86-64, in a small arena.
+trade memory for speed. Ours compute what the microcontroller computes, bit for bit, in a small arena; of them too the
+library has versions for some vector units (docs/platforms.md). The last lines name the CPU's flags that matter here and
+what each engine says of the code that it took.
 
 All of them run each image in turn, so a busy machine slows all equally. A cosine compares the logits with those of the
 float32 network; stock networks replace GELU and are compared with a float network that does the same.
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import statistics
 import sys
 import tempfile
@@ -39,7 +42,7 @@ import table
 import torch
 from stock_network import NETWORKS
 
-from mcuformer import Interpreter, convert
+from mcuformer import Interpreter, convert, kernel_library
 from mcuformer.converter.calibrate import to_float
 
 ROUTES = networks.STOCK_ROUTES
@@ -222,6 +225,27 @@ def measure(name: str) -> tuple[list[dict], dict[str, str]]:
     return rows, missing
 
 
+FLAGS = ("sse4_1", "avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
+
+
+def machine() -> dict[str, str]:
+    """The CPU and its flags that matter to these engines, where Linux says, and the code that each engine took."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = said.get("flags", said.get("Features", "")).split()
+    return {
+        "cpu": said.get("model name", platform.processor() or platform.machine()),
+        "flags": " ".join(flag for flag in FLAGS if flag in flags) or "unknown",
+        "mcuformer": f"kernels {kernel_library.kernels_in_use()}, of {', '.join(kernel_library.kernels())}",
+        "torch": torch.backends.cpu.get_cpu_capability(),
+        "tflm": "C, as its wheel was compiled",
+        "xnnpack, onnxruntime": "chosen by these flags; neither says what it took",
+    }
+
+
 def requirements(rows: list[dict]) -> list[dict]:
     """What the project promises about these times."""
     found = []
@@ -262,7 +286,10 @@ def main() -> int:
     print(f"\nMilliseconds an image, one thread, {networks.TEST_IMAGES} images; / ours: median against `{OURS}`.")
     for row, package in missing.items():
         print(f"{row}: not measured, {package} is not installed: pip install -e '.[bench]'")
-    status = table.finish({"rows": rows, "missing": missing}, requirements(rows), arguments.json)
+    engines = machine()
+    for name, taken in engines.items():
+        print(f"{name}: {taken}")
+    status = table.finish({"rows": rows, "missing": missing, "machine": engines}, requirements(rows), arguments.json)
     return 1 if missing else status
 
 

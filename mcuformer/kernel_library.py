@@ -27,6 +27,8 @@ LIBRARY = Path(
     os.environ.get("MCUFORMER_HOST_LIBRARY")
     or Path(__file__).with_name(f"libmcuformer_host{library_suffix(sys.platform)}")
 )
+# MCUFORMER_HOST_KERNELS: the version of the kernels to use, instead of the fastest that the processor runs.
+KERNELS_VARIABLE = "MCUFORMER_HOST_KERNELS"
 
 
 @functools.cache
@@ -60,7 +62,49 @@ def load() -> ctypes.CDLL:
             f"the compiled kernels cannot be used ({error}); build them again: run `pip install -e .` in the "
             "project's folder"
         ) from error
+    if wanted := os.environ.get(KERNELS_VARIABLE):
+        _use_kernels(library, wanted)
     return library
+
+
+def _names_of_kernels(library: ctypes.CDLL) -> dict[str, bool]:
+    library.mcuf_host_kernels_name.restype = ctypes.c_char_p
+    names: dict[str, bool] = {}
+    while (name := library.mcuf_host_kernels_name(len(names))) is not None:
+        names[name.decode()] = bool(library.mcuf_host_kernels_run_here(len(names)))
+    return names
+
+
+def _use_kernels(library: ctypes.CDLL, name: str) -> None:
+    names = _names_of_kernels(library)
+    if not names.get(name, False):
+        why = "this processor does not run them" if name in names else "the library has none of that name"
+        usable = ", ".join(known for known, runs in names.items() if runs)
+        raise ToolchainError(
+            f"kernels {name!r}: {why}; set {KERNELS_VARIABLE} to one of {usable}, or leave it unset for the last"
+        )
+    library.mcuf_host_use_kernels(list(names).index(name))
+
+
+def kernels() -> dict[str, bool]:
+    """The versions of the kernels that the library has, from the slowest to the fastest: whether this processor runs
+    each. All compute the same bits."""
+    return _names_of_kernels(load())
+
+
+def kernels_in_use() -> str:
+    """The version in use: the fastest that runs here, or what MCUFORMER_HOST_KERNELS or use_kernels() chose."""
+    library = load()
+    library.mcuf_host_kernels_used.restype = ctypes.c_char_p
+    return library.mcuf_host_kernels_used().decode()
+
+
+def use_kernels(name: str) -> None:
+    """Takes this version of the kernels from now on. No kernel may run meanwhile.
+
+    Raises ToolchainError if the library has no such version, or this processor does not run it.
+    """
+    _use_kernels(load(), name)
 
 
 def has_ops() -> bool:

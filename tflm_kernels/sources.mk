@@ -59,14 +59,25 @@ MCUF_TFLM_SRCS = $(MCUF_PLANNER_SRCS) $(MCUF_CHECK_SRCS) \
   kernels/streamed_stem.cc \
   kernels/token_mean.cc
 
+# The kernels' versions for large processors, and the choice among them: the host's library alone has them.
+MCUF_DISPATCH_SRCS = \
+  host/mcuf_attention_avx2.c \
+  host/mcuf_block_avx2.c \
+  host/mcuf_dispatch.c \
+  host/mcuf_fc_avx2.c \
+  host/mcuf_fc_avx512vnni.c \
+  host/mcuf_fc_dotprod.c \
+  host/mcuf_fc_panels.c \
+  host/mcuf_layer_norm_avx2.c
+
 # The library that Python loads is made of MCUF_CORE_SRCS and these. Everywhere, the parts that need no interpreter ...
-MCUF_HOST_CORE_SRCS = $(MCUF_SOUND_SRCS) $(MCUF_PLANNER_SRCS) $(MCUF_CHECK_SRCS) \
+MCUF_HOST_CORE_SRCS = $(MCUF_DISPATCH_SRCS) $(MCUF_SOUND_SRCS) $(MCUF_PLANNER_SRCS) $(MCUF_CHECK_SRCS) \
   host/host_headers.cc \
   host/host_log.cc \
   host/host_parts.cc
 
 # ... and if the tflite-micro wheel has a build, all ops, for its interpreter.
-MCUF_HOST_SRCS = $(MCUF_SOUND_SRCS) $(MCUF_TFLM_SRCS) \
+MCUF_HOST_SRCS = $(MCUF_DISPATCH_SRCS) $(MCUF_SOUND_SRCS) $(MCUF_TFLM_SRCS) \
   host/host_headers.cc \
   host/host_log.cc \
   host/host_parts.cc \

@@ -24,6 +24,7 @@ def test_optional_packages_are_those_that_skipped_tests_name():
     assert set(test_platforms.PACKAGES.values()) <= set(OPTIONAL)
     assert "flatbuffers-compiler" in OPTIONAL  # tools/generate_tflite_schema.py
     assert "espeak-ng" in OPTIONAL  # tools/synthesise_words.py
+    assert "libsimde-dev" in OPTIONAL  # tests/core/test_versions.py
     assert not set(OPTIONAL) & set(LISTED)
     assert all(re.fullmatch(r"[a-z0-9+.-]+", package) for package in LISTED + OPTIONAL)
 

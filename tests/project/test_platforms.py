@@ -52,11 +52,11 @@ def build(folder: Path, cc: str, cxx: str) -> Path:
     return library
 
 
-def driver(folder: Path, cc: str, *libraries: str) -> Path:
-    """drive_library.c as a program."""
-    program = folder / "drive_library.exe"
+def driver(folder: Path, cc: str, *libraries: str, name: str = "drive_library") -> Path:
+    """drive_library.c, or another of these files, as a program."""
+    program = folder / f"{name}.exe"
     flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{sources.c_kernel_folder()}"]
-    subprocess.run([cc, *flags, Path(__file__).with_name("drive_library.c"), "-o", program, *libraries], check=True)
+    subprocess.run([cc, *flags, Path(__file__).with_name(f"{name}.c"), "-o", program, *libraries], check=True)
     return program
 
 
@@ -108,7 +108,17 @@ def test_the_whole_library_builds_without_a_warning(tmp_path, cc, cxx, expected)
 def test_aarch64_linux_in_qemu(tmp_path, expected):
     library = build(tmp_path, "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++")
     program = driver(tmp_path, "aarch64-linux-gnu-gcc", "-ldl")
-    assert driven(["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu", program, library]) == expected
+    run = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"]
+    assert driven([*run, program, library]) == expected
+    compare = driver(tmp_path, "aarch64-linux-gnu-gcc", "-ldl", name="compare_versions")
+    assert driven([*run, compare, library]) == "portable: exact\ndotprod: exact\n"
+    assert driven([*run, "-cpu", "cortex-a53", compare, library]) == "portable: exact\ndotprod: not here\n"
+
+
+def test_every_version_of_the_kernels_gives_the_same_bytes(tmp_path):
+    lines = driven([driver(tmp_path, "cc", "-ldl", name="compare_versions"), kernel_library.LIBRARY])
+    said = dict(line.split(": ") for line in lines.splitlines())
+    assert said == {name: "exact" if runs else "not here" for name, runs in kernel_library.kernels().items()}
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +178,7 @@ def test_macos_compiles(target, tmp_path):
     cxx = ["clang++", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-DMCUF_HOST_PLUGIN"]
     for variable in ("MCUF_CORE_SRCS", "MCUF_HOST_CORE_SRCS"):
         for name in sources.listed(variable):
-            language = cxx if name.endswith(".cc") else ["clang", "-std=c99"]
+            language = cxx if name.endswith(".cc") else ["clang", "-std=c99", "-DMCUF_DISPATCH"]
             built = tmp_path / "object.o"
             subprocess.run([*language, *common, kernels / name, "-o", built], check=True)
             assert built.read_bytes()[:4] == b"\xcf\xfa\xed\xfe"  # 64-bit Mach-O

@@ -12,6 +12,9 @@
 
 #include "mcuf_block_finish.h"
 #include "mcuf_dot.h"
+#ifdef MCUF_DISPATCH
+#include "host/mcuf_dispatch.h"
+#endif
 
 void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {
   int16_t* target = token->block + (ptrdiff_t)token->index * mcuf_round_up_even(token->k) + at;
@@ -43,8 +46,8 @@ static void expand_weights(const int8_t* weights, int32_t packing, int32_t out_f
   }
 }
 
-void mcuf_block_accumulate(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k,
-                           const int16_t* block, int32_t count, int32_t* acc) {
+void MCUF_PORTABLE_NAME(mcuf_block_accumulate)(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k,
+                                               const int16_t* block, int32_t count, int32_t* acc) {
   const int32_t width = mcuf_round_up_even(k);
   int16_t first[MCUF_DOT_PIECE], second[MCUF_DOT_PIECE];
   for (int32_t o = 0; o < out_features; o += 2, acc += 2 * count) {

@@ -5,6 +5,9 @@
 
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
+#ifdef MCUF_DISPATCH
+#include "host/mcuf_dispatch.h"
+#endif
 
 mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* p, int32_t has_residual) {
   const bool staged = p->staged.tile_bytes != 0;
@@ -29,6 +32,16 @@ int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_byte
   return mcuf_block_bytes(in_features) + tile_bytes + copied;
 }
 
+/* Tokens that are read before their outputs are written, unless weights are staged; and whether more than a block of
+ * them must be copied so that outputs can overwrite them: only staged weights have room for that. */
+#ifdef MCUF_DISPATCH
+#define TOKENS_AT_ONCE(p) mcuf_fc_tokens_at_once((p)->in_features, (p)->tokens)
+#define COPIES_TOKENS(p) ((p)->staged.tile_bytes > 0)
+#else
+#define TOKENS_AT_ONCE(p) MCUF_TOKEN_BLOCK
+#define COPIES_TOKENS(p) true
+#endif
+
 /* Tokens [first, first + count), whose inputs begin at input and are in_stride apart. With more than four, outputs must
  * not overwrite inputs. */
 static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* input, int32_t in_stride, int32_t first,
@@ -51,6 +64,13 @@ static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* in
         p->gelu_table,
     };
     if (rows.weights == NULL) return MCUF_ERROR_SOURCE;
+#ifdef MCUF_DISPATCH
+    const ptrdiff_t start = (ptrdiff_t)first * p->out_features + row;
+    if (mcuf_fc_tokens(&rows, input, in_stride, count, residual == NULL ? NULL : residual + start, output + start,
+                       p->out_features)) {
+      continue;
+    }
+#endif
     for (int32_t four = 0; four < count; four += MCUF_TOKEN_BLOCK) {
       const int32_t used = count - four < MCUF_TOKEN_BLOCK ? count - four : MCUF_TOKEN_BLOCK;
       const ptrdiff_t at = (ptrdiff_t)(first + four) * p->out_features + row;
@@ -74,7 +94,7 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
   int16_t* block = (int16_t*)scratch;
   int8_t* tile = (int8_t*)scratch + mcuf_block_bytes(p->in_features);
   int8_t* copy = tile + p->staged.tile_bytes;
-  const int32_t size = p->staged.tile_bytes > 0 ? p->tokens_per_read : MCUF_TOKEN_BLOCK;
+  const int32_t size = p->staged.tile_bytes > 0 ? p->tokens_per_read : TOKENS_AT_ONCE(p);
   const int32_t reads = (p->tokens + size - 1) / size;
   const bool grows = p->out_features > p->in_stride;
   for (int32_t i = 0; i < reads; ++i) {
@@ -82,7 +102,7 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
     const int32_t count = p->tokens - first < size ? p->tokens - first : size;
     const int8_t* source = input + (ptrdiff_t)first * p->in_stride;
     int32_t stride = p->in_stride;
-    if (output == input && count > MCUF_TOKEN_BLOCK) {
+    if (output == input && count > MCUF_TOKEN_BLOCK && COPIES_TOKENS(p)) {
       for (int32_t t = 0; t < count; ++t) {
         memcpy(copy + (ptrdiff_t)t * p->in_features, source + (ptrdiff_t)t * stride, (size_t)p->in_features);
       }

@@ -3,6 +3,9 @@
 
 #include "mcuf_attention_rows.h"
 #include "mcuf_fixed_point.h"
+#ifdef MCUF_DISPATCH
+#include "host/mcuf_dispatch.h"
+#endif
 
 /* The relative positions of attention whose sizes are known to be good. */
 static mcuf_status check_relative(const mcuf_relative_position* r, int32_t tokens, int32_t num_heads,
@@ -97,6 +100,12 @@ mcuf_status mcuf_int_attention_s8(const mcuf_int_attention_params* p, const int8
     }
     const int32_t* head = p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * h;
     if (shape.relative != NULL) mcuf_relative_set_head(&relative, &p->relative, h);
+#ifdef MCUF_DISPATCH
+    const ptrdiff_t column = (ptrdiff_t)h * p->head_dim;
+    if (mcuf_attention_head(&shape, head, input + column, p->in_stride, keys, values, p->tokens, output + column)) {
+      continue;
+    }
+#endif
     for (int32_t first = 0; first < p->tokens; first += MCUF_TOKEN_BLOCK) {
       const int32_t left = p->tokens - first;
       const int8_t* q = input + (ptrdiff_t)first * p->in_stride + (ptrdiff_t)h * p->head_dim;

@@ -2,6 +2,13 @@
 #include "mcuf_int_layer_norm_s8.h"
 
 #include "mcuf_fixed_point.h"
+#include "mcuf_int_layer_norm_parts.h"
+#ifdef MCUF_DISPATCH
+#include "host/mcuf_dispatch.h"
+#define PASS
+#else
+#define PASS static
+#endif
 
 #define HERON_STEPS 3
 
@@ -31,18 +38,7 @@ static inline int32_t bit_length(uint64_t value) {
   return high != 0 ? 64 - mcuf_clz32(high) : 32 - mcuf_clz32((uint32_t)value);
 }
 
-typedef struct {
-  int32_t sum;
-  int64_t squares;
-} moments;
-
-/* How a token is normalised: t[c] = mulhi_round(scale * x[c] - offset, multiplier), with wrapping int32 products. */
-typedef struct {
-  uint32_t scale, offset;
-  int32_t multiplier;
-} normalisation;
-
-static inline normalisation normalise(const mcuf_int_layer_norm_params* p, const moments* m) {
+static inline mcuf_normalisation normalise(const mcuf_int_layer_norm_params* p, const mcuf_moments* m) {
   const int32_t d = p->features;
   uint64_t variance = (uint64_t)(d * m->squares - (int64_t)m->sum * m->sum) + (uint64_t)p->epsilon;
   if (variance == 0) variance = 1; /* all differences are 0 then */
@@ -58,15 +54,15 @@ static inline normalisation normalise(const mcuf_int_layer_norm_params* p, const
    * shift goes to the (then small) difference. */
   const int32_t up = half < -4 ? -4 - half : 0;
   const int32_t power = MCUF_LAYER_NORM_FRACTION_BITS - half - up;
-  normalisation n;
+  mcuf_normalisation n;
   n.scale = (uint32_t)d << up;
   n.offset = (uint32_t)m->sum << up;
   n.multiplier = (int32_t)(power >= 0 ? inverse << power : inverse >> -power);
   return n;
 }
 
-static moments add_channels(const mcuf_int_layer_norm_params* p, const int8_t* x) {
-  moments m = {0, 0};
+PASS mcuf_moments MCUF_PORTABLE_NAME(mcuf_layer_norm_add)(const mcuf_int_layer_norm_params* p, const int8_t* x) {
+  mcuf_moments m = {0, 0};
   for (int32_t c = 0; c < p->features; ++c) {
     const int32_t value = (x[c] - p->zero_point) * (p->factor != NULL ? p->factor[c] : 1);
     m.sum += value;
@@ -75,8 +71,8 @@ static moments add_channels(const mcuf_int_layer_norm_params* p, const int8_t* x
   return m;
 }
 
-static void write_channels(const mcuf_int_layer_norm_params* p, const normalisation* n, const int8_t* x,
-                           int8_t* output) {
+PASS void MCUF_PORTABLE_NAME(mcuf_layer_norm_write)(const mcuf_int_layer_norm_params* p, const mcuf_normalisation* n,
+                                                    const int8_t* x, int8_t* output) {
   for (int32_t c = 0; c < p->features; ++c) {
     const int32_t value = (x[c] - p->zero_point) * (p->factor != NULL ? p->factor[c] : 1);
     const int32_t difference = (int32_t)(n->scale * (uint32_t)value - n->offset);
@@ -98,14 +94,14 @@ typedef struct {
 } layer_norm_rows;
 
 void mcuf_layer_norm_sums_dsp(const int8_t* x, int32_t words, int32_t* sums);
-void mcuf_layer_norm_factor_sums_dsp(const int8_t* x, const uint8_t* factor, int32_t words, moments* sums);
+void mcuf_layer_norm_factor_sums_dsp(const int8_t* x, const uint8_t* factor, int32_t words, mcuf_moments* sums);
 void mcuf_layer_norm_rows_dsp(const layer_norm_rows* rows);
 void mcuf_layer_norm_factor_rows_dsp(const layer_norm_rows* rows);
 
 /* A token whose channels are whole words of four; in assembly if the 16-bit products do not overflow. */
 static void norm_words(const mcuf_int_layer_norm_params* p, const int8_t* x, int8_t* output, layer_norm_rows* rows) {
   const int32_t d = p->features, words = d / 4;
-  moments m;
+  mcuf_moments m;
   if (p->factor != NULL) {
     mcuf_layer_norm_factor_sums_dsp(x, p->factor, words, &m);
   } else { /* sums of the raw values; the zero point is subtracted from them */
@@ -114,10 +110,10 @@ static void norm_words(const mcuf_int_layer_norm_params* p, const int8_t* x, int
     m.sum = sums[0] - d * p->zero_point;
     m.squares = sums[1] + p->zero_point * (d * p->zero_point - 2 * sums[0]);
   }
-  const normalisation n = normalise(p, &m);
+  const mcuf_normalisation n = normalise(p, &m);
   const int32_t most = p->factor == NULL ? MCUF_LAYER_NORM_DSP_MAX_SCALE : MCUF_LAYER_NORM_DSP_MAX_FACTOR_SCALE;
   if (n.scale > (uint32_t)most) {
-    write_channels(p, &n, x, output);
+    mcuf_layer_norm_write(p, &n, x, output);
     return;
   }
   rows->x = x;
@@ -145,9 +141,9 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
   }
 #endif
   for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) {
-    const moments m = add_channels(p, input);
-    const normalisation n = normalise(p, &m);
-    write_channels(p, &n, input, output);
+    const mcuf_moments m = mcuf_layer_norm_add(p, input);
+    const mcuf_normalisation n = normalise(p, &m);
+    mcuf_layer_norm_write(p, &n, input, output);
   }
   return MCUF_OK;
 }

@@ -7,6 +7,9 @@
 #include "mcuf_fixed_point.h"
 #include "mcuf_streamed_norm.h"
 #include "mcuf_target.h"
+#ifdef MCUF_DISPATCH
+#include "host/mcuf_dispatch.h"
+#endif
 
 /* Makes a copy of a layer what is called for some tokens. By address: a struct that is returned takes its stack twice.
  */
@@ -173,6 +176,13 @@ static MCUF_OWN_STACK void attend(attention_state* s, int32_t head, int32_t firs
   for (int32_t h = 0; h < group * p->kv_heads_at_once; ++h) {
     const ptrdiff_t kv = (ptrdiff_t)(h / group) * mcuf_attention_keys_bytes(p->tokens, dim);
     if (s->shape.relative != NULL) mcuf_relative_set_head(&s->relative, &p->relative, head + h);
+#ifdef MCUF_DISPATCH
+    const ptrdiff_t column = (ptrdiff_t)h * dim;
+    if (mcuf_attention_head(&s->shape, p->head_params + (ptrdiff_t)MCUF_ATTENTION_HEAD_PARAMS * (head + h),
+                            s->queries + column, s->pass_width, s->keys + kv, s->values + kv, count, output + column)) {
+      continue;
+    }
+#endif
     for (int32_t t = 0; t < count; t += MCUF_TOKEN_BLOCK) {
       const int32_t left = count - t;
       if (s->shape.relative != NULL) s->relative.query = first + t;

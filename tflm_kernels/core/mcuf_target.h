@@ -28,6 +28,14 @@
 #define MCUF_PORTABLE 1
 #endif
 
+/* The library of the host has faster versions of some functions beside the portable ones, which then need names of
+ * their own: host/mcuf_dispatch.h. Firmware and exports never set MCUF_DISPATCH. */
+#ifdef MCUF_DISPATCH
+#define MCUF_PORTABLE_NAME(name) name##_portable
+#else
+#define MCUF_PORTABLE_NAME(name) name
+#endif
+
 /* Keeps a function's stack frame separate: a network has 1 KB, and inlining would add up frames that are never live
  * together. */
 #if defined(__GNUC__)

@@ -5,6 +5,7 @@
 
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
+#include "mcuf_move_up.h"
 #include "mcuf_target.h"
 
 static mcuf_patch_field field_of(const mcuf_decomposed_patch_embed_params* p) {
@@ -288,15 +289,6 @@ static void copy_prefix(const mcuf_decomposed_patch_embed_params* p, int8_t* out
   if (p->prefix_tokens > 0) memcpy(output, p->prefix, prefix_bytes(p));
 }
 
-/* Moves bytes up by `distance`, from the last to the first, in pieces that do not overlap where they go. */
-static void move_up(int8_t* values, size_t bytes, size_t distance) {
-  while (distance > 0 && bytes > 0) {
-    const size_t piece = bytes < distance ? bytes : distance;
-    bytes -= piece;
-    memcpy(values + bytes + distance, values + bytes, piece);
-  }
-}
-
 mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* p, const int8_t* image,
                                            int8_t* output, void* scratch) {
   const int32_t rows = token_rows(p);
@@ -328,7 +320,7 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
     const int32_t done = grows ? r.row : i - waits;
     memcpy(first + (ptrdiff_t)done * (ptrdiff_t)token_row, tokens + (size_t)(done & waits) * token_row, token_row);
   }
-  if (moves) move_up(output, all_rows, prefix_bytes(p));
+  if (moves) mcuf_move_up(output, all_rows, prefix_bytes(p));
   copy_prefix(p, output);
   return MCUF_OK;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "mcuf_fixed_point.h"
+#include "mcuf_move_up.h"
 #include "mcuf_stem_rows.h"
 
 #define PAIR MCUF_STREAMED_STEM_STRIP_ROWS /* rows of a level that one row of the next covers */
@@ -176,8 +177,9 @@ mcuf_status mcuf_streamed_stem_s8(const mcuf_streamed_stem_params* p, const int8
   if (!in_place && mcuf_overlap(output, prefix + tokens, image, image_bytes)) return MCUF_ERROR_OVERLAP;
   const bool grows = token_row_bytes(p) > image_row << p->conv_count;
   if (in_place && grows) { /* then all tokens take more than the image, and no row of them comes up to the next rows */
-    image = output + (prefix + tokens - image_bytes);
-    memmove(output + (prefix + tokens - image_bytes), output, image_bytes);
+    const size_t lead = prefix + tokens - image_bytes;
+    mcuf_move_up(output, image_bytes, lead);
+    image = output + lead;
   }
   /* Else, in place, behind the prefix they would overwrite image rows that are still to be read. */
   const bool moves = in_place && !grows;
@@ -192,7 +194,7 @@ mcuf_status mcuf_streamed_stem_s8(const mcuf_streamed_stem_params* p, const int8
     }
     rise(&r, pair, row);
   }
-  if (moves && prefix > 0) memmove(output + prefix, output, tokens);
+  if (moves) mcuf_move_up(output, tokens, prefix);
   copy_prefix(p, output);
   return MCUF_OK;
 }

@@ -3,7 +3,7 @@
 
     python benchmarks/search.py                                    # trains a supernet on the images in the package
     python benchmarks/search.py --supernet fashion/supernet.pt     # one that benchmarks/fashion_mnist.py made
-    python benchmarks/search.py --short                            # the first table alone, of a small search
+    python benchmarks/search.py --short                            # the first table alone: a trial of 20 evaluations
 
 Weights are inherited throughout. Search and random sampling select on the same held-out training images, with equally
 many evaluations within the same budget; what each selected is then measured on the test images, which nothing was
@@ -242,7 +242,8 @@ def main() -> int:
     supernet, images, kept, test = trained_supernet(arguments.supernet, arguments.short)
     accuracy = functools.cache(HeldOutAccuracy(supernet, kept))
     if arguments.short:
-        return table.finish(*chance_table(supernet, accuracy, test, SHORT_OPTIONS), arguments.json)
+        result, _ = chance_table(supernet, accuracy, test, SHORT_OPTIONS)  # too few evaluations to require anything
+        return table.finish(result, [], arguments.json)
     result = {"judged_per_second": speed(space), "subnets": space.subnets, "feasible": feasible(space)}
     print(
         f"space {SPACE}: {space.subnets:,} subnets, about {result['feasible']:,} within {BUDGET.sram:,} bytes of "

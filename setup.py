@@ -26,8 +26,8 @@ KERNELS = Path("tflm_kernels")
 # No -Werror: a compiler newer than this project must not end an install. Tests build with it, by gcc and by clang.
 COMMON_FLAGS = ["-O3", "-fvisibility=hidden", "-Wall", "-Wextra"]
 C_COMPILERS = ("C", ["cc", "gcc", "clang"])
-# MCUF_DISPATCH: with versions of the kernels for large processors (tflm_kernels/host/mcuf_dispatch.h).
-C_FLAGS = ["-std=c99", "-DMCUF_DISPATCH"]
+# MCUF_DISPATCH: with versions of the kernels for large processors; the header that the core then includes.
+C_FLAGS = ["-std=c99", '-DMCUF_DISPATCH="host/mcuf_dispatch.h"']
 CXX_FLAGS = ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-DMCUF_HOST_PLUGIN"]
 
 # Shared with the package, but not to be imported from it yet: the import would load its parent first.

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from mcuformer import SubnetConfig, convert
+from mcuformer import SubnetConfig, convert, kernel_library
 from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
 
@@ -132,3 +133,26 @@ def shared(tmp_path_factory):
         return objects[machine.name]
 
     return get
+
+
+def kernel_versions() -> list[str]:
+    """Versions of the kernels to test; one only if MCUFORMER_HOST_KERNELS names it."""
+    if wanted := os.environ.get(kernel_library.KERNELS_VARIABLE):
+        return [wanted]
+    return [name for name, runs in kernel_library.kernels().items() if runs]
+
+
+def pytest_generate_tests(metafunc):
+    """Every test of tests/core runs with every version of the kernels that this processor runs."""
+    if metafunc.definition.path.parent.name == "core":
+        metafunc.fixturenames.append("version")
+        metafunc.parametrize("version", kernel_versions(), indirect=True)
+
+
+@pytest.fixture
+def version(request):
+    """The version of the kernels that the test runs with."""
+    before = kernel_library.kernels_in_use()
+    kernel_library.use_kernels(request.param)
+    yield request.param
+    kernel_library.use_kernels(before)

@@ -195,7 +195,7 @@ def test_a_core_whose_instructions_are_unknown(files, tmp_path, monkeypatch, cap
 
 
 def test_evolve_writes_a_space_that_trains_on(files, tmp_path):
-    arguments = ("evolve", "--space", files / "space.yaml", "--data", files / "data.npz", "--sram", "3600")
+    arguments = ("evolve", "--space", files / "space.yaml", "--data", files / "data.npz", "--sram", "3000")
     arguments += ("--epochs", 1, "--visits", 6, "--neighbours", 3, "--folder", tmp_path / "evolution", "-o")
     arguments += (tmp_path / "best.yaml", "--plot", tmp_path / "path.png", "--json", tmp_path / "evolve.json")
     first = mcuformer(*arguments).stdout

@@ -280,7 +280,7 @@ def test_a_bad_file_is_one_clear_line(tmp_path, expected):
 
 
 def test_unreadable_files_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="give a YAML file, or one of exhaustible, fashion-mnist"):
+    with pytest.raises(ConfigError, match="give a YAML file, or one of colour, elastic, exhaustible, fashion-mnist"):
         load_space(tmp_path / "none.yaml")
     for text, expected in [("a: [1", "not YAML"), ("- 1", "must be a mapping"), ("", "must be a mapping")]:
         (tmp_path / "space.yaml").write_text(text)

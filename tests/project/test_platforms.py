@@ -178,7 +178,7 @@ def test_macos_compiles(target, tmp_path):
     cxx = ["clang++", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-DMCUF_HOST_PLUGIN"]
     for variable in ("MCUF_CORE_SRCS", "MCUF_HOST_CORE_SRCS"):
         for name in sources.listed(variable):
-            language = cxx if name.endswith(".cc") else ["clang", "-std=c99", "-DMCUF_DISPATCH"]
+            language = cxx if name.endswith(".cc") else ["clang", "-std=c99", '-DMCUF_DISPATCH="host/mcuf_dispatch.h"']
             built = tmp_path / "object.o"
             subprocess.run([*language, *common, kernels / name, "-o", built], check=True)
             assert built.read_bytes()[:4] == b"\xcf\xfa\xed\xfe"  # 64-bit Mach-O

@@ -13,7 +13,7 @@
 #include "mcuf_block_finish.h"
 #include "mcuf_dot.h"
 #ifdef MCUF_DISPATCH
-#include "host/mcuf_dispatch.h"
+#include MCUF_DISPATCH
 #endif
 
 void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {

@@ -6,7 +6,7 @@
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
 #ifdef MCUF_DISPATCH
-#include "host/mcuf_dispatch.h"
+#include MCUF_DISPATCH
 #endif
 
 mcuf_status mcuf_in_place_fc_s8_check(const mcuf_in_place_fc_params* p, int32_t has_residual) {

@@ -4,7 +4,7 @@
 #include "mcuf_attention_rows.h"
 #include "mcuf_fixed_point.h"
 #ifdef MCUF_DISPATCH
-#include "host/mcuf_dispatch.h"
+#include MCUF_DISPATCH
 #endif
 
 /* The relative positions of attention whose sizes are known to be good. */

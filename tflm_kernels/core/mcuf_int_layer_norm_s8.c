@@ -4,7 +4,7 @@
 #include "mcuf_fixed_point.h"
 #include "mcuf_int_layer_norm_parts.h"
 #ifdef MCUF_DISPATCH
-#include "host/mcuf_dispatch.h"
+#include MCUF_DISPATCH
 #define PASS
 #else
 #define PASS static

@@ -8,7 +8,7 @@
 #include "mcuf_streamed_norm.h"
 #include "mcuf_target.h"
 #ifdef MCUF_DISPATCH
-#include "host/mcuf_dispatch.h"
+#include MCUF_DISPATCH
 #endif
 
 /* Makes a copy of a layer what is called for some tokens. By address: a struct that is returned takes its stack twice.

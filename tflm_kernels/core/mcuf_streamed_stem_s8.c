@@ -91,7 +91,7 @@ int32_t mcuf_streamed_stem_s8_scratch_bytes(const int32_t* in_channels, int32_t 
 }
 
 static stem_layout layout_for(const mcuf_streamed_stem_params* p, bool strips) {
-  int32_t in_channels[MCUF_STREAMED_STEM_MAX_CONVS];
+  int32_t in_channels[MCUF_STREAMED_STEM_MAX_CONVS] = {0};
   for (int32_t m = 0; m < p->conv_count; ++m) in_channels[m] = m == 0 ? p->channels : p->convs[m - 1].out_channels;
   return layout_of(in_channels, p->conv_count, p->image_height, p->image_width, p->pixels_at_once, strips);
 }

@@ -29,7 +29,7 @@
 #endif
 
 /* The library of the host has faster versions of some functions beside the portable ones, which then need names of
- * their own: host/mcuf_dispatch.h. Firmware and exports never set MCUF_DISPATCH. */
+ * their own: MCUF_DISPATCH is the header that declares them. Firmware and exports never define it. */
 #ifdef MCUF_DISPATCH
 #define MCUF_PORTABLE_NAME(name) name##_portable
 #else

@@ -125,7 +125,7 @@ READ = {
     "convert": ("convert", "X"), "finetune": ("finetune", "X"), "search": ("search", "X", "--board", "nano33ble"),
     "space": ("train", "--space", "X"), "config": ("train", "--config", "X"),
     "import": ("import", "X", "--family", "timm"),
-    "init": ("train", "--space", SPACE, "--init", "X"),
+    "init": ("train", "--space", SPACE, "--init", "X", "--data", GOLDEN / "data.npz"),
     "log": ("search", GOLDEN / "supernet.pt", "--board", "nano33ble", "--log-file", "X", "--data", GOLDEN / "data.npz"),
 }  # fmt: skip
 

@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
         SPACE, lambda config: 0.5 + config.embed_dim / 100 + 0.1 * rng.random(), cost_of, BUDGET, options,
         log=folder / "search.jsonl",
     )  # fmt: skip
-    chosen = ChosenSubnet(folder / "subnet.pt", found, BUDGET, 100)
+    chosen = ChosenSubnet(folder / "subnet.pt", found, BUDGET, 100, record={})
     write_json(folder / "search.json", chosen.to_dict(), "mcuformer search <b>supernet.pt</b> --sram 20000")
     (folder / "train.csv").write_text("epoch,loss,accuracy,stage\n1,2.5,0.4,first\n2,1.5,0.6,second\n")
     images = structured_images(TINY, 40)

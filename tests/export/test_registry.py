@@ -63,6 +63,7 @@ def test_a_new_kind_is_one_entry_in_the_table(files, tmp_path):
     assert (tmp_path / "out" / "net.txt").read_text() == "NET\nA"
     values = json.loads((tmp_path / "toy.json").read_text())
     folder = str(tmp_path / "out")
+    assert values.pop("command").startswith(f"mcuformer export {model} --to toy --lines 2")
     assert values == {"folder": folder, "ops": values["ops"], "packing": "pairs"} and values["ops"] > 2
     assert "not empty" in toy(*arguments, "-o", tmp_path / "out", status=2)
     assert "must be one of c, tflm, arduino, toy" in toy(model, "--to", "rust", "-o", tmp_path / "b", status=2)

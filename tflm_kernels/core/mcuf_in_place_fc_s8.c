@@ -35,7 +35,10 @@ int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_byte
 /* Tokens that are read before their outputs are written, unless weights are staged; and whether more than a block of
  * them must be copied so that outputs can overwrite them: only staged weights have room for that. */
 #ifdef MCUF_DISPATCH
-#define TOKENS_AT_ONCE(p) mcuf_fc_tokens_at_once((p)->in_features, (p)->tokens)
+#define TOKENS_AT_ONCE(p)                                                                     \
+  (mcuf_fc_weights_are_bytes((p)->weights, (p)->packing, (p)->in_features, (p)->out_features) \
+       ? mcuf_fc_tokens_at_once((p)->in_features, (p)->tokens)                                \
+       : MCUF_TOKEN_BLOCK)
 #define COPIES_TOKENS(p) ((p)->staged.tile_bytes > 0)
 #else
 #define TOKENS_AT_ONCE(p) MCUF_TOKEN_BLOCK

@@ -107,8 +107,10 @@ MCUF_AVX2 void mcuf_block_accumulate_avx2(const int8_t* weights, int32_t packing
     const int8_t* row = weights + mcuf_packed_offset(o, k, packing);
     if (packing == MCUF_PACKING_ROWS) {
       accumulate_rows(count, block, width, row, row + (o + 1 < out_features ? k : 0), k, acc);
-    } else {
+    } else if (mcuf_pairs_are_bytes(row, k)) {
       accumulate_pair(row, k, block, width, count, acc);
+    } else {
+      mcuf_block_accumulate_portable(row, packing, out_features - o < 2 ? 1 : 2, k, block, count, acc);
     }
   }
 }

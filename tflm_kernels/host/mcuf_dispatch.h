@@ -78,15 +78,26 @@ typedef struct {
                            int8_t* output);
 } mcuf_host_kernels;
 
+/* Whether k pairs of packed weights are what packing makes of bytes: others, of a damaged model, can stand for 128,
+ * which only the portable versions compute with. */
+static inline int mcuf_pairs_are_bytes(const int8_t* pairs, int32_t k) {
+  int others = 0;
+  for (int32_t i = 0; i < k; ++i) others |= (pairs[2 * i] < 0) & (pairs[2 * i + 1] == INT8_MAX);
+  return !others;
+}
+
 /* The versions in use. */
 const mcuf_host_kernels* mcuf_host_kernels_in_use(void);
 
 /* Tokens that mcuf_fc_tokens() takes at once, of so many. */
 int32_t mcuf_fc_tokens_at_once(int32_t in_features, int32_t tokens);
 
+/* Whether all packed weights are what packing makes of bytes, as mcuf_fc_tokens() needs them. */
+int mcuf_fc_weights_are_bytes(const int8_t* weights, int32_t packing, int32_t in_features, int32_t out_features);
+
 /* Outputs of the rows for some tokens, which lie in_stride bytes apart. Up to mcuf_fc_tokens_at_once() of them are read
- * before an output is written. False if they are too few, or their inputs too many, and nothing was done. residual (or
- * NULL) and output are as for mcuf_block_fc(). */
+ * before an output is written. False if they are too few, their inputs too many, or the weights no bytes; then nothing
+ * was done. residual (or NULL) and output are as for mcuf_block_fc(). */
 int mcuf_fc_tokens(const mcuf_fc_rows* rows, const int8_t* input, int32_t in_stride, int32_t tokens,
                    const int8_t* residual, int8_t* output, int32_t stride);
 

@@ -24,6 +24,14 @@ int32_t mcuf_fc_tokens_at_once(int32_t in_features, int32_t tokens) {
   return (tokens + groups - 1) / groups;
 }
 
+int mcuf_fc_weights_are_bytes(const int8_t* weights, int32_t packing, int32_t in_features, int32_t out_features) {
+  if (packing == MCUF_PACKING_ROWS) return 1;
+  for (int32_t o = 0; o < out_features; o += 2) {
+    if (!mcuf_pairs_are_bytes(weights + mcuf_packed_offset(o, in_features, packing), in_features)) return 0;
+  }
+  return 1;
+}
+
 /* Row `row` of weights packed in pairs. */
 static void unpack_row(const mcuf_fc_rows* rows, int32_t row, int8_t* target) {
   const int8_t* pair = rows->weights + mcuf_packed_offset(row & ~1, rows->in_features, MCUF_PACKING_PAIRS);
@@ -80,6 +88,7 @@ int mcuf_fc_tokens(const mcuf_fc_rows* rows, const int8_t* input, int32_t in_str
                    const int8_t* residual, int8_t* output, int32_t stride) {
   const mcuf_panel_kernels* kernels = kernels_for(rows->in_features, tokens);
   if (kernels == NULL) return 0;
+  if (!mcuf_fc_weights_are_bytes(rows->weights, rows->packing, rows->in_features, rows->out_features)) return 0;
   int8_t expanded[MOST_TOKEN_BYTES] __attribute__((aligned(64)));
   const ptrdiff_t size = token_size_of(kernels, rows->in_features);
   const int32_t most = mcuf_fc_tokens_at_once(rows->in_features, tokens);

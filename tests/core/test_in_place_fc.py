@@ -57,6 +57,20 @@ def test_packing_is_undone(seed):
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("tokens", [1, 3, 7, 20])
+@pytest.mark.parametrize("alias", [None, "input"])
+def test_packed_weights_of_a_damaged_model_equal_the_reference(tokens, alias):
+    """A pair can stand for 128, which no byte holds."""
+    rng = np.random.default_rng(tokens)
+    x, weights = rv.int8(rng, tokens, 40), rv.weights(rng, 9, 40).astype(np.int64)
+    weights[4, 3], weights[5, 3] = -1, 128
+    bias, multiplier = rv.requantisation(rng, 9, 40)
+    want = in_place_fc.reference(in_place_fc.Options(3), x[None], weights, bias, multiplier)[0]
+    assert np.array_equal(unpack(pack(weights, PAIRS)[None], 9, PAIRS)[0], weights)
+    got = core_calls.in_place_fc(x, weights, bias, multiplier, 3, None, None, None, alias, None, PAIRS)
+    np.testing.assert_array_equal(got, want)
+
+
 def test_overlap_that_is_not_overwriting_is_refused():
     weights, bias, multiplier = np.ones((4, 8), np.int8), np.zeros(4, np.int32), np.ones(4, np.int32)
     keep: list = []

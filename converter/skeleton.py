@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcuformer.checks import one_of
+from mcuformer.converter.memory.plan import align
 from mcuformer.converter.ops import (
     can_be_staged,
     decomposed_patch_embed,
@@ -175,6 +176,23 @@ def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
     return Skeleton(tuple(recipes), inputs=0 if schedule.strips else 1)
 
 
+def with_more_heads(network: Skeleton, arena_head: int) -> Skeleton:
+    """The same network with as many key/value heads at once in each StreamedAttention as that many bytes of activations
+    and scratch have room for."""
+    return network._replace(
+        recipes=tuple([(prefix, _more_heads(recipe, arena_head)) for prefix, recipe in network.recipes])
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _more_heads(recipe: Recipe, arena_head: int) -> Recipe:
+    make, *arguments = recipe
+    if make is not _streamed_layer:
+        return recipe
+    input_bytes, ((_, dims), *_) = make(*arguments)  # attention is the first op
+    return *recipe, streamed_attention.kv_heads_within(dims, arena_head - align(input_bytes))
+
+
 def _part(input_bytes: int, ops: list[tuple[Place, Any]], staged: bool) -> Part:
     if staged:
         ops = [(place, place.module.staged(dims) if can_be_staged(place.module.NAME) else dims) for place, dims in ops]
@@ -329,11 +347,14 @@ def _overwrite_layer(
 
 def _streamed_layer(
     n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool,
-    relative: Relative | None,
+    relative: Relative | None, heads_at_once: int = 0,
 ) -> Part:  # fmt: skip
-    """Both halves in place on the stream, and so are LayerNorms that come after them."""
+    """Both halves in place on the stream, and so are LayerNorms that come after them. heads_at_once: key/value heads;
+    0: as many as need the least scratch."""
     heads, kv_heads, head_dim = layer.num_heads, layer.kv_heads, layer.head_dim
-    heads_at_once = streamed_attention.kv_heads_at_once(n, d, heads, kv_heads, head_dim, length_of_tables(relative, n))
+    heads_at_once = heads_at_once or streamed_attention.kv_heads_at_once(
+        n, d, heads, kv_heads, head_dim, length_of_tables(relative, n)
+    )
     around, at_once, matrices = _around_attention(packing, layer), tokens_at_once(n), _mlp_matrices(d, layer)
     factor = d > 1 and pre_norm
     gelu = len(matrices) // 2 - 1  # the one that makes mlp_dim

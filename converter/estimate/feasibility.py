@@ -14,7 +14,7 @@ from typing import Any
 from mcuformer.converter.memory.arena import tail_bytes
 from mcuformer.converter.memory.board_arena import arena_of
 from mcuformer.converter.memory.plan import align
-from mcuformer.converter.skeleton import Part, Place, Schedule, Skeleton, kept, skeleton
+from mcuformer.converter.skeleton import Part, Place, Schedule, Skeleton, kept, skeleton, with_more_heads
 from mcuformer.converter.subnet_config import SubnetConfig
 
 _Tally = tuple[int, tuple[int, ...], int, int]
@@ -51,6 +51,12 @@ def fits(
 ) -> bool:
     """Whether board_arena_bytes() is at most sram_bytes."""
     return board_arena_bytes(config, schedule, strips, weights) <= sram_bytes
+
+
+def filled(network: Skeleton) -> Skeleton:
+    """The ops that convert(..., weights="xip", scratch=None) makes: more key/value heads at once where the arena has
+    room for them, which passes/scratch.py chooses on the graph."""
+    return with_more_heads(network, _tally(network)[0])
 
 
 @functools.lru_cache

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mcuformer import cores
+from mcuformer.converter.estimate.feasibility import filled
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import OPS
 from mcuformer.converter.ops.packed_weights import PACKINGS, ROWS
@@ -46,7 +47,7 @@ def config_work(
 
     packing: a board's (mcuformer.converter.passes.packing).
     """
-    network = skeleton(config, Schedule(schedule, strips, packing=packing))
+    network = filled(skeleton(config, Schedule(schedule, strips, packing=packing)))
     return [step.module.work(step.dims) for _, step in network.steps()]
 
 
@@ -81,7 +82,7 @@ def instructions(config: SubnetConfig, core: str, schedule: str = "streamed", st
     For weights packed for that core. With strips, prefix tokens need not be made room for.
     """
     _coefficients(core)  # the core is known
-    network = skeleton(config, Schedule(schedule, strips, packing=PACKING_OF[core]))
+    network = filled(skeleton(config, Schedule(schedule, strips, packing=PACKING_OF[core])))
     return round(sum(_part_instructions(core, *recipe) for _, recipe in network.recipes))
 
 

@@ -157,6 +157,14 @@ def kv_heads_at_once(
     return best
 
 
+def kv_heads_within(d: Dims, room: int) -> int:
+    """The most key/value heads at once whose scratch takes at most `room` bytes; at least as many as now."""
+    for n in range(d.kv_heads, d.kv_heads_at_once, -1):
+        if d.kv_heads % n == 0 and scratch_bytes(d._replace(kv_heads_at_once=n)) <= room:
+            return n
+    return d.kv_heads_at_once
+
+
 def matrices(d: Dims) -> list[tuple[int, int]]:
     """(inputs, outputs) of LAYERS, without those it lacks."""
     qkv_rank, proj_rank = d.ranks

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses how many tokens each op handles at a time, and the size of its weight tile, within the scratch limit.
+"""Chooses how many tokens and key/value heads each op handles at a time, and the size of its weight tile, within the
+scratch limit or the arena.
 
 With weights in place, four tokens are best: the kernels compute four together; more waste scratch, fewer are slower.
-Staged weights are read again each time: there, more tokens, in more scratch, mean fewer bytes read.
+Staged weights are read again each time: there, more tokens, in more scratch, mean fewer bytes read. Each
+pass over key/value heads normalises all tokens again: more heads at once are faster.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.memory.arena import plan_arena, problem_of
 from mcuformer.converter.memory.plan import Problem, align
+from mcuformer.converter.ops import streamed_attention
 from mcuformer.converter.ops.packed_weights import least_tile, row_bytes_and_rows
 from mcuformer.converter.passes import staging
 from mcuformer.errors import PlanError
@@ -59,6 +63,20 @@ def fill_arena(graph: Graph, spare: int = 0) -> Graph:
     fits = {i: found for i, found in choices.items() if found and min(c.scratch for c in found) <= room[i]}
     filled = _choose(graph, fits, room)
     return filled if plan_arena(filled).head_bytes <= least.head_bytes + align(spare) else graph
+
+
+def more_heads(graph: Graph) -> Graph:
+    """A graph with weights in place in which every StreamedAttention has as many key/value heads at once as it can
+    without enlarging the arena. estimate/feasibility.py says the same from dimensions alone."""
+    head, (problem, _) = plan_arena(graph).head_bytes, problem_of(graph)
+    ops = list(graph.ops)
+    for i, op in enumerate(graph.ops):
+        if op.module is streamed_attention:
+            room = head - _live(problem, i + 1)
+            heads = streamed_attention.kv_heads_within(graph.dims(op), room - room % align(1))
+            ops[i] = dataclasses.replace(op, options=dataclasses.replace(op.options, kv_heads_at_once=heads))
+    filled = Graph(list(graph.tensors), ops, list(graph.inputs), graph.output)
+    return filled if plan_arena(filled).head_bytes == head else graph
 
 
 def _choose(graph: Graph, choices: dict[int, list[_Choice]], limits: dict[int, int]) -> Graph:

@@ -15,7 +15,9 @@ from random_networks import random_config
 from mcuformer import SubnetConfig, convert
 from mcuformer.converter.estimate import instructions
 from mcuformer.converter.estimate.macs import op_macs
+from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.ops.work import Work
+from mcuformer.converter.skeleton import Schedule, skeleton
 from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError
 from mcuformer.simulator import firmware_model
@@ -35,6 +37,18 @@ FITTED = {core.coefficients: core for core in CORES.values() if core.coefficient
 BIASES = dataclasses.replace(NEITHER, image_size=(50, 71), prefix_tokens=1, relative_position="bias")
 TABLES = dataclasses.replace(NEITHER, image_size=(71, 50), prefix_tokens=1, relative_position="tables")
 CHECKED = {"A": A, "neither": NEITHER, "conv": CONV, "biases": BIASES, "tables": TABLES}
+
+
+def test_key_value_heads_take_the_room_that_the_arena_has():
+    """One pass over all of A's heads where one head at once needs the least scratch: the MLPs need as much."""
+    net, images = lively_subnet(A, 0), structured_images(A, 2, 0)
+    found = convert(net, images).graph
+    at_once = [op.options.kv_heads_at_once for op in found.ops if op.kind == "StreamedAttention"]
+    least = [
+        step.dims.kv_heads_at_once for _, step in skeleton(A, Schedule()).steps() if step.kind == "StreamedAttention"
+    ]
+    assert (least, at_once) == ([1] * 6, [3] * 6)
+    assert convert(net, images, scratch=1 << 20).plan.arena_bytes == plan_arena(found).arena_bytes
 
 
 def test_a_config_predicts_what_its_graph_does():

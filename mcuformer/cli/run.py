@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from mcuformer.checks import whole
 from mcuformer.cli.common import (
     CONSOLE,
     DataOption,
@@ -22,7 +23,6 @@ from mcuformer.cli.common import (
     check_outputs,
     load_data,
     out,
-    run_images,
     top1_of,
     write_json,
 )
@@ -53,7 +53,8 @@ class HostRun:
     network without a head; top1: from 0 to 1, None without a head; invoke_ms: the median of an image; arena: bytes of
     "total", "head" and "tail"; weights_read, weights_reads: bytes and reads of staged weights per image, 0 if they are
     in the model; neighbours: without a head, of each image, if there is more than one; gallery: the file they are in,
-    None: they are images of the same run; by_class: if asked for."""
+    None: they are images of the same run; by_class: if asked for; images_per_second: of all processes, reading
+    included."""
 
     engine: str
     logits: np.ndarray
@@ -65,6 +66,8 @@ class HostRun:
     neighbours: Neighbours | None = None
     gallery: str | None = None
     by_class: ByClass | None = None
+    images_per_second: float = 0.0
+    processes: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,7 @@ class ModelRun:
             "weights_read_bytes": host.weights_read, "weights_reads": host.weights_reads, "top1": host.top1,
             "images": len(host.logits), "invoke_ms": host.invoke_ms, "arena_bytes": host.arena["total"],
             "head_bytes": host.arena["head"], "engine": host.engine, "model": self.model, "data": self.data,
+            "images_per_second": host.images_per_second, "processes": host.processes,
         }  # fmt: skip
         if (near := host.neighbours) is not None:
             values["nearest"] = {
@@ -139,6 +143,7 @@ def run(
     per_class: bool = False,
     confusion: str | os.PathLike | None = None,
     worst: str | os.PathLike | None = None,
+    workers: int = 1,
     on_host: Callable[[HostRun], object] | None = None,
     progress: Progress = SILENT,
 ) -> ModelRun:
@@ -155,12 +160,15 @@ def run(
     per_class  with a head: also say which classes it is right and wrong about, and the surest wrong answers
     confusion  with a head: which classes were taken for which is drawn here: .png, .svg or .pdf
     worst      with a head: the images with the surest wrong answers are drawn here: .png, .svg or .pdf
+    workers    processes at most, where images are many: see mcuformer/workers.py
     on_host    called with the host's part before the simulation begins, which takes longer
     """
+    from mcuformer import workers as many
     from mcuformer.cli import firmware as cli_firmware
     from mcuformer.interpreter import Interpreter
     from mcuformer.simulator import firmware
 
+    whole("workers", workers, 1)
     check_outputs(save_embeddings, confusion, worst)
     check_pictures(confusion, worst)
     if gallery and save_embeddings and Path(gallery).resolve() == Path(save_embeddings).resolve():
@@ -181,13 +189,14 @@ def run(
             f"{model}: has no head and gives embeddings; --per-class, --confusion and --worst are for classes"
         )
     dataset = _images_for(interpreter, model, data, split, limit)
-    host = _run_on_host(interpreter, dataset, embeddings, per_class, progress)
+    host = _run_on_host(interpreter, dataset, embeddings, per_class, workers, progress)
     _draw(host, dataset, Path(model).name, confusion, worst)
     if on_host is not None:
         on_host(host)
     others, simulated = {}, None
     if reference:
-        others[THE_REFERENCE] = interpreter.reference(dataset.images)
+        with progress.bar("reference") as update:
+            others[THE_REFERENCE] = many.run(interpreter, dataset.images, workers, True, update).logits
     if chosen is not None:
         machine, ram, flash, external = chosen
         simulated = cli_firmware.run_on(interpreter, dataset.images[:], machine, ram, flash, progress, external)
@@ -252,15 +261,19 @@ def _embeddings(interpreter: Interpreter, model: str | os.PathLike, gallery, sav
 
 
 def _run_on_host(
-    interpreter: Interpreter, dataset: Dataset, embeddings: Embeddings, per_class: bool, progress: Progress
-) -> HostRun:
+    interpreter: Interpreter, dataset: Dataset, embeddings: Embeddings, per_class: bool, workers: int,
+    progress: Progress,
+) -> HostRun:  # fmt: skip
+    from mcuformer import workers as many
     from mcuformer.confusion import confusion_of
     from mcuformer.confusion import worst as worst_of
     from mcuformer.gallery import Gallery, neighbours
 
     images, has_head = dataset.images, bool(interpreter.class_names)
-    logits = run_images(interpreter, images, progress)
-    assert interpreter.invoke_ms is not None  # a data set has images
+    with progress.bar("running") as update:
+        outputs = many.run(interpreter, images, workers, progress=update)
+    logits = outputs.logits
+    assert outputs.invoke_ms is not None  # a data set has images
     near, by_class = None, None
     if per_class:
         classes = tuple(interpreter.class_names)
@@ -272,8 +285,9 @@ def _run_on_host(
         if embeddings.save is not None:
             Gallery(logits, names).save(embeddings.save)
     return HostRun(
-        interpreter.engine, logits, top1_of(logits, dataset.labels) if has_head else None, interpreter.invoke_ms,
+        interpreter.engine, logits, top1_of(logits, dataset.labels) if has_head else None, outputs.invoke_ms,
         interpreter.allocations, *interpreter.weights_read, near, embeddings.gallery, by_class,
+        outputs.images_per_second, outputs.processes,
     )  # fmt: skip
 
 
@@ -286,6 +300,8 @@ def show_host(host: HostRun) -> None:
         f"{found} {len(host.logits)} images {ENGINES[host.engine]}, {host.invoke_ms:.2f} ms "
         f"per image on this machine, arena {arena['total']:,} bytes (head {arena['head']:,}, tail {arena['tail']:,})"
     )
+    if host.processes > 1:
+        out.print(f"{host.images_per_second:,.0f} images a second, in {host.processes} processes")
     if host.weights_reads:
         out.print(f"staged weights: {host.weights_read:,} bytes per image in {host.weights_reads:,} reads")
     if host.neighbours is not None:
@@ -371,16 +387,21 @@ def command(
     worst: Annotated[
         Path | None, typer.Option(help=f"Draw the images with the surest wrong answers ({ENDINGS}).")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes at most, where images are many; default: one for each core.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run a model on this machine, as firmware in QEMU too if you like; prints its top-1, or without a head the nearest
     of each image's embedding."""
+    from mcuformer.workers import cores
+
     check_outputs(save_embeddings, confusion, worst, json_file)
     done = run(
         model, data=data, split=split, limit=limit, weights=weights, reference=reference, engine=engine, on=on,
         board=board, ram_bytes=ram_bytes, flash_bytes=flash_bytes, external_flash=external_flash, gallery=gallery,
         save_embeddings=save_embeddings, per_class=per_class, confusion=confusion, worst=worst,
-        on_host=show_host, progress=CONSOLE,
+        workers=cores() if workers is None else workers, on_host=show_host, progress=CONSOLE,
     )  # fmt: skip
     show(done)
     if per_class and done.host.by_class is not None:

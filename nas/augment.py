@@ -12,8 +12,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mcuformer.data.crop import Crop
+
 MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 GOLDEN = 0x9E3779B97F4A7C15
+MOST_ASPECT = 4 / 3  # a crop of a file is up to so much wider or higher than the image
 
 
 class Draw(IntEnum):
@@ -25,11 +28,11 @@ class Draw(IntEnum):
     CROP = 3
     CROP_DOWN = 4
     CROP_RIGHT = 5
-    PARTNER = 6
     KIND = 7
     SHARE = 8
     BOX_DOWN = 9
     BOX_RIGHT = 10
+    CROP_ASPECT = 11
 
 
 def uniform(seed: int, epoch: int, indices: np.ndarray, draw: Draw) -> np.ndarray:
@@ -55,7 +58,8 @@ def shift_and_flip(
     """Moves each image by up to `shift` pixels, or (down or up, right or left), edges repeated, and mirrors half of
     them.
 
-    images: [n, height, width, channels], any type; indices: [n], of the samples; returns the same shape and type.
+    images: [n, height, width, channels], any type, on any device; indices: [n], of the samples; returns the same shape
+    and type.
     """
     n, height, width, _ = images.shape
     down, right = shift if isinstance(shift, tuple) else (shift, shift)
@@ -69,7 +73,8 @@ def shift_and_flip(
     if flip:
         mirrored = torch.from_numpy(uniform(seed, epoch, indices, Draw.FLIP) < 0.5)[:, None]
         columns = torch.where(mirrored, columns.flip(1), columns)
-    return images[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    chosen = torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]
+    return images[tuple(part.to(images.device) for part in chosen)]
 
 
 def random_crop(images: torch.Tensor, indices: np.ndarray, least: float, seed: int, epoch: int) -> torch.Tensor:
@@ -86,9 +91,24 @@ def random_crop(images: torch.Tensor, indices: np.ndarray, least: float, seed: i
     return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
 
 
-def partners(indices: np.ndarray, count: int, seed: int, epoch: int) -> np.ndarray:
-    """The sample, out of `count`, that each is mixed with."""
-    return np.floor(uniform(seed, epoch, indices, Draw.PARTNER) * count).astype(np.int64)
+def crops(indices: np.ndarray, least: float, flip: bool, seed: int, epoch: int) -> list[Crop]:
+    """Of each sample: a part with `least` to all of its picture's area, up to MOST_ASPECT wider or higher than the
+    image. flip: half of them are mirrored."""
+    draws = (Draw.CROP, Draw.CROP_ASPECT, Draw.CROP_DOWN, Draw.CROP_RIGHT)
+    area, aspect, down, right = (uniform(seed, epoch, indices, draw) for draw in draws)
+    parts = least + (1 - least) * area, MOST_ASPECT ** (2 * aspect - 1), down, right
+    mirrored = (uniform(seed, epoch, indices, Draw.FLIP) < 0.5) & flip
+    return [Crop(*part) for part in zip(*(part.tolist() for part in (*parts, mirrored)), strict=True)]
+
+
+def partners(count: int) -> torch.Tensor:
+    """int64 [count]: the place in a batch of the image that each is mixed with, its neighbour: 0 with 1, 2 with 3 ...
+
+    Batches are in random order, so neighbours are any two images, and an even share of a batch has them together. The
+    last of an odd one is its own.
+    """
+    places = torch.arange(count)
+    return torch.where((places ^ 1) < count, places ^ 1, places)
 
 
 def mix(
@@ -96,9 +116,10 @@ def mix(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mixes each image with another: blends them with probability `mixup`, or pastes a box with probability `cutmix`.
 
-    images, others: float [n, channels, height, width]. Returns the images and the share of the first one, float32 [n].
+    images, others: float [n, channels, height, width], on any device. Returns the images and the share of the first
+    one, float32 [n], there.
     """
-    n, _, height, width = images.shape
+    _, _, height, width = images.shape
     kind, share = (uniform(seed, epoch, indices, d) for d in (Draw.KIND, Draw.SHARE))
     blended, pasted = kind < mixup, (kind >= mixup) & (kind < mixup + cutmix)
     side = np.sqrt(1 - share)
@@ -106,13 +127,17 @@ def mix(
     def span(draw: Draw, length: int) -> tuple[np.ndarray, np.ndarray]:
         centre = uniform(seed, epoch, indices, draw) * length
         low, high = (np.rint(np.clip(centre + sign * side * length / 2, 0, length)) for sign in (-1, 1))
-        return low.astype(np.int64)[:, None], high.astype(np.int64)[:, None]
+        return low, np.where(pasted, high, low)
 
-    (top, bottom), (left, right) = span(Draw.BOX_DOWN, height), span(Draw.BOX_RIGHT, width)
-    rows, columns = np.arange(height), np.arange(width)
-    inside = ((rows >= top) & (rows < bottom))[:, :, None] & ((columns >= left) & (columns < right))[:, None, :]
-    box_share = 1 - inside.mean(axis=(1, 2))
-    shares = np.where(blended[:, None, None], share[:, None, None], np.where(pasted[:, None, None] & inside, 0.0, 1.0))
-    weight = torch.from_numpy(shares[:, None].astype(np.float32)).to(images.device)
-    first = np.where(blended, share, np.where(pasted, box_share, 1.0)).astype(np.float32)
-    return images * weight + others * (1 - weight), torch.from_numpy(first).to(images.device)
+    def inside(ends: tuple[np.ndarray, np.ndarray], length: int) -> torch.Tensor:
+        low, high = (torch.from_numpy(end).to(images.device)[:, None] for end in ends)
+        at = torch.arange(length, device=images.device)
+        return (at >= low) & (at < high)
+
+    down, right = span(Draw.BOX_DOWN, height), span(Draw.BOX_RIGHT, width)
+    box_share = 1 - (down[1] - down[0]) * (right[1] - right[0]) / (height * width)
+    first = torch.from_numpy(np.where(blended, share, box_share).astype(np.float32)).to(images.device)
+    of_whole = torch.from_numpy(np.where(blended, share, 1.0).astype(np.float32)).to(images.device)
+    in_box = inside(down, height)[:, None, :, None] & inside(right, width)[:, None, None, :]
+    mixed = torch.lerp(others, images, of_whole[:, None, None, None])
+    return torch.where(in_box, others, mixed), first

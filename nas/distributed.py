@@ -41,6 +41,16 @@ def ranks() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def local_ranks() -> int:
+    """How many of the processes run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if dist.is_initialized() else 1
+
+
+def local_rank() -> int:
+    """This process among those on its machine, which have neighbouring ranks."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if dist.is_initialized() else 0
+
+
 def on_first(act: Callable[..., object], *arguments: Any) -> None:
     """Calls act(*arguments) in the first process only."""
     if rank() == 0:

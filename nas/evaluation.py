@@ -21,11 +21,15 @@ CALIBRATION_IMAGES = 512  # of a supernet's batch norm
 
 
 def evaluate(
-    net: FloatViT | SuperNet, dataset: Dataset, batch_size: int = 256, config: SubnetConfig | None = None
+    net: FloatViT | SuperNet,
+    dataset: Dataset,
+    batch_size: int = 256,
+    config: SubnetConfig | None = None,
+    precision: str = "float32",
 ) -> float:
     """Top-1 of `net` on all images of `dataset`, from 0 to 1. Raises DataError if they do not fit.
 
-    config: the subnet of a supernet; default: the largest.
+    config: the subnet of a supernet; default: the largest. precision: as TrainOptions has it.
     """
     check_fit(net, dataset)
     arguments: tuple[SubnetConfig, ...] = ()
@@ -34,7 +38,7 @@ def evaluate(
     was_training, where = net.training, next(net.parameters()).device
     net.eval()
     correct = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), mixed(precision, where):
         for start in range(0, len(dataset), batch_size):
             images = to_float(torch.from_numpy(np.array(dataset.images[start : start + batch_size])))
             labels = torch.from_numpy(np.array(dataset.labels[start : start + batch_size]))
@@ -42,6 +46,11 @@ def evaluate(
             correct += int((logits.argmax(dim=1).cpu() == labels).sum())
     net.train(was_training)
     return correct / len(dataset)
+
+
+def mixed(precision: str, device: torch.device) -> torch.autocast:
+    """For the `with` statement: networks compute in bfloat16 where they may, if that is the precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def calibration_images(dataset: Dataset, count: int = CALIBRATION_IMAGES) -> torch.Tensor:

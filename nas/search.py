@@ -9,9 +9,10 @@ killed search continues from its log to the same result.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,8 @@ from mcuformer.errors import ConfigError
 from mcuformer.nas import distributed
 from mcuformer.nas.append_log import AppendLog
 from mcuformer.nas.cost import Budget, Cost, check_reachable
-from mcuformer.nas.evaluation import check_fit
+from mcuformer.nas.evaluation import check_fit, mixed
+from mcuformer.nas.held_out import read_once
 from mcuformer.nas.predictor import Predictor
 from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.supernet import SuperNet
@@ -33,6 +35,7 @@ from mcuformer.nas.supernet import SuperNet
 FORMAT = "mcuformer.search/1"
 TRIES = 200  # candidates drawn per subnet of the first generation,
 CHILD_TRIES = 20  # and per child
+MAX_DEVICE_BYTES = 4 * 2**30  # of held-out images that stay on a GPU
 
 
 @dataclass(frozen=True)
@@ -282,17 +285,29 @@ def _crowding(found: list[Found]) -> np.ndarray:
 
 
 class HeldOutAccuracy:
-    """Top-1 of a supernet's subnets, with inherited weights, on images that it was not trained on."""
+    """Top-1 of a supernet's subnets, with inherited weights, on images that it was not trained on.
 
-    def __init__(self, supernet: SuperNet, held_out: Dataset, batch_size: int = 256):
+    precision: as TrainOptions has it. Images in files are decoded once; on a GPU they stay if they need at most
+    MAX_DEVICE_BYTES.
+    """
+
+    def __init__(self, supernet: SuperNet, held_out: Dataset, batch_size: int = 256, precision: str = "float32"):
         check_fit(supernet, held_out)
-        self.supernet = supernet.eval()
-        where = next(supernet.parameters()).device
-        self.images = torch.from_numpy(np.array(held_out.images[:])).to(where).split(batch_size)
-        self.labels = torch.from_numpy(np.array(held_out.labels)).to(where).split(batch_size)
+        self.supernet, self.precision, self.batch_size = supernet.eval(), precision, batch_size
+        self.where = next(supernet.parameters()).device
+        self.images = read_once(held_out).images
+        self.labels = torch.from_numpy(np.array(held_out.labels)).to(self.where)
+        self.stay = math.prod(self.images.shape) <= MAX_DEVICE_BYTES
+        self.batches = list(self._batches()) if self.stay else None
+
+    def _batches(self) -> Iterator[torch.Tensor]:
+        """uint8, on the network's device."""
+        for start in range(0, len(self.labels), self.batch_size):
+            yield torch.from_numpy(np.array(self.images[start : start + self.batch_size])).to(self.where)
 
     def __call__(self, config: SubnetConfig) -> float:
-        with torch.inference_mode():
-            parts = zip(self.images, self.labels, strict=True)
-            correct = sum(int((self.supernet(to_float(x), config).argmax(1) == y).sum()) for x, y in parts)
-        return correct / sum(map(len, self.labels))
+        correct = 0
+        with torch.inference_mode(), mixed(self.precision, self.where):
+            for x, y in zip(self.batches or self._batches(), self.labels.split(self.batch_size), strict=True):
+                correct += int((self.supernet(to_float(x), config).argmax(1) == y).sum())
+        return correct / len(self.labels)

@@ -14,6 +14,7 @@ from mcuformer.errors import PlanError
 from mcuformer.files import write_bytes
 from mcuformer.nas import distributed
 from mcuformer.nas.cost import Budget, Cost, check_reachable
+from mcuformer.nas.held_out import read_once
 from mcuformer.nas.search import HeldOutAccuracy
 from mcuformer.nas.search_space import SearchSpace
 from mcuformer.nas.supernet import SuperNet
@@ -37,14 +38,14 @@ class SpaceTrainer:
         cost: Callable[[SubnetConfig], Cost], budget: Budget,
         progress: Callable[[TrainProgress], object] | None = None,
     ):  # fmt: skip
-        self.space, self.dataset, self.held_out, self.folder = space, dataset, held_out, folder
+        self.space, self.dataset, self.held_out, self.folder = space, dataset, read_once(held_out), folder
         self.options = dataclasses.replace(options, schedule="constant")
         self.cost, self.budget, self.progress = cost, Budget(sram=budget.sram), progress
 
     def __call__(self, place: tuple[int, int], epochs: int) -> tuple[float, float]:
         supernet = self.supernet(place, epochs)
         rng = random.Random(f"space {self.options.seed} {place}")
-        accuracy = HeldOutAccuracy(supernet, self.held_out)
+        accuracy = HeldOutAccuracy(supernet, self.held_out, precision=self.options.precision)
         scores = [accuracy(supernet.space.sample(rng)) for _ in range(ACCURACY_SUBNETS)]
         fitting = [self.budget.admits(self.cost(supernet.space.sample(rng))) for _ in range(SHARE_SUBNETS)]
         return sum(scores) / len(scores), sum(fitting) / len(fitting)

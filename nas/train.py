@@ -20,7 +20,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +35,9 @@ from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.data import Dataset
 from mcuformer.errors import ConfigError, McuformerWarning, ModelError
 from mcuformer.nas import distributed, record, relative, saved_network
-from mcuformer.nas.batches import Batches
+from mcuformer.nas.batches import Batch, Batches
 from mcuformer.nas.class_weights import class_weights
-from mcuformer.nas.evaluation import calibration_images, check_fit, evaluate
+from mcuformer.nas.evaluation import calibration_images, check_fit, evaluate, mixed
 from mcuformer.nas.supernet import SuperNet
 from mcuformer.nas.teacher import Teacher, as_teacher
 from mcuformer.nas.train_options import TrainOptions
@@ -92,7 +92,7 @@ def train(
     """Trains `net` in place, leaves it in eval mode on the device it was on; calibrates a supernet's batch norm.
 
     dataset: images of the network's size, with its channels and classes.
-    validation: its top-1 is measured once, at the end.
+    validation: its top-1 is measured once, at the end, with options.precision.
     teacher: its answers to the augmented images are learned too (nas/teacher.py); any function from float NCHW images
     in [-1, 1] to logits. A supernet's largest subnet learns from it, and with sampling "alternate" every other one.
     progress: called after every step.
@@ -122,7 +122,7 @@ def train(
         if isinstance(net, SuperNet):
             net.calibrate(calibration_images(dataset).to(distributed.device()))
         net.eval()
-        top1 = None if validation is None else evaluate(net, validation)
+        top1 = None if validation is None else evaluate(net, validation, precision=options.precision)
         net.to(home, memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch declares neither
     return TrainResult(top1, tuple(run.losses), run.seconds)
 
@@ -164,7 +164,7 @@ class StepLoss(nn.Module):
         return F.kl_div(mine, wanted, reduction="batchmean", log_target=True) * temperature**2
 
     def _logits(self, images, subnet) -> torch.Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+        with mixed(self.options.precision, images.device):
             logits = self.net(images) if subnet is None else self.net(images, subnet)
         return logits.float()
 
@@ -196,32 +196,37 @@ class Training:
 
     def epoch(self, progress: Callable[[TrainProgress], object] | None) -> None:
         """One pass over the data; appends its mean loss."""
-        net, options = self.net, self.options
         start, total, done = time.perf_counter(), 0.0, len(self.losses) * self.steps
-        net.train()
-        for step, batch in enumerate(self.batches.of(len(self.losses))):
-            rate = _learning_rate(options, done + step, self.steps)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
-            loss = self.objective(*(part.to(distributed.device()) for part in batch), self._subnets(done + step))
-            value = distributed.mean(loss.detach().clone()).item()
-            if not math.isfinite(value):
-                raise ConfigError(
-                    f"the loss became {value} in epoch {len(self.losses) + 1}, step {step + 1} of "
-                    f"{self.steps}: use a learning_rate below {options.learning_rate:g}, or a longer warm-up "
-                    f"than warmup_epochs = {options.warmup_epochs:g}"
-                )
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
-            self.optimiser.step()
-            if self.average is not None and options.ema_decay is not None:
-                _update_average(self.average, net.state_dict(), options.ema_decay, done + step)
-            total += value
-            if progress is not None:
-                self._report(progress, step + 1, value, self.seconds + time.perf_counter() - start)
+        self.net.train()
+        with closing(self.batches.of(len(self.losses))) as batches:
+            for step, batch in enumerate(batches):
+                value = self._step(done + step, batch)
+                total += value
+                if progress is not None:
+                    self._report(progress, step + 1, value, self.seconds + time.perf_counter() - start)
         self.losses.append(total / self.steps)
         self.seconds += time.perf_counter() - start
+
+    def _step(self, step: int, batch: Batch) -> float:
+        """Trains on a batch; its mean loss over all processes. step: counts from 0 over all epochs."""
+        net, options = self.net, self.options
+        for group in self.optimiser.param_groups:
+            group["lr"] = _learning_rate(options, step, self.steps)
+        loss = self.objective(*(part.to(distributed.device()) for part in batch), self._subnets(step))
+        value = distributed.mean(loss.detach().clone()).item()
+        if not math.isfinite(value):
+            raise ConfigError(
+                f"the loss became {value} in epoch {len(self.losses) + 1}, step {step % self.steps + 1} of "
+                f"{self.steps}: use a learning_rate below {options.learning_rate:g}, or a longer warm-up "
+                f"than warmup_epochs = {options.warmup_epochs:g}"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
+        self.optimiser.step()
+        if self.average is not None and options.ema_decay is not None:
+            _update_average(self.average, net.state_dict(), options.ema_decay, step)
+        return value
 
     def final_weights(self) -> dict[str, torch.Tensor]:
         return self.net.state_dict() if self.average is None else self.average
@@ -310,7 +315,7 @@ class Training:
     def _identity(self) -> dict[str, dict]:
         """What a checkpoint must share; with another thread count the last bits of the weights may differ."""
         options = dataclasses.asdict(self.options)
-        del options["threads"]
+        del options["threads"], options["workers"]
         if self.teacher is None:
             del options["teacher_weight"], options["teacher_temperature"]
         if self.options.schedule == "constant":

@@ -30,8 +30,10 @@ class TrainOptions:
     augmentation     shifts each training image by up to 1/32 of its sides, edges repeated
     flip             with augmentation: mirrors half of the images, never those of sounds; turn it off if left and right
                      matter
-    crop             with augmentation: smallest area share of a random crop, enlarged to the whole; None: off
-    mixup, cutmix    probability that an image is blended with another, or has a box of another pasted in
+    crop             with augmentation: smallest area share of a random crop, enlarged to the whole; None: off. Of a set
+                     too large for memory it is cut from the file's own pixels, up to 4/3 wider or higher than the
+                     image, and not shifted
+    mixup, cutmix    probability that an image is blended with its neighbour in the batch, or has a box of it pasted in
     ema_decay        the network ends with an average of its weights, with this decay per step; None: the last ones
     sampling         of a supernet's subnets: "alternate" (the largest and a random one in turn; the best use of a CPU's
                      time) or "sandwich" (each step trains the largest, the smallest and two random ones; these learn
@@ -43,6 +45,9 @@ class TrainOptions:
     precision        "float32", or "bfloat16": mixed precision, for GPUs
     seed             of image order, augmentation and subnets
     threads          torch's threads while training; None: as set
+    workers          of a set too large for memory: processes that decode images for each process that trains, 0: none,
+                     its own threads do; None: one for each of its cores on Linux, else 0; the result does not depend
+                     on it
     """
 
     epochs: int = 20
@@ -65,12 +70,15 @@ class TrainOptions:
     precision: str = "float32"
     seed: int = 0
     threads: int | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "threads"):
             value = getattr(self, name)
             if name != "threads" or value is not None:
                 whole(name, value, 1)
+        if self.workers is not None:
+            whole("workers", self.workers, 0)
         ranges = {
             "learning_rate": (lambda v: 0 < v < math.inf, "above 0"),
             "weight_decay": (lambda v: 0 <= v < math.inf, "from 0"),

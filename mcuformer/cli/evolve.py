@@ -120,7 +120,9 @@ def evolve(
 def _identity(space: SearchSpace, training: TrainOptions, split: dict) -> dict:
     """What an evolution's log must share, but for the budget. split: notes, of which the path may change."""
     held = {name: value for name, value in split.items() if name != "data"}
-    return {"space": space.to_dict(), "training": dataclasses.asdict(training), **held}
+    options = dataclasses.asdict(training)
+    del options["workers"]  # the result does not depend on it
+    return {"space": space.to_dict(), "training": options, **held}
 
 
 def _with_range(space: SearchSpace | str | os.PathLike, data: Outline) -> tuple[SearchSpace, EvolutionRange]:

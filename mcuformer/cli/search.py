@@ -105,6 +105,7 @@ def search(
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions
     from mcuformer.nas.search import search as run_search
     from mcuformer.nas.split import split_of
+    from mcuformer.nas.train_options import TrainOptions
 
     supernet, output = Path(supernet), Path(output)
     check_outputs(output, log, plot)
@@ -118,10 +119,14 @@ def search(
     split = split_of(net, supernet, data)
     with distributed.process_group(), progress.searching() as show_best:
         net.to(distributed.device())
+        precision = recipes.for_device(TrainOptions()).precision
         found = run_search(
-            net.space, HeldOutAccuracy(net, split.kept), functools.partial(cost_of, board=target, strips=strips),
-            budget, options, log=log, progress=show_best,
-            identity={"supernet": saved_network.checksum(net), "held_out": len(split.kept), **split.identity},
+            net.space, HeldOutAccuracy(net, split.kept, precision=precision),
+            functools.partial(cost_of, board=target, strips=strips), budget, options, log=log, progress=show_best,
+            identity={
+                "supernet": saved_network.checksum(net), "held_out": len(split.kept), **split.identity,
+                **({} if precision == "float32" else {"precision": precision}),
+            },
         )  # fmt: skip
         made = record(options.seed, dataclasses.asdict(options), split.identity, net.space)
         notes = split.notes

@@ -119,6 +119,7 @@ def train(
     options     default: those of nas/recipes.py; a supernet's images are mirrored as its space says
     limit       use only so many training images
     held_out    for a supernet: training images held out for selection; default: a sixth, at most 5,000
+                or 100 a class
     stratified  hold out as large a share of each class; with init as that supernet did
     init        for a supernet: start from the weights of this supernet.pt
     init_vit    for a supernet: start from this network, a subnet.pt at least as large (nas/init_vit.py)
@@ -232,6 +233,7 @@ def _train_supernet(
     from mcuformer import nas
     from mcuformer.data.loading import outline
     from mcuformer.nas import distributed, recipes
+    from mcuformer.nas.held_out import read_once
     from mcuformer.nas.init_vit import init_from_vit
     from mcuformer.nas.record import record
     from mcuformer.nas.split import split_images, split_of
@@ -256,7 +258,10 @@ def _train_supernet(
     with progress.training("training") as show_step, curves.following(show_step) as follow:
         result = nas.train(supernet, split.images, options, teacher=teacher, progress=follow, checkpoint=checkpoint)
     ends = {"largest": made.largest(), "smallest": made.smallest()}
-    scores = {name: nas.evaluate(supernet, split.kept, config=config) for name, config in ends.items()}
+    kept = read_once(split.kept)
+    scores = {
+        name: nas.evaluate(supernet, kept, config=config, precision=options.precision) for name, config in ends.items()
+    }
     how = record(options.seed, dataclasses.asdict(options), split.identity, made)
     notes = {**split.notes, **recipes.mirror_notes(options), "scores": scores, "record": how}
     distributed.on_first(nas.save_supernet, supernet, path, notes)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HeldOutOption = Annotated[
     int | None,
-    typer.Option(help="Training images held out for selection; default: a sixth, at most 5,000."),
+    typer.Option(help="Training images held out for selection; default: a sixth, at most 5,000 or 100 a class."),
 ]
 StratifiedOption = Annotated[
     bool, typer.Option(help="Hold out as large a share of each class; a run that version 0.1.0 began did not.")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import zlib
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from mcuformer.data.source import say_once
 from mcuformer.errors import DataError
 from mcuformer.sound import LogMel
 
-MAX_HELD_OUT = 5000  # by default
+MAX_HELD_OUT = 5000  # by default; of more than 50 classes:
+HELD_OUT_OF_CLASS = 100
 SAMPLED_IMAGES = 128  # spread over the set, for its identity
 
 
@@ -43,7 +45,7 @@ class Dataset:
         """Tells one set of labels from another."""
         return zlib.crc32(np.ascontiguousarray(self.labels).tobytes())
 
-    @property
+    @functools.cached_property  # a command asks several times, and files are decoded for it
     def pixels_sha256(self) -> str:
         """Tells one set of images from another: 16 digits of the SHA-256 of SAMPLED_IMAGES of them, spread over the
         set. A change in another image goes unseen."""
@@ -61,11 +63,12 @@ def hold_out(
 ) -> tuple[Dataset, Dataset]:
     """(all images except `count`, those images), drawn with the seed: for selecting on images that were not trained on.
 
-    count: default: a sixth of the images, at most 5,000.
+    count: default: a sixth of the images, at most 5,000, or 100 of each class if that is more.
     stratified: as large a share of each class; every class keeps an image to train on, and has one that is held out if
     it has two and `count` is large enough. False: drawn from all alike, as files of version 0.1.0 are.
     """
-    count = min(MAX_HELD_OUT, len(dataset) // 6) if count is None else count
+    most = max(MAX_HELD_OUT, HELD_OUT_OF_CLASS * len(dataset.class_names))
+    count = min(most, len(dataset) // 6) if count is None else count
     if not 0 < count < len(dataset):
         raise DataError(
             f"{dataset.source}: {count} images to hold out of {len(dataset)}; give 1 to {len(dataset) - 1} of them"

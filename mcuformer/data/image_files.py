@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from mcuformer.data import deep_pixels
+from mcuformer.data.crop import Crop
 from mcuformer.data.deep_pixels import SetRange
 from mcuformer.data.source import one_line, say_once
 from mcuformer.errors import DataError
@@ -38,6 +40,7 @@ TURNS = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+QUARTER_TURNS = (5, 6, 7, 8)  # of them, those that swap the sides
 # A resized picture so many times larger than what is kept of it is cropped before it is resized.
 CROP_FIRST = 8
 
@@ -74,8 +77,8 @@ class ImageReader:
         self.frames: list[Path] = []  # the files that hold several pictures, of which the first is read
         self._range = SetRange(paths, _deep_values, say)
 
-    def __call__(self, path: Path) -> np.ndarray:
-        """One file. DataError names it."""
+    def __call__(self, path: Path, crop: Crop | None = None) -> np.ndarray:
+        """One file. crop: the part of it that fills the image; None: as fit(). DataError names it."""
         # Pillow is given an open file: by its name it maps TIFF without compression, and mixes up the rows of one that
         # is turned by a quarter.
         try:
@@ -83,6 +86,8 @@ class ImageReader:
                 _check_pixels(file, path)
                 if _has_frames(file) and path not in self.frames:
                     self.frames.append(path)
+                if crop is not None and self.image_size is not None:
+                    _decode_smaller(file, crop, self.image_size)
                 file.load()
                 image = _upright(file, self._plain(file, path))
         except DataError:
@@ -92,7 +97,7 @@ class ImageReader:
             reason = "not an image, or one of pixels that Pillow does not know" if unknown else one_line(error)
             raise DataError(f"{path}: cannot be read as an image ({reason}); replace or remove it") from error
         if self.image_size is not None:
-            image = fit(image, self.image_size)
+            image = fit(image, self.image_size) if crop is None else crop.cut(image, self.image_size)
         pixels = np.asarray(image if self.channels == 1 or image.mode == "RGB" else image.convert("RGB"))
         return pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
 
@@ -108,6 +113,8 @@ class ImageReader:
             alpha = file.convert("RGBA")
             composed = Image.alpha_composite(Image.new("RGBA", file.size, (BACKGROUND,) * 3), alpha).convert("RGB")
             return composed.convert("L" if grey else colour)
+        if file.mode == colour:
+            return file  # convert() would copy it
         if file.mode in ("1", "L"):
             return file.convert("L")
         if file.mode in COLOUR_MODES:
@@ -145,13 +152,33 @@ class FileImages:
         return len(self.paths)
 
     def __getitem__(self, chosen: slice | np.ndarray) -> np.ndarray:
-        indices = np.arange(len(self))[chosen]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the interpreter's lock
-            images = list(pool.map(lambda i: self._read(self.paths[i]), indices))
-        if self._read.frames:
-            first = self._read.frames[0]
-            say_once(f"{first.parent.parent}: files of several pictures, such as {first.name}: the first is read")
+        images = self.read(np.arange(len(self))[chosen], threads=os.cpu_count())
+        self.tell_of_frames()
+        return images
+
+    def read(
+        self, chosen: np.ndarray, crops: Sequence[Crop | None] | None = None, threads: int | None = None
+    ) -> np.ndarray:
+        """The images of these indices, uint8 [n, height, width, channels], each decoded once. crops: of each image;
+        threads: that decode; None: this one does."""
+        paths, parts = [self.paths[i] for i in chosen], crops or [None] * len(chosen)
+        if threads is None:
+            images = list(map(self._read, paths, parts))
+        else:
+            with ThreadPoolExecutor(threads) as pool:  # decoding releases the interpreter's lock
+                images = list(pool.map(self._read, paths, parts))
         return np.stack(images) if images else np.empty((0, *self.shape[1:]), np.uint8)
+
+    @property
+    def frames(self) -> list[Path]:
+        """Of the files that were read, those that hold several pictures."""
+        return self._read.frames
+
+    def tell_of_frames(self, found: Sequence[Path] = ()) -> None:
+        """Says once that files hold several pictures. found: such files that another process read."""
+        if first := [*self.frames, *found][:1]:
+            folder, name = first[0].parent.parent, first[0].name
+            say_once(f"{folder}: files of several pictures, such as {name}: the first is read")
 
     def take(self, chosen: np.ndarray) -> FileImages:
         """These images, still as files."""
@@ -238,8 +265,23 @@ def _has_frames(file: Image.Image) -> bool:
 
 def _upright(file: Image.Image, image: Image.Image) -> Image.Image:
     """Turned as the EXIF of its file says; as it is if that is damaged."""
-    try:
-        orientation = file.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged EXIF can raise almost anything
-        return image
+    orientation = _orientation(file)
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+def _orientation(file: Image.Image) -> int:
+    try:
+        return file.getexif().get(ORIENTATION, 1)
+    except Exception:  # a damaged EXIF can raise almost anything
+        return 1
+
+
+def _decode_smaller(file: Image.Image, crop: Crop, size: Size) -> None:
+    """Lets a JPEG be decoded at a half, a quarter or an eighth of its sides, if the part still has `size` pixels."""
+    if file.format not in ("JPEG", "MPO"):
+        return
+    width, height = file.size
+    upright = (height, width) if _orientation(file) in QUARTER_TURNS else (width, height)
+    share = crop.enlargement(*upright, size)
+    if share <= 0.5:
+        file.draft(None, (math.ceil(width * share), math.ceil(height * share)))  # type: ignore[arg-type]

@@ -88,6 +88,27 @@ def test_mixing_keeps_count_of_what_is_whose():
     assert 0.35 < (share < 1).float().mean() < 0.65
 
 
-def test_partners_are_any_sample():
-    found = augment.partners(np.arange(5000), 10, 0, 0)
-    assert set(found) == set(range(10))
+def test_what_is_not_mixed_stays_as_it_is():
+    images, indices = torch.rand((200, 3, 8, 8), generator=torch.Generator().manual_seed(0)), np.arange(200)
+    mixed, share = augment.mix(images, images.flip(0), indices, 0.3, 0.3, 0, 0)
+    alone = share == 1
+    assert 40 < alone.sum() < 120 and torch.equal(mixed[alone], images[alone])
+    assert (mixed[~alone] != images[~alone]).flatten(1).any(1).all()
+
+
+def test_partners_are_neighbours_and_even_parts_of_a_batch_have_the_same():
+    whole = augment.partners(12)
+    assert whole.tolist() == [1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10]
+    assert torch.equal(torch.cat([augment.partners(6), 6 + augment.partners(6)]), whole)
+    assert augment.partners(5).tolist() == [1, 0, 3, 2, 4] and augment.partners(1).tolist() == [0]
+
+
+def test_crops_of_files_belong_to_the_sample_and_have_shares_and_shapes():
+    indices = np.arange(500)
+    found, some = augment.crops(indices, 0.25, True, 3, 1), indices[100:110]
+    assert augment.crops(some, 0.25, True, 3, 1) == found[100:110] != augment.crops(some, 0.25, True, 3, 2)
+    assert 200 < sum(crop.mirrored for crop in found) < 300
+    assert not any(crop.mirrored for crop in augment.crops(indices, 0.25, False, 3, 1))
+    areas, aspects = np.array([c.area for c in found]), np.array([c.aspect for c in found])
+    assert 0.25 <= areas.min() < 0.27 and 0.98 < areas.max() < 1
+    assert 0.75 <= aspects.min() < 0.76 and 1.32 < aspects.max() < 4 / 3 and abs(np.log(aspects).mean()) < 0.02

@@ -37,6 +37,7 @@ TITLES = {
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
     "baselines": "Small CNNs and Vision Transformers at equal training",
     "training_options": "What each option of training is worth",
+    "input_path": "Batches from image files",
     "training_memory": "Memory of training the paper's supernet",
     "cortex_m": "Instructions on simulated Cortex-M",
     "streamed_stem": "A convolution stem as one op",

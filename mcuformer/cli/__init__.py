@@ -35,6 +35,7 @@ COMMANDS = (
     "report",
 )
 
+INTERRUPTED = 130  # the exit status after Ctrl-C
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 for _name in COMMANDS:  # each adds itself to the app; --help keeps this order
@@ -52,6 +53,10 @@ def main() -> None:
                 app()
             finally:
                 _flush()
+        except SystemExit as ended:
+            if ended.code == INTERRUPTED:
+                _say("interrupted", "bold red")
+            raise
         except McuformerError as error:
             _say(f"error: {error}", "bold red")
             sys.exit(2)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeVar
@@ -40,19 +40,19 @@ class Batches:
             raise ConfigError(f"batch_size = {self.size}: must be a multiple of the {distributed.ranks()} processes")
         self.steps = len(dataset) // self.size
 
-    def of(self, epoch: int) -> Iterator[Batch]:
+    def of(self, epoch: int) -> Generator[Batch, None, None]:
         """The batches of an epoch (counted from 0); each is made while the one before is trained on."""
         order = np.random.default_rng((self.options.seed, epoch)).permutation(len(self.dataset))
         share = self.size // distributed.ranks()
         starts = range(distributed.rank() * share, self.steps * self.size, self.size)
         return one_ahead(lambda: self._made(epoch, [order[start : start + share] for start in starts]))
 
-    def _made(self, epoch: int, shares: list[np.ndarray]) -> Iterator[Batch]:
+    def _made(self, epoch: int, shares: list[np.ndarray]) -> Generator[Batch, None, None]:
         with closing(self._pixels(epoch, shares)) as pixels:
             for chosen, images in zip(shares, pixels, strict=True):
                 yield self._batch(epoch, chosen, torch.from_numpy(images))
 
-    def _pixels(self, epoch: int, shares: list[np.ndarray]) -> Iterator[np.ndarray]:
+    def _pixels(self, epoch: int, shares: list[np.ndarray]) -> Generator[np.ndarray, None, None]:
         """uint8 [n, height, width, channels] of each share."""
         images, options = self.dataset.images, self.options
         if not isinstance(images, FileImages):
@@ -89,7 +89,7 @@ class Batches:
         return images
 
 
-def one_ahead(make: Callable[[], Iterator[Made]]) -> Iterator[Made]:
+def one_ahead(make: Callable[[], Generator[Made, None, None]]) -> Generator[Made, None, None]:
     """What make() yields, each made in another thread while the one before is used."""
     items = make()
     try:

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Crops:
 
 def decoded(
     images: FileImages, shares: list[np.ndarray], crops: Crops | None, workers: int | None
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """The images of each share, uint8 [n, height, width, channels], in order, whatever `workers` is.
 
     workers: processes that decode; 0: threads of this process; None: as default_workers() says. DataError if an image
@@ -57,7 +57,7 @@ def decoded(
     workers = min(workers, len(shares))
     if workers == 0:
         for chosen in shares:
-            yield images.read(chosen, crops and crops.of(chosen), os.cpu_count())
+            yield images.read(chosen, None if crops is None else crops.of(chosen), os.cpu_count())
             images.tell_of_frames()
         return
     loader = DataLoader(
@@ -101,7 +101,7 @@ class _Shares(TorchDataset):
 
     def __getitem__(self, chosen: np.ndarray) -> tuple[torch.Tensor, list[Path]] | McuformerError:
         try:
-            pixels = self.images.read(chosen, self.crops and self.crops.of(chosen))
+            pixels = self.images.read(chosen, None if self.crops is None else self.crops.of(chosen))
         except McuformerError as error:
             return error
         return torch.from_numpy(pixels), self.images.frames[:1]

@@ -107,7 +107,7 @@ def finetune(
             net, images, options, quantised=quantised, progress=follow, checkpoint=checkpoint, teacher=teacher
         )  # fmt: skip
         made = record(options.seed, {**dataclasses.asdict(options), "quantised": quantised}, images.identity())
-        top1 = None if unseen is None else nas.evaluate(net, unseen)
+        top1 = None if unseen is None else nas.evaluate(net, unseen, precision=options.precision)
         notes = {**net.notes, "data": spec, "float_top1": top1, "record": made}
         distributed.on_first(nas.save_subnet, net, output, notes)
     tested = 0 if unseen is None else len(unseen)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcuformer.errors import ConfigError
+from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
     from mcuformer.boards import Board
@@ -51,6 +52,14 @@ def network_words(config: SubnetConfig) -> str:
 
     layers = ", ".join(f"{heads(layer)}x{mlp(layer)}" for layer in config.layers)
     return f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers})"
+
+
+def input_words(config: SubnetConfig) -> str:
+    """What a subnet takes, and its stem."""
+    height, width, _ = config.image_shape
+    channels = ", ".join(map(str, config.conv_channels))
+    stem = f"convolutions {channels}" if config.stem == "conv" else f"patches of {size_text(config.patch_size)}"
+    return f"{height}x{width} pixels, {stem}"
 
 
 def describe(config: SubnetConfig, cost: Cost) -> str:

@@ -148,7 +148,7 @@ def test_every_subnet_is_counted_once(space):
     assert not space.holds(dataclasses.replace(every[0], image_size=(3 * rows, 3 * columns)))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if load_space(name).budgets])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mcuformer"])  # the paper's
 def test_memory_decides_in_spaces_that_are_made_for_budgets(name):
     """Of 1,000 subnets each budget admits some and refuses some; their arenas are many, and far apart."""
     space, rng = load_space(name), random.Random(0)
@@ -158,8 +158,9 @@ def test_memory_decides_in_spaces_that_are_made_for_budgets(name):
     assert len(shares) == 3 and all(0.1 <= share <= 0.9 for share in shares), shares
 
 
-def test_some_spaces_are_made_for_budgets():
-    assert {name for name in NAMES if load_space(name).budgets} == {"colour", "elastic"}
+def test_a_small_space_is_part_of_a_large_one():
+    small, large = load_space("exhaustible"), load_space("fashion-mnist")
+    assert 100 <= small.subnets < 1000 and all(map(large.holds, small.every()))
 
 
 def test_both_stems_are_choices_of_one_space():
@@ -303,7 +304,7 @@ def test_a_bad_file_is_one_clear_line(tmp_path, expected):
 
 
 def test_unreadable_files_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="give a YAML file, or one of colour, elastic, exhaustible, fashion-mnist"):
+    with pytest.raises(ConfigError, match="give a YAML file, or one of colour, exhaustible, fashion-mnist"):
         load_space(tmp_path / "none.yaml")
     for text, expected in [("a: [1", "not YAML"), ("- 1", "must be a mapping"), ("", "must be a mapping")]:
         (tmp_path / "space.yaml").write_text(text)

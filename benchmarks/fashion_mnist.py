@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fashion-MNIST, all 60,000 training images: supernet, search for 10,240 bytes of arena,
-fine-tuning, int8 in the interpreter.
+"""Fashion-MNIST, all 60,000 training images: supernet, search for 10,240 bytes of arena, fine-tuning, int8 in
+the interpreter.
 
 Runs the commands that it prints, in two processes of one thread where it matters: on two cores these train faster than
 one process with two threads. Needs Debian's dataset-fashion-mnist. Selection uses 5,000 held-out training images; the
@@ -81,7 +81,8 @@ def measure(folder: Path, json_file: Path | None) -> int:
         ["subnet", "test top-1 %"],
         [["largest", f"{100 * largest:.2f}"], ["smallest", f"{100 * smallest:.2f}"],
          ["smallest of 32x32 pixels, convolutions 32, 48", f"{100 * whole:.2f}"],
-         ["searched and fine-tuned, float", f"{100 * chosen:.2f}"], ["searched and fine-tuned, int8 in the interpreter", f"{100 * int8:.2f}"]],
+         ["searched and fine-tuned, float", f"{100 * chosen:.2f}"],
+         ["searched and fine-tuned, int8 in the interpreter", f"{100 * int8:.2f}"]],
     )  # fmt: skip
     return table.finish(
         {"largest": largest, "smallest": smallest, "small": whole, "searched": chosen, **found},

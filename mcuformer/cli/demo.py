@@ -248,8 +248,7 @@ def _search(setting: _Setting, supernet: SuperNet, split: Split) -> tuple[int, d
         # What a smaller budget found is within this one too.
         chosen[sram] = best = max((result.best, *chosen.values()), key=lambda one: one.accuracy)
         setting.progress.say(
-            f"  within {sram:,} bytes: {100 * best.accuracy:.2f} %, {input_words(best.config)}, "
-            f"{describe(best.config, best.cost)}"
+            f"  within {sram:,} bytes: {100 * best.accuracy:.2f} %, {describe(best.config, best.cost)}"
         )
     plots.plot_budgets(tuple(found.values()), chosen, setting.files["search.png"], f"{len(found)} subnets")
     setting.progress.say(f"  {len(found)} evaluated")

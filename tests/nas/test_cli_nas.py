@@ -15,7 +15,9 @@ from spaces import CONV, DENSE, digits
 
 from mcuformer.boards import BOARDS, get_board
 from mcuformer.cli import app
+from mcuformer.cli.budget import network_words
 from mcuformer.cli.fitting import space_for
+from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.cores import CORES
 from mcuformer.data.loading import Outline
 from mcuformer.errors import McuformerError, McuformerWarning
@@ -377,6 +379,15 @@ def test_a_space_of_the_package_takes_what_the_data_say(tmp_path, capsys):
     assert "resized" not in said
     app([*map(str, (*train, "image_size=16"))], standalone_mode=False)
     assert "images of 24x20x3 are resized to 16" in capsys.readouterr().err
+
+
+def test_a_network_in_words_says_its_image_and_stem():
+    config = SubnetConfig(
+        image_size=(16, 24), in_channels=1, num_classes=2, patch_size=8, embed_dim=32, depth=1, num_heads=1
+    )
+    assert network_words(config) == "16x24 pixels, patches of 8; 6 tokens of width 32, 1 layers (1/1x128)"
+    config = dataclasses.replace(config, stem="conv", stem_channels=(8, 16))
+    assert network_words(config).startswith("16x24 pixels, convolutions 8, 16, 32; 6 tokens")
 
 
 def test_image_sizes_are_the_same_parts_of_other_images():

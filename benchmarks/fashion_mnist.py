@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fashion-MNIST, all 60,000 training images: supernet, search for a 32 KB arena, int8 in the interpreter.
+"""Fashion-MNIST, all 60,000 training images: supernet, search for 10,240 bytes of arena, fine-tuning, int8 in
+the interpreter.
 
 Runs the commands that it prints, in two processes of one thread where it matters: on two cores these train faster than
 one process with two threads. Needs Debian's dataset-fashion-mnist. Selection uses 5,000 held-out training images; the
@@ -8,6 +9,7 @@ one process with two threads. Needs Debian's dataset-fashion-mnist. Selection us
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -24,13 +26,15 @@ from mcuformer.nas.search_space import SPACES
 SPACE, DATA = "fashion-mnist", "fashion-mnist-full"
 TWO = "torchrun --standalone --nproc-per-node 2 -m mcuformer"
 COMMANDS = (
-    TWO + " train --space {space} --data {data} --epochs 17 -o supernet.pt --json train.json",
-    TWO + " search supernet.pt --sram 32KB --generations 6 --children 20 -o subnet.pt --plot search.png "
+    TWO + " train --space {space} --data {data} --epochs 16 -o supernet.pt --json train.json",
+    TWO + " search supernet.pt --sram 10KB --generations 6 --children 20 -o subnet.pt --plot search.png "
     "--json search.json",
-    "mcuformer convert subnet.pt --data {data} -o model.tflite --json convert.json",
+    "mcuformer finetune subnet.pt --data {data} --epochs 6 -o finetuned.pt --json finetune.json",
+    "mcuformer convert finetuned.pt --data {data} -o model.tflite --json convert.json",
     "mcuformer run model.tflite --data {data} --reference --json run.json",
 )
-MOST_MINUTES, LEAST_LARGEST, LEAST_SMALLEST, LEAST_INT8 = 10, 0.915, 0.895, 0.91
+MOST_MINUTES, MOST_ARENA, LEAST_LARGEST, LEAST_SMALL, LEAST_INT8 = 10, 10 * 1024, 0.92, 0.895, 0.91
+SMALL = {"image_size": 32, "stem": "conv", "stem_channels": (32, 48)}  # the smallest subnet that takes whole images so
 
 
 def main() -> int:
@@ -59,27 +63,41 @@ def measure(folder: Path, json_file: Path | None) -> int:
         if done.returncode:
             print(done.stderr[-2000:], file=sys.stderr)
             return 2
-    found = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("train", "search", "convert", "run")}
+    found = {
+        name: json.loads((folder / f"{name}.json").read_text())
+        for name in ("train", "search", "finetune", "convert", "run")
+    }
     supernet, test = nas.load_supernet(folder / "supernet.pt"), load(DATA, "test")
-    ends = [nas.evaluate(supernet, test, config=c) for c in (supernet.space.largest(), supernet.space.smallest())]
-    chosen = nas.evaluate(nas.load_subnet(folder / "subnet.pt"), test)
+    space = supernet.space
+    small = dataclasses.replace(space.smallest(), **SMALL)
+    largest, smallest, whole = (
+        nas.evaluate(supernet, test, config=config) for config in (space.largest(), space.smallest(), small)
+    )
+    chosen = nas.evaluate(nas.load_subnet(folder / "finetuned.pt"), test)
     int8, minutes = found["run"]["top1"], found["train"]["seconds"] / 60
     arena, predicted = found["run"]["arena_bytes"], found["search"]["best"]["sram"]
     print()
     table.show(
         ["subnet", "test top-1 %"],
-        [["largest", f"{100 * ends[0]:.2f}"], ["smallest", f"{100 * ends[1]:.2f}"],
-         ["searched, float", f"{100 * chosen:.2f}"], ["searched, int8 in the interpreter", f"{100 * int8:.2f}"]],
+        [["largest", f"{100 * largest:.2f}"], ["smallest", f"{100 * smallest:.2f}"],
+         ["smallest of 32x32 pixels, convolutions 32, 48", f"{100 * whole:.2f}"],
+         ["searched and fine-tuned, float", f"{100 * chosen:.2f}"],
+         ["searched and fine-tuned, int8 in the interpreter", f"{100 * int8:.2f}"]],
     )  # fmt: skip
     return table.finish(
-        {"largest": ends[0], "smallest": ends[1], "searched": chosen, **found},
+        {"largest": largest, "smallest": smallest, "small": whole, "searched": chosen, **found},
         [
             table.requirement(f"training in at most {MOST_MINUTES} minutes", f"{minutes:.1f}", minutes <= MOST_MINUTES),
-            table.requirement("largest at least 91.5 %", f"{100 * ends[0]:.2f}", ends[0] >= LEAST_LARGEST),
-            table.requirement("smallest at least 89.5 %", f"{100 * ends[1]:.2f}", ends[1] >= LEAST_SMALLEST),
+            table.requirement("largest at least 92 %", f"{100 * largest:.2f}", largest >= LEAST_LARGEST),
+            table.requirement(
+                "smallest of 32x32 pixels, convolutions 32, 48, at least 89.5 %", f"{100 * whole:.2f}",
+                whole >= LEAST_SMALL,
+            ),
             table.requirement("searched, int8, at least 91 %", f"{100 * int8:.2f}", int8 >= LEAST_INT8),
-            table.requirement("its arena at most 32 KB, and the predicted", f"{arena:,} of {predicted:,} bytes",
-                              arena <= min(predicted, 32 * 1024)),
+            table.requirement(
+                f"its arena at most {MOST_ARENA:,} bytes, and the predicted", f"{arena:,} of {predicted:,} bytes",
+                arena <= min(predicted, MOST_ARENA),
+            ),
             table.requirement("every logit equals the integer reference", None, found["run"]["exact"]),
         ],
         json_file,

@@ -33,7 +33,7 @@ from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
 from mcuformer.nas.split import split_of
 
 SPACE, SMALL_SPACE = "fashion-mnist", "exhaustible"
-BUDGET = Budget(sram=32 * 1024, flash=128 * 1024)
+BUDGET = Budget(sram=10 * 1024, flash=128 * 1024)
 OPTIONS = dict(population=60, generations=10, parents=10, children=18)  # 240 evaluations
 SHORT_OPTIONS = dict(population=8, generations=2, parents=3, children=6)  # 20
 SHORT_EPOCHS = 3
@@ -118,7 +118,7 @@ def interval(differences: np.ndarray, samples: int = 10_000) -> tuple[float, flo
 def against_all(accuracy) -> dict:
     """The search in a small space, against the best of the whole space."""
     space = nas.load_space(SMALL_SPACE)
-    budget = Budget(flash=sorted(cost_of(config).flash for config in space.every())[space.subnets // 2])
+    budget = Budget(sram=sorted(cost_of(config).sram for config in space.every())[space.subnets // 2])
     scores = [accuracy(config) for config in space.every() if budget.admits(cost_of(config))]
     options = SearchOptions(population=20, generations=5, parents=6, children=8)
     found = [search(space, accuracy, cost_of, budget, SearchOptions(**{**vars(options), "seed": s})) for s in SEEDS]

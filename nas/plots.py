@@ -31,8 +31,21 @@ def front_axis(found: tuple[Found, ...]) -> str:
 def plot_front(result: SearchResult, path: str | os.PathLike, title: str, budget: Budget | None = None) -> None:
     """Draws accuracy against SRAM of all evaluated subnets, or against instructions where SRAM hardly varies; colour:
     million instructions; a line where the budget ends. path: .png, .svg or .pdf."""
-    found, best = result.evaluated, result.best
-    across = front_axis(found)
+    across = front_axis(result.evaluated)
+    limit = None if budget is None else getattr(budget, across)
+    _plot_found(result.evaluated, (result.best,), across, () if limit is None else (limit,), path, title)
+
+
+def plot_budgets(found: tuple[Found, ...], chosen: dict[int, Found], path: str | os.PathLike, title: str) -> None:
+    """Draws accuracy against SRAM of all evaluated subnets; a line for each budget, bytes, and what was chosen within
+    it. path: .png, .svg or .pdf."""
+    _plot_found(found, tuple(chosen.values()), "sram", tuple(chosen), path, title)
+
+
+def _plot_found(
+    found: tuple[Found, ...], chosen: tuple[Found, ...], across: str, limits: tuple[int, ...],
+    path: str | os.PathLike, title: str,
+) -> None:  # fmt: skip
     unit = 1e6 if across == "instructions" else 1
 
     def x(f: Found) -> float:
@@ -50,8 +63,12 @@ def plot_front(result: SearchResult, path: str | os.PathLike, title: str, budget
             [x(f) for f in line], [100 * f.accuracy for f in line], where="post", color=RED, linewidth=1,
             label="best up to here",
         )  # fmt: skip
-        axes.scatter([x(best)], [100 * best.accuracy], s=140, facecolors="none", edgecolors=RED, label="chosen")
-        _draw_limit(axes, None if budget is None else getattr(budget, across), unit)
+        axes.scatter(
+            [x(f) for f in chosen], [100 * f.accuracy for f in chosen], s=140, facecolors="none", edgecolors=RED,
+            label="chosen",
+        )  # fmt: skip
+        for i, limit in enumerate(limits):
+            _draw_limit(axes, limit, unit, first=i == 0)
         axes.xaxis.set_major_formatter("{x:,.0f}" if unit == 1 else "{x:,.2f}")
         axes.set(xlabel=LABEL[across], ylabel="held-out top-1, inherited weights, %", title=title)
         figure.legend(loc="outside lower center", ncols=3)
@@ -66,13 +83,13 @@ def _best_up_to(found: list[Found]) -> list[Found]:
     return better
 
 
-def _draw_limit(axes, limit: int | None, unit: float) -> None:
-    """The budget as a line where it is near the dots; far away it would press them together, so words say it."""
-    if limit is None:
-        return
+def _draw_limit(axes, limit: int, unit: float, first: bool) -> None:
+    """A budget as a line where it is near the dots; far away it would press them together, so words say it. first:
+    of several, the one that the legend names."""
     left, right = axes.get_xlim()
     if limit / unit <= right + (right - left):
-        axes.axvline(limit / unit, color="black", linewidth=1, linestyle="--", label="budget")
+        label = "budget" if first else None
+        axes.axvline(limit / unit, color="black", linewidth=1, linestyle="--", label=label)
     else:
         shown = f"{limit:,} bytes" if unit == 1 else f"{limit / unit:,.0f} million"
         axes.plot([], [], color="black", linewidth=1, linestyle="--", label=f"budget: {shown}, further right")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -34,7 +36,9 @@ class Predictor:
         rows = []
         for config in configs:
             chosen = zip(space.genes(config), space.choices.items(), strict=True)
-            genes = [(gene, choices) for gene, (name, choices) in chosen if not is_fixed(name, choices)]
+            genes: list[tuple[Any, tuple]] = [
+                (gene, choices) for gene, (name, choices) in chosen if not is_fixed(name, choices)
+            ]
             for layer in range(max(space.depth)):
                 for name in ("num_heads", "kv_heads", "mlp_ratio", "rank_ratio", "attention_rank_ratio"):
                     values = getattr(config, name)

@@ -5,9 +5,10 @@
     config = space.sample(random.Random(0))      # a SubnetConfig, one value per layer
 
 A file holds the fields of SubnetConfig; lists are choices. num_heads, kv_heads, mlp_ratio, rank_ratio and
-attention_rank_ratio are chosen per layer; image_sizes, patch_size, stem_channels, embed_dim and depth once; the others
-are one value for all subnets. image_size is that of the data, image_sizes are what networks take: the same or smaller,
-images are resized. stem_channels: a list, or a list of them to choose from. kv_heads "all": as many as num_heads.
+attention_rank_ratio are chosen per layer; image_sizes, patch_size, stem, stem_channels, embed_dim and depth once; the
+others are one value for all subnets. image_size is that of the data, image_sizes are what networks take: the same or
+smaller, images are resized. stem: patch or conv, or a list of both to choose from. stem_channels, of conv alone: a
+list, or a list of them to choose from. kv_heads "all": as many as num_heads.
 patch_padding: {28: 6} is that of patches of 28; others have none. budgets: bytes of arena that the space is made for.
 Without rank_ratio the MLPs are dense; with it they are two factors; a rank above break-even runs dense (lowering
 multiplies the factors), so 1.0 means dense. So do the matrices around attention with attention_rank_ratio.
@@ -36,6 +37,7 @@ from mcuformer.sizes import is_size, read_size, shortest, sides, size_text
 
 SPACES = Path(__file__).parent / "spaces"
 MAX_DEPTH = 64
+STEMS = ("patch", "conv")
 MAX_UNIFORM = 50_000  # subnets with equal layers in a space: all are checked when it is read
 FIXED = (
     "prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation", "relative_position",
@@ -70,14 +72,18 @@ class EvolutionRange:
         return [(rank, patch) for rank in range(ranks) for patch in range(patches)]
 
 
+Stem = tuple[str, tuple[int, ...] | None]
+"""A choice of stem and stem_channels. Channels None: of a patch embedding, or they follow embed_dim."""
+
+
 class Genes(NamedTuple):
-    """A subnet's choices that are not of a layer. stem_channels: as for the largest patch."""
+    """A subnet's choices that are not of a layer. stem: with the channels of the largest patch."""
 
     patch_size: Size
     embed_dim: int
     depth: int
     image_size: Size
-    stem_channels: tuple[int, ...] | None
+    stem: Stem
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class SearchSpace:
     mlp_ratio: tuple[float, ...]
     kv_heads: tuple[int | str, ...] = ("all",)
     rank_ratio: tuple[float, ...] | None = None
-    stem: str = "patch"
+    stem: str | tuple[str, ...] = "patch"
     stem_channels: tuple[int, ...] | tuple[tuple[int, ...], ...] | None = None
     prefix_tokens: int = SubnetConfig.prefix_tokens
     pool: str = SubnetConfig.pool
@@ -124,6 +130,8 @@ class SearchSpace:
         for name in SIZES:
             if isinstance(sizes := getattr(self, name), tuple):
                 object.__setattr__(self, name, tuple(map(_size, sizes)))
+        if isinstance(self.stem, tuple) and len(self.stem) == 1:
+            object.__setattr__(self, "stem", self.stem[0])
         for name in CHOICES:
             if (value := getattr(self, name)) is not None or name not in OPTIONAL:
                 _check_choices(name, value)
@@ -171,16 +179,23 @@ class SearchSpace:
             raise ConfigError(f"budgets = {_plain(self.budgets)!r}: give a list of bytes of arena")
 
     def _check_stem(self) -> None:
-        for channels in self.stems:
-            if channels is not None and not (isinstance(channels, tuple) and all(map(_is_positive, channels))):
+        if self.stem not in (*STEMS, STEMS, STEMS[::-1]):
+            raise ConfigError(f"stem = {_plain(self.stem)!r}: must be patch, conv, or [patch, conv]")
+        given = self._stem_channels
+        for channels in given:
+            if not (isinstance(channels, tuple) and all(map(_is_positive, channels))):
                 raise ConfigError(
                     f"stem_channels = {_plain(self.stem_channels)!r}: give a list of whole numbers from 1, or a list "
                     "of such lists"
                 )
-        if len(set(self.stems)) < len(self.stems):
+        if len(set(given)) < len(given):
             raise ConfigError(f"stem_channels = {_plain(self.stem_channels)!r}: the same choice twice; leave one out")
-        if self.stem != "conv":
-            return
+        if "conv" in self.kinds:
+            self._check_convolutions()
+        elif given:
+            raise ConfigError("stem_channels is given but stem = 'patch': leave it out, or use stem: conv")
+
+    def _check_convolutions(self) -> None:
         sizes = self.patch_size if self.evolution is None else (*self.patch_size, *self.evolution.patch_size)
         for size in sizes:
             if isinstance(size, tuple):
@@ -188,14 +203,14 @@ class SearchSpace:
                     f"patch_size: {_plain(size)} with stem = 'conv': a convolution stem is for square patches; give "
                     "one number, or stem: patch"
                 )
-        if len(self.patch_size) > 1 and None in self.stems:
+        if len(self.patch_size) > 1 and not self._stem_channels:
             raise ConfigError(
                 f"patch_size = {_plain(self.patch_size)} with stem = 'conv': of several, stems share their first "
                 "convolutions; give stem_channels"
             )
         used = max(_inner_convolutions(size) for size in sizes if not isinstance(size, tuple))
-        for channels in self.stems:
-            if channels is not None and len(channels) > used:
+        for channels in self._stem_channels:
+            if len(channels) > used:
                 raise ConfigError(
                     f"stem_channels = {list(channels)}: patches of {max(sizes)} have {used} convolutions before the "
                     "last one; give as many"
@@ -227,27 +242,38 @@ class SearchSpace:
         return (self.image_size,) if self.image_sizes is None else self.image_sizes
 
     @property
-    def stems(self) -> tuple[tuple[int, ...] | None, ...]:
-        """Choices of stem_channels, those of the largest patch; None: they follow embed_dim."""
+    def kinds(self) -> tuple[str, ...]:
+        """Choices of stem, without their channels."""
+        return (self.stem,) if isinstance(self.stem, str) else self.stem
+
+    @property
+    def _stem_channels(self) -> tuple[Any, ...]:
+        """Choices of stem_channels, those of the largest patch; none if they follow embed_dim."""
         channels = self.stem_channels
         if isinstance(channels, tuple) and channels and isinstance(channels[0], tuple):
             return channels
-        return (channels,)  # type: ignore[return-value]
+        return () if channels is None else (channels,)
+
+    @property
+    def stems(self) -> tuple[Stem, ...]:
+        """Choices of a stem with its channels, those of the largest patch."""
+        of_kind = {"patch": (None,), "conv": self._stem_channels or (None,)}
+        return tuple((kind, channels) for kind in self.kinds for channels in of_kind[kind])
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """Choices of a subnet's Genes, by name."""
         return {
             "patch_size": self.patch_size, "embed_dim": self.embed_dim, "depth": self.depth, "image_size": self.images,
-            "stem_channels": self.stems,
+            "stem": self.stems,
         }  # fmt: skip
 
     def genes(self, config: SubnetConfig) -> Genes:
         """A subnet's; ValueError if it is none of this space."""
         of_patch = {self.stem_for(config.patch_size, stem): stem for stem in reversed(self.stems)}
-        if config.stem_channels not in of_patch:
-            raise ValueError(f"the space has no stem_channels = {config.stem_channels}")
-        stem = of_patch[config.stem_channels]
+        stem = of_patch.get((config.stem, config.stem_channels))
+        if stem is None:
+            raise ValueError(f"the space has no stem {config.stem} with stem_channels = {config.stem_channels}")
         return Genes(config.patch_size, config.embed_dim, config.depth, config.image_size, stem)
 
     @property
@@ -256,7 +282,7 @@ class SearchSpace:
         layer = len(self.layer_choices)
         return len(self._outsides()) * len(self.embed_dim) * sum(layer**depth for depth in self.depth)
 
-    def _outsides(self) -> list[tuple[Size, Size, tuple[int, ...] | None]]:
+    def _outsides(self) -> list[tuple[Size, Size, Stem]]:
         """Every image size, patch size and stem; stems that are the same for a patch once."""
         found = []
         for image, patch in itertools.product(self.images, self.patch_size):
@@ -269,23 +295,25 @@ class SearchSpace:
 
     def _config(self, genes: Genes, layers: tuple[tuple, ...]) -> SubnetConfig:
         """The subnet of these choices; of more layers than genes.depth the first."""
-        patch_size, embed_dim, depth, image_size, stem = genes
+        patch_size, embed_dim, depth, image_size, chosen_stem = genes
+        stem, channels = self.stem_for(patch_size, chosen_stem)
         num_heads, kv_heads, mlp_ratio, *chosen = zip(*layers[:depth], strict=True)
         ranks: Any = {n: None if getattr(self, n) is None else rank for n, rank in zip(RANKS, chosen, strict=True)}
         return SubnetConfig(
-            image_size=image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=self.stem,
-            stem_channels=self.stem_for(patch_size, stem), patch_size=patch_size,
-            patch_padding=self.padding_for(patch_size), embed_dim=embed_dim, depth=depth, head_dim=self.head_dim,
+            image_size=image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=stem,
+            stem_channels=channels, patch_size=patch_size, patch_padding=self.padding_for(patch_size),
+            embed_dim=embed_dim, depth=depth, head_dim=self.head_dim,
             num_heads=num_heads, kv_heads=kv_heads, mlp_ratio=mlp_ratio,
             **ranks, **{name: getattr(self, name) for name in FIXED},
         )  # fmt: skip
 
-    def stem_for(self, patch_size: Size, channels: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        """Of a choice of stem_channels, those of a patch: a smaller one has fewer convolutions, the first ones; the
-        last one makes embed_dim channels."""
-        if isinstance(patch_size, tuple) or self.stem != "conv" or channels is None:
-            return channels
-        return channels[: _inner_convolutions(patch_size)]
+    def stem_for(self, patch_size: Size, stem: Stem) -> Stem:
+        """Of a choice of a stem, that of a patch: a smaller one has fewer convolutions, the first ones; the last one
+        makes embed_dim channels."""
+        kind, channels = stem
+        if isinstance(patch_size, tuple) or channels is None:
+            return stem
+        return kind, channels[: _inner_convolutions(patch_size)]
 
     def padding_for(self, patch_size: Size) -> int:
         """Pixels around the image for patches of this size."""
@@ -316,16 +344,17 @@ class SearchSpace:
         return *sides(self.image_size), self.in_channels
 
     @functools.cached_property
-    def _by_tokens(self) -> tuple[tuple[Size, Size, tuple[int, ...] | None], ...]:
-        """_outsides() from the fewest tokens to the most; of equals, the smaller image, the larger patch and the
-        narrower stem first."""
+    def _by_tokens(self) -> tuple[tuple[Size, Size, Stem], ...]:
+        """_outsides() from the fewest tokens to the most; of equals, the smaller image, the larger patch, a patch
+        embedding and the narrower stem first."""
         depth = min(self.depth)
 
-        def order(outside: tuple[Size, Size, tuple[int, ...] | None]) -> tuple[int, int, int, int]:
-            image, patch, stem = outside
-            genes = Genes(patch, self.embed_dim[0], depth, image, stem)
+        def order(outside: tuple[Size, Size, Stem]) -> tuple[int, ...]:
+            image, patch, (kind, channels) = outside
+            genes = Genes(patch, self.embed_dim[0], depth, image, (kind, channels))
             config = self._config(genes, self.layer_choices[:1] * depth)
-            return config.patch_tokens, math.prod(sides(image)), -math.prod(config.patch_shape), sum(stem or ())
+            stem = STEMS.index(kind), sum(channels or ())
+            return config.patch_tokens, math.prod(sides(image)), -math.prod(config.patch_shape), *stem
 
         return tuple(sorted(self._outsides(), key=order))
 

@@ -14,6 +14,7 @@ middle of the largest grid's. The head reads one or two vectors of embed_dim: it
 Convolution stems of all patch sizes share their first convolutions; the last, which makes the tokens, each number of
 convolutions has its own. A stem has a batch norm, whose statistics depend on the channels before it and on the size of
 the image: calibrate() measures them for every stem in the space; forward() in eval mode and extract() use the subnet's.
+A space of both stems has a patch embedding beside the convolutions, and one position table for both.
 
 A subnet of a smaller image_size takes the images of the data resized, as the data would be read for it: by averages of
 the pixels around, of whole levels.
@@ -64,6 +65,8 @@ class SuperNet(nn.Module):
                 setattr(whole.get_submodule(owner), leaf, nn.Parameter(table))
         initialise(whole, seed)
         self.whole = whole  # holds the weights; its own forward is never called
+        if len(space.kinds) > 1:  # the hull's stem is of convolutions
+            self.patch = _patch_embedding(self.hull, seed)
         self.lasts = _last_convolutions(space, self.hull, seed)
         self.stems = sorted({_stem_of(config) for config in space.embeddings()})
         for i, (channels, _) in enumerate(self.stems):
@@ -85,7 +88,7 @@ class SuperNet(nn.Module):
             if name == "position":
                 made[name] = self._position(config)
             elif name == "stem.weight":
-                made[name] = self._patch_weight(config)
+                made[name] = self._patch_weight(whole[name], config)
             elif relative.MARK in name:
                 table = relative.for_grid(name, whole[name], self.grid_shape, config.grid_shape)
                 made[name] = table[tuple(slice(size) for size in shape)]
@@ -106,10 +109,13 @@ class SuperNet(nn.Module):
         return made
 
     def _weights_for(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
-        """The weights to slice, by name in FloatViT: a stem of fewer convolutions has a last one of its own."""
+        """The weights to slice, by name in FloatViT: a patch embedding beside convolutions, and a stem of fewer
+        convolutions the last one, have weights of their own."""
         whole: dict[str, torch.Tensor] = dict(self.whole.named_parameters())
         count = len(config.conv_channels)
-        if count < len(self.hull.conv_channels):
+        if config.stem != self.hull.stem:
+            whole |= {f"stem.{name}": value for name, value in self.patch.named_parameters()}
+        elif count < len(self.hull.conv_channels):
             for name, value in self.lasts[str(count)].named_parameters():
                 kind, leaf = name.split(".")
                 whole[f"stem.{kind}s.{count - 1}.{leaf}"] = value
@@ -123,9 +129,8 @@ class SuperNet(nn.Module):
         table = torch.einsum("ai,bj,ijd->abd", rows, columns, table.unflatten(0, self.grid_shape))
         return table.flatten(0, 1)[None]
 
-    def _patch_weight(self, config: SubnetConfig) -> torch.Tensor:
-        assert isinstance(self.whole.stem, nn.Conv2d)  # like the network that encloses all patches
-        weight = self.whole.stem.weight[: config.embed_dim]
+    def _patch_weight(self, weight: torch.Tensor, config: SubnetConfig) -> torch.Tensor:
+        weight = weight[: config.embed_dim]
         if config.patch_shape == self.hull.patch_shape:
             return weight
         rows, columns = resize_both(config.patch_shape, self.hull.patch_shape, weight.device)
@@ -186,9 +191,8 @@ def _hull(space: SearchSpace) -> SubnetConfig:
     """The config with the largest of every dimension: the weights'. Patches enclose all others."""
     heads, configs = max(space.num_heads), list(space.embeddings())
     patch = tuple(max(sides) for sides in zip(*(config.patch_shape for config in configs), strict=True))
-    stem = None
-    if None not in space.stems:
-        stem = tuple(map(max, zip(*(space.stem_for(patch[0], stem) or () for stem in space.stems), strict=True)))
+    channels = [given for _, given in (space.stem_for(patch[0], stem) for stem in space.stems) if given is not None]
+    stem = tuple(map(max, zip(*channels, strict=True))) if channels else None
     return dataclasses.replace(
         space.largest(), image_size=space.image_size, patch_size=patch, patch_padding=0, stem_channels=stem,
         num_heads=heads, kv_heads=heads, mlp_ratio=max(space.mlp_ratio),
@@ -201,9 +205,16 @@ def _grid_shape(space: SearchSpace) -> tuple[int, int]:
     return max(rows), max(columns)
 
 
+def _patch_embedding(hull: SubnetConfig, seed: int) -> nn.Conv2d:
+    """One that encloses all patches."""
+    patch = nn.Conv2d(hull.in_channels, hull.embed_dim, hull.patch_shape, hull.patch_shape)
+    initialise_matrix(patch, torch.Generator().manual_seed(seed))
+    return patch
+
+
 def _last_convolutions(space: SearchSpace, hull: SubnetConfig, seed: int) -> nn.ModuleDict:
     """The last convolution, and its batch norm, of stems with fewer convolutions than the hull's, by their number."""
-    counts = {len(config.conv_channels) for config in space.embeddings()} - {len(hull.conv_channels)}
+    counts = {len(config.conv_channels) for config in space.embeddings()} - {0, len(hull.conv_channels)}
     generator, lasts = torch.Generator().manual_seed(seed), nn.ModuleDict()
     for count in sorted(counts):
         inputs = (hull.in_channels, *hull.conv_channels)[count - 1]

@@ -105,6 +105,10 @@ def test_demo_of_one_epoch(tmp_path):
     assert abs(result["float_top1"] - result["int8_top1"]) <= 0.02
     assert result["arena_bytes"] < result["stock_arena_bytes"]
     assert result["board_arena_bytes"] <= result["predicted"]["sram"] and result["evaluated"] > 50
+    rows = result["budgets"]
+    assert len(rows) == 3 and all(row["predicted"]["sram"] <= row["sram"] for row in rows)
+    assert rows[0]["predicted"]["sram"] <= 8000 and rows[-1]["held_out_top1"] == result["held_out_top1"]
+    assert [row["held_out_top1"] for row in rows] == sorted(row["held_out_top1"] for row in rows)
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
         "evolution.png", "memory_plan.png", "model.tflite", "search.png", "space.yaml", "subnet.pt", "supernet.pt",
     ]  # fmt: skip

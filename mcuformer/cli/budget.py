@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcuformer.errors import ConfigError
+from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
     from mcuformer.boards import Board
@@ -37,8 +38,17 @@ def budget_of(board: Board | None, **amounts: str | int | None) -> Budget:
     return cost.board_budget(board, **limits)
 
 
+def input_words(config: SubnetConfig) -> str:
+    """What a subnet takes, and its stem."""
+    height, width, _ = config.image_shape
+    channels = ", ".join(map(str, config.conv_channels))
+    stem = f"convolutions {channels}" if config.stem == "conv" else f"patches of {size_text(config.patch_size)}"
+    return f"{height}x{width} pixels, {stem}"
+
+
 def network_words(config: SubnetConfig) -> str:
-    """Dimensions of a subnet. Layers as query heads / key and value heads (r rank) x MLP width (r rank)."""
+    """What a subnet takes, and its dimensions. Layers as query heads / key and value heads (r rank) x MLP width (r
+    rank)."""
     from mcuformer.converter.skeleton import attention_ranks, runs_as_factors
 
     def mlp(layer: LayerConfig) -> str:
@@ -50,7 +60,9 @@ def network_words(config: SubnetConfig) -> str:
         return f"{layer.num_heads}/{layer.kv_heads}r{rank}" if rank else f"{layer.num_heads}/{layer.kv_heads}"
 
     layers = ", ".join(f"{heads(layer)}x{mlp(layer)}" for layer in config.layers)
-    return f"{config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers})"
+    return (
+        f"{input_words(config)}; {config.tokens} tokens of width {config.embed_dim}, {config.depth} layers ({layers})"
+    )
 
 
 def describe(config: SubnetConfig, cost: Cost) -> str:

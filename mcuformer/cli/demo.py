@@ -18,7 +18,7 @@ import typer
 from rich.table import Table
 
 from mcuformer.boards import Board, get_board
-from mcuformer.cli.budget import describe
+from mcuformer.cli.budget import describe, input_words
 from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, run_images, top1_of, write_json
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.errors import ModelError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mcuformer.nas import SearchSpace, SuperNet
     from mcuformer.nas.cost import Budget, Cost
     from mcuformer.nas.evolve_space import EvolutionResult
-    from mcuformer.nas.search import SearchResult
+    from mcuformer.nas.search import Found
     from mcuformer.nas.split import Split
 
 DATA, SPACE = "fashion-mnist", "tiny"
@@ -62,14 +62,17 @@ class Int8Figures:
 @dataclass(frozen=True)
 class Demonstration:
     """The demo's result. float_top1: of the fine-tuned subnet on the test images; supernet_top1: of its largest and
-    smallest subnet on the held-out images; seconds_of: by stage."""
+    smallest subnet on the held-out images; chosen: the best subnet within each number of bytes of arena; best: the one
+    of them for the board; evaluated: how many there were; seconds_of: by stage."""
 
     board: Board
     config: SubnetConfig
     float_top1: float
     int8: Int8Figures
     supernet_top1: tuple[float, float]
-    found: SearchResult
+    chosen: dict[int, Found]
+    best: Found
+    evaluated: int
     evolution: EvolutionResult
     seconds: float
     seconds_of: dict[str, float]
@@ -77,14 +80,19 @@ class Demonstration:
 
     def to_dict(self) -> dict:
         """What --json writes."""
-        int8, best = self.int8, self.found.best
+        int8, best = self.int8, self.best
         return {
             "float_top1": self.float_top1, "int8_top1": int8.top1, "exact": int8.exact,
             "arena_bytes": int8.arena_bytes, "board_arena_bytes": int8.board_arena_bytes,
             "model_bytes": int8.model_bytes, "stock_arena_bytes": int8.stock_arena_bytes, "board": self.board.name,
             "config": self.config.to_dict(), "predicted": dataclasses.asdict(best.cost),
             "held_out_top1": best.accuracy, "supernet_top1": list(self.supernet_top1),
-            "evaluated": len(self.found.evaluated), "visits": len(self.evolution.visits), "seconds": self.seconds,
+            "budgets": [
+                {"sram": sram, "held_out_top1": one.accuracy, "config": one.config.to_dict(),
+                 "predicted": dataclasses.asdict(one.cost)}
+                for sram, one in self.chosen.items()
+            ],
+            "evaluated": self.evaluated, "visits": len(self.evolution.visits), "seconds": self.seconds,
             "seconds_of": self.seconds_of, "files": {name: str(path) for name, path in self.files.items()},
         }  # fmt: skip
 
@@ -100,6 +108,10 @@ class _Setting:
     seed: int
     files: dict[str, Path]
     progress: Progress
+
+    def budgets(self, space: SearchSpace) -> list[int]:
+        """The bytes of arena that the space is made for, at most the board's."""
+        return [min(sram, self.board.sram_budget) for sram in space.budgets]
 
 
 class _Laps:
@@ -153,12 +165,13 @@ def demo(
     supernet, ends = _train(setting, space, split)
     laps.lap("supernet")
 
-    progress.say(f"3. search within the budget of {board}")
-    found = _search(setting, supernet, split)
+    progress.say("3. search within three budgets of arena")
+    evaluated, chosen = _search(setting, supernet, split)
+    best = max(chosen.values(), key=lambda found: found.accuracy)
     laps.lap("search")
 
-    progress.say("4. fine-tuning of the chosen subnet, on all training images")
-    net = supernet.extract(found.best.config)
+    progress.say("4. fine-tuning of the most accurate one, on all training images")
+    net = supernet.extract(best.config)
     _finetune(setting, net, whole)
     laps.lap("fine-tuning")
 
@@ -166,12 +179,15 @@ def demo(
     float_top1, int8 = _convert(setting, net, whole)
     laps.lap("int8")
     total = time.perf_counter() - laps.start
-    return Demonstration(target, net.config, float_top1, int8, ends, found, evolution, total, laps.seconds, files)
+    return Demonstration(
+        target, net.config, float_top1, int8, ends, chosen, best, evaluated, evolution, total, laps.seconds, files
+    )
 
 
 def _evolve(setting: _Setting, space: SearchSpace) -> tuple[SearchSpace, EvolutionResult]:
     from mcuformer.data import hold_out, load
     from mcuformer.nas import plots, recipes
+    from mcuformer.nas.cost import Budget
     from mcuformer.nas.evolve_space import EvolutionOptions, evolve
     from mcuformer.nas.search_space import space_yaml
     from mcuformer.nas.space_trainer import SpaceTrainer, tokens_of
@@ -180,7 +196,8 @@ def _evolve(setting: _Setting, space: SearchSpace) -> tuple[SearchSpace, Evoluti
     few, some = hold_out(load(DATA, "train", limit=EVOLUTION_LIMIT))
     options = dataclasses.replace(recipes.EVOLUTION_OPTIONS, epochs=1, warmup_epochs=0.5, seed=setting.seed)
     with setting.progress.training("training spaces") as show_step, tempfile.TemporaryDirectory() as folder:
-        trainer = SpaceTrainer(space, few, some, options, Path(folder), setting.cost, setting.budget, show_step)
+        budget = Budget(sram=setting.budgets(space)[1])  # the middle one: which subnets fit it is part of the score
+        trainer = SpaceTrainer(space, few, some, options, Path(folder), setting.cost, budget, show_step)
         result = evolve(
             space.evolution_range, tokens_of(space), trainer, EvolutionOptions(neighbours=3, epochs=1, visits=6)
         )
@@ -214,20 +231,28 @@ def _train(setting: _Setting, space: SearchSpace, split: Split) -> tuple[SuperNe
     return supernet, (largest, smallest)
 
 
-def _search(setting: _Setting, supernet: SuperNet, split: Split) -> SearchResult:
+def _search(setting: _Setting, supernet: SuperNet, split: Split) -> tuple[int, dict[int, Found]]:
+    """How many subnets were evaluated, and the best within each budget of arena, the least budget first."""
     from mcuformer.nas import plots
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
 
-    options = SearchOptions(population=24, generations=4, parents=6, children=12, seed=setting.seed)
-    with setting.progress.searching() as show_best:
-        accuracy = HeldOutAccuracy(supernet, split.kept)
-        found = search(supernet.space, accuracy, setting.cost, setting.budget, options, progress=show_best)
-    best = found.best
-    plots.plot_front(found, setting.files["search.png"], f"{len(found.evaluated)} subnets", setting.budget)
-    setting.progress.say(
-        f"  {len(found.evaluated)} evaluated; best {100 * best.accuracy:.2f} %, {describe(best.config, best.cost)}"
-    )
-    return found
+    options = SearchOptions(population=16, generations=3, parents=6, children=8, seed=setting.seed)
+    accuracy = functools.cache(HeldOutAccuracy(supernet, split.kept))
+    found: dict[SubnetConfig, Found] = {}
+    chosen: dict[int, Found] = {}
+    for sram in setting.budgets(supernet.space):
+        budget = dataclasses.replace(setting.budget, sram=sram)
+        with setting.progress.searching() as show_best:
+            result = search(supernet.space, accuracy, setting.cost, budget, options, progress=show_best)
+        found |= {one.config: one for one in result.evaluated}
+        # What a smaller budget found is within this one too.
+        chosen[sram] = best = max((result.best, *chosen.values()), key=lambda one: one.accuracy)
+        setting.progress.say(
+            f"  within {sram:,} bytes: {100 * best.accuracy:.2f} %, {describe(best.config, best.cost)}"
+        )
+    plots.plot_budgets(tuple(found.values()), chosen, setting.files["search.png"], f"{len(found)} subnets")
+    setting.progress.say(f"  {len(found)} evaluated")
+    return len(found), chosen
 
 
 def _finetune(setting: _Setting, net: FloatViT, images: Dataset) -> None:
@@ -281,6 +306,12 @@ def show(shown: Demonstration) -> None:
 
     int8, board = shown.int8, shown.board
     table = Table(show_header=False)
+    for sram, found in shown.chosen.items():
+        table.add_row(
+            f"found for {sram:,} bytes",
+            f"{100 * found.accuracy:.2f} % of held-out images, arena {found.cost.sram:,} bytes, "
+            f"{input_words(found.config)}",
+        )
     table.add_row("float top-1", f"{100 * shown.float_top1:.2f} %")
     table.add_row("int8 top-1", f"{100 * int8.top1:.2f} %, {ENGINES[int8.engine]}, {int8.test_images:,} test images")
     table.add_row("kernels against reference", "every logit equal" if int8.exact else "LOGITS DIFFER")

@@ -3,18 +3,21 @@
 
 A network's number of classes and channels are those of the data. So is its image size if the data are arrays, the
 network's images are squares, and at least LEAST_PATCHES patches come of it; else images are resized to the network's.
+With the image size of a space its image_sizes change in proportion.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from mcuformer.errors import ConfigError
-from mcuformer.sizes import shortest
+from mcuformer.sizes import Size, shortest, sides
 
 if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import SubnetConfig
@@ -42,11 +45,16 @@ def space_for(name: str | os.PathLike, given: dict[str, Any], data: Outline) -> 
     from mcuformer.nas.evaluation import check_images
     from mcuformer.nas.search_space import SPACES
 
-    made = nas.load_space(name)
+    made = read = nas.load_space(name)
     if given:
-        made = nas.SearchSpace.from_dict(made.to_dict() | given)
+        values = made.to_dict()
+        if "image_size" in given:
+            values.pop("image_sizes", None)
+        made = nas.SearchSpace.from_dict(values | given)
     if (SPACES / f"{name}.yaml").is_file():
         made = from_data(made, given, data, f"space {name}")
+    if "image_sizes" not in given:
+        made = dataclasses.replace(made, image_sizes=_in_proportion(made, read))
     check_images(made, data.as_dataset(made.image_size, made.in_channels))
     return made
 
@@ -64,14 +72,30 @@ def from_data(made: Made, given: dict[str, Any], data: Outline, what: str) -> Ma
         found["in_channels"] = 1 if data.sound else 3
     if data.shape is not None and isinstance(values["image_size"], int):
         size = shortest(*data.shape[:2])
-        if "image_size" not in given and _makes_patches(type(made).from_dict, {**values, "image_size": size}):
+        whole = {name: value for name, value in values.items() if name != "image_sizes"} | {"image_size": size}
+        if not {"image_size", "image_sizes"} & set(given) and _makes_patches(type(made).from_dict, whole):
             found["image_size"] = size if isinstance(size, int) else list(size)
     changed = {name: value for name, value in found.items() if name not in given and values[name] != value}
     if not changed:
         return made
     listed = ", ".join(f"{name} = {value} instead of {values[name]}" for name, value in changed.items())
     say_once(f"{what}: {listed}, as {data.name} has; --set says otherwise")
+    if "image_size" in changed:
+        values.pop("image_sizes", None)  # space_for() makes those in proportion
     return type(made).from_dict(values | changed)
+
+
+def _in_proportion(space: SearchSpace, read: SearchSpace) -> tuple[Size, ...] | None:
+    """image_sizes for the space: of its image the same parts as `read` has of its own, where these are whole pixels and
+    LEAST_PATCHES patches."""
+    if space.image_size == read.image_size:
+        return read.image_sizes
+    height, width = sides(space.image_size)
+    parts = [Fraction(sides(size)[0], sides(read.image_size)[0]) for size in read.image_sizes or ()]
+    scaled = [(int(part * height), int(part * width)) for part in parts if height * part % 1 == width * part % 1 == 0]
+    whole = dataclasses.replace(space, image_sizes=None).to_dict()
+    sizes = [s for s in scaled if _makes_patches(type(space).from_dict, whole | {"image_sizes": [list(s)]})]
+    return tuple(sizes) or None
 
 
 def _makes_patches(make: Callable[[dict], Any], values: dict) -> bool:

@@ -15,11 +15,15 @@ from spaces import CONV, DENSE, digits
 
 from mcuformer.boards import BOARDS, get_board
 from mcuformer.cli import app
+from mcuformer.cli.budget import network_words
+from mcuformer.cli.fitting import space_for
+from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.cores import CORES
+from mcuformer.data.loading import Outline
 from mcuformer.errors import McuformerError, McuformerWarning
 from mcuformer.nas import build_subnet, load_space, load_subnet, load_supernet, save_subnet, save_supernet
 from mcuformer.nas.cost import Budget, Cost, cost_of
-from mcuformer.nas.plots import front_axis, plot_front
+from mcuformer.nas.plots import front_axis, plot_budgets, plot_front
 from mcuformer.nas.record import space_id
 from mcuformer.nas.search import Found, SearchResult
 from mcuformer.nas.search_space import EvolutionRange, space_yaml
@@ -167,6 +171,18 @@ def test_a_picture_of_the_front_says_the_budget_in_any_form(tmp_path, ending):
     first = path.read_bytes()
     plot_front(result, path, "test", Budget(sram=3500))
     assert path.read_bytes() == first and first.startswith(b"%PDF" if ending == "pdf" else b"<?xml")
+
+
+def test_a_picture_of_several_budgets_has_a_line_for_each(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    lines, circles = [], []
+    monkeypatch.setattr(Axes, "axvline", lambda axes, x, **style: lines.append((x, style["label"])))
+    scatter = Axes.scatter
+    monkeypatch.setattr(Axes, "scatter", lambda axes, x, y, **style: circles.append(x) or scatter(axes, x, y, **style))
+    found = tuple(Found(SPACE.smallest(), 0.5 + i / 10, Cost(1000 * (i + 1), 1, 5)) for i in range(4))
+    plot_budgets(found, {1500: found[0], 3500: found[2]}, tmp_path / "budgets.png", "test")
+    assert lines == [(1500, "budget"), (3500, None)] and circles[-1] == [1000, 3000]  # the legend names lines once
 
 
 def test_accuracy_is_drawn_against_what_varies():
@@ -363,6 +379,31 @@ def test_a_space_of_the_package_takes_what_the_data_say(tmp_path, capsys):
     assert "resized" not in said
     app([*map(str, (*train, "image_size=16"))], standalone_mode=False)
     assert "images of 24x20x3 are resized to 16" in capsys.readouterr().err
+
+
+def test_a_network_in_words_says_its_image_and_stem():
+    config = SubnetConfig(
+        image_size=(16, 24), in_channels=1, num_classes=2, patch_size=8, embed_dim=32, depth=1, num_heads=1
+    )
+    assert network_words(config) == "16x24 pixels, patches of 8; 6 tokens of width 32, 1 layers (1/1x128)"
+    config = dataclasses.replace(config, stem="conv", stem_channels=(8, 16))
+    assert network_words(config).startswith("16x24 pixels, convolutions 8, 16, 32; 6 tokens")
+
+
+def test_image_sizes_are_the_same_parts_of_other_images():
+    """Of 32 pixels tiny takes 32, 24 and 16; patches are of 8."""
+
+    def sizes(side: int, **given) -> tuple:
+        data = Outline("set", tuple("0123456789"), np.arange(10), (side, side, 1))
+        space = space_for("tiny", given, data)
+        return space.image_size, space.image_sizes
+
+    assert sizes(32) == (32, (16, 24, 32)) and sizes(64) == (64, (32, 48, 64))
+    assert sizes(28) == (28, (21, 28))  # 14 makes one patch
+    assert sizes(30) == (30, (30,))  # 22.5 are no pixels
+    assert sizes(32, image_size=48) == (48, (24, 36, 48)) and sizes(32, image_size=16) == (16, (16,))
+    assert sizes(28, image_sizes=[32]) == (32, (32,)) and sizes(28, image_size=32) == (32, (16, 24, 32))
+    assert sizes(32, image_size=20, image_sizes=[20]) == (20, (20,))
 
 
 def test_a_set_that_moved_is_asked_for_by_name(files, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from spaces import AROUND, BIAS, DENSE, KEYWORD, PADDED, PATCH, POST, TABLES, random_space
+from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PADDED, PATCH, POST, TABLES, random_space
 
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -43,6 +43,16 @@ def assert_same_logits(supernet: SuperNet, config: SubnetConfig, net: FloatViT, 
     x = images(config)
     with torch.inference_mode():
         torch.testing.assert_close(supernet(x, config), net(x), rtol=tolerance, atol=tolerance)
+
+
+def test_in_a_space_of_both_stems_the_convolutions_are_the_networks():
+    space = dataclasses.replace(CONV, stem=("patch", "conv"), rank_ratio=None)
+    net = trained(space.largest())
+    supernet = started(space, net)
+    assert_same_logits(supernet, space.largest(), net)
+    assert torch.equal(supernet.patch.weight, SuperNet(space, seed=5).patch.weight)  # it starts anew
+    with pytest.raises(ConfigError, match="has stem = 'patch', the space 'conv'"):
+        started(space, trained(dataclasses.replace(space.largest(), stem="patch")))
 
 
 def test_the_largest_subnet_has_the_logits_of_a_network_of_its_dimensions():

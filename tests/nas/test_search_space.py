@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import yaml
-from spaces import AROUND, BIAS, CONV, DENSE, ELASTIC, KEYWORD, PADDED, PATCH, POST, SMALL, STEMS, TABLES
+from spaces import AROUND, BIAS, BOTH, CONV, DENSE, ELASTIC, KEYWORD, PADDED, PATCH, POST, SMALL, STEMS, TABLES
 
 from mcuformer.converter.estimate import feasibility
 from mcuformer.errors import ConfigError
@@ -16,7 +16,7 @@ from mcuformer.nas.search_space import FIXED, SPACES, SearchSpace, space_yaml
 from mcuformer.sizes import sides
 
 SPACES_HERE = {"patch": PATCH, "dense": DENSE, "conv": CONV, "small": SMALL, "keyword": KEYWORD, "post": POST,
-               "around": AROUND, "padded": PADDED, "elastic": ELASTIC, "stems": STEMS}  # fmt: skip
+               "around": AROUND, "padded": PADDED, "elastic": ELASTIC, "stems": STEMS, "both": BOTH}  # fmt: skip
 NAMES = sorted(path.stem for path in SPACES.glob("*.yaml"))
 each_space = pytest.mark.parametrize("space", SPACES_HERE.values(), ids=SPACES_HERE)
 
@@ -31,7 +31,7 @@ def test_what_is_drawn_changed_or_crossed_is_in_the_space(space):
             assert all(layer.num_heads % layer.kv_heads == 0 for layer in config.layers)
     for gene, choices in space.choices.items():
         seen = {getattr(space.genes(config), gene) for config in configs}
-        assert seen == set(choices) or (gene == "stem_channels" and len(seen) > 1)  # small patches tell few stems apart
+        assert seen == set(choices) or (gene == "stem" and len(seen) > 1)  # small patches tell few stems apart
     assert {layer[:3] for c in configs for layer in zip(c.num_heads, c.kv_heads, c.mlp_ratio, strict=True)} == {
         choice[:3] for choice in space.layer_choices
     }
@@ -136,7 +136,7 @@ def test_the_packages_spaces_are_read_and_written(name, tmp_path):
             assert space.window(place).rank_ratio == space.evolution.rank_ratio[place[0] :][: space.evolution.window[0]]
 
 
-@pytest.mark.parametrize("space", [ELASTIC, STEMS], ids=["elastic", "stems"])
+@pytest.mark.parametrize("space", [ELASTIC, STEMS, BOTH], ids=["elastic", "stems", "both"])
 def test_every_subnet_is_counted_once(space):
     space = dataclasses.replace(space, depth=(1,), num_heads=(1, 2), kv_heads=(1,), rank_ratio=None)
     every = list(space.every())
@@ -148,7 +148,7 @@ def test_every_subnet_is_counted_once(space):
     assert not space.holds(dataclasses.replace(every[0], image_size=(3 * rows, 3 * columns)))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if load_space(name).budgets])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mcuformer"])  # the paper's
 def test_memory_decides_in_spaces_that_are_made_for_budgets(name):
     """Of 1,000 subnets each budget admits some and refuses some; their arenas are many, and far apart."""
     space, rng = load_space(name), random.Random(0)
@@ -158,8 +158,24 @@ def test_memory_decides_in_spaces_that_are_made_for_budgets(name):
     assert len(shares) == 3 and all(0.1 <= share <= 0.9 for share in shares), shares
 
 
-def test_some_spaces_are_made_for_budgets():
-    assert {name for name in NAMES if load_space(name).budgets} == {"colour", "elastic"}
+def test_a_small_space_is_part_of_a_large_one():
+    small, large = load_space("exhaustible"), load_space("fashion-mnist")
+    assert 100 <= small.subnets < 1000 and all(map(large.holds, small.every()))
+
+
+def test_both_stems_are_choices_of_one_space():
+    assert len(BOTH.stems) == 1 + len(STEMS.stems) and BOTH.stems[1:] == STEMS.stems
+    assert set(BOTH.embeddings()) > set(STEMS.embeddings())
+    assert BOTH.largest() == STEMS.largest() and BOTH.smallest().stem == "patch"
+    assert BOTH.to_dict()["stem"] == ["patch", "conv"] and STEMS.to_dict()["stem"] == "conv"
+    for order in (("patch", "conv"), ("conv", "patch"), ("conv",), ("patch",)):
+        space = dataclasses.replace(BOTH, stem=order, stem_channels=BOTH.stem_channels if "conv" in order else None)
+        assert SearchSpace.from_dict(yaml.safe_load(space_yaml(space))) == space
+    assert dataclasses.replace(BOTH, stem=("conv",)) == STEMS
+    rng, patch = random.Random(0), dataclasses.replace(STEMS, stem="patch", stem_channels=None).largest()
+    children = [BOTH.cross(patch, STEMS.largest(), rng) for _ in range(50)]
+    assert {child.stem for child in children} == {"patch", "conv"} and all(map(BOTH.holds, children))
+    assert not STEMS.holds(patch) and BOTH.holds(patch)
 
 
 def test_what_all_subnets_share_is_in_each_of_them():
@@ -222,6 +238,14 @@ BAD = {
     "image_sizes = \\[\\]: give a list": {"image_sizes": []},
     "patch_size = 4 is larger than image_size": {"image_sizes": [8, 3], "patch_size": [4]},
     "budgets = \\[0\\]: give a list of bytes": {"budgets": [0]},
+    "stem = 'cnn': must be patch, conv, or": {"stem": "cnn"},
+    "stem = \\['conv', 'conv'\\]: must be patch": {"stem": ["conv", "conv"], "patch_size": [4]},
+    "stem = \\[\\['patch'\\], 3\\]: must be patch": {"stem": [["patch"], 3]},
+    "stem = \\[\\]: must be patch": {"stem": []},
+    "stem_channels is given but stem = 'patch'": {"stem_channels": [8]},
+    "patch_size = 3 with stem = 'conv': must be a power": {
+        "stem": ["patch", "conv"], "patch_size": [3, 4], "stem_channels": [8],
+    },
     "stem_channels = \\[8, \\[8\\]\\]: give a list": {"stem": "conv", "patch_size": [4], "stem_channels": [8, [8]]},
     "stem_channels = \\[\\[8\\], \\[8\\]\\]: the same choice twice": {
         "stem": "conv", "patch_size": [4], "stem_channels": [[8], [8]],
@@ -280,7 +304,7 @@ def test_a_bad_file_is_one_clear_line(tmp_path, expected):
 
 
 def test_unreadable_files_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="give a YAML file, or one of colour, elastic, exhaustible, fashion-mnist"):
+    with pytest.raises(ConfigError, match="give a YAML file, or one of colour, exhaustible, fashion-mnist"):
         load_space(tmp_path / "none.yaml")
     for text, expected in [("a: [1", "not YAML"), ("- 1", "must be a mapping"), ("", "must be a mapping")]:
         (tmp_path / "space.yaml").write_text(text)

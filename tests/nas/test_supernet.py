@@ -7,7 +7,22 @@ import random
 import numpy as np
 import pytest
 import torch
-from spaces import AROUND, BIAS, CONV, DENSE, ELASTIC, KEYWORD, PADDED, PATCH, POST, SMALL, STEMS, TABLES, random_space
+from spaces import (
+    AROUND,
+    BIAS,
+    BOTH,
+    CONV,
+    DENSE,
+    ELASTIC,
+    KEYWORD,
+    PADDED,
+    PATCH,
+    POST,
+    SMALL,
+    STEMS,
+    TABLES,
+    random_space,
+)
 
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.converter.pixels import to_float
@@ -20,7 +35,7 @@ from mcuformer.nas.supernet import _resize, resized
 SPACES = {
     "patch": PATCH, "dense": DENSE, "conv": CONV, "fixed-stem": dataclasses.replace(CONV, stem_channels=(6,)),
     "keyword": KEYWORD, "post": POST, "bias": BIAS, "tables": TABLES, "around": AROUND,
-    "padded": PADDED, "elastic": ELASTIC, "stems": STEMS,
+    "padded": PADDED, "elastic": ELASTIC, "stems": STEMS, "both": BOTH,
 }  # fmt: skip
 each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
@@ -216,6 +231,21 @@ def test_stems_of_several_patches_and_image_sizes_have_statistics_of_their_own()
     assert shared.grad is not None
 
 
+def test_a_supernet_of_both_stems_trains_each():
+    supernet, x = SuperNet(BOTH, 0).train(), images(8, shape=BOTH.image_shape)
+    conv = dataclasses.replace(BOTH.largest(), patch_size=8, stem_channels=(6, 8))
+    patch = dataclasses.replace(conv, stem="patch", stem_channels=None)
+    convolution, embedding = supernet.whole.stem.convs[0].weight, supernet.patch.weight
+    supernet(x, conv).square().sum().backward()
+    assert convolution.grad.abs().sum() > 0 and embedding.grad is None and supernet.patch.bias.grad is None
+    convolution.grad = supernet.whole.position.grad = None
+    supernet(x, patch).square().sum().backward()
+    assert convolution.grad is None and embedding.grad.abs().sum() > 0 and supernet.patch.bias.grad.abs().sum() > 0
+    assert supernet.whole.position.grad.abs().sum() > 0  # one table for both
+    assert torch.equal(supernet.weights(patch)["stem.weight"], embedding[: patch.embed_dim])
+    assert not any(name.startswith("patch.") for name, _ in SuperNet(STEMS).named_parameters())  # as files have it
+
+
 def test_images_are_resized_as_data_are_read():
     config = ELASTIC.smallest()
     assert config.image_size == 4
@@ -251,6 +281,14 @@ def test_saved_and_loaded(tmp_path):
     loaded = load_supernet(tmp_path / "supernet.pt", CONV)
     assert loaded.space == CONV and loaded.notes == {"top1": 0.5}
     assert torch.equal(loaded(images(3), config), supernet(images(3), config))
+
+
+def test_both_stems_are_saved_and_loaded(tmp_path):
+    supernet, x = lively(BOTH), images(3, shape=BOTH.image_shape)
+    save_supernet(supernet, tmp_path / "supernet.pt")
+    loaded = load_supernet(tmp_path / "supernet.pt", BOTH)
+    for config in (BOTH.largest(), BOTH.smallest()):
+        assert torch.equal(loaded(x, config), supernet(x, config))
 
 
 def test_files_that_are_no_supernet_of_the_space_are_refused(tmp_path):

@@ -108,8 +108,8 @@ def test_the_network_for_keywords(tmp_path):
             write_wav(folder / word / f"{k}.wav", tone((400, 3000)[i] + 20 * k, 16000 - 99 * k))
     space = nas.load_space("keyword")
     assert space.image_size == (98, 40) and not space.flip
-    assert {config.tokens for config in (space.largest(), space.smallest())} <= {49, 98}
-    for patch in (1, 2):
+    assert [config.tokens for config in (space.smallest(), space.largest())] == [14, 98]
+    for patch in (1, 2, 7):
         config = SubnetConfig(image_size=(98, 40), in_channels=1, patch_size=(patch, 40), embed_dim=16, depth=1,
                               num_heads=1, num_classes=2)  # fmt: skip
         train(str(folder), config=config, options=QUICK, output=tmp_path / "subnet.pt")
@@ -117,7 +117,7 @@ def test_the_network_for_keywords(tmp_path):
         convert(tmp_path / "subnet.pt", data=str(folder), images=8, strips=True, output=tmp_path / "model.tflite")
         done = run(tmp_path / "model.tflite", data=str(folder), reference=True)
         assert done.exact and len(done.host.logits) == 4
-        assert Interpreter(tmp_path / "model.tflite").graph.ops[0].options.strip_rows == patch
+        assert Interpreter(tmp_path / "model.tflite").graph.ops[0].options.strip_rows == min(patch, 4)
     small = dataclasses.replace(space, num_classes=2, embed_dim=(16, 24), depth=(1,), num_heads=(1, 2))
     train(str(folder), space=small, options=QUICK, output=tmp_path / "supernet.pt")
     search(tmp_path / "supernet.pt", board="nano33ble", strips=True, output=tmp_path / "best.pt",

@@ -127,7 +127,7 @@ static MCUF_OWN_STACK void dot_pairs_one(const int8_t* weights, int32_t count, i
 }
 
 /* Sums of rows [o, o + 4) in any packing with one token. A missing row's sum is meaningless. */
-static inline int32x4_t dot_one(const int8_t* weights, int32_t packing, int32_t rows, int32_t o, int32_t k,
+static MCUF_OWN_STACK int32x4_t dot_one(const int8_t* weights, int32_t packing, int32_t rows, int32_t o, int32_t k,
                                 const int8_t* token) {
   const int32_t left = rows - o;
   const int8_t* row = weights + mcuf_packed_offset(o, k, packing);
@@ -136,58 +136,49 @@ static inline int32x4_t dot_one(const int8_t* weights, int32_t packing, int32_t 
     dot_pairs_one(row, left < MCUF_LANES ? left : MCUF_LANES, k, token, acc);
     return vldrwq_s32(acc);
   }
-  const int32_t second = left > 1 ? k : 0, third = left > 2 ? k : 0, fourth = left > 3 ? k : 0;
-  const int8_t* const four[] = {row, row + second, row + second + third, row + second + third + fourth};
-  return mcuf_dot_1x4_mve(token, four, k);
+  const int8_t *second = left > 1 ? row + k : row, *third = left > 2 ? second + k : second;
+  return mcuf_dot_1x4_mve(token, row, second, third, left > 3 ? third + k : third, k);
 }
 
 /* ---- fully connected layers ---- */
 
-/* Rows [o, o + 4) of count tokens to outputs. acc: their sums, `step` words from token to token, row i's at acc[places[i]].
- * all: these four rows exist, known when this is compiled. */
-typedef struct {
-  const int32_t* acc;
-  int32_t step;
-  uint32x4_t places;
-} row_sums;
-
-static inline void finish_rows(const mcuf_fc_rows* p, int32_t o, bool all, const row_sums* sums, int32_t count,
-                               const int8_t* residual, int8_t* output, int32_t stride) {
+/* Sums of rows [o, o + 4) with one token to outputs; all: these four rows exist, known when this is compiled. residual,
+ * output: of row o. */
+static inline void finish_rows(const mcuf_fc_rows* p, int32_t o, bool all, int32x4_t a, const int8_t* residual,
+                               int8_t* output) {
   const mve_pred16_t lanes = all ? 0 : vctp32q((uint32_t)(p->out_features - o));
-  const int32x4_t bias = all ? vldrwq_s32(p->bias + o) : vldrwq_z_s32(p->bias + o, lanes);
-  const int32x4_t multiplier = all ? vldrwq_s32(p->multiplier + o) : vldrwq_z_s32(p->multiplier + o, lanes);
-  const int32x4_t least = vdupq_n_s32(-128), most = vdupq_n_s32(127);
-  const int8_t* gelu = p->gelu_table == NULL ? NULL : p->gelu_table + 128;
-  const int32_t* acc = sums->acc;
-  for (int32_t t = count; t > 0; --t, acc += sums->step, output += stride) {
-    int32x4_t a = vaddq_s32(vldrwq_gather_shifted_offset_s32(acc, sums->places), bias);
-    if (residual != NULL) {
-      const int32x4_t scale = all ? vldrhq_s32(p->residual_scale + o) : vldrhq_z_s32(p->residual_scale + o, lanes);
-      a = vaddq_s32(a, vmulq_s32(scale, all ? vldrbq_s32(residual) : vldrbq_z_s32(residual, lanes)));
-      residual += stride;
-    }
-    a = vaddq_n_s32(vrmulhq_s32(a, multiplier), p->zero_point);
-    a = vminq_s32(vmaxq_s32(a, least), most);
-    if (gelu != NULL) a = vldrbq_gather_offset_s32(gelu, vreinterpretq_u32_s32(a)); /* a negative offset wraps */
-    if (all) {
-      vstrbq_s32(output, a);
-    } else {
-      vstrbq_p_s32(output, a, lanes);
-    }
+  a = vaddq_s32(a, all ? vldrwq_s32(p->bias + o) : vldrwq_z_s32(p->bias + o, lanes));
+  if (residual != NULL) {
+    const int32x4_t scale = all ? vldrhq_s32(p->residual_scale + o) : vldrhq_z_s32(p->residual_scale + o, lanes);
+    a = vaddq_s32(a, vmulq_s32(scale, all ? vldrbq_s32(residual) : vldrbq_z_s32(residual, lanes)));
+  }
+  a = vrmulhq_s32(a, all ? vldrwq_s32(p->multiplier + o) : vldrwq_z_s32(p->multiplier + o, lanes));
+  a = mcuf_sat8_mve(vaddq_n_s32(a, p->zero_point));
+  if (p->gelu_table != NULL) { /* a negative offset wraps */
+    a = vldrbq_gather_offset_s32(p->gelu_table + 128, vreinterpretq_u32_s32(a));
+  }
+  if (all) {
+    vstrbq_s32(output, a);
+  } else {
+    vstrbq_p_s32(output, a, lanes);
   }
 }
 
 /* Rows from o on, up to two at a time, for four tokens. */
 static MCUF_OWN_STACK void fc_four_rest(const mcuf_fc_rows* p, int32_t o, const int8_t* block, const int8_t* residual,
                                         int8_t* output, int32_t stride) {
+  const uint32x4_t row = vmulq_n_u32(vidupq_n_u32(0, 1), MCUF_TOKEN_BLOCK);
   int32_t acc[MCUF_LANES * MCUF_TOKEN_BLOCK] = {0};
-  const row_sums sums = {acc, 1, vmulq_n_u32(vidupq_n_u32(0, 1), MCUF_TOKEN_BLOCK)};
   mcuf_fc_rows rows = *p;
   for (; o < p->out_features; o += 2) {
     rows.out_features = p->out_features - o < 2 ? p->out_features : o + 2;
     dot_four(p->weights + mcuf_packed_offset(o, p->in_features, p->packing), p->packing, rows.out_features - o,
              p->in_features, block, false, acc);
-    finish_rows(&rows, o, false, &sums, MCUF_TOKEN_BLOCK, residual == NULL ? NULL : residual + o, output + o, stride);
+    for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) {
+      const ptrdiff_t at = (ptrdiff_t)t * stride + o;
+      finish_rows(&rows, o, false, vldrwq_gather_shifted_offset_s32(acc + t, row),
+                  residual == NULL ? NULL : residual + at, output + at);
+    }
   }
 }
 
@@ -204,19 +195,44 @@ static void fc_four(const mcuf_fc_rows* p, const int8_t* block, const int8_t* re
   if (even < p->out_features) fc_four_rest(p, even, block, residual, output, stride);
 }
 
+/* The layer is copied so that the compiler need not read it again after every store. */
 static MCUF_OWN_STACK void fc_one(const mcuf_fc_rows* layer, const int8_t* token, const int8_t* residual,
                                   int8_t* output) {
   const mcuf_fc_rows p = *layer;
-  int32_t acc[MCUF_LANES];
-  const row_sums sums = {acc, 0, vidupq_n_u32(0, 1)};
+  const int32_t k = p.in_features;
+  const int8_t* row = p.weights;
   int32_t o = 0;
-  for (; o + MCUF_LANES <= p.out_features; o += MCUF_LANES) {
-    vstrwq_s32(acc, dot_one(p.weights, p.packing, p.out_features, o, p.in_features, token));
-    finish_rows(&p, o, true, &sums, 1, residual == NULL ? NULL : residual + o, output + o, 0);
+  for (; p.packing == MCUF_PACKING_ROWS && o + MCUF_LANES <= p.out_features; o += MCUF_LANES, row += MCUF_LANES * k) {
+    const int32x4_t sums = mcuf_dot_1x4_mve(token, row, row + k, row + 2 * k, row + 3 * k, k);
+    finish_rows(&p, o, true, sums, residual == NULL ? NULL : residual + o, output + o);
   }
-  if (o < p.out_features) {
-    vstrwq_s32(acc, dot_one(p.weights, p.packing, p.out_features, o, p.in_features, token));
-    finish_rows(&p, o, false, &sums, 1, residual == NULL ? NULL : residual + o, output + o, 0);
+  for (; o < p.out_features; o += MCUF_LANES) {
+    finish_rows(&p, o, false, dot_one(p.weights, p.packing, p.out_features, o, k, token),
+                residual == NULL ? NULL : residual + o, output + o);
+  }
+}
+
+void mcuf_block_fc_few(const mcuf_fc_rows* p, const int8_t* input, int32_t in_stride, int32_t count,
+                       const int8_t* residual, int8_t* output) {
+  const mve_pred16_t lanes = vctp32q((uint32_t)count);
+  const int8_t *second = count > 1 ? input + in_stride : input, *third = count > 2 ? second + in_stride : second;
+  const int8_t* fourth = count > 3 ? third + in_stride : third;
+  const int32_t n = p->out_features, k = p->in_features;
+  const uint32x4_t tokens = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)n);
+  int32x4_t a[MCUF_FEW_OUTPUTS];
+  for (int32_t o = 0; o < n; ++o) {
+    a[o] = vaddq_n_s32(mcuf_dot_1x4_mve(p->weights + (ptrdiff_t)o * k, input, second, third, fourth, k), p->bias[o]);
+  }
+  for (int32_t o = 0; o < n; ++o) {
+    if (residual != NULL) {
+      a[o] = vmlaq_n_s32(a[o], vldrbq_gather_offset_z_s32(residual + o, tokens, lanes), p->residual_scale[o]);
+    }
+    a[o] = vaddq_n_s32(vrmulhq_s32(a[o], vdupq_n_s32(p->multiplier[o])), p->zero_point);
+    a[o] = mcuf_sat8_mve(a[o]);
+    if (p->gelu_table != NULL) {
+      a[o] = vldrbq_gather_offset_s32(p->gelu_table + 128, vreinterpretq_u32_s32(a[o]));
+    }
+    vstrbq_scatter_offset_p_s32(output + o, tokens, a[o], lanes);
   }
 }
 
@@ -235,9 +251,47 @@ void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, c
 
 /* ---- sums in memory ---- */
 
-/* Sums of two tokens, or of one, added to acc or in its place: acc int32 [rows, count]. */
+/* Sums of two tokens, x and x + k, with two rows: row 0 with both tokens, then row 1. */
+static inline int32x4_t dot_2x2(const int8_t* x, const int8_t* first, const int8_t* second, int32_t k) {
+  const int8_t* y = x + k;
+  int32_t a = 0, b = 0, c = 0, d = 0;
+  const uint32_t rest = (uint32_t)k % MCUF_VECTOR;
+  for (uint32_t i = (uint32_t)k / MCUF_VECTOR; i > 0; --i) {
+    const int8x16_t v = vldrbq_s8(x), w = vldrbq_s8(y), f = vldrbq_s8(first), s = vldrbq_s8(second);
+    a = vmladavaq_s8(a, v, f);
+    b = vmladavaq_s8(b, w, f);
+    c = vmladavaq_s8(c, v, s);
+    d = vmladavaq_s8(d, w, s);
+    x += MCUF_VECTOR, y += MCUF_VECTOR, first += MCUF_VECTOR, second += MCUF_VECTOR;
+  }
+  if (rest != 0) {
+    const mve_pred16_t lanes = vctp8q(rest);
+    const int8x16_t v = vldrbq_z_s8(x, lanes), w = vldrbq_z_s8(y, lanes);
+    const int8x16_t f = vldrbq_z_s8(first, lanes), s = vldrbq_z_s8(second, lanes);
+    a = vmladavaq_s8(a, v, f);
+    b = vmladavaq_s8(b, w, f);
+    c = vmladavaq_s8(c, v, s);
+    d = vmladavaq_s8(d, w, s);
+  }
+  return vsetq_lane_s32(d, vsetq_lane_s32(c, vsetq_lane_s32(b, vdupq_n_s32(a), 1), 2), 3);
+}
+
+/* Sums of two tokens with rows one after another, added to acc or in its place: acc int32 [rows rounded up to even, 2]. */
+static MCUF_OWN_STACK void dot_two(const int8_t* row, int32_t rows, int32_t k, const int8_t* tokens, bool add,
+                                   int32_t* acc) {
+  for (; rows > 0; rows -= 2, row += 2 * (ptrdiff_t)k, acc += MCUF_LANES) {
+    const int32x4_t sums = dot_2x2(tokens, row, rows > 1 ? row + k : row, k);
+    vstrwq_s32(acc, add ? vaddq_s32(sums, vldrwq_s32(acc)) : sums);
+  }
+}
+
+/* Sums of one token, or of two, added to acc or in its place: acc int32 [rows, count]. */
 static MCUF_OWN_STACK void dot_few(const int8_t* weights, int32_t packing, int32_t rows, int32_t k,
                                    const int8_t* tokens, int32_t count, bool add, int32_t* acc) {
+  if (count == 2 && packing == MCUF_PACKING_ROWS) {
+    dot_two(weights, rows, k, tokens, add, acc);
+    return;
+  }
   const uint32x4_t places = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)count);
   for (int32_t o = 0; o < rows; o += MCUF_LANES) {
     const mve_pred16_t lanes = vctp32q((uint32_t)(rows - o));

@@ -42,26 +42,27 @@ typedef struct {
 void mcuf_fc_four_mve(mcuf_fc_four layer);
 
 /* Sums of one vector of k values with four others. */
-static inline int32x4_t mcuf_dot_1x4_mve(const int8_t* x, const int8_t* const rows[4], int32_t k) {
-  const int8_t *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
-  int32_t sums[4] = {0};
-  for (int32_t i = k / MCUF_VECTOR; i > 0; --i) {
+static inline int32x4_t mcuf_dot_1x4_mve(const int8_t* x, const int8_t* r0, const int8_t* r1, const int8_t* r2,
+                                         const int8_t* r3, int32_t k) {
+  int32_t a = 0, b = 0, c = 0, d = 0;
+  const uint32_t rest = (uint32_t)k % MCUF_VECTOR;
+  for (uint32_t i = (uint32_t)k / MCUF_VECTOR; i > 0; --i) {
     const int8x16_t v = vldrbq_s8(x);
-    sums[0] = vmladavaq_s8(sums[0], v, vldrbq_s8(r0));
-    sums[1] = vmladavaq_s8(sums[1], v, vldrbq_s8(r1));
-    sums[2] = vmladavaq_s8(sums[2], v, vldrbq_s8(r2));
-    sums[3] = vmladavaq_s8(sums[3], v, vldrbq_s8(r3));
+    a = vmladavaq_s8(a, v, vldrbq_s8(r0));
+    b = vmladavaq_s8(b, v, vldrbq_s8(r1));
+    c = vmladavaq_s8(c, v, vldrbq_s8(r2));
+    d = vmladavaq_s8(d, v, vldrbq_s8(r3));
     x += MCUF_VECTOR, r0 += MCUF_VECTOR, r1 += MCUF_VECTOR, r2 += MCUF_VECTOR, r3 += MCUF_VECTOR;
   }
-  if (k % MCUF_VECTOR != 0) {
-    const mve_pred16_t lanes = vctp8q((uint32_t)(k % MCUF_VECTOR));
+  if (rest != 0) {
+    const mve_pred16_t lanes = vctp8q(rest);
     const int8x16_t v = vldrbq_z_s8(x, lanes);
-    sums[0] = vmladavaq_s8(sums[0], v, vldrbq_z_s8(r0, lanes));
-    sums[1] = vmladavaq_s8(sums[1], v, vldrbq_z_s8(r1, lanes));
-    sums[2] = vmladavaq_s8(sums[2], v, vldrbq_z_s8(r2, lanes));
-    sums[3] = vmladavaq_s8(sums[3], v, vldrbq_z_s8(r3, lanes));
+    a = vmladavaq_s8(a, v, vldrbq_z_s8(r0, lanes));
+    b = vmladavaq_s8(b, v, vldrbq_z_s8(r1, lanes));
+    c = vmladavaq_s8(c, v, vldrbq_z_s8(r2, lanes));
+    d = vmladavaq_s8(d, v, vldrbq_z_s8(r3, lanes));
   }
-  return vldrwq_s32(sums);
+  return vsetq_lane_s32(d, vsetq_lane_s32(c, vsetq_lane_s32(b, vdupq_n_s32(a), 1), 2), 3);
 }
 
 /* Saturates to [-128, 127], as mcuf_sat8() does. */

@@ -77,6 +77,13 @@ static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* in
     for (int32_t four = 0; four < count; four += MCUF_TOKEN_BLOCK) {
       const int32_t used = count - four < MCUF_TOKEN_BLOCK ? count - four : MCUF_TOKEN_BLOCK;
       const ptrdiff_t at = (ptrdiff_t)(first + four) * p->out_features + row;
+#if MCUF_MVE
+      if (p->out_features <= MCUF_FEW_OUTPUTS && p->packing == MCUF_PACKING_ROWS) {
+        mcuf_block_fc_few(&rows, input + (ptrdiff_t)four * in_stride, in_stride, used,
+                          residual == NULL ? NULL : residual + at, output + at);
+        continue;
+      }
+#endif
       if (row == 0 || count > MCUF_TOKEN_BLOCK) {
         mcuf_block_fill(block, p->in_features, used, input + (ptrdiff_t)four * in_stride, in_stride, 0, p->in_features);
       }

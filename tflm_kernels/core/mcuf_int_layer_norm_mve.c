@@ -10,16 +10,23 @@
 
 #define HALVES 8 /* int16 values of a vector */
 
+/* Adds up to eight channels; all: there are eight, known when this is compiled. */
+static inline void add_eight(mcuf_moments* m, const int8_t* x, const uint8_t* factor, int16_t zero_point, bool all,
+                             mve_pred16_t lanes) {
+  const int16x8_t raw = all ? vldrbq_s16(x) : vldrbq_z_s16(x, lanes);
+  const uint16x8_t factors = all ? vldrbq_u16(factor) : vldrbq_z_u16(factor, lanes); /* 0 beyond the last channel */
+  const int16x8_t value = vmulq_s16(vsubq_n_s16(raw, zero_point), vreinterpretq_s16_u16(factors));
+  m->sum = vaddvaq_s16(m->sum, value);
+  m->squares = vmlaldavaq_s16(m->squares, value, value);
+}
+
 static mcuf_moments add_with_factors(const mcuf_int_layer_norm_params* p, const int8_t* x) {
   mcuf_moments m = {0, 0};
+  const int16_t zero_point = (int16_t)p->zero_point;
   const uint8_t* factor = p->factor;
-  for (int32_t left = p->features; left > 0; left -= HALVES, x += HALVES, factor += HALVES) {
-    const mve_pred16_t lanes = vctp16q((uint32_t)left);
-    const int16x8_t factors = vreinterpretq_s16_u16(vldrbq_z_u16(factor, lanes)); /* 0 beyond the last channel */
-    const int16x8_t value = vmulq_s16(vsubq_n_s16(vldrbq_z_s16(x, lanes), (int16_t)p->zero_point), factors);
-    m.sum = vaddvaq_s16(m.sum, value);
-    m.squares = vmlaldavaq_s16(m.squares, value, value);
-  }
+  int32_t left = p->features;
+  for (; left >= HALVES; left -= HALVES, x += HALVES, factor += HALVES) add_eight(&m, x, factor, zero_point, true, 0);
+  if (left > 0) add_eight(&m, x, factor, zero_point, false, vctp16q((uint32_t)left));
   return m;
 }
 

@@ -66,8 +66,8 @@ void mcuf_block_fc(const mcuf_fc_rows* rows, const int16_t* block, int32_t count
 
 #if MCUF_MVE
 #define MCUF_FEW_OUTPUTS 2
-/* A layer of at most MCUF_FEW_OUTPUTS rows, one after another, for count (1 .. 4) tokens that lie in_stride bytes apart,
- * without a copy of them: output, [count, rows], may overwrite them, and may equal residual. */
+/* A layer of at most MCUF_FEW_OUTPUTS rows, one after another, for count tokens that lie in_stride bytes apart, without
+ * a copy of them: output, [count, rows], may equal input if there are no more rows than in_stride, and residual. */
 void mcuf_block_fc_few(const mcuf_fc_rows* rows, const int8_t* input, int32_t in_stride, int32_t count,
                        const int8_t* residual, int8_t* output);
 #endif

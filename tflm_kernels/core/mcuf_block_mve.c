@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mcuf_block.h for Cortex-M with vectors (MVE). A block of four tokens is int8 [k / 16][4][16], then [4][k % 16]; fewer
- * tokens lie one after another, and are handled one at a time. */
+ * mcuf_block.h for Cortex-M with vectors (MVE). A block of four tokens is int8 [k / 16][4][16], then [4][k % 16]. In one
+ * of three tokens, which only fully connected layers have, the last comes twice. Fewer lie one after another. */
 #include "mcuf_block.h"
 #include "mcuf_target.h"
 #include "mcuf_types.h" /* an empty translation unit is not valid C99 */
@@ -9,6 +9,7 @@
 #if MCUF_MVE
 #include "mcuf_dot_mve.h"
 
+#define REPEATED 3 /* tokens, in a block of four */
 #define WHOLE(k) ((k) & ~(MCUF_VECTOR - 1))
 
 /* ---- blocks ---- */
@@ -27,41 +28,59 @@ static inline block_piece piece_at(int8_t* block, int32_t k, int32_t i, int32_t 
   return piece;
 }
 
-void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {
-  int8_t* block = (int8_t*)token->block;
+/* One of four tokens of a block. */
+static void fill_of_four(int8_t* block, int32_t k, int32_t index, const int8_t* source, int32_t step, int32_t at,
+                         int32_t n) {
   const int8x16_t value = vdupq_n_s8(*source);
   for (int32_t i = at; i < at + n;) {
-    block_piece piece = {block + (ptrdiff_t)token->index * token->k + i, 0, at + n - i};
-    if (token->count == MCUF_TOKEN_BLOCK) {
-      piece = piece_at(block, token->k, i, at + n);
-      piece.first += token->index * piece.width;
-    } else if (piece.count > MCUF_VECTOR) {
-      piece.count = MCUF_VECTOR;
-    }
+    const block_piece piece = piece_at(block, k, i, at + n);
     const mve_pred16_t lanes = vctp8q((uint32_t)piece.count);
-    vstrbq_p_s8(piece.first, step == 0 ? value : vldrbq_z_s8(source + (i - at), lanes), lanes);
+    vstrbq_p_s8(piece.first + index * piece.width, step == 0 ? value : vldrbq_z_s8(source + (i - at), lanes), lanes);
     i += piece.count;
   }
 }
 
-/* One piece of each token from a source. */
-static inline void copy_piece(const block_piece* piece, const int8_t* source, int32_t stride) {
-  const mve_pred16_t lanes = vctp8q((uint32_t)piece->count);
-  int8_t* target = piece->first;
-  for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t, target += piece->width, source += stride) {
-    vstrbq_p_s8(target, vldrbq_z_s8(source, lanes), lanes);
+void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {
+  int8_t* block = (int8_t*)token->block;
+  const int32_t k = token->k, count = token->count;
+  if (count < REPEATED) {
+    int8_t* target = block + (ptrdiff_t)token->index * k + at;
+    const int8x16_t value = vdupq_n_s8(*source);
+    for (int32_t i = 0; i < n; i += MCUF_VECTOR) {
+      const mve_pred16_t lanes = vctp8q((uint32_t)(n - i));
+      vstrbq_p_s8(target + i, step == 0 ? value : vldrbq_z_s8(source + i, lanes), lanes);
+    }
+    return;
   }
+  fill_of_four(block, k, token->index, source, step, at, n);
+  if (count == REPEATED && token->index == count - 1) fill_of_four(block, k, count, source, step, at, n);
 }
 
 void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
                      int32_t n) {
-  if (count != MCUF_TOKEN_BLOCK || source == NULL) {
+  if (source == NULL) {
     mcuf_block_fill_by_token(block, k, count, source, stride, at, n);
     return;
   }
+  if (count < REPEATED) {
+    int8_t* target = (int8_t*)block + at;
+    for (int32_t i = 0; i < n; i += MCUF_VECTOR) {
+      const mve_pred16_t lanes = vctp8q((uint32_t)(n - i));
+      vstrbq_p_s8(target + i, vldrbq_z_s8(source + i, lanes), lanes);
+      if (count == 2) vstrbq_p_s8(target + k + i, vldrbq_z_s8(source + stride + i, lanes), lanes);
+    }
+    return;
+  }
+  const int32_t last = count == REPEATED ? 0 : stride; /* from the third token to the fourth */
   for (int32_t i = at; i < at + n;) {
     const block_piece piece = piece_at((int8_t*)block, k, i, at + n);
-    copy_piece(&piece, source + (i - at), stride);
+    const mve_pred16_t lanes = vctp8q((uint32_t)piece.count);
+    const int8_t* values = source + (i - at);
+    vstrbq_p_s8(piece.first, vldrbq_z_s8(values, lanes), lanes);
+    vstrbq_p_s8(piece.first + piece.width, vldrbq_z_s8(values + stride, lanes), lanes);
+    values += 2 * (ptrdiff_t)stride;
+    vstrbq_p_s8(piece.first + 2 * piece.width, vldrbq_z_s8(values, lanes), lanes);
+    vstrbq_p_s8(piece.first + 3 * piece.width, vldrbq_z_s8(values + last, lanes), lanes);
     i += piece.count;
   }
 }
@@ -164,9 +183,9 @@ static inline void finish_rows(const mcuf_fc_rows* p, int32_t o, bool all, int32
   }
 }
 
-/* Rows from o on, up to two at a time, for four tokens. */
-static MCUF_OWN_STACK void fc_four_rest(const mcuf_fc_rows* p, int32_t o, const int8_t* block, const int8_t* residual,
-                                        int8_t* output, int32_t stride) {
+/* Rows from o on, up to two at a time, for three or four tokens. */
+static MCUF_OWN_STACK void fc_four_rest(const mcuf_fc_rows* p, int32_t o, const int8_t* block, int32_t count,
+                                        const int8_t* residual, int8_t* output, int32_t stride) {
   const uint32x4_t row = vmulq_n_u32(vidupq_n_u32(0, 1), MCUF_TOKEN_BLOCK);
   int32_t acc[MCUF_LANES * MCUF_TOKEN_BLOCK] = {0};
   mcuf_fc_rows rows = *p;
@@ -174,7 +193,7 @@ static MCUF_OWN_STACK void fc_four_rest(const mcuf_fc_rows* p, int32_t o, const 
     rows.out_features = p->out_features - o < 2 ? p->out_features : o + 2;
     dot_four(p->weights + mcuf_packed_offset(o, p->in_features, p->packing), p->packing, rows.out_features - o,
              p->in_features, block, false, acc);
-    for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) {
+    for (int32_t t = 0; t < count; ++t) {
       const ptrdiff_t at = (ptrdiff_t)t * stride + o;
       finish_rows(&rows, o, false, vldrwq_gather_shifted_offset_s32(acc + t, row),
                   residual == NULL ? NULL : residual + at, output + at);
@@ -182,17 +201,28 @@ static MCUF_OWN_STACK void fc_four_rest(const mcuf_fc_rows* p, int32_t o, const 
   }
 }
 
-static void fc_four(const mcuf_fc_rows* p, const int8_t* block, const int8_t* residual, int8_t* output,
+static void fc_four(const mcuf_fc_rows* p, const int8_t* block, int32_t count, const int8_t* residual, int8_t* output,
                     int32_t stride) {
   const int32_t even = p->packing == MCUF_PACKING_ROWS ? p->out_features & ~1 : 0;
   if (even > 0) {
     const mcuf_fc_four rows = {
-        block,       p->in_features, p->weights, p->bias, p->bias + even, p->multiplier, output, residual,
-        p->residual_scale, p->gelu_table, stride, p->zero_point + (p->gelu_table != NULL ? 128 : 0),
+        block,
+        p->in_features,
+        p->weights,
+        p->bias,
+        p->bias + even,
+        p->multiplier,
+        output,
+        residual,
+        p->residual_scale,
+        p->gelu_table,
+        stride,
+        p->zero_point + (p->gelu_table != NULL ? 128 : 0),
+        count - 1,
     };
     mcuf_fc_four_mve(rows);
   }
-  if (even < p->out_features) fc_four_rest(p, even, block, residual, output, stride);
+  if (even < p->out_features) fc_four_rest(p, even, block, count, residual, output, stride);
 }
 
 /* The layer is copied so that the compiler need not read it again after every store. */
@@ -212,35 +242,66 @@ static MCUF_OWN_STACK void fc_one(const mcuf_fc_rows* layer, const int8_t* token
   }
 }
 
-void mcuf_block_fc_few(const mcuf_fc_rows* p, const int8_t* input, int32_t in_stride, int32_t count,
-                       const int8_t* residual, int8_t* output) {
-  const mve_pred16_t lanes = vctp32q((uint32_t)count);
-  const int8_t *second = count > 1 ? input + in_stride : input, *third = count > 2 ? second + in_stride : second;
-  const int8_t* fourth = count > 3 ? third + in_stride : third;
-  const int32_t n = p->out_features, k = p->in_features;
-  const uint32x4_t tokens = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)n);
-  int32x4_t a[MCUF_FEW_OUTPUTS];
-  for (int32_t o = 0; o < n; ++o) {
-    a[o] = vaddq_n_s32(mcuf_dot_1x4_mve(p->weights + (ptrdiff_t)o * k, input, second, third, fourth, k), p->bias[o]);
+/* Up to four tokens; those missing are the last. */
+typedef struct {
+  const int8_t* token[MCUF_TOKEN_BLOCK];
+  uint32x4_t outputs; /* where theirs lie, in bytes */
+  mve_pred16_t lanes;
+} few_tokens;
+
+static int32_t dot_1x1(const int8_t* x, const int8_t* row, int32_t k) {
+  int32_t sum = 0;
+  for (int32_t i = k / MCUF_VECTOR; i > 0; --i, x += MCUF_VECTOR, row += MCUF_VECTOR) {
+    sum = vmladavaq_s8(sum, vldrbq_s8(x), vldrbq_s8(row));
   }
-  for (int32_t o = 0; o < n; ++o) {
-    if (residual != NULL) {
-      a[o] = vmlaq_n_s32(a[o], vldrbq_gather_offset_z_s32(residual + o, tokens, lanes), p->residual_scale[o]);
-    }
-    a[o] = vaddq_n_s32(vrmulhq_s32(a[o], vdupq_n_s32(p->multiplier[o])), p->zero_point);
-    a[o] = mcuf_sat8_mve(a[o]);
-    if (p->gelu_table != NULL) {
-      a[o] = vldrbq_gather_offset_s32(p->gelu_table + 128, vreinterpretq_u32_s32(a[o]));
-    }
-    vstrbq_scatter_offset_p_s32(output + o, tokens, a[o], lanes);
+  const mve_pred16_t lanes = vctp8q((uint32_t)(k % MCUF_VECTOR));
+  return vmladavaq_s8(sum, vldrbq_z_s8(x, lanes), vldrbq_z_s8(row, lanes));
+}
+
+static inline int32x4_t few_sums(const mcuf_fc_rows* p, int32_t o, const few_tokens* f) {
+  const int8_t* row = p->weights + (ptrdiff_t)o * p->in_features;
+  if (f->token[1] == f->token[0]) return vdupq_n_s32(dot_1x1(f->token[0], row, p->in_features));
+  return mcuf_dot_1x4_mve(row, f->token[0], f->token[1], f->token[2], f->token[3], p->in_features);
+}
+
+static inline void few_finish(const mcuf_fc_rows* p, int32_t o, int32x4_t sums, const few_tokens* f,
+                              const int8_t* residual, int8_t* output) {
+  int32x4_t a = vaddq_n_s32(sums, p->bias[o]);
+  if (residual != NULL) {
+    a = vmlaq_n_s32(a, vldrbq_gather_offset_z_s32(residual + o, f->outputs, f->lanes), p->residual_scale[o]);
+  }
+  a = mcuf_sat8_mve(vaddq_n_s32(vrmulhq_s32(a, vdupq_n_s32(p->multiplier[o])), p->zero_point));
+  if (p->gelu_table != NULL) { /* a negative offset wraps */
+    a = vldrbq_gather_offset_s32(p->gelu_table + 128, vreinterpretq_u32_s32(a));
+  }
+  vstrbq_scatter_offset_p_s32(output + o, f->outputs, a, f->lanes);
+}
+
+void mcuf_block_fc_few(const mcuf_fc_rows* layer, const int8_t* input, int32_t in_stride, int32_t count,
+                       const int8_t* residual, int8_t* output) {
+  const mcuf_fc_rows p = *layer;
+  const int32_t n = p.out_features;
+  few_tokens f;
+  f.outputs = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)n);
+  for (; count > 0; count -= MCUF_TOKEN_BLOCK, output += MCUF_TOKEN_BLOCK * n) {
+    f.lanes = vctp32q((uint32_t)count);
+    f.token[0] = input;
+    f.token[1] = count > 1 ? input += in_stride : input;
+    f.token[2] = count > 2 ? input += in_stride : input;
+    f.token[3] = count > 3 ? input += in_stride : input;
+    input += in_stride;
+    const int32x4_t first = few_sums(&p, 0, &f); /* all inputs are read before outputs overwrite them */
+    if (n == 2) few_finish(&p, 1, few_sums(&p, 1, &f), &f, residual, output);
+    few_finish(&p, 0, first, &f, residual, output);
+    if (residual != NULL) residual += MCUF_TOKEN_BLOCK * n;
   }
 }
 
 void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
                    int32_t stride) {
   const int8_t* tokens = (const int8_t*)block;
-  if (count == MCUF_TOKEN_BLOCK) {
-    fc_four(p, tokens, residual, output, stride);
+  if (count >= REPEATED) {
+    fc_four(p, tokens, count, residual, output, stride);
     return;
   }
   for (int32_t t = 0; t < count; ++t) {
@@ -251,45 +312,14 @@ void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, c
 
 /* ---- sums in memory ---- */
 
-/* Sums of two tokens, x and x + k, with two rows: row 0 with both tokens, then row 1. */
-static inline int32x4_t dot_2x2(const int8_t* x, const int8_t* first, const int8_t* second, int32_t k) {
-  const int8_t* y = x + k;
-  int32_t a = 0, b = 0, c = 0, d = 0;
-  const uint32_t rest = (uint32_t)k % MCUF_VECTOR;
-  for (uint32_t i = (uint32_t)k / MCUF_VECTOR; i > 0; --i) {
-    const int8x16_t v = vldrbq_s8(x), w = vldrbq_s8(y), f = vldrbq_s8(first), s = vldrbq_s8(second);
-    a = vmladavaq_s8(a, v, f);
-    b = vmladavaq_s8(b, w, f);
-    c = vmladavaq_s8(c, v, s);
-    d = vmladavaq_s8(d, w, s);
-    x += MCUF_VECTOR, y += MCUF_VECTOR, first += MCUF_VECTOR, second += MCUF_VECTOR;
-  }
-  if (rest != 0) {
-    const mve_pred16_t lanes = vctp8q(rest);
-    const int8x16_t v = vldrbq_z_s8(x, lanes), w = vldrbq_z_s8(y, lanes);
-    const int8x16_t f = vldrbq_z_s8(first, lanes), s = vldrbq_z_s8(second, lanes);
-    a = vmladavaq_s8(a, v, f);
-    b = vmladavaq_s8(b, w, f);
-    c = vmladavaq_s8(c, v, s);
-    d = vmladavaq_s8(d, w, s);
-  }
-  return vsetq_lane_s32(d, vsetq_lane_s32(c, vsetq_lane_s32(b, vdupq_n_s32(a), 1), 2), 3);
-}
-
-/* Sums of two tokens with rows one after another, added to acc or in its place: acc int32 [rows rounded up to even, 2]. */
-static MCUF_OWN_STACK void dot_two(const int8_t* row, int32_t rows, int32_t k, const int8_t* tokens, bool add,
-                                   int32_t* acc) {
-  for (; rows > 0; rows -= 2, row += 2 * (ptrdiff_t)k, acc += MCUF_LANES) {
-    const int32x4_t sums = dot_2x2(tokens, row, rows > 1 ? row + k : row, k);
-    vstrwq_s32(acc, add ? vaddq_s32(sums, vldrwq_s32(acc)) : sums);
-  }
-}
-
 /* Sums of one token, or of two, added to acc or in its place: acc int32 [rows, count]. */
 static MCUF_OWN_STACK void dot_few(const int8_t* weights, int32_t packing, int32_t rows, int32_t k,
                                    const int8_t* tokens, int32_t count, bool add, int32_t* acc) {
-  if (count == 2 && packing == MCUF_PACKING_ROWS) {
-    dot_two(weights, rows, k, tokens, add, acc);
+  if (count == 2 && packing == MCUF_PACKING_ROWS && add) {
+    const int32_t even = rows & ~1;
+    int32_t* last = acc + (ptrdiff_t)even * 2;
+    if (even > 0) mcuf_dot_two_add_mve(acc, tokens, k, weights, last, k);
+    if (even < rows) mcuf_dot_two_add_mve(last, tokens, k, weights + (ptrdiff_t)even * k, last + 4, 0);
     return;
   }
   const uint32x4_t places = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)count);

@@ -118,6 +118,53 @@
     dot_rows mcuf_dot_rows_add_mve, 1, s8, 16, 4, vctp.8, vldrb.u8, vldrbt.u8, vldrb.u8, vldrbt.u8, 0
     dot_rows mcuf_weigh_rows_mve, 0, s16, 8, 3, vctp.16, vldrb.s16, vldrbt.s16, vldrh.u16, vldrht.u16, 1
 
+    .global mcuf_dot_two_add_mve
+    .type mcuf_dot_two_add_mve, %function
+    .p2align 2
+mcuf_dot_two_add_mve:
+    push {r1, r2, r4-r11, lr}
+    mov r11, r0
+    and r9, r2, #15
+    lsr r10, r2, #4
+1:  ldrd r1, r2, [sp]
+    ldr r7, [sp, #48]
+    add r5, r1, r2
+    add r7, r7, r3
+    ldrd r0, r2, [r11]
+    ldrd r4, r6, [r11, #8]
+    wls lr, r10, 3f
+2:  vldrb.u8 q0, [r1], #16
+    vldrb.u8 q1, [r5], #16
+    vldrb.u8 q2, [r3], #16
+    vldrb.u8 q3, [r7], #16
+    vmladava.s8 r0, q0, q2
+    vmladava.s8 r2, q1, q2
+    vmladava.s8 r4, q0, q3
+    vmladava.s8 r6, q1, q3
+    le lr, 2b
+3:  cmp r9, #0
+    bne 5f
+4:  strd r0, r2, [r11], #8
+    strd r4, r6, [r11], #8
+    ldr r0, [sp, #44]
+    mov r3, r7
+    cmp r11, r0
+    bne 1b
+    pop {r1, r2, r4-r11, pc}
+5:  vctp.8 r9
+    vpstttt
+    vldrbt.u8 q0, [r1]
+    vldrbt.u8 q1, [r5]
+    vldrbt.u8 q2, [r3]
+    vldrbt.u8 q3, [r7]
+    vmladava.s8 r0, q0, q2
+    vmladava.s8 r2, q1, q2
+    vmladava.s8 r4, q0, q3
+    vmladava.s8 r6, q1, q3
+    add r7, r7, r9
+    b 4b
+    .size mcuf_dot_two_add_mve, . - mcuf_dot_two_add_mve
+
 /* mcuf_fc_four_mve(layer): mcuf_fc_four. Its fields from here on, after registers and d8-d15: */
 #define TOKENS 0
 #define BIAS 12
@@ -126,6 +173,7 @@
 #define RESIDUAL 128   /* its scale follows */
 #define GELU 136
 #define STRIDE 140     /* zero point follows */
+#define LAST 148
 
     .global mcuf_fc_four_mve
     .type mcuf_fc_four_mve, %function
@@ -139,7 +187,10 @@ mcuf_fc_four_mve:
     ldrd r4, r5, [sp, #STRIDE]
     vdup.16 q6, r5
     movs r0, #0 /* q7: halfword lanes t * stride and t * stride + 1 for token t */
+    ldr r5, [sp, #LAST]
     vidup.u32 q7, r0, #1
+    vdup.32 q0, r5
+    vmin.u32 q7, q7, q0
     orr r4, r4, r4, lsl #16
     vmul.i32 q7, q7, r4
     mov r4, #0x10000

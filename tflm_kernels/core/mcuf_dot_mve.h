@@ -24,6 +24,10 @@ void mcuf_dot_rows_add_mve(int32_t* acc, const int8_t* tokens, int32_t k, const 
 void mcuf_weigh_rows_mve(int32_t* acc, const int16_t* tokens, int32_t k, const int8_t* weights, const int32_t* end,
                          int32_t second);
 
+/* Two tokens, one after the other, added to acc: int32 [rows, 2], with the same arguments otherwise. */
+void mcuf_dot_two_add_mve(int32_t* acc, const int8_t* tokens, int32_t k, const int8_t* weights, const int32_t* end,
+                          int32_t second);
+
 /* A fully connected layer of an even number of rows for four tokens as mcuf_dot_rows_mve() takes them. Passed by value,
  * since all registers are taken: the stack is where it is read. */
 typedef struct {
@@ -37,6 +41,7 @@ typedef struct {
   const int8_t* gelu_table; /* or NULL */
   int32_t stride;           /* bytes from token to token of output and residual, at most MCUF_MAX_FEATURES */
   int32_t zero_point;       /* with a table, 128 more */
+  int32_t last;             /* token; the tokens after it are copies of it */
 } mcuf_fc_four;
 
 void mcuf_fc_four_mve(mcuf_fc_four layer);

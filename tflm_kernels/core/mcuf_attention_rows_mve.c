@@ -177,7 +177,8 @@ static void weigh_one(const mcuf_attention_rows_shape* p, const int16_t* numerat
   const lane_scale lanes = {vdupq_n_s32(scale->multiplier), vdupq_n_s32(-scale->shift), p->zero_point};
   int32_t c = 0;
   for (; c + MCUF_LANES <= p->head_dim; c += MCUF_LANES) {
-    vstrbq_s32(output + c, scaled(weigh_channels(numerators, values + (ptrdiff_t)c * tokens, tokens, p->tokens), &lanes));
+    vstrbq_s32(output + c,
+               scaled(weigh_channels(numerators, values + (ptrdiff_t)c * tokens, tokens, p->tokens), &lanes));
   }
   for (; c < p->head_dim; ++c) {
     const int32x4_t sums = weigh_channels(numerators, values + (ptrdiff_t)c * tokens, 0, p->tokens);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mcuf_block.h for Cortex-M with vectors (MVE). A block of four tokens is int8 [k / 16][4][16], then [4][k % 16]. In one
- * of three tokens, which only fully connected layers have, the last comes twice. Fewer lie one after another. */
+ * mcuf_block.h for Cortex-M with vectors (MVE). A block of four tokens is int8 [k / 16][4][16], then [4][k % 16].
+ * One of three tokens, which only fully connected layers have, is such a block too: its last token lies there twice.
+ * Fewer tokens lie one after another. */
 #include "mcuf_block.h"
 #include "mcuf_target.h"
 #include "mcuf_types.h" /* an empty translation unit is not valid C99 */
@@ -87,13 +88,23 @@ void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* sou
 
 /* ---- sums ---- */
 
-/* Rows packed in pairs are unpacked in pieces on the stack. */
-#define PIECE 48
+/* Up to 16 inputs of a pair of rows: 256 * second + first, little-endian. Lanes beyond them are 0. */
+static inline int8x16_t unpack_pair(const int8_t* pair, mve_pred16_t lanes, int8x16_t* second) {
+  const uint8x16_t places = vidupq_n_u8(0, 2);
+  const int8x16_t first = vldrbq_gather_offset_z_s8(pair, places, lanes);
+  *second = vsubq_s8(vldrbq_gather_offset_z_s8(pair + 1, places, lanes), vshrq_n_s8(first, 7));
+  return first;
+}
+
+/* For four tokens, rows are unpacked in pieces on the stack. */
+#define PIECE 64
 
 static void unpack(const int8_t* pair, int32_t n, int8_t* first, int8_t* second) {
-  for (int32_t i = 0; i < n; ++i) {
-    first[i] = pair[2 * i];
-    second[i] = (int8_t)(pair[2 * i + 1] + (pair[2 * i] < 0));
+  for (; n > 0; n -= MCUF_VECTOR, pair += 2 * MCUF_VECTOR, first += MCUF_VECTOR, second += MCUF_VECTOR) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)n);
+    int8x16_t upper;
+    vstrbq_p_s8(first, unpack_pair(pair, lanes, &upper), lanes);
+    vstrbq_p_s8(second, upper, lanes);
   }
 }
 
@@ -132,28 +143,28 @@ static void dot_four(const int8_t* weights, int32_t packing, int32_t rows, int32
   }
 }
 
-/* Sums of up to four rows in pairs with one token. A missing row's sum is meaningless. */
-static MCUF_OWN_STACK void dot_pairs_one(const int8_t* weights, int32_t count, int32_t k, const int8_t* token,
-                                         int32_t* acc) {
-  for (int32_t i = 0; i < MCUF_LANES; ++i) acc[i] = 0;
-  for (int32_t o = 0; o < count; o += 2) {
-    const int8_t* pair = weights + mcuf_packed_offset(o, k, MCUF_PACKING_PAIRS);
-    for (int32_t i = 0; i < k; ++i) {
-      acc[o] += token[i] * pair[2 * i];
-      acc[o + 1] += token[i] * (int8_t)(pair[2 * i + 1] + (pair[2 * i] < 0));
-    }
+/* Sums of one token with two pairs of rows. */
+static MCUF_OWN_STACK int32x4_t dot_pairs_one(const int8_t* x, const int8_t* pair, const int8_t* next, int32_t k) {
+  int32_t a = 0, b = 0, c = 0, d = 0;
+  for (; k > 0; k -= MCUF_VECTOR, x += MCUF_VECTOR, pair += 2 * MCUF_VECTOR, next += 2 * MCUF_VECTOR) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)k);
+    const int8x16_t v = vldrbq_z_s8(x, lanes);
+    int8x16_t upper;
+    a = vmladavaq_s8(a, v, unpack_pair(pair, lanes, &upper));
+    b = vmladavaq_s8(b, v, upper);
+    c = vmladavaq_s8(c, v, unpack_pair(next, lanes, &upper));
+    d = vmladavaq_s8(d, v, upper);
   }
+  return vsetq_lane_s32(d, vsetq_lane_s32(c, vsetq_lane_s32(b, vdupq_n_s32(a), 1), 2), 3);
 }
 
 /* Sums of rows [o, o + 4) in any packing with one token. A missing row's sum is meaningless. */
 static MCUF_OWN_STACK int32x4_t dot_one(const int8_t* weights, int32_t packing, int32_t rows, int32_t o, int32_t k,
-                                const int8_t* token) {
+                                        const int8_t* token) {
   const int32_t left = rows - o;
   const int8_t* row = weights + mcuf_packed_offset(o, k, packing);
   if (packing != MCUF_PACKING_ROWS) {
-    int32_t acc[MCUF_LANES];
-    dot_pairs_one(row, left < MCUF_LANES ? left : MCUF_LANES, k, token, acc);
-    return vldrwq_s32(acc);
+    return dot_pairs_one(token, row, left > 2 ? row + mcuf_packed_offset(2, k, packing) : row, k);
   }
   const int8_t *second = left > 1 ? row + k : row, *third = left > 2 ? second + k : second;
   return mcuf_dot_1x4_mve(token, row, second, third, left > 3 ? third + k : third, k);
@@ -206,18 +217,10 @@ static void fc_four(const mcuf_fc_rows* p, const int8_t* block, int32_t count, c
   const int32_t even = p->packing == MCUF_PACKING_ROWS ? p->out_features & ~1 : 0;
   if (even > 0) {
     const mcuf_fc_four rows = {
-        block,
-        p->in_features,
-        p->weights,
-        p->bias,
-        p->bias + even,
-        p->multiplier,
-        output,
-        residual,
-        p->residual_scale,
-        p->gelu_table,
-        stride,
-        p->zero_point + (p->gelu_table != NULL ? 128 : 0),
+        block,         p->in_features, p->weights,
+        p->bias,       p->bias + even, p->multiplier,
+        output,        residual,       p->residual_scale,
+        p->gelu_table, stride,         p->zero_point + (p->gelu_table != NULL ? 128 : 0),
         count - 1,
     };
     mcuf_fc_four_mve(rows);

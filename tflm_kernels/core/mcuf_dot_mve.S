@@ -78,8 +78,8 @@
     bne 7f
     .endm
 
-/* vector: values of a step, 1 << log; load, row_load: of tokens and rows; *_tail: predicated; shift: log of the bytes of
- * a token's value */
+/* vector: values of a step, 1 << log; load, row_load: of tokens and rows; *_tail: predicated; shift: log of the bytes
+ * of a token's value */
     .macro dot_rows name, add, type, vector, log, lanes, row_load, row_tail, load, load_tail, shift
     .global \name
     .type \name, %function

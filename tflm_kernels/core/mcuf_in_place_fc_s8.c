@@ -95,8 +95,8 @@ static bool run_few_outputs(const mcuf_in_place_fc_params* p, const int8_t* inpu
     return false;
   }
   const mcuf_fc_rows rows = {
-      p->weights,    p->packing,        p->in_features, p->out_features, p->zero_point, p->bias,
-      p->multiplier, p->residual_scale, p->gelu_table,
+      p->weights, p->packing,    p->in_features,    p->out_features, p->zero_point,
+      p->bias,    p->multiplier, p->residual_scale, p->gelu_table,
   };
   mcuf_block_fc_few(&rows, input, p->in_stride, p->tokens, residual, output);
   return true;

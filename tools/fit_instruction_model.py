@@ -4,6 +4,7 @@
 
     python tools/fit_instruction_model.py            # counts generated networks on every core, fits, checks, writes
     python tools/fit_instruction_model.py --counts counts.json   # the same, with earlier counts
+    python tools/fit_instruction_model.py --core m55 # only this core's; the others' coefficients stay
     python tools/fit_instruction_model.py --check    # only checks the coefficients in the repository
 
 Networks with an even seed are fitted, those with an odd seed are checked: every whole network within 5 %. Needs
@@ -22,8 +23,10 @@ import json
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +44,11 @@ from mcuformer.converter.passes.packing import packed
 from mcuformer.converter.passes.stem import streamed_stem_of
 from mcuformer.converter.passes.streamed import streamed
 from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS, RELATIVE_POSITIONS
+from mcuformer.cores import Machine
 from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
 from mcuformer.simulator.firmware import MACHINES
 
-COUNTED = [machine for machine in MACHINES.values() if machine.core.coefficients is not None]
 FITTED, CHECKED = 240, 40  # networks
 ALLOWED = 0.05  # of a network's instructions
 MOST_MACS = 12_000_000  # per network, to keep the simulation short
@@ -150,10 +153,14 @@ def network(seed: int, core: str) -> tuple[Graph, np.ndarray]:
     return graph_of(seed, config, images, packing if rng.random() < 0.6 else ROWS + PAIRS - packing), images[:1]
 
 
-def count(seed: int, folder: Path) -> dict[str, list[int]]:
-    """Instructions of each op of one network, on each core."""
+def machines(cores: Sequence[str]) -> list[Machine]:
+    return [machine for machine in MACHINES.values() if machine.core.coefficients in cores]
+
+
+def count(seed: int, folder: Path, cores: Sequence[str]) -> dict[str, list[int]]:
+    """Instructions of each op of one network, on each of these cores."""
     found = {}
-    for machine in COUNTED:
+    for machine in machines(cores):
         graph, image = network(seed, machine.core.coefficients)
         names = [str(i) for i in range(graph.tensors[graph.output].shape[-1])]
         objects = sorted((folder / machine.name).rglob("*.o"))
@@ -225,40 +232,40 @@ def report(networks: list[list[OpSample]], coefficients: dict) -> tuple[float, d
     return worst, {kind: float(np.mean(errors)) for kind, errors in sorted(by_kind.items())}
 
 
-def count_all(seeds: list[int], jobs: int) -> dict[int, dict[str, list[int]]]:
+def count_all(seeds: list[int], jobs: int, cores: Sequence[str]) -> dict[int, dict[str, list[int]]]:
     with tempfile.TemporaryDirectory(prefix="mcuformer-core-") as folder:
-        for machine in COUNTED:
+        for machine in machines(cores):
             firmware_model.kernel_objects(machine, Path(folder) / machine.name)
         with ProcessPoolExecutor(jobs) as pool:
-            return dict(zip(seeds, pool.map(count, seeds, [Path(folder)] * len(seeds)), strict=True))
+            return dict(zip(seeds, pool.map(partial(count, folder=Path(folder), cores=cores), seeds), strict=True))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fit nothing; check the coefficients in the repository")
     parser.add_argument("--counts", type=Path, help="read the counts from this file, or write them there")
+    parser.add_argument("--core", choices=CORES, help="count, fit and check this core alone")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     firmware.require_tools()
+    cores = CORES if arguments.core is None else (arguments.core,)
     seeds = [2 * i + 1 for i in range(CHECKED)] + ([] if arguments.check else [2 * i for i in range(FITTED)])
     if arguments.counts is not None and arguments.counts.is_file():
         counts = {int(seed): counted for seed, counted in json.loads(arguments.counts.read_text()).items()}
     else:
-        counts = count_all(seeds, arguments.jobs)
+        counts = count_all(seeds, arguments.jobs, cores)
         if arguments.counts is not None:
             arguments.counts.write_text(json.dumps(counts))
     networks = {seed: samples(seed, counts[seed]) for seed in seeds}
-    if arguments.check:
-        coefficients = json.loads(COEFFICIENTS.read_text())["coefficients"]
-    else:
-        coefficients = {
-            core: fit([sample for seed in seeds if seed % 2 == 0 for sample in networks[seed][core]]) for core in CORES
-        }
+    coefficients = json.loads(COEFFICIENTS.read_text())["coefficients"]
+    if not arguments.check:
+        for core in cores:
+            coefficients[core] = fit([sample for seed in seeds if seed % 2 == 0 for sample in networks[seed][core]])
         text = {"generator": "tools/fit_instruction_model.py", "coefficients": coefficients}
         COEFFICIENTS.write_text(json.dumps(text, indent=1) + "\n")
         print(f"wrote {COEFFICIENTS.name}")
     good = True
-    for core in CORES:
+    for core in cores:
         worst, kinds = report([networks[seed][core] for seed in seeds if seed % 2], coefficients[core])
         good = good and worst <= ALLOWED
         print(f"{core}: {CHECKED} networks it was not fitted on, each within {100 * worst:.2f} %; mean error of an op: "

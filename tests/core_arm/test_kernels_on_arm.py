@@ -306,6 +306,37 @@ def test_kernels_equal_the_reference(seed, machine, shared, tmp_path):
     assert not wrong, [cases[i].graph.ops[0] for i in wrong]
 
 
+def limits_of_a_layer(rng, tokens, features, out, packing):
+    """Sums whose outputs lie far beyond int8, the largest multipliers, zero points at both ends."""
+    x, weights = values(rng, 1, tokens, features), values(rng, out, features, least=-127)
+    constants = {
+        "weights": pack(weights, packing),
+        "bias": rng.choice(np.array([-(1 << 30), -(1 << 17), -1, 0, 1, 1 << 17, 1 << 30], np.int32), out),
+        "multiplier": rng.choice(np.array([0, 1, 1 << 16, 1 << 30, (1 << 31) - 1], np.int32), out),
+    }
+    activations = {"input": x}
+    if rng.random() < 0.5:
+        constants["gelu_table"] = values(rng, 256)
+    if rng.random() < 0.5:
+        activations["residual"] = values(rng, 1, tokens, out)
+        constants["residual_scale"] = rng.choice(np.array([0, 1, 32767], np.int16), out)
+    options = in_place_fc.Options(int(rng.choice([-128, 127])), packing)
+    return OpCase.of("InPlaceFC", options, activations, constants)
+
+
+@needs_tools
+@every_machine
+def test_layers_at_their_limits(machine, shared, tmp_path):
+    """Whole and rest blocks of tokens, few outputs and the most there are, rests of a vector of inputs."""
+    rng = np.random.default_rng(1)
+    shapes = [(tokens, features, out) for tokens in (1, 2, 3, 4, 6) for features, out in ((5, 6), (32, 1), (47, 2))]
+    shapes += [(4, 1, 16384), (3, 1, 16383), (17, 200, 1), (18, 16, 2), (3, 31, 29)]
+    cases = [limits_of_a_layer(rng, *shape, packing) for shape in shapes for packing in (ROWS, PAIRS)]
+    runs = run_ops(cases, machine, tmp_path, shared(machine))
+    wrong = [i for i, run in enumerate(runs) if not run.exact]
+    assert not wrong, [(shapes[i // 2], cases[i].graph.ops[0]) for i in wrong]
+
+
 def long_attention(tokens, dim, value=None):
     """One head; the first queries pick one key each, so that sums of numerators are the least there are. value: of all
     v, for the largest sums."""

@@ -192,10 +192,18 @@ static inline int32_t numerator_at(int32_t tokens, int32_t rows, int32_t t, int3
 #if MCUF_DSP
   (void)tokens;
   return (j & ~1) * rows + 2 * t + (j & 1);
+#elif MCUF_MVE
+  const int32_t even = mcuf_round_up_even(tokens), piece = j & ~7, width = even - piece < 8 ? even - piece : 8;
+  return rows == 1 ? j : piece * rows + t * width + (j & 7);
 #else
   (void)rows;
   return t * mcuf_round_up_even(tokens) + j;
 #endif
+}
+
+/* From a numerator of token j of four rows to that of the next row. */
+static inline int32_t next_row(int32_t tokens, int32_t j) {
+  return numerator_at(tokens, MCUF_TOKEN_BLOCK, 1, j) - numerator_at(tokens, MCUF_TOKEN_BLOCK, 0, j);
 }
 
 /* Numerators of one row added up: of the prefix to *prefix, by grid row and column to places. */
@@ -218,12 +226,13 @@ static MCUF_OWN_STACK void add_up_one(const mcuf_relative_rows* r, const int16_t
 /* The same for four rows, whose sums lie side by side. */
 static MCUF_OWN_STACK void add_up_four(const mcuf_relative_rows* r, int32_t tokens, const int16_t* e, int32_t* prefix,
                                        int32_t* places) {
-  const int32_t next = numerator_at(tokens, MCUF_TOKEN_BLOCK, 1, 0);
+  int32_t next = next_row(tokens, 0);
   int32_t* columns = places + MCUF_TOKEN_BLOCK * r->rows;
   memset(columns, 0, (size_t)(MCUF_TOKEN_BLOCK * r->columns) * sizeof(int32_t));
   int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, j = 0;
   for (; j < r->prefix; ++j) {
     const int16_t* x = e + numerator_at(tokens, MCUF_TOKEN_BLOCK, 0, j);
+    if (MCUF_MVE) next = next_row(tokens, j);
     s0 += x[0], s1 += x[next], s2 += x[2 * next], s3 += x[3 * next];
   }
   prefix[0] = s0, prefix[1] = s1, prefix[2] = s2, prefix[3] = s3;
@@ -232,6 +241,7 @@ static MCUF_OWN_STACK void add_up_four(const mcuf_relative_rows* r, int32_t toke
     s0 = s1 = s2 = s3 = 0;
     for (const int32_t end = j + r->columns; j < end; ++j, column += MCUF_TOKEN_BLOCK) {
       const int16_t* x = e + numerator_at(tokens, MCUF_TOKEN_BLOCK, 0, j);
+      if (MCUF_MVE) next = next_row(tokens, j); /* the last tokens' numerators lie closer */
       const int32_t e0 = x[0], e1 = x[next], e2 = x[2 * next], e3 = x[3 * next];
       s0 += e0, s1 += e1, s2 += e2, s3 += e3;
       column[0] += e0, column[1] += e1, column[2] += e2, column[3] += e3;

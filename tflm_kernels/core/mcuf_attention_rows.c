@@ -7,7 +7,7 @@
 #include "mcuf_softmax_table.h"
 #include "mcuf_target.h"
 
-#if !MCUF_DSP
+#if MCUF_PORTABLE
 void mcuf_attention_store_keys(const mcuf_attention_rows_shape* p, int8_t* keys, int32_t first, int32_t count,
                                const int8_t* source, int32_t stride) {
   for (int32_t j = 0; j < count; ++j) {
@@ -69,7 +69,7 @@ void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head
   }
 }
 
-#if !MCUF_DSP
+#if MCUF_PORTABLE
 /* One row's numerators, and their sum. shift: a constant for short rows, so that they pay nothing for it. */
 static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head,
                                    int32_t shift, int16_t* e) {
@@ -97,9 +97,7 @@ void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores
     scale[t] = mcuf_scale_of_row(sum, head);
   }
 }
-#endif
 
-#if MCUF_PORTABLE
 void mcuf_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values, int32_t rows,
                      const mcuf_row_scale* scale, int8_t* output) {
   const int32_t tokens = mcuf_round_up_even(p->tokens);

@@ -9,6 +9,7 @@
 #define MCUF_BLOCK_H_
 
 #include "mcuf_packing.h"
+#include "mcuf_target.h"
 #include "mcuf_types.h"
 
 #define MCUF_TOKEN_BLOCK 4
@@ -62,6 +63,14 @@ typedef struct {
  * row; their tokens are stride bytes apart. output may equal residual. */
 void mcuf_block_fc(const mcuf_fc_rows* rows, const int16_t* block, int32_t count, const int8_t* residual,
                    int8_t* output, int32_t stride);
+
+#if MCUF_MVE
+#define MCUF_FEW_OUTPUTS 2
+/* A layer of at most MCUF_FEW_OUTPUTS rows, one after another, for count tokens that lie in_stride bytes apart, without
+ * a copy of them: output, [count, rows], may equal input if there are no more rows than in_stride, and residual. */
+void mcuf_block_fc_few(const mcuf_fc_rows* rows, const int8_t* input, int32_t in_stride, int32_t count,
+                       const int8_t* residual, int8_t* output);
+#endif
 
 /* acc[o, t] += sum_i weights[o, i] * token t, for out_features rows and count = 1, 2 or 4 tokens.
  * acc: int32 [out_features rounded up to even, count]; a surplus row's sums are meaningless. */

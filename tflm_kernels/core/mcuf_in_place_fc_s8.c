@@ -86,6 +86,23 @@ static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* in
   return MCUF_OK;
 }
 
+#if MCUF_MVE
+/* A layer whose outputs can be had without a copy of its tokens, from the first token on; false for other layers. */
+static bool run_few_outputs(const mcuf_in_place_fc_params* p, const int8_t* input, const int8_t* residual,
+                            int8_t* output) {
+  if (p->out_features > MCUF_FEW_OUTPUTS || p->out_features > p->in_stride || p->packing != MCUF_PACKING_ROWS ||
+      p->staged.tile_bytes > 0) {
+    return false;
+  }
+  const mcuf_fc_rows rows = {
+      p->weights, p->packing,    p->in_features,    p->out_features, p->zero_point,
+      p->bias,    p->multiplier, p->residual_scale, p->gelu_table,
+  };
+  mcuf_block_fc_few(&rows, input, p->in_stride, p->tokens, residual, output);
+  return true;
+}
+#endif
+
 mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* input, const int8_t* residual,
                                 int8_t* output, void* scratch) {
   const size_t in_bytes = (size_t)(p->tokens - 1) * (size_t)p->in_stride + (size_t)p->in_features;
@@ -94,6 +111,9 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
   if (residual != NULL && output != residual && mcuf_overlap(output, out_bytes, residual, out_bytes)) {
     return MCUF_ERROR_OVERLAP;
   }
+#if MCUF_MVE
+  if (run_few_outputs(p, input, residual, output)) return MCUF_OK;
+#endif
   int16_t* block = (int16_t*)scratch;
   int8_t* tile = (int8_t*)scratch + mcuf_block_bytes(p->in_features);
   int8_t* copy = tile + p->staged.tile_bytes;

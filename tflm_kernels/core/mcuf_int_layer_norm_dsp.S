@@ -4,7 +4,7 @@
  * says what they compute and when they may be used. */
 #include "mcuf_target.h"
 
-#if MCUF_DSP || MCUF_MVE
+#if MCUF_DSP
     .syntax unified
     .thumb
     .text

@@ -5,6 +5,7 @@
 #define MCUF_INT_LAYER_NORM_PARTS_H_
 
 #include "mcuf_int_layer_norm_s8.h"
+#include "mcuf_target.h"
 
 typedef struct {
   int32_t sum;
@@ -17,7 +18,7 @@ typedef struct {
   int32_t multiplier;
 } mcuf_normalisation;
 
-#ifdef MCUF_DISPATCH
+#if defined(MCUF_DISPATCH) || MCUF_MVE
 mcuf_moments mcuf_layer_norm_add(const mcuf_int_layer_norm_params* params, const int8_t* x);
 void mcuf_layer_norm_write(const mcuf_int_layer_norm_params* params, const mcuf_normalisation* n, const int8_t* x,
                            int8_t* output);

@@ -61,6 +61,7 @@ static inline mcuf_normalisation normalise(const mcuf_int_layer_norm_params* p, 
   return n;
 }
 
+#if !MCUF_MVE
 PASS mcuf_moments MCUF_PORTABLE_NAME(mcuf_layer_norm_add)(const mcuf_int_layer_norm_params* p, const int8_t* x) {
   mcuf_moments m = {0, 0};
   for (int32_t c = 0; c < p->features; ++c) {
@@ -80,8 +81,9 @@ PASS void MCUF_PORTABLE_NAME(mcuf_layer_norm_write)(const mcuf_int_layer_norm_pa
     output[c] = mcuf_sat8((normal * p->gamma[c] + p->beta[c]) >> 16);
   }
 }
+#endif
 
-#if MCUF_DSP || MCUF_MVE
+#if MCUF_DSP
 typedef struct {
   const int8_t* x;
   int8_t* output;
@@ -133,7 +135,7 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
   const int32_t d = p->features;
   const size_t bytes = (size_t)p->tokens * (size_t)d;
   if (output != input && mcuf_overlap(output, bytes, input, bytes)) return MCUF_ERROR_OVERLAP;
-#if MCUF_DSP || MCUF_MVE
+#if MCUF_DSP
   if (d % 4 == 0 && d <= MCUF_LAYER_NORM_DSP_MAX_FEATURES && (p->factor == NULL || p->zero_point == 0)) {
     layer_norm_rows rows = {NULL, NULL, p->gamma, p->beta, p->factor, 0, 0, 0};
     for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) norm_words(p, input, output, &rows);

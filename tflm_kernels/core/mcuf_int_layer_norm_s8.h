@@ -23,7 +23,7 @@ extern "C" {
 #define MCUF_LAYER_NORM_MAX_FACTOR 127   /* so that x fits int16 */
 #define MCUF_LAYER_NORM_FRACTION_BITS 10 /* of the normalised value t */
 
-/* The limits of the 16-bit loops for DSP and MVE; anything else goes through the portable loop, with the same result.
+/* The limits of the 16-bit loops for DSP; anything else goes through the portable loop, with the same result.
  * Channels: a multiple of four, and then |t| <= (sqrt(d) + 1) * 2^10 < 2^15. The factor of differences, d times
  * a power of two, with per-channel factors: 257 * MCUF_LAYER_NORM_MAX_FACTOR < 2^15. */
 #define MCUF_LAYER_NORM_DSP_MAX_FEATURES 900

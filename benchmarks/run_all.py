@@ -34,6 +34,8 @@ TITLES = {
     "residual_stream": "The residual stream",
     "stock_network": "All stock routes",
     "search": "The architecture search",
+    "window": "The window of an evolution of the space",
+    "paper_rule": "How many subnets fit, by the paper's rule",
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
     "baselines": "Small CNNs and Vision Transformers at equal training",
     "training_options": "What each option of training is worth",

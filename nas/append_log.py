@@ -33,6 +33,16 @@ VERSIONS = "versions"  # of what wrote the log: others give a warning
 DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 
 
+def first_line(path: str | os.PathLike) -> dict | None:
+    """What a log states of the run that wrote it; None without one. Not verified: AppendLog does."""
+    try:
+        with open(path, "rb") as file:
+            stated = json.loads(file.readline())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return stated if isinstance(stated, dict) else None
+
+
 class AppendLog:
     """entries: what read() made of the log's content when it was opened. Under torchrun the first process reads and
     writes.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -14,11 +15,13 @@ from mcuformer.converter.estimate.model_size import model_bytes
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError, PlanError
+from mcuformer.nas.paper_memory import paper_sram
 from mcuformer.nas.search_space import SearchSpace
 
 UNITS = {"": 1, "B": 1, "K": 1024, "KB": 1024, "M": 1024**2, "MB": 1024**2}
 COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 NAMES = {"sram": "bytes of arena", "flash": "bytes of model", "instructions": "instructions per image"}
+BY_PAPER = {**NAMES, "sram": "bytes of SRAM by the paper's rule"}
 RANDOM_TRIES = 20_000  # subnets drawn before giving up, if no uniform subnet meets the budget
 
 
@@ -68,6 +71,11 @@ def cost_of(config: SubnetConfig, board: Board | None = None, strips: bool = Fal
     return Cost(arena(config, strips=strips), model_bytes(config), count)
 
 
+def cost_by_paper(config: SubnetConfig, board: Board | None = None, strips: bool = False) -> Cost:
+    """cost_of(), but sram is M, the paper's sizing rule (paper_memory.py): neither board nor strips change it."""
+    return dataclasses.replace(cost_of(config, board, strips), sram=paper_sram(config))
+
+
 def board_budget(board: Board | None, sram: int | None, flash: int | None, instructions: int | None) -> Budget:
     """The board's budgets for arena and model, each replaced by a given value.
 
@@ -102,19 +110,21 @@ def _parse(text: str, units: dict[str, int], legal: str) -> int:
     return round(float(match[1]) * units[match[2].upper()])
 
 
-def check_reachable(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], budget: Budget) -> list[SubnetConfig]:
+def check_reachable(
+    space: SearchSpace, cost: Callable[[SubnetConfig], Cost], budget: Budget, names: dict[str, str] = NAMES
+) -> list[SubnetConfig]:
     """At least one subnet within the budget, to start from; PlanError names the smallest if there is none.
 
     The arena is the largest of its layers' and the rest adds up over them, so each minimum belongs to a subnet of equal
     layers and least depth: all of those are checked. If none meets all limits at once, a few thousand subnets of
-    unequal layers are drawn before giving up.
+    unequal layers are drawn before giving up. names: what a Cost's numbers are, in errors.
     """
     costs = {config: cost(config) for config in space.uniform(min(space.depth))}
     for name, limit in budget.limits():
         config = min(costs, key=lambda c: costs[c].of(name))  # noqa: B023 (used immediately)
         if (least := costs[config].of(name)) > limit:
             raise PlanError(
-                f"no subnet of the space has at most {limit:,} {NAMES[name]}: the smallest has {least:,} "
+                f"no subnet of the space has at most {limit:,} {names[name]}: the smallest has {least:,} "
                 f"({_words(config)}); raise the {name} budget, or add smaller choices to the space"
             )
     fitting = [config for config, found in costs.items() if budget.admits(found)]
@@ -127,7 +137,7 @@ def check_reachable(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], bu
     smallest = {name: min(found.of(name) for found in costs.values()) for name, _ in budget.limits()}
     raise PlanError(
         "no subnet found that meets all limits at once, though each alone can be met: the smallest have "
-        + ", ".join(f"{value:,} {NAMES[name]}" for name, value in smallest.items())
+        + ", ".join(f"{value:,} {names[name]}" for name, value in smallest.items())
         + "; raise a budget, or add smaller choices to the space"
     )
 

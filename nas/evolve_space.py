@@ -2,8 +2,9 @@
 """Evolution of the search space: the window (rank ratio, tokens) moves to where supernets are accurate and subnets fit.
 
 MCUFormer, memory-constrained search. The score of a space is S = A + eta * R: A the accuracy of its supernet, R the
-share of its subnets that fit the SRAM. Around the present space, S = w^T x + S_0 is fitted over the k nearest spaces
-with equally many epochs (x = rank ratio and tokens at the window's middle), and the window moves by
+share of its subnets that fit: in SRAM in the paper, in all limits given here. Around the present space,
+S = w^T x + S_0 is fitted over the k nearest spaces with equally many epochs (x = rank ratio and tokens at the window's
+middle), and the window moves by
 
     x_i <- x_i + [w_i / h_i] * delta_i        [ ]: toward zero; delta_i: to the next value; clipped to the range
 
@@ -17,13 +18,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mcuformer.checks import finite, whole
-from mcuformer.errors import ConfigError
+from mcuformer.errors import ConfigError, McuformerWarning
 from mcuformer.nas import distributed
 from mcuformer.nas.append_log import AppendLog
 from mcuformer.nas.search_space import EvolutionRange
@@ -197,6 +199,29 @@ class _Evolution:
         while count < len(equal) and not spans(equal[:count], self.evolution):
             count += 1
         return equal[:count]
+
+
+def warn_of_flat(visits: Sequence[Visit], guess: float, images: int) -> None:
+    """A McuformerWarning for each part of S that led nowhere: R the same in all visits, or no A above chance.
+
+    guess: the share of the held-out images that who always names their commonest class has right; images: how many
+    they are. A is at chance up to two standard errors above it.
+    """
+    if len({visit.share for visit in visits}) == 1:
+        warnings.warn(
+            f"R is {visits[0].share:.3f} in all {len(visits)} visits: the limits decided nothing, accuracy alone led "
+            "the window; give limits that some subnets meet and others do not",
+            McuformerWarning,
+            stacklevel=2,
+        )
+    best = max(visit.accuracy for visit in visits)
+    if best <= guess + 2 * math.sqrt(guess * (1 - guess) / images):
+        warnings.warn(
+            f"A is at most {best:.4f} in all visits, no better than guessing ({guess:.4f} of {images:,} held-out "
+            "images): accuracy did not lead the window; give more epochs, or more images",
+            McuformerWarning,
+            stacklevel=2,
+        )
 
 
 def fit(visits: list[Visit]) -> np.ndarray:

@@ -13,7 +13,7 @@ from mcuformer.data import Dataset
 from mcuformer.errors import PlanError
 from mcuformer.files import write_bytes
 from mcuformer.nas import distributed
-from mcuformer.nas.cost import Budget, Cost, check_reachable
+from mcuformer.nas.cost import NAMES, Budget, Cost, check_reachable
 from mcuformer.nas.held_out import read_once
 from mcuformer.nas.search import HeldOutAccuracy
 from mcuformer.nas.search_space import SearchSpace
@@ -27,7 +27,7 @@ SHARE_SUBNETS = 500  # and for R
 
 class SpaceTrainer:
     """trainer(place, epochs) -> (A, R): the mean held-out top-1 of some subnets of the space's supernet after that many
-    epochs, and the share of a few hundred subnets within the SRAM budget.
+    epochs, and the share of a few hundred subnets within the budget.
 
     folder: gets restore points, one per space and number of epochs. options: their epochs are replaced; the schedule
     is constant, since more epochs may follow.
@@ -40,7 +40,7 @@ class SpaceTrainer:
     ):  # fmt: skip
         self.space, self.dataset, self.held_out, self.folder = space, dataset, read_once(held_out), folder
         self.options = dataclasses.replace(options, schedule="constant")
-        self.cost, self.budget, self.progress = cost, Budget(sram=budget.sram), progress
+        self.cost, self.budget, self.progress = cost, budget, progress
 
     def __call__(self, place: tuple[int, int], epochs: int) -> tuple[float, float]:
         supernet = self.supernet(place, epochs)
@@ -68,13 +68,16 @@ def _start_from_fewer(checkpoint: Path, epochs: int) -> None:
         write_bytes(checkpoint, checkpoint.with_name(f"{fewer[-1]}-epochs.pt").read_bytes())
 
 
-def check_reachable_somewhere(space: SearchSpace, cost: Callable[[SubnetConfig], Cost], budget: Budget) -> None:
-    """PlanError, naming the smallest subnet, if no place of the window has one within the budget."""
+def check_reachable_somewhere(
+    space: SearchSpace, cost: Callable[[SubnetConfig], Cost], budget: Budget, names: dict[str, str] = NAMES
+) -> None:
+    """PlanError, naming the smallest subnet, if no place of the window has one within the budget. names: as
+    check_reachable takes them."""
     errors = []
     places = space.evolution_range.every()
     for place in sorted(places, key=lambda at: (at[0], -at[1])):  # the smallest rank ratio and the fewest tokens first
         try:
-            check_reachable(space.window(place), cost, budget)
+            check_reachable(space.window(place), cost, budget, names)
             return
         except PlanError as error:
             errors.append(error)

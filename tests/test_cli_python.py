@@ -4,6 +4,7 @@
 import dataclasses
 import importlib
 import json
+import random
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import TINY, structured_images
 
+from mcuformer.boards import get_board
 from mcuformer.cli import COMMANDS
 from mcuformer.cli.boards import boards
 from mcuformer.cli.convert import convert
@@ -21,10 +23,12 @@ from mcuformer.cli.progress import Progress
 from mcuformer.cli.run import run
 from mcuformer.cli.search import search
 from mcuformer.cli.train import train
-from mcuformer.errors import ConfigError
+from mcuformer.errors import ConfigError, McuformerWarning, PlanError
 from mcuformer.interpreter import Interpreter
 from mcuformer.nas import SearchSpace, TrainOptions, load_subnet, save_subnet
+from mcuformer.nas.cost import cost_of
 from mcuformer.nas.evolve_space import EvolutionOptions
+from mcuformer.nas.paper_memory import paper_sram
 from mcuformer.nas.search import SearchOptions
 from mcuformer.nas.search_space import EvolutionRange
 
@@ -137,15 +141,84 @@ def test_train_of_one_network(data, tmp_path):
         train(data, config=TINY, output=tmp_path)
 
 
-def test_evolve_tells_of_every_visit(data, tmp_path):
-    evolution = EvolutionRange((0.25, 0.5, 1.0), (4, 8), (2, 1), (0.01, 0.001), ((0, 0), (0, 1), (1, 0)))
-    space, said = dataclasses.replace(SPACE, rank_ratio=(0.25, 0.5), evolution=evolution), []
+EVOLUTION = EvolutionRange((0.25, 0.5, 1.0), (4, 8), (2, 1), (0.01, 0.001), ((0, 0), (0, 1), (1, 0)))
+MOVING = dataclasses.replace(SPACE, rank_ratio=(0.25, 0.5), evolution=EVOLUTION)
+
+
+def evolved_in(folder, data: str, **limits):
+    """Three visits of an epoch each, and what they say."""
+    said: list[str] = []
     evolved = evolve(
-        space, data=data, sram="64KB", options=EvolutionOptions(epochs=1, visits=3, neighbours=3),
-        training=dataclasses.replace(ONE_EPOCH, warmup_epochs=0.5), folder=tmp_path / "evolution",
-        output=tmp_path / "best.yaml", progress=Progress(say=said.append),
+        MOVING, data=data, options=EvolutionOptions(epochs=1, visits=3, neighbours=3),
+        training=dataclasses.replace(ONE_EPOCH, warmup_epochs=0.5), folder=folder / "evolution",
+        output=folder / "best.yaml", progress=Progress(say=said.append), **limits,
     )  # fmt: skip
+    return evolved, said
+
+
+def test_evolve_tells_of_every_visit(data, tmp_path):
+    with pytest.warns(McuformerWarning, match="^R is 1.000 in all 3 visits: the limits decided nothing"):
+        evolved, said = evolved_in(tmp_path, data, sram="64KB")
     assert len(said) == len(evolved.evolution.visits) == 3 and said[0].startswith("1/3  rank ratio")
     assert (tmp_path / "best.yaml").exists() and (tmp_path / "best.pt").exists()
     with pytest.raises(ConfigError, match="the space: has no key evolution"):
         evolve(SPACE, data=data, sram=65536)
+
+
+def shares(evolved) -> list[float]:
+    return [visit.share for visit in evolved.evolution.visits]
+
+
+@pytest.mark.filterwarnings("ignore::mcuformer.errors.McuformerWarning")
+def test_evolve_counts_every_limit_and_its_log_states_them(data, tmp_path):
+    sram, _ = evolved_in(tmp_path / "sram", data, sram="64KB")
+    assert shares(sram) == [1.0, 1.0, 1.0]
+    costs = [cost_of(config) for config in MOVING.window((0, 0)).every()]
+    flash, instructions = (
+        sorted(cost.of(name) for cost in costs)[len(costs) // 2] for name in ("flash", "instructions")
+    )
+    for name, limit in (("flash", flash), ("instructions", instructions)):
+        evolved, _ = evolved_in(tmp_path / name, data, sram="64KB", **{name: limit})
+        assert 0 < shares(evolved)[0] < 1
+    with pytest.raises(ConfigError, match=f"another run, with flash = {flash} instead of None"):
+        evolved_in(tmp_path / "flash", data, sram="64KB")
+    with pytest.raises(ConfigError, match="another run, with rule = None instead of paper"):
+        evolved_in(tmp_path / "sram", data, sram="64KB", rule="paper")
+    with pytest.raises(PlanError, match="at most 100 bytes of SRAM by the paper's rule: the smallest has"):
+        evolved_in(tmp_path / "none", data, sram=100, rule="paper")
+    with pytest.raises(ConfigError, match="--rule papers: unknown; use arena or paper"):
+        evolved_in(tmp_path / "none", data, sram=100, rule="papers")
+    with pytest.raises(ConfigError, match="--rule paper: it says what counts as SRAM; give --sram or --board too"):
+        evolved_in(tmp_path / "none", data, flash="1MB", rule="paper")
+
+
+def within(limit: int) -> float:
+    """The share of many random subnets of the first place."""
+    rng = random.Random(1)
+    return sum(paper_sram(MOVING.window((0, 0)).sample(rng)) <= limit for _ in range(2000)) / 2000
+
+
+@pytest.mark.filterwarnings("ignore::mcuformer.errors.McuformerWarning")
+def test_by_the_paper_s_rule_r_is_the_share_within_m(data, tmp_path):
+    sizes = sorted(map(paper_sram, MOVING.window((0, 0)).every()))
+    limit = sizes[len(sizes) // 2] - 1
+    evolved, _ = evolved_in(tmp_path, data, sram=limit, rule="paper")
+    assert shares(evolved)[0] == pytest.approx(within(limit), abs=0.1) and 0 < shares(evolved)[0] < 1
+    assert len(set(shares(evolved))) > 1  # more tokens, fewer that fit
+
+
+def test_a_log_of_an_earlier_version_goes_on_counting_sram_alone(data, tmp_path):
+    """It states no limit of flash, and its lines have no checksum."""
+    log = tmp_path / "evolution" / "evolution.jsonl"
+    with pytest.warns(McuformerWarning):
+        first, _ = evolved_in(tmp_path, data, board="nano33ble")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines[0]["flash"] == get_board("nano33ble").flash_budget and "rule" not in lines[0]
+    for name in ("flash", "instructions"):
+        del lines[0][name]
+    log.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "check"}) + "\n" for line in lines[:3]))
+    with pytest.warns(McuformerWarning, match="so the flash of nano33ble does not count"):
+        again, _ = evolved_in(tmp_path, data, board="nano33ble")
+    assert again.evolution == first.evolution and again.space == first.space
+    with pytest.raises(ConfigError, match="another run, with flash = None instead of 102400"):
+        evolved_in(tmp_path, data, board="nano33ble", flash="100KB")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,26 +14,37 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcuformer.boards import get_board
-from mcuformer.cli.budget import BoardOption, SramOption, StripsOption, budget_of
+from mcuformer.cli.budget import BoardOption, FlashOption, InstructionsOption, SramOption, StripsOption, budget_of
 from mcuformer.cli.common import CONSOLE, DataOption, JsonOption, app, check_outputs, out, write_json
 from mcuformer.cli.fitting import MoreSettings, SettingOption, check_before_loading, settings, space_for
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import HeldOutOption, StratifiedOption, TrainingOption, assignments, train_options
-from mcuformer.errors import ConfigError
+from mcuformer.errors import ConfigError, McuformerWarning
 from mcuformer.files import write_bytes
 from mcuformer.pictures import ENDINGS, check_pictures
 from mcuformer.sizes import size_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcuformer.boards import Board
+    from mcuformer.converter.subnet_config import SubnetConfig
+    from mcuformer.data import Dataset
     from mcuformer.data.loading import Outline
     from mcuformer.nas import SearchSpace, SuperNet, TrainOptions
+    from mcuformer.nas.cost import Budget, Cost
     from mcuformer.nas.evolve_space import EvolutionOptions, EvolutionResult, Visit
     from mcuformer.nas.search_space import EvolutionRange
+    from mcuformer.nas.split import Split
 
 SpaceOption = Annotated[
     str, typer.Option("--space", help="YAML file of a search space, or one of the package's: see nas/spaces.")
 ]
+RuleOption = Annotated[
+    str, typer.Option(help="What counts as SRAM: arena, the exact bytes; or paper, the paper's sizing rule.")
+]
 LOG = "evolution.jsonl"  # in the folder
+ARENA, PAPER = RULES = ("arena", "paper")  # what counts as SRAM
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,9 @@ def evolve(
     data: str = "fashion-mnist",
     board: str | None = None,
     sram: str | int | None = None,
+    flash: str | int | None = None,
+    instructions: str | int | None = None,
+    rule: str = ARENA,
     strips: bool = False,
     options: EvolutionOptions | None = None,
     training: TrainOptions | None = None,
@@ -76,45 +91,105 @@ def evolve(
     space        a SearchSpace, its YAML file, or the name of one of the package's; with the key evolution
     data         as mcuformer.data.load takes it; limit: use only so many training images; held_out: of them;
                  stratified: hold out as large a share of each class
-    board, sram  the budget, such as 65536 or "64KB"
+    board, sram, flash, instructions  the budget, such as "64KB" or "50M"; R counts all, the board's own among them
+    rule         what is held against sram: "arena", the exact bytes, or "paper", the paper's M (nas/paper_memory.py)
     training     of each visit's supernet, for options.epochs; default: nas/recipes.py
     folder       for restore points and the log; the evolution continues from them
     plot         the path is drawn here: .png, .svg or .pdf
     """
     from mcuformer.data.loading import outline
-    from mcuformer.nas import distributed, evolve_space, plots, recipes
-    from mcuformer.nas.cost import Budget, cost_of
-    from mcuformer.nas.record import record
+    from mcuformer.nas import distributed, evolve_space, recipes
     from mcuformer.nas.space_trainer import SpaceTrainer, check_reachable_somewhere, tokens_of
     from mcuformer.nas.split import split_images
 
     output, folder = Path(output), Path(folder)
     check_outputs(output, output.with_suffix(".pt"), plot, folder / LOG)
     check_pictures(plot)
-    target = None if board is None else get_board(board)
-    budget = budget_of(target, sram=sram)
+    limits = _limits(board, strips, rule, folder / LOG, sram=sram, flash=flash, instructions=instructions)
     made, evolution = _with_range(space, found := outline(data))
     options = options or evolve_space.EvolutionOptions()
     how = training or recipes.for_images(recipes.for_device(recipes.evolution_options(options.epochs)), made.flip)
-    cost = functools.partial(cost_of, board=target, strips=strips)
-    check_reachable_somewhere(made, cost, Budget(sram=budget.sram))
+    check_reachable_somewhere(made, limits.cost, limits.budget, limits.names)
     check_before_loading(made, found, how, limit, held_out)
     split = split_images(data, made.image_size, limit, held_out, None, made.in_channels, stratified)
-    identity = _identity(made, how, split.notes) | {"board": board, "strips": strips, "sram": budget.sram}
     with distributed.process_group(), progress.training("training spaces") as show_step:
-        trainer = SpaceTrainer(made, split.images, split.kept, how, folder, cost, budget, show_step)
+        trainer = SpaceTrainer(made, split.images, split.kept, how, folder, limits.cost, limits.budget, show_step)
         result = evolve_space.evolve(
-            evolution, tokens_of(made), trainer, options, log=folder / LOG, identity=identity,
+            evolution, tokens_of(made), trainer, options, log=folder / LOG,
+            identity=_identity(made, how, split.notes) | limits.identity,
             progress=lambda done, most, visit: progress.say(_line(done, most, visit)),
         )  # fmt: skip
         best = made.window(result.best.place)
         supernet = trainer.supernet(result.best.place, result.best.epochs)
-        rule = dataclasses.asdict(options) | {"training": dataclasses.asdict(how)}
-        notes = {**split.notes, **recipes.mirror_notes(how), "record": record(how.seed, rule, split.identity, best)}
+        notes = _notes(options, how, split, best)
         distributed.on_first(_write, output, best, supernet, notes)
-        if plot is not None:
-            distributed.on_first(plots.plot_path, result, plot, f"{len(result.visits)} visits")
+        distributed.on_first(_tell, result, plot, split.kept)
     return EvolvedSpace(output, best, result, notes["record"])
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What decides R. cost: of a subnet, whose numbers are in words `names`; identity: what a log states of it."""
+
+    budget: Budget
+    cost: Callable[[SubnetConfig], Cost]
+    names: dict[str, str]
+    identity: dict
+
+
+def _limits(board: str | None, strips: bool, rule: str, log: Path, **amounts: str | int | None) -> _Limits:
+    from mcuformer.nas.cost import BY_PAPER, NAMES, cost_by_paper, cost_of
+
+    target = None if board is None else get_board(board)
+    budget = _budget(target, rule, log, **amounts)
+    measured, names = (cost_of, NAMES) if rule == ARENA else (cost_by_paper, BY_PAPER)
+    identity = {"board": board, "strips": strips, **dataclasses.asdict(budget)}
+    if rule != ARENA:
+        identity["rule"] = rule
+    return _Limits(budget, functools.partial(measured, board=target, strips=strips), names, identity)
+
+
+def _budget(target: Board | None, rule: str, log: Path, **amounts: str | int | None) -> Budget:
+    """All limits given, and the board's own. ConfigError if rule has none of SRAM to count against.
+
+    A log of version 0.1.0 counts SRAM alone: to go on alike, its board's flash does not count either.
+    """
+    from mcuformer.nas.append_log import first_line
+
+    if rule not in RULES:
+        raise ConfigError(f"--rule {rule}: unknown; use {' or '.join(RULES)}")
+    budget = budget_of(target, **amounts)
+    if rule == PAPER and budget.sram is None:
+        raise ConfigError("--rule paper: it says what counts as SRAM; give --sram or --board too")
+    if target is not None and amounts["flash"] is None and "flash" not in (first_line(log) or {"flash": None}):
+        warnings.warn(
+            f"{log}: of an earlier version, whose R counts SRAM alone: so the flash of {target.name} does not count; "
+            "give another folder to count it",
+            McuformerWarning,
+            stacklevel=2,
+        )
+        return dataclasses.replace(budget, flash=None)
+    return budget
+
+
+def _notes(options: EvolutionOptions, how: TrainOptions, split: Split, best: SearchSpace) -> dict:
+    """Of the supernet's file."""
+    from mcuformer.nas import recipes
+    from mcuformer.nas.record import record
+
+    asked = dataclasses.asdict(options) | {"training": dataclasses.asdict(how)}
+    return {**split.notes, **recipes.mirror_notes(how), "record": record(how.seed, asked, split.identity, best)}
+
+
+def _tell(result: EvolutionResult, plot: str | os.PathLike | None, kept: Dataset) -> None:
+    """Draws the path, and warns of what led nowhere."""
+    import numpy as np
+
+    from mcuformer.nas import evolve_space, plots
+
+    if plot is not None:
+        plots.plot_path(result, plot, f"{len(result.visits)} visits")
+    evolve_space.warn_of_flat(result.visits, float(np.bincount(kept.labels).max() / len(kept)), len(kept))
 
 
 def _identity(space: SearchSpace, training: TrainOptions, split: dict) -> dict:
@@ -171,6 +246,9 @@ def command(
     data: DataOption = "fashion-mnist",
     board: BoardOption = None,
     sram: SramOption = None,
+    flash: FlashOption = None,
+    instructions: InstructionsOption = None,
+    rule: RuleOption = ARENA,
     strips: StripsOption = False,
     epochs: Annotated[int, typer.Option(help="Epochs per visit (t).")] = 2,
     visits: Annotated[int, typer.Option(help="The most visits.")] = 20,
@@ -208,9 +286,9 @@ def command(
     defaults = recipes.for_images(recipes.for_device(recipes.evolution_options(epochs)), made.flip)
     how = train_options(defaults, training, epochs=epochs, seed=seed)
     evolved = evolve(
-        space if made.evolution is None else made, data=data, board=board, sram=sram, strips=strips, options=options,
-        training=how, limit=limit, held_out=held_out, stratified=stratified, folder=folder, plot=plot, output=output,
-        progress=CONSOLE,
+        space if made.evolution is None else made, data=data, board=board, sram=sram, flash=flash,
+        instructions=instructions, rule=rule, strips=strips, options=options, training=how, limit=limit,
+        held_out=held_out, stratified=stratified, folder=folder, plot=plot, output=output, progress=CONSOLE,
     )  # fmt: skip
     show(evolved)
     write_json(json_file, evolved.to_dict())

@@ -61,6 +61,12 @@ def test_figures_are_those_of_the_benchmarks(page, headings):
     assert not [figure for figure in missing if f"{figure} times" not in (ROOT / page).read_text()], missing
 
 
+def test_the_method_shows_what_the_benchmarks_printed():
+    blocks = re.findall(r"```\n(.*?)```", (ROOT / "docs" / "method.md").read_text(), re.DOTALL)
+    printed, results = [line for block in blocks for line in block.splitlines()], RESULTS.splitlines()
+    assert len(printed) > 5 and not [line for line in printed if line not in results]
+
+
 def test_the_cpu_build_of_torch_is_the_pinned_one():
     (pinned,) = re.findall(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert re.findall(r"pip install torch==(\S+) --index-url", (ROOT / "README.md").read_text()) == [pinned]

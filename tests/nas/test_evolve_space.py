@@ -3,13 +3,14 @@
 
 import dataclasses
 import itertools
+import warnings
 
 import numpy as np
 import pytest
 
-from mcuformer.errors import ConfigError
+from mcuformer.errors import ConfigError, McuformerWarning
 from mcuformer.nas import evolve_space
-from mcuformer.nas.evolve_space import EvolutionOptions, Visit, evolve, fit, position
+from mcuformer.nas.evolve_space import EvolutionOptions, Visit, evolve, fit, position, warn_of_flat
 from mcuformer.nas.plots import plot_path
 from mcuformer.nas.search_space import EvolutionRange
 
@@ -141,6 +142,25 @@ def test_places_on_a_line_are_refused():
     for start in [((0, 0), (1, 1), (2, 2)), ((0, 0), (1, 0)), ()]:
         with pytest.raises(ConfigError, match="at least three places not on a line"):
             evolve(dataclasses.replace(RANGE, start=start), tokens, corner(1, 1), OPTIONS)
+
+
+def warnings_of(shares: list[float], accuracies: list[float]) -> list[str]:
+    visits = [Visit((0, 0), (0.5, 16.0), 2, a, r, a + r) for a, r in zip(accuracies, shares, strict=True)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_flat(visits, guess=0.1, images=900)
+    assert all(issubclass(one.category, McuformerWarning) for one in caught)
+    words = [str(one.message) for one in caught]
+    assert all("\n" not in line for line in words)
+    return words
+
+
+def test_what_led_nowhere_is_said_once_each():
+    """R the same in all visits; no accuracy above 0.1 by more than two errors of 0.01."""
+    assert warnings_of([0.4, 0.5], [0.1, 0.13]) == []
+    assert [words[:28] for words in warnings_of([0.4, 0.4], [0.1, 0.13])] == ["R is 0.400 in all 2 visits: "]
+    assert [words[:31] for words in warnings_of([0.4, 0.5], [0.1, 0.12])] == ["A is at most 0.1200 in all visi"]
+    assert len(warnings_of([1.0, 1.0], [0.09, 0.1])) == 2
 
 
 def test_the_fit_is_the_slope():

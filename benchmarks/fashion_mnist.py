@@ -73,7 +73,8 @@ def measure(folder: Path, json_file: Path | None) -> int:
     largest, smallest, whole = (
         nas.evaluate(supernet, test, config=config) for config in (space.largest(), space.smallest(), small)
     )
-    chosen = nas.evaluate(nas.load_subnet(folder / "finetuned.pt"), test)
+    net = nas.load_subnet(folder / "finetuned.pt")
+    chosen = nas.evaluate(net, load(DATA, "test", image_size=net.config.image_size))
     int8, minutes = found["run"]["top1"], found["train"]["seconds"] / 60
     arena, predicted = found["run"]["arena_bytes"], found["search"]["best"]["sram"]
     print()

@@ -27,6 +27,7 @@ import torch
 from mcuformer import Interpreter, convert, nas
 from mcuformer.converter.pixels import to_float
 from mcuformer.data import Dataset, hold_out, load
+from mcuformer.data.image_files import fit_array
 from mcuformer.nas import recipes
 from mcuformer.nas.cost import Budget, cost_of
 from mcuformer.nas.search import HeldOutAccuracy, SearchOptions, search
@@ -75,11 +76,16 @@ def feasible(space) -> int:
     return round(space.subnets * sum(BUDGET.admits(cost_of(space.sample(rng))) for _ in range(DRAWN)) / DRAWN)
 
 
+def sized(images: Dataset, config) -> Dataset:
+    """The images as a network takes them."""
+    return dataclasses.replace(images, images=fit_array(np.array(images.images[:]), config.image_size))
+
+
 def right(supernet: nas.SuperNet, config, images: Dataset) -> np.ndarray:
     """Whether a subnet is right, image by image."""
     net = supernet.extract(config)
     with torch.inference_mode():
-        parts = torch.from_numpy(np.array(images.images[:])).split(256)
+        parts = torch.from_numpy(sized(images, config).images).split(256)
         return torch.cat([net(to_float(part)).argmax(dim=1) for part in parts]).numpy() == images.labels
 
 
@@ -137,10 +143,9 @@ def ranks(space, accuracy, images, kept) -> list[dict]:
     for config in [space.smallest(), *chosen, space.largest()]:
         net = nas.build_subnet(config)
         options = nas.TrainOptions(epochs=ALONE_EPOCHS, learning_rate=2e-3)
-        nas.train(net, images, options)
-        rows.append(
-            {"macs": config.macs, "inherited": accuracy(config), "alone": nas.evaluate(net, kept)},
-        )
+        nas.train(net, sized(images, config), options)
+        alone = nas.evaluate(net, sized(kept, config))
+        rows.append({"macs": config.macs, "inherited": accuracy(config), "alone": alone})
     return rows
 
 
@@ -158,9 +163,10 @@ def arenas(space, supernet, kept) -> list[tuple[int, int, int, int]]:
         cost = cost_of(config)
         if not BUDGET.admits(cost):
             continue
-        model = convert(supernet.extract(config), kept.images[:32])
+        images = sized(kept, config).images
+        model = convert(supernet.extract(config), images[:32])
         interpreter = Interpreter(model)
-        interpreter(kept.images[:1])
+        interpreter(images[:1])
         rows.append((cost.sram, interpreter.arena_used_bytes, cost.flash, model.model_bytes))
     return rows
 

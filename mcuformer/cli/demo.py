@@ -151,7 +151,7 @@ def demo(
     budget, cost = board_budget(target, None, None, None), functools.partial(cost_of, board=target)
     setting = _Setting(target, budget, cost, epochs, seed, files, progress)
     space = nas.load_space(SPACE)
-    whole, split = load(DATA, "train"), split_images(DATA, space.image_size)
+    split = split_images(DATA, space.image_size)
     progress.say(
         f"Fashion-MNIST: {len(split.images):,} images to train on, {len(split.kept):,} held out to select on; {board} "
         f"leaves {target.sram_budget:,} bytes for the arena"
@@ -171,7 +171,7 @@ def demo(
     laps.lap("search")
 
     progress.say("4. fine-tuning of the most accurate one, on all training images")
-    net = supernet.extract(best.config)
+    net, whole = supernet.extract(best.config), load(DATA, "train", image_size=best.config.image_size)
     _finetune(setting, net, whole)
     laps.lap("fine-tuning")
 
@@ -276,7 +276,7 @@ def _convert(setting: _Setting, net: FloatViT, images: Dataset) -> tuple[float, 
     from mcuformer.plots import plot_memory_plan
 
     files, board = setting.files, setting.board.name
-    test = load(DATA, "test")
+    test = load(DATA, "test", image_size=net.config.image_size)
     float_top1 = nas.evaluate(net, test)
     nas.save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": float_top1})
     model = convert(net, images.images[:CALIBRATION_IMAGES], board=board, class_names=test.class_names)

@@ -11,6 +11,8 @@ import torch
 
 from mcuformer.checks import as_array
 from mcuformer.converter.float_vit import FloatViT
+from mcuformer.converter.graph import to_int8
+from mcuformer.converter.ops import decomposed_patch_embed
 from mcuformer.converter.pixels import to_float
 from mcuformer.converter.quantise import Quantisation, affine, per_channel, symmetric
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -19,6 +21,7 @@ from mcuformer.errors import ConfigError, DataError, ModelError
 METHODS = ("minmax", "percentile", "mse")
 PERCENTILE = 99.99
 SAMPLE_ROWS = 2048  # tokens kept per tensor
+PATCHES = "patches"  # name of what tokens are computed of, if the stem is a patch embedding
 MSE_VALUES = 1 << 16
 MSE_SHRINK = np.linspace(0.5, 1.0, 26)
 
@@ -121,7 +124,8 @@ def calibrate(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Samples]:
-    """Runs the float network on images (uint8 NHWC) and returns the samples of every tensor by name.
+    """Runs the float network on images (uint8 NHWC) and returns the samples of every tensor by name; of the image those
+    of its PATCHES, as the int8 pixels that the patch embedding reads.
 
     progress(done, total) counts images. DataError for an empty, constant or wrongly shaped set.
     """
@@ -166,7 +170,20 @@ def calibrate(
     for name, sample in samples.items():
         if not np.isfinite(sample.low).all() or not np.isfinite(sample.high).all():
             raise ModelError(f"tensor {name} is not finite on the calibration images: the network's weights overflow")
+    if net.config.stem == "patch":
+        samples[PATCHES] = _patches(images, net.config, generator)
     return samples
+
+
+def _patches(images: np.ndarray, config: SubnetConfig, generator: np.random.Generator) -> Samples:
+    """Some patches of every image, as many of each; rows int8 [R, patch height * patch width * C]."""
+    keep = min(config.patch_tokens, -(-SAMPLE_ROWS // len(images)))
+    rows = []
+    for image in images:
+        patches = decomposed_patch_embed.patches(to_int8(image[None]), config.patch_shape, config.patch_padding)[0]
+        rows.append(patches[generator.choice(len(patches), keep, replace=False)])
+    kept = np.concatenate(rows)
+    return Samples(kept.min(axis=0), kept.max(axis=0), kept, kept[:0])
 
 
 def check_method(method: str) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from mcuformer.checks import one_of
 from mcuformer.converter import by_outputs
-from mcuformer.converter.calibrate import Samples, check_method
+from mcuformer.converter.calibrate import PATCHES, Samples, check_method
 from mcuformer.converter.float_vit import FloatViT, LowRankLinear, RelativeBias, RelativeTables
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.ops import (
@@ -148,6 +148,7 @@ class Lowering:
             _array(stem.weight).transpose(0, 2, 3, 1), _array(stem.bias), _array(self.net.position)[0],
             IMAGE_SCALE, IMAGE_ZERO, self.stream_quantisation(name), padding=config.patch_padding,
             image_shape=config.image_shape[:2],
+            rows=None if self.options.rounding == "nearest" else self.samples[PATCHES].rows,
         )  # fmt: skip
         return self.add(step, name, options, inputs, {**constants, "prefix": self._prefix(target)}, target)
 

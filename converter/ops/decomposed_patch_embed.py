@@ -298,19 +298,20 @@ def _joined(fields: np.ndarray, patch_height: int, patch_width: int) -> np.ndarr
 def lower(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray, source_scale: float, source_zero: float,
     target: Quantisation, prefix: np.ndarray | None = None, padding: int = 0,
-    image_shape: tuple[int, int] | None = None,
+    image_shape: tuple[int, int] | None = None, rows: np.ndarray | None = None,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:  # fmt: skip
     """Options, constants, and the target, widened if its scale is too fine.
 
     weight float [d, patch height, patch width, C], position float [tokens, d], prefix float [prefix tokens, d].
     image_shape: (height, width), needed with padding, whose pixels are 0 in float and in the kernel: the position table
-    takes up what the kernel's are worth.
+    takes up what the kernel's are worth. rows: some patches(), that the rounding of weights is made for; None: each to
+    the nearest.
     """
     if padding:
         if image_shape is None:
             raise ValueError("padding without image_shape")
         position = position + source_scale * source_zero * outside(weight.sum(axis=3), image_shape, padding)
-    constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target, prefix)
+    constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target, prefix, rows)
     constants["weights"] = split_fields(constants["weights"])
     _, height, width, _ = weight.shape
     options = Options(height, target.zero_point, patch_width=0 if width == height else width, padding=padding)
@@ -323,21 +324,22 @@ def rows_read(options: Options, height: int) -> int:
     return min(height, rows * options.patch_size - options.padding)
 
 
-def _patches(image: np.ndarray, patch: tuple[int, int], padding: int) -> np.ndarray:
-    """[batch, H, W, C] -> [batch, tokens, patch height * patch width * C], with zeros around the image."""
+def patches(image: np.ndarray, patch: tuple[int, int], padding: int) -> np.ndarray:
+    """What each token is computed of: [batch, H, W, C] -> [batch, tokens, patch height * patch width * C], with zeros
+    around the image."""
     around = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     image = np.pad(image, around) if padding else image
     batch, height, width, channels = image.shape
     rows, columns = height // patch[0], width // patch[1]
-    patches = image[:, : rows * patch[0], : columns * patch[1]]
-    patches = patches.reshape(batch, rows, patch[0], columns, patch[1], channels).transpose(0, 1, 3, 2, 4, 5)
-    return patches.reshape(batch, rows * columns, -1)
+    cut = image[:, : rows * patch[0], : columns * patch[1]]
+    cut = cut.reshape(batch, rows, patch[0], columns, patch[1], channels).transpose(0, 1, 3, 2, 4, 5)
+    return cut.reshape(batch, rows * columns, -1)
 
 
 def outside(weight: np.ndarray, image_shape: tuple[int, int], padding: int) -> np.ndarray:
     """[tokens, d]: for every patch the sum of its weights [d, patch height, patch width] on pixels that lie outside
     the image."""
-    inside = _patches(np.ones((1, *image_shape, 1)), weight.shape[1:], padding)[0]
+    inside = patches(np.ones((1, *image_shape, 1)), weight.shape[1:], padding)[0]
     return (1 - inside) @ weight.reshape(len(weight), -1).T
 
 
@@ -354,7 +356,7 @@ def reference(
     """image int8 [batch, H, W, C] -> int8 [batch, prefix tokens + tokens, d]."""
     d = len(bias)
     whole = _joined(unpack(weights, d, options.packing), *options.patch).reshape(d, -1)
-    acc = exact_matmul(_patches(image, options.patch, options.padding), whole.T) + bias
+    acc = exact_matmul(patches(image, options.patch, options.padding), whole.T) + bias
     if position is not None and position_scale is not None:
         acc = acc + position.astype(np.int64) * position_scale
     return with_prefix(prefix, requantise(acc, multiplier, options.zero_point))

@@ -9,6 +9,7 @@ import numpy as np
 
 from mcuformer.converter.ops.fixed_point import MAX_BIAS, multiplier_of, round_bias
 from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation
+from mcuformer.converter.rounding import compensated
 
 MAX_POSITION_SCALE = 32767
 MIN_SCALE_STEPS = 2.001  # accumulator steps per output step, at least: requantisation scales stay below 0.5
@@ -50,15 +51,19 @@ def fold_position(position: np.ndarray, acc_scale: np.ndarray) -> tuple[np.ndarr
 
 def lower_convolution(
     weight: np.ndarray, bias: np.ndarray, position: np.ndarray | None, source_scale: float, source_zero: float,
-    target: Quantisation, prefix: np.ndarray | None = None,
+    target: Quantisation, prefix: np.ndarray | None = None, rows: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], Quantisation]:  # fmt: skip
     """Constants, and the target, widened if its scale is too fine. weight float [out, ...], prefix float [tokens, out].
 
     The image's real zero point may be a fraction (-0.5 for uint8 images in [-1, 1]); it only enters the bias.
+    rows: int8 inputs [n, in] that the rounding of weights is made for; None: each to the nearest.
     """
     effective = weight.reshape(len(weight), -1) * source_scale
     acc_scale = accumulator_scale(effective, target, bias, position)
-    quantised = quantise_rows(effective, acc_scale)
+    if rows is None:
+        quantised = quantise_rows(effective, acc_scale)
+    else:
+        quantised = compensated(effective / acc_scale[:, None], rows - source_zero)
     target = target.at_least(MIN_SCALE_STEPS * acc_scale)
     table, factor = (None, None) if position is None else fold_position(position, acc_scale)
     constants = {

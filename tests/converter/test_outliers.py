@@ -10,7 +10,10 @@ from arm_tests import LARGE_BOARD, needs_tools
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import Interpreter, QuantisationOptions, convert
+from mcuformer.converter.calibrate import calibrate
 from mcuformer.converter.graph import to_int8
+from mcuformer.converter.lower import lower
+from mcuformer.converter.ops import decomposed_patch_embed
 from mcuformer.converter.pixels import to_float
 from mcuformer.converter.rounding import compensated
 from mcuformer.errors import ConfigError
@@ -119,6 +122,27 @@ def test_rounding_follows_the_weights_of_samples():
 def test_a_large_weight_stays_in_range():
     made = compensated(np.array([[127.4, -127.4, 0.5]]), np.eye(3))
     np.testing.assert_array_equal(made[0, :2], [127, -127])
+
+
+def tokens_off(config, rounding) -> float:
+    """Root mean square error of a patch embedding before its output is rounded, by the output's scales, on images that
+    calibration did not see. Patches are one field."""
+    net, images = lively_subnet(config, 7), images_of(config)
+    graph = lower(net, calibrate(net, images[:64]), QuantisationOptions(rounding=rounding))
+    op, patch = graph.ops[0], config.patch_shape
+    _, weights, bias, multiplier, position, factor, _ = (None if i < 0 else graph.tensors[i].data for i in op.inputs)
+    pixels = decomposed_patch_embed.patches(to_int8(images[64:]), patch, config.patch_padding).astype(np.float64)
+    steps = (pixels @ weights[0].T + bias + position.astype(np.float64) * factor) * (multiplier / 2**32)
+    with torch.inference_mode():
+        real = net.stem(to_float(images[64:])).flatten(2).transpose(1, 2) + net.position
+    return float(np.sqrt(np.mean((steps - real.numpy() / graph.tensors[op.output].quantised_by.scale) ** 2)))
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_the_patch_embedding_is_rounded_for_the_images(padding):
+    config = dataclasses.replace(CONFIG, patch_padding=padding)
+    nearest, made = (tokens_off(config, rounding) for rounding in ("nearest", "compensated"))
+    assert made < 0.8 * nearest, (made, nearest)
 
 
 def test_rounding_makes_a_network_more_exact():

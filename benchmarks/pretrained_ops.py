@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import sys
 
-import mcuformer
 import numpy as np
 import pretrained
 import table
 import torch
+from pretrained_sources import losses_of
+
+import mcuformer
 from mcuformer import QuantisationOptions
 from mcuformer.converter.calibrate import calibrate
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph, Op, to_int8
 from mcuformer.converter.lower import lower
 from mcuformer.converter.pixels import to_float
-from pretrained_sources import losses_of
 
 WORST = 6
 KINDS = {
@@ -81,9 +82,9 @@ def exact(net: FloatViT, graph: Graph, op: Op, sources: list[np.ndarray | None])
     elif op.kind == "InPlaceFC":
         real = multiplied(net, target.name, given)
     else:
-        out = sources[0].copy()
-        out[..., : target.features] = target.quantised_by.quantise(attended(net.config.layers[0].num_heads, given["qkv"]))
-        return out
+        out, heads = sources[0].copy(), net.config.layers[0].num_heads
+        out[..., : target.features] = target.quantised_by.quantise(attended(heads, given["qkv"]))
+        return out  # keys and values stay behind
     return target.quantised_by.quantise(real)
 
 

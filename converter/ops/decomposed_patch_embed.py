@@ -286,8 +286,8 @@ def split_fields(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(fields.reshape(rows * columns, d, FIELD_PIXELS * channels))
 
 
-def _joined(fields: np.ndarray, patch_height: int, patch_width: int) -> np.ndarray:
-    """Undoes split_fields()."""
+def joined(fields: np.ndarray, patch_height: int, patch_width: int) -> np.ndarray:
+    """Undoes split_fields(): [d, patch height, patch width, C]."""
     _, d, inputs = fields.shape
     height, width = field_of(patch_height, patch_width)
     rows, columns = -(-patch_height // height), -(-patch_width // width)
@@ -355,7 +355,7 @@ def reference(
 ) -> np.ndarray:
     """image int8 [batch, H, W, C] -> int8 [batch, prefix tokens + tokens, d]."""
     d = len(bias)
-    whole = _joined(unpack(weights, d, options.packing), *options.patch).reshape(d, -1)
+    whole = joined(unpack(weights, d, options.packing), *options.patch).reshape(d, -1)
     acc = exact_matmul(patches(image, options.patch, options.padding), whole.T) + bias
     if position is not None and position_scale is not None:
         acc = acc + position.astype(np.int64) * position_scale

@@ -171,7 +171,7 @@ def calibrate(
         if not np.isfinite(sample.low).all() or not np.isfinite(sample.high).all():
             raise ModelError(f"tensor {name} is not finite on the calibration images: the network's weights overflow")
     if net.config.stem == "patch":
-        samples[PATCHES] = _patches(images, net.config, generator)
+        samples[PATCHES] = _patches(images, net.config, np.random.default_rng(seed))
     return samples
 
 

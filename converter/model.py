@@ -21,7 +21,7 @@ from mcuformer.converter.lower import QuantisationOptions, lower
 from mcuformer.converter.memory.arena import ArenaPlan, plan_arena
 from mcuformer.converter.memory.board_arena import board_arena_bytes
 from mcuformer.converter.passes.packing import packed, packing_of
-from mcuformer.converter.passes.scratch import fill_arena, fit_scratch, more_heads
+from mcuformer.converter.passes.scratch import fill_arena, fit_heads, fit_scratch
 from mcuformer.converter.passes.staging import is_staged, staged, weights_content, weights_info, weights_path
 from mcuformer.converter.passes.stem import streamed_stem_of
 from mcuformer.converter.passes.streamed import streamed
@@ -179,7 +179,7 @@ def _arranged(
     if scratch is not None:
         return fit_scratch(graph, scratch)
     if not staging:
-        return more_heads(graph)
+        return fit_heads(graph)
     least = board_arena_bytes(graph, plan_arena(graph))
     return fill_arena(graph, 0 if limits is None else max(0, limits.sram_budget - least))
 

@@ -17,6 +17,7 @@ from mcuformer.converter import file_form, tflite_file
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.ops import OPS
+from mcuformer.converter.passes.scratch import fit_heads
 from mcuformer.converter.passes.staging import is_staged, weights_path, with_weights
 from mcuformer.converter.passes.strips import in_strips, takes_strips
 from mcuformer.engines.session import Loaded
@@ -179,6 +180,7 @@ def _batches(images: Images) -> Iterator[np.ndarray]:
 
 def _with_strips(stored: tflite_file.ModelFile) -> bytes:
     graph = in_strips(stored.graph)
+    graph = graph if is_staged(graph) else fit_heads(graph)
     plan = plan_arena(graph)
     return tflite_file.write(graph, plan.tensor_offsets(graph), {**stored.info, **plan.sizes})
 

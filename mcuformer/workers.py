@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mcuformer import interpreter as host_interpreter
 from mcuformer.checks import whole
 from mcuformer.errors import ConfigError
-from mcuformer.interpreter import BATCH, Interpreter
+from mcuformer.interpreter import Interpreter
 
 if TYPE_CHECKING:
     from mcuformer.interpreter import Images
@@ -57,7 +58,10 @@ def run(
     """
     whole("workers", workers, 1)
     begin = time.perf_counter()
-    batches = [(start, min(start + BATCH, len(images))) for start in range(0, len(images), BATCH)]
+    batches = [
+        (start, min(start + host_interpreter.BATCH, len(images)))
+        for start in range(0, len(images), host_interpreter.BATCH)
+    ]
     done, found, processes = 0, [], 1
 
     def keep(batch: _Batch) -> None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mcuformer import Interpreter, workers
+from mcuformer import interpreter as host_interpreter
 from mcuformer.data.image_files import FileImages, ImageReader
 from mcuformer.data.source import say_once
 from mcuformer.errors import ConfigError, DataError
@@ -19,7 +20,7 @@ IMAGES = 40
 def worthwhile(monkeypatch):
     """Processes begin after the first batch, of eight."""
     monkeypatch.setattr(workers, "WORTHWHILE", 0.0)
-    monkeypatch.setattr(workers, "BATCH", 8)
+    monkeypatch.setattr(host_interpreter, "BATCH", 8)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from mcuformer.boards import Board
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.memory.board_arena import board_arena_bytes
+from mcuformer.converter.passes.scratch import fit_heads
 from mcuformer.converter.passes.staging import is_staged
 from mcuformer.converter.passes.streamed import streamed
 from mcuformer.converter.passes.strips import in_strips, takes_strips
@@ -53,6 +54,7 @@ def _less_ram(graph: Graph, board: Board) -> str:
     for options, change in _ways(graph).items():
         try:
             other = change(graph)
+            other = other if is_staged(other) else fit_heads(other)
         except McuformerError:
             continue
         size = sizes[options] = board_arena_bytes(other, plan_arena(other))

@@ -10,6 +10,7 @@ pass over key/value heads normalises all tokens again: more heads at once are fa
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mcuformer.converter.graph import Graph, Op
@@ -65,18 +66,31 @@ def fill_arena(graph: Graph, spare: int = 0) -> Graph:
     return filled if plan_arena(filled).head_bytes <= least.head_bytes + align(spare) else graph
 
 
-def more_heads(graph: Graph) -> Graph:
-    """A graph with weights in place in which every StreamedAttention has as many key/value heads at once as it can
-    without enlarging the arena. estimate/feasibility.py says the same from dimensions alone."""
-    head, (problem, _) = plan_arena(graph).head_bytes, problem_of(graph)
-    ops = list(graph.ops)
-    for i, op in enumerate(graph.ops):
-        if op.module is streamed_attention:
-            room = head - _live(problem, i + 1)
-            heads = streamed_attention.kv_heads_within(graph.dims(op), room - room % align(1))
-            ops[i] = dataclasses.replace(op, options=dataclasses.replace(op.options, kv_heads_at_once=heads))
-    filled = Graph(list(graph.tensors), ops, list(graph.inputs), graph.output)
-    return filled if plan_arena(filled).head_bytes == head else graph
+def fit_heads(graph: Graph) -> Graph:
+    """A graph with weights in place in the least arena, in which every StreamedAttention has as many key/value heads at
+    once as that arena has room for. estimate/feasibility.py says the same from dimensions alone."""
+
+    def with_heads(heads_of: Callable[[int, streamed_attention.Dims], int]) -> Graph:
+        ops = list(graph.ops)
+        for i, op in enumerate(ops):
+            if op.module is streamed_attention:
+                heads = heads_of(i, graph.dims(op))
+                ops[i] = dataclasses.replace(op, options=dataclasses.replace(op.options, kv_heads_at_once=heads))
+        return Graph(list(graph.tensors), ops, list(graph.inputs), graph.output)
+
+    def fewest(_: int, d: streamed_attention.Dims) -> int:
+        return streamed_attention.kv_heads_at_once(
+            d.tokens, d.embed_dim, d.num_heads, d.kv_heads, d.head_dim, d.table_length
+        )
+
+    def most(i: int, d: streamed_attention.Dims) -> int:
+        room = head - _live(problem, i + 1)
+        return streamed_attention.kv_heads_within(d._replace(kv_heads_at_once=fewest(i, d)), room - room % align(1))
+
+    least = with_heads(fewest)
+    head, (problem, _) = plan_arena(least).head_bytes, problem_of(least)
+    filled = with_heads(most)
+    return filled if plan_arena(filled).head_bytes == head else least
 
 
 def _choose(graph: Graph, choices: dict[int, list[_Choice]], limits: dict[int, int]) -> Graph:

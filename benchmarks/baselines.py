@@ -172,7 +172,7 @@ def by_stock_tools(net: Cnn, calibration: np.ndarray, images: np.ndarray) -> dic
 
 def by_our_tools(net: FloatViT, calibration: np.ndarray, images: np.ndarray) -> dict:
     """The same of our converter and kernels."""
-    model = convert(net, calibration, board=BOARD)
+    model = convert(net, calibration, schedule="streamed", board=BOARD)
     interpreter = Interpreter(model)
     logits = interpreter(images)
     exact = bool(np.array_equal(logits, interpreter.reference(images)))

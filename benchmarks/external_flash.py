@@ -36,7 +36,7 @@ IMAGES = 2
 
 def measure(net, images: np.ndarray, weights: str, strips: bool, objects: list[Path], folder: Path) -> dict:
     """One row: the network with its weights in one way, its image whole or in strips."""
-    model = convert(net, images, board=BOARD.name, strips=strips, **WEIGHTS[weights])
+    model = convert(net, images, schedule="streamed", board=BOARD.name, strips=strips, **WEIGHTS[weights])
     staged = weights == "staged"
     external = 0 if staged else BOARD.external_flash_bytes
     built = firmware_model.build(

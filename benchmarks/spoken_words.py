@@ -74,8 +74,8 @@ def main() -> int:
     reading = time.perf_counter() - start
     net = build_subnet(CONFIG, OPTIONS.seed)
     result = train(net, images, OPTIONS)
-    model = convert(net, images.images[:256], board=BOARD, strips=True, class_names=images.class_names,
-                    front_end=images.front_end)  # fmt: skip
+    model = convert(net, images.images[:256], schedule="streamed", board=BOARD, strips=True,
+                    class_names=images.class_names, front_end=images.front_end)  # fmt: skip
     float_top1 = evaluate(net, test)
     interpreter = Interpreter(model)
     logits = interpreter(test.images)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from mcuformer.boards import BOARDS, Board, get_board
-from mcuformer.checks import flag, shown, whole
+from mcuformer.checks import flag, one_of, shown, whole
 from mcuformer.converter import tflite_file
 from mcuformer.converter.calibrate import calibrate, check_images
 from mcuformer.converter.checked_network import checked
@@ -26,18 +27,22 @@ from mcuformer.converter.passes.staging import is_staged, staged, weights_conten
 from mcuformer.converter.passes.stem import streamed_stem_of
 from mcuformer.converter.passes.streamed import streamed
 from mcuformer.converter.passes.strips import in_strips
-from mcuformer.converter.skeleton import Schedule
+from mcuformer.converter.quickest import ScheduleCost, quickest
+from mcuformer.converter.skeleton import SCHEDULES, Schedule
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, PlanError
 from mcuformer.files import write_bytes
 from mcuformer.sound import LogMel
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class Model:
     """An int8 network: graph, memory plan, and what is known about it. Made by convert().
 
-    class_names: empty for a network without a head, whose output is an embedding.
+    class_names: empty for a network without a head, whose output is an embedding; costs: of every schedule, if the
+    quickest that fits was to be taken and the instructions of the board's core are known; else empty.
     """
 
     graph: Graph
@@ -47,6 +52,7 @@ class Model:
     board: str | None
     class_names: tuple[str, ...]
     front_end: LogMel | None = None
+    costs: tuple[ScheduleCost, ...] = ()
 
     @cached_property
     def content(self) -> bytes:
@@ -110,8 +116,9 @@ def convert(
     net: FloatViT,
     calibration: np.ndarray,
     *,
-    schedule: str = "streamed",
+    schedule: str | None = None,
     board: str | None = None,
+    sram: int | None = None,
     strips: bool = False,
     weights: str = "xip",
     scratch: int | None = None,
@@ -126,9 +133,13 @@ def convert(
 
     calibration   uint8 NHWC images, a few dozen to a few hundred, like those the network will see
     schedule      "overwrite": op by op, tokens overwriting themselves; "streamed": every half-layer in place on the
-                  residual stream, a few tokens at a time: the same logits from a smaller arena
+                  residual stream, a few tokens at a time: the same logits from a smaller arena; "auto": of the two,
+                  the one of fewer instructions whose arena fits the board. Default: "auto" with a board, else
+                  "streamed"
     board         a board's name: PlanError if arena or model exceed its budget; its core decides how weights are
                   packed. None: no limit, plain rows
+    sram          the most bytes of arena on the board; default: all that its firmware leaves. ConfigError without a
+                  board
     strips        the image comes a few rows at a time through a callback and is never whole in the arena
     weights       "xip": read in place from flash; "staged": in a file of their own (see Model.save), read tile by
                   tile through a callback: for flash that is not memory-mapped
@@ -147,22 +158,51 @@ def convert(
     if progress is not None and not callable(progress):
         raise ConfigError(f"progress = {shown(progress)}: must be a function of (images done, images in all)")
     strips = flag("strips", strips)
-    Schedule(schedule, strips, weights, fuse_gelu=quantisation.fuse_gelu)  # ConfigError if there is none such
     if scratch is not None:
         whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
+    schedules = _schedules(schedule, limits, strips, weights, quantisation.fuse_gelu)
+    if sram is not None:
+        limits = _with_sram(limits, sram)
     net = checked(net)
     if external_flash:
         limits = _with_external_flash(limits, weights)
     config, names = net.config, _checked_names(class_names, net.config)
     front_end = _checked_front_end(front_end, config)
     samples = calibrate(net, calibration, progress=progress)
-    graph = packed(lower(net, samples, quantisation), packing_of(limits))
-    graph = _arranged(graph, schedule, strips, weights == "staged", scratch, limits)
-    model = Model(graph, plan_arena(graph), config, schedule, board, names, front_end)
+    lowered = packed(lower(net, samples, quantisation), packing_of(limits))
+    graphs = [_arranged(lowered, name, strips, weights == "staged", scratch, limits) for name in schedules]
+    models = [
+        Model(graph, plan_arena(graph), config, name, board, names, front_end)
+        for name, graph in zip(schedules, graphs, strict=True)
+    ]
+    model = models[0] if limits is None or len(models) == 1 else quickest(models, limits)
     if limits is not None:
         check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)
     return model
+
+
+def _schedules(
+    schedule: str | None, board: Board | None, strips: bool, weights: str, fuse_gelu: bool
+) -> tuple[str, ...]:
+    """The schedules to choose from. ConfigError if there is none such, or there is no board to choose for."""
+    if schedule is None:
+        schedule = "streamed" if board is None else AUTO
+    if one_of("schedule", schedule, (*SCHEDULES, AUTO)) != AUTO:
+        Schedule(schedule, strips, weights, fuse_gelu=fuse_gelu)
+        return (schedule,)
+    if board is None:
+        raise ConfigError('schedule = "auto": the quickest that fits which board? Give board too')
+    Schedule("overwrite", strips, weights, fuse_gelu=fuse_gelu)
+    return ("streamed", "overwrite") if fuse_gelu else ("overwrite",)  # the first if nothing can be compared
+
+
+def _with_sram(board: Board | None, sram: int) -> Board:
+    """The board with `sram` bytes for the arena. ConfigError without a board, or if it has less."""
+    if board is None:
+        raise ConfigError(f"sram = {shown(sram)}: the arena of which board? Give board too")
+    whole("sram", sram, 1, board.sram_bytes, unit="bytes")
+    return dataclasses.replace(board, reserved_sram_bytes=board.sram_bytes - sram)
 
 
 def _arranged(

@@ -14,6 +14,7 @@ from mcuformer.errors import ConfigError, ModelError
 from mcuformer.nas import saved_network
 
 FORMAT = "mcuformer.subnet/1"
+ARENA_LIMIT = "arena_limit"  # in the notes: the most bytes of arena that the search had allowed
 
 
 def build_subnet(config: SubnetConfig, seed: int = 0) -> FloatViT:

@@ -21,8 +21,8 @@ def files(tmp_path_factory, tiny_net):
     labels = np.arange(60) % TINY.num_classes
     np.savez(folder / "data.npz", x_train=images[:40], y_train=labels[:40], x_test=images[40:], y_test=labels[40:])
     mcuformer(
-        "convert", folder / "subnet.pt", "--data", folder / "data.npz", "--board", "nano33ble", "--report", "-o",
-        folder / "model.tflite", "--json", folder / "convert.json",
+        "convert", folder / "subnet.pt", "--data", folder / "data.npz", "--board", "nano33ble", "--report",
+        "--schedule", "streamed", "-o", folder / "model.tflite", "--json", folder / "convert.json",
     )  # fmt: skip
     return folder
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from mcuformer.boards import get_board
 from mcuformer.cli.common import (
     CONSOLE,
     DataOption,
@@ -58,8 +59,9 @@ class ConvertedModel:
         return {
             "model": str(self.path), "arena_bytes": model.plan.arena_bytes, "head_bytes": model.plan.head_bytes,
             "model_bytes": model.model_bytes, "weights_bytes": len(model.weights_content), "schedule": model.schedule,
-            "board": model.board, "strips": self.strips, "weights": self.weights, "scratch": self.scratch,
-            "seconds": self.seconds, "agreement": vars(self.agreement), "report": [vars(row) for row in self.report],
+            "costs": [vars(cost) for cost in model.costs], "board": model.board, "strips": self.strips,
+            "weights": self.weights, "scratch": self.scratch, "seconds": self.seconds,
+            "agreement": vars(self.agreement), "report": [vars(row) for row in self.report],
         }  # fmt: skip
 
 
@@ -69,7 +71,8 @@ def convert(
     data: str = "fashion-mnist",
     images: int = 256,
     board: str | None = None,
-    schedule: str = "streamed",
+    sram: int | None = None,
+    schedule: str | None = None,
     strips: bool = False,
     weights: str = "xip",
     scratch: int | None = None,
@@ -82,16 +85,20 @@ def convert(
     """Reads a subnet.pt, calibrates it with `images` of the training images of `data`, writes the model, and compares
     its outputs with the float network's on AGREEMENT_IMAGES of them.
 
-    report: also measure the error that each tensor adds. The rest: as for mcuformer.convert.
+    report: also measure the error that each tensor adds; sram: default with a board: what the search that found the
+    subnet had allowed, else what the board has. The rest: as for mcuformer.convert.
     """
     from mcuformer.converter.model import convert as convert_network
     from mcuformer.converter.report import agreement, error_report, float_outputs
     from mcuformer.interpreter import Interpreter
     from mcuformer.nas import load_subnet
+    from mcuformer.nas.subnet import ARENA_LIMIT
 
     output = Path(output)
     check_outputs(output)
     net = load_subnet(subnet)
+    if sram is None and board is not None and ARENA_LIMIT in net.notes:
+        sram = min(net.notes[ARENA_LIMIT], get_board(board).sram_budget)
     if images < 1:
         raise ConfigError(f"--images {images}: calibrate with at least 1 image; a few hundred are better")
     front_end = net.notes.get("front_end")
@@ -100,9 +107,9 @@ def convert(
     start = time.perf_counter()
     with progress.bar("calibrating") as update:
         model = convert_network(
-            net, calibration, schedule=schedule, board=board, strips=strips, weights=weights, scratch=scratch,
-            external_flash=external_flash, quantisation=quantisation, class_names=net.notes.get("class_names"),
-            front_end=front_end, progress=update,
+            net, calibration, schedule=schedule, board=board, sram=sram, strips=strips, weights=weights,
+            scratch=scratch, external_flash=external_flash, quantisation=quantisation,
+            class_names=net.notes.get("class_names"), front_end=front_end, progress=update,
         )  # fmt: skip
     seconds = time.perf_counter() - start
     model.save(output)
@@ -133,6 +140,8 @@ def show(made: ConvertedModel) -> None:
     out.print(sizes_line(model.plan.arena_bytes, model.plan.head_bytes, model.model_bytes))
     if model.board is not None:
         out.print(f"arena on {model.board}: {model.arena_bytes(model.board):,} bytes")
+    for line in _schedule_lines(model):
+        out.print(line)
     agreed = made.agreement
     what = "embeddings" if agreed.top1 is None else "logits"
     same = "" if agreed.top1 is None else f", same class {100 * agreed.top1:.2f} %"
@@ -146,15 +155,43 @@ def show(made: ConvertedModel) -> None:
         out.print(f"wrote {weights_path(made.path)}, {read}")
 
 
+def _schedule_lines(model: Model) -> list[str]:
+    """What each schedule takes, if one was chosen of them: the chosen one first."""
+    rows = sorted(model.costs, key=lambda cost: cost.schedule != model.schedule)
+    words = [f"{cost.arena_bytes:,} bytes, {cost.instructions / 1e6:,.2f} M instructions" for cost in rows]
+    ahead = ("schedule {}: arena", "  {} would take")
+    return [f"{text.format(cost.schedule)} {word}" for text, cost, word in zip(ahead, rows, words, strict=False)]
+
+
+def _bytes(sram: str | None) -> int | None:
+    """Of --sram."""
+    from mcuformer.nas.cost import parse_bytes
+
+    try:
+        return None if sram is None else parse_bytes(sram)
+    except ConfigError as error:
+        raise ConfigError(f"--sram {error}") from error
+
+
 @app.command("convert")
 def command(
     subnet: Annotated[Path, typer.Argument(help="subnet.pt, from `mcuformer train`.")],
     data: DataOption = "fashion-mnist",
     images: Annotated[int, typer.Option(help="Training images to calibrate with.")] = 256,
     board: Annotated[str | None, typer.Option(help="Check this board's budget (see `mcuformer boards`).")] = None,
+    sram: Annotated[
+        str | None,
+        typer.Option(
+            help="Most bytes of arena on the board, such as 64KB; default: as the search had it, else the board's."
+        ),
+    ] = None,
     schedule: Annotated[
-        str, typer.Option(help="overwrite (op by op) or streamed (half-layers in place).")
-    ] = "streamed",
+        str | None,
+        typer.Option(
+            help="overwrite (op by op), streamed (half-layers in place), or auto (the quicker that fits the board). "
+            "Default: auto with --board, else streamed."
+        ),
+    ] = None,
     strips: Annotated[bool, typer.Option(help="The image comes a few rows at a time; the arena holds none.")] = False,
     weights: Annotated[
         str, typer.Option(help="xip (read in place from flash) or staged (a file of their own, read tile by tile).")
@@ -185,9 +222,9 @@ def command(
     }  # fmt: skip
     quantisation = QuantisationOptions(**{name: value for name, value in given.items() if value is not None})
     made = convert(
-        subnet, data=data, images=images, board=board, schedule=schedule, strips=strips, weights=weights,
-        scratch=scratch, external_flash=external_flash, quantisation=quantisation, report=report, output=output,
-        progress=CONSOLE,
+        subnet, data=data, images=images, board=board, sram=_bytes(sram), schedule=schedule, strips=strips,
+        weights=weights, scratch=scratch, external_flash=external_flash, quantisation=quantisation, report=report,
+        output=output, progress=CONSOLE,
     )  # fmt: skip
     show(made)
     write_json(json_file, made.to_dict())

@@ -279,7 +279,9 @@ def _convert(setting: _Setting, net: FloatViT, images: Dataset) -> tuple[float, 
     test = load(DATA, "test", image_size=net.config.image_size)
     float_top1 = nas.evaluate(net, test)
     nas.save_subnet(net, files["subnet.pt"], {"class_names": list(test.class_names), "float_top1": float_top1})
-    model = convert(net, images.images[:CALIBRATION_IMAGES], board=board, class_names=test.class_names)
+    model = convert(
+        net, images.images[:CALIBRATION_IMAGES], schedule="streamed", board=board, class_names=test.class_names
+    )
     model.save(files["model.tflite"])
     plot_memory_plan(model.plan, files["memory_plan.png"], "demo")
     interpreter = Interpreter(files["model.tflite"])

@@ -105,6 +105,7 @@ def search(
     from mcuformer.nas.search import HeldOutAccuracy, SearchOptions
     from mcuformer.nas.search import search as run_search
     from mcuformer.nas.split import split_of
+    from mcuformer.nas.subnet import ARENA_LIMIT
     from mcuformer.nas.train_options import TrainOptions
 
     supernet, output = Path(supernet), Path(output)
@@ -133,6 +134,7 @@ def search(
         kept = {
             **{name: notes[name] for name in ("class_names", "data", "front_end") if name in notes},
             **recipes.mirror_notes(net.notes),
+            **({} if budget.sram is None else {ARENA_LIMIT: budget.sram}),
             "record": made,
         }
         best = net.extract(found.best.config)

@@ -8,7 +8,10 @@ import torch
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import QuantisationOptions, SubnetConfig, convert
+from mcuformer.boards import get_board
 from mcuformer.converter.calibrate import calibrate, to_float
+from mcuformer.converter.estimate.instructions import op_instructions
+from mcuformer.converter.quickest import ScheduleCost, quickest
 from mcuformer.converter.report import error_report
 from mcuformer.errors import ConfigError, DataError, ModelError, PlanError
 from mcuformer.nas import build_subnet
@@ -158,6 +161,54 @@ def test_a_network_too_large_for_the_board():
     config = SubnetConfig(image_size=32, in_channels=1, patch_size=8, embed_dim=192, depth=3)
     with pytest.raises(PlanError, match="model of .* exceeds nano33ble's budget of .* bytes of flash"):
         convert(build_subnet(config), structured_images(config, 1), board="nano33ble")
+
+
+def costs_of(model):
+    return {cost.schedule: cost for cost in model.costs}
+
+
+def test_with_a_board_the_quickest_schedule_that_fits_is_taken(tiny_net, tiny_images):
+    """The costs are those of a conversion with that schedule alone; a limit between the two arenas changes the
+    choice."""
+    alone = {
+        name: convert(tiny_net, tiny_images, schedule=name, board="nano33ble") for name in ("streamed", "overwrite")
+    }
+    free = convert(tiny_net, tiny_images, board="nano33ble")
+    costs = costs_of(free)
+    for name, model in alone.items():
+        taken = sum(op_instructions(model.graph, op, "m4") for op in model.graph.ops)
+        assert costs[name] == ScheduleCost(name, model.arena_bytes("nano33ble"), model.model_bytes, taken)
+        assert model.costs == ()
+    assert costs["overwrite"].instructions < costs["streamed"].instructions
+    assert costs["overwrite"].arena_bytes > costs["streamed"].arena_bytes
+    assert (free.schedule, free.content) == ("overwrite", alone["overwrite"].content)
+    limit = costs["overwrite"].arena_bytes
+    exactly, less = (convert(tiny_net, tiny_images, board="nano33ble", sram=sram) for sram in (limit, limit - 1))
+    assert (exactly.schedule, less.schedule) == ("overwrite", "streamed")
+    assert less.content == alone["streamed"].content and costs_of(less) == costs
+
+
+def test_a_model_file_that_is_too_large_is_not_chosen(tiny_net, tiny_images):
+    board = get_board("nano33ble")
+    models = [convert(tiny_net, tiny_images, schedule=name, board="nano33ble") for name in ("streamed", "overwrite")]
+    small, large = sorted(models, key=lambda model: model.model_bytes)
+    for flash, want in ((large.model_bytes, "overwrite"), (small.model_bytes, small.schedule), (10, "streamed")):
+        tight = dataclasses.replace(board, flash_bytes=flash, reserved_flash_bytes=0)
+        assert quickest(models, tight).schedule == want
+    unknown = dataclasses.replace(board, core=dataclasses.replace(board.core, coefficients=None))
+    assert (quickest(models, unknown).schedule, quickest(models, unknown).costs) == ("streamed", ())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"schedule": "auto"}, "Give board"), ({"sram": 4096}, "Give board"),
+     ({"sram": 0, "board": "nano33ble"}, "sram = 0: must be"), ({"sram": 1 << 30, "board": "nano33ble"}, "262144"),
+     ({"sram": 2000, "board": "nano33ble"}, "budget of 2,000 bytes"), ({"schedule": "fast"}, "streamed, auto")],
+    ids=str,
+)  # fmt: skip
+def test_no_schedule_to_choose(tiny_net, tiny_images, options, message):
+    with pytest.raises((ConfigError, PlanError), match=message):
+        convert(tiny_net, tiny_images, **options)
 
 
 def test_saving_is_whole_or_not_at_all(tiny_model, tmp_path):

@@ -46,7 +46,8 @@ def test_factors_around_attention_are_counted():
 def test_pairs_of_rows_are_counted():
     config = dataclasses.replace(TINY, stem="conv", patch_size=8, stem_channels=(5, 7), embed_dim=23)
     images = structured_images(config, 4)
-    plain, packed = (convert(lively_subnet(config, 0), images, board=board) for board in (None, "nano33ble"))
+    net = lively_subnet(config, 0)
+    plain, packed = (convert(net, images, schedule="streamed", board=board) for board in (None, "nano33ble"))
     assert plain.model_bytes < packed.model_bytes <= model_bytes(config)
 
 

@@ -45,6 +45,7 @@ def test_no_factor_around_odd_heads_is_in_pairs(schedule):
 def test_the_same_logits(name, options):
     config = NAMES[name]
     net, images = lively_subnet(config, 5), structured_images(config, 6, seed=5)
+    options = {"schedule": "streamed", **options}
     plain, packed = (convert(net, images[:4], board=board, **options) for board in (None, "nano33ble"))
     assert {getattr(op.options, "packing", None) for op in packed.graph.ops} >= {PAIRS}
     assert {op.options.packing for op in packed.graph.ops if op.kind == "StreamedStem"} <= {PAIRS}

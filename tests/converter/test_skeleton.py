@@ -53,7 +53,7 @@ def test_a_converted_network_has_the_ops_of_its_skeleton(seed):
             staged = convert(net, images, schedule=name, strips=strips, weights="staged", scratch=1 << 20)
             wanted = expected(config, Schedule(name, strips, "staged"))
             assert without_sizes(listed(staged.graph)) == without_sizes(wanted)
-    packed = convert(net, images, board="portenta-h7")
+    packed = convert(net, images, schedule="streamed", board="portenta-h7")
     assert listed(packed.graph) == expected(config, Schedule(packing=PAIRS))
     op_by_op = lower(net, calibrate(net, images), QuantisationOptions())
     assert listed(op_by_op) == expected(config, Schedule("overwrite", stem_ops=True))

@@ -32,6 +32,7 @@ VARIANTS = [{}, {"schedule": "overwrite"}, {"strips": True}, {"weights": "staged
 def test_a_model_moves_to_another_core_and_back(name, options, tmp_path):
     config = CONFIGS[name]
     net, images = lively_subnet(config, 5), structured_images(config, 4, seed=5)
+    options = {"schedule": "streamed", **options}
     plain, wanted = (convert(net, images, board=board, **options) for board in (None, "nano33ble"))
     logits = plain.reference(images)
     content, graph = repack.repacked(plain.content, plain.graph, CORES["m4"])
@@ -87,7 +88,7 @@ def test_an_export_is_packed_for_its_core(saved, options, packing, tmp_path):
 def test_a_model_converted_without_a_board_is_as_quick_as_one_for_it(tiny_net, tiny_images, tmp_path):
     counts = {}
     for board in (None, "nano33ble"):
-        graph = convert(tiny_net, tiny_images, board=board).graph
+        graph = convert(tiny_net, tiny_images, schedule="streamed", board=board).graph
         built = build(
             repack.repacked_graph(graph, CORES["m4"]), list("abcde"), CORES["m4"].machine, tmp_path / str(board)
         )

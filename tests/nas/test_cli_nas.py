@@ -17,6 +17,7 @@ from mcuformer.boards import BOARDS, get_board
 from mcuformer.cli import app
 from mcuformer.cli.budget import network_words
 from mcuformer.cli.fitting import space_for
+from mcuformer.converter.estimate import feasibility
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.cores import CORES
 from mcuformer.data.loading import Outline
@@ -27,6 +28,7 @@ from mcuformer.nas.plots import front_axis, plot_budgets, plot_front
 from mcuformer.nas.record import space_id
 from mcuformer.nas.search import Found, SearchResult
 from mcuformer.nas.search_space import EvolutionRange, space_yaml
+from mcuformer.nas.subnet import ARENA_LIMIT
 
 EVOLUTION = EvolutionRange((0.25, 0.5, 1.0), (2, 4), (2, 1), (0.01, 0.001), ((0, 0), (0, 1), (1, 0)))
 SPACE = dataclasses.replace(CONV, rank_ratio=(0.25, 0.5), depth=(1, 2), evolution=EVOLUTION)
@@ -93,7 +95,8 @@ def test_search_finetune_convert_run(files, tmp_path):
     result = json.loads((tmp_path / "search.json").read_text())
     best = result["best"]
     assert best["sram"] <= 16384 and best["flash"] <= 30720 and best["instructions"] <= 10**6
-    assert load_subnet(tmp_path / "subnet.pt").config.to_dict() == best["config"]
+    chosen = load_subnet(tmp_path / "subnet.pt")
+    assert chosen.config.to_dict() == best["config"] and chosen.notes[ARENA_LIMIT] == 16384
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
     lines = (tmp_path / "log.jsonl").read_bytes()
     mcuformer(*arguments, processes=2)  # from the log, shared out
@@ -109,10 +112,28 @@ def test_search_finetune_convert_run(files, tmp_path):
     looked = mcuformer("finetune", tmp_path / "subnet.pt", "--epochs", 1, "--test", "-o", tmp_path / "looked.pt")
     assert "on 200 test images" in looked.stdout
     model = tmp_path / "model.tflite"
-    mcuformer("convert", tuned, "--data", files / "data.npz", "--board", "nano33ble", "-o", model)
+    mcuformer(
+        "convert", tuned, "--data", files / "data.npz", "--board", "nano33ble", "--schedule", "streamed", "-o", model
+    )
     mcuformer("run", model, "--data", files / "data.npz", "--reference", "--json", tmp_path / "run.json")
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["exact"] and run["arena_bytes"] <= best["sram"] and model.stat().st_size <= best["flash"]
+
+
+def test_what_the_search_allowed_is_what_convert_may_use(tmp_path, files):
+    """The limit stays with the subnet, through fine-tuning; --sram says otherwise."""
+    net = build_subnet(SPACE.largest())
+    arenas = {name: feasibility.board_arena_bytes(net.config, name) for name in ("streamed", "overwrite")}
+    save_subnet(net, tmp_path / "subnet.pt", {ARENA_LIMIT: arenas["overwrite"] - 1})
+    common = ("--data", files / "data.npz", "--board", "nano33ble", "-o", tmp_path / "model.tflite")
+    mcuformer("finetune", tmp_path / "subnet.pt", "--data", files / "data.npz", "--epochs", 1, "-o", tmp_path / "t.pt")
+    found = []
+    for more in ((), ("--sram", arenas["overwrite"])):
+        mcuformer("convert", tmp_path / "t.pt", *common, *more, "--json", tmp_path / "convert.json")
+        result = json.loads((tmp_path / "convert.json").read_text())
+        assert {cost["schedule"]: cost["arena_bytes"] for cost in result["costs"]} == arenas
+        found.append(result["schedule"])
+    assert found == ["streamed", "overwrite"]
 
 
 def test_the_front_is_listed(files, tmp_path):

@@ -11,6 +11,8 @@
 #              (TFLM_FLAGS: more compiler flags; MODEL: a .tflite of yours)
 # make lint    check style, types with mypy, C with cppcheck   make format   fix style
 # make docs    the documentation as a site, in build/site
+# make release  every archive of this version (sdist, wheels, exports) in dist, of the last commit; uploads nothing
+#              (MODEL: the .tflite to export, else that of make demo). docs/release.md
 # make bench   all benchmarks (installs tensorflow and other runtimes too)
 # make clean   remove what was built, and .venv
 # Each makes .venv if there is none. PYTHON=python3.12 chooses the interpreter it is made with.
@@ -25,7 +27,7 @@ LIBRARY := $(or $(wildcard mcuformer/libmcuformer_host.dylib),mcuformer/libmcufo
 NATIVE_SOURCES := $(shell find tflm_kernels -type f -not -name '.*')
 PROJECT_FILES := setup.cfg setup.py mcuformer/native.py pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow test-arm test-sanitize fuzz sanitized tflm-check lint format docs bench clean FORCE
+.PHONY: demo test test-slow test-arm test-sanitize fuzz sanitized tflm-check lint format docs release bench clean FORCE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -78,6 +80,9 @@ format: $(VENV)/.installed
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "built build/site: open build/site/index.html, or serve it with python -m http.server -d build/site"
+
+release: $(VENV)/.installed
+	@$(BIN)/python tools/release.py --model '$(or $(MODEL),mcuformer-demo/model.tflite)'
 
 bench: $(VENV)/.installed-bench
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/run_all.py

@@ -3,7 +3,8 @@
 
 The result is a plain shared library that Python loads with ctypes, not an extension module. tflm_kernels/sources.mk is
 the only list of its files. It is built for the compiler's target, so CC=aarch64-linux-gnu-gcc
-CXX=aarch64-linux-gnu-g++ builds it for another machine. CC, CXX, CFLAGS, CXXFLAGS and LDFLAGS are honoured.
+CXX=aarch64-linux-gnu-g++ builds it, and a wheel, for another machine. CC, CXX, CFLAGS, CXXFLAGS and LDFLAGS are
+honoured.
 """
 
 import importlib.util
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 LIBRARY = "mcuformer.libmcuformer_host"
@@ -132,4 +134,17 @@ class BuildLibrary(build_ext):
         build_library(Path(self.get_ext_fullpath(ext.name)), Path(self.build_temp))
 
 
-setup(ext_modules=[Extension(LIBRARY, sources=[])], cmdclass={"build_ext": BuildLibrary})
+class TagWheel(bdist_wheel):
+    """A wheel for every Python 3 on the machine that the library is built for: ctypes loads it, so no Python's ABI."""
+
+    def get_tag(self) -> tuple:
+        own = super().get_tag()[2]
+        if self.plat_name_supplied:
+            return "py3", "none", own
+        return "py3", "none", native.wheel_platform(target_of(find_compiler("CC", *C_COMPILERS)), own)
+
+
+setup(
+    ext_modules=[Extension(LIBRARY, sources=[])],
+    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": TagWheel},
+)

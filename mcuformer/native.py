@@ -56,3 +56,17 @@ def is_macos(platform: str) -> bool:
 def library_suffix(platform: str) -> str:
     """Suffix of shared libraries: .dll, .dylib or .so. platform: as for is_windows."""
     return ".dll" if is_windows(platform) else ".dylib" if is_macos(platform) else ".so"
+
+
+def wheel_platform(target: str, own: str) -> str:
+    """The platform tag of a wheel with a library for a compiler's target, such as linux_aarch64 or macosx_11_0_arm64.
+
+    own: the tag that the building Python gives itself. It stays for a target that is not known here.
+    """
+    machine = target.split("-")[0]
+    if is_windows(target):
+        return {"x86_64": "win_amd64", "aarch64": "win_arm64", "i686": "win32"}.get(machine, own)
+    if is_macos(target):
+        # Python may be for two processors; the library is for one.
+        return re.sub("universal2$|arm64$|x86_64$", machine.replace("aarch64", "arm64"), own)
+    return f"linux_{machine}" if "linux" in target and machine in ("x86_64", "aarch64") else own

@@ -19,7 +19,7 @@ from mcuformer.converter.file_form import to_file_form
 from mcuformer.converter.graph import Graph
 from mcuformer.engines import callbacks
 from mcuformer.engines.session import Loaded, RunLock, check_arena
-from mcuformer.errors import ModelError, ToolchainError
+from mcuformer.errors import McuformerError, ModelError, ToolchainError
 
 OLDEST = "0.dev20261012203412"
 """The first build of the wheel that the ops know how to register in, as setup.cfg says too."""
@@ -154,7 +154,7 @@ class Session:
             except Exception as raised:  # the wheel raises several kinds
                 error = raised
         if error is not None:
-            raise ModelError(_reason(error, printed.text)) from error
+            raise _refused(error, printed.text) from error
         self._graph = graph
         self._lock = RunLock()
         self._weights = weights
@@ -212,7 +212,17 @@ class Session:
         return {name: int(size) for name, size in found.items()}
 
 
+def _refused(error: Exception, printed: str) -> McuformerError:
+    """Why the interpreter could not be made: of the wheel, if the ops found no way into it, else of the model."""
+    if own := kernel_library.last_error():
+        return ToolchainError(
+            f"tflite-micro {_installed() or ''}: {own}; pip install another version of it, or run the model with "
+            'engine="c"'
+        )
+    return ModelError(_reason(error, printed))
+
+
 def _reason(error: Exception, printed: str) -> str:
-    own = kernel_library.last_error() or kernel_library.last_log()
+    own = kernel_library.last_log()
     said = own or " ".join(printed.split()) or str(error)
     return f"the interpreter refused the model: {said}"

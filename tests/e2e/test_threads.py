@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import TINY, lively_subnet, structured_images
 
-from mcuformer import Interpreter, convert, engines
+from mcuformer import Interpreter, convert, engines, kernel_library
 from mcuformer.engines import tflm
 from mcuformer.errors import ModelError, ToolchainError
 
@@ -203,6 +203,28 @@ def test_a_wheel_older_than_the_first_that_works_is_named(monkeypatch, models, v
     monkeypatch.setattr(tflm, "_installed", lambda: version)
     for engine in (None, "tflm"):
         with pytest.raises(ToolchainError, match=f"{version} is older than 0.dev2026.*pip install") as caught:
+            Interpreter(models["xip"], engine=engine)
+        assert "\n" not in str(caught.value)
+    assert Interpreter(models["xip"], engine="c").engine == "c"
+
+
+def test_a_wheel_that_the_ops_find_no_way_into_is_named(monkeypatch, models):
+    """As a later one may be. The ops themselves refuse here, a resolver that is none."""
+
+    class Later:
+        InterpreterConfig = tflm._runtime().InterpreterConfig
+
+        class Interpreter:
+            @staticmethod
+            def from_bytes(*_, **__):
+                assert not kernel_library.load().RegisterMcuformerOps(None)
+                raise RuntimeError("Custom op registerer failed")
+
+    monkeypatch.setattr(tflm, "_installed", lambda: "0.dev20270101")
+    monkeypatch.setattr(tflm, "_runtime", lambda: Later)
+    wanted = 'tflite-micro 0.dev20270101: the given object is not a resolver.*; pip install another.*engine="c"$'
+    for engine in (None, "tflm"):
+        with pytest.raises(ToolchainError, match=wanted) as caught:
             Interpreter(models["xip"], engine=engine)
         assert "\n" not in str(caught.value)
     assert Interpreter(models["xip"], engine="c").engine == "c"

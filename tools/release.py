@@ -204,7 +204,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     for path in sorted(arguments.dist.iterdir()):
         print(f"{path.stat().st_size:>12,}  {path.name}")
-    print(f"wrote version {version} to {arguments.dist}")
+    print(f"wrote version {version} to {os.path.relpath(arguments.dist)}")
 
 
 if __name__ == "__main__":

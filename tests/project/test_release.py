@@ -6,6 +6,7 @@ make test-slow PYTEST_ARGS="tests/project/test_release.py -s"
 
 import hashlib
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -18,6 +19,7 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scripts import load_script
 from test_clean_root import project_files
@@ -166,6 +168,23 @@ def test_setup_tags_wheels_by_the_compiler(tmp_path):
         assert len(list((tmp_path / "dist").glob(f"*-py3-none-{tag}.whl"))) == 1
 
 
+def test_logits_that_are_not_the_golden_ones_are_told(tmp_path):
+    golden = ROOT / "tests" / "golden" / "0.1.0"
+    facts, name = json.loads((golden / "golden.json").read_text()), "streamed"
+    facts["models"] = {name: facts["models"][name]}
+    (tmp_path / "golden.json").write_text(json.dumps(facts))
+    shutil.copy(golden / f"{name}.tflite", tmp_path)
+    with np.load(golden / "values.npz") as values:
+        kept = {key: values[key] for key in (f"{facts['models'][name]['network']}.images", f"{name}.logits")}
+    for off, status in (0, 0), (1e-3, 1):
+        kept[f"{name}.logits"][-1, -1] += off
+        np.savez(tmp_path / "values.npz", **kept)
+        command = [sys.executable, ROOT / "tools" / "run_golden.py", tmp_path]
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        assert f"{name}, c: {('exact', 'NOT EQUAL')[status]}" in done.stdout
+
+
 # a whole release
 
 
@@ -265,7 +284,7 @@ def installed(dist, tmp_path_factory):
     (site,) = folder.glob("venv/lib/*/site-packages")
     env = {"PATH": str(folder / "venv" / "bin"), "HOME": str(folder), "OMP_NUM_THREADS": "1"}
 
-    def run(*command: str) -> str:
+    def run(*command: str | Path) -> str:
         done = subprocess.run(
             [folder / "venv" / "bin" / command[0], *command[1:]], cwd=folder, env=env, capture_output=True, text=True
         )
@@ -287,6 +306,9 @@ def test_an_installed_wheel_needs_no_compiler(installed, model):
     for engine in engines:
         printed = installed("mcuformer", "run", str(model), "--limit", "20", "--reference", "--engine", engine)
         assert "every logit equals the integer reference" in printed
+    printed = installed("python", ROOT / "tools" / "run_golden.py", ROOT / "tests" / "golden" / "0.1.0").splitlines()
+    assert "site-packages" in printed[0] and len(printed) == 2 + 14 * len(engines)
+    assert all(re.fullmatch(rf"\w+, ({'|'.join(engines)}): exact", line) for line in printed[2:])
     printed = installed("mcuformer", "export", str(model), "--to", "c", "-o", "exported")
     assert "wrote exported" in printed
 

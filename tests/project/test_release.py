@@ -34,7 +34,7 @@ from mcuformer.nas import build_subnet
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = metadata.version("mcuformer")
 CHANGELOG = f"# Changelog\n\n## [Unreleased]\n\n## [{VERSION}] - 2026-01-01\n\n- All of it.\n"
-FAST = {"CFLAGS": "-O1", "CXXFLAGS": "-O1"}  # how fast kernels are is not what is tested here
+FAST = {"CFLAGS": "-O0", "CXXFLAGS": "-O0"}  # how fast kernels are is not what is tested here
 release = load_script("tools/release.py")
 
 

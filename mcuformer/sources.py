@@ -47,6 +47,12 @@ def c_kernel_sources() -> list[Path]:
     return [kernels_folder() / name for name in listed("MCUF_CORE_SRCS")]
 
 
+def kernels_version() -> str:
+    """The version of the kernels, of mcuf_version.h."""
+    text = (c_kernel_folder() / "mcuf_version.h").read_text(encoding="utf-8")
+    return text.partition('#define MCUF_VERSION "')[2].partition('"')[0]
+
+
 def c_kernel_folder() -> Path:
     """The folder of the C kernels' headers."""
     return kernels_folder() / "core"

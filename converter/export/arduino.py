@@ -20,10 +20,9 @@ from mcuformer.boards import Board
 from mcuformer.converter.export import c_gallery, c_model, c_text
 from mcuformer.converter.export.board_fit import check_board
 from mcuformer.converter.export.c_model import CModel
-from mcuformer.converter.export.folder import kernel_files, licence_file, sound_files, write_folder
+from mcuformer.converter.export.folder import KERNELS, kernel_files, licence_file, sound_files, write_folder
 from mcuformer.converter.export.front_end import front_end_line, front_end_values
 from mcuformer.converter.export.registry import Result, Source
-from mcuformer.converter.export.tflm import KERNELS
 from mcuformer.converter.export.tflm_model import TflmModel, model_files, tflm_model
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.passes.staging import is_staged
@@ -69,9 +68,10 @@ class ArduinoLibrary:
 
 
 def to_folder(
-    source: Source, folder: Path, force: bool, board: Board, data: str, gallery: str | None, make_zip: bool
+    sources: Sequence[Source], folder: Path, force: bool, board: Board, data: str, gallery: str | None, make_zip: bool
 ) -> Result:
-    """The export of `mcuformer export --to arduino`."""
+    """The export of `mcuformer export --to arduino`, of one model."""
+    (source,) = sources
     archive = folder.parent / f"{folder.absolute().name}.zip" if make_zip else None
     if archive is not None and archive.exists() and not force:
         raise ConfigError(f"{archive}: already exists; give another folder, or --force to replace it")
@@ -162,7 +162,7 @@ def library(
             "convert the model with --weights xip, or use --to tflm"
         )
     _check_samples(samples, graph)
-    plain = c_model.generate(graph, class_names, NAME, front_end=front_end, sound="../sound")
+    plain = c_model.generate(graph, class_names, NAME, front_end=front_end)
     for_tflm = tflm_model(content, graph, class_names, f"{NAME}_tflite")
     if board is not None:
         check_board(
@@ -228,13 +228,19 @@ def _kernels(has_sound: bool) -> dict[str, str]:
     return files
 
 
+def _beside(include: re.Match) -> str:
+    """The include of a kernel's header from a folder beside core and sound."""
+    return f'#include "../{include[1] or "core/"}{include[2]}"'
+
+
 def _model_files(
     plain: CModel, for_tflm: TflmModel, class_names: Sequence[str], gallery: Gallery | None
 ) -> dict[str, str]:
-    files = {name: text for name, text in plain.sources.items() if name != "main.c"}
     # Arduino's only include path into a library is src.
-    files = {name: re.sub(r'^#include "(mcuf_\w+\.h)"', r'#include "../core/\1"', text, flags=re.M) for name, text in
-             files.items()}  # fmt: skip
+    files = {
+        name: re.sub(r'^#include "(sound/)?(mcuf_\w+\.h)"', _beside, text, flags=re.M)
+        for name, text in plain.sources.items()
+    }
     files.update(model_files(for_tflm, ".cpp"))
     if class_names:
         files.update(_confidence_files(for_tflm.graph.output_scale, len(class_names)))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mcuformer.boards import Board
 from mcuformer.converter.graph import Graph
@@ -45,6 +45,22 @@ def check_board(graph: Graph, board: Board, arena_bytes: int, flash_bytes: int) 
             f"the model of {flash_bytes:,} bytes exceeds {board.name}'s budget of {board.flash_budget:,} bytes of "
             f"flash: {board.flash_fix}search with a smaller budget (`mcuformer search --flash {board.flash_budget}B`), "
             "or use fewer layers, a smaller embed_dim or a rank_ratio"
+        )
+
+
+def check_board_of_all(board: Board, arena_bytes: Sequence[int], flash_bytes: int) -> None:
+    """PlanError if several models, each of which fits, are together too large for a board."""
+    total = sum(arena_bytes)
+    if total > board.sram_budget:
+        raise PlanError(
+            f"the arenas of {len(arena_bytes)} models, {total:,} bytes together, exceed {board.name}'s budget of "
+            f"{board.sram_budget:,} bytes: export without --board and run them in one arena of {max(arena_bytes):,} "
+            "bytes (NAME_invoke_in), or use a larger board"
+        )
+    if board.flash_budget is not None and flash_bytes > board.flash_budget:
+        raise PlanError(
+            f"{len(arena_bytes)} models of {flash_bytes:,} bytes together exceed {board.name}'s budget of "
+            f"{board.flash_budget:,} bytes of flash: {board.flash_fix}leave one out"
         )
 
 

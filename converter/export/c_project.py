@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text around a network's C: example, Makefile, CMakeLists.txt and README.md."""
+"""The text around networks' C: examples, Makefile, CMakeLists.txt, sources.mk and README.md."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from mcuformer.converter.export.c_sources import GENERATOR, Network
 from mcuformer.converter.export.front_end import ram_bytes
+from mcuformer.sources import kernels_version
+
+if TYPE_CHECKING:
+    from mcuformer.converter.export.c_model import CModel
+    from mcuformer.converter.export.layout import Layout
 
 
 def example(p: Network) -> str:
@@ -43,58 +51,186 @@ static int32_t rows_of_stdin(void* user, int32_t first_row, int32_t row_count, i
 """
 
 
-def makefile(name: str, compiled: list[str]) -> str:
-    """compiled: the sources of the library."""
-    listed = " \\\n  ".join(compiled)
+def build_files(layout: Layout) -> dict[str, str]:
+    """Makefile, CMakeLists.txt, sources.mk and README.md of an export as plain C."""
+    version = kernels_version()
+    return {
+        "Makefile": _makefile(layout),
+        "CMakeLists.txt": _cmake(layout, version),
+        "sources.mk": _sources_mk(layout, version),
+        "README.md": _readme(layout),
+    }
+
+
+def _includes(layout: Layout) -> list[str]:
+    return [*layout.kernel_includes, *map(layout.model_folder, layout.models)]
+
+
+def _makefile(layout: Layout) -> str:
+    names = [model.name for model in layout.models]
+    examples = " ".join(f"example_{name}" for name in names)
+    libraries = " ".join(f"lib{name}.a" for name in names)
+    sources = {"mcuformer": layout.kernel_sources} | {m.name: layout.model_sources(m) for m in layout.models}
+    lists = "\n".join(f"{name}_SOURCES = {_listed(files)}" for name, files in sources.items())
+    rules = "\n".join(f"lib{name}.a: $({name}_SOURCES:%=%.o)\n\t$(AR) rcs $@ $^\n" for name in sources)
+    programs = "\n".join(
+        f"example_{m.name}: {layout.example_source(m)} lib{m.name}.a libmcuformer.a\n"
+        f"\t$(CC) $(CFLAGS) $(INCLUDES) $(LDFLAGS) -o $@ $^\n"
+        for m in layout.models
+    )
     return f"""# {GENERATOR}
-# make               the library lib{name}.a and the example
-# make CC=arm-none-eabi-gcc AR=arm-none-eabi-ar CFLAGS="-mcpu=cortex-m4 -mthumb -O2" lib{name}.a
+# make               the libraries and an example for each model
+# make CC=arm-none-eabi-gcc AR=arm-none-eabi-ar CFLAGS="-mcpu=cortex-m4 -mthumb -O2" libmcuformer.a {libraries}
 AR ?= ar
 CFLAGS ?= -O2
-override CFLAGS += -std=c99 -Wall -Wextra -Werror -pedantic -ffunction-sections -fdata-sections -I. -Icore
-SOURCES = {listed}
-OBJECTS = $(addsuffix .o,$(SOURCES))
+override CFLAGS += -std=c99 -ffunction-sections -fdata-sections
+INCLUDES = {" ".join(f"-I{folder}" for folder in _includes(layout))}
+{lists}
 
-example: main.c lib{name}.a
-\t$(CC) $(CFLAGS) $(LDFLAGS) -o $@ main.c lib{name}.a
+all: {examples}
 
-lib{name}.a: $(OBJECTS)
-\t$(AR) rcs $@ $(OBJECTS)
-
+{programs}
+{rules}
 %.c.o: %.c
-\t$(CC) $(CFLAGS) -c -o $@ $<
+\t$(CC) $(CFLAGS) $(INCLUDES) -c -o $@ $<
 
 %.S.o: %.S
-\t$(CC) $(CFLAGS) -c -o $@ $<
+\t$(CC) $(CFLAGS) $(INCLUDES) -c -o $@ $<
 
-.PHONY: clean
+.PHONY: all clean
 clean:
-\trm -f example lib{name}.a $(OBJECTS)
+\trm -f {examples} libmcuformer.a {libraries} {" ".join(f"$({name}_SOURCES:%=%.o)" for name in sources)}
 """
 
 
-def cmake(name: str, compiled: list[str]) -> str:
-    languages = "C ASM" if any(name.endswith(".S") for name in compiled) else "C"
-    listed = "\n  ".join(compiled)
+def _listed(paths: Sequence[str], prefix: str = "") -> str:
+    return "".join(f" \\\n  {prefix}{path}" for path in paths)
+
+
+def _cmake(layout: Layout, version: str) -> str:
+    project = layout.models[0].name
+    kernels = "".join(f"\n    {path}" for path in layout.kernel_sources)
+    includes = " ".join(f"${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}" for folder in layout.kernel_includes)
+    models = "\n".join(_cmake_model(layout, model) for model in layout.models)
+    examples = "\n".join(
+        f"  add_executable(example_{m.name} {layout.example_source(m)})\n"
+        f"  target_link_libraries(example_{m.name} {m.name})"
+        for m in layout.models
+    )
     return f"""# {GENERATOR}
+# add_subdirectory(this folder), then target_link_libraries(your_firmware {
+        " ".join(f"mcuformer::{m.name}" for m in layout.models)
+    }). Several exports may be added: they share the kernels.
 cmake_minimum_required(VERSION 3.13)
-project({name} {languages})
+project({project} C ASM)
 
-add_library({name} STATIC
-  {listed})
-set_target_properties({name} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
-target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}} ${{CMAKE_CURRENT_SOURCE_DIR}}/core)
-target_compile_options({name} PRIVATE -O2 -Wall -Wextra -Werror -pedantic)
+if(TARGET mcuformer_kernels)
+  get_target_property(version mcuformer_kernels MCUF_VERSION)
+  if(NOT version STREQUAL "{version}")
+    message(FATAL_ERROR "{project}: made by MCUFormer {version}, but the kernels that another export brings are of "
+      "${{version}}; export both with one version")
+  endif()
+else()
+  add_library(mcuformer_kernels STATIC{kernels})
+  add_library(mcuformer::kernels ALIAS mcuformer_kernels)
+  set_target_properties(mcuformer_kernels PROPERTIES
+    MCUF_VERSION "{version}" C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+  target_include_directories(mcuformer_kernels PUBLIC {includes})
+  target_compile_options(mcuformer_kernels PRIVATE -O2)
+endif()
 
+{models}
 if(CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
-  add_executable(example main.c)
-  target_link_libraries(example {name})
+{examples}
 endif()
 """
 
 
-def readme(p: Network, constant_bytes: int) -> str:
-    n = p.name
+def _cmake_model(layout: Layout, model: CModel) -> str:
+    name, sources = model.name, "".join(f"\n  {path}" for path in layout.model_sources(model))
+    return f"""add_library({name} STATIC{sources})
+add_library(mcuformer::{name} ALIAS {name})
+set_target_properties({name} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}/{layout.model_folder(model)})
+target_link_libraries({name} PUBLIC mcuformer_kernels)
+target_compile_options({name} PRIVATE -O2)
+"""
+
+
+def _sources_mk(layout: Layout, version: str) -> str:
+    name = layout.models[0].name
+    here = f"$({name}_DIR)/"
+    models = [path for model in layout.models for path in layout.model_sources(model)]
+    return f"""# {GENERATOR}
+# What to compile, for make: include path/to/this/sources.mk, of as many exports as you like, then compile $(MCUF_SRCS)
+# with $(MCUF_INCLUDES). They share the kernels.
+{name}_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+ifdef MCUF_KERNELS_VERSION
+ifneq ($(MCUF_KERNELS_VERSION),{version})
+$(error {name}: made by MCUFormer {version}, the kernels of another export by $(MCUF_KERNELS_VERSION); use one version)
+endif
+else
+MCUF_KERNELS_VERSION := {version}
+MCUF_SRCS :={_listed(layout.kernel_sources, here)}
+MCUF_INCLUDES := {" ".join(f"-I{here}{folder}" for folder in layout.kernel_includes)}
+endif
+MCUF_SRCS +={_listed(models, here)}
+MCUF_INCLUDES += {" ".join(f"-I{here}{layout.model_folder(model)}" for model in layout.models)}
+"""
+
+
+def _readme(layout: Layout) -> str:
+    title = " and ".join(model.name for model in layout.models)
+    several = len(layout.models) > 1
+    models = "\n".join(_readme_model(layout, model, several) for model in layout.models)
+    one = layout.models[0]
+    raw = "sound.raw" if one.network.front_end is not None else "image.raw"
+    takes = (
+        f"raw int16 samples, {one.network.front_end.rate:,} a second"
+        if one.network.front_end is not None
+        else "raw uint8 pixels"
+    )
+    shared = ""
+    if several:
+        largest = max(model.arena_bytes for model in layout.models)
+        shared = f"""
+Models that run one after another can share memory: one arena of {largest:,} bytes, given to the `_invoke_in` of each;
+leave their `_arena.c` out.
+"""
+    return f"""# {title}
+
+{GENERATOR}
+
+Vision Transformers as plain C99; from the C library only `memcpy` and `memset`, no heap.
+
+- `mcuformer/`: the kernels, once for all models.
+{models}{shared}
+## Build
+
+`make && ./example_{one.name} < {raw}` builds and runs the example ({takes}). In a project of yours:
+
+- CMake: `add_subdirectory` of this folder, then link `mcuformer::{one.name}`.
+- make: `include` of `sources.mk` gives `$(MCUF_SRCS)` and `$(MCUF_INCLUDES)`.
+- else compile the `.c` and `.S` files of `mcuformer/` and `models/`, with {
+        ", ".join(f"`-I{folder}`" for folder in _includes(layout))
+    }; `-O2` or more.
+
+Several exports go into one program: they share one copy of the kernels. Kernels of another version do not link.
+
+## Where it lies in memory
+
+`-DMCUF_CONST_SECTION='__attribute__((section(".qspi")))'` puts all weights and tables into a section, for flash beside
+the chip that is mapped to memory; `-DMCUF_ARENA_SECTION=...` the static arenas, for tightly coupled memory or PSRAM.
+`-D{one.network.macro}_CONSTANT=...` and `-D{
+        one.network.macro
+    }_ARENA=...` do it for one model. Place the section in your
+linker script.
+"""
+
+
+def _readme_model(layout: Layout, model: CModel, several: bool) -> str:
+    p = model.network
+    n, folder = p.name, layout.model_folder(model)
     function = f"{n}_invoke_strips(rows_fn, user, {p.output})" if p.strips else f"{n}_invoke(image, {p.output})"
     if p.strips:
         image = "The image comes a few rows at a time through `rows_fn` and is never whole in memory."
@@ -105,31 +241,19 @@ def readme(p: Network, constant_bytes: int) -> str:
         )
     else:
         image = "The image is the caller's and is read in place; the arena has no place for it."
-    staged = ""
-    if p.weights_bytes:
-        staged = f"\n- `{n}.weights`, {p.weights_bytes:,} bytes, for external flash: `{n}_set_weights`."
-    beside = f"""`-D{p.macro}_CONSTANT='__attribute__((section(".qspi")))'` puts the constants into a section for flash
-  beside the chip that is mapped to memory; place that section in your linker script."""
-    sound, raw = "", "image.raw` builds and runs the example (raw uint8 pixels)"
-    if p.front_end is not None:
-        raw = f"sound.raw` builds and runs the example (raw int16 samples, {p.front_end.rate:,} a second)"
-        sound = (
-            f"- Sound: `{n}_front_end.h` and `sound/mcuf_log_mel.h` make a row of the image from every "
-            f"{p.front_end.hop} samples; a stream takes {ram_bytes(p.front_end):,} bytes of RAM.\n"
-        )
-    return f"""# {n}
-
-{GENERATOR}
-
-`{function}` runs the network on one image; see `{n}.h`. C99; from the C library only `memcpy` and `memset`.
-
-- RAM: {p.arena_bytes:,} bytes, static (the arena). {image}
-- Flash: {constant_bytes:,} bytes of constants, and the kernels in `core/`.{staged}
-- {beside}
-{sound}
-`make && ./example < {raw}; `CMakeLists.txt` has the library as a
-target for a larger project.
+    text = f"""- `{folder}/`: `{function}` runs the network on one image; see `{n}.h`.
+  - RAM: {p.arena_bytes:,} bytes, static (the arena). {image}
+  - Flash: {model.constant_bytes:,} bytes of constants, beside the kernels.
+  - `{n}_invoke_in` does the same in an arena of yours, from any thread; `{n}_step` one op at a time, for a loop that
+    must return in between. `MCUF_OP_DONE(index)`, a macro, is called after each op.
 """
+    if p.weights_bytes:
+        text += f"  - `{n}.weights`, {p.weights_bytes:,} bytes, for external flash: `{n}_set_weights`.\n"
+    if p.front_end is not None:
+        text += f"""  - Sound: `{n}_front_end.h` and `mcuformer/sound/mcuf_log_mel.h` make a row of the image from every
+    {p.front_end.hop} samples; a stream takes {ram_bytes(p.front_end):,} bytes of RAM.
+"""
+    return text
 
 
 def sound_example(p: Network) -> str:
@@ -211,7 +335,7 @@ static int32_t weights_of_file(void* user, int32_t offset, int32_t bytes, int8_t
 }
 
 """
-    lines = f"""  FILE* file = fopen("{p.name}.weights", "rb");
+    lines = f"""  FILE* file = fopen("models/{p.name}/{p.name}.weights", "rb");
   if (file == NULL) return 3;
   {p.name}_set_weights(weights_of_file, file);
 """

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mcuformer import sources
 from mcuformer.errors import ConfigError
 from mcuformer.files import whole_folder, write_bytes
+
+KERNELS = "mcuformer"  # the folder of the kernels in an export
 
 
 def check_folder(folder: Path, force: bool) -> None:
@@ -45,14 +47,11 @@ def licence_file() -> dict[str, str]:
     return {"LICENSE": (sources.kernels_folder() / "LICENSE").read_text(encoding="utf-8")}
 
 
-def c_kernel_files() -> dict[str, str]:
-    """Sources and headers of the C kernels, by their path in an export: core/..."""
+def c_kernel_files(prefix: str = "") -> dict[str, str]:
+    """Sources and headers of the C kernels, by their path in an export: prefix core/..."""
     root = sources.kernels_folder()
     paths = [*sources.c_kernel_sources(), *sorted(sources.c_kernel_folder().glob("*.h"))]
-    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
-
-
-core_files = c_kernel_files  # as docs/add_a_target.md called it
+    return {f"{prefix}{path.relative_to(root).as_posix()}": path.read_text(encoding="utf-8") for path in paths}
 
 
 def sound_files(prefix: str = "") -> dict[str, str]:
@@ -77,3 +76,11 @@ def check_name(name: str) -> None:
         raise ConfigError(
             f"name {name!r}: must be at most 41 letters, digits and _, a letter first; not main, example, core, mcuf"
         )
+
+
+def check_names(names: Sequence[str]) -> None:
+    """ConfigError if one of the models' names is none, or two are the same in C, whose macros are in capitals."""
+    for name in names:
+        check_name(name)
+    if twice := next((name for i, name in enumerate(names) if name.upper() in map(str.upper, names[:i])), None):
+        raise ConfigError(f"name {twice!r}: two models of one name; give each its own with --name")

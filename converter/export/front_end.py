@@ -49,19 +49,19 @@ def front_end_values(front_end: LogMel) -> dict[str, int]:
     return {"front_end_ram_bytes": ram_bytes(front_end), "front_end_table_bytes": table_bytes(front_end)}
 
 
-def model_files(name: str, front_end: LogMel, kernels: str) -> dict[str, str]:
-    """NAME_front_end.h and .c. kernels: the path from them to the folder `sound`, such as "sound"."""
-    return {f"{name}_front_end.h": _header(name, front_end, kernels), f"{name}_front_end.c": _source(name, front_end)}
+def model_files(name: str, front_end: LogMel) -> dict[str, str]:
+    """NAME_front_end.h and .c."""
+    return {f"{name}_front_end.h": _header(name, front_end), f"{name}_front_end.c": _source(name, front_end)}
 
 
-def _header(name: str, front_end: LogMel, kernels: str) -> str:
+def _header(name: str, front_end: LogMel) -> str:
     m = f"{name.upper()}_FRONT_END"
     per_second = front_end.rate / front_end.hop
     return f"""/* {GENERATOR} */
 #ifndef {m}_H_
 #define {m}_H_
 
-#include "{kernels}/mcuf_log_mel.h"
+#include "sound/mcuf_log_mel.h"
 
 #ifdef __cplusplus
 extern "C" {{

@@ -3,6 +3,7 @@
 
     result = export("model.tflite", "tflm", "folder", board="nano33ble")
     result.values["arena_bytes"]
+    export(["a.tflite", "b.tflite"], "c", "folder", name=["alpha", "beta"])
 
 A kind is a Target: a name, the options it takes and a function. The command line makes its options from the list.
 docs/add_a_target.md says how to add one.
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,6 +41,7 @@ class Option:
     flag     on the command line; default: -- and the name
     owner    what it belongs to, for the error if another kind is given it
     parse    turns the given value into the option's; ConfigError if it is wrong
+    repeated  it may be given several times: the command line reads a list of text
     """
 
     name: str
@@ -47,6 +50,7 @@ class Option:
     flag: str = ""
     owner: str = ""
     parse: Callable[[Any], Any] | None = None
+    repeated: bool = False
 
     def __post_init__(self) -> None:
         if not self.flag:
@@ -61,7 +65,10 @@ def _core(value: str | Core) -> Core:
     return value if isinstance(value, Core) else get_core(value)
 
 
-NAME = Option("name", "what files, functions and macros begin with.", "model")
+NAME = Option(
+    "name", "what a model's files, functions and macros begin with, once for each model; default: model, or of several "
+    "the names of their files.", repeated=True,
+)  # fmt: skip
 IMAGE = Option("image", "where the image lies: arena (least RAM in all) or caller (smallest arena).", "arena")
 BOARD = Option("board", "refuse what does not fit (arduino: nano33ble).", parse=_board)
 EXTERNAL = Option(
@@ -87,13 +94,15 @@ ZIP = Option(
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported. content: the .tflite file; graph: the graph in it, with its staged weights if it has any;
-    front_end: what makes the network's images out of sound, None if it takes images."""
+    """A model that is exported. content: the .tflite file; graph: the graph in it, with its staged weights if it has
+    any; front_end: what makes the network's images out of sound, None if it takes images; name: what its files,
+    functions and macros begin with."""
 
     content: bytes
     graph: Graph
     class_names: tuple[str, ...]
     front_end: LogMel | None = None
+    name: str = "model"
 
 
 @dataclass(frozen=True)
@@ -106,23 +115,25 @@ class Result:
 
 
 class ExportFunction(Protocol):
-    """Writes `source` to `folder`. options: a value for each option of its Target.
+    """Writes models, no two of one name, to `folder`. options: a value for each option of its Target but `name`.
 
-    McuformerError if the folder is not empty, without force, or the model cannot be exported this way.
+    McuformerError if the folder is not empty, without force, or a model cannot be exported this way.
     """
 
-    def __call__(self, source: Source, folder: Path, force: bool, **options: Any) -> Result: ...
+    def __call__(self, sources: Sequence[Source], folder: Path, force: bool, **options: Any) -> Result: ...
 
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of export. help: a few words; refused: option -> why this kind cannot take it, for the error."""
+    """A kind of export. help: a few words; refused: option -> why this kind cannot take it, for the error; several:
+    whether it takes several models at once."""
 
     name: str
     help: str
     options: tuple[Option, ...]
     export: ExportFunction
     refused: Mapping[str, str] = field(default_factory=dict)
+    several: bool = True
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """A value for each of its options: given or default. ConfigError for an option it does not take."""
@@ -146,9 +157,9 @@ class Target:
 def _function(module: str) -> ExportFunction:
     """`to_folder` of a module of this package, imported when called."""
 
-    def call(source: Source, folder: Path, force: bool, **options: Any) -> Result:
+    def call(sources: Sequence[Source], folder: Path, force: bool, **options: Any) -> Result:
         found = importlib.import_module(f"mcuformer.converter.export.{module}")
-        return found.to_folder(source, folder, force, **options)
+        return found.to_folder(sources, folder, force, **options)
 
     return call
 
@@ -156,7 +167,7 @@ def _function(module: str) -> ExportFunction:
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("c", "plain C99 without an interpreter", (NAME, IMAGE, BOARD, EXTERNAL, CORE), _function("c_model")),
+        Target("c", "plain C99 without an interpreter", (NAME, IMAGE, BOARD, EXTERNAL, CORE), _function("c_folder")),
         Target("tflm", "for TensorFlow Lite Micro", (NAME, BOARD, EXTERNAL, CORE), _function("tflm")),
         Target(
             "arduino", "a library", (replace(BOARD, default="nano33ble"), DATA, GALLERY, ZIP), _function("arduino"),
@@ -164,6 +175,7 @@ TARGETS: dict[str, Target] = {
                 "name": "the sketches call the network model",
                 "external_flash": "Arduino's linker scripts place nothing there",
             },
+            several=False,
         ),
     )
 }  # fmt: skip
@@ -192,7 +204,7 @@ def takers(name: str, word: str = "and") -> str:
 
 
 def export(
-    model: str | os.PathLike,
+    models: str | os.PathLike | Sequence[str | os.PathLike],
     to: str,
     folder: str | os.PathLike,
     *,
@@ -200,28 +212,60 @@ def export(
     weights: str | os.PathLike | None = None,
     **options: Any,
 ) -> Result:
-    """Exports a .tflite file to a folder. to: the name of a target; options: of that target.
+    """Exports a .tflite file, or several into one folder. to: the name of a target; options: of that target.
 
-    weights: the file of staged weights; default: the one beside the model. McuformerError for a model that cannot be
-    read or exported this way, an option that the target does not take, or a folder that is not empty, without force.
+    weights: the file of staged weights of one model; default: the one beside it. McuformerError for a model that cannot
+    be read or exported this way, an option that the target does not take, names that do not go together, or a folder
+    that is not empty, without force.
     """
+    from mcuformer.converter.export.folder import check_names
+
+    paths = [Path(model) for model in ([models] if isinstance(models, str | os.PathLike) else models)]
+    target, folder = get_target(to), Path(folder)
+    if not paths:
+        raise ConfigError("no model: give at least one .tflite")
+    if len(paths) > 1 and weights is not None:
+        raise ConfigError(f"--weights {weights}: of which of {len(paths)} models? Put each one's file beside it")
+    if len(paths) > 1 and not target.several:
+        raise ConfigError(f"{len(paths)} models: --to {to} takes one at a time")
+    values = target.values(options)
+    names = _names(paths, values.pop("name", None))
+    check_names(names)
+    check_folder(folder, force)
+    sources, core = [], values.pop("core", None)
+    for path, name in zip(paths, names, strict=True):
+        source, core = _source(path, name, weights, core, values.get("board"))
+        sources.append(source)
+    result = target.export(sources, folder, force, **values)
+    lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
+    return replace(result, lines=lines, values={**result.values, "packing": core.packing})
+
+
+def _source(
+    path: Path, name: str, weights: str | os.PathLike | None, core: Core | None, board: Board | None
+) -> tuple[Source, Core]:
+    """A model as it is exported, its weights packed for the core, and the core: the given one, or what core_of says."""
     from mcuformer.converter.repack import repacked
     from mcuformer.interpreter import Interpreter
 
-    target, folder = get_target(to), Path(folder)
-    values = target.values(options)
-    check_folder(folder, force)
     try:
-        content = read_bytes(model)
+        content = read_bytes(path)
     except OSError as error:
-        raise ModelError(f"{model}: cannot be read ({error.strerror})") from error
-    interpreter = Interpreter(model, weights=weights)  # the kernels check here what an export trusts
-    core = core_of(values.pop("core", None), values.get("board"), interpreter.info.get("board"))
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    interpreter = Interpreter(path, weights=weights)  # the kernels check here what an export trusts
+    core = core_of(core, board, interpreter.info.get("board"))
     content, graph = repacked(content, interpreter.graph, core)
-    source = Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter))
-    result = target.export(source, folder, force, **values)
-    lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
-    return replace(result, lines=lines, values={**result.values, "packing": core.packing})
+    return Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter), name), core
+
+
+def _names(paths: Sequence[Path], given: str | Sequence[str] | None) -> list[str]:
+    """A name for each model. ConfigError if some are given, but not one for each."""
+    if given:
+        names = [given] if isinstance(given, str) else list(given)
+        if len(names) != len(paths):
+            raise ConfigError(f"--name {' '.join(names)}: {len(names)} for {len(paths)} models; give each its own")
+        return names
+    return ["model"] if len(paths) == 1 else [re.sub(r"\W", "_", path.stem) for path in paths]
 
 
 def _front_end_of(interpreter: Interpreter) -> LogMel | None:

@@ -3,45 +3,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+from mcuformer.converter.export.folder import KERNELS
 from mcuformer.converter.export.tflm_model import GENERATOR, TflmModel
 from mcuformer.sound import LogMel
+from mcuformer.sources import kernels_version
+
+if TYPE_CHECKING:
+    from mcuformer.converter.export.tflm import TflmExport
 
 EXTERNAL_SINCE = "2022-01"  # kernels reach the external context through MicroContext
 
 
-def sources_mk(compiled: Sequence[str]) -> str:
-    listed = " \\\n".join(f"  $(MCUF_DIR)/{name}" for name in compiled)
+def build_files(export: TflmExport) -> dict[str, str]:
+    """sources.mk, CMakeLists.txt and README.md."""
+    version = kernels_version()
+    return {
+        "sources.mk": _sources_mk(export, version),
+        "CMakeLists.txt": _cmake(export, version),
+        "README.md": "\n".join(_readme(export, model) for model in export.models),
+    }
+
+
+def _compiled(files: Iterable[str]) -> list[str]:
+    return [name for name in files if name.endswith((".c", ".cc", ".S"))]
+
+
+def _model_sources(export: TflmExport) -> list[str]:
+    return [name for model in export.models for name in _compiled(export.model_files(model))]
+
+
+def _sources_mk(export: TflmExport, version: str) -> str:
+    name = export.models[0].name
+    here = f"$({name}_DIR)"
+    kernels, models = (
+        "".join(f" \\\n  {here}/{path}" for path in paths)
+        for paths in (_compiled(export.kernel_files), _model_sources(export))
+    )
+    includes = " ".join(f"-I{here}/{export.model_folder(model)}" for model in export.models)
     return f"""# {GENERATOR}
 # What to compile, for make. In TFLM's own Makefile, tensorflow/lite/micro/tools/make/Makefile, the line
 #   include path/to/this/sources.mk
-# before "MICROLITE_LIB_OBJS :=" puts all of it into TFLM's library.
-MCUF_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
-MCUF_SRCS := \\
-{listed}
+# before "MICROLITE_LIB_OBJS :=" puts all of it into TFLM's library. Several exports may be included: they share the
+# kernels.
+{name}_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+{name}_SRCS :={models}
+ifdef MCUF_TFLM_VERSION
+ifneq ($(MCUF_TFLM_VERSION),{version})
+$(error {name}: made by MCUFormer {version}, the kernels of another export by $(MCUF_TFLM_VERSION); use one version)
+endif
+else
+MCUF_TFLM_VERSION := {version}
+{name}_SRCS +={kernels}
+MCUF_INCLUDES := -I{here}
+endif
+MCUF_SRCS += $({name}_SRCS)
+MCUF_INCLUDES += {includes}
 
 # TFLM's own Makefile.
-MICROLITE_CC_KERNEL_SRCS += $(MCUF_SRCS)
+MICROLITE_CC_KERNEL_SRCS += $({name}_SRCS)
 """
 
 
-def cmake(compiled: Sequence[str]) -> str:
-    languages = "C CXX ASM" if any(name.endswith(".S") for name in compiled) else "C CXX"
-    listed = "\n  ".join(f"${{CMAKE_CURRENT_LIST_DIR}}/{name}" for name in compiled)
+def _cmake(export: TflmExport, version: str) -> str:
+    project = export.models[0].name
+    kernels = _compiled(export.kernel_files)
+    in_c, glue = (
+        "".join(f"\n    {path}" for path in kernels if path.endswith(".cc") == is_glue) for is_glue in (False, True)
+    )
+    models = "\n".join(
+        f"""add_library({model.name} STATIC {" ".join(_compiled(export.model_files(model)))})
+add_library(mcuformer::{model.name} ALIAS {model.name})
+target_include_directories({model.name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}/{export.model_folder(model)})
+target_link_libraries({model.name} PUBLIC mcuformer)
+"""
+        for model in export.models
+    )
     return f"""# {GENERATOR}
-# add_subdirectory(this folder), then
+# add_subdirectory(this folder), of as many exports as you like: they share the kernels. Then
 #   target_link_libraries(mcuformer PRIVATE the_target_that_has_TFLM)
-#   target_link_libraries(your_firmware PRIVATE mcuformer)
+#   target_link_libraries(your_firmware PRIVATE {" ".join(f"mcuformer::{model.name}" for model in export.models)})
 cmake_minimum_required(VERSION 3.13)
-project(mcuformer {languages})
+project({project} C CXX ASM)
 
-add_library(mcuformer STATIC
-  {listed})
-target_include_directories(mcuformer PUBLIC ${{CMAKE_CURRENT_LIST_DIR}})
-target_compile_features(mcuformer PUBLIC cxx_std_17)
-target_compile_options(mcuformer PRIVATE -O3)
-"""
+if(TARGET mcuformer_kernels)
+  get_target_property(version mcuformer_kernels MCUF_VERSION)
+  if(NOT version STREQUAL "{version}")
+    message(FATAL_ERROR "{project}: made by MCUFormer {version}, but the kernels that another export brings are of "
+      "${{version}}; export both with one version")
+  endif()
+else()
+  add_library(mcuformer_kernels STATIC{in_c})
+  add_library(mcuformer::kernels ALIAS mcuformer_kernels)
+  set_target_properties(mcuformer_kernels PROPERTIES MCUF_VERSION "{version}")
+  target_include_directories(mcuformer_kernels PUBLIC
+    ${{CMAKE_CURRENT_SOURCE_DIR}}/{KERNELS} ${{CMAKE_CURRENT_SOURCE_DIR}}/{KERNELS}/core)
+  target_compile_options(mcuformer_kernels PRIVATE -O3)
+endif()
+
+if(NOT TARGET mcuformer)
+  add_library(mcuformer STATIC{glue})
+  target_include_directories(mcuformer PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
+  target_compile_features(mcuformer PUBLIC cxx_std_17)
+  target_compile_options(mcuformer PRIVATE -O3)
+  target_link_libraries(mcuformer PUBLIC mcuformer_kernels)
+endif()
+
+{models}"""
 
 
 def _setup(model: TflmModel) -> str:
@@ -88,8 +158,10 @@ int32_t ReadFlash(void* user, int32_t offset, int32_t bytes, int8_t* target);
     return text
 
 
-def readme(model: TflmModel, compiled: int, front_end: LogMel | None = None) -> str:
-    n = model.name
+def _readme(export: TflmExport, model: TflmModel) -> str:
+    n, front_end = model.name, export.front_ends[export.models.index(model)]
+    compiled = len(_compiled(export.kernel_files)) + len(_model_sources(export))
+    folder = export.model_folder(model)
     sound = ""
     if front_end is not None:
         sound = (
@@ -103,19 +175,22 @@ def readme(model: TflmModel, compiled: int, front_end: LogMel | None = None) -> 
 
 {GENERATOR}
 
-- `{n}.h`, `{n}.cc`: the model ({len(model.content):,} bytes of flash), its arena ({model.arena_bytes:,} bytes on a
-  32-bit board), its {"classes" if model.class_names else "embedding's length, scale and zero point"}.
+- `{folder}/{n}.h`, `{n}.cc`: the model ({len(model.content):,} bytes of flash), its arena ({model.arena_bytes:,} bytes
+  on a 32-bit board), its {"classes" if model.class_names else "embedding's length, scale and zero point"}.
 {weights}{sound}- `mcuformer/`: the kernels, `op_resolver.h`, `token_overwrite_planner.h`. C99 and C++11, without heap.
   `tflm_compat.h` finds out the version of TFLM: any from {since} on.
 
 ## Build
 
-Copy this folder into your project. Compile {compiled} files, with TFLM's own include paths and this folder:
+Copy this folder into your project. Compile {compiled} files, with TFLM's own include paths, this folder and
+`{folder}`:
 
-- make: `include {n}/sources.mk` gives `$(MCUF_SRCS)`; your own sources need `-I{n}`.
-- CMake: `add_subdirectory({n})`, then link the target `mcuformer` (its first lines say how).
+- make: `include {n}/sources.mk` gives `$(MCUF_SRCS)`; your own sources need `$(MCUF_INCLUDES)`.
+- CMake: `add_subdirectory({n})`, then link the target `mcuformer::{n}` (its first lines say how).
 - TFLM's own Makefile, to have them in its library: the line `include path/to/{n}/sources.mk` before
-  `MICROLITE_LIB_OBJS :=`; your firmware needs `-Ipath/to/{n}`.
+  `MICROLITE_LIB_OBJS :=`; your firmware needs `-Ipath/to/{n} -Ipath/to/{n}/{folder}`.
+
+Several exports go into one firmware: they share the kernels, and one resolver serves all models.
 
 Compile with `-O2` or more. `-D{n.upper()}_CONSTANT='__attribute__((section(".qspi")))'` puts the model into a section
 for flash beside the chip that is mapped to memory; place that section in your linker script.

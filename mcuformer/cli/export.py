@@ -16,7 +16,9 @@ from mcuformer.cli.common import JsonOption, app, check_outputs, out, write_json
 from mcuformer.converter.export import registry
 from mcuformer.converter.export.registry import export
 
-ModelArgument = Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")]
+ModelsArgument = Annotated[
+    list[Path], typer.Argument(metavar="MODEL...", help="One or several .tflite made by `mcuformer convert`.")
+]
 OutputOption = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
 WeightsOption = Annotated[
     Path | None, typer.Option(help="The file of staged weights; default: the one beside the model.")
@@ -25,13 +27,13 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace the files of
 
 
 def command(
-    model: Path, to: str, output: Path, weights: Path | None, force: bool, json_file: Path | None, **options: Any
+    models: list[Path], to: str, output: Path, weights: Path | None, force: bool, json_file: Path | None, **options: Any
 ) -> None:
-    """Export a model as sources for firmware."""
+    """Export models as sources for firmware."""
     check_outputs(json_file)
     shown = registry.all_options()
-    given = {name: value for name, value in options.items() if value != shown[name].default}
-    result = export(model, to, output, force=force, weights=weights, **given)
+    given = {name: value for name, value in options.items() if value not in (shown[name].default, [])}
+    result = export(models, to, output, force=force, weights=weights, **given)
     for line in result.lines:
         out.print(line)
     write_json(json_file, {"folder": str(result.folder), **result.values})
@@ -45,7 +47,7 @@ def _parameters() -> list[inspect.Parameter]:
 
     kinds = "; ".join(f"{target.name}: {target.help}" for target in registry.TARGETS.values())
     return [
-        parameter("model", ModelArgument),
+        parameter("models", ModelsArgument),
         parameter("to", Annotated[str, typer.Option(help=f"{kinds}.")]),
         parameter("output", OutputOption),
         *(parameter(option.name, _annotation(option), option.default) for option in registry.all_options().values()),
@@ -56,7 +58,9 @@ def _parameters() -> list[inspect.Parameter]:
 
 
 def _annotation(option: registry.Option) -> Any:
-    kind = type(option.default) if option.default is not None else str | None
+    kind: Any = type(option.default) if option.default is not None else str | None
+    if option.repeated:
+        kind = list[str] | None
     return Annotated[kind, typer.Option(option.flag, help=f"With {registry.takers(option.name)}: {option.help}")]
 
 

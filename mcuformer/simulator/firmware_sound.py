@@ -80,7 +80,7 @@ def run_front_end(front_end: LogMel, samples: np.ndarray, machine: Machine, fold
     """Builds a program in `folder` that pushes int16 samples in pieces, and runs it. ToolchainError if it fails."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = c_front_end.model_files("model", front_end, "sound")
+    files = c_front_end.model_files("model", front_end)
     files["app.c"] = APP.format(piece=PIECE, count=len(samples))
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")

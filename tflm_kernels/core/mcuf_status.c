@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mcuf_types.h"
+#include "mcuf_version.h"
+
+mcuf_status mcuf_kernels_0_1_0(void) { return MCUF_OK; }
 
 const char* mcuf_status_text(mcuf_status status) {
   switch (status) {

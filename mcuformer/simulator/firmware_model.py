@@ -28,6 +28,7 @@ APP = Path("apps") / "run_model.c"
 STACK_BYTES = 4096  # reserved: networks use about a quarter, printing the rest
 MODEL_FLAGS = ("-std=c99", "-pedantic")
 EXTERNAL = '-DMODEL_CONSTANT=__attribute__((section(".external")))'
+ARENA_BESIDE = '-DMCUF_ARENA_SECTION=__attribute__((section(".psram")))'
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,10 @@ def build(
     flash_bytes: int | None = None,
     objects: Sequence[Path] | None = None,
     external_bytes: int = 0,
+    arena_beside: bool = False,
 ) -> FirmwareModel:
-    """The firmware of a graph, in `folder`. objects: kernel_objects(), if they already exist; external_bytes: of flash
-    that is mapped to memory, in which the network's constants then lie.
+    """The firmware of a graph, in `folder`. objects: kernel_objects(), if they already exist; external_bytes: of memory
+    beside the chip, in which the network's constants then lie; arena_beside: the arena too.
 
     PlanError if it exceeds ram_bytes or flash_bytes (default: the machine's) or external_bytes; it says by how much.
     """
@@ -149,7 +151,8 @@ def build(
     include = [folder / "model", sources.c_kernel_folder(), apps]
     hook = ["-include", str(apps / "op_done.h")]
     files = [folder / "model" / name for name in exported.c_files]
-    flags = [*MODEL_FLAGS, *hook, *([EXTERNAL] if external_bytes else [])]
+    placed = [*([EXTERNAL] if external_bytes else []), *([ARENA_BESIDE] if arena_beside else [])]
+    flags = [*MODEL_FLAGS, *hook, *placed]
     compiled = firmware.compile_objects(files, machine.core, folder / "objects", include, flags)
     compiled += firmware.compile_objects(
         [sources.firmware_folder() / APP], machine.core, folder / "app", include, firmware.C_FLAGS

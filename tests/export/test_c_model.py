@@ -14,7 +14,9 @@ from tflm_exports import VARIANTS
 
 from mcuformer import QuantisationOptions, SubnetConfig, convert, sources
 from mcuformer.converter import tflite_file
-from mcuformer.converter.export import c_model
+from mcuformer.converter.export import c_folder, c_model
+from mcuformer.converter.export.c_model import CModel
+from mcuformer.converter.export.registry import Source
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.passes.staging import is_staged, with_weights
 from mcuformer.errors import ConfigError
@@ -49,7 +51,7 @@ int8_t own[MODEL_IMAGE_BYTES];
 int main(void) {
   int8_t logits[OUTPUTS];
 #ifdef MODEL_WEIGHTS_BYTES
-  model_set_weights(weights, fopen("model.weights", "rb"));
+  model_set_weights(weights, fopen("models/model/model.weights", "rb"));
 #endif
   for (;;) {
 #ifdef STRIPS
@@ -92,12 +94,18 @@ PLACED = {
 }
 
 
-def export(model, folder: Path, **options) -> c_model.CModel:
-    """Of the graph that the model's file holds."""
+def source_of(model, name: str = "model") -> Source:
+    """With the graph that the model's file holds."""
     graph = tflite_file.read(model.content).graph
     if is_staged(graph):
         graph = with_weights(graph, model.info["weights"], model.weights_content, "model")
-    return c_model.export(graph, model.class_names, folder, **options)
+    return Source(model.content, graph, model.class_names, name=name)
+
+
+def export(*models, folder: Path, image: str = "arena", force: bool = False, names=("model",)) -> list[CModel]:
+    sources_of = [source_of(model, name) for model, name in zip(models, names, strict=True)]
+    c_folder.to_folder(sources_of, folder, force, image, None, False)
+    return list(c_folder.c_layout(sources_of, image).models)
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +127,9 @@ def c_kernels(tmp_path_factory):
 def compile_and_run(folder: Path, c_kernels, images: np.ndarray, strips: bool, place: str, flags: tuple) -> np.ndarray:
     """The int8 logits [n, classes] of uint8 images."""
     (folder / "driver.c").write_text(DRIVER)
-    files = [folder / name for name in ("model.c", "model_data.c", "driver.c")]
+    files = [folder / "driver.c", *(folder / "models" / "model").glob("*.c")]
     defines = ["-DSTRIPS"] if strips else [f"-DIMAGE={place}"]
-    include = [f"-I{folder}", f"-I{folder}/core"]
+    include = [f"-I{folder}/models/model", f"-I{folder}/mcuformer/core"]
     subprocess.run(
         [CC, *FLAGS, *flags, *defines, *include, *files, *c_kernels(flags), "-o", folder / "driver"], check=True
     )
@@ -136,7 +144,7 @@ def compile_and_run(folder: Path, c_kernels, images: np.ndarray, strips: bool, p
 
 def stored_patch(folder: Path) -> int:
     """Its height; 1 with a convolution stem, which reads every row."""
-    text = (folder / "model.c").read_text().replace("\n", " ")
+    text = (folder / "models" / "model" / "model.c").read_text().replace("\n", " ")
     return int(text.split(".patch_height = ")[1].split(",")[0]) if ".patch_height = " in text else 1
 
 
@@ -148,7 +156,7 @@ def test_exported_c_equals_the_reference(network, variant, c_kernels, tmp_path):
     images = structured_images(config, 6, seed=2)
     model = convert(lively_subnet(config, 5), images[:3], **options)
     want = model.graph.run(to_int8(images))
-    exported = export(model, tmp_path, image=image)
+    (exported,) = export(model, folder=tmp_path, image=image)
     for flags in (("-O2",),) if network == "large" else (("-O2",), SANITIZE):
         got = compile_and_run(tmp_path, c_kernels, images, bool(options.get("strips")), place, flags)
         np.testing.assert_array_equal(got, want)
@@ -164,19 +172,16 @@ def tree(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("strips", [False, True])
 def test_make_builds_the_example_with_every_warning_an_error(strips, tiny_net, tiny_images, tmp_path):
     model = convert(tiny_net, tiny_images, strips=strips, class_names=["plain", 'quoted "\\', "über", "d", "??="])
-    exported = export(model, tmp_path / "out", name="vit", image="arena" if strips else "caller")
-    assert set(tree(tmp_path / "out")) >= {
-        "vit.c",
-        "vit.h",
-        "vit_data.c",
-        "vit_data.h",
-        "main.c",
-        "Makefile",
-        "README.md",
-    }
-    subprocess.run(["make", "-s", "-C", tmp_path / "out", "CFLAGS=-O1"], check=True)
+    (exported,) = export(model, folder=tmp_path / "out", names=["vit"], image="arena" if strips else "caller")
+    files = {"vit.c", "vit.h", "vit_arena.c", "vit_data.c", "vit_data.h"}
+    assert set(tree(tmp_path / "out")) >= {f"models/vit/{name}" for name in files} | {
+        "example/vit/main.c", "Makefile", "CMakeLists.txt", "sources.mk", "README.md", "LICENSE",
+    }  # fmt: skip
+    subprocess.run(["make", "-s", "-C", tmp_path / "out", "CFLAGS=-O1 -Wall -Wextra -Werror -pedantic"], check=True)
     for image in tiny_images[:4]:
-        done = subprocess.run([tmp_path / "out" / "example"], input=image.tobytes(), capture_output=True, check=True)
+        done = subprocess.run(
+            [tmp_path / "out" / "example_vit"], input=image.tobytes(), capture_output=True, check=True
+        )
         logits = model.reference(image[None])[0]
         best = int(logits.argmax())
         assert done.stdout.decode() == f"{model.class_names[best]} (logit {logits[best]:g})\n"
@@ -191,25 +196,29 @@ def test_make_builds_the_example_with_every_warning_an_error(strips, tiny_net, t
 def test_the_example_of_a_network_without_a_head_prints_its_embedding(strips, tmp_path):
     images = structured_images(HEADLESS, 4)
     model = convert(lively_subnet(HEADLESS, 5), images, strips=strips)
-    export(model, tmp_path / "out", name="vit")
-    header = (tmp_path / "out" / "vit.h").read_text()
+    export(model, folder=tmp_path / "out", names=["vit"])
+    header = (tmp_path / "out" / "models" / "vit" / "vit.h").read_text()
     assert f"#define VIT_EMBEDDING_LENGTH {HEADLESS.embed_dim}\n" in header
     assert f"#define VIT_EMBEDDING_ZERO_POINT ({model.graph.output_zero_point})\n" in header
     for text in tree(tmp_path / "out").values():
         assert b"class_names" not in text and b"VIT_CLASSES" not in text
-    subprocess.run(["make", "-s", "-C", tmp_path / "out", "CFLAGS=-O1"], check=True)
+    subprocess.run(["make", "-s", "-C", tmp_path / "out", "CFLAGS=-O1 -Wall -Wextra -Werror -pedantic"], check=True)
     for image in images[:2]:
-        done = subprocess.run([tmp_path / "out" / "example"], input=image.tobytes(), capture_output=True, check=True)
+        done = subprocess.run(
+            [tmp_path / "out" / "example_vit"], input=image.tobytes(), capture_output=True, check=True
+        )
         steps = model.graph.run(to_int8(image[None]))[0].astype(int) - model.graph.output_zero_point
         assert done.stdout.decode().splitlines() == [f"{model.graph.output_scale * n:g}" for n in steps]
 
 
 @pytest.mark.needs("cmake")
 def test_cmake_builds_the_example(tiny_model, tiny_images, tmp_path):
-    export(tiny_model, tmp_path / "out")
+    export(tiny_model, folder=tmp_path / "out")
     subprocess.run(["cmake", "-S", tmp_path / "out", "-B", tmp_path / "build"], check=True, capture_output=True)
     subprocess.run(["cmake", "--build", tmp_path / "build"], check=True, capture_output=True)
-    subprocess.run([tmp_path / "build" / "example"], input=tiny_images[0].tobytes(), capture_output=True, check=True)
+    subprocess.run(
+        [tmp_path / "build" / "example_model"], input=tiny_images[0].tobytes(), capture_output=True, check=True
+    )
 
 
 def test_an_image_elsewhere_leaves_it_out_of_the_arena(tiny_model):
@@ -246,21 +255,21 @@ def test_two_networks_in_one_program(tiny_model, tiny_images, c_kernels, tmp_pat
 def test_a_folder_that_holds_something_is_kept(tiny_model, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
-    export(tiny_model, folder)  # an empty folder is fine
+    export(tiny_model, folder=folder)  # an empty folder is fine
     first = tree(folder)
-    (folder / "model.c").write_text("mine")
+    (folder / "models" / "model" / "model.c").write_text("mine")
     (folder / "notes.txt").write_text("mine too")
     before = tree(folder)
     with pytest.raises(ConfigError, match="out: not empty; give another folder, or --force"):
-        export(tiny_model, folder)
+        export(tiny_model, folder=folder)
     assert tree(folder) == before
-    export(tiny_model, folder, force=True)
+    export(tiny_model, folder=folder, force=True)
     assert tree(folder) == {**first, "notes.txt": b"mine too"}
     with pytest.raises(ConfigError, match="notes.txt: a file; give a folder"):
-        export(tiny_model, folder / "notes.txt")
+        export(tiny_model, folder=folder / "notes.txt")
     for name in ("1st", "a-b", "", "main", "x" * 50):
         with pytest.raises(ConfigError, match="name .*: must be at most 41"):
-            export(tiny_model, tmp_path / "other", name=name)
+            export(tiny_model, folder=tmp_path / "other", names=[name])
     assert not (tmp_path / "other").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # no temporary folders
 
@@ -274,7 +283,7 @@ def test_a_source_that_fails_is_an_error_and_no_crash(tiny_net, tiny_images, c_k
         ]
     ):
         folder = tmp_path / str(i)
-        export(convert(tiny_net, tiny_images, **options), folder)
+        export(convert(tiny_net, tiny_images, **options), folder=folder)
         (folder / "main.c").write_text(
             f"""#include "model.h"
             int32_t fails(void* user, int32_t first, int32_t count, int8_t* rows);
@@ -287,8 +296,7 @@ def test_a_source_that_fails_is_an_error_and_no_crash(tiny_net, tiny_images, c_k
               return {call} == MCUF_ERROR_SOURCE ? 0 : 1;
             }}"""
         )
-        include = [f"-I{folder}", f"-I{folder}/core"]
-        subprocess.run(
-            [CC, *FLAGS, *SANITIZE, *include, *folder.glob("*.c"), *c_kernels(SANITIZE), "-o", folder / "a"], check=True
-        )
+        include = [f"-I{folder}/models/model", f"-I{folder}/mcuformer/core"]
+        files = [folder / "main.c", *(folder / "models" / "model").glob("*.c"), *c_kernels(SANITIZE)]
+        subprocess.run([CC, *FLAGS, *SANITIZE, *include, *files, "-o", folder / "a"], check=True)
         subprocess.run([folder / "a"], check=True)

@@ -22,10 +22,13 @@ from mcuformer.converter.export import registry
 from mcuformer.converter.export.folder import write_folder
 from mcuformer.converter.export.registry import NAME, Option, Result, Target
 
-def to_folder(source, folder, force, name, lines, upper):
-    text = "\\n".join([name, *source.class_names][:lines])
-    write_folder(folder, {f"{name}.txt": text.upper() if upper else text}, force)
-    return Result(folder, (f"wrote {lines} lines",), {"ops": len(source.graph.ops)})
+def to_folder(sources, folder, force, lines, upper):
+    files = {}
+    for source in sources:
+        text = "\\n".join([source.name, *source.class_names][:lines])
+        files[f"{source.name}.txt"] = text.upper() if upper else text
+    write_folder(folder, files, force)
+    return Result(folder, (f"wrote {lines} lines",), {"ops": len(sources[0].graph.ops)})
 
 LINES = Option("lines", "how many lines to write.", 3)
 UPPER = Option("upper", "in capitals.", False)
@@ -57,7 +60,7 @@ def test_a_new_kind_is_one_entry_in_the_table(files, tmp_path):
     text = " ".join(toy("--help").replace("│", "").split())
     assert "arduino: a library; toy: a text file." in text
     assert "With toy: how many lines to write. [default: 3]" in text
-    assert "With c, tflm and toy: what files" in text and "--upper" in text
+    assert "With c, tflm and toy: what a model's files" in text and "--upper" in text
     arguments = (model, "--to", "toy", "--lines", 2, "--upper", "--name", "net", "--json", tmp_path / "toy.json")
     assert "wrote 2 lines" in toy(*arguments, "-o", tmp_path / "out")
     assert (tmp_path / "out" / "net.txt").read_text() == "NET\nA"

@@ -17,6 +17,7 @@ from tflm_exports import VARIANTS, exported
 from mcuformer import sources
 from mcuformer.simulator import firmware
 
+MODEL = Path("models") / "model"  # in an export
 API = Path(__file__).resolve().parents[1] / "tflm_api"
 GENERATIONS = ("a", "a_2023", "b", "c")
 ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16"]
@@ -69,21 +70,24 @@ def test_the_readme_of_an_export_compiles(generation, variant, tmp_path):
     setup = "static MicroMutableOpResolver<mcuformer::kOpCount> resolver;\nMicroInterpreter& Planned() {\n"
     (tmp_path / "use.cc").write_text(f"{use}\n{includes}\n{setup}{rest}return runner;\n}}\n")
     for checked in ([], ["-DMCUFORMER_CHECK_MODEL"]):
-        command = [*compiler("host"), *checked, *include(generation), f"-I{folder}"]
-        check(command, [tmp_path / "use.cc", folder / "model.cc"])
+        command = [*compiler("host"), *checked, *include(generation), f"-I{folder}", f"-I{folder / MODEL}"]
+        check(command, [tmp_path / "use.cc", folder / MODEL / "model.cc"])
 
 
 @pytest.mark.parametrize("generation", GENERATIONS[1:])
 def test_the_readme_of_a_network_without_a_head_compiles(generation, tmp_path):
     net, images = lively_subnet(HEADLESS, 3), structured_images(HEADLESS, 4)
     folder = exported(net, images, {"strips": True}, tmp_path / "model")
-    header, source = (folder / "model.h").read_text(), (folder / "model.cc").read_text()
+    header, source = (folder / MODEL / "model.h").read_text(), (folder / MODEL / "model.cc").read_text()
     assert f"constexpr int model_embedding_length = {HEADLESS.embed_dim};" in header
     assert "constexpr float model_embedding_scale = " in header and "model_embedding_zero_point" in header
     assert "class" not in header + source
     use, _ = re.findall(r"```cpp\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)
     (tmp_path / "use.cc").write_text(use)
-    check([*compiler("host"), *include(generation), f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
+    check(
+        [*compiler("host"), *include(generation), f"-I{folder}", f"-I{folder / MODEL}"],
+        [tmp_path / "use.cc", folder / MODEL / "model.cc"],
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -93,7 +97,10 @@ def test_a_model_needs_no_header_of_the_cpp_standard_library(target, variant, tm
     net, images = lively_subnet(TINY, 3), structured_images(TINY, 4)
     folder = exported(net, images, VARIANTS[variant], tmp_path / "model")
     (tmp_path / "use.cc").write_text('#include "model.h"\nsize_t use() { return model_arena_size + model_data_len; }\n')
-    check([*compiler(target), "-nostdinc++", f"-I{folder}"], [tmp_path / "use.cc", folder / "model.cc"])
+    check(
+        [*compiler(target), "-nostdinc++", f"-I{folder}", f"-I{folder / MODEL}"],
+        [tmp_path / "use.cc", folder / MODEL / "model.cc"],
+    )
 
 
 def test_no_two_sources_make_the_same_object():
@@ -109,35 +116,49 @@ def folder(tmp_path_factory):
     return exported(net, images, {}, tmp_path_factory.mktemp("project") / "vit", name="vit")
 
 
-def test_sources_mk_lists_every_source_wherever_it_is_included_from(folder):
-    makefile = "include vit/sources.mk\nMCUF := $(MCUF_SRCS)\nall: ; @echo $(MCUF) $(MICROLITE_CC_KERNEL_SRCS)\n"
-    (folder.parent / "Makefile").write_text(makefile)
-    done = subprocess.run(["make", "-s"], cwd=folder.parent, capture_output=True, text=True, check=True)
+@pytest.fixture(scope="module")
+def other(folder):
+    net, images = lively_subnet(TINY, 4), structured_images(TINY, 4)
+    return exported(net, images, {}, folder.parent / "other", name="other")
+
+
+def test_sources_mk_lists_every_source_wherever_it_is_included_from(folder, other):
+    """And of two exports the kernels once, and both models."""
     there = {f"vit/{path.relative_to(folder)}" for path in folder.rglob("*") if path.suffix in (".c", ".cc", ".S")}
-    assert set(done.stdout.split()) == there and len(done.stdout.split()) == 2 * len(there)
+    for included, more in (((folder,), set()), ((folder, other), {"other/models/other/other.cc"})):
+        lines = [*(f"include {path.name}/sources.mk" for path in included), "MCUF := $(MCUF_SRCS)"]
+        lines.append("all: ; @echo $(MCUF) $(MICROLITE_CC_KERNEL_SRCS)\n")
+        (folder.parent / "Makefile").write_text("\n".join(lines))
+        done = subprocess.run(["make", "-s"], cwd=folder.parent, capture_output=True, text=True, check=True)
+        assert set(done.stdout.split()) == there | more and len(done.stdout.split()) == 2 * len(there | more)
 
 
 @pytest.mark.needs("cmake")
-def test_cmake_builds_the_export_as_part_of_a_project(folder, tmp_path):
+def test_cmake_builds_two_exports_as_part_of_a_project(folder, other, tmp_path):
     (tmp_path / "CMakeLists.txt").write_text(
         f"cmake_minimum_required(VERSION 3.13)\nproject(firmware C CXX)\n"
         f"add_library(tflm INTERFACE)\ntarget_include_directories(tflm INTERFACE {API / 'b'})\n"
-        f"add_subdirectory({folder} vit)\ntarget_link_libraries(mcuformer PRIVATE tflm)\n"
-        "add_library(own STATIC own.cc)\ntarget_link_libraries(own PRIVATE mcuformer tflm)\n"
+        f"add_subdirectory({folder} vit)\nadd_subdirectory({other} other)\n"
+        "target_link_libraries(mcuformer PRIVATE tflm)\n"
+        "add_library(own STATIC own.cc)\ntarget_link_libraries(own PRIVATE mcuformer::vit mcuformer::other tflm)\n"
     )
     (tmp_path / "own.cc").write_text(
-        '#include "mcuformer/op_resolver.h"\n#include "vit.h"\nunsigned char first() { return vit_data[0]; }\n'
+        '#include "mcuformer/op_resolver.h"\n#include "vit.h"\n#include "other.h"\n'
+        "unsigned char first() { return vit_data[0] + other_data[0]; }\n"
     )
     subprocess.run(["cmake", "-S", tmp_path, "-B", tmp_path / "build"], check=True, capture_output=True)
     subprocess.run(["cmake", "--build", tmp_path / "build", "-j2"], check=True, capture_output=True)
-    symbols = subprocess.run(
-        ["nm", "-C", "--defined-only", tmp_path / "build" / "vit" / "libmcuformer.a"], capture_output=True, text=True
-    ).stdout
-    assert "vit_data" in symbols and "mcuformer::Register_INT_GELU()" in symbols and "mcuf_in_place_fc_s8" in symbols
+    libraries = [*(tmp_path / "build").rglob("lib*.a")]
+    symbols = subprocess.run(["nm", "-C", "--defined-only", *libraries], capture_output=True, text=True).stdout
+    assert "vit_data" in symbols and "other_data" in symbols
+    assert symbols.count("mcuformer::Register_INT_GELU()") == symbols.count("T mcuf_in_place_fc_s8\n") == 1
 
 
 def test_the_arena_is_larger_without_static_memory(folder):
     """TfLiteNode and TfLiteTensor are larger then: as the Arduino library is built, and perhaps yours."""
-    sizes = [int(size) for size in re.findall(r"sizeof\(void\*\) == 4 \? (\d+)", (folder / "vit.h").read_text())]
+    sizes = [
+        int(size)
+        for size in re.findall(r"sizeof\(void\*\) == 4 \? (\d+)", (folder / "models" / "vit" / "vit.h").read_text())
+    ]
     ops, ports = 7, 2
     assert len(sizes) == 2 and sizes[1] - sizes[0] >= 12 * ops + 24 * ports

@@ -7,6 +7,8 @@ from pathlib import Path
 from mcuformer import convert
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import tflm
+from mcuformer.converter.export.folder import write_folder
+from mcuformer.converter.export.registry import Source
 from mcuformer.converter.passes.staging import is_staged, with_weights
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "tflm_check"))
@@ -19,7 +21,7 @@ def stored_graph(model):
     return with_weights(graph, model.info["weights"], model.weights_content, "model") if is_staged(graph) else graph
 
 
-def exported(net, images, options: dict, folder: Path, **more) -> Path:
+def exported(net, images, options: dict, folder: Path, name: str = "model") -> Path:
     model = convert(net, images, **options)
-    tflm.export(model.content, stored_graph(model), model.class_names, folder, **more)
-    return folder
+    source = Source(model.content, stored_graph(model), model.class_names, name=name)
+    return write_folder(folder, tflm.tflm_export([source]).files)

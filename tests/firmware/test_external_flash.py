@@ -51,6 +51,22 @@ def test_constants_lie_there_and_code_does_not(name, tiny_net, tiny_images, shar
         )
 
 
+@needs_tools
+def test_the_arena_lies_there_too(tiny_net, tiny_images, shared, tmp_path):
+    machine = MACHINES["mps2-an386"]
+    model = convert(tiny_net, tiny_images)
+    inside, beside = (
+        firmware_model.build(
+            model.graph, model.class_names, machine, tmp_path / str(there), objects=shared(machine),
+            external_bytes=64 * KB, arena_beside=there,
+        )
+        for there in (False, True)
+    )  # fmt: skip
+    saved = inside.program.static_bytes - beside.program.static_bytes
+    assert inside.exported.arena_bytes <= saved < inside.exported.arena_bytes + 16
+    np.testing.assert_array_equal(beside.run(tiny_images[:2]).logits, model.graph.run(to_int8(tiny_images[:2])))
+
+
 def test_what_a_machine_or_a_board_has():
     size = 16 * 1024 * KB
     assert choose_machine(None, "stm32f746", None, None, True) == (M7, 320 * KB, 1024 * KB, size)

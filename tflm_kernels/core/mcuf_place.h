@@ -6,7 +6,7 @@
  *   -DMCUF_CONST_SECTION='__attribute__((section(".qspi")))'   weights and tables; default: with the program
  *   -DMCUF_ALIGNED=...                                         how this compiler aligns an array to 16 bytes
  *
- * NAME_ARENA and NAME_CONSTANT, NAME in capitals, say it for one model. The sections are placed in the linker script. */
+ * NAME_ARENA and NAME_CONSTANT, NAME in capitals, say it for one model. The linker script places the sections. */
 #ifndef MCUF_PLACE_H_
 #define MCUF_PLACE_H_
 

@@ -23,6 +23,8 @@ import torch
 
 from mcuformer import Interpreter, SubnetConfig, convert
 from mcuformer.converter.export import tflm
+from mcuformer.converter.export.folder import write_folder
+from mcuformer.converter.export.registry import Source
 from mcuformer.converter.graph import to_int8
 from mcuformer.errors import McuformerError, ToolchainError
 from mcuformer.nas import build_subnet
@@ -92,8 +94,9 @@ class Compiler:
 
 def sources_of(folder: Path) -> list[Path]:
     """The sources in an export's sources.mk."""
-    listed = (folder / "sources.mk").read_text().split("MCUF_SRCS :=")[1].split("\n\n")[0]
-    return [folder / word.removeprefix("$(MCUF_DIR)/") for word in listed.replace("\\\n", " ").split()]
+    words = (folder / "sources.mk").read_text().split()
+    here = "$(model_DIR)/"
+    return [folder / word.removeprefix(here) for word in words if word.startswith(here)]
 
 
 def call(command: list, subject: str) -> None:
@@ -108,14 +111,16 @@ def check(name: str, path: Path, folder: Path, compiler: Compiler, library: Path
     kernels: their objects, compiled if there are none yet."""
     interpreter = Interpreter(path)
     graph = interpreter.graph
-    model = tflm.export(path.read_bytes(), graph, interpreter.class_names, folder)
+    export = tflm.tflm_export([Source(path.read_bytes(), graph, tuple(interpreter.class_names))])
+    (model,), own_folder = export.models, folder / "models" / "model"
+    write_folder(folder, export.files)
     if (model.strip_rows or model.weights) and not compiler.has_external_context:
         print(f"{name:16} not run: this TFLM is older than 2022-01, its kernels reach no external context")
         return True
     if not kernels:
-        kernels += compiler.compile([source for source in sources_of(folder) if source.parent != folder])
+        kernels += compiler.compile([source for source in sources_of(folder) if source.parent != own_folder])
     kind = [f"-DMODEL_STRIPS={int(model.strip_rows > 0)}", f"-DMODEL_STAGED={int(len(model.weights) > 0)}"]
-    own = compiler.compile([folder / "model.cc", RUNNER], *kind, f"-I{folder}")
+    own = compiler.compile([own_folder / "model.cc", RUNNER], *kind, f"-I{folder}", f"-I{own_folder}")
     program = folder / "run_model"
     call(["c++", *own, *kernels, library, "-o", program], f"the program with {library.name}")
     _, size, _, channels = graph.tensors[graph.inputs[0]].shape

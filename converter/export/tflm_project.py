@@ -57,7 +57,7 @@ endif
 else
 MCUF_TFLM_VERSION := {version}
 {name}_SRCS +={kernels}
-MCUF_INCLUDES := -I{here}
+MCUF_INCLUDES := -I{here} -I{here}/{KERNELS}
 endif
 MCUF_SRCS += $({name}_SRCS)
 MCUF_INCLUDES += {includes}
@@ -182,13 +182,13 @@ def _readme(export: TflmExport, model: TflmModel) -> str:
 
 ## Build
 
-Copy this folder into your project. Compile {compiled} files, with TFLM's own include paths, this folder and
-`{folder}`:
+Copy this folder into your project. Compile {compiled} files, with TFLM's own include paths, this folder,
+`{KERNELS}` and `{folder}`:
 
 - make: `include {n}/sources.mk` gives `$(MCUF_SRCS)`; your own sources need `$(MCUF_INCLUDES)`.
 - CMake: `add_subdirectory({n})`, then link the target `mcuformer::{n}` (its first lines say how).
 - TFLM's own Makefile, to have them in its library: the line `include path/to/{n}/sources.mk` before
-  `MICROLITE_LIB_OBJS :=`; your firmware needs `-Ipath/to/{n} -Ipath/to/{n}/{folder}`.
+  `MICROLITE_LIB_OBJS :=`; your firmware needs `-Ipath/to/{n} -Ipath/to/{n}/{KERNELS} -Ipath/to/{n}/{folder}`.
 
 Several exports go into one firmware: they share the kernels, and one resolver serves all models.
 

@@ -16,7 +16,9 @@ import pytest
 from mcuformer import Interpreter, SubnetConfig, run_op
 from mcuformer.converter import model_check
 from mcuformer.converter.estimate import feasibility, instructions, macs, model_size
-from mcuformer.converter.export import c_model
+from mcuformer.converter.export import c_folder
+from mcuformer.converter.export.folder import write_folder
+from mcuformer.converter.export.registry import Source
 from mcuformer.converter.file_form import constant_bytes
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.memory.arena import plan_arena
@@ -102,19 +104,20 @@ def test_a_model_in_the_interpreter_and_in_c(seed, tmp_path, monkeypatch):
     assert interpreter.arena_used_bytes == model.plan.arena_bytes
     np.testing.assert_array_equal(Interpreter(model, engine="c")(images), model.reference(images))
 
-    exported = c_model.export(model.graph, model.class_names, tmp_path)
+    layout = c_folder.c_layout([Source(model.content, model.graph, model.class_names)])
+    write_folder(tmp_path, layout.files)
+    (exported,) = layout.models
     assert exported.arena_bytes <= model.plan.head_bytes
     (tmp_path / "driver.c").write_text(DRIVER)
-    files = [tmp_path / name for name in ("model.c", "model_data.c", "driver.c", *_core(tmp_path))]
+    files = [tmp_path / name for name in ("driver.c", *layout.kernel_sources, *layout.model_sources(exported))]
     flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"]
-    cc, include = shutil.which("cc") or "cc", [f"-I{tmp_path}", f"-I{tmp_path}/core"]
+    cc, include = (
+        shutil.which("cc") or "cc",
+        [f"-I{tmp_path / folder}" for folder in (*layout.kernel_includes, "models/model")],
+    )
     subprocess.run([cc, *flags, *include, *files, "-o", tmp_path / "driver"], check=True)
     done = subprocess.run([tmp_path / "driver"], input=to_int8(images).tobytes(), capture_output=True, check=True)
     np.testing.assert_array_equal(np.frombuffer(done.stdout, np.int8).reshape(want.shape), want)
-
-
-def _core(folder):
-    return [f"core/{path.name}" for path in sorted((folder / "core").glob("*.[cS]"))]
 
 
 def test_the_estimates_know_it(monkeypatch):

@@ -79,7 +79,7 @@ def test_an_export_is_packed_for_its_core(saved, options, packing, tmp_path):
         assert result.values["packing"] == {PAIRS: "pairs", ROWS: "rows"}[packing]
         assert any(line.startswith("weights packed for ") for line in result.lines)
         json.dumps(result.values)
-    text = (tmp_path / "c" / "model.c").read_text()
+    text = (tmp_path / "c" / "models" / "model" / "model.c").read_text()
     assert text.count(".packing = 1") > 0 if packing == PAIRS else ".packing = 1" not in text
 
 

@@ -151,8 +151,8 @@ def c_exports(tmp_path_factory):
     folder, compiled, headers = tmp_path_factory.mktemp("c"), [], []
     for i, (name, (_, options)) in enumerate(NETWORKS.items()):
         prefix, graph = f"net{i}", stored_graph(converted(name))
-        files = c_model.generate(graph, names_of(name), prefix, front_end=options.get("front_end")).sources
-        files[f"{prefix}_main.c"] = files.pop("main.c")
+        made = c_model.generate(graph, names_of(name), prefix, front_end=options.get("front_end"))
+        files = {**made.sources, f"{prefix}_main.c": made.example}
         compiled += written(folder, files)
         headers += [file for file in files if file.endswith(".h")]
     return folder, compiled, headers
@@ -199,7 +199,7 @@ def test_constants_in_a_section_of_their_own(compiler, c_exports, tmp_path):
     section = '-DNET0_CONSTANT=__attribute__((section(".qspi")))'
     if "+" not in compiler[0]:
         folder, compiled, _ = c_exports
-        check(compiler, C_STANDARDS, compiled[:3], [folder, *INCLUDE], flags=[section])
+        check(compiler, C_STANDARDS, compiled[:4], [folder, *INCLUDE], flags=[section])
         return
     model = converted("streamed")
     files = tflm_model.model_files(tflm_model.tflm_model(model.content, stored_graph(model), model.class_names, "net0"))

@@ -98,15 +98,15 @@ def test_the_example_of_plain_c_hears(saved, image, kept, tmp_path):
     flags = "CFLAGS=-O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
     shutil.copytree(kept, tmp_path / "c", dirs_exist_ok=True, copy_function=shutil.copyfile)  # newer than the sources
     subprocess.run(["make", "-s", "-C", tmp_path / "c", flags, "LDFLAGS=-fsanitize=address,undefined"], check=True)
-    for name in ("core", "sound"):
-        (kept / name).mkdir(exist_ok=True)
+    for name in ("mcuformer/core", "mcuformer/sound"):
+        (kept / name).mkdir(parents=True, exist_ok=True)
         for compiled in (tmp_path / "c" / name).glob("*.o"):
             shutil.copyfile(compiled, kept / name / compiled.name)
     text = (tmp_path / "c" / "README.md").read_text()
     assert "raw int16 samples, 16,000 a second" in text and "2,860 bytes of RAM" in text
     found = set()
     for samples in sounds(4):
-        program = tmp_path / "c" / "example"
+        program = tmp_path / "c" / "example_model"
         done = subprocess.run([program], cwd=tmp_path / "c", input=samples.tobytes(), capture_output=True, text=False)
         assert done.returncode == 0, done.stderr.decode()
         logits = model.reference(FRONT_END.image(samples)[None])[0]
@@ -117,6 +117,14 @@ def test_the_example_of_plain_c_hears(saved, image, kept, tmp_path):
     assert short.returncode != 0, "too few samples are an error"
 
 
+VIT = Path("models") / "vit"  # in an export for TFLM
+
+
+def includes(folder: Path) -> list[str]:
+    """Of an export for TFLM, as its README says."""
+    return [f"-I{folder / path}" for path in ("", "mcuformer", VIT)]
+
+
 @pytest.mark.parametrize("generation", ["a_2023", "c"])
 def test_the_readme_and_tables_for_tflm_compile(saved, generation, tmp_path):
     path, _, _ = saved
@@ -124,11 +132,11 @@ def test_the_readme_and_tables_for_tflm_compile(saved, generation, tmp_path):
     use = re.findall(r"```cpp\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)[0]
     assert "mcuf_log_mel_push(&vit_front_end" in use and "int Classify() {" in use
     (tmp_path / "use.cc").write_text(use)
-    check([*compiler("host"), *include(generation), f"-I{folder}"], [tmp_path / "use.cc", folder / "vit.cc"])
-    c_files = [folder / "vit_front_end.c", folder / "mcuformer" / "sound" / "mcuf_log_mel.c"]
-    check(["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"], c_files)
+    check([*compiler("host"), *include(generation), *includes(folder)], [tmp_path / "use.cc", folder / VIT / "vit.cc"])
+    c_files = [folder / VIT / "vit_front_end.c", folder / "mcuformer" / "sound" / "mcuf_log_mel.c"]
+    check(["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", *includes(folder)], c_files)
     listed = (folder / "sources.mk").read_text()
-    assert "$(MCUF_DIR)/vit_front_end.c" in listed and "$(MCUF_DIR)/mcuformer/sound/mcuf_log_mel.c" in listed
+    assert "$(vit_DIR)/models/vit/vit_front_end.c" in listed and "$(vit_DIR)/mcuformer/sound/mcuf_log_mel.c" in listed
 
 
 @pytest.mark.parametrize("to", TARGETS)
@@ -250,7 +258,7 @@ def test_a_network_of_sound_without_a_head_gives_embeddings(variant, tmp_path):
     subprocess.run(["make", "-s", "-C", folder, "CFLAGS=-O1"], check=True)
     for samples in sounds(2):
         done = subprocess.run(
-            [folder / "example"], cwd=folder, input=samples.tobytes(), capture_output=True, check=True
+            [folder / "example_model"], cwd=folder, input=samples.tobytes(), capture_output=True, check=True
         )
         values = np.array(done.stdout.split(), float)
         np.testing.assert_allclose(values, model.reference(FRONT_END.image(samples)[None])[0], rtol=1e-5)
@@ -258,7 +266,7 @@ def test_a_network_of_sound_without_a_head_gives_embeddings(variant, tmp_path):
     use = re.findall(r"```cpp\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)[0]
     assert "const int8_t* Embed() {" in use
     (tmp_path / "use.cc").write_text(use)
-    check([*compiler("host"), *include("c"), f"-I{folder}"], [tmp_path / "use.cc", folder / "vit.cc"])
+    check([*compiler("host"), *include("c"), *includes(folder)], [tmp_path / "use.cc", folder / VIT / "vit.cc"])
 
 
 @needs_tools

@@ -27,6 +27,12 @@ constexpr unsigned kOpCount = sizeof(kOps) / sizeof(kOps[0]);
 // ops added before stay.
 template <class Resolver>
 Status AddMcuformerOps(Resolver& resolver) {
+#if !defined(MCUF_HOST_PLUGIN)
+  MCUF_STATIC_MEMORY();  // not there: compile the kernels with the defines of this source
+#if defined(TF_LITE_STRIP_ERROR_STRINGS)
+  MCUF_ERROR_STRINGS();
+#endif
+#endif
   for (const OpEntry& op : kOps) {
     Registration registration = op.registration();
     const Status status = resolver.AddCustom(op.name, &registration);

@@ -7,6 +7,9 @@
 // - since 2026-10: all of it in tflite::micro.
 // - MCUF_HOST_PLUGIN: no TFLM headers, but the layout of the tflite-micro wheel (host_abi.h).
 //
+// TF_LITE_STATIC_MEMORY and TF_LITE_STRIP_ERROR_STRINGS must be the same here as for TFLM's library: Prepare finds out
+// about the first, and if they differ from those of the firmware's own sources, the firmware does not link.
+//
 // Kernels need no temporary tensors. Type, dimensions and the data of constants are known in Prepare; a tensor that has
 // data by then is a constant.
 #ifndef MCUF_TFLM_COMPAT_H_
@@ -39,6 +42,8 @@ constexpr Type kInt8 = host::kTypeInt8;
 constexpr Type kUInt8 = host::kTypeUInt8;
 constexpr Type kInt16 = host::kTypeInt16;
 constexpr Type kInt32 = host::kTypeInt32;
+
+constexpr char kUnknownLayout[] = "this version of the interpreter has an unknown memory layout";
 
 using host::AllocatePersistent;
 using host::ExternalContext;
@@ -151,8 +156,17 @@ inline void* GetScratch(Context* context, int index) { return context->GetScratc
 inline void* ExternalContext(Context*) { return nullptr; }
 #endif
 
-// The compiler has seen the layout.
-inline bool LayoutIsKnown(const Context*, const Node*) { return true; }
+// With another TF_LITE_STATIC_MEMORY than the library's, the op data that Init allocated is where these sources see a
+// field of TfLiteNode that TFLM leaves empty for a custom op.
+#if defined(TF_LITE_STATIC_MEMORY)
+constexpr char kUnknownLayout[] =
+    "TFLM's library was compiled without TF_LITE_STATIC_MEMORY: compile the mcuformer sources without it";
+inline bool LayoutIsKnown(const Context*, const Node* node) { return node->builtin_data == nullptr; }
+#else
+constexpr char kUnknownLayout[] =
+    "TFLM's library was compiled with TF_LITE_STATIC_MEMORY: compile the mcuformer sources with it";
+inline bool LayoutIsKnown(const Context*, const Node* node) { return node->temporaries == nullptr; }
+#endif
 
 inline void* TensorData(const EvalTensor* tensor) { return tensor->data.data; }
 
@@ -173,6 +187,24 @@ void Ignore(Arguments&&...) {}
   } while (false)
 #endif
 
+// The defines that must be the same everywhere, as functions that do nothing, for the linker to name: kernel_check.cc
+// has those that it was compiled with, and op_resolver.h calls those of the firmware's own source.
+#if defined(TF_LITE_STATIC_MEMORY)
+#define MCUF_STATIC_MEMORY KernelsCompiledWith_TF_LITE_STATIC_MEMORY
+#else
+#define MCUF_STATIC_MEMORY KernelsCompiledWithout_TF_LITE_STATIC_MEMORY
+#endif
+#if defined(TF_LITE_STRIP_ERROR_STRINGS)
+#define MCUF_ERROR_STRINGS KernelsCompiledWith_TF_LITE_STRIP_ERROR_STRINGS
+#else
+#define MCUF_ERROR_STRINGS KernelsCompiledWithout_TF_LITE_STRIP_ERROR_STRINGS
+#endif
+
+namespace mcuformer {
+void MCUF_STATIC_MEMORY();
+void MCUF_ERROR_STRINGS();
+}  // namespace mcuformer
+
 #endif  // MCUF_HOST_PLUGIN
 
 namespace mcuformer {
@@ -191,6 +223,7 @@ using compat::kInt32;
 using compat::kInt8;
 using compat::kOk;
 using compat::kUInt8;
+using compat::kUnknownLayout;
 using compat::LayoutIsKnown;
 using compat::Node;
 using compat::Registration;

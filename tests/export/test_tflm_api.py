@@ -3,6 +3,7 @@
 
 Against the declarations in tests/tflm_api, which are used for nothing else; `make tflm-check` takes a real tree."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ MODEL = Path("models") / "model"  # in an export
 API = Path(__file__).resolve().parents[1] / "tflm_api"
 GENERATIONS = ("a", "a_2023", "b", "c")
 ARM = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=softfp", "-mfpu=fpv4-sp-d16"]
+RELEASE = ["-DTF_LITE_STATIC_MEMORY", "-DTF_LITE_STRIP_ERROR_STRINGS"]
 COMPILERS = {
     "host": [shutil.which("c++") or "c++", "-std=c++11"],
     "host c++20": [shutil.which("c++") or "c++", "-std=c++20"],
@@ -52,6 +54,47 @@ def check(command: list[str], files: list[Path]) -> None:
 def test_the_glue_compiles(target, generation):
     files = [sources.kernels_folder() / name for name in sources.listed("MCUF_TFLM_SRCS")]
     check([*compiler(target), *include(generation)], files)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_the_glue_compiles_with_the_defines_of_a_release_build(generation):
+    files = [sources.kernels_folder() / "kernels" / name for name in ("kernel_check.cc", "int_gelu.cc")]
+    check([*compiler("host"), *RELEASE, *include(generation)], files)
+
+
+REGISTERS = """
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "op_resolver.h"
+int Setup() {
+  tflite::MicroMutableOpResolver<mcuformer::kOpCount> resolver;
+  return mcuformer::AddMcuformerOps(resolver);
+}
+"""
+
+
+@pytest.mark.needs("c++")
+@pytest.mark.parametrize(
+    ("firmware_has", "kernels_have", "missing"),
+    [
+        ([], [], ""),
+        (RELEASE, RELEASE, ""),
+        ([], RELEASE[1:], ""),  # a library that has MicroPrintf has it for all
+        (RELEASE[:1], [], "KernelsCompiledWith_TF_LITE_STATIC_MEMORY"),
+        ([], RELEASE[:1], "KernelsCompiledWithout_TF_LITE_STATIC_MEMORY"),
+        (RELEASE, RELEASE[:1], "KernelsCompiledWith_TF_LITE_STRIP_ERROR_STRINGS"),
+    ],
+)
+def test_kernels_with_other_defines_than_the_firmware_do_not_link(firmware_has, kernels_have, missing, tmp_path):
+    """The linker names the define."""
+    (tmp_path / "own.cc").write_text(REGISTERS)
+    check_cc = sources.kernels_folder() / "kernels" / "kernel_check.cc"
+    command = [*COMPILERS["host"], *include("b"), f"-I{sources.kernels_folder()}", "-c"]
+    subprocess.run([*command, *firmware_has, "own.cc", "-o", "own.o"], cwd=tmp_path, check=True)
+    subprocess.run([*command, *kernels_have, check_cc, "-o", "kernels.o"], cwd=tmp_path, check=True)
+    linked = ["c++", "own.o", "kernels.o", "-nostdlib", "-Wl,--unresolved-symbols=report-all", "-o", "firmware"]
+    said = subprocess.run(linked, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}).stderr
+    named = set(re.findall(r"undefined reference to `mcuformer::(KernelsCompiled\w+)", said))
+    assert "undefined reference to" in said and named == ({missing} if missing else set())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -4,6 +4,12 @@
 #include "../flexbuffer_options.h"
 
 namespace mcuformer {
+
+#if !defined(MCUF_HOST_PLUGIN)
+void MCUF_STATIC_MEMORY() {}
+void MCUF_ERROR_STRINGS() {}
+#endif
+
 namespace {
 
 int32_t Product(const EvalTensor* tensor, int count) {
@@ -96,7 +102,7 @@ bool ReadOption(const Node* node, const char* key, int64_t* value) {
 PrepareCheck::PrepareCheck(Context* context, Node* node, const char* op, int min_inputs, int max_inputs)
     : context_(context), node_(node), op_(op), ok_(true), spare_() {
   if (!LayoutIsKnown(context, node)) {
-    MCUF_LOG(context_, "%s: this version of the interpreter has an unknown memory layout", op_);
+    MCUF_LOG(context_, "%s: %s", op_, kUnknownLayout);
     ok_ = false;
     return;
   }

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mcuformer import data as data_sets
-from mcuformer import sources
+from mcuformer import self_test, sources
 from mcuformer.boards import Board
 from mcuformer.converter.export import c_gallery, c_model, c_text
 from mcuformer.converter.export.board_fit import check_board
@@ -41,6 +41,7 @@ MODEL_FOLDER = f"src/{KERNELS}/model"
 TEST_IMAGES = 5  # in the sketches, at most one per class
 SKETCHES_WITH_IMAGES = ("ImageClassify", "TFLMClassify")
 SKETCHES_WITHOUT_HEAD = ("ImageNearest",)  # all others are for classes
+SELF_TEST = "SelfTest"  # but this one: it is for every network
 # What a library has only if its network takes images, and only if it takes sound.
 FOR_IMAGES = ("src/MCUFormerCamera.h", "examples/CameraClassify_")
 FOR_SOUND = ("src/MCUFormerSound.h", "examples/AudioClassify_")
@@ -76,7 +77,7 @@ def to_folder(
     if archive is not None and archive.exists() and not force:
         raise ConfigError(f"{archive}: already exists; give another folder, or --force to replace it")
     stored = None if gallery is None else _read_gallery(source, gallery)
-    samples = _samples(source, data)
+    samples = samples_of(source.graph, source.class_names, source.front_end, data)
     made = library(source.content, source.graph, source.class_names, samples, board, source.front_end, stored)
     built, why = _built(made, board)  # before anything is written: it may not fit
     write(made, folder, force)
@@ -111,14 +112,14 @@ def to_folder(
     return Result(folder, tuple(lines), values)
 
 
-def _samples(source: Source, data: str) -> Samples:
-    """The first image of each of the first classes."""
-    _, height, width, channels = source.graph.tensors[source.graph.inputs[0]].shape
-    dataset = data_sets.load_sized(data, "test", shortest(height, width), front_end=source.front_end, channels=channels)
-    names = source.class_names or dataset.class_names
+def samples_of(graph: Graph, class_names: Sequence[str], front_end: LogMel | None, data: str) -> Samples:
+    """The sketches' test images: the first one of each of the first classes. DataError, ConfigError for other data."""
+    _, height, width, channels = graph.tensors[graph.inputs[0]].shape
+    dataset = data_sets.load_sized(data, "test", shortest(height, width), front_end=front_end, channels=channels)
+    names = class_names or dataset.class_names
     if len(dataset.class_names) != len(names):
         raise ConfigError(
-            f"--data {data}: has {len(dataset.class_names)} classes, the model {len(source.class_names)}: "
+            f"--data {data}: has {len(dataset.class_names)} classes, the model {len(class_names)}: "
             "give the data it was trained on"
         )
     first = {int(label): i for i, label in reversed(list(enumerate(dataset.labels)))}
@@ -177,8 +178,9 @@ def library(
     files = {**skeleton, **licence_file(), **_kernels(has_sound=front_end is not None)}
     files |= _model_files(plain, for_tflm, class_names, gallery)
     images = _test_images(samples)
-    for sketch in SKETCHES_WITH_IMAGES if has_head else SKETCHES_WITHOUT_HEAD:
+    for sketch in (SELF_TEST, *(SKETCHES_WITH_IMAGES if has_head else SKETCHES_WITHOUT_HEAD)):
         files[f"examples/{sketch}/test_images.h"] = images
+    files[f"examples/{SELF_TEST}/self_test.h"] = _self_test(content, samples)
     files["README.md"] = _readme(plain, for_tflm) if has_head else _readme_without_head(plain, gallery)
     return ArduinoLibrary(files, plain, for_tflm)
 
@@ -207,7 +209,7 @@ def _skeleton(has_head: bool) -> dict[str, str]:
     files = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
     sketches = {name: name.split("/")[1] for name in files if name.startswith("examples/")}
     for name, sketch in sketches.items():
-        if (sketch in SKETCHES_WITHOUT_HEAD) == has_head:
+        if sketch != SELF_TEST and (sketch in SKETCHES_WITHOUT_HEAD) == has_head:
             del files[name]
     if not has_head:
         files["src/MCUFormer.h"] = files["src/MCUFormer.h"].replace("model_confidence.h", "model_gallery.h")
@@ -302,10 +304,6 @@ def _check_samples(samples: Samples, graph: Graph) -> None:
 
 def _test_images(samples: Samples) -> str:
     images = to_int8(samples.images).reshape(len(samples.images), -1)
-    arrays = ",\n".join(
-        "    {" + ",\n     ".join(",".join(map(str, image[i : i + 32])) for i in range(0, len(image), 32)) + "}"
-        for image in images.tolist()
-    )
     labels = ", ".join(map(c_text.string, samples.labels))
     return f"""// {GENERATOR}
 #pragma once
@@ -318,12 +316,47 @@ static const char* const test_labels[TEST_IMAGES] = {{{labels}}};
 
 // int8: a pixel is the uint8 pixel - 128.
 alignas(16) static const int8_t test_images[TEST_IMAGES][{images.shape[1]}] = {{
-{arrays}}};
+{_rows(images)}}};
 """
 
 
-CAMERAS = """- `CameraClassify_Nano33BLESense`: an OV7670 or OV7675, with the library *Arduino_OV767X*.
+def _rows(values: np.ndarray) -> str:
+    """An array [n, m] as C writes it."""
+    return ",\n".join(
+        "    {" + ",\n     ".join(",".join(map(str, row[i : i + 32])) for i in range(0, len(row), 32)) + "}"
+        for row in values.tolist()
+    )
+
+
+def _self_test(content: bytes, samples: Samples) -> str:
+    """What SelfTest compares with: the outputs of the kernels on this machine for its images."""
+    from mcuformer.interpreter import Interpreter
+
+    images = self_test.images_of(to_int8(samples.images))
+    outputs = Interpreter(content).int8_outputs(images.view(np.uint8) ^ np.uint8(128))
+    version = re.search(r"^version=(\S+)$", _skeleton(True)["library.properties"], flags=re.M)[1]  # type: ignore[index]
+    return f"""// {GENERATOR}
+#pragma once
+
+#include <stdint.h>
+
+#define SELF_TEST_VERSION "{version}"
+#define SELF_TEST_IMAGES {len(images)}
+#define SELF_TEST_IMAGES_ID "{self_test.identity(images)}"
+#define SELF_TEST_OUTPUTS {outputs.shape[1]}
+#define SELF_TEST_OUTPUTS_ID "{self_test.identity(outputs)}"
+
+// What the host computed for each image.
+static const int8_t self_test_outputs[SELF_TEST_IMAGES][SELF_TEST_OUTPUTS] = {{
+{_rows(outputs)}}};
+"""
+
+
+CAMERAS = """- `CameraClassify_Nano33BLESense`: an OV7675 or OV7670, with *Arduino_OV767X* from its GitHub page.
 - `CameraClassify_Portenta`: the Vision Shield's camera; choose the M7 core.
+- `CameraClassify_GIGA`: an OV7675, OV7670, GC2145, HM01B0 or HM0360 on the camera connector.
+- `CameraClassify_NiclaVision`: the board's own camera.
+- `CameraClassify_ESP32S3`: a Seeed XIAO ESP32S3 Sense; for other boards change its pins.
 """
 MICROPHONE = """- `AudioClassify_Nano33BLESense`: the board's microphone, with the library *PDM* of its core.
 """
@@ -338,9 +371,13 @@ def _readme(plain: CModel, for_tflm: TflmModel) -> str:
 Install it in the Arduino IDE with *Sketch > Include Library > Add .ZIP Library*, or copy this folder into the
 sketchbook's `libraries` folder. Then *File > Examples > {LIBRARY}*:
 
+- `SelfTest`: run this first. 20 images, every logit compared with what the host computed, and the time; `mcuformer
+  check-board` reads its output. Needs no other library.
 - `ImageClassify`: test images from flash; class, confidence and microseconds on the serial monitor. Needs no other
   library; {plain.arena_bytes:,} bytes of RAM, {plain.constant_bytes:,} of flash and the kernels.
-- `TFLMClassify`: the same in TensorFlow Lite Micro's interpreter, with the library *Arduino_TensorFlowLite*;
+- `TFLMClassify`: the same in TensorFlow Lite Micro's interpreter, with the library *Arduino_TensorFlowLite*, which the
+  Library Manager has no more: clone https://github.com/tensorflow/tflite-micro-arduino-examples as
+  `Arduino_TensorFlowLite` into the sketchbook's `libraries` folder;
   {for_tflm.arena_bytes_not_static:,} bytes of RAM, {len(for_tflm.content):,} of flash, kernels and interpreter.
 {own}
 In a sketch of your own, `#include <MCUFormer.h>`; `src/{KERNELS}/model/model.h` says how to call the network.
@@ -374,6 +411,8 @@ Install it in the Arduino IDE with *Sketch > Include Library > Add .ZIP Library*
 sketchbook's `libraries` folder. The network has no head: of an image it gives an embedding, int8, and this library has
 {stored}. *File > Examples > {LIBRARY}*:
 
+- `SelfTest`: run this first. 20 images, every value compared with what the host computed, and the time; `mcuformer
+  check-board` reads its output. Needs no other library.
 - `ImageNearest`: test images from flash; the nearest stored embedding, its cosine and microseconds on the serial
   monitor. Needs no other library; {plain.arena_bytes:,} bytes of RAM, {plain.constant_bytes:,} of flash and the
   kernels.

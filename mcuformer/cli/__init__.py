@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: mcuformer demo | train | evolve | search | finetune | convert | run | inspect | report | export |
-boards.
+boards | check-board.
 
 Each command is a module here. Its function of the same name does the work from Python, prints nothing and returns the
 result; `command` reads the options, calls it, prints the result as a table and writes it as JSON:
@@ -33,6 +33,7 @@ COMMANDS = (
     "run",
     "inspect",
     "report",
+    "check_board",
 )
 
 INTERRUPTED = 130  # the exit status after Ctrl-C

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from arm_tests import needs_tools
 from conftest import HEADLESS, TINY, lively_subnet, structured_images
+from qemu_sketch import STUBS, compile_sketch, link_sketch
 
-from mcuformer import SubnetConfig, convert, sources
+from mcuformer import SubnetConfig, convert, self_test, sources
 from mcuformer.boards import get_board
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import arduino, c_gallery
@@ -24,13 +25,23 @@ from mcuformer.converter.graph import to_int8
 from mcuformer.errors import ConfigError, DataError, PlanError
 from mcuformer.gallery import Gallery, cosines, neighbours
 from mcuformer.simulator import arduino_build, firmware
+from mcuformer.simulator.firmware import Program
 
 pytestmark = pytest.mark.usefixtures("kernels_compiled_once")
 
 HERE = Path(__file__).resolve().parent
-STUBS = HERE / "stubs"
 TFLM = [HERE.parent / "tflm_api" / folder for folder in ("a_2023", "shared")]
-SKETCHES = ("ImageClassify", "TFLMClassify", "CameraClassify_Nano33BLESense", "CameraClassify_Portenta")
+SKETCHES = (
+    "SelfTest", "ImageClassify", "TFLMClassify", "CameraClassify_Nano33BLESense", "CameraClassify_Portenta",
+    "CameraClassify_GIGA", "CameraClassify_NiclaVision", "CameraClassify_ESP32S3",
+)  # fmt: skip
+# sketch -> what a user switches on in it, one at a time
+CHOICES = {
+    "CameraClassify_Nano33BLESense": ("CAMERA_IS_OV7670",),
+    "CameraClassify_Portenta": ("VISION_SHIELD_HM0360",),
+    "CameraClassify_GIGA": ("CAMERA_IS_OV7670", "CAMERA_IS_GC2145", "CAMERA_IS_HM01B0", "CAMERA_IS_HM0360"),
+    "TFLMClassify": ("MCUFORMER_CHECK_MODEL",),
+}
 WIDE = dataclasses.replace(TINY, image_size=(12, 24))
 COLOUR = SubnetConfig(image_size=20, in_channels=3, patch_size=5, embed_dim=20, depth=1, num_heads=2, num_classes=3)
 # name -> config, options of convert, board
@@ -69,14 +80,11 @@ class Case:
             self._objects = arduino_build.compile_library(self.folder, self.machine, self.work / "library")
         return self._objects
 
-    def sketch(self, name: str, include=()) -> list[Path]:
-        """Compiled as Arduino does: Arduino.h before the sketch, C++."""
-        source = self.folder / "examples" / name / f"{name}.ino"
-        target = self.work / name / f"{name}.ino.cpp"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(f'#include <Arduino.h>\n#line 1 "{source}"\n{source.read_text()}')
-        include = [self.folder / "src", source.parent, STUBS, *include]
-        return firmware.compile_objects([target], self.machine.core, target.parent, include, arduino_build.CXX_FLAGS)
+    def sketch(self, name: str, include=(), define="") -> list[Path]:
+        return compile_sketch(self.folder, name, self.machine, self.work, include, define)
+
+    def program(self, sketch: str, folder: Path, define="") -> Program:
+        return link_sketch([*self.objects(), *self.sketch(sketch, define=define)], self.board, self.machine, folder)
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -171,6 +179,9 @@ def test_zip(grey, tmp_path):
 def test_sketches_compile(case, sketch):
     include = TFLM if sketch == "TFLMClassify" else []
     case.sketch(sketch, include)
+    for define in CHOICES.get(sketch, ()):
+        case.sketch(sketch, include, define)
+        assert define in (case.folder / "examples" / sketch / f"{sketch}.ino").read_text()
 
 
 @needs_tools
@@ -195,15 +206,7 @@ def _symbols(path: Path) -> str:
 @needs_tools
 def test_image_classify_runs_within_the_boards_memory(case, tmp_path):
     """In QEMU, from the packaged library: the right classes, and confidence as softmax has it. Without any float."""
-    run_time = [HERE / "qemu_arduino.c", *sorted(sources.firmware_folder().glob("*.c"))]
-    objects = [*case.objects(), *case.sketch("ImageClassify")]
-    include = [STUBS, sources.firmware_folder()]
-    objects += firmware.compile_objects(run_time, case.machine.core, tmp_path / "c", include, firmware.C_FLAGS)
-    objects += firmware.compile_objects(
-        [HERE / "serial.cpp"], case.machine.core, tmp_path / "cpp", include, arduino_build.CXX_FLAGS
-    )
-    board = case.board
-    program = firmware.link(objects, case.machine, tmp_path / "sketch.elf", board.sram_budget, board.flash_budget)
+    program = case.program("ImageClassify", tmp_path)
     lines = firmware.run(program).text.splitlines()
     logits = case.model.reference(case.images[:4])
     assert len(lines) == 4
@@ -220,6 +223,31 @@ def test_image_classify_runs_within_the_boards_memory(case, tmp_path):
     assert "smlad" in listing, "the kernels for M4 and M7 are not taken"
     assert re.findall(r"\tv(?:add|sub|mul|div|mla|fma|cvt|cmp|sqrt)\S*", listing) == []
     assert re.findall(r"<__aeabi_[fd]\w+>", listing) == []
+
+
+@needs_tools
+def test_self_test_gives_the_references_logits(case, tmp_path):
+    """In QEMU, from the packaged library; what it prints is read as from a port."""
+    text = firmware.run(case.program("SelfTest", tmp_path, "ARDUINO_GIGA")).text
+    read = self_test.read(Port(text.encode()), 1)
+    images = self_test.images_of(to_int8(case.images[:4]))
+    want = case.model.reference(images.view(np.uint8) ^ np.uint8(128))
+    np.testing.assert_array_equal(case.model.graph.logits(read.outputs), want)
+    assert read.board == "Arduino GIGA R1" and read.images_id == self_test.identity(images)
+    assert all(read.equal) and read.ms > 0 and len(np.unique(read.outputs, axis=0)) > 10
+    last = text.splitlines()[-1]
+    assert last.startswith("20 of 20 equal to the host's, ") and self_test.unchecked(last) is not None
+
+
+class Port:
+    """A port at which some bytes came."""
+
+    def __init__(self, content: bytes):
+        self.content = content
+
+    def read(self, size: int) -> bytes:
+        came, self.content = self.content[:size], self.content[size:]
+        return came
 
 
 @needs_tools
@@ -319,7 +347,7 @@ def without_head(options, stored: bool):
 @pytest.mark.parametrize("stored", [True, False])
 def test_layout_without_a_head(stored):
     files = without_head({}, stored)[0].files
-    assert {name.split("/")[1] for name in files if name.startswith("examples/")} == {"ImageNearest"}
+    assert {name.split("/")[1] for name in files if name.startswith("examples/")} == {"ImageNearest", "SelfTest"}
     assert "examples/ImageNearest/test_images.h" in files
     model = "src/mcuformer/model"
     assert f"{model}/model_gallery.h" in files and f"{model}/model_confidence.h" not in files
@@ -350,6 +378,7 @@ def test_image_nearest_finds_the_stored_embedding(stored, options, tmp_path):
     program = firmware.link(objects, machine, tmp_path / "sketch.elf", board.sram_budget, board.flash_budget)
     lines = firmware.run(program).text.splitlines()
     assert len(lines) == 4
+    compile_sketch(folder, "SelfTest", machine, tmp_path)
     if not stored:
         assert lines[0].startswith("image 0: no stored embeddings, ")
     else:

@@ -92,7 +92,9 @@ def test_kernels_with_other_defines_than_the_firmware_do_not_link(firmware_has, 
     subprocess.run([*command, *firmware_has, "own.cc", "-o", "own.o"], cwd=tmp_path, check=True)
     subprocess.run([*command, *kernels_have, check_cc, "-o", "kernels.o"], cwd=tmp_path, check=True)
     linked = ["c++", "own.o", "kernels.o", "-nostdlib", "-Wl,--unresolved-symbols=report-all", "-o", "firmware"]
-    said = subprocess.run(linked, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}).stderr
+    said = subprocess.run(
+        linked, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}
+    ).stderr
     named = set(re.findall(r"undefined reference to `mcuformer::(KernelsCompiled\w+)", said))
     assert "undefined reference to" in said and named == ({missing} if missing else set())
 

@@ -192,11 +192,12 @@ def library(saved, tmp_path_factory):
 @needs_tools
 def test_sketches_of_a_network_of_sound(library):
     there = {path.name for path in (library.folder / "examples").iterdir()}
-    assert there == {"ImageClassify", "TFLMClassify", "AudioClassify_Nano33BLESense"}
+    assert there == {"SelfTest", "ImageClassify", "TFLMClassify", "AudioClassify_Nano33BLESense"}
     assert {path.name for path in (library.folder / "src").glob("*.h")} == {
         "MCUFormer.h", "MCUFormerSound.h", "MCUFormerTFLM.h",
     }  # fmt: skip
     library.sketch("ImageClassify")
+    library.sketch("SelfTest")
     library.sketch("TFLMClassify", [TESTS / "tflm_api" / folder for folder in ("a_2023", "shared")])
     assert "AudioClassify_Nano33BLESense" in (library.folder / "README.md").read_text()
     assert "CameraClassify" not in (library.folder / "README.md").read_text()

@@ -9,7 +9,7 @@ import typer
 
 GROUPS = {
     "The whole way": ("demo",),
-    "From a network to a microcontroller": ("train", "convert", "run", "inspect", "export", "boards"),
+    "From a network to a microcontroller": ("train", "convert", "run", "inspect", "export", "boards", "check-board"),
     "Search": ("evolve", "search", "finetune"),
 }
 

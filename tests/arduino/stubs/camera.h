@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What CameraClassify_Portenta uses of the Mbed core's library Camera.
+// What the sketches for Portenta, GIGA and Nicla Vision use of the Mbed core's library Camera.
 #ifndef MCUF_TESTS_CAMERA_H_
 #define MCUF_TESTS_CAMERA_H_
 

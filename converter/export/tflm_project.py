@@ -192,7 +192,10 @@ Copy this folder into your project. Compile {compiled} files, with TFLM's own in
 
 Several exports go into one firmware: they share the kernels, and one resolver serves all models.
 
-Compile with `-O2` or more. `-D{n.upper()}_CONSTANT='__attribute__((section(".qspi")))'` puts the model into a section
+Compile with `-O2` or more, and with the same `TF_LITE_STATIC_MEMORY` and `TF_LITE_STRIP_ERROR_STRINGS` as TFLM's
+library: its Makefile sets the first, and the second with `BUILD_TYPE=release`.
+
+`-D{n.upper()}_CONSTANT='__attribute__((section(".qspi")))'` puts the model into a section
 for flash beside the chip that is mapped to memory; place that section in your linker script.
 
 {_use(model, front_end)}"""

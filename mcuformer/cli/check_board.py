@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mcuformer.self_test import SelfTest
 
 SILENCE_S = 30.0  # the next line must come within this; a line is printed after each image
+FORMAT = "mcuformer.measured/1"  # of the file of times
 POLL_S = 0.2  # how long one read of the port waits
 
 
@@ -82,7 +83,7 @@ def check_board(
         raise ModelError(_differing(test, [i for i, equal in enumerate(test.equal) if not equal]))
     if target is not None:
         measured[test.board] = {"ms": test.ms, "version": test.version, "images": len(test.outputs)}
-        write_bytes(target, (json.dumps({"measured": measured}, indent=1) + "\n").encode())
+        write_bytes(target, (json.dumps({"format": FORMAT, "measured": measured}, indent=1) + "\n").encode())
     return BoardCheck(test, "the export" if model is None else "the host", target)
 
 
@@ -155,9 +156,12 @@ def _measured(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(read_text(path))["measured"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: holds no measured times; give another --out") from error
+        stored = json.loads(read_text(path))
+        if stored["format"] == FORMAT:
+            return dict(stored["measured"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f"{path}: holds no measured times ({FORMAT}); give another --out")
 
 
 def show(checked: BoardCheck) -> None:

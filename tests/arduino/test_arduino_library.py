@@ -114,6 +114,11 @@ def test_library_properties_are_what_the_specification_allows(grey):
     setup.read(HERE.parents[1] / "setup.cfg")
     assert re.fullmatch(r"\d+\.\d+\.\d+", fields["version"]) and fields["version"] == setup["metadata"]["version"]
     assert f"src/{fields['includes']}" in grey.files
+    readme = (HERE.parents[1] / "examples" / "arduino" / "README.md").read_text().split("| architecture |")[1]
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", readme, flags=re.M)
+    assert fields["architectures"].split(",") == re.findall(r"\w+", " ".join(rows)), (
+        "the README says how they are checked"
+    )
 
 
 def test_layout(grey):
@@ -201,6 +206,15 @@ def test_all_of_src_compiles_with_the_tflm_library_and_without(case, tmp_path):
 
 def _symbols(path: Path) -> str:
     return subprocess.run(["arm-none-eabi-nm", "--defined-only", path], capture_output=True, text=True).stdout
+
+
+@needs_tools
+def test_the_library_compiles_for_the_smallest_core(grey, tmp_path):
+    """Cortex-M0+, as mbed_rp2040 and rp2040 have it."""
+    flags = ("-mcpu=cortex-m0plus", "-mthumb", *arduino_build.COMMON)
+    core = dataclasses.replace(get_board("nano33ble").core, flags=flags)
+    folder = arduino.write(grey, tmp_path / "library")
+    arduino_build.compile_library(folder, core.machine, tmp_path / "objects", flags=["-Wall", "-Wextra", "-Werror"])
 
 
 @needs_tools

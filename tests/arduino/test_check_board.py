@@ -100,7 +100,7 @@ def changed(printed: bytes, number: int, change) -> bytes:
 def test_a_board_is_compared_with_the_host_and_its_time_is_kept(files, printed):
     given = ("check-board", "--model", files / "model.tflite", "--data", files / "data.npz")
     kept = files / "model.measured.json"
-    kept.write_text('{"measured": {"another": {"ms": 1.0}}}')
+    kept.write_text('{"format": "mcuformer.measured/1", "measured": {"another": {"ms": 1.0}}}')
     with Terminal(printed) as port:
         done = forked(*given, "--port", port, "--json", files / "result.json")
     result = json.loads((files / "result.json").read_text())
@@ -195,9 +195,10 @@ def test_a_board_that_stops(printed):
 def test_ports_and_files_that_are_not_there(files, monkeypatch):
     assert "cannot be opened (No such file" in mistake("check-board", "--port", files / "tty")
     assert "--out x: measured times are kept by model" in mistake("check-board", "--port", "p", "--out", "x")
-    (files / "broken.json").write_text("[]")
-    with pytest.raises(DataError, match=r"broken.json: holds no measured times; give another --out"):
-        check_board("p", model=files / "model.tflite", file=files / "broken.json")
+    for content in ("[]", "{", '{"format": "mcuformer.measured/2", "measured": {}}'):
+        (files / "broken.json").write_text(content)
+        with pytest.raises(DataError, match=r"broken.json: holds no measured times .*; give another --out"):
+            check_board("p", model=files / "model.tflite", file=files / "broken.json")
     monkeypatch.setitem(sys.modules, "serial", None)
     with pytest.raises(
         ToolchainError, match=r"pyserial, which is not installed; run: pip install 'mcuformer\[board\]'"

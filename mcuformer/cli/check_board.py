@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mcuformer.boards import Board, get_board
 from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, write_json
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.errors import ConfigError, DataError, ModelError, ToolchainError
@@ -51,6 +52,7 @@ def check_board(
     data: str = "fashion-mnist",
     baud: int = 115200,
     timeout: float = SILENCE_S,
+    board: str | Board | None = None,
     file: str | os.PathLike | None = None,
     progress: Progress = SILENT,
 ) -> BoardCheck:
@@ -62,6 +64,7 @@ def check_board(
     data     what the export was given as --data
     baud     bits a second; USB ports ignore it
     timeout  seconds to wait for the next line
+    board    one of `mcuformer boards`: the time is kept under its name; default: the name that the sketch prints
     file     where the time is kept; default: beside the model
 
     DataError if no self-test comes, or a damaged one; ConfigError for another model or other data; ModelError if an
@@ -69,6 +72,8 @@ def check_board(
     """
     from mcuformer import self_test
 
+    if isinstance(board, str):
+        board = get_board(board)
     if file is not None and model is None:
         raise ConfigError(f"--out {file}: measured times are kept by model; give --model too")
     target = None if model is None else Path(file) if file is not None else Path(model).with_suffix(".measured.json")
@@ -76,13 +81,20 @@ def check_board(
     measured = {} if target is None else _measured(target)
     expected = None if model is None else _expected(model, data)
     with _opened(port, baud) as opened, progress.bar("waiting for the self-test"):
-        test = self_test.read(opened, timeout, port)
+        try:
+            test = self_test.read(opened, timeout, port)
+        except OSError as error:
+            raise DataError(f"--port {port}: was lost while it was read ({error}); plug the board in again") from error
     if model is not None and expected is not None:
         _compare(test, *expected, model, data)
     elif not all(test.equal):
         raise ModelError(_differing(test, [i for i, equal in enumerate(test.equal) if not equal]))
     if target is not None:
-        measured[test.board] = {"ms": test.ms, "version": test.version, "images": len(test.outputs)}
+        measured[test.board if board is None else board.name] = {
+            "ms": test.ms,
+            "version": test.version,
+            "images": len(test.outputs),
+        }
         write_bytes(target, (json.dumps({"format": FORMAT, "measured": measured}, indent=1) + "\n").encode())
     return BoardCheck(test, "the export" if model is None else "the host", target)
 
@@ -185,6 +197,10 @@ def command(
     data: Annotated[str, typer.Option(help="What the export was given as --data.")] = "fashion-mnist",
     baud: Annotated[int, typer.Option(min=1, help="Bits a second, as in the sketch.")] = 115200,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the next line.")] = SILENCE_S,
+    board: Annotated[
+        str | None,
+        typer.Option(help="Keep the time under this name of `mcuformer boards`; default: the sketch's name."),
+    ] = None,
     file: Annotated[
         Path | None, typer.Option("--out", "-o", help="Keep the time here; default: beside the model.")
     ] = None,
@@ -192,6 +208,8 @@ def command(
 ) -> None:
     """Compare a board that runs the sketch SelfTest with the host, bit for bit, and measure its time."""
     check_outputs(json_file, file)
-    checked = check_board(port, model=model, data=data, baud=baud, timeout=timeout, file=file, progress=CONSOLE)
+    checked = check_board(
+        port, model=model, data=data, baud=baud, timeout=timeout, board=board, file=file, progress=CONSOLE
+    )
     show(checked)
     write_json(json_file, checked.to_dict())

@@ -23,6 +23,7 @@ def compile_sketch(library: Path, name: str, machine, work: Path, include=(), de
 
 def link_sketch(objects: list[Path], board, machine, work: Path) -> firmware.Program:
     """Linked within the board's memory; runs setup() once and loop() once. objects: of library and sketch."""
+    work.mkdir(exist_ok=True)
     include = [STUBS, sources.firmware_folder()]
     run_time = [HERE / "qemu_arduino.c", *sorted(sources.firmware_folder().glob("*.c"))]
     objects = [*objects, *firmware.compile_objects(run_time, machine.core, work / "c", include, firmware.C_FLAGS)]

@@ -239,6 +239,17 @@ def test_image_classify_runs_within_the_boards_memory(case, tmp_path):
     assert re.findall(r"<__aeabi_[fd]\w+>", listing) == []
 
 
+class Port:
+    """A port at which some bytes came."""
+
+    def __init__(self, content: bytes):
+        self.content = content
+
+    def read(self, size: int) -> bytes:
+        came, self.content = self.content[:size], self.content[size:]
+        return came
+
+
 @needs_tools
 def test_self_test_gives_the_references_logits(case, tmp_path):
     """In QEMU, from the packaged library; what it prints is read as from a port."""
@@ -251,17 +262,6 @@ def test_self_test_gives_the_references_logits(case, tmp_path):
     assert all(read.equal) and read.ms > 0 and len(np.unique(read.outputs, axis=0)) > 10
     last = text.splitlines()[-1]
     assert last.startswith("20 of 20 equal to the host's, ") and self_test.unchecked(last) is not None
-
-
-class Port:
-    """A port at which some bytes came."""
-
-    def __init__(self, content: bytes):
-        self.content = content
-
-    def read(self, size: int) -> bytes:
-        came, self.content = self.content[:size], self.content[size:]
-        return came
 
 
 @needs_tools
@@ -378,22 +378,24 @@ def test_image_nearest_finds_the_stored_embedding(stored, options, tmp_path):
     made, model, images, gallery = without_head(options, stored)
     folder, board = arduino.write(made, tmp_path / "MCUFormer"), get_board("nano33ble")
     machine = arduino_build.machine_of(board)
-    sketch = folder / "examples" / "ImageNearest" / "ImageNearest.ino"
-    (tmp_path / "sketch.cpp").write_text(f'#include <Arduino.h>\n#line 1 "{sketch}"\n{sketch.read_text()}')
     snippets = re.findall(r"```cpp\n(.*?)```", made.files["README.md"], flags=re.DOTALL)
     assert len(snippets) == stored
     (tmp_path / "snippet.cpp").write_text("".join(snippets))
-    include = [folder / "src", sketch.parent, STUBS, sources.firmware_folder()]
-    cpp = [tmp_path / "sketch.cpp", HERE / "serial.cpp", *([tmp_path / "snippet.cpp"] if stored else [])]
-    objects = arduino_build.compile_library(folder, machine, tmp_path / "library")
-    objects += firmware.compile_objects(cpp, machine.core, tmp_path / "cpp", include, arduino_build.CXX_FLAGS)
-    run_time = [HERE / "qemu_arduino.c", *sorted(sources.firmware_folder().glob("*.c"))]
-    objects += firmware.compile_objects(run_time, machine.core, tmp_path / "c", include, firmware.C_FLAGS)
-    program = firmware.link(objects, machine, tmp_path / "sketch.elf", board.sram_budget, board.flash_budget)
+    kernels = arduino_build.compile_library(folder, machine, tmp_path / "library")
+    objects = [*kernels, *compile_sketch(folder, "ImageNearest", machine, tmp_path)]
+    if stored:
+        snippet = [tmp_path / "snippet.cpp"]
+        objects += firmware.compile_objects(
+            snippet, machine.core, tmp_path / "cpp", [folder / "src", STUBS], arduino_build.CXX_FLAGS
+        )
+    program = link_sketch(objects, board, machine, tmp_path / "nearest")
     lines = firmware.run(program).text.splitlines()
     assert len(lines) == 4
-    compile_sketch(folder, "SelfTest", machine, tmp_path)
     if not stored:
+        sketch_objects = compile_sketch(folder, "SelfTest", machine, tmp_path)
+        text = firmware.run(link_sketch([*kernels, *sketch_objects], board, machine, tmp_path / "self_test")).text
+        tested = self_test.read(Port(text.encode()), 1)
+        assert all(tested.equal) and tested.outputs.shape == (20, HEADLESS.embed_dim)
         assert lines[0].startswith("image 0: no stored embeddings, ")
     else:
         near = neighbours(model.reference(images), [""] * 4, gallery)

@@ -58,10 +58,10 @@ class Terminal:
     """A pseudo-terminal at whose other end a board prints: `first`, and then `again` for ever."""
 
     def __init__(self, again: bytes, first: bytes = b""):
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.port, self._first, self._again = os.ttyname(self._slave), first, again
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        os.set_blocking(self.master, False)
+        self.port, self._first, self._again = os.ttyname(self.slave), first, again
         self._open, self._thread = True, threading.Thread(target=self._print)
 
     def __enter__(self) -> str:
@@ -71,14 +71,14 @@ class Terminal:
     def __exit__(self, *_) -> None:
         self._open = False
         self._thread.join()
-        os.close(self._master)
-        os.close(self._slave)
+        os.close(self.master)
+        os.close(self.slave)
 
     def _print(self) -> None:
         waiting = self._first + self._again
         while self._open:
             try:
-                waiting = waiting[os.write(self._master, waiting) :] if waiting else self._again
+                waiting = waiting[os.write(self.master, waiting) :] if waiting else self._again
             except BlockingIOError:
                 pass
             time.sleep(0.002)
@@ -116,6 +116,11 @@ def test_without_the_model_the_board_says_whether_it_is_exact(files, printed):
     before = sorted(files.iterdir())
     with Terminal(printed, first=b"x\xff\0" + printed[40:]) as port:  # a reader comes at any time
         result = check_board(port)
+    kept = files / "nano.json"
+    with Terminal(printed) as port:
+        check_board(port, model=files / "model.tflite", data=str(files / "data.npz"), board="nano33ble", file=kept)
+    assert list(json.loads(kept.read_text())["measured"]) == ["nano33ble"]
+    kept.unlink()
     assert result.compared_with == "the export" and result.file is None and len(result.test.outputs) == 20
     assert sorted(files.iterdir()) == before
     different = changed(printed, 3, lambda text: checked(text.replace("equal", "different")))
@@ -172,6 +177,14 @@ def test_a_port_without_the_sketch(again, line):
         check_board(port, timeout=0.3)
 
 
+def test_a_board_that_is_unplugged():
+    terminal = Terminal(b"")
+    threading.Timer(0.5, os.close, [terminal.master]).start()
+    with pytest.raises(DataError, match="was lost while it was read .*; plug the board in again"):
+        check_board(terminal.port)
+    os.close(terminal.slave)
+
+
 class Stops:
     """A port at which some bytes came, and then nothing."""
 
@@ -194,6 +207,7 @@ def test_a_board_that_stops(printed):
 
 def test_ports_and_files_that_are_not_there(files, monkeypatch):
     assert "cannot be opened (No such file" in mistake("check-board", "--port", files / "tty")
+    assert "board 'uno' is unknown" in mistake("check-board", "--port", "p", "--board", "uno")
     assert "--out x: measured times are kept by model" in mistake("check-board", "--port", "p", "--out", "x")
     for content in ("[]", "{", '{"format": "mcuformer.measured/2", "measured": {}}'):
         (files / "broken.json").write_text(content)

@@ -22,15 +22,11 @@
 #define BOARD_NAME "a board without a name"
 #endif
 
-// A line of text, printed in pieces; End() adds the CRC-32 of all of them.
+// A line of text, printed in pieces of 63 characters; End() adds the CRC-32 of all of them.
 class Line {
  public:
   void Text(const char* text) {
-    for (const char* c = text; *c != 0; ++c) {
-      crc_ ^= static_cast<uint8_t>(*c);
-      for (int bit = 0; bit < 8; ++bit) crc_ = crc_ >> 1 ^ (0xEDB88320u & (0u - (crc_ & 1u)));
-    }
-    Serial.print(text);
+    while (*text != 0) Put(*text++);
   }
 
   // At least `digits` digits.
@@ -45,13 +41,30 @@ class Line {
   }
 
   void End() {
-    char text[] = " *00000000";
-    for (int i = 0; i < 8; ++i) text[2 + i] = "0123456789abcdef"[~crc_ >> (28 - 4 * i) & 15];
-    Serial.println(static_cast<const char*>(text));
+    const uint32_t crc = ~crc_;
+    Text(" *");
+    for (int shift = 28; shift >= 0; shift -= 4) Put("0123456789abcdef"[crc >> shift & 15]);
+    Flush();
+    Serial.println("");
   }
 
  private:
+  void Put(char c) {
+    crc_ ^= static_cast<uint8_t>(c);
+    for (int bit = 0; bit < 8; ++bit) crc_ = crc_ >> 1 ^ (0xEDB88320u & (0u - (crc_ & 1u)));
+    text_[length_++] = c;
+    if (length_ + 1 == sizeof text_) Flush();
+  }
+
+  void Flush() {
+    text_[length_] = 0;
+    length_ = 0;
+    Serial.print(static_cast<const char*>(text_));
+  }
+
   uint32_t crc_ = 0xFFFFFFFFu;
+  char text_[64];
+  size_t length_ = 0;
 };
 
 // Rows of image *number, which is a test image mirrored, upside down or with bits flipped. An mcuf_image_rows_fn.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mcuformer import measured
 from mcuformer.boards import Board, get_board
-from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, write_json
+from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, read_bytes, write_json
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.errors import ConfigError, DataError, ModelError, ToolchainError
-from mcuformer.files import read_text, write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from mcuformer.self_test import SelfTest
 
 SILENCE_S = 30.0  # the next line must come within this; a line is printed after each image
-FORMAT = "mcuformer.measured/1"  # of the file of times
 POLL_S = 0.2  # how long one read of the port waits
 
 
@@ -76,9 +74,7 @@ def check_board(
         board = get_board(board)
     if file is not None and model is None:
         raise ConfigError(f"--out {file}: measured times are kept by model; give --model too")
-    target = None if model is None else Path(file) if file is not None else Path(model).with_suffix(".measured.json")
-    check_outputs(target)
-    measured = {} if target is None else _measured(target)
+    kept = None if model is None else _Kept(Path(model), file)
     expected = None if model is None else _expected(model, data)
     with _opened(port, baud) as opened, progress.bar("waiting for the self-test"):
         try:
@@ -89,14 +85,26 @@ def check_board(
         _compare(test, *expected, model, data)
     elif not all(test.equal):
         raise ModelError(_differing(test, [i for i, equal in enumerate(test.equal) if not equal]))
-    if target is not None:
-        measured[test.board if board is None else board.name] = {
-            "ms": test.ms,
-            "version": test.version,
-            "images": len(test.outputs),
-        }
-        write_bytes(target, (json.dumps({"format": FORMAT, "measured": measured}, indent=1) + "\n").encode())
-    return BoardCheck(test, "the export" if model is None else "the host", target)
+    if kept is None:
+        return BoardCheck(test, "the export")
+    kept.add(test, board)
+    return BoardCheck(test, "the host", kept.path)
+
+
+class _Kept:
+    """The file of a model's times, looked at before the board is: it may be no such file, or out of reach."""
+
+    def __init__(self, model: Path, file: str | os.PathLike | None):
+        self.path = measured.path_of(model) if file is None else Path(file)
+        check_outputs(self.path)
+        self._content = read_bytes(model)
+        self._times = measured.read(self.path, self._content)
+
+    def add(self, test: SelfTest, board: Board | None) -> None:
+        """Writes the file, with this time beside those of other boards."""
+        name = test.board if board is None else board.name
+        times = {"ms": test.ms, "version": test.version, "images": len(test.outputs)}
+        measured.write(self.path, self._content, {**self._times, name: times})
 
 
 def _opened(port: str, baud: int) -> Any:
@@ -161,19 +169,6 @@ def _differing(test: SelfTest, wrong: list[int], values: str = "") -> str:
         f"{test.board}: the outputs of {len(wrong)} of {len(test.outputs)} images differ from the host's{found}; "
         "please report this with the model"
     )
-
-
-def _measured(path: Path) -> dict[str, Any]:
-    """Times that are kept already: board -> values. DataError for another file."""
-    if not path.exists():
-        return {}
-    try:
-        stored = json.loads(read_text(path))
-        if stored["format"] == FORMAT:
-            return dict(stored["measured"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise DataError(f"{path}: holds no measured times ({FORMAT}); give another --out")
 
 
 def show(checked: BoardCheck) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from mcuformer import measured
 from mcuformer.cli.common import JsonOption, app, check_outputs, out, read_bytes, sizes_line, write_json
 from mcuformer.pictures import ENDINGS, check_pictures
 from mcuformer.sizes import size_text
@@ -52,7 +53,8 @@ class OpRow:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What a model file holds. core: the given board's, or None."""
+    """What a model file holds. core: the given board's, or None; measured: board -> ms an image, as `check-board` keeps
+    them beside the model."""
 
     path: Path
     model_bytes: int
@@ -61,6 +63,7 @@ class Inspection:
     ops: tuple[OpRow, ...]
     parts: tuple[PartSize, ...]
     core: Core | None
+    measured: dict[str, float] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -82,7 +85,7 @@ class Inspection:
         return {
             "model_bytes": self.model_bytes, "arena_bytes": self.arena_bytes, "head_bytes": self.plan.head_bytes,
             "ops": rows, "config": self.config, "schedule": self.stored.info["schedule"],
-            "parts": [vars(part) for part in self.parts],
+            "parts": [vars(part) for part in self.parts], "measured_ms": self.measured,
         }  # fmt: skip
 
 
@@ -104,7 +107,8 @@ def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | o
     stored = read(content, str(path))
     plan = plan_arena(stored.graph)
     parts = tuple(sizes(SubnetConfig.from_dict(stored.info["config"]), plan))
-    inspected = Inspection(path, len(content), stored, plan, _rows(stored, plan, core), parts, core)
+    times = {name: kept["ms"] for name, kept in measured.read(measured.path_of(path), content).items()}
+    inspected = Inspection(path, len(content), stored, plan, _rows(stored, plan, core), parts, core, times)
     if plot is not None:
         from mcuformer.plots import plot_memory_plan
 
@@ -175,6 +179,8 @@ def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> N
         out.print(table)
     if inspected.core is not None:
         _show_instructions(inspected.ops, inspected.core)
+    for name, ms in inspected.measured.items():
+        out.print(f"measured on {name}: {ms:.3f} ms an image")
     out.print(sizes_line(plan.arena_bytes, plan.head_bytes, inspected.model_bytes))
 
 

@@ -264,6 +264,56 @@ def test_self_test_gives_the_references_logits(case, tmp_path):
     assert last.startswith("20 of 20 equal to the host's, ") and self_test.unchecked(last) is not None
 
 
+ON_HOST = """
+#include <Arduino.h>
+#include <stdio.h>
+unsigned long micros(void) {
+  static unsigned long now = 4294967000u;
+  return now = (now + 7) & 4294967295u;
+}
+void delay(unsigned long) {}
+void serial_text(const char* text) { fputs(text, stdout); }
+SerialPort Serial;
+int main() {
+  setup();
+  loop();
+}
+"""
+
+
+@pytest.mark.needs("cc", "c++")
+def test_self_test_makes_20_images_of_one(tmp_path):
+    """On the host, with sanitizers: the sketch makes the same images as Python, in all variants."""
+    images = structured_images(WIDE, 8, seed=4)
+    model = convert(lively_subnet(WIDE, 6), images)
+    samples = Samples(images[:1], ["image"])
+    made = arduino.library(model.content, model.graph, model.class_names, samples)
+    folder = arduino.write(made, tmp_path / "MCUFormer")
+    sketch = folder / "examples" / "SelfTest"
+    (tmp_path / "main.cpp").write_text(f"{ON_HOST}#include <{sketch}/SelfTest.ino>\n")
+    subprocess.run(["cc", "-std=c99", "-O1", "-c", *sorted(folder.rglob("*.c"))], cwd=tmp_path, check=True)
+    flags = [
+        "-std=c++14",
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover",
+    ]
+    include = [f"-I{folder}/src", f"-I{sketch}", f"-I{STUBS}"]
+    command = ["c++", *flags, *include, "main.cpp", *sorted(tmp_path.glob("*.o")), "-o", "main"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run([tmp_path / "main"], capture_output=True, check=True)
+    read = self_test.read(Port(done.stdout), 1)
+    made_images = self_test.images_of(to_int8(images[:1]))
+    assert len({image.tobytes() for image in made_images}) == 20 and all(read.equal)
+    np.testing.assert_array_equal(
+        model.graph.logits(read.outputs), model.reference(made_images.view(np.uint8) ^ np.uint8(128))
+    )
+    assert set(read.microseconds) == {7}
+
+
 @needs_tools
 def test_size_as_built_is_within_the_board_or_refused(grey, tmp_path):
     folder = arduino.write(grey, tmp_path / "library")

@@ -15,7 +15,7 @@ from command_line import forked, mistake
 from conftest import TINY, lively_subnet, structured_images
 from qemu_sketch import compile_sketch, link_sketch
 
-from mcuformer import convert, self_test
+from mcuformer import convert, measured, self_test
 from mcuformer.boards import get_board
 from mcuformer.cli.check_board import check_board
 from mcuformer.converter.export.registry import export
@@ -100,15 +100,19 @@ def changed(printed: bytes, number: int, change) -> bytes:
 def test_a_board_is_compared_with_the_host_and_its_time_is_kept(files, printed):
     given = ("check-board", "--model", files / "model.tflite", "--data", files / "data.npz")
     kept = files / "model.measured.json"
-    kept.write_text('{"format": "mcuformer.measured/1", "measured": {"another": {"ms": 1.0}}}')
+    content = (files / "model.tflite").read_bytes()
+    measured.write(kept, content, {"another": {"ms": 1.0}})
     with Terminal(printed) as port:
         done = forked(*given, "--port", port, "--json", files / "result.json")
     result = json.loads((files / "result.json").read_text())
     assert f"{BOARD}, MCUFormer 0.1.0: 20 images, every one of 5 values equal to the host's" in done.stdout
     assert f"{result['ms']:.3f} ms an image (median; " in done.stdout and f"wrote {kept}" in done.stdout
     assert result["ms"] == np.median(result["microseconds"]) / 1000 > 0 and result["exact"]
-    measured = json.loads(kept.read_text())["measured"]
-    assert measured == {"another": {"ms": 1.0}, BOARD: {"ms": result["ms"], "version": "0.1.0", "images": 20}}
+    times = {"another": {"ms": 1.0}, BOARD: {"ms": result["ms"], "version": "0.1.0", "images": 20}}
+    assert measured.read(kept, content) == times and measured.read(kept, content + b"!") == {}
+    shown = forked("inspect", files / "model.tflite", "--json", files / "inspect.json").stdout
+    assert f"measured on {BOARD}: {result['ms']:.3f} ms an image" in shown
+    assert json.loads((files / "inspect.json").read_text())["measured_ms"] == {"another": 1.0, BOARD: result["ms"]}
 
 
 @needs_tools
@@ -209,9 +213,12 @@ def test_ports_and_files_that_are_not_there(files, monkeypatch):
     assert "cannot be opened (No such file" in mistake("check-board", "--port", files / "tty")
     assert "board 'uno' is unknown" in mistake("check-board", "--port", "p", "--board", "uno")
     assert "--out x: measured times are kept by model" in mistake("check-board", "--port", "p", "--out", "x")
-    for content in ("[]", "{", '{"format": "mcuformer.measured/2", "measured": {}}'):
+    for content in (
+        "[]", "{", '{"format": "mcuformer.measured/2", "model": "", "measured": {}}',
+        '{"format": "mcuformer.measured/1", "model": "", "measured": {"a": {}}}',
+    ):  # fmt: skip
         (files / "broken.json").write_text(content)
-        with pytest.raises(DataError, match=r"broken.json: holds no measured times .*; give another --out"):
+        with pytest.raises(DataError, match=r"broken.json: holds no measured times .*; give another file"):
             check_board("p", model=files / "model.tflite", file=files / "broken.json")
     monkeypatch.setitem(sys.modules, "serial", None)
     with pytest.raises(

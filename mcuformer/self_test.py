@@ -3,7 +3,7 @@
 
 The sketch prints 22 lines, again and again, each with the CRC-32 of what stands before " *" at its end:
 
-    MCUFormer 0.1.0 self-test on Arduino Nano 33 BLE: 20 images 8d06a0cf, 10 outputs 4f5344cd *7b1c04ee
+    MCUFormer 0.1.0 self-test on Nano 33 BLE: 20 images 8d06a0cf, 10 outputs 4f5344cd *7b1c04ee
     image 1 of 20: equal, 41250 us: -12 33 4 -7 20 1 0 -3 5 9 *0e9f4a11
     ...
     20 of 20 equal to the host's, 41.250 ms an image *55d1c2b0

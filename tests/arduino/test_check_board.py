@@ -25,7 +25,7 @@ from mcuformer.simulator import arduino_build, firmware
 tty = pytest.importorskip("tty", reason="a pseudo-terminal needs POSIX")
 pytest.importorskip("serial", reason="pyserial is not installed")
 
-BOARD = "Arduino Nano 33 BLE"
+BOARD = "Nano 33 BLE"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def printed(files):
     board = get_board("nano33ble")
     machine = arduino_build.machine_of(board)
     objects = arduino_build.compile_library(library, machine, files / "objects")
-    objects += compile_sketch(library, "SelfTest", machine, files, define="ARDUINO_ARDUINO_NANO33BLE")
+    objects += compile_sketch(library, "SelfTest", machine, files)
     return firmware.run(link_sketch(objects, board, machine, files)).text.replace("\n", "\r\n").encode()
 
 

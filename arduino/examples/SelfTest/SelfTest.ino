@@ -8,18 +8,12 @@
 #include "self_test.h"
 #include "test_images.h"
 
-#if defined(ARDUINO_BOARD)  // Espressif's core
-#define BOARD_NAME ARDUINO_BOARD
-#elif defined(ARDUINO_ARDUINO_NANO33BLE)
-#define BOARD_NAME "Arduino Nano 33 BLE"
-#elif defined(ARDUINO_PORTENTA_H7_M7)
-#define BOARD_NAME "Arduino Portenta H7"
-#elif defined(ARDUINO_GIGA)
-#define BOARD_NAME "Arduino GIGA R1"
-#elif defined(ARDUINO_NICLA_VISION)
-#define BOARD_NAME "Arduino Nicla Vision"
+#if defined(ARDUINO_BOARD)  // of Espressif's core
+#define SELF_TEST_BOARD ARDUINO_BOARD
+#elif defined(BOARD_NAME)  // of Arduino's Mbed core
+#define SELF_TEST_BOARD BOARD_NAME
 #else
-#define BOARD_NAME "a board without a name"
+#define SELF_TEST_BOARD "a board without a name"
 #endif
 
 // A line of text, printed in pieces of 63 characters; End() adds the CRC-32 of all of them.
@@ -101,7 +95,7 @@ static mcuf_status runImage(int number, int8_t* outputs, unsigned long* duration
 
 static void printHead() {
   Line line;
-  line.Text("MCUFormer " SELF_TEST_VERSION " self-test on " BOARD_NAME ": ");
+  line.Text("MCUFormer " SELF_TEST_VERSION " self-test on " SELF_TEST_BOARD ": ");
   line.Number(SELF_TEST_IMAGES);
   line.Text(" images " SELF_TEST_IMAGES_ID ", ");
   line.Number(SELF_TEST_OUTPUTS);

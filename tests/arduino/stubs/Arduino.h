@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BOARD_NAME "Nano 33 BLE"
 #define LOW 0
 #define HIGH 1
 #define OUTPUT 1

@@ -32,6 +32,7 @@ PACKAGES = {
     "git": "git",
     "make": "make",
     "unshare": "util-linux",
+    "xtensa-lx106-elf-g++": "gcc-xtensa-lx106",
 }
 
 TINY = SubnetConfig(

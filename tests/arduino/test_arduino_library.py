@@ -217,6 +217,33 @@ def test_the_library_compiles_for_the_smallest_core(grey, tmp_path):
     arduino_build.compile_library(folder, core.machine, tmp_path / "objects", flags=["-Wall", "-Wextra", "-Werror"])
 
 
+XTENSA_HEADERS = Path("/usr/lib/xtensa-lx106-elf/include")
+
+
+@pytest.mark.needs("xtensa-lx106-elf-g++")
+def test_library_and_sketches_compile_for_xtensa(case):
+    """By a compiler for the ESP8266's core, with the language options of Espressif's."""
+    if not (XTENSA_HEADERS / "string.h").is_file():
+        pytest.skip("no C headers for Xtensa: Debian's package picolibc-xtensa-lx106-elf")
+    common = ["-isystem", XTENSA_HEADERS, "-mlongcalls", "-Os", "-Wall", "-Wextra", "-Werror", f"-I{case.folder}/src"]
+    kernels = sorted(path for path in (case.folder / "src").rglob("*") if path.suffix in (".c", ".S"))
+    folder = case.work / "xtensa"
+    folder.mkdir()
+    subprocess.run(["xtensa-lx106-elf-gcc", *common, "-std=gnu17", "-c", *kernels], cwd=folder, check=True)
+    for sketch in ("SelfTest", "ImageClassify", "CameraClassify_ESP32S3"):
+        source = case.folder / "examples" / sketch
+        command = [
+            "xtensa-lx106-elf-g++",
+            *common,
+            "-std=gnu++2b",
+            f"-I{source}",
+            f"-I{STUBS}",
+            "-include",
+            "Arduino.h",
+        ]
+        subprocess.run([*command, "-x", "c++", "-c", source / f"{sketch}.ino"], cwd=folder, check=True)
+
+
 @needs_tools
 def test_image_classify_runs_within_the_boards_memory(case, tmp_path):
     """In QEMU, from the packaged library: the right classes, and confidence as softmax has it. Without any float."""

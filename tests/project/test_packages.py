@@ -25,6 +25,7 @@ def test_optional_packages_are_those_that_skipped_tests_name():
     assert "debootstrap" in OPTIONAL  # tests/project/test_clean_root.py
     assert "flatbuffers-compiler" in OPTIONAL  # tools/generate_tflite_schema.py
     assert "espeak-ng" in OPTIONAL  # tools/synthesise_words.py
+    assert {"gcc-xtensa-lx106", "picolibc-xtensa-lx106-elf"} <= set(OPTIONAL)  # tests/arduino/test_arduino_library.py
     assert "libsimde-dev" in OPTIONAL  # tests/core/test_versions.py
     assert not set(OPTIONAL) & set(LISTED)
     assert all(re.fullmatch(r"[a-z0-9+.-]+", package) for package in LISTED + OPTIONAL)

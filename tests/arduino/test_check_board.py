@@ -3,6 +3,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +19,8 @@ from qemu_sketch import compile_sketch, link_sketch
 from mcuformer import convert, measured, self_test
 from mcuformer.boards import get_board
 from mcuformer.cli.check_board import check_board
-from mcuformer.converter.export.registry import export
+from mcuformer.converter import tflite_file
+from mcuformer.converter.export import arduino
 from mcuformer.errors import ConfigError, DataError, ModelError, ToolchainError
 from mcuformer.simulator import arduino_build, firmware
 
@@ -42,16 +44,25 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def printed(files):
-    """What the sketch of an export prints in one round, as bytes."""
+def program(files):
+    """The sketch of an export, for QEMU: it prints one round."""
     if missing := firmware.missing_tools():
         pytest.skip(missing)
-    library = export(files / "model.tflite", "arduino", files / "library", data=str(files / "data.npz")).folder
+    content = (files / "model.tflite").read_bytes()
+    graph, names = tflite_file.read(content).graph, list("abcde")
+    samples = arduino.samples_of(graph, names, None, str(files / "data.npz"))
+    library = arduino.write(arduino.library(content, graph, names, samples), files / "library")
     board = get_board("nano33ble")
     machine = arduino_build.machine_of(board)
     objects = arduino_build.compile_library(library, machine, files / "objects")
     objects += compile_sketch(library, "SelfTest", machine, files)
-    return firmware.run(link_sketch(objects, board, machine, files)).text.replace("\n", "\r\n").encode()
+    return link_sketch(objects, board, machine, files)
+
+
+@pytest.fixture(scope="module")
+def printed(program):
+    """What the sketch prints, as bytes, with a port's ends of lines."""
+    return firmware.run(program).text.replace("\n", "\r\n").encode()
 
 
 class Terminal:
@@ -113,6 +124,25 @@ def test_a_board_is_compared_with_the_host_and_its_time_is_kept(files, printed):
     shown = forked("inspect", files / "model.tflite", "--json", files / "inspect.json").stdout
     assert f"measured on {BOARD}: {result['ms']:.3f} ms an image" in shown
     assert json.loads((files / "inspect.json").read_text())["measured_ms"] == {"another": 1.0, BOARD: result["ms"]}
+
+
+@needs_tools
+def test_a_board_that_runs_while_it_is_read(program):
+    """QEMU's output, which is its standard error, goes into the terminal."""
+    terminal = Terminal(b"")
+    machine = program.machine
+    quiet = ["-display", "none", "-monitor", "none", "-serial", "null", "-icount", "shift=6"]
+    semihosting = ["-semihosting-config", "enable=on,target=native"]
+    command = [machine.emulator, "-M", machine.name, *quiet, *semihosting, "-kernel", program.path]
+    os.set_blocking(terminal.master, True)
+    started = threading.Timer(0.5, subprocess.run, [command], {"stderr": terminal.master})
+    started.start()
+    try:
+        assert all(check_board(terminal.port).test.equal)
+    finally:
+        started.join()
+        os.close(terminal.master)
+        os.close(terminal.slave)
 
 
 @needs_tools

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "mcuformer/model/model.h"
+#include "models/model/model.h"
 
 namespace mcuformer {
 

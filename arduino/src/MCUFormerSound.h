@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "mcuformer/model/model.h"
-#include "mcuformer/model/model_front_end.h"
+#include "models/model/model.h"
+#include "models/model/model_front_end.h"
 
 namespace mcuformer {
 

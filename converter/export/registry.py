@@ -170,12 +170,8 @@ TARGETS: dict[str, Target] = {
         Target("c", "plain C99 without an interpreter", (NAME, IMAGE, BOARD, EXTERNAL, CORE), _function("c_folder")),
         Target("tflm", "for TensorFlow Lite Micro", (NAME, BOARD, EXTERNAL, CORE), _function("tflm")),
         Target(
-            "arduino", "a library", (replace(BOARD, default="nano33ble"), DATA, GALLERY, ZIP), _function("arduino"),
-            refused={
-                "name": "the sketches call the network model",
-                "external_flash": "Arduino's linker scripts place nothing there",
-            },
-            several=False,
+            "arduino", "a library", (NAME, replace(BOARD, default="nano33ble"), DATA, GALLERY, ZIP),
+            _function("arduino"), refused={"external_flash": "Arduino's linker scripts place nothing there"},
         ),
     )
 }  # fmt: skip

@@ -63,13 +63,14 @@ def compile_library(
     return compiled
 
 
-def measure(library: Path, board: Board, folder: Path) -> Program | None:
-    """The network alone, linked for a board; PlanError if it exceeds the board's budgets. None: no such core."""
+def measure(library: Path, board: Board, folder: Path, name: str = "model") -> Program | None:
+    """The network of that name alone, linked for a board; PlanError if it exceeds the board's budgets. None: no such
+    core."""
     machine = machine_of(board)
     if machine is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "probe.c").write_text(PROBE)
+    (folder / "probe.c").write_text(PROBE.replace("model_", f"{name}_").replace("MODEL_", f"{name.upper()}_"))
     objects = compile_library(library, machine, folder / "library")
     objects += firmware.compile_objects([folder / "probe.c"], machine.core, folder, [library / "src"], C_FLAGS)
     objects += firmware.firmware_objects(machine, folder / "firmware")

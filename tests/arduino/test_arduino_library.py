@@ -21,6 +21,7 @@ from mcuformer.boards import get_board
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import arduino, c_gallery
 from mcuformer.converter.export.arduino import Samples
+from mcuformer.converter.export.registry import Source
 from mcuformer.converter.graph import to_int8
 from mcuformer.errors import ConfigError, DataError, PlanError
 from mcuformer.gallery import Gallery, cosines, neighbours
@@ -61,7 +62,7 @@ def package(config, options, images=None):
     model = convert(lively_subnet(config, 6), images, class_names=names(config.num_classes), **options)
     graph = tflite_file.read(model.content).graph
     samples = Samples(images[:4], [f"image {i}" for i in range(4)])
-    return model, arduino.library(model.content, graph, model.class_names, samples)
+    return model, arduino.library(Source(model.content, graph, model.class_names), samples)
 
 
 class Case:
@@ -314,7 +315,7 @@ def test_self_test_makes_20_images_of_one(tmp_path):
     images = structured_images(WIDE, 8, seed=4)
     model = convert(lively_subnet(WIDE, 6), images)
     samples = Samples(images[:1], ["image"])
-    made = arduino.library(model.content, model.graph, model.class_names, samples)
+    made = arduino.library(Source(model.content, model.graph, model.class_names), samples)
     folder = arduino.write(made, tmp_path / "MCUFormer")
     sketch = folder / "examples" / "SelfTest"
     (tmp_path / "main.cpp").write_text(f"{ON_HOST}#include <{sketch}/SelfTest.ino>\n")
@@ -432,7 +433,7 @@ def without_head(options, stored: bool):
     gallery = Gallery(model.reference(images[4:]), tuple(f'name "{i}"' for i in range(26))) if stored else None
     samples = Samples(images[:4], [f"image {i}" for i in range(4)])
     graph = tflite_file.read(model.content).graph
-    return arduino.library(model.content, graph, (), samples, gallery=gallery), model, images[:4], gallery
+    return arduino.library(Source(model.content, graph, ()), samples, gallery=gallery), model, images[:4], gallery
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -440,7 +441,7 @@ def test_layout_without_a_head(stored):
     files = without_head({}, stored)[0].files
     assert {name.split("/")[1] for name in files if name.startswith("examples/")} == {"ImageNearest", "SelfTest"}
     assert "examples/ImageNearest/test_images.h" in files
-    model = "src/mcuformer/model"
+    model = "src/models/model"
     assert f"{model}/model_gallery.h" in files and f"{model}/model_confidence.h" not in files
     assert (f"{model}/model_gallery.c" in files) == stored
     assert "class_names" not in "".join(files.values()) and 'model_gallery.h"' in files["src/MCUFormer.h"]
@@ -537,11 +538,11 @@ def test_what_cannot_be_packaged_is_refused(tmp_path):
     images = structured_images(TINY, 4)
     with pytest.raises(ConfigError, match="staged weights: .* --weights xip"):
         staged = convert(lively_subnet(TINY, 6), images, weights="staged")
-        arduino.library(staged.content, staged.graph, staged.class_names, Samples(images, list("abcd")))
+        arduino.library(Source(staged.content, staged.graph, staged.class_names), Samples(images, list("abcd")))
     model = convert(lively_subnet(TINY, 6), images)
     with pytest.raises(DataError, match="test images of 16 x 16 x 3 .*: the model takes 16 x 16 x 1"):
         wrong = np.zeros((2, 16, 16, 3), np.uint8)
-        arduino.library(model.content, model.graph, model.class_names, Samples(wrong, ["a", "b"]))
+        arduino.library(Source(model.content, model.graph, model.class_names), Samples(wrong, ["a", "b"]))
 
 
 def test_images_are_stored_as_int8(grey):
@@ -560,3 +561,41 @@ def test_arduino_cli_builds_the_sketch(case, sketch):
         pytest.skip(f"arduino-cli has no core {core.rsplit(':', 1)[0]}")
     path = case.folder / "examples" / sketch
     subprocess.run(["arduino-cli", "compile", "-b", core, "--library", case.folder, path], check=True)
+
+
+@needs_tools
+def test_several_models_of_other_names(tmp_path):
+    """Sketches, probe and README call the first by its name; a sketch of one's own runs both."""
+    images = structured_images(TINY, 5)
+    words = convert(lively_subnet(TINY, 6), images, class_names=names(TINY.num_classes))
+    faces = convert(lively_subnet(HEADLESS, 5), structured_images(HEADLESS, 4))
+    sources_of = [
+        Source(model.content, tflite_file.read(model.content).graph, model.class_names, name=name)
+        for name, model in (("words", words), ("faces", faces))
+    ]
+    made = arduino.library(sources_of[0], Samples(images, list("abcde")), get_board("nano33ble"), others=sources_of[1:])
+    folder = arduino.write(made, tmp_path / "library")
+    text = "".join(text for path, text in made.files.items() if not path.startswith("src/mcuformer/"))
+    assert not re.search(r"\bmodel_(?!check)|\bMODEL_", text) and "FACES_ARENA_BYTES" in text
+    assert "src/models/faces/faces.h" in made.files["README.md"] and "words.h" in made.files["src/MCUFormer.h"]
+    built = arduino_build.measure(folder, get_board("nano33ble"), tmp_path / "probe", "words")
+    assert built is not None and built.flash_bytes > made.plain.constant_bytes
+    (tmp_path / "both.c").write_text(
+        """#include <MCUFormer.h>
+        int main(void) {
+          static int8_t logits[WORDS_CLASSES], embedding[FACES_EMBEDDING_LENGTH];
+          return words_invoke(words_image(), logits) + faces_invoke(faces_image(), embedding);
+        }"""
+    )
+    machine = arduino_build.machine_of(get_board("nano33ble"))
+    objects = sorted((tmp_path / "probe" / "library").rglob("*.o"))
+    include = [folder / "src"]
+    objects += firmware.compile_objects([tmp_path / "both.c"], machine.core, tmp_path, include, arduino_build.C_FLAGS)
+    objects += firmware.firmware_objects(machine, tmp_path / "firmware")
+    both = firmware.link(objects, machine, tmp_path / "both.elf")
+    assert both.flash_bytes - built.flash_bytes > made.others[0].constant_bytes
+    assert firmware.run(both, tmp_path).status == 0
+    with pytest.raises(PlanError, match="the arenas of 2 models"):
+        both_bytes = made.tflm.arena_bytes_not_static + made.others[0].arena_bytes
+        tight = dataclasses.replace(get_board("nano33ble"), reserved_sram_bytes=256 * 1024 - both_bytes + 1)
+        arduino.library(sources_of[0], Samples(images, list("abcde")), tight, others=sources_of[1:])

@@ -21,6 +21,7 @@ from mcuformer.boards import get_board
 from mcuformer.cli.check_board import check_board
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import arduino
+from mcuformer.converter.export.registry import Source
 from mcuformer.errors import ConfigError, DataError, ModelError, ToolchainError
 from mcuformer.simulator import arduino_build, firmware
 
@@ -51,7 +52,7 @@ def program(files):
     content = (files / "model.tflite").read_bytes()
     graph, names = tflite_file.read(content).graph, list("abcde")
     samples = arduino.samples_of(graph, names, None, str(files / "data.npz"))
-    library = arduino.write(arduino.library(content, graph, names, samples), files / "library")
+    library = arduino.write(arduino.library(Source(content, graph, names), samples), files / "library")
     board = get_board("nano33ble")
     machine = arduino_build.machine_of(board)
     objects = arduino_build.compile_library(library, machine, files / "objects")

@@ -60,7 +60,7 @@ def test_a_new_kind_is_one_entry_in_the_table(files, tmp_path):
     text = " ".join(toy("--help").replace("│", "").split())
     assert "arduino: a library; toy: a text file." in text
     assert "With toy: how many lines to write. [default: 3]" in text
-    assert "With c, tflm and toy: what a model's files" in text and "--upper" in text
+    assert "With c, tflm, arduino and toy: what a model's files" in text and "--upper" in text
     arguments = (model, "--to", "toy", "--lines", 2, "--upper", "--name", "net", "--json", tmp_path / "toy.json")
     assert "wrote 2 lines" in toy(*arguments, "-o", tmp_path / "out")
     assert (tmp_path / "out" / "net.txt").read_text() == "NET\nA"
@@ -93,8 +93,8 @@ def test_every_kind_can_be_called_from_python(to, files, tmp_path):
 def test_an_option_that_nobody_has_is_named(files, tmp_path):
     with pytest.raises(ConfigError, match="option 'bord' of an export is unknown; choose from name, image, board,"):
         registry.export(files / "model.tflite", "tflm", tmp_path / "out", bord="nano33ble")
-    with pytest.raises(ConfigError, match="--name model: the sketches call the network model; leave it out"):
-        registry.export(files / "model.tflite", "arduino", tmp_path / "out", name="model")
+    with pytest.raises(ConfigError, match="--image caller: for --to c; leave it out with --to arduino"):
+        registry.export(files / "model.tflite", "arduino", tmp_path / "out", image="caller")
 
 
 @needs_tools

@@ -4,6 +4,7 @@ clang, for this machine and for Cortex-M."""
 
 import dataclasses
 import functools
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tflm_exports import VARIANTS, stored_graph
 from mcuformer import QuantisationOptions, SubnetConfig, convert, sources
 from mcuformer.converter.export import arduino, c_model, tflm_model
 from mcuformer.converter.export.arduino import Samples
+from mcuformer.converter.export.registry import Source
 from mcuformer.cores import CORES
 from mcuformer.gallery import Gallery
 from mcuformer.sound import LogMel
@@ -212,8 +214,8 @@ def library(request, tmp_path_factory):
     model, images = converted(request.param), structured_images(config, 4)
     gallery = None if model.class_names else Gallery(model.reference(images), ('"a"', "b", "c", "d"))
     made = arduino.library(
-        model.content, stored_graph(model), model.class_names, Samples(images, list("abcd")),
-        front_end=options.get("front_end"), gallery=gallery,
+        Source(model.content, stored_graph(model), model.class_names, options.get("front_end")),
+        Samples(images, list("abcd")), gallery=gallery,
     )  # fmt: skip
     return arduino.write(made, tmp_path_factory.mktemp("arduino") / "library")
 
@@ -230,7 +232,7 @@ def test_sketches(compiler, library, tmp_path):
     sketches = []
     for sketch in sorted(library.rglob("*.ino")):
         sketches.append(tmp_path / f"{sketch.stem}.cc")
-        text = sketch.read_text().replace('"test_images.h"', f'"{sketch.parent}/test_images.h"')
+        text = re.sub('"(test_images|self_test).h"', rf'"{sketch.parent}/\1.h"', sketch.read_text())
         sketches[-1].write_text(f'#include <Arduino.h>\n#line 1 "{sketch}"\n{text}')
     check(compiler, CPP_STANDARDS, sketches, [library / "src"], [STUBS, API / "a_2023", API / "shared"])
 

@@ -18,7 +18,7 @@ from mcuformer import Interpreter, SubnetConfig, convert, sources
 from mcuformer.boards import get_board
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import arduino
-from mcuformer.converter.export.registry import TARGETS, export
+from mcuformer.converter.export.registry import TARGETS, Source, export
 from mcuformer.errors import ConfigError, ModelError
 from mcuformer.gallery import Gallery
 from mcuformer.simulator import arduino_build, firmware
@@ -242,7 +242,7 @@ def test_a_library_needs_a_front_end_that_fits(saved):
     samples = arduino.Samples(images(), list("abcd"))
     graph = tflite_file.read(model.content).graph
     with pytest.raises(ModelError, match="takes 32 x 20 x 1, its front end makes 98 x 40 x 1"):
-        arduino.library(model.content, graph, model.class_names, samples, front_end=LogMel())
+        arduino.library(Source(model.content, graph, model.class_names, LogMel()), samples)
 
 
 WITHOUT_HEAD = dataclasses.replace(CONFIG, num_classes=0)

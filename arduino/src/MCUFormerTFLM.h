@@ -6,9 +6,9 @@
 #define MCUFORMER_TFLM_H_
 
 #include "mcuformer/external_context.h"
-#include "models/model/model_tflite.h"
 #include "mcuformer/model_check.h"
 #include "mcuformer/op_resolver.h"
 #include "mcuformer/token_overwrite_planner.h"
+#include "models/model/model_tflite.h"
 
 #endif  // MCUFORMER_TFLM_H_

@@ -245,7 +245,7 @@ def _readme_model(layout: Layout, model: CModel, several: bool) -> str:
   - RAM: {p.arena_bytes:,} bytes, static (the arena). {image}
   - Flash: {model.constant_bytes:,} bytes of constants, beside the kernels.
   - `{n}_invoke_in` does the same in an arena of yours, from any thread; `{n}_step` one op at a time, for a loop that
-    must return in between. `MCUF_OP_DONE(index)`, a macro, is called after each op.
+    must return in between. `mcuf_hooks.h` has calls of yours after each op, and inside long ones.
 """
     if p.weights_bytes:
         text += f"  - `{n}.weights`, {p.weights_bytes:,} bytes, for external flash: `{n}_set_weights`.\n"

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Runs an exported network (model.h) on the images in images.bin and prints, for each, its logits (without a head: its
- * embedding), the stack below the call and the instructions of each op. images.bin: int32 number of images, then the
- * images, int8; in strips, only the rows that are requested. weights.bin: staged weights. */
+ * embedding), the stack below the call, the most instructions between two hooks and the instructions of each op.
+ * images.bin: int32 number of images, then the images, int8; in strips, only the rows that are requested. weights.bin:
+ * staged weights. */
 #include "board.h"
+#include "hooks.h"
 #include "model.h"
-#include "op_done.h"
 
 #ifdef MODEL_CLASSES
 #define OUTPUTS MODEL_CLASSES
@@ -16,7 +17,19 @@
 static int8_t logits[OUTPUTS]; /* of any length, so not on the stack */
 static uint32_t marks[MODEL_OPS + 1];
 
-void op_done(int32_t index) { marks[index + 1] = board_ticks(); }
+static uint32_t last, longest; /* hook, and most instructions from one to the next */
+
+void yielded(void) {
+  const uint32_t took = board_instructions(last, board_ticks());
+  longest = took > longest ? took : longest;
+  last = board_ticks();
+}
+
+void op_done(int32_t index) {
+  marks[index + 1] = board_ticks();
+  if (index >= 0) yielded();
+  last = board_ticks();
+}
 
 static int32_t images;
 
@@ -72,6 +85,7 @@ int main(void) {
 #endif
   const uint32_t own = instructions_of_op_done();
   for (int32_t i = 0; i < count; ++i) {
+    longest = 0;
     const uint32_t above = board_stack_here();
     board_paint_stack();
     const mcuf_status status = invoke();
@@ -79,6 +93,7 @@ int main(void) {
     if (status != MCUF_OK) return 3;
     board_print("logits "), print_hexadecimal(logits, OUTPUTS);
     board_print("\nstack "), board_print_number((int32_t)(used > above ? used - above : 0));
+    board_print("\nlongest "), board_print_number((int32_t)longest);
     board_print("\nops");
     for (int32_t op = 0; op < MODEL_OPS; ++op) {
       board_print(" "), board_print_number((int32_t)(board_instructions(marks[op], marks[op + 1]) - own));

@@ -27,6 +27,8 @@ from mcuformer.simulator.firmware import Machine, Program
 APP = Path("apps") / "run_model.c"
 STACK_BYTES = 4096  # reserved: networks use about a quarter, printing the rest
 MODEL_FLAGS = ("-std=c99", "-pedantic")
+HOOKS = '-DMCUF_HOOKS_H="hooks.h"'
+RESULT_LINES = 4  # of an image
 EXTERNAL = '-DMODEL_CONSTANT=__attribute__((section(".external")))'
 ARENA_BESIDE = '-DMCUF_ARENA_SECTION=__attribute__((section(".psram")))'
 
@@ -43,10 +45,12 @@ class OpCount:
 
 @dataclass(frozen=True)
 class FirmwareRun:
-    """A program's result in QEMU. logits: int8 [n, classes]; stack_bytes: the most below the network's function."""
+    """A program's result in QEMU. logits: int8 [n, classes]; stack_bytes: the most below the network's function;
+    longest: the most instructions between two calls of a hook, which comes after each op, or inside it too."""
 
     logits: np.ndarray
     stack_bytes: int
+    longest: int
     ops: tuple[OpCount, ...]
 
     @property
@@ -93,7 +97,8 @@ class FirmwareModel:
             OpCount(op.kind, self.graph.tensors[op.output].name, op_macs(self.graph, op), int(round(mean)))
             for op, mean in zip(self.graph.ops, counts.mean(axis=0), strict=True)
         )
-        return FirmwareRun(logits, max(int(result["stack"][0]) for result in results), ops)
+        stack, longest = (max(int(result[key][0]) for result in results) for key in ("stack", "longest"))
+        return FirmwareRun(logits, stack, longest, ops)
 
     def _run_part(self, images: np.ndarray, timeout: float) -> list[dict[str, list[str]]]:
         first = self.graph.ops[0]
@@ -108,19 +113,22 @@ class FirmwareModel:
         if run.status:
             raise ModelError(f"the network on {self.program.machine.name} ended with status {run.status}: {run.text}")
         lines = [line.split(" ") for line in run.text.splitlines()]
-        if len(lines) != 3 * len(images):
+        if len(lines) != RESULT_LINES * len(images):
             raise ToolchainError(f"the program on {self.program.machine.name} printed {run.text[:200]!r}")
-        return [{words[0]: words[1:] for words in lines[i : i + 3]} for i in range(0, len(lines), 3)]
+        return [
+            {words[0]: words[1:] for words in lines[i : i + RESULT_LINES]} for i in range(0, len(lines), RESULT_LINES)
+        ]
 
 
-def kernel_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
-    """The objects that all programs on a machine share: kernels, startup, board."""
+def kernel_objects(machine: Machine, folder: str | os.PathLike, yielding: bool = False) -> list[Path]:
+    """The objects that all programs on a machine share: kernels, startup, board. yielding: the kernels call the hook
+    inside long ops."""
     objects = firmware.compile_objects(
         sources.c_kernel_sources(),
         machine.core,
         Path(folder) / "kernels",
-        include=[sources.c_kernel_folder()],
-        flags=MODEL_FLAGS,
+        include=[sources.c_kernel_folder(), sources.firmware_folder() / APP.parent],
+        flags=[*MODEL_FLAGS, *([HOOKS] if yielding else [])],
     )
     return objects + firmware.firmware_objects(machine, Path(folder) / "firmware")
 
@@ -149,10 +157,9 @@ def build(
         (folder / "model" / name).write_text(text, encoding="utf-8")
     apps = sources.firmware_folder() / APP.parent
     include = [folder / "model", sources.c_kernel_folder(), apps]
-    hook = ["-include", str(apps / "op_done.h")]
     files = [folder / "model" / name for name in exported.c_files]
     placed = [*([EXTERNAL] if external_bytes else []), *([ARENA_BESIDE] if arena_beside else [])]
-    flags = [*MODEL_FLAGS, *hook, *placed]
+    flags = [*MODEL_FLAGS, HOOKS, *placed]
     compiled = firmware.compile_objects(files, machine.core, folder / "objects", include, flags)
     compiled += firmware.compile_objects(
         [sources.firmware_folder() / APP], machine.core, folder / "app", include, firmware.C_FLAGS

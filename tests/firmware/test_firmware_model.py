@@ -133,6 +133,29 @@ def test_the_deepest_stack(relative, shared, tmp_path):
 
 
 @needs_tools
+@pytest.mark.parametrize("schedule", ["overwrite", "streamed"])
+def test_a_hook_is_called_inside_long_ops(schedule, shared, tmp_path):
+    """Between two calls there is no more than a block of four tokens through the widest layer, with some to spare; the
+    logits are the same."""
+    machine, config = MACHINES["mps2-an386"], dataclasses.replace(A, depth=1)
+    images = structured_images(config, 2)
+    model = convert(lively_subnet(config, 3), images, schedule=schedule, board="nano33ble")
+    runs = []
+    for yielding in (False, True):
+        objects = firmware_model.kernel_objects(machine, tmp_path / str(yielding), yielding) if yielding else None
+        built = firmware_model.build(
+            model.graph, model.class_names, machine, tmp_path / f"b{yielding}", objects=objects or shared(machine)
+        )
+        runs.append(built.run(images))
+        np.testing.assert_array_equal(runs[-1].logits, model.graph.run(to_int8(images)))
+    plain, yields = runs
+    most = max(op.instructions for op in plain.ops)
+    assert abs(plain.longest - most) < 100
+    widest = max(max(layer.mlp_dim, layer.q_dim + 2 * layer.kv_dim) for layer in config.layers)
+    assert yields.longest < 1.25 * 4 * widest * config.embed_dim < most / 4
+
+
+@needs_tools
 def test_strips_take_no_memory_for_the_image(shared, tmp_path):
     config = dataclasses.replace(TINY, image_size=64, patch_size=16)
     images, machine = structured_images(config, 2), MACHINES["mps2-an386"]

@@ -4,6 +4,7 @@
 #include "mcuf_attention_rows.h"
 
 #include "mcuf_fixed_point.h"
+#include "mcuf_hooks.h"
 #include "mcuf_softmax_table.h"
 #include "mcuf_target.h"
 
@@ -54,6 +55,7 @@ static void attend(const mcuf_attention_rows_shape* p, const int32_t* head, cons
   } else {
     mcuf_weigh_rows(p, numerators, values, rows, scale, output);
   }
+  MCUF_YIELD();
 }
 
 void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head, const int8_t* q, int32_t q_stride,

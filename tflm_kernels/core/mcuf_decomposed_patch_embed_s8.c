@@ -5,6 +5,7 @@
 
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
+#include "mcuf_hooks.h"
 #include "mcuf_move_up.h"
 #include "mcuf_target.h"
 
@@ -209,6 +210,7 @@ static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, i
     }
     mcuf_block_accumulate(weights, p->packing, row_count, field_row(p), part.fields, part.count,
                           part.acc + (ptrdiff_t)row * part.count);
+    MCUF_YIELD();
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
+#include "mcuf_hooks.h"
 #ifdef MCUF_DISPATCH
 #include MCUF_DISPATCH
 #endif
@@ -81,6 +82,7 @@ static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* in
         mcuf_block_fill(block, p->in_features, used, input + (ptrdiff_t)four * in_stride, in_stride, 0, p->in_features);
       }
       mcuf_block_fc(&rows, block, used, residual == NULL ? NULL : residual + at, output + at, p->out_features);
+      MCUF_YIELD();
     }
   }
   return MCUF_OK;

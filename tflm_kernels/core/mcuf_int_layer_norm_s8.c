@@ -2,6 +2,7 @@
 #include "mcuf_int_layer_norm_s8.h"
 
 #include "mcuf_fixed_point.h"
+#include "mcuf_hooks.h"
 #include "mcuf_int_layer_norm_parts.h"
 #ifdef MCUF_DISPATCH
 #include MCUF_DISPATCH
@@ -138,7 +139,10 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
 #if MCUF_DSP
   if (d % 4 == 0 && d <= MCUF_LAYER_NORM_DSP_MAX_FEATURES && (p->factor == NULL || p->zero_point == 0)) {
     layer_norm_rows rows = {NULL, NULL, p->gamma, p->beta, p->factor, 0, 0, 0};
-    for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) norm_words(p, input, output, &rows);
+    for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) {
+      norm_words(p, input, output, &rows);
+      MCUF_YIELD();
+    }
     return MCUF_OK;
   }
 #endif
@@ -146,6 +150,7 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
     const mcuf_moments m = mcuf_layer_norm_add(p, input);
     const mcuf_normalisation n = normalise(p, &m);
     mcuf_layer_norm_write(p, &n, input, output);
+    MCUF_YIELD();
   }
   return MCUF_OK;
 }

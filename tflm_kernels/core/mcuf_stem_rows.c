@@ -3,6 +3,8 @@
 
 #include <stdbool.h>
 
+#include "mcuf_hooks.h"
+
 void mcuf_stem_gather_pixel(const mcuf_stem_conv_params* p, const mcuf_stem_rows* rows, int32_t out_x,
                             const mcuf_block_token* token) {
   const int32_t c = p->in_channels, row = 3 * c;
@@ -49,4 +51,5 @@ void mcuf_stem_pixels(const mcuf_stem_conv_params* p, const int16_t* block, int3
   const int8_t* position = p->position == NULL ? NULL : p->position + (ptrdiff_t)pixel * n;
   mcuf_block_fc(&rows, block, count, position, output, n);
   if (p->act_min > -128) raise_to(output, count * n, p->act_min);
+  MCUF_YIELD();
 }

@@ -3,6 +3,13 @@
 
 #include "semihosting.h"
 
+#define STACK_PAINT 0xA5A5A5A5u /* as the startup code paints it */
+
+__attribute__((noreturn)) void board_exit(int status) {
+  const uint32_t arguments[2] = {0x20026u /* ADP_Stopped_ApplicationExit */, (uint32_t)status};
+  for (;;) semihosting(SEMIHOSTING_EXIT_EXTENDED, arguments);
+}
+
 void board_print(const char* text) { semihosting(SEMIHOSTING_WRITE0, text); }
 
 void board_print_number(int32_t value) {
@@ -33,19 +40,37 @@ int32_t board_read(int32_t file, void* target, uint32_t bytes) {
   return semihosting(SEMIHOSTING_READ, arguments);
 }
 
-#if __ARM_ARCH >= 8 /* mps3-an547: the system counter, 32 MHz */
+#if defined(__riscv) /* instructions retired; QEMU's -icount counts nanoseconds there, 64 an instruction */
+static uint32_t to_instructions(uint32_t ticks) { return ticks >> 6; }
+void board_start_counter(void) {}
+__attribute__((noipa)) uint32_t board_ticks(void) {
+  uint32_t ticks;
+  __asm__ volatile(
+      ".option push\n"
+      ".option arch, +zicsr\n"
+      "csrr %0, minstret\n"
+      ".option pop"
+      : "=r"(ticks));
+  return ticks;
+}
+#elif defined(__ARM_FEATURE_MVE) /* mps3-an547: the system counter, 32 MHz */
 #define COUNTER_CONTROL (*(volatile uint32_t*)0x58100000)
 #define COUNTER_VALUE (*(volatile uint32_t*)0x58100008)
 /* 64 ns per instruction, 31.25 ns per tick */
 static uint32_t to_instructions(uint32_t ticks) { return (uint32_t)(((uint64_t)ticks * 125 + 128) >> 8); }
 void board_start_counter(void) { COUNTER_CONTROL = 1; }
 __attribute__((noipa)) uint32_t board_ticks(void) { return COUNTER_VALUE; }
-#else /* mps2: CMSDK timer 0, 25 MHz, downwards */
-#define TIMER_CONTROL (*(volatile uint32_t*)0x40000000)
-#define TIMER_VALUE (*(volatile uint32_t*)0x40000004)
-#define TIMER_RELOAD (*(volatile uint32_t*)0x40000008)
-/* 64 ns per instruction, 40 ns per tick */
+#else               /* mps2: CMSDK timer 0, downwards; 64 ns per instruction */
+#if __ARM_ARCH >= 8 /* mps2-an505, secure: 20 MHz, 50 ns per tick */
+#define TIMER 0x50000000
+static uint32_t to_instructions(uint32_t ticks) { return (uint32_t)(((uint64_t)ticks * 25 + 16) >> 5); }
+#else /* 25 MHz, 40 ns per tick */
+#define TIMER 0x40000000
 static uint32_t to_instructions(uint32_t ticks) { return (uint32_t)(((uint64_t)ticks * 5 + 4) >> 3); }
+#endif
+#define TIMER_CONTROL (*(volatile uint32_t*)TIMER)
+#define TIMER_VALUE (*(volatile uint32_t*)(TIMER + 4))
+#define TIMER_RELOAD (*(volatile uint32_t*)(TIMER + 8))
 void board_start_counter(void) {
   TIMER_RELOAD = TIMER_VALUE = 0xFFFFFFFFu;
   TIMER_CONTROL = 1;
@@ -64,3 +89,27 @@ uint32_t board_instructions(uint32_t first, uint32_t second) {
   const uint32_t all = to_instructions(second - first), own = (to_instructions(ticks_of_eight_calls()) + 4) / 8;
   return all > own ? all - own : 0;
 }
+
+extern uint32_t __stack_limit[], __stack_top[];
+
+static inline uint32_t* stack_pointer(void) {
+  uint32_t* sp;
+#if defined(__riscv)
+  __asm__ volatile("mv %0, sp" : "=r"(sp));
+#else
+  __asm__ volatile("mov %0, sp" : "=r"(sp));
+#endif
+  return sp;
+}
+
+__attribute__((noinline)) void board_paint_stack(void) {
+  for (volatile uint32_t* word = __stack_limit; word < stack_pointer(); ++word) *word = STACK_PAINT;
+}
+
+__attribute__((noinline)) uint32_t board_stack_used(void) {
+  const uint32_t* word = __stack_limit;
+  while (word < __stack_top && *word == STACK_PAINT) ++word;
+  return (uint32_t)(__stack_top - word) * 4;
+}
+
+__attribute__((noinline)) uint32_t board_stack_here(void) { return (uint32_t)(__stack_top - stack_pointer()) * 4; }

@@ -13,10 +13,27 @@ enum {
 };
 
 static inline int32_t semihosting(int32_t operation, const void* argument) {
-  register int32_t r0 __asm__("r0") = operation;
+#if defined(__riscv)
+  register int32_t result __asm__("a0") = operation;
+  register const void* a1 __asm__("a1") = argument;
+  /* The three instructions, not compressed and in one page, are the call. */
+  __asm__ volatile(
+      ".option push\n"
+      ".option norvc\n"
+      ".balign 16\n"
+      "slli x0, x0, 0x1f\n"
+      "ebreak\n"
+      "srai x0, x0, 7\n"
+      ".option pop"
+      : "+r"(result)
+      : "r"(a1)
+      : "memory");
+#else
+  register int32_t result __asm__("r0") = operation;
   register const void* r1 __asm__("r1") = argument;
-  __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
-  return r0;
+  __asm__ volatile("bkpt 0xab" : "+r"(result) : "r"(r1) : "memory");
+#endif
+  return result;
 }
 
 #endif /* MCUF_FIRMWARE_SEMIHOSTING_H_ */

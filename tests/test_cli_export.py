@@ -135,7 +135,8 @@ def test_run_on_a_machine_prints_what_it_takes(files):
 
 def test_run_on_explains_what_it_cannot_do(files, monkeypatch, tmp_path):
     arguments = ("run", files / "model.tflite", "--data", files / "data.npz")
-    assert "machine 'm4' is unknown" in mistake(*arguments, "--on", "m4")
+    assert "machine 'm5' is unknown" in mistake(*arguments, "--on", "m5")
+    assert "QEMU has no machine for it" in mistake(*arguments, "--on", "m85")
     assert "use --on mps2-an386" in mistake(*arguments, "--on", "mps3-an547", "--board", "nano33ble")
     assert "give --on or --board" in mistake(*arguments, "--ram-bytes", 1000)
     assert "--external-flash is of firmware: give --on or --board" in mistake(*arguments, "--external-flash")

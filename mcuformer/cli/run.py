@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from mcuformer.gallery import Gallery, Neighbours
     from mcuformer.interpreter import Interpreter
 
-MACHINE_NAMES = ", ".join(
-    f"{core.machine.name} ({core.label.removeprefix('Cortex-')})" for core in CORES.values() if core.machine is not None
-)
+MACHINE_NAMES = ", ".join(f"{core.machine.name} ({core.key})" for core in CORES.values() if core.machine is not None)
 SHOWN_NEIGHBOURS = 10  # images in the table
 WORST = 24  # images that are named and drawn
 SHOWN_WORST = 10  # of them in the table
@@ -176,7 +174,7 @@ def run(
     chosen = None
     if on is not None or board is not None:
         chosen = cli_firmware.choose_machine(on, board, ram_bytes, flash_bytes, external_flash)
-        firmware.require_tools()
+        firmware.require_tools(chosen[0].core)
         limit = cli_firmware.IMAGES if limit is None else limit
     elif ram_bytes is not None or flash_bytes is not None or external_flash:
         what = "--external-flash is" if external_flash else "--ram-bytes and --flash-bytes are limits"
@@ -363,7 +361,7 @@ def command(
     ] = None,
     on: Annotated[
         str | None,
-        typer.Option(help=f"Also run it as firmware in QEMU: {MACHINE_NAMES}."),
+        typer.Option(help=f"Also run it as firmware in QEMU, on a machine or a core: {MACHINE_NAMES}."),
     ] = None,
     board: Annotated[str | None, typer.Option(help="As --on, with this board's core, RAM and flash.")] = None,
     ram_bytes: Annotated[int | None, typer.Option(help="RAM of the firmware.")] = None,

@@ -25,13 +25,23 @@ from mcuformer.cores import CORES, KB, Core, Machine
 from mcuformer.errors import ConfigError, PlanError, ToolchainError
 from mcuformer.sources import firmware_folder
 
-COMPILER, SIZE, QEMU = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
+COMPILER, QEMU = "arm-none-eabi-gcc", "qemu-system-arm"
 # The tools that build and run firmware, and Debian's package of each; debian-packages.txt lists the same.
 PACKAGES = {
     "compiler": "gcc-arm-none-eabi",
     "C library": "libnewlib-arm-none-eabi",
     "C++ headers": "libstdc++-arm-none-eabi-newlib",
     "QEMU": "qemu-system-arm",
+}
+# Those of other architectures, by the prefix of the compiler's name: an executable, None for the C library, and its
+# package.
+OTHER_PACKAGES: dict[str, dict[str | None, str]] = {
+    "riscv64-unknown-elf-": {
+        "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf",
+        None: "picolibc-riscv64-unknown-elf",
+        "qemu-system-riscv32": "qemu-system-misc",
+    },
+    "xtensa-lx106-elf-": {"xtensa-lx106-elf-gcc": "gcc-xtensa-lx106", None: "picolibc-xtensa-lx106-elf"},
 }
 FLAGS = ("-O2", "-ffunction-sections", "-fdata-sections", "-fno-common", "-g0")
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
@@ -42,20 +52,45 @@ MACHINES: dict[str, Machine] = {core.machine.name: core.machine for core in CORE
 
 
 def get_machine(name: str) -> Machine:
-    """The machine called `name`; if there is none, ConfigError names them all."""
-    if name not in MACHINES:
-        raise ConfigError(f"machine {name!r} is unknown; choose one of {', '.join(MACHINES)}")
-    return MACHINES[name]
+    """The machine called `name`, or that of the core of this name, key or label. ConfigError if there is none."""
+    if name in MACHINES:
+        return MACHINES[name]
+    known = ", ".join(f"{machine.name} ({machine.core.key})" for machine in MACHINES.values())
+    core = next((core for core in CORES.values() if name in (core.key, core.name, core.label)), None)
+    if core is None:
+        raise ConfigError(f"machine {name!r} is unknown; choose one of {known}, or the name of its core")
+    if core.machine is None:
+        raise ConfigError(f"core {core.name}: QEMU has no machine for it that is known here; choose one of {known}")
+    return core.machine
 
 
-def missing_tools() -> str | None:
-    """None if all of PACKAGES are installed, else one line that names each missing piece and its package."""
+def missing_tools(core: Core | None = None) -> str | None:
+    """None if all that a core's programs need is installed, else one line that names each missing piece and its
+    package. core: default a Cortex-M."""
+    if core is not None and core.toolchain in OTHER_PACKAGES:
+        return _missing_packages(core)
     missing = _missing(os.environ.get("PATH", ""))
     if not missing:
         return None
     pieces = ", ".join(f"{_PIECE_NAMES[piece]} ({PACKAGES[piece]})" for piece in missing)
     packages = " ".join(PACKAGES[piece] for piece in missing)
     return f"not installed: {pieces}; on Debian and Ubuntu: apt-get install {packages}"
+
+
+@functools.cache
+def _missing_packages(core: Core) -> str | None:
+    """missing_tools of a core that is no Cortex-M."""
+    compiler = f"{core.toolchain}gcc"
+    missing = {}
+    for program, package in OTHER_PACKAGES[core.toolchain].items():
+        if program is not None and shutil.which(program) is None:
+            missing[program] = package
+        elif program is None and compiler not in missing and not _preprocesses("c", "string.h", compiler, *core.flags):
+            missing["the C library's headers"] = package
+    if not missing:
+        return None
+    pieces = ", ".join(f"{piece} ({package})" for piece, package in missing.items())
+    return f"not installed: {pieces}; on Debian and Ubuntu: apt-get install {' '.join(missing.values())}"
 
 
 @functools.cache
@@ -81,14 +116,14 @@ def _has(piece: str) -> bool:
     return _preprocesses("c++", "cstddef")
 
 
-def _preprocesses(language: str, header: str) -> bool:
-    command = [COMPILER, "-x", language, "-E", "-", "-o", os.devnull]
+def _preprocesses(language: str, header: str, compiler: str = COMPILER, *flags: str) -> bool:
+    command = [compiler, *flags, "-x", language, "-E", "-", "-o", os.devnull]
     return subprocess.run(command, input=f"#include <{header}>\n", text=True, capture_output=True).returncode == 0
 
 
-def require_tools() -> None:
-    """ToolchainError if one of PACKAGES is missing."""
-    if missing := missing_tools():
+def require_tools(core: Core | None = None) -> None:
+    """ToolchainError if something is missing that a core's programs need. core: default a Cortex-M."""
+    if missing := missing_tools(core):
         raise ToolchainError(missing)
 
 
@@ -148,7 +183,7 @@ def compile_objects(
 
     ToolchainError with the compiler's words if one does not compile.
     """
-    require_tools()
+    require_tools(core)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     include_flags = [f"-I{path}" for path in (*include, firmware_folder())]
@@ -166,7 +201,8 @@ def compile_objects(
 
 def firmware_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
     """The objects of the startup and board functions, which every program needs."""
-    return compile_objects(sorted(firmware_folder().glob("*.c")), machine.core, folder, flags=C_FLAGS)
+    files = [firmware_folder() / name for name in ("board.c", machine.startup)]
+    return compile_objects(files, machine.core, folder, flags=C_FLAGS)
 
 
 def link(
@@ -217,7 +253,7 @@ def link(
                 "use a smaller network or larger limits"
             )
         raise ToolchainError(f"{target.name} does not link: {_first_line(done.stderr)}")
-    return Program(target, machine, section_bytes(target))
+    return Program(target, machine, section_bytes(target, machine.core.toolchain))
 
 
 def build(
@@ -243,9 +279,11 @@ def run(program: Program, folder: str | os.PathLike | None = None, timeout: floa
 
     ToolchainError if it ends in a fault, or not at all.
     """
-    require_tools()
+    machine = program.machine
+    require_tools(machine.core)
     command: list[str | os.PathLike] = [
-        program.machine.emulator, "-M", program.machine.name, "-display", "none", "-monitor", "none", "-serial", "null",
+        machine.emulator, *(machine.arguments or ("-M", machine.name)),
+        "-display", "none", "-monitor", "none", "-serial", "null",
         "-semihosting-config", "enable=on,target=native", "-icount", "shift=6", "-kernel", program.path.resolve(),
     ]  # fmt: skip
     try:
@@ -259,21 +297,19 @@ def run(program: Program, folder: str | os.PathLike | None = None, timeout: floa
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
-        raise ToolchainError(
-            f"{program.path.name} did not end within {timeout:.0f} s on {program.machine.name}"
-        ) from error
+        raise ToolchainError(f"{program.path.name} did not end within {timeout:.0f} s on {machine.name}") from error
     # QEMU's semihosting writes to its standard error.
     text = done.stdout + done.stderr
     if match := re.search(r"^fault: .*", text, flags=re.MULTILINE):
-        raise ToolchainError(f"{program.path.name} on {program.machine.name} ended in a {match[0]}")
-    if f"{program.machine.emulator}:" in text:
-        raise ToolchainError(f"QEMU on {program.machine.name}: {text.strip().splitlines()[-1]}")
+        raise ToolchainError(f"{program.path.name} on {machine.name} ended in a {match[0]}")
+    if f"{machine.emulator}:" in text:
+        raise ToolchainError(f"QEMU on {machine.name}: {text.strip().splitlines()[-1]}")
     return Run(text, done.returncode)
 
 
-def section_bytes(path: Path) -> dict[str, int]:
-    """Sections of an object or a program."""
-    lines = _call([SIZE, "-A", "-d", path], path).splitlines()
+def section_bytes(path: Path, toolchain: str = "arm-none-eabi-") -> dict[str, int]:
+    """Sections of an object or a program. toolchain: as Core.toolchain."""
+    lines = _call([f"{toolchain}size", "-A", "-d", path], path).splitlines()
     return {words[0]: int(words[1]) for words in map(str.split, lines) if len(words) == 3 and words[1].isdigit()}
 
 

@@ -70,7 +70,7 @@ def run_check(content: bytes, machine: Machine, folder: str | os.PathLike) -> Ch
     code = sum(
         size
         for path in check
-        for section, size in firmware.section_bytes(path).items()
+        for section, size in firmware.section_bytes(path, machine.core.toolchain).items()
         if section.startswith((".text", ".rodata"))
     )
     return CheckRun(wrong.strip() or None, int(instructions), code, int(stack))

@@ -149,7 +149,7 @@ def build(
 
     PlanError if it exceeds ram_bytes or flash_bytes (default: the machine's) or external_bytes; it says by how much.
     """
-    firmware.require_tools()
+    firmware.require_tools(machine.core)
     folder = Path(folder)
     exported = c_model.generate(graph, list(class_names))
     (folder / "model").mkdir(parents=True, exist_ok=True)

@@ -60,6 +60,7 @@ def run_ops(
     folder: str | os.PathLike,
     objects: Sequence[Path] | None = None,
     timeout: float = 600,
+    stack_bytes: int = 8192,
 ) -> list[OpRun]:
     """Builds one program of all cases in `folder` and runs it. objects: the machine's firmware_model.kernel_objects().
 
@@ -79,7 +80,7 @@ def run_ops(
     )
     shared = list(objects) if objects is not None else kernel_objects(machine, folder / "shared")
     program = firmware.link(
-        [*compiled, *shared], machine, folder / "ops.elf", machine.most_ram_bytes, machine.most_flash_bytes, 8192
+        [*compiled, *shared], machine, folder / "ops.elf", machine.most_ram_bytes, machine.most_flash_bytes, stack_bytes
     )
     (folder / "inputs.bin").write_bytes(b"".join(_bytes(value) for case in cases for value in case.inputs))
     run = firmware.run(program, folder, timeout)

@@ -97,7 +97,7 @@ def run_front_end(front_end: LogMel, samples: np.ndarray, machine: Machine, fold
     *rows, last = lines
     if run.status or len(last) != 2:
         raise ToolchainError(f"the front end on {machine.name} ended with status {run.status}: {run.text[:200]!r}")
-    sections = [firmware.section_bytes(path) for path in objects[: len(paths)]]
+    sections = [firmware.section_bytes(path, machine.core.toolchain) for path in objects[: len(paths)]]
     code = sum(size for found in sections for name, size in found.items() if name.startswith(".text"))
     made = np.array(rows, np.int8).reshape(-1, front_end.mels)
     instructions, stack = last

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from arm_tests import LARGE_BOARD, needs_tools
+from arm_tests import LARGE_BOARD, every_machine, needs_tools
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import Interpreter, QuantisationOptions, convert
@@ -18,7 +18,6 @@ from mcuformer.converter.pixels import to_float
 from mcuformer.converter.rounding import compensated
 from mcuformer.errors import ConfigError
 from mcuformer.simulator import firmware_model
-from mcuformer.simulator.firmware import MACHINES
 
 CONFIG = dataclasses.replace(TINY, embed_dim=32, depth=2, num_classes=20, prefix_tokens=1)
 BOTH = QuantisationOptions(ranges="outputs", rounding="compensated")
@@ -193,7 +192,7 @@ def test_gelu_as_an_op_of_its_own():
 
 
 @needs_tools
-@pytest.mark.parametrize("machine", MACHINES.values(), ids=lambda machine: machine.name)
+@every_machine
 def test_every_bit_on_arm(machine, shared, tmp_path):
     net, images = with_wide_channels(), images_of(CONFIG)
     model = convert(net, images[:16], board=LARGE_BOARD[machine.core.packing], quantisation=BOTH)

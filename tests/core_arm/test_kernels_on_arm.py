@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every kernel on simulated Cortex-M4, M7 and M55 against the reference: odd shapes, extremes, every packing.
+"""Every kernel on simulated microcontrollers against the reference: odd shapes, extremes, every packing.
 
 Many cases go into one program. A sample runs always, all of them with `make test-arm`.
 """
 
 import numpy as np
 import pytest
-from arm_tests import ALL, every_machine, needs_tools
+from arm_tests import ALL, MICROBIT, every_machine, needs_tools
 from random_relative import random_relative, relative_constants
 
 from mcuformer.converter.graph import Graph, to_int8
@@ -27,6 +27,7 @@ from mcuformer.converter.ops.relative_position import Relative
 from mcuformer.converter.passes.staging import staged
 from mcuformer.converter.passes.strips import in_strips
 from mcuformer.converter.quantise import Quantisation
+from mcuformer.cores import KB
 from mcuformer.simulator import firmware_model
 from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
@@ -239,6 +240,27 @@ KINDS = (
     fully_connected, embedding, attention, layer_norm, convolution, token_mean_of_ranges, streamed_op,
     relative_attention, stem,
 )  # fmt: skip
+
+
+def small(case):
+    """Whether its activations and scratch leave room for the stack in the 16 KB of a microbit."""
+    graph = case.graph
+    activations = sum(value.size for value in case.inputs) + graph.tensors[graph.output].bytes
+    return activations + graph.scratch_bytes(graph.ops[0]) <= 3 * KB
+
+
+@needs_tools
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_cases_on_a_cortex_m0_where_an_unaligned_access_faults(kind, shared, tmp_path):
+    rng = np.random.default_rng(7)
+    cases = [case for case in (kind(rng) for _ in range(100 if ALL else 25)) if small(case)]
+    assert len(cases) >= 5
+    for first in range(0, len(cases), CASES):
+        part = cases[first : first + CASES]
+        runs = run_ops(part, MICROBIT, tmp_path, shared(MICROBIT), stack_bytes=4 * KB)
+        assert all(run.exact for run in runs), [
+            case.graph.ops[0] for case, run in zip(part, runs, strict=True) if not run.exact
+        ]
 
 
 @needs_tools

@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from arm_tests import ALL, LARGE_BOARD, every_machine, needs_tools
+from arm_tests import ALL, LARGE_BOARD, every_machine, needs_tools, other_machines
 from conftest import TINY, lively_subnet, structured_images
 from random_networks import CONFIGS, random_config
 
@@ -76,6 +76,16 @@ def test_random_networks(seed, machine, shared, tmp_path):
             options = {**options, "board": LARGE_BOARD[machine.core.packing]}
         model = convert(net, images[:1], **options)
         check(model, images, machine, shared, tmp_path / str(i), f"seed {seed} {options}: {config}")
+
+
+@needs_tools
+@other_machines
+def test_a_network_on_every_other_machine(machine, shared, tmp_path):
+    """A prefix, relative positions, images in strips, weights as the core likes them."""
+    config = dataclasses.replace(TINY, prefix_tokens=1, relative_position="bias")
+    images = structured_images(config, 2)
+    model = convert(lively_subnet(config, 1), images, board=LARGE_BOARD[machine.core.packing], **STRIPS)
+    check(model, images, machine, shared, tmp_path)
 
 
 @needs_tools

@@ -217,7 +217,7 @@ def test_accuracy_is_drawn_against_what_varies():
 
 def test_a_core_whose_instructions_are_unknown(files, tmp_path, monkeypatch, capsys):
     """Searched as any other; only a budget of instructions is a mistake, told before the supernet is read."""
-    board = dataclasses.replace(BOARDS["nano33ble"], name="my-m33", core=CORES["m33"])
+    board = dataclasses.replace(BOARDS["nano33ble"], name="my-m85", core=CORES["m85"])
     monkeypatch.setitem(BOARDS, board.name, board)
     options = ("--board", board.name, "-o", tmp_path / "subnet.pt", "--json", tmp_path / "search.json", "--plot")
     options += (tmp_path / "front.png", "--objective", "front", "--population", 10, "--generations", 1)
@@ -226,7 +226,7 @@ def test_a_core_whose_instructions_are_unknown(files, tmp_path, monkeypatch, cap
     assert result["best"]["instructions"] is None and (tmp_path / "front.png").stat().st_size > 1000
     printed = capsys.readouterr().out
     assert "instructions unknown" in printed and printed.count("unknown") == 1 + 2 * len(result["front"])  # and ms
-    assert "the instructions of its Cortex-M33 are unknown" in mistake(
+    assert "the instructions of its Cortex-M85 are unknown" in mistake(
         "search", tmp_path / "none.pt", "--board", board.name, "--instructions", "1M"
     )
 

@@ -22,6 +22,7 @@ def test_the_list_is_what_the_code_asks_for():
 
 def test_optional_packages_are_those_that_skipped_tests_name():
     assert set(test_platforms.PACKAGES.values()) <= set(OPTIONAL)
+    assert {package for found in firmware.OTHER_PACKAGES.values() for package in found.values()} <= set(OPTIONAL)
     assert "debootstrap" in OPTIONAL  # tests/project/test_clean_root.py
     assert "flatbuffers-compiler" in OPTIONAL  # tools/generate_tflite_schema.py
     assert "espeak-ng" in OPTIONAL  # tools/synthesise_words.py

@@ -19,8 +19,8 @@ static inline int32_t semihosting(int32_t operation, const void* argument) {
   /* The three instructions, not compressed and in one page, are the call. */
   __asm__ volatile(
       ".option push\n"
-      ".option norvc\n"
       ".balign 16\n"
+      ".option norvc\n"
       "slli x0, x0, 0x1f\n"
       "ebreak\n"
       "srai x0, x0, 7\n"

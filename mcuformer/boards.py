@@ -5,6 +5,8 @@ All sizes are in bytes, 1 KB = 1024 bytes. `reserved_*` is what the surrounding 
 reason beside each, not measurements of yours. Replace them if you know better:
 
     dataclasses.replace(get_board("nano33ble"), reserved_sram_bytes=48 * 1024)
+
+A board that is not here is a YAML file: get_board("my_board.yaml") (docs/add_a_board.md).
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ class Board:
 
     core is a Core, or the name of one in mcuformer/cores.py. sram_bytes and flash_bytes are the chip's own memory that
     a model can use; flash_bytes is None if the board has no flash of its own (a simulator). external_flash_bytes is a
-    flash chip beside it that is mapped to memory, such as QSPI; 0: none. clock_mhz is None if a clock means nothing.
-    ConfigError for a core that is not known, or a reserve outside the memory.
+    flash chip beside it that is mapped to memory, such as QSPI; 0: none. external_ram_bytes is slower RAM beside the
+    chip, PSRAM or SDRAM, in which an arena can be placed; no budget counts it. clock_mhz is None if a clock means
+    nothing. source says where the sizes are from. ConfigError for a core that is not known, or a reserve outside the
+    memory.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Board:
     reserved_flash_bytes: int
     note: str = ""
     external_flash_bytes: int = 0
+    external_ram_bytes: int = 0
+    source: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.core, str):
@@ -97,6 +103,7 @@ _ALL = (
         # Arduino core about 90 KB, interpreter and kernels, and the sketch.
         reserved_flash_bytes=192 * KB,
         note="Arduino Nano 33 BLE and Nano 33 BLE Sense",
+        source="https://docs.zephyrproject.org/boards/arduino/nano_33_ble/doc/index.html",
     ),
     Board(
         name="portenta-h7",
@@ -113,6 +120,7 @@ _ALL = (
         note="512 KB is the AXI SRAM, of 1 MB in all; also 16 MB QSPI flash; choose the flash split "
         "that gives all 2 MB to the M7",
         external_flash_bytes=16 * MB,
+        source="https://docs.zephyrproject.org/boards/arduino/portenta_h7/doc/index.html",
     ),
     Board(
         name="stm32f427",
@@ -127,6 +135,7 @@ _ALL = (
         # Bare-metal firmware: drivers, interpreter and kernels.
         reserved_flash_bytes=128 * KB,
         note="192 KB SRAM and 64 KB core-coupled memory",
+        source="https://www.st.com/resource/en/datasheet/stm32f427vg.pdf",
     ),
     Board(
         name="stm32f746",
@@ -141,6 +150,7 @@ _ALL = (
         reserved_flash_bytes=128 * KB,
         note="also 16 MB QSPI flash on the Discovery kit",
         external_flash_bytes=16 * MB,
+        source="https://docs.zephyrproject.org/boards/st/stm32f746g_disco/doc/index.html",
     ),
     Board(
         name="stm32h743",
@@ -153,7 +163,263 @@ _ALL = (
         reserved_sram_bytes=32 * KB,
         reserved_flash_bytes=128 * KB,
         note="512 KB is the AXI SRAM, of 1 MB in all",
+        source="https://www.st.com/resource/en/datasheet/stm32h743vi.pdf",
     ),
+    Board(
+        name="pico",
+        mcu="RP2040",
+        core=get_core("Cortex-M0+"),
+        clock_mhz=133,
+        sram_bytes=264 * KB,
+        flash_bytes=2 * MB,
+        # The SDK's data, USB, two stacks; its code, interpreter, kernels. The flash is a QSPI chip, read in place.
+        reserved_sram_bytes=40 * KB,
+        reserved_flash_bytes=256 * KB,
+        note="Raspberry Pi Pico and Pico W",
+        source="https://datasheets.raspberrypi.com/rp2040/rp2040-datasheet.pdf",
+    ),  # fmt: skip
+    Board(
+        name="pico2",
+        mcu="RP2350",
+        core=get_core("Cortex-M33"),
+        clock_mhz=150,
+        sram_bytes=520 * KB,
+        flash_bytes=4 * MB,
+        # As above.
+        reserved_sram_bytes=40 * KB,
+        reserved_flash_bytes=256 * KB,
+        note="Raspberry Pi Pico 2, its Arm cores",
+        source="https://datasheets.raspberrypi.com/rp2350/rp2350-datasheet.pdf",
+    ),  # fmt: skip
+    Board(
+        name="pico2-riscv",
+        mcu="RP2350",
+        core=get_core("RV32IMAC"),
+        clock_mhz=150,
+        sram_bytes=520 * KB,
+        flash_bytes=4 * MB,
+        # As above.
+        reserved_sram_bytes=40 * KB,
+        reserved_flash_bytes=256 * KB,
+        note="Raspberry Pi Pico 2, its RISC-V cores (Hazard3)",
+        source="https://datasheets.raspberrypi.com/rp2350/rp2350-datasheet.pdf",
+    ),  # fmt: skip
+    Board(
+        name="nrf5340dk",
+        mcu="nRF5340",
+        core=get_core("Cortex-M33"),
+        clock_mhz=128,
+        sram_bytes=512 * KB,
+        flash_bytes=1 * MB,
+        # Zephyr with Bluetooth: its stacks, buffers and code.
+        reserved_sram_bytes=96 * KB,
+        reserved_flash_bytes=256 * KB,
+        external_flash_bytes=8 * MB,
+        note="the application core; also 8 MB QSPI flash",
+        source="https://docs.zephyrproject.org/boards/nordic/nrf5340dk/doc/index.html",
+    ),  # fmt: skip
+    Board(
+        name="nrf52840dk",
+        mcu="nRF52840",
+        core=get_core("Cortex-M4F"),
+        clock_mhz=64,
+        sram_bytes=256 * KB,
+        flash_bytes=1 * MB,
+        # As above.
+        reserved_sram_bytes=64 * KB,
+        reserved_flash_bytes=256 * KB,
+        external_flash_bytes=8 * MB,
+        note="also 8 MB QSPI flash",
+        source="https://docs.zephyrproject.org/boards/nordic/nrf52840dk/doc/index.html",
+    ),  # fmt: skip
+    Board(
+        name="b-u585i",
+        mcu="STM32U585",
+        core=get_core("Cortex-M33"),
+        clock_mhz=160,
+        sram_bytes=768 * KB,
+        flash_bytes=2 * MB,
+        # Bare-metal firmware: stack, drivers and their DMA buffers, a few camera rows; interpreter and kernels.
+        reserved_sram_bytes=32 * KB,
+        reserved_flash_bytes=128 * KB,
+        note="B-U585I-IOT02A; SRAM1 to SRAM3 adjoin",
+        source="https://probe.rs/targets/master/STM32U585CIUx",
+    ),  # fmt: skip
+    Board(
+        name="nucleo-h563zi",
+        mcu="STM32H563",
+        core=get_core("Cortex-M33"),
+        clock_mhz=250,
+        sram_bytes=640 * KB,
+        flash_bytes=2 * MB,
+        # As above.
+        reserved_sram_bytes=32 * KB,
+        reserved_flash_bytes=128 * KB,
+        note="SRAM1 to SRAM3 adjoin",
+        source="https://www.st.com/resource/en/user_manual/um3115-stm32h5-nucleo144-board-mb1404-stmicroelectronics.pdf",
+    ),  # fmt: skip
+    Board(
+        name="blackpill-f411",
+        mcu="STM32F411",
+        core=get_core("Cortex-M4F"),
+        clock_mhz=100,
+        sram_bytes=128 * KB,
+        flash_bytes=512 * KB,
+        # As above, with one DMA buffer.
+        reserved_sram_bytes=24 * KB,
+        reserved_flash_bytes=96 * KB,
+        note="WeAct Black Pill V2.0",
+        source="https://docs.zephyrproject.org/boards/weact/blackpill_f411ce/doc/index.html",
+    ),  # fmt: skip
+    Board(
+        name="nucleo-h743zi",
+        mcu="STM32H743",
+        core=get_core("Cortex-M7"),
+        clock_mhz=480,
+        sram_bytes=512 * KB,
+        flash_bytes=2 * MB,
+        # Bare-metal firmware: stack, drivers and their DMA buffers, a few camera rows; interpreter and kernels.
+        reserved_sram_bytes=32 * KB,
+        reserved_flash_bytes=128 * KB,
+        note="512 KB is the AXI SRAM, of 1 MB in all",
+        source="https://docs.zephyrproject.org/boards/st/nucleo_h743zi/doc/index.html",
+    ),  # fmt: skip
+    Board(
+        name="giga-r1",
+        mcu="STM32H747",
+        core=get_core("Cortex-M7"),
+        clock_mhz=480,
+        sram_bytes=512 * KB,
+        flash_bytes=2 * MB,
+        # As Portenta H7.
+        reserved_sram_bytes=96 * KB,
+        reserved_flash_bytes=512 * KB,
+        external_flash_bytes=16 * MB,
+        external_ram_bytes=8 * MB,
+        note="512 KB is the AXI SRAM, of 1 MB in all; also 16 MB QSPI flash and 8 MB SDRAM",
+        source="https://docs.zephyrproject.org/boards/arduino/giga_r1/doc/index.html",
+    ),  # fmt: skip
+    Board(
+        name="nicla-vision",
+        mcu="STM32H747",
+        core=get_core("Cortex-M7"),
+        clock_mhz=480,
+        sram_bytes=512 * KB,
+        flash_bytes=2 * MB,
+        # As Portenta H7. A camera frame does not count: put it into the other SRAM banks.
+        reserved_sram_bytes=96 * KB,
+        reserved_flash_bytes=512 * KB,
+        external_flash_bytes=16 * MB,
+        note="512 KB is the AXI SRAM, of 1 MB in all; also 16 MB QSPI flash",
+        source="https://docs.zephyrproject.org/boards/arduino/nicla_vision/doc/index.html",
+    ),  # fmt: skip
+    Board(
+        name="openmv-h7",
+        mcu="STM32H743",
+        core=get_core("Cortex-M7"),
+        clock_mhz=480,
+        sram_bytes=512 * KB,
+        flash_bytes=2 * MB,
+        # Firmware of your own, in place of OpenMV's.
+        reserved_sram_bytes=32 * KB,
+        reserved_flash_bytes=128 * KB,
+        note="OpenMV Cam H7; 512 KB is the AXI SRAM, of 1 MB in all",
+        source="https://openmv.io/products/openmv-cam-h7",
+    ),  # fmt: skip
+    Board(
+        name="uno-r4",
+        mcu="RA4M1",
+        core=get_core("Cortex-M4F"),
+        clock_mhz=48,
+        sram_bytes=32 * KB,
+        flash_bytes=256 * KB,
+        # The Arduino core's data, stacks and heap; its code, interpreter, kernels and the sketch.
+        reserved_sram_bytes=12 * KB,
+        reserved_flash_bytes=80 * KB,
+        note="Arduino UNO R4 Minima and WiFi",
+        source="https://docs.zephyrproject.org/boards/arduino/uno_r4/doc/index.html",
+    ),  # fmt: skip
+    Board(
+        name="nano-esp32",
+        mcu="ESP32-S3",
+        core=get_core("Xtensa LX7"),
+        clock_mhz=240,
+        sram_bytes=512 * KB,
+        flash_bytes=16 * MB,
+        # ESP-IDF keeps code, caches and its heap in the same SRAM; without Wi-Fi. Its application, and the bootloader.
+        reserved_sram_bytes=256 * KB,
+        reserved_flash_bytes=1 * MB,
+        external_ram_bytes=8 * MB,
+        note="Arduino Nano ESP32; also 8 MB PSRAM",
+        source="https://docs.arduino.cc/resources/datasheets/ABX00083-datasheet.pdf",
+    ),  # fmt: skip
+    Board(
+        name="esp32-s3",
+        mcu="ESP32-S3",
+        core=get_core("Xtensa LX7"),
+        clock_mhz=240,
+        sram_bytes=512 * KB,
+        flash_bytes=8 * MB,
+        # As above.
+        reserved_sram_bytes=256 * KB,
+        reserved_flash_bytes=1 * MB,
+        external_ram_bytes=8 * MB,
+        note="ESP32-S3-DevKitC-1 N8R8; also 8 MB PSRAM",
+        source="https://docs.espressif.com/projects/esp-idf/en/latest/esp32s3/hw-reference/esp32s3/user-guide-devkitc-1.html",
+    ),  # fmt: skip
+    Board(
+        name="xiao-esp32s3-sense",
+        mcu="ESP32-S3",
+        core=get_core("Xtensa LX7"),
+        clock_mhz=240,
+        sram_bytes=512 * KB,
+        flash_bytes=8 * MB,
+        # As above.
+        reserved_sram_bytes=256 * KB,
+        reserved_flash_bytes=1 * MB,
+        external_ram_bytes=8 * MB,
+        note="Seeed XIAO ESP32S3 Sense; also 8 MB PSRAM",
+        source="https://docs.zephyrproject.org/boards/seeed/xiao_esp32s3/doc/index.html",
+    ),  # fmt: skip
+    Board(
+        name="esp32-c3",
+        mcu="ESP32-C3",
+        core=get_core("RV32IMC"),
+        clock_mhz=160,
+        sram_bytes=400 * KB,
+        flash_bytes=4 * MB,
+        # As above.
+        reserved_sram_bytes=200 * KB,
+        reserved_flash_bytes=1 * MB,
+        note="ESP32-C3-DevKitM-1 and others with 4 MB",
+        source="https://www.espressif.com/sites/default/files/documentation/esp32-c3_datasheet_en.pdf",
+    ),  # fmt: skip
+    Board(
+        name="alif-e3",
+        mcu="Ensemble E3",
+        core=get_core("Cortex-M55"),
+        clock_mhz=400,
+        sram_bytes=4 * MB,
+        flash_bytes=5632 * KB,
+        # Bare-metal firmware: stack, drivers and their DMA buffers, a few camera rows; interpreter and kernels.
+        reserved_sram_bytes=64 * KB,
+        reserved_flash_bytes=256 * KB,
+        note="the high-performance core; SRAM0 and 5.5 MB MRAM of the largest part",
+        source="https://alifsemi.com/whitepaper/alif-mcu-ram-regions-and-linker-files/",
+    ),  # fmt: skip
+    Board(
+        name="ek-ra8m1",
+        mcu="RA8M1",
+        core=get_core("Cortex-M85"),
+        clock_mhz=480,
+        sram_bytes=896 * KB,
+        flash_bytes=2 * MB,
+        # As above.
+        reserved_sram_bytes=32 * KB,
+        reserved_flash_bytes=128 * KB,
+        note="1 MB with the tightly-coupled memory",
+        source="https://docs.zephyrproject.org/boards/renesas/ek_ra8m1/doc/index.html",
+    ),  # fmt: skip
     Board(
         name="corstone300",
         mcu="simulated",
@@ -165,6 +431,7 @@ _ALL = (
         reserved_sram_bytes=32 * KB,
         reserved_flash_bytes=0,
         note="Arm Corstone-300, for instruction counts in a simulator",
+        source="https://developer.arm.com/documentation/dai0547",
     ),
 )
 
@@ -172,7 +439,12 @@ BOARDS: dict[str, Board] = {board.name: board for board in _ALL}
 
 
 def get_board(name: str) -> Board:
-    """The board called `name`; if there is none, ConfigError names all boards."""
+    """The board called `name`, or that of a YAML file, if it ends in .yaml or .yml (docs/add_a_board.md). ConfigError
+    if there is none, or the file is no board's."""
+    if isinstance(name, str) and name.lower().endswith((".yaml", ".yml")):
+        from mcuformer.board_file import read_board
+
+        return read_board(name)
     if not isinstance(name, str) or name not in BOARDS:
-        raise ConfigError(f"board {shown(name)} is unknown; choose one of {', '.join(BOARDS)}")
+        raise ConfigError(f"board {shown(name)} is unknown; choose one of {', '.join(BOARDS)}, or give a YAML file")
     return BOARDS[name]

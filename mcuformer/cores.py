@@ -54,7 +54,8 @@ class Core:
     packing       of the weights, as its kernels run fastest; one of PACKINGS
     flags         compiler flags for code that runs on it
     machine       the machine that simulates it, or None
-    coefficients  its entry in converter/estimate/instruction_coefficients.json; None: its instructions are unknown
+    coefficients  its entry in converter/estimate/instruction_coefficients.json, by the key of the core that it was
+                  fitted on; None: its instructions are unknown
     arduino_flags of its Arduino Mbed core, in place of flags; None: Arduino has none
     toolchain     prefix of the names of its compiler and tools
     """
@@ -118,7 +119,7 @@ def _virt(name: str, cpu: str) -> Machine:
 
 def _risc_v(key: str, name: str, march: str, machine: Machine) -> Core:
     flags = (f"-march={march}", "-mabi=ilp32", "--specs=picolibc.specs")
-    return Core(key, name, name, "portable", "rows", flags, machine, toolchain="riscv64-unknown-elf-")
+    return Core(key, name, name, "portable", "rows", flags, machine, "rv32imc", toolchain="riscv64-unknown-elf-")
 
 
 def _xtensa(key: str, name: str) -> Core:
@@ -131,10 +132,12 @@ _ALL = (
     Core(
         "m0plus", "Cortex-M0+", "Cortex-M0+", "portable", "rows", _thumb("cortex-m0plus"),
         machine=_an385("mps2-an385-m0plus", 256 * KB, 2 * MB, "-M", "mps2-an385"),
+        coefficients="m0plus",
     ),
     Core(
         "m3", "Cortex-M3", "Cortex-M3", "portable", "rows", _thumb("cortex-m3"),
         machine=_an385("mps2-an385", 256 * KB, 1 * MB),
+        coefficients="m3",
     ),
     Core(
         "m4", "Cortex-M4F", "Cortex-M4", "dsp", "pairs", _thumb("cortex-m4", "-mfpu=fpv4-sp-d16", HARD),
@@ -158,10 +161,12 @@ _ALL = (
     Core(
         "m33", "Cortex-M33", "Cortex-M33", "dsp", "pairs", _thumb("cortex-m33", "-mfpu=fpv5-sp-d16", HARD),
         machine=_an505("mps2-an505"),
+        coefficients="m4",  # the same kernels: tools/fit_instruction_model.py checks how well they fit
     ),
     Core(
         "m33-nodsp", "Cortex-M33 without DSP", "Cortex-M33 without DSP", "portable", "rows", _thumb("cortex-m33+nodsp"),
         machine=_an505("mps2-an505-nodsp", "-M", "mps2-an505"),
+        coefficients="m3",
     ),
     # Without the hard floating-point ABI, GCC leaves the vector extension out.
     Core(

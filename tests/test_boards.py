@@ -2,8 +2,12 @@
 import dataclasses
 
 import pytest
+from command_line import mcuformer, mistake
+from conftest import TINY, lively_subnet, structured_images
 
+from mcuformer import convert
 from mcuformer.boards import BOARDS, get_board
+from mcuformer.cli.boards import boards
 from mcuformer.errors import ConfigError, McuformerError
 
 
@@ -16,6 +20,25 @@ from mcuformer.errors import ConfigError, McuformerError
         ("stm32f746", 320, 1024, 216),
         ("stm32h743", 512, 2048, 480),
         ("corstone300", 4096, None, None),
+        ("pico", 264, 2048, 133),
+        ("pico2", 520, 4096, 150),
+        ("pico2-riscv", 520, 4096, 150),
+        ("nrf5340dk", 512, 1024, 128),
+        ("nrf52840dk", 256, 1024, 64),
+        ("b-u585i", 768, 2048, 160),
+        ("nucleo-h563zi", 640, 2048, 250),
+        ("blackpill-f411", 128, 512, 100),
+        ("nucleo-h743zi", 512, 2048, 480),
+        ("giga-r1", 512, 2048, 480),
+        ("nicla-vision", 512, 2048, 480),
+        ("openmv-h7", 512, 2048, 480),
+        ("uno-r4", 32, 256, 48),
+        ("nano-esp32", 512, 16384, 240),
+        ("esp32-s3", 512, 8192, 240),
+        ("xiao-esp32s3-sense", 512, 8192, 240),
+        ("esp32-c3", 400, 4096, 160),
+        ("alif-e3", 4096, 5632, 400),
+        ("ek-ra8m1", 896, 2048, 480),
     ],
 )
 def test_board_has_the_memory_of_its_chip(name, sram_kb, flash_kb, clock_mhz):
@@ -24,6 +47,10 @@ def test_board_has_the_memory_of_its_chip(name, sram_kb, flash_kb, clock_mhz):
     assert board.sram_bytes == sram_kb * 1024
     assert board.flash_bytes == (None if flash_kb is None else flash_kb * 1024)
     assert board.clock_mhz == clock_mhz
+
+
+def test_every_board_says_where_its_sizes_are_from():
+    assert [board.name for board in BOARDS.values() if not board.source.startswith("https://")] == []
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=lambda board: board.name)
@@ -48,7 +75,7 @@ def test_user_can_override_what_firmware_keeps():
 def test_unknown_board_names_all_boards():
     with pytest.raises(ConfigError) as error:
         get_board("uno")
-    assert str(error.value) == f"board 'uno' is unknown; choose one of {', '.join(BOARDS)}"
+    assert str(error.value) == f"board 'uno' is unknown; choose one of {', '.join(BOARDS)}, or give a YAML file"
     assert isinstance(error.value, McuformerError)
 
 
@@ -56,3 +83,84 @@ def test_unknown_board_names_all_boards():
 def test_reserving_more_than_there_is_or_less_than_nothing_is_an_error(reserved):
     with pytest.raises(ConfigError, match=r"nano33ble: reserved SRAM of -?\d+ bytes is outside .* give a value"):
         dataclasses.replace(get_board("nano33ble"), reserved_sram_bytes=reserved)
+
+
+MINE = """
+name: my-board
+mcu: STM32F446
+core: Cortex-M4
+clock_mhz: 180
+sram_bytes: 128 KB
+flash_bytes: 524288
+reserved_sram_bytes: 24KB
+reserved_flash_bytes: 96KB
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Writes a board's file, with some of its text replaced; returns its path."""
+
+    def write(old="", new=""):
+        assert old in MINE
+        (tmp_path / "mine.yaml").write_text(MINE.replace(old, new) if old else MINE)
+        return str(tmp_path / "mine.yaml")
+
+    return write
+
+
+def test_a_board_in_a_yaml_file(mine):
+    board = get_board(mine())
+    assert (board.name, board.core, board.sram_budget) == ("my-board", get_board("nano33ble").core, 104 * 1024)
+    assert get_board(mine("flash_bytes: 524288", "flash_bytes: null")).flash_budget is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("mcu:", "cpu:", "'cpu' is no key of a board; it has name, mcu, core, "),
+        ("mcu: STM32F446", "", "mcu is missing; a board needs name, mcu, core, clock_mhz, "),
+        ("128 KB", "128 kilobytes", "sram_bytes = '128 kilobytes': must be a whole number of bytes, or text such as "),
+        ("128 KB", "yes", "sram_bytes = True: must be a whole number"),
+        ("128 KB", "-1", "sram_bytes = -1: must be a whole number of bytes, .*, at least 1"),
+        ("180", "fast", "clock_mhz = 'fast': must be a whole number of MHz, at least 1"),
+        ("STM32F446", "446", "mcu = 446: must be one line of text"),
+        ("Cortex-M4", "Cortex-A53", "core 'Cortex-A53' is unknown; choose one of "),
+        ("24KB", "129KB", "board my-board: reserved SRAM of 132096 bytes is outside"),
+        (MINE, "- a\n- b\n", "holds no keys; a board has name, "),
+        (MINE, "a: [", "not YAML"),
+    ],
+)
+def test_a_mistake_in_a_boards_file_is_one_line(old, new, message, mine):
+    path = mine(old, new)
+    with pytest.raises(ConfigError, match=f"^{path}: {message}") as error:
+        get_board(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="none.yml: cannot be read"):
+        get_board("none.yml")
+
+
+def test_boards_are_listed_by_core_and_models_fitted(mine, tmp_path):
+    model = convert(lively_subnet(TINY, 1), structured_images(TINY, 4))
+    model.save(tmp_path / "tiny.tflite")
+    listed = boards([tmp_path / "tiny.tflite"])
+    cores = [board.core.key for board in listed.boards]
+    assert len(set(cores)) == sum(a != b for a, b in zip(cores, [None, *cores[:-1]], strict=True))
+    found = {fit.board: fit for fit in listed.fits}
+    assert list(found) == [board.name for board in listed.boards] and set(found) == set(BOARDS)
+    assert all(fit.fits and fit.ms is None for fit in found.values())
+    assert found["pico"].arena_bytes == model.arena_bytes("pico") and found["pico"].model_bytes == model.model_bytes
+    assert found["ek-ra8m1"].instructions is None is found["esp32-s3"].instructions
+    assert found["pico"].instructions > found["nano33ble"].instructions > found["corstone300"].instructions > 1000
+    small = mine("128 KB", "25 KB")
+    [fit] = boards([tmp_path / "tiny.tflite"], small).fits
+    assert not fit.fits and fit.arena_over == fit.arena_bytes - 1024 and fit.model_over == 0
+
+
+def test_the_command_says_whether_models_fit(mine, tmp_path):
+    convert(lively_subnet(TINY, 1), structured_images(TINY, 4)).save(tmp_path / "tiny.tflite")
+    done = mcuformer("boards", "--board", mine("128 KB", "25 KB"), "--model", tmp_path / "tiny.tflite")
+    assert "my-board" in done.stdout and "no: arena " in done.stdout and "unknown" in done.stdout
+    assert "choose one of nano33ble" in mistake("boards", "--board", "none")
+    converted = mistake("inspect", tmp_path / "tiny.tflite", "--board", mine("Cortex-M4", "Cortex-A53"))
+    assert "mine.yaml: core 'Cortex-A53' is unknown" in converted

@@ -5,10 +5,11 @@
     python tools/fit_instruction_model.py            # counts generated networks on every core, fits, checks, writes
     python tools/fit_instruction_model.py --counts counts.json   # the same, with earlier counts
     python tools/fit_instruction_model.py --core m55 # only this core's; the others' coefficients stay
+    python tools/fit_instruction_model.py --core m33 # a core with another's coefficients is checked only
     python tools/fit_instruction_model.py --check    # only checks the coefficients in the repository
 
 Networks with an even seed are fitted, those with an odd seed are checked: every whole network within 5 %. Needs
-arm-none-eabi-gcc and qemu-system-arm.
+the cores' compilers and QEMU.
 
 Half of them have options that few networks have: prefix tokens, thin patches, padding, post-norm, relative positions,
 low rank around attention, more than 512 tokens, other poolings and activations, no head. A kernel that no fitted
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 import tempfile
@@ -26,7 +28,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +35,21 @@ import numpy as np
 from mcuformer import QuantisationOptions, SubnetConfig
 from mcuformer.converter.calibrate import calibrate
 from mcuformer.converter.estimate import instructions
-from mcuformer.converter.estimate.instructions import COEFFICIENTS, CORES, KERNELS
+from mcuformer.converter.estimate.instructions import COEFFICIENTS, KERNELS
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import lower
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
-from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
+from mcuformer.converter.ops.packed_weights import PACKINGS, PAIRS, ROWS
 from mcuformer.converter.passes import staging
 from mcuformer.converter.passes.packing import packed
 from mcuformer.converter.passes.stem import streamed_stem_of
 from mcuformer.converter.passes.streamed import streamed
 from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS, RELATIVE_POSITIONS
-from mcuformer.cores import Machine
+from mcuformer.cores import CORES
 from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
-from mcuformer.simulator.firmware import MACHINES
 
+KNOWN = tuple(key for key, core in CORES.items() if core.machine is not None and core.coefficients is not None)
 FITTED, CHECKED = 240, 40  # networks
 ALLOWED = 0.05  # of a network's instructions
 MOST_MACS = 12_000_000  # per network, to keep the simulation short
@@ -144,31 +145,28 @@ def graph_of(seed: int, config: SubnetConfig, images: np.ndarray, packing: int) 
     return graph
 
 
-def network(seed: int, core: str) -> tuple[Graph, np.ndarray]:
-    """One network, usually with its weights packed as for a board with that core, and an image for it."""
+@functools.lru_cache(4)  # cores of one packing share it
+def network(seed: int, packing: int) -> tuple[Graph, np.ndarray]:
+    """One network, usually with its weights in this packing, a core's, and an image for it."""
     config = random_config(seed)
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (2, *config.image_shape), dtype=np.uint8)
-    packing = instructions.PACKING_OF[core]
     return graph_of(seed, config, images, packing if rng.random() < 0.6 else ROWS + PAIRS - packing), images[:1]
-
-
-def machines(cores: Sequence[str]) -> list[Machine]:
-    return [machine for machine in MACHINES.values() if machine.core.coefficients in cores]
 
 
 def count(seed: int, folder: Path, cores: Sequence[str]) -> dict[str, list[int]]:
     """Instructions of each op of one network, on each of these cores."""
     found = {}
-    for machine in machines(cores):
-        graph, image = network(seed, machine.core.coefficients)
+    for core in cores:
+        machine = CORES[core].machine
+        graph, image = network(seed, PACKINGS[CORES[core].packing])
         names = [str(i) for i in range(graph.tensors[graph.output].shape[-1])]
         objects = sorted((folder / machine.name).rglob("*.o"))
         with tempfile.TemporaryDirectory(prefix="mcuformer-fit-") as work:
             built = firmware_model.build(
                 graph, names, machine, work, machine.most_ram_bytes, machine.most_flash_bytes, objects
             )
-            found[machine.core.coefficients] = [op.instructions for op in built.run(image).ops]
+            found[core] = [op.instructions for op in built.run(image).ops]
     return found
 
 
@@ -176,7 +174,7 @@ def samples(seed: int, counted: dict[str, list[int]]) -> dict[str, list[OpSample
     """The ops of one network with what its kernels do, by core."""
     found = {}
     for core, numbers in counted.items():
-        graph, _ = network(seed, core)
+        graph, _ = network(seed, PACKINGS[CORES[core].packing])
         found[core] = [
             OpSample(op.kind, summed(instructions.work_of(graph, op)), number)
             for op, number in zip(graph.ops, numbers, strict=True)
@@ -234,22 +232,26 @@ def report(networks: list[list[OpSample]], coefficients: dict) -> tuple[float, d
 
 def count_all(seeds: list[int], jobs: int, cores: Sequence[str]) -> dict[int, dict[str, list[int]]]:
     with tempfile.TemporaryDirectory(prefix="mcuformer-core-") as folder:
-        for machine in machines(cores):
+        for machine in (CORES[core].machine for core in cores):
             firmware_model.kernel_objects(machine, Path(folder) / machine.name)
         with ProcessPoolExecutor(jobs) as pool:
-            return dict(zip(seeds, pool.map(partial(count, folder=Path(folder), cores=cores), seeds), strict=True))
+            return dict(
+                zip(seeds, pool.map(functools.partial(count, folder=Path(folder), cores=cores), seeds), strict=True)
+            )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fit nothing; check the coefficients in the repository")
     parser.add_argument("--counts", type=Path, help="read the counts from this file, or write them there")
-    parser.add_argument("--core", choices=CORES, help="count, fit and check this core alone")
+    parser.add_argument("--core", choices=KNOWN, help="count, fit and check this core alone")
+    parser.add_argument("--fitted", type=int, default=FITTED, help=f"networks to fit to (default: {FITTED})")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    firmware.require_tools()
-    cores = CORES if arguments.core is None else (arguments.core,)
-    seeds = [2 * i + 1 for i in range(CHECKED)] + ([] if arguments.check else [2 * i for i in range(FITTED)])
+    cores = KNOWN if arguments.core is None else (arguments.core,)
+    for core in cores:
+        firmware.require_tools(CORES[core])
+    seeds = [2 * i + 1 for i in range(CHECKED)] + ([] if arguments.check else [2 * i for i in range(arguments.fitted)])
     if arguments.counts is not None and arguments.counts.is_file():
         counts = {int(seed): counted for seed, counted in json.loads(arguments.counts.read_text()).items()}
     else:
@@ -259,14 +261,16 @@ def main() -> int:
     networks = {seed: samples(seed, counts[seed]) for seed in seeds}
     coefficients = json.loads(COEFFICIENTS.read_text())["coefficients"]
     if not arguments.check:
-        for core in cores:
+        for core in (core for core in cores if CORES[core].coefficients == core):
             coefficients[core] = fit([sample for seed in seeds if seed % 2 == 0 for sample in networks[seed][core]])
         text = {"generator": "tools/fit_instruction_model.py", "coefficients": coefficients}
         COEFFICIENTS.write_text(json.dumps(text, indent=1) + "\n")
         print(f"wrote {COEFFICIENTS.name}")
     good = True
     for core in cores:
-        worst, kinds = report([networks[seed][core] for seed in seeds if seed % 2], coefficients[core])
+        worst, kinds = report(
+            [networks[seed][core] for seed in seeds if seed % 2], coefficients[CORES[core].coefficients]
+        )
         good = good and worst <= ALLOWED
         print(f"{core}: {CHECKED} networks it was not fitted on, each within {100 * worst:.2f} %; mean error of an op: "
               + ", ".join(f"{kind} {100 * error:.1f} %" for kind, error in kinds.items()))  # fmt: skip

@@ -26,7 +26,7 @@ from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
 
 COEFFICIENTS = Path(__file__).with_name("instruction_coefficients.json")
-CORES = tuple(core.coefficients for core in cores.CORES.values() if core.coefficients is not None)
+CORES = tuple(dict.fromkeys(core.coefficients for core in cores.CORES.values() if core.coefficients is not None))
 PACKING_OF = {  # the packing of a model converted for a board with that core
     core.coefficients: PACKINGS[core.packing] for core in cores.CORES.values() if core.coefficients is not None
 }

@@ -105,7 +105,8 @@ def test_limits_are_hard(machine, tmp_path):
         with pytest.raises(PlanError, match=f"{machine.name}: [0-9]+ bytes over the ") as error:
             firmware.build(sources, machine, tmp_path / "b", **limits)
         over = int(re.search(r"([0-9]+) bytes over", str(error.value))[1])
-        assert short <= over <= short + 16  # sections are aligned
+        # Sections are aligned; on RISC-V calls are longer until all else is in place.
+        assert short <= over <= short + (16 if machine.emulator == firmware.QEMU else 256)
     with pytest.raises(ConfigError, match="ram_bytes = 99999999: must be"):
         firmware.build(sources, machine, tmp_path / "b", ram_bytes=99999999)
     with pytest.raises(ConfigError, match="stack_bytes = 3"):

@@ -6,10 +6,10 @@ from arm_tests import every_machine, needs_tools
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import convert, kernel_library
-from mcuformer.simulator import firmware_check
+from mcuformer.simulator import firmware, firmware_check
 
 MOST_CODE, MOST_STACK = 6 * 1024, 1024  # bytes
-MOST_INSTRUCTIONS = 200  # a byte of a model so small that its tables are much of it
+MOST_INSTRUCTIONS = 220  # on a Cortex-M0+; others take fewer; a byte of a model so small that its tables are much of it
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +20,8 @@ def content():
 @needs_tools
 @every_machine
 def test_a_whole_model_passes_and_a_damaged_one_does_not(content, machine, tmp_path):
+    if machine.core.toolchain in firmware.OTHER_PACKAGES:
+        pytest.skip("Debian's compiler for it has no C++ headers")
     whole = firmware_check.run_check(content, machine, tmp_path / "whole")
     assert whole.wrong is None
     assert whole.instructions <= MOST_INSTRUCTIONS * len(content)

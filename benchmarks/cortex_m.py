@@ -36,10 +36,11 @@ from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, 
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
 from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_check, firmware_model
-from mcuformer.simulator.firmware import KB, MACHINES
+from mcuformer.simulator.firmware import KB
 from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
 M4, M7, M55 = "mps2-an386", "mps2-an500", "mps3-an547"
+MACHINES = {name: firmware.MACHINES[name] for name in (M4, M7, M55)}
 M4_M7 = (M4, M7)
 MOST_CODE, MOST_STACK = 24 * KB, 1024
 MOST_NETWORK = {(M4, "overwrite"): 1.0, (M4, "streamed"): 1.0, (M55, "overwrite"): 0.24, (M55, "streamed"): 0.28}

@@ -42,6 +42,7 @@ TITLES = {
     "input_path": "Batches from image files",
     "training_memory": "Memory of training the paper's supernet",
     "cortex_m": "Instructions on simulated Cortex-M",
+    "devices": "Every core",
     "streamed_stem": "A convolution stem as one op",
     "external_flash": "DeiT-Tiny with its weights beside the chip",
     "log_mel": "The log-mel front end of sound",
@@ -49,7 +50,7 @@ TITLES = {
     "pretrained": "A pretrained Dinov2-small",
     "pretrained_sources": "Where its int8 error comes from",
 }
-IN_QEMU = ("cortex_m", "streamed_stem", "external_flash", "log_mel")
+IN_QEMU = ("cortex_m", "devices", "streamed_stem", "external_flash", "log_mel")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 PACKAGES = ("mcuformer", "numpy", "torch", "tflite-micro", "tensorflow-cpu", "ai-edge-litert", "onnxruntime")
 LAST_LINES = 5  # of the error output of a benchmark that failed

@@ -41,17 +41,21 @@ int32_t board_read(int32_t file, void* target, uint32_t bytes) {
 }
 
 #if defined(__riscv) /* instructions retired; QEMU's -icount counts nanoseconds there, 64 an instruction */
-static uint32_t to_instructions(uint32_t ticks) { return ticks >> 6; }
+static uint32_t to_instructions(uint32_t ticks) { return ticks; }
 void board_start_counter(void) {}
 __attribute__((noipa)) uint32_t board_ticks(void) {
-  uint32_t ticks;
-  __asm__ volatile(
-      ".option push\n"
-      ".option arch, +zicsr\n"
-      "csrr %0, minstret\n"
-      ".option pop"
-      : "=r"(ticks));
-  return ticks;
+  uint32_t low, high, again;
+  do { /* until both halves belong together */
+    __asm__ volatile(
+        ".option push\n"
+        ".option arch, +zicsr\n"
+        "csrr %1, minstreth\n"
+        "csrr %0, minstret\n"
+        "csrr %2, minstreth\n"
+        ".option pop"
+        : "=&r"(low), "=&r"(high), "=&r"(again));
+  } while (high != again);
+  return high << 26 | low >> 6;
 }
 #elif defined(__ARM_FEATURE_MVE) /* mps3-an547: the system counter, 32 MHz */
 #define COUNTER_CONTROL (*(volatile uint32_t*)0x58100000)

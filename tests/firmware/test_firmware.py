@@ -95,6 +95,25 @@ def test_program_counts_instructions_and_stack_and_reads_files(machine, tmp_path
     assert 0 < program.code_bytes < 4 * KB and 64 <= program.constant_bytes < 1 * KB
 
 
+def test_a_long_count_on_risc_v(tmp_path):
+    """More than the low half of its counter holds, 2^26 instructions."""
+    machine = firmware.get_machine("rv32imc")
+    if missing := firmware.missing_tools(machine.core):
+        pytest.skip(missing)
+    (tmp_path / "app.c").write_text("""
+#include "board.h"
+int main(void) {
+  int turns = 40000000;
+  const uint32_t first = board_ticks();
+  __asm__ volatile("1: addi %0, %0, -1\\n bnez %0, 1b" : "+r"(turns));
+  board_print_number((int32_t)board_instructions(first, board_ticks()));
+  return 0;
+}
+""")
+    program = firmware.build([tmp_path / "app.c"], machine, tmp_path / "build")
+    assert abs(int(firmware.run(program).text) - 80_000_000) < 8
+
+
 @needs_tools
 @every_machine
 def test_limits_are_hard(machine, tmp_path):

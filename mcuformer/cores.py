@@ -119,7 +119,7 @@ def _virt(name: str, cpu: str) -> Machine:
 
 def _risc_v(key: str, name: str, march: str, machine: Machine) -> Core:
     flags = (f"-march={march}", "-mabi=ilp32", "--specs=picolibc.specs")
-    return Core(key, name, name, "portable", "rows", flags, machine, "rv32imc", toolchain="riscv64-unknown-elf-")
+    return Core(key, name, name, "portable", "rows", flags, machine, toolchain="riscv64-unknown-elf-")
 
 
 def _xtensa(key: str, name: str) -> Core:

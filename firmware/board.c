@@ -44,7 +44,7 @@ int32_t board_read(int32_t file, void* target, uint32_t bytes) {
 static uint32_t to_instructions(uint32_t ticks) { return ticks; }
 void board_start_counter(void) {}
 __attribute__((noipa)) uint32_t board_ticks(void) {
-  uint32_t low, high, again;
+  uint32_t low, high = 0, again = 0;
   do { /* until both halves belong together */
     __asm__ volatile(
         ".option push\n"

@@ -110,7 +110,7 @@ def test_instructions_are_unknown_until_a_budget_asks_for_them(m35p):
     budget = board_budget(m35p, None, None, None)
     assert budget == Budget(m35p.sram_budget, m35p.flash_budget) and budget.admits(cost)
     with pytest.raises(
-        ConfigError, match=r"my-m35p: the instructions of its Cortex-M35P are unknown \(known: Cortex-M4, "
+        ConfigError, match=r"my-m35p: the instructions of its Cortex-M35P are unknown \(known: Cortex-M0\+, "
     ):
         board_budget(m35p, None, None, 10**6)
     with pytest.raises(ConfigError, match="a budget of instructions: "):

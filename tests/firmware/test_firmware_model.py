@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from arm_tests import ALL, LARGE_BOARD, every_machine, needs_tools, other_machines
+from arm_tests import ALL, LARGE_BOARD, MAIN, every_machine, needs_tools, other_machines
 from conftest import TINY, lively_subnet, structured_images
 from random_networks import CONFIGS, random_config
 
@@ -30,9 +30,9 @@ def check(model, images, machine, shared, folder, case=""):
     built = firmware_model.build(model.graph, names, machine, folder, objects=shared(machine))
     run = built.run(images)
     np.testing.assert_array_equal(run.logits, model.graph.run(to_int8(images)), err_msg=f"{machine.name} {case}")
-    assert 0 < run.stack_bytes <= stack_bytes(built.exported.network) <= (1472 if is_staged(model.graph) else 1024), (
-        case
-    )
+    stated = stack_bytes(built.exported.network)  # for the main machines; other compilers' code takes a little more
+    assert 0 < run.stack_bytes <= (stated if machine.name in MAIN else stated * 5 // 4), case
+    assert stated <= (1472 if is_staged(model.graph) else 1024), case
     return built, run
 
 

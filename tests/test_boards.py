@@ -5,7 +5,7 @@ import pytest
 from command_line import mcuformer, mistake
 from conftest import TINY, lively_subnet, structured_images
 
-from mcuformer import convert
+from mcuformer import convert, measured
 from mcuformer.boards import BOARDS, get_board
 from mcuformer.cli.boards import boards
 from mcuformer.errors import ConfigError, McuformerError
@@ -155,6 +155,16 @@ def test_boards_are_listed_by_core_and_models_fitted(mine, tmp_path):
     small = mine("128 KB", "25 KB")
     [fit] = boards([tmp_path / "tiny.tflite"], small).fits
     assert not fit.fits and fit.arena_over == fit.arena_bytes - 1024 and fit.model_over == 0
+
+
+def test_a_measured_time_is_the_boards(tiny_model, tmp_path):
+    """And of this model alone."""
+    path = tmp_path / "tiny.tflite"
+    tiny_model.save(path)
+    measured.write(measured.path_of(path), path.read_bytes(), {"nano33ble": {"ms": 41.25}})
+    assert {fit.board: fit.ms for fit in boards([path]).fits if fit.ms is not None} == {"nano33ble": 41.25}
+    measured.write(measured.path_of(path), b"another model", {"nano33ble": {"ms": 41.25}})
+    assert all(fit.ms is None for fit in boards([path]).fits)
 
 
 def test_the_command_says_whether_models_fit(mine, tmp_path):

@@ -93,7 +93,7 @@ def header(p: Network) -> str:
         f"#define {m}_IMAGE_BYTES {height * width * channels}",
         f"#define {p.length} {output.shape[-1]}",
         f"#define {m}_ARENA_BYTES {p.arena_bytes}  /* RAM that the network takes */",
-        f"#define {m}_STACK_BYTES {stack_bytes(p)}  /* below a call: the most that tests find on Cortex-M */",
+        f"#define {m}_STACK_BYTES {stack_bytes(p)}  /* below a call: the most on Cortex-M4, M7 and M55 */",
         *([] if p.image_offset is None else [f"#define {m}_IMAGE_OFFSET {p.image_offset}  /* in the arena */"]),
         f"#define {m}_OPS {len(p.graph.ops)}",
         "",

@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from mcuformer import measured
 from mcuformer.boards import BOARDS, Board, get_board
 from mcuformer.cli.common import JsonOption, app, check_outputs, out, read_bytes, write_json
 from mcuformer.cores import CORES
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class Fit:
     """Whether a model fits a board. model: its file's name; arena_bytes, model_bytes: what it takes; arena_over,
     model_over: by how much that exceeds the budgets, 0 if it fits; instructions: predicted for an image, None: the core
-    has no model of them; ms: for an image, None: unknown."""
+    has no model of them; ms: of an image, as `check-board --board` measured it, None: not measured."""
 
     model: str
     board: str
@@ -86,12 +87,14 @@ def _fits(path: Path, chosen: Iterable[Board]) -> Iterator[Fit]:
     content = read_bytes(path)
     graph = read(content, str(path)).graph
     arena, known = board_arena_bytes(graph, plan_arena(graph)), dict[str, int | None]()
+    times = measured.read(measured.path_of(path), content)
     for board in chosen:
         if board.core.key not in known:
             known[board.core.key] = _instructions(graph, board.core)
         flash = len(content) if board.flash_budget is None else board.flash_budget
         over = max(0, arena - board.sram_budget), max(0, len(content) - flash)
-        yield Fit(path.name, board.name, arena, len(content), *over, known[board.core.key])
+        ms = times[board.name]["ms"] if board.name in times else None
+        yield Fit(path.name, board.name, arena, len(content), *over, known[board.core.key], ms)
 
 
 def _instructions(graph: Graph, core: Core) -> int | None:
@@ -140,7 +143,10 @@ def show_fits(model: str, fits: Sequence[Fit], named: dict[str, Board]) -> None:
         ms = "unknown" if fit.ms is None else f"{fit.ms:.1f}"
         table.add_row(escape(board.name), board.core.name, _verdict(fit, board), instructions, ms)
     out.print(table)
-    out.print("Instructions are predicted for an image, as QEMU counts them: neither cycles nor time.")
+    out.print(
+        "Instructions are predicted for an image, as QEMU counts them: neither cycles nor time. ms are those that "
+        "`mcuformer check-board --board` measured."
+    )
 
 
 def _verdict(fit: Fit, board: Board) -> str:

@@ -53,16 +53,16 @@ static int32_t rows_of_stdin(void* user, int32_t first_row, int32_t row_count, i
 
 def build_files(layout: Layout) -> dict[str, str]:
     """Makefile, CMakeLists.txt, sources.mk and README.md of an export as plain C."""
-    version = kernels_version()
     return {
         "Makefile": _makefile(layout),
-        "CMakeLists.txt": _cmake(layout, version),
-        "sources.mk": _sources_mk(layout, version),
+        "CMakeLists.txt": f"{cmake(layout)}{_cmake_examples(layout)}",
+        "sources.mk": sources_mk(layout),
         "README.md": _readme(layout),
     }
 
 
-def _includes(layout: Layout) -> list[str]:
+def includes(layout: Layout) -> list[str]:
+    """The folders to include for everything: of the kernels and the models."""
     return [*layout.kernel_includes, *map(layout.model_folder, layout.models)]
 
 
@@ -84,7 +84,7 @@ def _makefile(layout: Layout) -> str:
 AR ?= ar
 CFLAGS ?= -O2
 override CFLAGS += -std=c99 -ffunction-sections -fdata-sections
-INCLUDES = {" ".join(f"-I{folder}" for folder in _includes(layout))}
+INCLUDES = {" ".join(f"-I{folder}" for folder in includes(layout))}
 {lists}
 
 all: {examples}
@@ -107,39 +107,58 @@ def _listed(paths: Sequence[str], prefix: str = "") -> str:
     return "".join(f" \\\n  {prefix}{path}" for path in paths)
 
 
-def _cmake(layout: Layout, version: str) -> str:
+def cmake(layout: Layout, generator: str = GENERATOR) -> str:
+    """CMakeLists.txt: the targets mcuformer::kernels, once in a project, and mcuformer::NAME for each model."""
     project = layout.models[0].name
-    kernels = "".join(f"\n    {path}" for path in layout.kernel_sources)
-    includes = " ".join(f"${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}" for folder in layout.kernel_includes)
     models = "\n".join(_cmake_model(layout, model) for model in layout.models)
-    examples = "\n".join(
-        f"  add_executable(example_{m.name} {layout.example_source(m)})\n"
-        f"  target_link_libraries(example_{m.name} {m.name})"
-        for m in layout.models
-    )
-    return f"""# {GENERATOR}
+    return f"""# {generator}
 # add_subdirectory(this folder), then target_link_libraries(your_firmware {
         " ".join(f"mcuformer::{m.name}" for m in layout.models)
     }). Several exports may be added: they share the kernels.
 cmake_minimum_required(VERSION 3.13)
 project({project} C ASM)
 
-if(TARGET mcuformer_kernels)
+{cmake_kernels(layout)}
+
+{models}"""
+
+
+def cmake_kernels(layout: Layout) -> str:
+    """CMake that adds the target mcuformer::kernels where no other export has done so."""
+    kernels = "".join(f"\n    {path}" for path in layout.kernel_sources)
+    includes = " ".join(f"${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}" for folder in layout.kernel_includes)
+    return cmake_once(
+        layout,
+        f"""  add_library(mcuformer_kernels STATIC{kernels})
+  add_library(mcuformer::kernels ALIAS mcuformer_kernels)
+  set_target_properties(mcuformer_kernels PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+  target_include_directories(mcuformer_kernels PUBLIC {includes})
+  target_compile_options(mcuformer_kernels PRIVATE -O2)""",
+    )
+
+
+def cmake_once(layout: Layout, add: str) -> str:
+    """CMake that adds the target mcuformer_kernels as `add` does, unless another export of this version has done so."""
+    project, version = layout.models[0].name, kernels_version()
+    return f"""if(TARGET mcuformer_kernels)
   get_target_property(version mcuformer_kernels MCUF_VERSION)
   if(NOT version STREQUAL "{version}")
     message(FATAL_ERROR "{project}: made by MCUFormer {version}, but the kernels that another export brings are of "
       "${{version}}; export both with one version")
   endif()
 else()
-  add_library(mcuformer_kernels STATIC{kernels})
-  add_library(mcuformer::kernels ALIAS mcuformer_kernels)
-  set_target_properties(mcuformer_kernels PROPERTIES
-    MCUF_VERSION "{version}" C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
-  target_include_directories(mcuformer_kernels PUBLIC {includes})
-  target_compile_options(mcuformer_kernels PRIVATE -O2)
-endif()
+{add}
+  set_target_properties(mcuformer_kernels PROPERTIES MCUF_VERSION "{version}")
+endif()"""
 
-{models}
+
+def _cmake_examples(layout: Layout) -> str:
+    examples = "\n".join(
+        f"  add_executable(example_{m.name} {layout.example_source(m)})\n"
+        f"  target_link_libraries(example_{m.name} {m.name})"
+        for m in layout.models
+    )
+    return f"""
 if(CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
 {examples}
 endif()
@@ -157,11 +176,12 @@ target_compile_options({name} PRIVATE -O2)
 """
 
 
-def _sources_mk(layout: Layout, version: str) -> str:
-    name = layout.models[0].name
+def sources_mk(layout: Layout, generator: str = GENERATOR) -> str:
+    """sources.mk: lists for make, which add up over several exports."""
+    name, version = layout.models[0].name, kernels_version()
     here = f"$({name}_DIR)/"
     models = [path for model in layout.models for path in layout.model_sources(model)]
-    return f"""# {GENERATOR}
+    return f"""# {generator}
 # What to compile, for make: include path/to/this/sources.mk, of as many exports as you like, then compile $(MCUF_SRCS)
 # with $(MCUF_INCLUDES). They share the kernels.
 {name}_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
@@ -181,8 +201,6 @@ MCUF_INCLUDES += {" ".join(f"-I{here}{layout.model_folder(model)}" for model in 
 
 def _readme(layout: Layout) -> str:
     title = " and ".join(model.name for model in layout.models)
-    several = len(layout.models) > 1
-    models = "\n".join(_readme_model(layout, model, several) for model in layout.models)
     one = layout.models[0]
     raw = "sound.raw" if one.network.front_end is not None else "image.raw"
     takes = (
@@ -190,13 +208,6 @@ def _readme(layout: Layout) -> str:
         if one.network.front_end is not None
         else "raw uint8 pixels"
     )
-    shared = ""
-    if several:
-        largest = max(model.arena_bytes for model in layout.models)
-        shared = f"""
-Models that run one after another can share memory: one arena of {largest:,} bytes, given to the `_invoke_in` of each;
-leave their `_arena.c` out.
-"""
     return f"""# {title}
 
 {GENERATOR}
@@ -204,7 +215,7 @@ leave their `_arena.c` out.
 Vision Transformers as plain C99; from the C library only `memcpy` and `memset`, no heap.
 
 - `mcuformer/`: the kernels, once for all models.
-{models}{shared}
+{readme_models(layout)}
 ## Build
 
 `make && ./example_{one.name} < {raw}` builds and runs the example ({takes}). In a project of yours:
@@ -212,7 +223,7 @@ Vision Transformers as plain C99; from the C library only `memcpy` and `memset`,
 - CMake: `add_subdirectory` of this folder, then link `mcuformer::{one.name}`.
 - make: `include` of `sources.mk` gives `$(MCUF_SRCS)` and `$(MCUF_INCLUDES)`.
 - else compile the `.c` and `.S` files of `mcuformer/` and `models/`, with {
-        ", ".join(f"`-I{folder}`" for folder in _includes(layout))
+        ", ".join(f"`-I{folder}`" for folder in includes(layout))
     }; `-O2` or more.
 
 Several exports go into one program: they share one copy of the kernels. Kernels of another version do not link.
@@ -228,7 +239,19 @@ linker script.
 """
 
 
-def _readme_model(layout: Layout, model: CModel, several: bool) -> str:
+def readme_models(layout: Layout) -> str:
+    """What a README says of each model: how it is called and what it takes."""
+    models = "\n".join(_readme_model(layout, model) for model in layout.models)
+    if len(layout.models) == 1:
+        return models
+    largest = max(model.arena_bytes for model in layout.models)
+    return f"""{models}
+Models that run one after another can share memory: one arena of {largest:,} bytes, given to the `_invoke_in` of each;
+leave their `_arena.c` out.
+"""
+
+
+def _readme_model(layout: Layout, model: CModel) -> str:
     p = model.network
     n, folder = p.name, layout.model_folder(model)
     function = f"{n}_invoke_strips(rows_fn, user, {p.output})" if p.strips else f"{n}_invoke(image, {p.output})"

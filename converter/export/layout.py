@@ -56,11 +56,15 @@ class Layout:
     @property
     def files(self) -> dict[str, str | bytes]:
         """All of them, by path: kernels, models, examples and the licence."""
+        return {**self.library_files, **{self.example_source(model): model.example for model in self.models}}
+
+    @property
+    def library_files(self) -> dict[str, str | bytes]:
+        """All of them but the examples."""
         files: dict[str, str | bytes] = {**self.kernel_files, **licence_file()}
         for model in self.models:
             folder = self.model_folder(model)
             files |= {f"{folder}/{name}": text for name, text in model.sources.items()}
-            files[self.example_source(model)] = model.example
             if model.weights:
                 files[f"{folder}/{model.name}.weights"] = model.weights
         return files

@@ -126,7 +126,8 @@ class ExportFunction(Protocol):
 @dataclass(frozen=True)
 class Target:
     """A kind of export. help: a few words; refused: option -> why this kind cannot take it, for the error; several:
-    whether it takes several models at once."""
+    whether it takes several models at once; core: the key of the core that weights are packed for where neither the
+    options nor the model say one."""
 
     name: str
     help: str
@@ -134,6 +135,7 @@ class Target:
     export: ExportFunction
     refused: Mapping[str, str] = field(default_factory=dict)
     several: bool = True
+    core: str = "m4"
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """A value for each of its options: given or default. ConfigError for an option it does not take."""
@@ -164,6 +166,10 @@ def _function(module: str) -> ExportFunction:
     return call
 
 
+# What the kinds that are built from C take, and why some of them do not take --external-flash.
+OF_C = (NAME, IMAGE, BOARD, CORE)
+IN_FLASH = {"external_flash": "this kind's projects read the program's own flash, which counts all of it"}
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -173,6 +179,14 @@ TARGETS: dict[str, Target] = {
             "arduino", "a library", (NAME, replace(BOARD, default="nano33ble"), DATA, GALLERY, ZIP),
             _function("arduino"), refused={"external_flash": "Arduino's linker scripts place nothing there"},
         ),
+        Target(
+            "esp-idf", "a component for ESP-IDF", OF_C, _function("esp_idf"), refused=IN_FLASH, core="m0plus"
+        ),
+        Target("zephyr", "a module for Zephyr", OF_C, _function("zephyr"), refused=IN_FLASH),
+        Target("platformio", "a PlatformIO library", OF_C, _function("platformio"), refused=IN_FLASH),
+        Target("pico", "for the Raspberry Pi Pico SDK", OF_C, _function("pico"), refused=IN_FLASH, core="m0plus"),
+        Target("stm32cube", "for STM32CubeMX projects", (*OF_C, EXTERNAL), _function("stm32cube")),
+        Target("cmsis-pack", "a CMSIS-Pack", (*OF_C, EXTERNAL), _function("cmsis_pack")),
     )
 }  # fmt: skip
 
@@ -230,7 +244,7 @@ def export(
     check_folder(folder, force)
     sources, core = [], values.pop("core", None)
     for path, name in zip(paths, names, strict=True):
-        source, core = _source(path, name, weights, core, values.get("board"))
+        source, core = _source(path, name, weights, core, values.get("board"), target.core)
         sources.append(source)
     result = target.export(sources, folder, force, **values)
     lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
@@ -238,7 +252,7 @@ def export(
 
 
 def _source(
-    path: Path, name: str, weights: str | os.PathLike | None, core: Core | None, board: Board | None
+    path: Path, name: str, weights: str | os.PathLike | None, core: Core | None, board: Board | None, usual: str
 ) -> tuple[Source, Core]:
     """A model as it is exported, its weights packed for the core, and the core: the given one, or what core_of says."""
     from mcuformer.converter.repack import repacked
@@ -249,7 +263,7 @@ def _source(
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     interpreter = Interpreter(path, weights=weights)  # the kernels check here what an export trusts
-    core = core_of(core, board, interpreter.info.get("board"))
+    core = core_of(core, board, interpreter.info.get("board"), usual)
     content, graph = repacked(content, interpreter.graph, core)
     return Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter), name), core
 
@@ -272,12 +286,12 @@ def _front_end_of(interpreter: Interpreter) -> LogMel | None:
     return None if values is None else LogMel.from_dict(values)
 
 
-def core_of(core: Core | None, board: Board | None, converted_for: str | None) -> Core:
+def core_of(core: Core | None, board: Board | None, converted_for: str | None, usual: str = "m4") -> Core:
     """The core to pack weights for: the given one, else the board's, else that of the board the model was converted
-    for, else a Cortex-M4, the most common."""
+    for, else the usual one."""
     if core is None and board is None and converted_for in BOARDS:
         board = get_board(converted_for)
-    return core or (CORES["m4"] if board is None else board.core)
+    return core or (CORES[usual] if board is None else board.core)
 
 
 def _packing_line(core: Core) -> str:

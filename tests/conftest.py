@@ -31,6 +31,7 @@ PACKAGES = {
     "g++": "g++",
     "git": "git",
     "make": "make",
+    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf",
     "unshare": "util-linux",
     "xtensa-lx106-elf-g++": "gcc-xtensa-lx106",
 }
@@ -106,6 +107,15 @@ def tiny_images():
 @pytest.fixture(scope="session")
 def tiny_model(tiny_net, tiny_images):
     return convert(tiny_net, tiny_images[:16], schedule="overwrite")
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory, tiny_net, tiny_images):
+    """Exports of two models, for the tests of the kinds of export."""
+    from kind_exports import Kinds, two_models
+
+    folder = tmp_path_factory.mktemp("exports")
+    return Kinds(folder, two_models(folder, tiny_net, tiny_images))
 
 
 @pytest.fixture(scope="session")

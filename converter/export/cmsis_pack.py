@@ -222,5 +222,5 @@ model's output, bit for bit, with the converter's:
 ## Where it lies in memory
 
 `{macro}_ARENA` and `{macro}_CONSTANT`, under `define:` of your `cproject.yml`, name a section for the arena and for
-weights and tables, such as `__attribute__((section(".dtcm")))`. A call needs no heap and some 2 KB of stack.
+weights and tables, such as `__attribute__((section(".dtcm")))`. A call needs no heap.
 """

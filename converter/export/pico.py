@@ -114,5 +114,5 @@ Weights are read from flash through the cache. A small model is quicker from SRA
 target_compile_definitions({one} PRIVATE "{one.upper()}_CONSTANT=__attribute__((section(\\".data.{one}\\")))")
 ```
 
-The arena is a static array in SRAM. A call needs no heap, and some 2 KB of stack.
+The arena is a static array in SRAM. A call needs no heap.
 """

@@ -198,5 +198,5 @@ build_flags =
   -D{one.macro}_CONSTANT='__attribute__((section(".qspi")))'
 ```
 
-A call needs no heap and some 2 KB of stack.
+A call needs no heap.
 """

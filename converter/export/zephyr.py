@@ -223,5 +223,5 @@ Several exports go into one application: they share one copy of the kernels. Ker
 ## Where it lies in memory
 
 `CONFIG_MCUFORMER_{macro}_ARENA_SECTION=".dtcm_noinit"` puts the static arena into a section of Zephyr's linker script,
-`CONFIG_MCUFORMER_{macro}_CONST_SECTION` weights and tables. A call needs no heap and some 2 KB of stack.
+`CONFIG_MCUFORMER_{macro}_CONST_SECTION` weights and tables. A call needs no heap.
 """

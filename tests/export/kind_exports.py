@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the kinds of export share: two small models, and exports of them."""
+
+import dataclasses
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import ClassVar
+
+from conftest import TINY, lively_subnet, structured_images
+
+from mcuformer import convert
+from mcuformer.converter.export.registry import export
+
+STUBS = Path(__file__).parent / "stubs"
+STRIPS = dataclasses.replace(TINY, image_size=(12, 20), patch_size=(3, 5), num_classes=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exports:
+    """both: alpha and beta in one folder; other: gamma alone. Three models of one program."""
+
+    both: Path
+    other: Path
+
+
+class Kinds:
+    """Exports by kind, each made once; values: how many each model has, by name."""
+
+    values: ClassVar = {"alpha": 5, "beta": 3, "gamma": 5}
+
+    def __init__(self, folder: Path, models: list[Path]) -> None:
+        self.folder, self.models = folder, models
+
+    def __call__(self, kind: str) -> Exports:
+        found = Exports(self.folder / kind / "both", self.folder / kind / "other")
+        if not found.both.exists():
+            export(self.models, kind, found.both)
+            export(self.models[0], kind, found.other, name="gamma")
+        return found
+
+    def check(self, text: str, *names: str) -> None:
+        """Fails unless a program printed that every value of these models, default all, equals the converter's."""
+        lines = [re.sub(r", \d+ us$", "", line) for line in text.split("\n") if " us" in line]
+        values = {name: self.values[name] for name in names or self.values}
+        assert lines == [f"{name}: {count} of {count} values equal" for name, count in values.items()]
+
+
+def two_models(folder: Path, tiny_net, tiny_images) -> list[Path]:
+    """Files of a model that takes a whole image, and of one that takes a rectangle in strips."""
+    models = [folder / "alpha.tflite", folder / "beta.tflite"]
+    convert(tiny_net, tiny_images, class_names=list("abcde")).save(models[0])
+    images = structured_images(STRIPS, 16, seed=2)
+    convert(lively_subnet(STRIPS, seed=4), images, class_names=list("xyz"), strips=True).save(models[1])
+    return models
+
+
+def run(*command, **options) -> str:
+    """What a command prints; fails with its errors if it does."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def cmake_build(source: Path, build: Path, *definitions: str, **environment: str) -> None:
+    """Configures and builds a project for the host."""
+    env = {**os.environ, **environment}
+    run("cmake", "-S", source, "-B", build, *(f"-D{definition}" for definition in definitions), env=env)
+    run("cmake", "--build", build, "-j2", env=env)
+
+
+def c_sources(folder: Path) -> list[Path]:
+    """The library's sources: without the example's."""
+    return sorted(path for part in ("mcuformer", "models") for path in (folder / part).rglob("*.[cS]"))
+
+
+def includes(folder: Path) -> list[str]:
+    return [f"-I{folder / name}" for name in ("mcuformer", "mcuformer/core")] + [
+        f"-I{path}" for path in sorted((folder / "models").iterdir())
+    ]

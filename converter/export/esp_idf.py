@@ -198,6 +198,5 @@ Several exports go into one project: they share one copy of the kernels. Kernels
 - Core of the example's task: for firmware of yours, `CONFIG_MCUFORMER_{one.network.macro}_CORE` is there to use.
 
 Weights are read from flash through the cache. A model that exceeds the partition needs a larger one: menuconfig,
-Partition Table. A call needs no heap; `{one.name}_invoke_in` takes an arena that you
-allocate.
+Partition Table. A call needs no heap; `{one.name}_invoke_in` takes an arena that you allocate.
 """

@@ -190,12 +190,17 @@ versions do not link.
 
 ## Where it lies in memory
 
-In `platformio.ini`, a section of the linker script for the arena, or for weights and tables:
+`{one.macro}_ARENA` names a section of the linker script for the arena, `{one.macro}_CONSTANT` one for weights and
+tables. In a file `include/sections.h` of the project:
+
+```c
+#define {one.macro}_ARENA __attribute__((section(".ext_ram.bss")))
+```
+
+and in `platformio.ini`:
 
 ```ini
-build_flags =
-  -D{one.macro}_ARENA='__attribute__((section(".ext_ram.bss")))'
-  -D{one.macro}_CONSTANT='__attribute__((section(".qspi")))'
+build_flags = -include $PROJECT_DIR/include/sections.h
 ```
 
 A call needs no heap.

@@ -58,9 +58,9 @@ def toy(*arguments, status: int = 0) -> str:
 def test_a_new_kind_is_one_entry_in_the_table(files, tmp_path):
     model = files / "model.tflite"
     text = " ".join(toy("--help").replace("│", "").split())
-    assert "arduino: a library; toy: a text file." in text
+    assert "arduino: a library; esp-idf: a component" in text and "; toy: a text file." in text
     assert "With toy: how many lines to write. [default: 3]" in text
-    assert "With c, tflm, arduino and toy: what a model's files" in text and "--upper" in text
+    assert "stm32cube, cmsis-pack and toy: what a model's files" in text and "--upper" in text
     arguments = (model, "--to", "toy", "--lines", 2, "--upper", "--name", "net", "--json", tmp_path / "toy.json")
     assert "wrote 2 lines" in toy(*arguments, "-o", tmp_path / "out")
     assert (tmp_path / "out" / "net.txt").read_text() == "NET\nA"
@@ -69,11 +69,12 @@ def test_a_new_kind_is_one_entry_in_the_table(files, tmp_path):
     assert values.pop("command").startswith(f"mcuformer export {model} --to toy --lines 2")
     assert values == {"folder": folder, "ops": values["ops"], "packing": "pairs"} and values["ops"] > 2
     assert "not empty" in toy(*arguments, "-o", tmp_path / "out", status=2)
-    assert "must be one of c, tflm, arduino, toy" in toy(model, "--to", "rust", "-o", tmp_path / "b", status=2)
+    kinds = [*registry.TARGETS, "toy"]
+    assert f"must be one of {', '.join(kinds)}" in toy(model, "--to", "rust", "-o", tmp_path / "b", status=2)
     assert "--upper: for --to toy; leave it out with --to c" in toy(
         model, "--to", "c", "--upper", "-o", tmp_path / "b", status=2
     )
-    assert "--board nano33ble: for --to c, tflm or arduino; leave it out with --to toy" in toy(
+    assert f"--board nano33ble: for --to {registry.takers('board', 'or')}; leave it out with --to toy" in toy(
         model, "--to", "toy", "--board", "nano33ble", "-o", tmp_path / "b", status=2
     )
     assert not (tmp_path / "b").exists()

@@ -91,6 +91,9 @@ board compares each model's output, bit for bit, with the converter's:
 {c_kind.expected_output(layout)}
 ```
 
+For the Arm cores of an RP2350 export with `--core m33`: weights then lie as its DSP instructions like them. Any core
+computes the same from either.
+
 ## In a project of yours
 
 In its `CMakeLists.txt`, after `pico_sdk_init()`:

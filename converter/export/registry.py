@@ -126,8 +126,8 @@ class ExportFunction(Protocol):
 @dataclass(frozen=True)
 class Target:
     """A kind of export. help: a few words; refused: option -> why this kind cannot take it, for the error; several:
-    whether it takes several models at once; core: the key of the core that weights are packed for where neither the
-    options nor the model say one."""
+    whether it takes several models at once; core: the key of the core that weights are packed for where the options
+    say none; None: that of the board the model was converted for."""
 
     name: str
     help: str
@@ -135,7 +135,7 @@ class Target:
     export: ExportFunction
     refused: Mapping[str, str] = field(default_factory=dict)
     several: bool = True
-    core: str = "m4"
+    core: str | None = None
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """A value for each of its options: given or default. ConfigError for an option it does not take."""
@@ -243,8 +243,10 @@ def export(
     check_names(names)
     check_folder(folder, force)
     sources, core = [], values.pop("core", None)
+    if core is None and values.get("board") is None and target.core is not None:
+        core = CORES[target.core]
     for path, name in zip(paths, names, strict=True):
-        source, core = _source(path, name, weights, core, values.get("board"), target.core)
+        source, core = _source(path, name, weights, core, values.get("board"))
         sources.append(source)
     result = target.export(sources, folder, force, **values)
     lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
@@ -252,7 +254,7 @@ def export(
 
 
 def _source(
-    path: Path, name: str, weights: str | os.PathLike | None, core: Core | None, board: Board | None, usual: str
+    path: Path, name: str, weights: str | os.PathLike | None, core: Core | None, board: Board | None
 ) -> tuple[Source, Core]:
     """A model as it is exported, its weights packed for the core, and the core: the given one, or what core_of says."""
     from mcuformer.converter.repack import repacked
@@ -263,7 +265,7 @@ def _source(
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     interpreter = Interpreter(path, weights=weights)  # the kernels check here what an export trusts
-    core = core_of(core, board, interpreter.info.get("board"), usual)
+    core = core_of(core, board, interpreter.info.get("board"))
     content, graph = repacked(content, interpreter.graph, core)
     return Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter), name), core
 
@@ -286,12 +288,12 @@ def _front_end_of(interpreter: Interpreter) -> LogMel | None:
     return None if values is None else LogMel.from_dict(values)
 
 
-def core_of(core: Core | None, board: Board | None, converted_for: str | None, usual: str = "m4") -> Core:
+def core_of(core: Core | None, board: Board | None, converted_for: str | None) -> Core:
     """The core to pack weights for: the given one, else the board's, else that of the board the model was converted
-    for, else the usual one."""
+    for, else a Cortex-M4, the most common."""
     if core is None and board is None and converted_for in BOARDS:
         board = get_board(converted_for)
-    return core or (CORES[usual] if board is None else board.core)
+    return core or (CORES["m4"] if board is None else board.core)
 
 
 def _packing_line(core: Core) -> str:

@@ -176,7 +176,7 @@ TARGETS: dict[str, Target] = {
         Target("c", "plain C99 without an interpreter", (NAME, IMAGE, BOARD, EXTERNAL, CORE), _function("c_folder")),
         Target("tflm", "for TensorFlow Lite Micro", (NAME, BOARD, EXTERNAL, CORE), _function("tflm")),
         Target(
-            "arduino", "a library", (NAME, replace(BOARD, default="nano33ble"), DATA, GALLERY, ZIP),
+            "arduino", "an Arduino library", (NAME, replace(BOARD, default="nano33ble"), DATA, GALLERY, ZIP),
             _function("arduino"), refused={"external_flash": "Arduino's linker scripts place nothing there"},
         ),
         Target(

@@ -3,6 +3,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import HEADLESS, lively_subnet, structured_images
@@ -13,6 +14,7 @@ from mcuformer.converter.export import registry
 from mcuformer.errors import ConfigError
 
 KINDS = ["esp-idf", "zephyr", "platformio", "pico", "stm32cube", "cmsis-pack"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,3 +67,18 @@ def test_a_wrong_compiler_is_noticed(kinds: Kinds, tmp_path):
     run("cc", *include, *sources, "-o", tmp_path / "wrong")
     equal, values = subprocess.run([tmp_path / "wrong"], capture_output=True, text=True).stdout.split()
     assert int(equal) < int(values)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/kinds.md"])
+def test_the_tables_of_kinds_are_the_codes(document):
+    text = (ROOT / document).read_text()
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| ([^|]*) \|", text, re.M)
+    kinds = [(target.name, target.help) for target in registry.TARGETS.values()]
+    assert rows[: len(kinds)] == kinds
+
+
+def test_every_kind_says_how_it_was_checked():
+    text = (ROOT / "docs/kinds.md").read_text()
+    for kind in KINDS:
+        (test,) = re.findall(rf"^\| `{kind}` \| `(test_\w+\.py)` \|", text, re.M)
+        assert (ROOT / "tests/export" / test).is_file()

@@ -58,7 +58,7 @@ def toy(*arguments, status: int = 0) -> str:
 def test_a_new_kind_is_one_entry_in_the_table(files, tmp_path):
     model = files / "model.tflite"
     text = " ".join(toy("--help").replace("│", "").split())
-    assert "arduino: a library; esp-idf: a component" in text and "; toy: a text file." in text
+    assert "arduino: an Arduino library; esp-idf: a component" in text and "; toy: a text file." in text
     assert "With toy: how many lines to write. [default: 3]" in text
     assert "stm32cube, cmsis-pack and toy: what a model's files" in text and "--upper" in text
     arguments = (model, "--to", "toy", "--lines", 2, "--upper", "--name", "net", "--json", tmp_path / "toy.json")
@@ -94,7 +94,7 @@ def test_every_kind_can_be_called_from_python(to, files, tmp_path):
 def test_an_option_that_nobody_has_is_named(files, tmp_path):
     with pytest.raises(ConfigError, match="option 'bord' of an export is unknown; choose from name, image, board,"):
         registry.export(files / "model.tflite", "tflm", tmp_path / "out", bord="nano33ble")
-    with pytest.raises(ConfigError, match="--image caller: for --to c; leave it out with --to arduino"):
+    with pytest.raises(ConfigError, match="--image caller: for --to c, .* cmsis-pack; leave it out with --to ard"):
         registry.export(files / "model.tflite", "arduino", tmp_path / "out", image="caller")
 
 

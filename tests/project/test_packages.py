@@ -27,8 +27,7 @@ def test_optional_packages_are_those_that_skipped_tests_name():
     assert "flatbuffers-compiler" in OPTIONAL  # tools/generate_tflite_schema.py
     assert "espeak-ng" in OPTIONAL  # tools/synthesise_words.py
     assert {"gcc-xtensa-lx106", "picolibc-xtensa-lx106-elf"} <= set(OPTIONAL)  # tests/arduino/test_arduino_library.py
-    assert {"gcc-riscv64-unknown-elf", "gcc-xtensa-lx106"} <= set(OPTIONAL)  # tests/export/test_esp_idf.py
-    assert {"picolibc-riscv64-unknown-elf", "picolibc-xtensa-lx106-elf"} <= set(OPTIONAL)  # the same
+    assert {"gcc-riscv64-unknown-elf", "picolibc-riscv64-unknown-elf"} <= set(OPTIONAL)  # tests/export/test_esp_idf.py
     assert "libsimde-dev" in OPTIONAL  # tests/core/test_versions.py
     assert not set(OPTIONAL) & set(LISTED)
     assert all(re.fullmatch(r"[a-z0-9+.-]+", package) for package in LISTED + OPTIONAL)

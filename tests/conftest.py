@@ -111,11 +111,11 @@ def tiny_model(tiny_net, tiny_images):
 
 @pytest.fixture(scope="session")
 def kinds(tmp_path_factory, tiny_net, tiny_images):
-    """Exports of two models, for the tests of the kinds of export."""
-    from kind_exports import Kinds, two_models
+    """Exports of three models, for the tests of the kinds of export."""
+    from kind_exports import Kinds, three_models
 
     folder = tmp_path_factory.mktemp("exports")
-    return Kinds(folder, two_models(folder, tiny_net, tiny_images))
+    return Kinds(folder, three_models(folder, tiny_net, tiny_images))
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,9 @@ def _makefile(layout: Layout) -> str:
     names = [model.name for model in layout.models]
     examples = " ".join(f"example_{name}" for name in names)
     libraries = " ".join(f"lib{name}.a" for name in names)
-    sources = {"mcuformer": layout.kernel_sources} | {m.name: layout.model_sources(m) for m in layout.models}
+    sources = {"mcuformer": [*layout.kernel_sources, *layout.sound_sources]} | {
+        m.name: layout.model_sources(m) for m in layout.models
+    }
     lists = "\n".join(f"{name}_SOURCES = {_listed(files)}" for name, files in sources.items())
     rules = "\n".join(f"lib{name}.a: $({name}_SOURCES:%=%.o)\n\t$(AR) rcs $@ $^\n" for name in sources)
     programs = "\n".join(
@@ -124,10 +126,10 @@ project({project} C ASM)
 
 
 def cmake_kernels(layout: Layout) -> str:
-    """CMake that adds the target mcuformer::kernels where no other export has done so."""
+    """CMake that adds mcuformer::kernels where no other export has done so; and mcuformer_sound, for sound."""
     kernels = "".join(f"\n    {path}" for path in layout.kernel_sources)
     includes = " ".join(f"${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}" for folder in layout.kernel_includes)
-    return cmake_once(
+    added = cmake_once(
         layout,
         f"""  add_library(mcuformer_kernels STATIC{kernels})
   add_library(mcuformer::kernels ALIAS mcuformer_kernels)
@@ -135,6 +137,21 @@ def cmake_kernels(layout: Layout) -> str:
   target_include_directories(mcuformer_kernels PUBLIC {includes})
   target_compile_options(mcuformer_kernels PRIVATE -O2)""",
     )
+    if not layout.sound_sources:
+        return added
+    return f"""{added}
+
+if(NOT TARGET mcuformer_sound)
+  add_library(mcuformer_sound STATIC {" ".join(layout.sound_sources)})
+  set_target_properties(mcuformer_sound PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+  target_include_directories(mcuformer_sound PUBLIC {includes})
+  target_compile_options(mcuformer_sound PRIVATE -O2)
+endif()"""
+
+
+def cmake_libraries(layout: Layout) -> str:
+    """The targets of cmake_kernels."""
+    return "mcuformer_kernels mcuformer_sound" if layout.sound_sources else "mcuformer_kernels"
 
 
 def cmake_once(layout: Layout, add: str) -> str:
@@ -171,7 +188,7 @@ def _cmake_model(layout: Layout, model: CModel) -> str:
 add_library(mcuformer::{name} ALIAS {name})
 set_target_properties({name} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
 target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}/{layout.model_folder(model)})
-target_link_libraries({name} PUBLIC mcuformer_kernels)
+target_link_libraries({name} PUBLIC {cmake_libraries(layout)})
 target_compile_options({name} PRIVATE -O2)
 """
 
@@ -181,6 +198,14 @@ def sources_mk(layout: Layout, generator: str = GENERATOR) -> str:
     name, version = layout.models[0].name, kernels_version()
     here = f"$({name}_DIR)/"
     models = [path for model in layout.models for path in layout.model_sources(model)]
+    sound = ""
+    if layout.sound_sources:
+        sound = f"""ifndef MCUF_SOUND
+MCUF_SOUND := {name}
+MCUF_SRCS +={_listed(layout.sound_sources, here)}
+MCUF_INCLUDES += -I{here}{layout.kernel_includes[0]}
+endif
+"""
     return f"""# {generator}
 # What to compile, for make: include path/to/this/sources.mk, of as many exports as you like, then compile $(MCUF_SRCS)
 # with $(MCUF_INCLUDES). They share the kernels.
@@ -194,7 +219,7 @@ MCUF_KERNELS_VERSION := {version}
 MCUF_SRCS :={_listed(layout.kernel_sources, here)}
 MCUF_INCLUDES := {" ".join(f"-I{here}{folder}" for folder in layout.kernel_includes)}
 endif
-MCUF_SRCS +={_listed(models, here)}
+{sound}MCUF_SRCS +={_listed(models, here)}
 MCUF_INCLUDES += {" ".join(f"-I{here}{layout.model_folder(model)}" for model in layout.models)}
 """
 

@@ -19,7 +19,7 @@ from mcuformer.sources import kernels_version
 
 VENDOR = "MCUFormer"
 CLASS = ("Machine Learning", "MCUFormer")  # Cclass and Cgroup of the components
-KERNELS = "Kernels"  # Csub of the kernels; a model's is its name
+KERNELS, SOUND = "Kernels", "Sound"  # Csub of the kernels, and of the front end of sound; a model's is its name
 EXAMPLE = "example/self_test"
 GENERATOR = c_kind.generator("cmsis-pack")
 SCHEMA = "1.7.7"
@@ -52,6 +52,9 @@ def _description(layout: Layout) -> str:
         KERNELS, "The int8 kernels, in C99 with assembly for Cortex-M4, M7 and M55", "",
         _files(list(layout.kernel_files), layout.kernel_includes),
     )  # fmt: skip
+    if layout.sound_files:
+        sound = _files(list(layout.sound_files), layout.kernel_includes[:1])
+        kernels += "\n" + _component(SOUND, "Rows of an image from sound", ' condition="kernels"', sound)
     models = "\n".join(
         _component(
             m.name, f"The network {m.name}: {m.arena_bytes:,} bytes of RAM, {m.constant_bytes:,} of constants",
@@ -99,6 +102,12 @@ def _identity(sub: str) -> str:
     return f'Cclass="{CLASS[0]}" Cgroup="{CLASS[1]}" Csub="{sub}"'
 
 
+def _components(layout: Layout) -> list[str]:
+    """What a project selects."""
+    sound = [SOUND] if layout.sound_files else []
+    return [f"{VENDOR}::{':'.join(CLASS)}:{sub}" for sub in [KERNELS, *sound, *c_kind.names(layout)]]
+
+
 def _component(sub: str, description: str, condition: str, files: str) -> str:
     return f"""    <component {_identity(sub)} Cversion="{kernels_version()}"{condition}>
       <description>{description}</description>
@@ -139,7 +148,7 @@ solution:
 
 
 def _project(layout: Layout) -> str:
-    own = "\n".join(f"    - component: {VENDOR}::{':'.join(CLASS)}:{sub}" for sub in [KERNELS, *c_kind.names(layout)])
+    own = "\n".join(f"    - component: {component}" for component in _components(layout))
     return f"""# {GENERATOR}
 project:
   groups:
@@ -167,9 +176,7 @@ def _main(layout: Layout) -> str:
 def _readme(layout: Layout) -> str:
     one = c_kind.names(layout)[0]
     pack, macro = f"{VENDOR}.{one}.pdsc", one.upper()
-    components = "\n".join(
-        f"    - component: {VENDOR}::{':'.join(CLASS)}:{sub}" for sub in [KERNELS, *c_kind.names(layout)]
-    )
+    components = "\n".join(f"    - component: {component}" for component in _components(layout))
     return f"""# {c_kind.title(layout)} as a CMSIS-Pack
 
 {GENERATOR}
@@ -201,8 +208,8 @@ and in your `cproject.yml`:
 
 For a tool that wants installed packs: `cpackget add path/to/this/folder/{pack}`. Optimise with `optimize: speed`.
 
-Of several exports take the component `{KERNELS}` once: it is the same in all of them. To export the models together is
-simpler. Kernels of another version do not link.
+Of several exports take the component `{KERNELS}` once, and `{SOUND}`, of networks that take sound: they are the same in
+all. To export the models together is simpler. Kernels of another version do not link.
 
 ## See it run
 

@@ -49,7 +49,7 @@ idf_component_register(
 
 # The kernels, once in a project: another export may have brought them.
 {c_project.cmake_kernels(layout)}
-target_link_libraries(${{COMPONENT_LIB}} PUBLIC mcuformer_kernels)
+target_link_libraries(${{COMPONENT_LIB}} PUBLIC {c_project.cmake_libraries(layout)})
 target_compile_options(${{COMPONENT_LIB}} PRIVATE {c_kind.OPTIMISATION})
 {arenas}"""
 

@@ -30,13 +30,23 @@ class Layout:
     @cached_property
     def kernel_files(self) -> dict[str, str]:
         """Sources and headers of the kernels, by path."""
+        return c_kernel_files(f"{KERNELS}/")
+
+    @cached_property
+    def sound_files(self) -> dict[str, str]:
+        """Those of the front end of sound, none if no model takes sound."""
         sound = any(model.network.front_end is not None for model in self.models)
-        return {**c_kernel_files(f"{KERNELS}/"), **(sound_files(f"{KERNELS}/") if sound else {})}
+        return sound_files(f"{KERNELS}/") if sound else {}
 
     @property
     def kernel_sources(self) -> list[str]:
         """What to compile of the kernels: C99, and assembly that is empty on other processors."""
         return _compiled(self.kernel_files)
+
+    @property
+    def sound_sources(self) -> list[str]:
+        """What to compile of the front end of sound, once in a program."""
+        return _compiled(self.sound_files)
 
     @property
     def kernel_includes(self) -> list[str]:
@@ -61,7 +71,7 @@ class Layout:
     @property
     def library_files(self) -> dict[str, str | bytes]:
         """All of them but the examples."""
-        files: dict[str, str | bytes] = {**self.kernel_files, **licence_file()}
+        files: dict[str, str | bytes] = {**self.kernel_files, **self.sound_files, **licence_file()}
         for model in self.models:
             folder = self.model_folder(model)
             files |= {f"{folder}/{name}": text for name, text in model.sources.items()}

@@ -61,7 +61,7 @@ def to_folder(sources: Sequence[Source], folder: Path, force: bool, image: str, 
 def _library_files(layout: Layout) -> dict[str, str | bytes]:
     """The kernels and the models' C, flat in src/ but for src/sound/, whose code names its neighbours by ../core/."""
     files: dict[str, str | bytes] = {**licence_file()}
-    for path, text in layout.kernel_files.items():
+    for path, text in {**layout.kernel_files, **layout.sound_files}.items():
         inner = path.removeprefix(f"{KERNELS}/")
         files[f"src/{inner.removeprefix('core/')}"] = text.replace('#include "../core/', '#include "../')
     for model in layout.models:
@@ -146,7 +146,7 @@ int main(void) {{
 def _readme(layout: Layout) -> str:
     one = layout.models[0].network
     folder = f"mcuformer_{one.name}"
-    models = c_project.readme_models(layout)
+    models = c_project.readme_models(layout).replace(f"`{KERNELS}/sound/", "`src/sound/")
     for name in c_kind.names(layout):
         models = models.replace(f"`models/{name}/`: ", f"`src/{name}.h`: ")
     return f"""# {c_kind.title(layout)} for PlatformIO

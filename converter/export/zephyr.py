@@ -89,6 +89,14 @@ def _cmake(layout: Layout) -> str:
     add = f"""  zephyr_library_named(mcuformer_kernels)
   zephyr_library_sources({_lines(layout.kernel_sources, "    ")})
   zephyr_library_compile_options({c_kind.OPTIMISATION})"""
+    sound = ""
+    if layout.sound_sources:
+        sound = f"""if(NOT TARGET mcuformer_sound)
+  zephyr_library_named(mcuformer_sound)
+  zephyr_library_sources({_lines(layout.sound_sources, "    ")})
+  zephyr_library_compile_options({c_kind.OPTIMISATION})
+endif()
+"""
     return f"""# {GENERATOR}
 if(NOT CONFIG_MCUFORMER_KERNELS)
   return()
@@ -96,7 +104,7 @@ endif()
 
 # The kernels, once in a project: another export may have brought them.
 {c_project.cmake_once(layout, add)}
-zephyr_include_directories({" ".join(layout.kernel_includes)})
+{sound}zephyr_include_directories({" ".join(layout.kernel_includes)})
 
 {models}"""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the kinds of export share: two small models, and exports of them."""
+"""What the tests of the kinds of export share: three small models, and exports of them."""
 
 import dataclasses
 import os
@@ -12,9 +12,12 @@ from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import convert
 from mcuformer.converter.export.registry import export
+from mcuformer.sound import LogMel
 
 STUBS = Path(__file__).parent / "stubs"
 STRIPS = dataclasses.replace(TINY, image_size=(12, 20), patch_size=(3, 5), num_classes=3)
+FRONT_END = LogMel(hop=160, frames=32, mels=20)
+SOUND = dataclasses.replace(TINY, image_size=(32, 20), patch_size=(2, 20), depth=1, num_classes=7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +29,9 @@ class Exports:
 
 
 class Kinds:
-    """Exports by kind, each made once; values: how many each model has, by name."""
+    """Exports by kind, each made once; values: how many each model has, by name; models: their files."""
 
-    values: ClassVar = {"alpha": 5, "beta": 3, "gamma": 5}
+    values: ClassVar = {"alpha": 5, "beta": 3, "gamma": 7}
 
     def __init__(self, folder: Path, models: list[Path]) -> None:
         self.folder, self.models = folder, models
@@ -36,8 +39,8 @@ class Kinds:
     def __call__(self, kind: str) -> Exports:
         found = Exports(self.folder / kind / "both", self.folder / kind / "other")
         if not found.both.exists():
-            export(self.models, kind, found.both)
-            export(self.models[0], kind, found.other, name="gamma")
+            export(self.models[:2], kind, found.both)
+            export(self.models[2], kind, found.other, name="gamma")
         return found
 
     def check(self, text: str, *names: str) -> None:
@@ -47,12 +50,14 @@ class Kinds:
         assert lines == [f"{name}: {count} of {count} values equal" for name, count in values.items()]
 
 
-def two_models(folder: Path, tiny_net, tiny_images) -> list[Path]:
-    """Files of a model that takes a whole image, and of one that takes a rectangle in strips."""
-    models = [folder / "alpha.tflite", folder / "beta.tflite"]
+def three_models(folder: Path, tiny_net, tiny_images) -> list[Path]:
+    """Files of models that take a whole image, a rectangle in strips, and sound."""
+    models = [folder / f"{name}.tflite" for name in Kinds.values]
     convert(tiny_net, tiny_images, class_names=list("abcde")).save(models[0])
     images = structured_images(STRIPS, 16, seed=2)
     convert(lively_subnet(STRIPS, seed=4), images, class_names=list("xyz"), strips=True).save(models[1])
+    images = structured_images(SOUND, 16, seed=3)
+    convert(lively_subnet(SOUND, seed=5), images, class_names=list("abcdefg"), front_end=FRONT_END).save(models[2])
     return models
 
 

@@ -70,7 +70,7 @@ def run(*command, **options) -> str:
 
 def cmake_build(source: Path, build: Path, *definitions: str, **environment: str) -> None:
     """Configures and builds a project for the host."""
-    env = {**os.environ, **environment}
+    env = {**os.environ, "CMAKE_C_COMPILER_LAUNCHER": str(STUBS / "unoptimised.sh"), **environment}
     run("cmake", "-S", source, "-B", build, *(f"-D{definition}" for definition in definitions), env=env)
     run("cmake", "--build", build, "-j2", env=env)
 

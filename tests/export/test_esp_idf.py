@@ -91,5 +91,5 @@ def test_it_compiles_for(compiler, flags, kinds: Kinds, tmp_path):
         pytest.skip(f"{compiler} has no C library: Debian's package picolibc-{compiler.removesuffix('-gcc')}")
     folder = kinds("esp-idf").both
     warnings = ["-Wall", "-Wextra", "-Werror"]
-    run(compiler, *flags, "-O1", *warnings, *includes(folder), "-c", *c_sources(folder), cwd=tmp_path)
+    run(compiler, *flags, *warnings, *includes(folder), "-c", *c_sources(folder), cwd=tmp_path)
     assert len(list(tmp_path.glob("*.o"))) == len(c_sources(folder))

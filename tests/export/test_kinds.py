@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HEADLESS, lively_subnet, structured_images
-from kind_exports import Kinds, run
+from kind_exports import Kinds, c_sources, includes, run
 
 from mcuformer import convert
 from mcuformer.converter.export import registry
@@ -56,15 +56,15 @@ def test_a_wrong_compiler_is_noticed(kinds: Kinds, tmp_path):
         '#include <stdio.h>\n#include "model_self_test.h"\n'
         'int main(void) { printf("%d %d\\n", (int)model_self_test(), MODEL_EMBEDDING_LENGTH); return 0; }\n'
     )
-    sources = [*(folder / "mcuformer/core").glob("*.c"), *(folder / "models/model").glob("*.c"), tmp_path / "main.c"]
-    include = [f"-I{folder}/{name}" for name in ("mcuformer", "mcuformer/core", "models/model")]
-    warnings = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic"]
-    run("cc", *warnings, *include, *sources, "-o", tmp_path / "right")
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic", *includes(folder)]
+    run("cc", *flags, "-c", *c_sources(folder), tmp_path / "main.c", cwd=tmp_path)
+    run("cc", *tmp_path.glob("*.o"), "-o", tmp_path / "right")
     equal, values = run(tmp_path / "right").split()
     assert equal == values
     data = folder / "models/model/model_data.c"
     data.write_text(re.sub(r"= \{\n(-?\d+),", lambda m: f"= {{\n{(int(m[1]) + 64) % 100},", data.read_text(), count=1))
-    run("cc", *include, *sources, "-o", tmp_path / "wrong")
+    run("cc", *flags, "-c", data, cwd=tmp_path)
+    run("cc", *tmp_path.glob("*.o"), "-o", tmp_path / "wrong")
     equal, values = subprocess.run([tmp_path / "wrong"], capture_output=True, text=True).stdout.split()
     assert int(equal) < int(values)
 

@@ -26,7 +26,7 @@ def project(kinds: Kinds, tmp_path):
     added = f"{line}\n{line.replace('alpha', 'gamma')}\n{marker}"
     (tmp_path / "Makefile").write_text(makefile.replace(marker, added))
     example = re.search(r"`(example/\w+\.c)`", readme)[1]
-    return ["make", "-C", tmp_path, "-j2", f"STUBS={CUBE}", f"EXAMPLE=Middlewares/alpha/{example}"]
+    return ["make", "-C", tmp_path, "-j2", "OPT=-O0", f"STUBS={CUBE}", f"EXAMPLE=Middlewares/alpha/{example}"]
 
 
 @pytest.mark.needs("make", "cc")

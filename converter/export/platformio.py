@@ -144,8 +144,7 @@ int main(void) {{
 
 
 def _readme(layout: Layout) -> str:
-    one = layout.models[0].network
-    folder = f"mcuformer_{one.name}"
+    folder = f"mcuformer_{c_kind.names(layout)[0]}"
     models = c_project.readme_models(layout).replace(f"`{KERNELS}/sound/", "`src/sound/")
     for name in c_kind.names(layout):
         models = models.replace(f"`models/{name}/`: ", f"`src/{name}.h`: ")
@@ -188,13 +187,18 @@ or copy this folder into the project's `lib/`.
 Several exports go into one project. Each brings the kernels, and the linker takes one copy; kernels of different
 versions do not link.
 
-## Where it lies in memory
+{_memory(layout)}"""
 
-`{one.macro}_ARENA` names a section of the linker script for the arena, `{one.macro}_CONSTANT` one for weights and
+
+def _memory(layout: Layout) -> str:
+    macro = layout.models[0].network.macro
+    return f"""## Where it lies in memory
+
+`{macro}_ARENA` names a section of the linker script for the arena, `{macro}_CONSTANT` one for weights and
 tables. In a file `include/sections.h` of the project:
 
 ```c
-#define {one.macro}_ARENA __attribute__((section(".ext_ram.bss")))
+#define {macro}_ARENA __attribute__((section(".ext_ram.bss")))
 ```
 
 and in `platformio.ini`:

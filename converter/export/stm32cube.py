@@ -58,7 +58,6 @@ def _example(layout: Layout) -> str:
 def _readme(layout: Layout) -> str:
     one = c_kind.names(layout)[0]
     libraries = " ".join(f"mcuformer::{name}" for name in c_kind.names(layout))
-    macro = one.upper()
     return f"""# {c_kind.title(layout)} for STM32CubeMX
 
 {GENERATOR}
@@ -106,7 +105,12 @@ Add `{EXAMPLE}` to the sources, make `printf` reach a UART or SWO, and call `mcu
 
 Its time is HAL_GetTick()'s, in steps of a millisecond.
 
-## Where it lies in memory
+{_memory(layout)}"""
+
+
+def _memory(layout: Layout) -> str:
+    macro = layout.models[0].network.macro
+    return f"""## Where it lies in memory
 
 Give the compiler of the models' files `-D{macro}_ARENA='__attribute__((section(".fast")))'` for the arena, or
 `-D{macro}_CONSTANT='__attribute__((section(".qspi")))'` for weights and tables, and place the section in the linker

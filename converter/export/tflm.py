@@ -37,8 +37,13 @@ class TflmExport:
     @cached_property
     def kernel_files(self) -> dict[str, str]:
         """Kernels and ops, by path."""
+        return kernel_files(KERNELS)
+
+    @cached_property
+    def sound_files(self) -> dict[str, str]:
+        """Those of the front end of sound, by path; none if no model takes sound."""
         sound = any(front_end is not None for front_end in self.front_ends)
-        return {**kernel_files(KERNELS), **(sound_files(f"{KERNELS}/") if sound else {})}
+        return sound_files(f"{KERNELS}/") if sound else {}
 
     def model_folder(self, model: TflmModel) -> str:
         return f"{MODELS}/{model.name}"
@@ -52,7 +57,12 @@ class TflmExport:
     @property
     def files(self) -> dict[str, str | bytes]:
         """All files of the export."""
-        files: dict[str, str | bytes] = {**self.kernel_files, **licence_file(), **tflm_project.build_files(self)}
+        files: dict[str, str | bytes] = {
+            **self.kernel_files,
+            **self.sound_files,
+            **licence_file(),
+            **tflm_project.build_files(self),
+        }
         for model in self.models:
             files |= self.model_files(model)
             if model.weights:

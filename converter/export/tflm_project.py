@@ -43,6 +43,15 @@ def _sources_mk(export: TflmExport, version: str) -> str:
         for paths in (_compiled(export.kernel_files), _model_sources(export))
     )
     includes = " ".join(f"-I{here}/{export.model_folder(model)}" for model in export.models)
+    sound = ""
+    if export.sound_files:
+        sources = " ".join(f"{here}/{path}" for path in _compiled(export.sound_files))
+        sound = f"""ifndef MCUF_TFLM_SOUND
+MCUF_TFLM_SOUND := {name}
+{name}_SRCS += {sources}
+MCUF_INCLUDES += -I{here}/{KERNELS}
+endif
+"""
     return f"""# {GENERATOR}
 # What to compile, for make. In TFLM's own Makefile, tensorflow/lite/micro/tools/make/Makefile, the line
 #   include path/to/this/sources.mk
@@ -59,7 +68,7 @@ MCUF_TFLM_VERSION := {version}
 {name}_SRCS +={kernels}
 MCUF_INCLUDES := -I{here} -I{here}/{KERNELS}
 endif
-MCUF_SRCS += $({name}_SRCS)
+{sound}MCUF_SRCS += $({name}_SRCS)
 MCUF_INCLUDES += {includes}
 
 # TFLM's own Makefile.
@@ -77,7 +86,7 @@ def _cmake(export: TflmExport, version: str) -> str:
         f"""add_library({model.name} STATIC {" ".join(_compiled(export.model_files(model)))})
 add_library(mcuformer::{model.name} ALIAS {model.name})
 target_include_directories({model.name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}/{export.model_folder(model)})
-target_link_libraries({model.name} PUBLIC mcuformer)
+target_link_libraries({model.name} PUBLIC mcuformer{" mcuformer_sound" if export.sound_files else ""})
 """
         for model in export.models
     )
@@ -110,8 +119,21 @@ if(NOT TARGET mcuformer)
   target_compile_options(mcuformer PRIVATE -O3)
   target_link_libraries(mcuformer PUBLIC mcuformer_kernels)
 endif()
-
+{_cmake_sound(export)}
 {models}"""
+
+
+def _cmake_sound(export: TflmExport) -> str:
+    """CMake for the front end of sound, which another export may have brought, or not."""
+    if not export.sound_files:
+        return ""
+    return f"""
+if(NOT TARGET mcuformer_sound)
+  add_library(mcuformer_sound STATIC {" ".join(_compiled(export.sound_files))})
+  target_include_directories(mcuformer_sound PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}/{KERNELS})
+  target_compile_options(mcuformer_sound PRIVATE -O3)
+endif()
+"""
 
 
 def _setup(model: TflmModel) -> str:

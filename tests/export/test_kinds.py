@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What holds for every kind of export that is built from the models' C."""
 
+import json
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -82,3 +84,23 @@ def test_every_kind_says_how_it_was_checked():
     for kind in KINDS:
         (test,) = re.findall(rf"^\| `{kind}` \| `(test_\w+\.py)` \|", text, re.M)
         assert (ROOT / "tests/export" / test).is_file()
+
+
+@pytest.mark.needs("cmake", "make", "cc", "c++")
+def test_the_second_export_for_tflm_may_be_the_first_of_sound(kinds: Kinds, tmp_path):
+    """As of the kinds built from C, whose own tests link the three models."""
+    exports = kinds("tflm")
+    lines = [f"include {folder}/sources.mk\n" for folder in (exports.both, exports.other)]
+    (tmp_path / "Makefile").write_text("".join(lines) + "all: ; @echo $(MCUF_SRCS)\n")
+    assert run("make", "-s", "-C", tmp_path).count("/mcuf_log_mel.c") == 1
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.13)\nproject(firmware C CXX)\n"
+        f"add_subdirectory({exports.both} both)\nadd_subdirectory({exports.other} other)\n"
+    )
+    run("cmake", "-S", tmp_path, "-B", tmp_path / "build", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
+    commands = json.loads((tmp_path / "build/compile_commands.json").read_text())
+    sound = [one for one in commands if Path(one["file"]).name in ("mcuf_log_mel.c", "gamma_front_end.c")]
+    assert len(sound) == 2
+    for one in sound:
+        words = shlex.split(one["command"])
+        run(*words[: words.index("-o")], "-c", one["file"], cwd=tmp_path)

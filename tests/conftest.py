@@ -31,7 +31,6 @@ PACKAGES = {
     "g++": "g++",
     "git": "git",
     "make": "make",
-    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf",
     "unshare": "util-linux",
     "xtensa-lx106-elf-g++": "gcc-xtensa-lx106",
 }

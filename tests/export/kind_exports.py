@@ -5,6 +5,7 @@ import dataclasses
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,8 @@ from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import convert
 from mcuformer.converter.export.registry import export
+from mcuformer.simulator import firmware
+from mcuformer.simulator.firmware import Machine
 from mcuformer.sound import LogMel
 
 STUBS = Path(__file__).parent / "stubs"
@@ -80,7 +83,21 @@ def c_sources(folder: Path) -> list[Path]:
     return sorted(path for part in ("mcuformer", "models") for path in (folder / part).rglob("*.[cS]"))
 
 
+def include_folders(folder: Path) -> list[Path]:
+    """What to include for everything in an export."""
+    return [folder / "mcuformer", folder / "mcuformer/core", *sorted((folder / "models").iterdir())]
+
+
 def includes(folder: Path) -> list[str]:
-    return [f"-I{folder / name}" for name in ("mcuformer", "mcuformer/core")] + [
-        f"-I{path}" for path in sorted((folder / "models").iterdir())
-    ]
+    return [f"-I{path}" for path in include_folders(folder)]
+
+
+def check_on(machine: Machine, sources: Sequence[Path], include: Sequence[Path], folder: Path) -> None:
+    """Runs the self-tests of all models in QEMU; fails if a value differs. include: folders."""
+    names = Kinds.values
+    headers = "".join(f'#include "{name}_self_test.h"\n' for name in names)
+    calls = "".join(f'  board_print_number({name}_self_test());\n  board_print("\\n");\n' for name in names)
+    main = folder / "main.c"
+    main.write_text(f'#include "board.h"\n{headers}int main(void) {{\n{calls}  return 0;\n}}\n')
+    program = firmware.build([main, *sources], machine, folder / "build", include=include)
+    assert list(map(int, firmware.run(program, folder).text.split())) == list(names.values())

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 from arm_tests import needs_tools
-from kind_exports import Kinds
+from kind_exports import Kinds, check_on
 
 from mcuformer.simulator import firmware
 
@@ -86,13 +86,4 @@ def test_the_components_of_the_example_run_and_are_exact(kinds: Kinds, tmp_path)
     files += [(exports.other, file) for component in more for file in component.iter("file")]
     include = [folder / file.get("name") for folder, file in files if file.get("category") == "include"]
     sources = [folder / file.get("name") for folder, file in files if file.get("category").startswith("source")]
-    (tmp_path / "main.c").write_text(
-        '#include "board.h"\n'
-        + "".join(f'#include "{name}_self_test.h"\n' for name in Kinds.values)
-        + "int main(void) {\n"
-        + "".join(f'  board_print_number({name}_self_test());\n  board_print("\\n");\n' for name in Kinds.values)
-        + "  return 0;\n}\n"
-    )
-    machine = firmware.get_machine("mps2-an386")
-    program = firmware.build([tmp_path / "main.c", *sources], machine, tmp_path / "build", include=include)
-    assert list(map(int, firmware.run(program, tmp_path).text.split())) == list(Kinds.values.values())
+    check_on(firmware.get_machine("mps2-an386"), sources, include, tmp_path)

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The component for ESP-IDF: both parses of its CMake, its Kconfig, and compilers for RISC-V and Xtensa."""
 
-import os
 import re
-import subprocess
 
 import pytest
 import yaml
 from kconfig import configured
-from kind_exports import STUBS, Kinds, c_sources, cmake_build, includes, run
+from kind_exports import STUBS, Kinds, c_sources, check_on, cmake_build, include_folders, includes, run
+
+from mcuformer.cores import get_core
+from mcuformer.simulator import firmware
 
 IDF = STUBS / "esp_idf"
+RISC_V = get_core("rv32imc")
 ROOT = """
 config FREERTOS_UNICORE
     bool "one core"
@@ -75,21 +77,23 @@ CONFIG_MCUFORMER_ALPHA_CORE=1
     assert int(re.search(r"\.ext_ram\.bss +(\d+)", run("size", "-A", build / "self_test"))[1]) == arena
 
 
-@pytest.mark.parametrize(
-    "compiler, flags",
-    [
-        pytest.param("riscv64-unknown-elf-gcc", ["-march=rv32imc_zicsr", "-mabi=ilp32", "--specs=picolibc.specs"],
-                     marks=pytest.mark.needs("riscv64-unknown-elf-gcc"), id="ESP32-C3"),
-        pytest.param("xtensa-lx106-elf-gcc", ["-mlongcalls"],
-                     marks=pytest.mark.needs("xtensa-lx106-elf-g++"), id="Xtensa"),
-    ],
-)  # fmt: skip
-def test_it_compiles_for(compiler, flags, kinds: Kinds, tmp_path):
-    """Xtensa by the compiler of an ESP8266, which is what Debian has."""
-    library = [compiler, *flags, "-E", "-include", "string.h", "-xc", os.devnull]
-    if subprocess.run(library, capture_output=True).returncode:
-        pytest.skip(f"{compiler} has no C library: Debian's package picolibc-{compiler.removesuffix('-gcc')}")
+@pytest.mark.skipif(firmware.missing_tools(RISC_V) is not None, reason=str(firmware.missing_tools(RISC_V)))
+def test_it_runs_on_the_core_of_an_esp32_c3_and_is_exact(kinds: Kinds, tmp_path):
+    """A simulated RV32IMC; the models of both exports."""
+    exports = kinds("esp-idf")
+    sources = [*c_sources(exports.both), *(exports.other / "models").rglob("*.c")]
+    sources += (exports.other / "mcuformer/sound").glob("*.c")
+    include = [*include_folders(exports.both), *include_folders(exports.other)]
+    check_on(RISC_V.machine, sources, include, tmp_path)
+
+
+@pytest.mark.needs("xtensa-lx106-elf-g++")
+def test_it_compiles_for_xtensa(kinds: Kinds, tmp_path):
+    """By the compiler of an ESP8266, which is what Debian has."""
+    xtensa = get_core("lx6")
+    if missing := firmware.missing_tools(xtensa):
+        pytest.skip(missing)
     folder = kinds("esp-idf").both
-    warnings = ["-Wall", "-Wextra", "-Werror"]
-    run(compiler, *flags, *warnings, *includes(folder), "-c", *c_sources(folder), cwd=tmp_path)
+    flags = [*xtensa.flags, "-Wall", "-Wextra", "-Werror"]
+    run(f"{xtensa.toolchain}gcc", *flags, *includes(folder), "-c", *c_sources(folder), cwd=tmp_path)
     assert len(list(tmp_path.glob("*.o"))) == len(c_sources(folder))

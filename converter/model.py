@@ -134,8 +134,8 @@ def convert(
     calibration   uint8 NHWC images, a few dozen to a few hundred, like those the network will see
     schedule      "overwrite": op by op, tokens overwriting themselves; "streamed": every half-layer in place on the
                   residual stream, a few tokens at a time: the same logits from a smaller arena; "auto": of the two,
-                  the one of fewer instructions whose arena fits the board. Default: "auto" with a board, else
-                  "streamed"
+                  the one of fewer instructions whose arena fits the board, reading of staged weights not counted.
+                  Default: "auto" with a board and without staged weights, else "streamed"
     board         a board's name: PlanError if arena or model exceed its budget; its core decides how weights are
                   packed. None: no limit, plain rows
     sram          the most bytes of arena on the board; default: all that its firmware leaves. ConfigError without a
@@ -171,14 +171,11 @@ def convert(
     front_end = _checked_front_end(front_end, config)
     samples = calibrate(net, calibration, progress=progress)
     lowered = packed(lower(net, samples, quantisation), packing_of(limits))
-    graphs = [_arranged(lowered, name, strips, weights == "staged", scratch, limits) for name in schedules]
-    models = [
-        Model(graph, plan_arena(graph), config, name, board, names, front_end)
-        for name, graph in zip(schedules, graphs, strict=True)
-    ]
+    graphs = _all_arranged(lowered, schedules, strips, weights == "staged", scratch, limits)
+    models = [Model(graph, plan_arena(graph), config, name, board, names, front_end) for name, graph in graphs.items()]
     model = models[0] if limits is None or len(models) == 1 else quickest(models, limits)
     if limits is not None:
-        check_fits(model, limits.name, limits.sram_budget, limits.flash_budget)
+        check_fits(model, limits.name, limits.sram_budget, limits.flash_budget, limited=sram is not None)
     return model
 
 
@@ -187,7 +184,7 @@ def _schedules(
 ) -> tuple[str, ...]:
     """The schedules to choose from. ConfigError if there is none such, or there is no board to choose for."""
     if schedule is None:
-        schedule = "streamed" if board is None else AUTO
+        schedule = "streamed" if board is None or weights == "staged" else AUTO
     if one_of("schedule", schedule, (*SCHEDULES, AUTO)) != AUTO:
         Schedule(schedule, strips, weights, fuse_gelu=fuse_gelu)
         return (schedule,)
@@ -222,6 +219,21 @@ def _arranged(
         return fit_heads(graph)
     least = board_arena_bytes(graph, plan_arena(graph))
     return fill_arena(graph, 0 if limits is None else max(0, limits.sram_budget - least))
+
+
+def _all_arranged(
+    graph: Graph, schedules: Sequence[str], strips: bool, staging: bool, scratch: int | None, limits: Board | None
+) -> dict[str, Graph]:
+    """_arranged() for each schedule that `scratch` allows. The last PlanError if it allows none."""
+    found, refused = {}, None
+    for schedule in schedules:
+        try:
+            found[schedule] = _arranged(graph, schedule, strips, staging, scratch, limits)
+        except PlanError as error:
+            refused = error
+    if not found and refused is not None:
+        raise refused
+    return found
 
 
 def _with_external_flash(board: Board | None, weights: str) -> Board:
@@ -261,12 +273,16 @@ def _checked_front_end(front_end: LogMel | dict | None, config: SubnetConfig) ->
     return front_end
 
 
-def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None) -> None:
-    """Raises PlanError if the arena or the model file exceeds its budget, in bytes."""
+def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None, limited: bool = False) -> None:
+    """Raises PlanError if the arena or the model file exceeds its budget, in bytes. limited: the arena's is less than
+    the board's own."""
     if (arena := model.arena_bytes(board)) > sram_budget:
+        whose = "the limit" if limited else f"{board}'s budget"
+        more = "a larger limit (--sram; a searched network brings the search's)" if limited else "a larger board"
+        schedule = 'schedule="streamed", ' if model.schedule == "overwrite" else ""
         raise PlanError(
-            f"the arena of {arena:,} bytes exceeds {board}'s budget of {sram_budget:,} bytes: "
-            'use schedule="streamed", strips, fewer tokens, a smaller embed_dim or mlp_ratio, or a larger board'
+            f"the arena of {arena:,} bytes exceeds {whose} of {sram_budget:,} bytes: use {schedule}strips, fewer "
+            f"tokens, a smaller embed_dim or mlp_ratio, or {more}"
         )
     if flash_budget is not None and model.model_bytes > flash_budget:
         known = BOARDS.get(board)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from mcuformer.checks import shown, whole
+from mcuformer.checks import is_whole, shown, whole
 from mcuformer.converter.checked_network import unwrapped
 from mcuformer.converter.float_vit import FloatViT, initialise
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -49,5 +49,9 @@ def load_subnet(path: str | os.PathLike) -> FloatViT:
     names = notes.get("class_names")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ModelError(f"{path}: class_names in its notes is not a list of names; save it again")
+    if not is_whole(notes.get(ARENA_LIMIT, 1), 1):
+        raise ModelError(
+            f"{path}: {ARENA_LIMIT} in its notes is {shown(notes[ARENA_LIMIT])}, no number of bytes; save it again"
+        )
     net.notes = notes
     return net.eval()

@@ -36,7 +36,8 @@ def test_export_writes_a_folder_and_keeps_one_that_is_there(files):
     result = files / "export.json"
     done = forked("export", files / "model.tflite", "--to", "c", "-o", files / "out", "--json", result)
     assert json.loads(result.read_text())["arena_bytes"] > 0 and "arena" in done.stdout
-    assert (files / "out" / "model.h").is_file() and (files / "out" / "core" / "mcuf_types.h").is_file()
+    assert (files / "out" / "models" / "model" / "model.h").is_file()
+    assert (files / "out" / "mcuformer" / "core" / "mcuf_types.h").is_file()
     assert holds_the_licence(files / "out")
     again = mistake("export", files / "model.tflite", "--to", "c", "-o", files / "out")
     assert "not empty" in again and "--force" in again
@@ -56,9 +57,9 @@ def test_export_for_tflm(files):
     written = json.loads(result.read_text())
     assert f"arena {written['arena_bytes']:,} of nano33ble's 196,608 bytes" in done.stdout
     assert holds_the_licence(files / "tflm")
-    header = (files / "tflm" / "vit.h").read_text()
+    header = (files / "tflm" / "models" / "vit" / "vit.h").read_text()
     assert f"vit_arena_size = sizeof(void*) == 4 ? {written['arena_bytes']} :" in header
-    numbers = (files / "tflm" / "vit.cc").read_text().split("vit_data[] = {")[1].rstrip("};\n")
+    numbers = (files / "tflm" / "models" / "vit" / "vit.cc").read_text().split("vit_data[] = {")[1].rstrip("};\n")
     content, model = bytes(map(int, numbers.split(","))), (files / "model.tflite").read_bytes()
     assert content == repacked(model, tflite_file.read(model).graph, CORES["m4"])[0] != model  # the board's core
     before = sorted(path.name for path in files.iterdir())
@@ -67,7 +68,7 @@ def test_export_for_tflm(files):
     other = ("export", files / "model.tflite", "--to", "tflm", "-o", files / "other")
     assert "board 'uno' is unknown" in mistake(*other, "--board", "uno")
     assert "--zip: an Arduino library's; leave it out with --to tflm" in mistake(*other, "--zip")
-    assert "--image caller: for --to c; leave it out with --to tflm" in mistake(*other, "--image", "caller")
+    assert "--image caller: for --to c" in mistake(*other, "--image", "caller")
     assert "--data x: where the images of sketches come from; leave" in mistake(*other, "--data", "x")
     assert "name 'a-b'" in mistake(*other, "--name", "a-b")
     assert sorted(path.name for path in files.iterdir()) == before
@@ -93,9 +94,7 @@ def test_export_for_arduino(files):
     assert "not empty" in mistake(*arguments, "-o", files / "lib")
     (files / "new.zip").write_bytes(b"mine")
     assert "new.zip: already exists" in mistake(*arguments, "-o", files / "new", "--zip")
-    assert "--name vit: the sketches call the network model" in mistake(
-        *arguments, "-o", files / "new", "--name", "vit"
-    )
+    assert "name 'string'" in mistake(*arguments, "-o", files / "new", "--name", "string")
     wrong = ("export", files / "model.tflite", "--to", "arduino", "-o", files / "new")
     assert "has 10 classes, the model 5" in mistake(*wrong)
     assert not (files / "new").exists()

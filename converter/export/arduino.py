@@ -31,7 +31,7 @@ from mcuformer.converter.passes.staging import is_staged
 from mcuformer.errors import ConfigError, DataError, ToolchainError
 from mcuformer.files import write_bytes
 from mcuformer.gallery import Gallery, read_gallery
-from mcuformer.simulator import arduino_build
+from mcuformer.simulator import arduino_build, firmware
 from mcuformer.simulator.firmware import Program
 from mcuformer.sizes import shortest
 from mcuformer.sound import LogMel
@@ -149,6 +149,8 @@ def _built(made: ArduinoLibrary, board: Board) -> tuple[Program | None, str]:
         try:
             built = arduino_build.measure(path, board, Path(folder) / "objects", made.plain.name)
         except ToolchainError as error:
+            if firmware.missing_tools() is None:  # else the library itself is wrong
+                raise
             return None, str(error)
     return built, f"Arduino has no Mbed core for {board.core.name}"
 
@@ -236,8 +238,9 @@ def _skeleton(source: Source) -> dict[str, str]:
 
 def _named(text: str, name: str) -> str:
     """The text with this name for the model: in model_invoke, MODEL_CLASSES and models/model/model.h."""
-    text = re.sub(r"\bmodels/model/model(?=[_.])", f"models/{name}/{name}", text)
-    return re.sub(r"\bmodel_(?!check\b)", f"{name}_", re.sub(r"\bMODEL_", f"{name.upper()}_", text))
+    named = {"models/model/model": f"models/{name}/{name}", "model_": f"{name}_", "MODEL_": f"{name.upper()}_"}
+    pattern = r"\bmodels/model/model(?=[_.])|\bmodel_(?!check\b)|\bMODEL_"
+    return re.sub(pattern, lambda found: named[found[0]], text)  # at once: the name may begin with model_
 
 
 def _including(header: str, models: Sequence[CModel]) -> str:

@@ -48,14 +48,14 @@ def check_board(graph: Graph, board: Board, arena_bytes: int, flash_bytes: int) 
         )
 
 
-def check_board_of_all(board: Board, arena_bytes: Sequence[int], flash_bytes: int) -> None:
-    """PlanError if several models, each of which fits, are together too large for a board."""
+def check_board_of_all(board: Board, arena_bytes: Sequence[int], flash_bytes: int, shared: str = "") -> None:
+    """PlanError if several models, each of which fits, are together too large for a board. shared: how they could share
+    an arena, for the error."""
     total = sum(arena_bytes)
     if total > board.sram_budget:
         raise PlanError(
             f"the arenas of {len(arena_bytes)} models, {total:,} bytes together, exceed {board.name}'s budget of "
-            f"{board.sram_budget:,} bytes: export without --board and run them in one arena of {max(arena_bytes):,} "
-            "bytes (NAME_invoke_in), or use a larger board"
+            f"{board.sram_budget:,} bytes: {shared}use a larger board, or fewer models"
         )
     if board.flash_budget is not None and flash_bytes > board.flash_budget:
         raise PlanError(

@@ -42,7 +42,12 @@ def c_layout(
         models.append(model)
     if board is not None:
         limits = board.with_external_flash() if external_flash else board
-        check_board_of_all(limits, [model.ram_bytes for model in models], sum(model.constant_bytes for model in models))
+        check_board_of_all(
+            limits,
+            [model.ram_bytes for model in models],
+            sum(model.constant_bytes for model in models),
+            "export without --board and run them in one arena (NAME_invoke_in), ",
+        )
     return Layout(tuple(models))
 
 

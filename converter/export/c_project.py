@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mcuformer.converter.export.c_sources import GENERATOR, Network
+from mcuformer.converter.export.folder import KERNELS
 from mcuformer.converter.export.front_end import ram_bytes
 from mcuformer.sources import kernels_version
 
@@ -172,7 +173,7 @@ endif()"""
 def _cmake_examples(layout: Layout) -> str:
     examples = "\n".join(
         f"  add_executable(example_{m.name} {layout.example_source(m)})\n"
-        f"  target_link_libraries(example_{m.name} {m.name})"
+        f"  target_link_libraries(example_{m.name} mcuformer::{m.name})"
         for m in layout.models
     )
     return f"""
@@ -184,12 +185,13 @@ endif()
 
 def _cmake_model(layout: Layout, model: CModel) -> str:
     name, sources = model.name, "".join(f"\n  {path}" for path in layout.model_sources(model))
-    return f"""add_library({name} STATIC{sources})
-add_library(mcuformer::{name} ALIAS {name})
-set_target_properties({name} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
-target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}/{layout.model_folder(model)})
-target_link_libraries({name} PUBLIC {cmake_libraries(layout)})
-target_compile_options({name} PRIVATE -O2)
+    target = f"mcuformer_{name}"
+    return f"""add_library({target} STATIC{sources})
+add_library(mcuformer::{name} ALIAS {target})
+set_target_properties({target} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
+target_include_directories({target} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}/{layout.model_folder(model)})
+target_link_libraries({target} PUBLIC {cmake_libraries(layout)})
+target_compile_options({target} PRIVATE -O2)
 """
 
 
@@ -198,29 +200,36 @@ def sources_mk(layout: Layout, generator: str = GENERATOR) -> str:
     name, version = layout.models[0].name, kernels_version()
     here = f"$({name}_DIR)/"
     models = [path for model in layout.models for path in layout.model_sources(model)]
-    sound = ""
-    if layout.sound_sources:
-        sound = f"""ifndef MCUF_SOUND
-MCUF_SOUND := {name}
-MCUF_SRCS +={_listed(layout.sound_sources, here)}
-MCUF_INCLUDES += -I{here}{layout.kernel_includes[0]}
-endif
-"""
     return f"""# {generator}
 # What to compile, for make: include path/to/this/sources.mk, of as many exports as you like, then compile $(MCUF_SRCS)
 # with $(MCUF_INCLUDES). They share the kernels.
 {name}_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
-ifdef MCUF_KERNELS_VERSION
+{name}_SRCS :={_listed(models, here)}
+{make_kernels(name, version, here, layout.kernel_sources, layout.sound_sources)}MCUF_SRCS += $({name}_SRCS)
+MCUF_INCLUDES += {" ".join(f"-I{here}{layout.model_folder(model)}" for model in layout.models)}
+"""
+
+
+def make_kernels(name: str, version: str, here: str, kernels: Sequence[str], sound: Sequence[str]) -> str:
+    """For a sources.mk: adds the C kernels to NAME_SRCS, and the front end of sound if there is one, where no other
+    export, of whatever kind, has done so. name: the first model's; here: what stands before each path."""
+    text = f"""ifdef MCUF_KERNELS_VERSION
 ifneq ($(MCUF_KERNELS_VERSION),{version})
 $(error {name}: made by MCUFormer {version}, the kernels of another export by $(MCUF_KERNELS_VERSION); use one version)
 endif
 else
 MCUF_KERNELS_VERSION := {version}
-MCUF_SRCS :={_listed(layout.kernel_sources, here)}
-MCUF_INCLUDES := {" ".join(f"-I{here}{folder}" for folder in layout.kernel_includes)}
+{name}_SRCS +={_listed(kernels, here)}
+MCUF_INCLUDES += -I{here}{KERNELS} -I{here}{KERNELS}/core
 endif
-{sound}MCUF_SRCS +={_listed(models, here)}
-MCUF_INCLUDES += {" ".join(f"-I{here}{layout.model_folder(model)}" for model in layout.models)}
+"""
+    if not sound:
+        return text
+    return f"""{text}ifndef MCUF_SOUND
+MCUF_SOUND := {name}
+{name}_SRCS +={_listed(sound, here)}
+MCUF_INCLUDES += -I{here}{KERNELS}
+endif
 """
 
 

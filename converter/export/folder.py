@@ -70,17 +70,36 @@ def kernel_files(prefix: str) -> dict[str, str]:
     return {f"{prefix}/{name}": text for name, text in {**c_kernel_files(), **glue}.items()}
 
 
+# What a name may not be: folders of an export, targets of build systems, and headers of the C library, which a folder
+# of that name would hide.
+TAKEN = frozenset(
+    "main example core kernels sound mcuformer assert complex ctype errno fenv float inttypes iso646 limits locale "
+    "math setjmp signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads "
+    "time uchar wchar wctype".split()
+)
+# What follows a name in files and include guards: another model may not be called so.
+SUFFIXES = ("data", "arena", "front_end", "tflite", "confidence", "gallery", "self_test")
+MOST_LETTERS = 41
+
+
 def check_name(name: str) -> None:
     """ConfigError if a name cannot be the prefix of C names and file names."""
-    if not re.fullmatch(r"(?!mcuf)[A-Za-z][A-Za-z0-9_]{0,40}", name) or name in ("main", "example", "core"):
+    legal = re.fullmatch(rf"(?!mcuf)[a-z][a-z0-9_]{{0,{MOST_LETTERS - 1}}}", name.lower())
+    if not legal or not name.isascii() or name.lower() in TAKEN:
         raise ConfigError(
-            f"name {name!r}: must be at most 41 letters, digits and _, a letter first; not main, example, core, mcuf"
+            f"name {name!r}: must be at most {MOST_LETTERS} letters, digits and _, a letter first; not main, example, "
+            "core, mcuf... or a header of the C library; --name gives another"
         )
 
 
 def check_names(names: Sequence[str]) -> None:
-    """ConfigError if one of the models' names is none, or two are the same in C, whose macros are in capitals."""
+    """ConfigError if one of the models' names is none, two are the same in C, whose macros are in capitals, or one is
+    what a file of another is called."""
     for name in names:
         check_name(name)
-    if twice := next((name for i, name in enumerate(names) if name.upper() in map(str.upper, names[:i])), None):
+    upper = [name.upper() for name in names]
+    if twice := next((name for i, name in enumerate(names) if name.upper() in upper[:i]), None):
         raise ConfigError(f"name {twice!r}: two models of one name; give each its own with --name")
+    files = {f"{name.upper()}_{suffix.upper()}": name for name in names for suffix in SUFFIXES}
+    if clash := next((name for name in names if name.upper() in files), None):
+        raise ConfigError(f"name {clash!r}: a file of {files[clash.upper()]!r} is called so; give another with --name")

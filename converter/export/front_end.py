@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mcuformer.converter.export import c_text
+from mcuformer.converter.export.c_sources import constant_macro
 from mcuformer.converter.graph import Graph
 from mcuformer.errors import ModelError
 from mcuformer.sound import LogMel
@@ -93,11 +94,12 @@ extern const mcuf_log_mel_params {name}_front_end;
 
 def _source(name: str, front_end: LogMel) -> str:
     params = params_of(front_end)
-    arrays = [_table(field, value) for field, value in params.items() if isinstance(value, np.ndarray)]
+    place = f"{name.upper()}_CONSTANT"
+    arrays = [f"{place} {_table(field, value)}" for field, value in params.items() if isinstance(value, np.ndarray)]
     fields = {field: field if isinstance(value, np.ndarray) else value for field, value in params.items()}
     struct = c_text.wrapped(f"const mcuf_log_mel_params {name}_front_end = {c_text.struct(fields)};")
     tables = "\n".join(arrays)
-    return f'/* {GENERATOR} */\n#include "{name}_front_end.h"\n\n{tables}\n{struct}\n'
+    return f'/* {GENERATOR} */\n#include "{name}_front_end.h"\n\n{constant_macro(name)}\n{tables}\n{struct}\n'
 
 
 def _table(name: str, values: np.ndarray) -> str:

@@ -125,16 +125,15 @@ class ExportFunction(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of export. help: a few words; refused: option -> why this kind cannot take it, for the error; several:
-    whether it takes several models at once; core: the key of the core that weights are packed for where the options
-    say none; None: that of the board the model was converted for."""
+    """A kind of export. help: a few words; refused: option -> why this kind cannot take it, for the error; core: the
+    key of the core that weights are packed for where the options say none; None: that of the board the model was
+    converted for."""
 
     name: str
     help: str
     options: tuple[Option, ...]
     export: ExportFunction
     refused: Mapping[str, str] = field(default_factory=dict)
-    several: bool = True
     core: str | None = None
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,18 +235,17 @@ def export(
         raise ConfigError("no model: give at least one .tflite")
     if len(paths) > 1 and weights is not None:
         raise ConfigError(f"--weights {weights}: of which of {len(paths)} models? Put each one's file beside it")
-    if len(paths) > 1 and not target.several:
-        raise ConfigError(f"{len(paths)} models: --to {to} takes one at a time")
     values = target.values(options)
     names = _names(paths, values.pop("name", None))
     check_names(names)
     check_folder(folder, force)
-    sources, core = [], values.pop("core", None)
+    sources, cores, core = [], {}, values.pop("core", None)
     if core is None and values.get("board") is None and target.core is not None:
         core = CORES[target.core]
     for path, name in zip(paths, names, strict=True):
-        source, core = _source(path, name, weights, core, values.get("board"))
+        source, cores[path.name] = _source(path, name, weights, core, values.get("board"))
         sources.append(source)
+    core = _common(cores)
     result = target.export(sources, folder, force, **values)
     lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
     return replace(result, lines=lines, values={**result.values, "packing": core.packing})
@@ -270,9 +268,18 @@ def _source(
     return Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter), name), core
 
 
+def _common(cores: Mapping[str, Core]) -> Core:
+    """The core that all models, by their files, are for. ConfigError if they are for different ones."""
+    core, *others = cores.values()
+    if any(other.packing != core.packing for other in others):
+        found = ", ".join(f"{name} for {one.label}" for name, one in cores.items())
+        raise ConfigError(f"models of different boards ({found}): give --core or --board for all of them")
+    return core
+
+
 def _names(paths: Sequence[Path], given: str | Sequence[str] | None) -> list[str]:
     """A name for each model. ConfigError if some are given, but not one for each."""
-    if given:
+    if given is not None and given != []:
         names = [given] if isinstance(given, str) else list(given)
         if len(names) != len(paths):
             raise ConfigError(f"--name {' '.join(names)}: {len(names)} for {len(paths)} models; give each its own")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import c_text
 from mcuformer.converter.export.c_sources import constant_macro
-from mcuformer.converter.export.folder import check_name
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.memory.board_arena import board_arena_bytes, more_without_static_memory
@@ -51,7 +50,6 @@ def tflm_model(content: bytes, graph: Graph, class_names: Sequence[str], name: s
 
     ModelError if the file's plan is not the one the arena sizes were computed for.
     """
-    check_name(name)
     plan = plan_arena(graph)
     if list(tflite_file.read(content, name).offsets) != plan.tensor_offsets(graph):
         raise ModelError(f"{name}: its memory plan is from another version of mcuformer; convert it again")

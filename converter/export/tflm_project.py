@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from mcuformer.converter.export.c_project import make_kernels
 from mcuformer.converter.export.folder import KERNELS
 from mcuformer.converter.export.tflm_model import GENERATOR, TflmModel
 from mcuformer.sound import LogMel
@@ -23,7 +24,7 @@ def build_files(export: TflmExport) -> dict[str, str]:
     return {
         "sources.mk": _sources_mk(export, version),
         "CMakeLists.txt": _cmake(export, version),
-        "README.md": "\n".join(_readme(export, model) for model in export.models),
+        "README.md": _readme(export),
     }
 
 
@@ -37,21 +38,11 @@ def _model_sources(export: TflmExport) -> list[str]:
 
 def _sources_mk(export: TflmExport, version: str) -> str:
     name = export.models[0].name
-    here = f"$({name}_DIR)"
-    kernels, models = (
-        "".join(f" \\\n  {here}/{path}" for path in paths)
-        for paths in (_compiled(export.kernel_files), _model_sources(export))
-    )
-    includes = " ".join(f"-I{here}/{export.model_folder(model)}" for model in export.models)
-    sound = ""
-    if export.sound_files:
-        sources = " ".join(f"{here}/{path}" for path in _compiled(export.sound_files))
-        sound = f"""ifndef MCUF_TFLM_SOUND
-MCUF_TFLM_SOUND := {name}
-{name}_SRCS += {sources}
-MCUF_INCLUDES += -I{here}/{KERNELS}
-endif
-"""
+    here = f"$({name}_DIR)/"
+    kernels = _compiled(export.kernel_files)
+    in_c, glue = ([path for path in kernels if path.endswith(".cc") == is_glue] for is_glue in (False, True))
+    models, listed = ("".join(f" \\\n  {here}{path}" for path in paths) for paths in (_model_sources(export), glue))
+    includes = " ".join(f"-I{here}{export.model_folder(model)}" for model in export.models)
     return f"""# {GENERATOR}
 # What to compile, for make. In TFLM's own Makefile, tensorflow/lite/micro/tools/make/Makefile, the line
 #   include path/to/this/sources.mk
@@ -59,16 +50,12 @@ endif
 # kernels.
 {name}_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 {name}_SRCS :={models}
-ifdef MCUF_TFLM_VERSION
-ifneq ($(MCUF_TFLM_VERSION),{version})
-$(error {name}: made by MCUFormer {version}, the kernels of another export by $(MCUF_TFLM_VERSION); use one version)
+{make_kernels(name, version, here, in_c, _compiled(export.sound_files))}ifndef MCUF_TFLM_OPS
+MCUF_TFLM_OPS := {name}
+{name}_SRCS +={listed}
+MCUF_INCLUDES += -I{here}
 endif
-else
-MCUF_TFLM_VERSION := {version}
-{name}_SRCS +={kernels}
-MCUF_INCLUDES := -I{here} -I{here}/{KERNELS}
-endif
-{sound}MCUF_SRCS += $({name}_SRCS)
+MCUF_SRCS += $({name}_SRCS)
 MCUF_INCLUDES += {includes}
 
 # TFLM's own Makefile.
@@ -83,10 +70,10 @@ def _cmake(export: TflmExport, version: str) -> str:
         "".join(f"\n    {path}" for path in kernels if path.endswith(".cc") == is_glue) for is_glue in (False, True)
     )
     models = "\n".join(
-        f"""add_library({model.name} STATIC {" ".join(_compiled(export.model_files(model)))})
-add_library(mcuformer::{model.name} ALIAS {model.name})
-target_include_directories({model.name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}/{export.model_folder(model)})
-target_link_libraries({model.name} PUBLIC mcuformer{" mcuformer_sound" if export.sound_files else ""})
+        f"""add_library(mcuformer_{model.name} STATIC {" ".join(_compiled(export.model_files(model)))})
+add_library(mcuformer::{model.name} ALIAS mcuformer_{model.name})
+target_include_directories(mcuformer_{model.name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}}/{export.model_folder(model)})
+target_link_libraries(mcuformer_{model.name} PUBLIC mcuformer{" mcuformer_sound" if export.sound_files else ""})
 """
         for model in export.models
     )
@@ -180,47 +167,55 @@ int32_t ReadFlash(void* user, int32_t offset, int32_t bytes, int8_t* target);
     return text
 
 
-def _readme(export: TflmExport, model: TflmModel) -> str:
-    n, front_end = model.name, export.front_ends[export.models.index(model)]
-    compiled = len(_compiled(export.kernel_files)) + len(_model_sources(export))
-    folder = export.model_folder(model)
-    sound = ""
-    if front_end is not None:
-        sound = (
-            f"- `{n}_front_end.h`, `{n}_front_end.c`: the tables that make rows of the image out of sound, by\n"
-            "  `mcuformer/sound/mcuf_log_mel.h`.\n"
-        )
-    since = EXTERNAL_SINCE if model.strip_rows or model.weights else "2021-09"
-    size = f"{len(model.weights):,} bytes"
-    weights = f"- `{n}.weights`: {size} of weights for external flash, read by a callback.\n" if model.weights else ""
-    return f"""# {n} for TensorFlow Lite Micro
+def _readme(export: TflmExport) -> str:
+    one = export.models[0]
+    compiled = len(_compiled(export.kernel_files)) + len(_compiled(export.sound_files)) + len(_model_sources(export))
+    folders = [KERNELS, *map(export.model_folder, export.models)]
+    since = EXTERNAL_SINCE if any(model.strip_rows or model.weights for model in export.models) else "2021-09"
+    rows = map(_readme_model, export.models, export.front_ends, map(export.model_folder, export.models))
+    models = "".join(rows)
+    uses = "\n".join(_use(model, front_end) for model, front_end in zip(export.models, export.front_ends, strict=True))
+    return f"""# {" and ".join(model.name for model in export.models)} for TensorFlow Lite Micro
 
 {GENERATOR}
 
-- `{folder}/{n}.h`, `{n}.cc`: the model ({len(model.content):,} bytes of flash), its arena ({model.arena_bytes:,} bytes
-  on a 32-bit board), its {"classes" if model.class_names else "embedding's length, scale and zero point"}.
-{weights}{sound}- `mcuformer/`: the kernels, `op_resolver.h`, `token_overwrite_planner.h`. C99 and C++11, without heap.
+{models}- `{KERNELS}/`: the kernels, `op_resolver.h`, `token_overwrite_planner.h`. C99 and C++11, without heap.
   `tflm_compat.h` finds out the version of TFLM: any from {since} on.
 
 ## Build
 
-Copy this folder into your project. Compile {compiled} files, with TFLM's own include paths, this folder,
-`{KERNELS}` and `{folder}`:
+Copy this folder into your project. Compile {compiled} files, with TFLM's own include paths, this folder and, in it,
+{", ".join(f"`{folder}`" for folder in folders)}:
 
-- make: `include {n}/sources.mk` gives `$(MCUF_SRCS)`; your own sources need `$(MCUF_INCLUDES)`.
-- CMake: `add_subdirectory({n})`, then link the target `mcuformer::{n}` (its first lines say how).
-- TFLM's own Makefile, to have them in its library: the line `include path/to/{n}/sources.mk` before
-  `MICROLITE_LIB_OBJS :=`; your firmware needs `-Ipath/to/{n} -Ipath/to/{n}/{KERNELS} -Ipath/to/{n}/{folder}`.
+- make: `include path/to/this/sources.mk` gives `$(MCUF_SRCS)`; your own sources need `$(MCUF_INCLUDES)`.
+- CMake: `add_subdirectory` of this folder, then link the target `mcuformer::{one.name}` (its first lines say how).
+- TFLM's own Makefile, to have them in its library: the line `include path/to/this/sources.mk` before
+  `MICROLITE_LIB_OBJS :=`; your firmware needs `-I` of the same folders.
 
 Several exports go into one firmware: they share the kernels, and one resolver serves all models.
 
 Compile with `-O2` or more, and with the same `TF_LITE_STATIC_MEMORY` and `TF_LITE_STRIP_ERROR_STRINGS` as TFLM's
 library: its Makefile sets the first, and the second with `BUILD_TYPE=release`.
 
-`-D{n.upper()}_CONSTANT='__attribute__((section(".qspi")))'` puts the model into a section
-for flash beside the chip that is mapped to memory; place that section in your linker script.
+`-D{one.name.upper()}_CONSTANT='__attribute__((section(".qspi")))'` puts the model into a section for flash beside the
+chip that is mapped to memory; place that section in your linker script.
 
-{_use(model, front_end)}"""
+{uses}"""
+
+
+def _readme_model(model: TflmModel, front_end: LogMel | None, folder: str) -> str:
+    n, known = model.name, "classes" if model.class_names else "embedding's length, scale and zero point"
+    text = f"""- `{folder}/{n}.h`, `{n}.cc`: the model ({len(model.content):,} bytes of flash),
+  its arena ({model.arena_bytes:,} bytes on a 32-bit board), its {known}.
+"""
+    if model.weights:
+        text += f"- `{n}.weights`: {len(model.weights):,} bytes of weights for external flash, read by a callback.\n"
+    if front_end is not None:
+        text += (
+            f"- `{n}_front_end.h`, `{n}_front_end.c`: the tables that make rows of the image out of sound, by\n"
+            "  `mcuformer/sound/mcuf_log_mel.h`.\n"
+        )
+    return text
 
 
 def _sound(model: TflmModel, front_end: LogMel | None) -> str:
@@ -269,7 +264,7 @@ const int8_t* Embed({argument}) {{
 
 def _use(model: TflmModel, front_end: LogMel | None) -> str:
     """How firmware calls the model."""
-    n = model.name
+    n, title = model.name, f" {model.name}"
     context = '#include "mcuformer/external_context.h"\n' if model.strip_rows or model.weights else ""
     if front_end is not None:
         context = f'#include "{n}_front_end.h"\n{context}'
@@ -279,7 +274,7 @@ def _use(model: TflmModel, front_end: LogMel | None) -> str:
     if front_end is not None and not model.strip_rows:
         rows = f"ReadRows(nullptr, 0, {n}_image_height, interpreter->input(0)->data.int8)"
         copy, argument = f"  if ({rows} == 0) return {failed};\n", ""
-    return f"""## Use
+    return f"""## Use{title}
 
 ```cpp
 #include <cstring>

@@ -17,7 +17,7 @@ from mcuformer.converter.export import registry
 from mcuformer.converter.export.registry import export
 
 ModelsArgument = Annotated[
-    list[Path], typer.Argument(metavar="MODEL...", help="One or several .tflite made by `mcuformer convert`.")
+    list[Path], typer.Argument(metavar="MODELS...", help="One or several .tflite made by `mcuformer convert`.")
 ]
 OutputOption = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
 WeightsOption = Annotated[

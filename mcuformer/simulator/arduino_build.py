@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def measure(library: Path, board: Board, folder: Path, name: str = "model") -> P
     if machine is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "probe.c").write_text(PROBE.replace("model_", f"{name}_").replace("MODEL_", f"{name.upper()}_"))
+    (folder / "probe.c").write_text(
+        re.sub("model_|MODEL_", lambda found: {"m": name, "M": name.upper()}[found[0][0]] + "_", PROBE)
+    )
     objects = compile_library(library, machine, folder / "library")
     objects += firmware.compile_objects([folder / "probe.c"], machine.core, folder, [library / "src"], C_FLAGS)
     objects += firmware.firmware_objects(machine, folder / "firmware")

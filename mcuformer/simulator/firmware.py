@@ -199,10 +199,14 @@ def compile_objects(
         return list(pool.map(compile_one, enumerate(map(Path, sources))))
 
 
+def run_time(machine: Machine) -> list[Path]:
+    """The sources of the startup and board functions, which every program needs."""
+    return [firmware_folder() / name for name in ("board.c", machine.startup)]
+
+
 def firmware_objects(machine: Machine, folder: str | os.PathLike) -> list[Path]:
-    """The objects of the startup and board functions, which every program needs."""
-    files = [firmware_folder() / name for name in ("board.c", machine.startup)]
-    return compile_objects(files, machine.core, folder, flags=C_FLAGS)
+    """The objects of run_time()."""
+    return compile_objects(run_time(machine), machine.core, folder, flags=C_FLAGS)
 
 
 def link(

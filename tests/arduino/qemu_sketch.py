@@ -25,7 +25,7 @@ def link_sketch(objects: list[Path], board, machine, work: Path) -> firmware.Pro
     """Linked within the board's memory; runs setup() once and loop() once. objects: of library and sketch."""
     work.mkdir(exist_ok=True)
     include = [STUBS, sources.firmware_folder()]
-    run_time = [HERE / "qemu_arduino.c", *sorted(sources.firmware_folder().glob("*.c"))]
+    run_time = [HERE / "qemu_arduino.c", *firmware.run_time(machine)]
     objects = [*objects, *firmware.compile_objects(run_time, machine.core, work / "c", include, firmware.C_FLAGS)]
     serial = [HERE / "serial.cpp"]
     objects += firmware.compile_objects(serial, machine.core, work / "cpp", include, arduino_build.CXX_FLAGS)

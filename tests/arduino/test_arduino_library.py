@@ -564,28 +564,29 @@ def test_arduino_cli_builds_the_sketch(case, sketch):
 
 
 @needs_tools
-def test_several_models_of_other_names(tmp_path):
+@pytest.mark.parametrize("name", ["words", "model_v2"])
+def test_several_models_of_other_names(name, tmp_path):
     """Sketches, probe and README call the first by its name; a sketch of one's own runs both."""
     images = structured_images(TINY, 5)
     words = convert(lively_subnet(TINY, 6), images, class_names=names(TINY.num_classes))
     faces = convert(lively_subnet(HEADLESS, 5), structured_images(HEADLESS, 4))
     sources_of = [
-        Source(model.content, tflite_file.read(model.content).graph, model.class_names, name=name)
-        for name, model in (("words", words), ("faces", faces))
+        Source(model.content, tflite_file.read(model.content).graph, model.class_names, name=called)
+        for called, model in ((name, words), ("faces", faces))
     ]
     made = arduino.library(sources_of[0], Samples(images, list("abcde")), get_board("nano33ble"), others=sources_of[1:])
     folder = arduino.write(made, tmp_path / "library")
     text = "".join(text for path, text in made.files.items() if not path.startswith("src/mcuformer/"))
-    assert not re.search(r"\bmodel_(?!check)|\bMODEL_", text) and "FACES_ARENA_BYTES" in text
-    assert "src/models/faces/faces.h" in made.files["README.md"] and "words.h" in made.files["src/MCUFormer.h"]
-    built = arduino_build.measure(folder, get_board("nano33ble"), tmp_path / "probe", "words")
+    assert not re.search(r"\bmodel_(?!check|v2)|\bMODEL_(?!V2)|v2_v2", text) and "FACES_ARENA_BYTES" in text
+    assert "src/models/faces/faces.h" in made.files["README.md"] and f"{name}.h" in made.files["src/MCUFormer.h"]
+    built = arduino_build.measure(folder, get_board("nano33ble"), tmp_path / "probe", name)
     assert built is not None and built.flash_bytes > made.plain.constant_bytes
     (tmp_path / "both.c").write_text(
-        """#include <MCUFormer.h>
-        int main(void) {
-          static int8_t logits[WORDS_CLASSES], embedding[FACES_EMBEDDING_LENGTH];
-          return words_invoke(words_image(), logits) + faces_invoke(faces_image(), embedding);
-        }"""
+        f"""#include <MCUFormer.h>
+        int main(void) {{
+          static int8_t logits[{name.upper()}_CLASSES], embedding[FACES_EMBEDDING_LENGTH];
+          return {name}_invoke({name}_image(), logits) + faces_invoke(faces_image(), embedding);
+        }}"""
     )
     machine = arduino_build.machine_of(get_board("nano33ble"))
     objects = sorted((tmp_path / "probe" / "library").rglob("*.o"))

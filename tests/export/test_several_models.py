@@ -293,6 +293,9 @@ def test_names_of_several_models(files):
         ({"name": ["x", "x"]}, both, "name 'x': two models of one name"),
         ({"name": ["x", "a-b"]}, both, "name 'a-b': must be at most"),
         ({}, [both[0], files / "more" / "A.tflite"], "name 'A': two models of one name"),
+        ({"name": ["string", "x"]}, both, "name 'string': must be .* a header of the C library"),
+        ({"name": ["x", "MCUF_run"]}, both, "name 'MCUF_run': must be"),
+        ({"name": ["x", "X_data"]}, both, "name 'X_data': a file of 'x' is called so"),
         ({"weights": "w"}, both, "--weights w: of which of 2 models"),
         ({}, [], "no model: give at least one"),
     ):
@@ -307,9 +310,36 @@ def test_models_that_fit_one_by_one_and_not_together(alpha, beta):
     with pytest.raises(
         PlanError, match="the arenas of 2 models, 200,001 bytes together, exceed nano33ble's .*NAME_invoke_in"
     ):
-        check_board_of_all(board, [100_000, 100_001], 10)
+        check_board_of_all(board, [100_000, 100_001], 10, "run them in one arena (NAME_invoke_in), ")
     with pytest.raises(PlanError, match="2 models of 900,000 bytes together exceed nano33ble's budget"):
         check_board_of_all(board, [10, 10], 900_000)
     check_board_of_all(board, [board.sram_budget - 1, 1], board.flash_budget)
     layout = c_folder.c_layout([source_of(alpha, "alpha"), source_of(beta, "beta")], board=board)
     assert len(layout.models) == 2 and os.path.commonprefix(layout.kernel_sources).startswith("mcuformer/")
+
+
+def test_models_of_different_cores_need_one(tiny_net, tmp_path):
+    for board in ("nano33ble", "corstone300"):
+        convert(tiny_net, IMAGES, board=board).save(tmp_path / f"{board}.tflite")
+    paths = [tmp_path / "corstone300.tflite", tmp_path / "nano33ble.tflite"]
+    with pytest.raises(ConfigError, match="different boards .corstone300.tflite for Cortex-M55, .* give --core"):
+        registry.export(paths, "c", tmp_path / "out")
+    assert registry.export(paths, "c", tmp_path / "out", core="m7").values["packing"] == "pairs"
+
+
+@pytest.mark.parametrize("first", ["c", "tflm"])
+def test_exports_of_two_kinds_with_make(first, files):
+    """Nothing is listed twice, and nothing lost."""
+    for kind in ("c", "tflm"):
+        registry.export(files / "a.tflite", kind, files / kind, name=f"net_{kind}")
+    order = ("c", "tflm") if first == "c" else ("tflm", "c")
+    lines = [*(f"include {kind}/sources.mk" for kind in order), "all: ; @echo $(MCUF_SRCS) / $(MCUF_INCLUDES)\n"]
+    (files / "Makefile").write_text("\n".join(lines))
+    done = subprocess.run(["make", "-s", "-C", files, "all"], capture_output=True, text=True, check=True)
+    listed, includes = (text.split() for text in done.stdout.split(" / "))
+    names = [Path(path).name for path in listed]
+    assert len(names) == len(set(names)) and {"net_c.c", "net_tflm.cc", "op_resolver.h"} - set(names) == {
+        "op_resolver.h"
+    }
+    assert {"mcuf_status.c", "int_gelu.cc"} <= set(names)
+    assert {"-Ic/models/net_c", "-Itflm/models/net_tflm", "-Itflm"} <= set(includes)

@@ -74,7 +74,9 @@ def test_what_a_machine_or_a_board_has():
     assert choose_machine(None, "stm32f746", None, None)[3] == 0
     with pytest.raises(ConfigError, match="board nano33ble has no external flash .* use one of portenta-h7, stm32f746"):
         choose_machine(None, "nano33ble", None, None, True)
-    with pytest.raises(ConfigError, match="--external-flash: mps3-an547 has no memory .* use one of mps2-an386, mps2-"):
+    with pytest.raises(
+        ConfigError, match="--external-flash: mps3-an547 has no memory .* use one of .*mps2-an386, mps2-"
+    ):
         choose_machine("mps3-an547", None, None, None, True)
 
 

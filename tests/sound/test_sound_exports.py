@@ -212,7 +212,7 @@ def test_audio_classify_hears_in_qemu(library, saved, tmp_path):
     core, include = library.machine.core, [TESTS / "arduino" / "stubs", sources.firmware_folder()]
     objects = arduino_build.compile_library(library.folder, library.machine, tmp_path / "library")
     objects += library.sketch("AudioClassify_Nano33BLESense")
-    run_time = [TESTS / "arduino" / "qemu_arduino.c", *sorted(sources.firmware_folder().glob("*.c"))]
+    run_time = [TESTS / "arduino" / "qemu_arduino.c", *firmware.run_time(library.machine)]
     c_flags = [*firmware.C_FLAGS, "-DMAIN_ELSEWHERE"]
     objects += firmware.compile_objects(run_time, core, tmp_path / "c", include, c_flags)
     glue = [TESTS / "arduino" / name for name in ("serial.cpp", "qemu_pdm.cpp")]

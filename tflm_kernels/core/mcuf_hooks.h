@@ -4,7 +4,8 @@
  * of yours, given to the compiler as -DMCUF_HOOKS_H='"my_hooks.h"', defines one macro or both:
  *
  *   MCUF_OP_DONE(index)   after op `index` of an exported model
- *   MCUF_YIELD()          inside long ops, after every block of at most four tokens or pixels
+ *   MCUF_YIELD()          inside long ops, after every block of at most four tokens or pixels; IntGeLU, TokenMean and,
+ *                         on an M55, layers of one or two outputs have none
  *
  * A hook may do anything but run the model or touch its arena. Without the header there is no call. */
 #ifndef MCUF_HOOKS_H_

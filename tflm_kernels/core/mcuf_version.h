@@ -14,7 +14,7 @@ extern "C" {
 #define MCUF_VERSION "0.1.0"
 
 /* MCUF_OK. */
-MCUF_API mcuf_status mcuf_kernels_0_1_0(void);
+mcuf_status mcuf_kernels_0_1_0(void);
 
 #ifdef __cplusplus
 }

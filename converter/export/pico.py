@@ -114,7 +114,7 @@ Several exports go into one program: they share one copy of the kernels. Kernels
 Weights are read from flash through the cache. A small model is quicker from SRAM: put its constants there with
 
 ```cmake
-target_compile_definitions({one} PRIVATE "{one.upper()}_CONSTANT=__attribute__((section(\\".data.{one}\\")))")
+target_compile_definitions(mcuformer_{one} PRIVATE "{one.upper()}_CONSTANT=__attribute__((section(\\".data.{one}\\")))")
 ```
 
 The arena is a static array in SRAM. A call needs no heap.

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The export for the Raspberry Pi Pico: its CMake with stubs of the SDK's functions, and its two processors."""
 
+import re
+
 import pytest
 from kind_exports import STUBS, Kinds, c_sources, cmake_build, includes, run
 
@@ -29,6 +31,22 @@ def test_kernels_of_another_version_are_refused_by_cmake(kinds: Kinds, tmp_path)
         cmake_build(
             exports.both / "example/self_test", tmp_path / "build", f"OTHER_EXPORT={old}", PICO_SDK_PATH=str(PICO)
         )  # fmt: skip
+
+
+@pytest.mark.needs("cmake", "cc")
+def test_the_cmake_lines_of_its_readme(kinds: Kinds, tmp_path):
+    """That join it to a project, and that put the constants into SRAM."""
+    folder = kinds("pico").other
+    join, constants = re.findall(r"```cmake\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "main.c").write_text('#include "gamma.h"\nint main(void) { return gamma_front_end.window == 0; }\n')
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.13)\nproject(firmware C CXX ASM)\nadd_executable(your_program main.c)\n"
+        + join.replace("path/to/this/folder", str(folder))
+        + constants
+    )
+    cmake_build(tmp_path, tmp_path / "build")
+    (library,) = (tmp_path / "build").rglob("libmcuformer_gamma.a")
+    assert ".data.gamma" in run("objdump", "-h", library)
 
 
 @pytest.mark.needs("arm-none-eabi-g++")

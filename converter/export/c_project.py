@@ -131,7 +131,7 @@ def cmake_kernels(layout: Layout) -> str:
     kernels = "".join(f"\n    {path}" for path in layout.kernel_sources)
     includes = " ".join(f"${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}" for folder in layout.kernel_includes)
     added = cmake_once(
-        layout,
+        layout.models[0].name,
         f"""  add_library(mcuformer_kernels STATIC{kernels})
   add_library(mcuformer::kernels ALIAS mcuformer_kernels)
   set_target_properties(mcuformer_kernels PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
@@ -155,9 +155,10 @@ def cmake_libraries(layout: Layout) -> str:
     return "mcuformer_kernels mcuformer_sound" if layout.sound_sources else "mcuformer_kernels"
 
 
-def cmake_once(layout: Layout, add: str) -> str:
-    """CMake that adds the target mcuformer_kernels as `add` does, unless another export of this version has done so."""
-    project, version = layout.models[0].name, kernels_version()
+def cmake_once(project: str, add: str) -> str:
+    """CMake that adds the target mcuformer_kernels as `add` does, unless another export of this version has done so.
+    project: the first model's name, for the error."""
+    version = kernels_version()
     return f"""if(TARGET mcuformer_kernels)
   get_target_property(version mcuformer_kernels MCUF_VERSION)
   if(NOT version STREQUAL "{version}")

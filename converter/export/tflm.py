@@ -20,11 +20,10 @@ from mcuformer.converter.export.front_end import (
     table_bytes,
 )
 from mcuformer.converter.export.front_end import model_files as front_end_files
+from mcuformer.converter.export.layout import MODELS
 from mcuformer.converter.export.registry import Result, Source
 from mcuformer.converter.export.tflm_model import TflmModel, model_files, tflm_model
 from mcuformer.sound import LogMel
-
-MODELS = "models"
 
 
 @dataclass(frozen=True)

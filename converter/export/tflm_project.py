@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mcuformer.converter.export.c_project import make_kernels
+from mcuformer.converter.export.c_project import cmake_once, make_kernels
 from mcuformer.converter.export.folder import KERNELS
 from mcuformer.converter.export.tflm_model import GENERATOR, TflmModel
 from mcuformer.sound import LogMel
@@ -23,7 +23,7 @@ def build_files(export: TflmExport) -> dict[str, str]:
     version = kernels_version()
     return {
         "sources.mk": _sources_mk(export, version),
-        "CMakeLists.txt": _cmake(export, version),
+        "CMakeLists.txt": _cmake(export),
         "README.md": _readme(export),
     }
 
@@ -63,7 +63,7 @@ MICROLITE_CC_KERNEL_SRCS += $({name}_SRCS)
 """
 
 
-def _cmake(export: TflmExport, version: str) -> str:
+def _cmake(export: TflmExport) -> str:
     project = export.models[0].name
     kernels = _compiled(export.kernel_files)
     in_c, glue = (
@@ -77,6 +77,14 @@ target_link_libraries(mcuformer_{model.name} PUBLIC mcuformer{" mcuformer_sound"
 """
         for model in export.models
     )
+    added = cmake_once(
+        project,
+        f"""  add_library(mcuformer_kernels STATIC{in_c})
+  add_library(mcuformer::kernels ALIAS mcuformer_kernels)
+  target_include_directories(mcuformer_kernels PUBLIC
+    ${{CMAKE_CURRENT_SOURCE_DIR}}/{KERNELS} ${{CMAKE_CURRENT_SOURCE_DIR}}/{KERNELS}/core)
+  target_compile_options(mcuformer_kernels PRIVATE -O3)""",
+    )
     return f"""# {GENERATOR}
 # add_subdirectory(this folder), of as many exports as you like: they share the kernels. Then
 #   target_link_libraries(mcuformer PRIVATE the_target_that_has_TFLM)
@@ -84,20 +92,7 @@ target_link_libraries(mcuformer_{model.name} PUBLIC mcuformer{" mcuformer_sound"
 cmake_minimum_required(VERSION 3.13)
 project({project} C CXX ASM)
 
-if(TARGET mcuformer_kernels)
-  get_target_property(version mcuformer_kernels MCUF_VERSION)
-  if(NOT version STREQUAL "{version}")
-    message(FATAL_ERROR "{project}: made by MCUFormer {version}, but the kernels that another export brings are of "
-      "${{version}}; export both with one version")
-  endif()
-else()
-  add_library(mcuformer_kernels STATIC{in_c})
-  add_library(mcuformer::kernels ALIAS mcuformer_kernels)
-  set_target_properties(mcuformer_kernels PROPERTIES MCUF_VERSION "{version}")
-  target_include_directories(mcuformer_kernels PUBLIC
-    ${{CMAKE_CURRENT_SOURCE_DIR}}/{KERNELS} ${{CMAKE_CURRENT_SOURCE_DIR}}/{KERNELS}/core)
-  target_compile_options(mcuformer_kernels PRIVATE -O3)
-endif()
+{added}
 
 if(NOT TARGET mcuformer)
   add_library(mcuformer STATIC{glue})

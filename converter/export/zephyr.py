@@ -103,7 +103,7 @@ if(NOT CONFIG_MCUFORMER_KERNELS)
 endif()
 
 # The kernels, once in a project: another export may have brought them.
-{c_project.cmake_once(layout, add)}
+{c_project.cmake_once(layout.models[0].name, add)}
 {sound}zephyr_include_directories({" ".join(layout.kernel_includes)})
 
 {models}"""

@@ -64,7 +64,7 @@ def test_exports_take_no_class_names_and_arduino_stored_embeddings(files, tmp_pa
             export(model, to, tmp_path / "none", gallery="x")
     result = export(model, "arduino", tmp_path / "lib", data=data, gallery=str(tmp_path / "gallery.npz"))
     assert any(line.startswith("40 stored embeddings of") for line in result.lines)
-    header = (tmp_path / "lib" / "src" / "mcuformer" / "model" / "model_gallery.h").read_text()
+    header = (tmp_path / "lib" / "src" / "models" / "model" / "model_gallery.h").read_text()
     assert "#define MODEL_GALLERY 40 " in header
     for path in tmp_path.rglob("model*.*"):
         assert "class_names" not in path.read_text(errors="replace")

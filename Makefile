@@ -36,9 +36,12 @@ demo: $(VENV)/.installed
 test: lint
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
-# Tests of one file share what they install, so they stay together. One of them builds the documentation.
+# Tests of one file share what they install, so they stay together; those that take longest begin. One file builds the
+# documentation.
+LONGEST := tests/project/test_floors.py
+
 test-slow: $(VENV)/.installed-docs
-	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow -rs $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow -rs $(LONGEST) tests $(PYTEST_ARGS)
 
 test-arm: $(VENV)/.installed
 	MCUFORMER_TEST_ARM=all OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/firmware tests/core_arm

@@ -148,7 +148,7 @@ def test_a_network_is_trained_converted_run_and_exported(oldest):
     oldest.mcuformer("inspect", "model.tflite", "--plot", "plan.png")
     assert Image.open(oldest.folder / "plan.png").size > (100, 100)
     oldest.mcuformer("export", "model.tflite", "--to", "c", "-o", "exported")
-    assert (oldest.folder / "exported" / "model.h").is_file()
+    assert (oldest.folder / "exported" / "models" / "model" / "model.h").is_file()
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ test: lint
 LONGEST := tests/project/test_floors.py
 
 test-slow: $(VENV)/.installed-docs
-	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow -rs $(LONGEST) tests $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow -rs $(or $(PYTEST_ARGS),$(LONGEST) tests)
 
 test-arm: $(VENV)/.installed
 	MCUFORMER_TEST_ARM=all OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/firmware tests/core_arm

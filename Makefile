@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo    the whole way: search space, supernet, search, int8, interpreter
-# make test    lint, then all tests but the slow (PYTEST_ARGS="-k boards" for some of them); some 7 minutes on two cores
+# make test    lint, then all tests but the slow (PYTEST_ARGS="-k boards" for some of them); up to a
+#              quarter of an hour on two cores
 # make test-slow  the slow ones: an install in a clean Debian (as root, with debootstrap), and what else takes minutes
 # make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (packages:
 #              debian-packages.txt); make test takes some of them

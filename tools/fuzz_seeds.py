@@ -62,7 +62,7 @@ def make_seeds() -> list[Seed]:
 
 def _seed(name: str, config: SubnetConfig, options: dict[str, Any]) -> Seed:
     images = np.random.default_rng(0).integers(0, 256, (8, *config.image_shape)).astype(np.uint8)
-    model = convert(_lively(build_subnet(config, 1)), images, **options)
+    model = convert(_lively(build_subnet(config, 1)), images, **{"schedule": "streamed", **options})
     weights = model.weights_content if options.get("weights") == "staged" else None
     return Seed(name, model.content, weights, model.plan.arena_bytes, config.image_shape)
 

@@ -13,7 +13,7 @@ from mcuformer import engines
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-COUNT = 60
+COUNT = 40
 # The first models that a worker runs have a wrong output, then they raise, then one ends the process: both engines run
 # each.
 PLANTED = """

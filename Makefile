@@ -39,7 +39,7 @@ test: lint
 
 # Tests of one file share what they install, so they stay together; those that take longest begin. One file builds the
 # documentation.
-LONGEST := tests/project/test_floors.py
+LONGEST := tests/project/test_floors.py tests/test_cli.py
 
 test-slow: $(VENV)/.installed-docs
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow -rs $(or $(PYTEST_ARGS),$(LONGEST) tests)

@@ -37,12 +37,10 @@ demo: $(VENV)/.installed
 test: lint
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
-# Tests of one file share what they install, so they stay together; those that take longest begin. One file builds the
-# documentation.
-LONGEST := tests/project/test_floors.py tests/test_cli.py
-
+# Tests of one file share what they install, so they stay together; three processes, since installing waits a lot. One of
+# them builds the documentation.
 test-slow: $(VENV)/.installed-docs
-	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow -rs $(or $(PYTEST_ARGS),$(LONGEST) tests)
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m slow -rs $(PYTEST_ARGS)
 
 test-arm: $(VENV)/.installed
 	MCUFORMER_TEST_ARM=all OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/firmware tests/core_arm

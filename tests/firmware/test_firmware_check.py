@@ -9,7 +9,8 @@ from mcuformer import convert, kernel_library
 from mcuformer.simulator import firmware, firmware_check
 
 MOST_CODE, MOST_STACK = 6 * 1024, 1024  # bytes
-MOST_INSTRUCTIONS = 220  # on a Cortex-M0+; others take fewer; a byte of a model so small that its tables are much of it
+MOST_INSTRUCTIONS = 200  # a byte of a model so small that its tables are much of it
+MORE_ON_M0PLUS = 20  # for code of ARMv6-M
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,8 @@ def test_a_whole_model_passes_and_a_damaged_one_does_not(content, machine, tmp_p
         pytest.skip("Debian's compiler for it has no C++ headers")
     whole = firmware_check.run_check(content, machine, tmp_path / "whole")
     assert whole.wrong is None
-    assert whole.instructions <= MOST_INSTRUCTIONS * len(content)
+    most = MOST_INSTRUCTIONS + (MORE_ON_M0PLUS if machine.core.key == "m0plus" else 0)
+    assert whole.instructions <= most * len(content)
     assert whole.code_bytes <= MOST_CODE and whole.stack_bytes <= MOST_STACK
     damaged = bytearray(content)
     damaged[len(content) // 2] ^= 1

@@ -4,18 +4,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 import torch
+from once import common_folder, objects_once
 
-from mcuformer import SubnetConfig, convert, kernel_library
+from mcuformer import SubnetConfig, convert, kernel_library, sources
 from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
 
 torch.set_num_threads(1)
+
+CC = shutil.which("cc") or "cc"
+C_FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 
 # tool -> Debian's package, for @pytest.mark.needs
 PACKAGES = {
@@ -121,7 +127,7 @@ def kinds(tmp_path_factory, tiny_net, tiny_images):
 def kernel_objects(tmp_path_factory):
     from kernel_objects import KernelObjects
 
-    return KernelObjects(firmware.compile_objects, tmp_path_factory.mktemp("kernels"))
+    return KernelObjects(firmware.compile_objects, common_folder(tmp_path_factory))
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +140,31 @@ def kernels_compiled_once(kernel_objects):
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
-    """machine -> the objects that all its programs share, compiled once."""
-    folder, objects = tmp_path_factory.mktemp("shared"), {}
+    """machine -> the objects that all its programs share."""
 
+    @functools.cache
     def get(machine):
-        if machine.name not in objects:
-            objects[machine.name] = firmware_model.kernel_objects(machine, folder / machine.name)
-        return objects[machine.name]
+        return objects_once(
+            tmp_path_factory, machine.name, lambda folder: firmware_model.kernel_objects(machine, folder)
+        )
 
     return get
+
+
+@pytest.fixture(scope="session")
+def c_kernels(tmp_path_factory):
+    """flags of the host's compiler -> the objects of the C kernels."""
+
+    def compile(flags: tuple[str, ...], folder) -> list:
+        include = f"-I{sources.c_kernel_folder()}"
+        subprocess.run([CC, *C_FLAGS, *flags, include, "-c", *sources.c_kernel_sources()], cwd=folder, check=True)
+        return sorted(folder.glob("*.o"))
+
+    @functools.cache
+    def objects(flags: tuple[str, ...]) -> list:
+        return objects_once(tmp_path_factory, "c" + "".join(flags), functools.partial(compile, flags))
+
+    return objects
 
 
 def kernel_versions() -> list[str]:

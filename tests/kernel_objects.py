@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,28 +19,34 @@ KERNELS = ("src", "mcuformer")
 
 
 class KernelObjects:
-    """compile: firmware.compile_objects, which it stands in for; folder: where it keeps objects."""
+    """compile: firmware.compile_objects, which it stands in for; folder: where processes keep objects."""
 
     def __init__(self, compile, folder: Path):
-        self._compile, self._folder, self._objects = compile, folder, {}
+        self._compile, self._folder = compile, folder
 
     def __call__(self, sources: Iterable, core: Core, folder, include=(), flags=()) -> list[Path]:
         files, folder = [Path(source) for source in sources], Path(folder)
         digest = functools.cache(_digest)
-        keys = [_key(file, core, include, flags, digest) for file in files]
-        new = [i for i, key in enumerate(keys) if key is None or key not in self._objects]
+        kept = [self._kept(_key(file, core, include, flags, digest)) for file in files]
+        new = [i for i, object in enumerate(kept) if object is None or not object.exists()]
         made = dict(zip(new, self._compile([files[i] for i in new], core, folder / "new", include, flags), strict=True))
         results = []
-        for i, (file, key) in enumerate(zip(files, keys, strict=True)):
+        for i, (file, object) in enumerate(zip(files, kept, strict=True)):
             target = folder / f"{i}_{file.name}.o"
-            if i in made:
-                made[i].rename(target)
+            if i not in made:
+                shutil.copyfile(object, target)
             else:
-                shutil.copyfile(self._objects[key], target)
-            if key is not None and key not in self._objects:
-                self._objects[key] = shutil.copyfile(target, self._folder / f"{len(self._objects)}.o")
+                made[i].rename(target)
+                if object is not None:
+                    whole = object.with_name(f"{object.name}.{os.getpid()}")  # another process may compile the same
+                    shutil.copyfile(target, whole)
+                    whole.rename(object)
             results.append(target)
         return results
+
+    def _kept(self, key: tuple | None) -> Path | None:
+        """Where the object of a key is, once it was compiled."""
+        return None if key is None else self._folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.o"
 
 
 def _digest(library: Path) -> bytes:

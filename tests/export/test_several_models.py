@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import HEADLESS, TINY, lively_subnet, structured_images
-from test_c_model import CC, FLAGS, SANITIZE, c_kernels, export, source_of  # noqa: F401
+from test_c_model import CC, FLAGS, SANITIZE, export, source_of
 
 from mcuformer import convert, sources
 from mcuformer.boards import get_board
@@ -229,7 +229,7 @@ BAD_RUNS = {False: [1, 1, 1, 2, 2, 2, 3, 3, 1], True: [1, 1, 0, 2, 2, 2, 3, 3, 1
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_two_threads_run_one_model_and_it_holds_no_variable(name, tiny_net, c_kernels, tmp_path):  # noqa: F811
+def test_two_threads_run_one_model_and_it_holds_no_variable(name, tiny_net, c_kernels, tmp_path):
     model = convert(tiny_net, IMAGES, **OPTIONS[name])
     export(model, folder=tmp_path)
     (tmp_path / "threads.c").write_text(THREADS)

@@ -263,7 +263,7 @@ def _source(
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     interpreter = Interpreter(path, weights=weights)  # the kernels check here what an export trusts
-    core = core_of(core, board, interpreter.info.get("board"))
+    core = core_of(core, board, interpreter.info.get("board"), interpreter.info.get("core"))
     content, graph = repacked(content, interpreter.graph, core)
     return Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter), name), core
 
@@ -295,9 +295,11 @@ def _front_end_of(interpreter: Interpreter) -> LogMel | None:
     return None if values is None else LogMel.from_dict(values)
 
 
-def core_of(core: Core | None, board: Board | None, converted_for: str | None) -> Core:
+def core_of(core: Core | None, board: Board | None, converted_for: str | None, on: str | None = None) -> Core:
     """The core to pack weights for: the given one, else the board's, else that of the board the model was converted
-    for, else a Cortex-M4, the most common."""
+    for, else a Cortex-M4, the most common. on: the key of that board's core, if it was a user's own."""
+    if core is None and board is None and on in CORES:
+        return CORES[on]
     if core is None and board is None and converted_for in BOARDS:
         board = get_board(converted_for)
     return core or (CORES["m4"] if board is None else board.core)

@@ -77,8 +77,8 @@ class Board:
         return next((one.ms for one in self.measured if one.sha256 == sha256), None)
 
     def _like(self, instructions: int | None) -> tuple[Measurement, float] | None:
-        """The measured model whose instructions are nearest to these, as a ratio, and that ratio; None if there is none,
-        or they are unknown."""
+        """The measured model whose instructions are nearest to these, as a ratio, and that ratio; None if there is
+        none, or they are unknown."""
         known = [(one, instructions / one.instructions) for one in self.measured if one.instructions and instructions]
         return min(known, key=lambda like: abs(math.log(like[1])), default=None)
 

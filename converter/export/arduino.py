@@ -171,7 +171,9 @@ def library(
                 "convert the model with --weights xip, or use --to tflm"
             )
     _check_samples(samples, source.graph)
-    plain, *more = (c_model.generate(m.graph, m.class_names, m.name, front_end=m.front_end) for m in (source, *others))
+    plain, *more = (
+        c_model.generate(m.graph, m.class_names, m.name, front_end=m.front_end, core=m.core) for m in (source, *others)
+    )
     for_tflm = tflm_model(source.content, source.graph, source.class_names, f"{source.name}_tflite")
     if board is not None:
         _check_board(board, source, plain, for_tflm, gallery, more)

@@ -7,8 +7,8 @@
  *   MCUF_YIELD()          inside ops, after every block: at most four tokens or pixels through a layer, or four queries
  *                         of a head
  *
- * A third macro, MCUF_YIELD_MACS, limits a fully connected layer's multiply-accumulates between two calls, which are 4 *
- * inputs * outputs without it; at least 16 * inputs.
+ * A third macro, MCUF_YIELD_MACS, limits a fully connected layer's multiply-accumulates between two calls, which are
+ * 4 * inputs * outputs without it; at least 16 * inputs.
  *
  * A hook may do anything but run the model or touch its arena. Without the header there is no call. */
 #ifndef MCUF_HOOKS_H_

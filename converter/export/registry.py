@@ -228,7 +228,7 @@ def export(
     be read or exported this way, an option that the target does not take, names that do not go together, or a folder
     that is not empty, without force.
     """
-    from mcuformer.converter.export.folder import check_names
+    from mcuformer.converter.export.folder import check_names, listed_files
 
     paths = [Path(model) for model in ([models] if isinstance(models, str | os.PathLike) else models)]
     target, folder = get_target(to), Path(folder)
@@ -246,8 +246,9 @@ def export(
         source, cores[path.name] = _source(path, name, weights, core, values.get("board"), usual)
         sources.append(source)
     core = _common(cores)
+    earlier = listed_files(folder)
     result = target.export(sources, folder, force, **values)
-    lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
+    lines = (*result.lines[:-1], _packing_line(core), *_removed(folder, earlier), *result.lines[-1:])
     return replace(result, lines=lines, values={**result.values, "packing": core.packing})
 
 
@@ -308,6 +309,20 @@ def core_of(core: Core | None, board: Board | None, converted_for: str | None, o
     if board is None and converted_for in BOARDS:
         board = get_board(converted_for)
     return None if board is None else board.core
+
+
+def _removed(folder: Path, earlier: Mapping[str, str]) -> Sequence[str]:
+    """What is said of files that an earlier export wrote and this one does not."""
+    from mcuformer.converter.export.folder import listed_files
+
+    others = sorted(earlier.keys() - listed_files(folder).keys())
+    left = [name for name in others if (folder / name).exists()]
+    found = []
+    if len(left) < len(others):
+        found.append(f"removed {len(others) - len(left)} files of the earlier export in {folder}")
+    if left:
+        found.append(f"of the earlier export, but changed since, stay: {', '.join(left)}")
+    return found
 
 
 def _packing_line(core: Core) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mcuformer.converter.export.c_sources import GENERATOR, Network
+from mcuformer.converter.export.c_sources import GENERATOR, Network, stack_bytes
 from mcuformer.converter.export.folder import KERNELS
 from mcuformer.converter.export.front_end import ram_bytes
 from mcuformer.sources import kernels_version
@@ -301,6 +301,7 @@ def _readme_model(layout: Layout, model: CModel) -> str:
         image = "The image is the caller's and is read in place; the arena has no place for it."
     text = f"""- `{folder}/`: `{function}` runs the network on one image; see `{n}.h`.
   - RAM: {p.arena_bytes:,} bytes, static (the arena). {image}
+  - Stack: {stack_bytes(p):,} bytes below a call.
   - Flash: {model.constant_bytes:,} bytes of constants, beside the kernels.
   - `{n}_invoke_in` does the same in an arena of yours, from any thread; `{n}_step` one op at a time, for a loop that
     must return in between. `mcuf_hooks.h` has calls of yours after each op, and inside long ones.

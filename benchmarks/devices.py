@@ -2,7 +2,8 @@
 """Every core of mcuformer/cores.py: whether the kernels compile for it, and network A on the machine that simulates it.
 
 Network A has random weights; two images, of which every logit is compared with the integer reference. Instructions are
-counted in QEMU: neither cycles nor time. docs/devices.md shows what this printed.
+counted in QEMU: neither cycles nor time. between hooks: the most instructions between two calls of
+the hooks of tflm_kernels/core/mcuf_hooks.h. docs/devices.md shows what this printed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
 
 SCHEDULES = ("overwrite", "streamed")
-COLUMNS = ["core", "compiler", "compiles", "machine", "exact", *(f"{name}, /MAC" for name in SCHEDULES)]
+COLUMNS = [
+    "core", "compiler", "compiles", "machine", "exact", *(f"{name}, /MAC" for name in SCHEDULES), "between hooks",
+]  # fmt: skip
 # Of network A on a core's packing of weights: any board that it fits.
 BOARD = {"pairs": "nano33ble", "rows": "corstone300"}
 
@@ -35,38 +38,43 @@ def compiled(core: Core, folder: Path) -> list[Path]:
     return firmware.compile_objects(sources.c_kernel_sources(), core, folder, include, flags)
 
 
-def per_mac(core: Core, schedule: str, objects: list[Path], folder: Path) -> tuple[bool, float]:
-    """Network A: whether every logit is the reference's, and instructions by multiply-accumulate."""
+def run(core: Core, schedule: str, objects: list[Path], folder: Path) -> tuple[bool, firmware_model.FirmwareRun]:
+    """Network A: whether every logit is the reference's, and what it took."""
     config = stock_network.NETWORKS["A"]
     images = stock_network.structured_images(config, 4, 1)
     model = convert(build_subnet(config), images, board=BOARD[core.packing], schedule=schedule)
     built = firmware_model.build(model.graph, model.class_names, core.machine, folder, objects=objects)
-    run = built.run(images[:2])
-    return np.array_equal(run.logits, model.graph.run(to_int8(images[:2]))), run.instructions / config.macs
+    ran = built.run(images[:2])
+    return np.array_equal(ran.logits, model.graph.run(to_int8(images[:2]))), ran
 
 
 def measure(core: Core, folder: Path) -> dict:
     """One row. compiles and exact are None where the compiler is not installed."""
     row = {"core": core.name, "compiler": f"{core.toolchain}gcc", "machine": core.machine and core.machine.name}
     if firmware.missing_tools(core) is not None:
-        return {**row, "compiles": None, "exact": None, "per_mac": {}}
+        return {**row, "compiles": None, "exact": None, "per_mac": {}, "between_hooks": None}
     objects = compiled(core, folder / "objects")
     if core.machine is None:
-        return {**row, "compiles": True, "exact": None, "per_mac": {}}
-    runs = {schedule: per_mac(core, schedule, objects, folder / schedule) for schedule in SCHEDULES}
-    exact = all(equal for equal, _ in runs.values())
+        return {**row, "compiles": True, "exact": None, "per_mac": {}, "between_hooks": None}
+    macs = stock_network.NETWORKS["A"].macs
+    runs = {schedule: run(core, schedule, objects, folder / schedule) for schedule in SCHEDULES}
+    yielding = firmware_model.kernel_objects(core.machine, folder / "yielding", yielding=True)
+    hooked = {schedule: run(core, schedule, yielding, folder / f"{schedule}-yielding") for schedule in SCHEDULES}
+    exact = all(equal for equal, _ in (*runs.values(), *hooked.values()))
     return {
         **row,
         "compiles": True,
         "exact": exact,
-        "per_mac": {schedule: ratio for schedule, (_, ratio) in runs.items()},
+        "per_mac": {schedule: ran.instructions / macs for schedule, (_, ran) in runs.items()},
+        "between_hooks": max(ran.longest for _, ran in hooked.values()),
     }
 
 
 def shown(row: dict) -> list[str | None]:
     words = {True: "yes", False: "NO", None: None}
     ratios = [f"{row['per_mac'][name]:.2f}" if name in row["per_mac"] else None for name in SCHEDULES]
-    return [row["core"], row["compiler"], words[row["compiles"]], row["machine"], words[row["exact"]], *ratios]
+    between = None if row["between_hooks"] is None else f"{row['between_hooks']:,}"
+    return [row["core"], row["compiler"], words[row["compiles"]], row["machine"], words[row["exact"]], *ratios, between]
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mcuformer.boards import BOARDS, Board, get_board
+from mcuformer.boards import Board, get_board, is_board_file
 from mcuformer.checks import flag, one_of, shown, whole
 from mcuformer.converter import tflite_file
 from mcuformer.converter.calibrate import calibrate, check_images
@@ -41,8 +41,9 @@ AUTO = "auto"
 class Model:
     """An int8 network: graph, memory plan, and what is known about it. Made by convert().
 
-    class_names: empty for a network without a head, whose output is an embedding; costs: of every schedule, if the
-    quickest that fits was to be taken and the instructions of the board's core are known; else empty.
+    board: the name of the one it was made for; class_names: empty for a network without a head, whose output is an
+    embedding; costs: of every schedule, if the quickest that fits was to be taken and the instructions of the board's
+    core are known, else empty; core: the key of the board's, if the board is a user's YAML file, else None.
     """
 
     graph: Graph
@@ -53,6 +54,7 @@ class Model:
     class_names: tuple[str, ...]
     front_end: LogMel | None = None
     costs: tuple[ScheduleCost, ...] = ()
+    core: str | None = None
 
     @cached_property
     def content(self) -> bytes:
@@ -76,6 +78,7 @@ class Model:
             "config": self.config.to_dict(),
             "schedule": self.schedule,
             "board": self.board,
+            **({} if self.core is None else {"core": self.core}),
             "class_names": list(self.class_names),
             "weights": weights_info(self.weights_content) if is_staged(self.graph) else None,
             **({} if self.front_end is None else {"front_end": self.front_end.to_dict()}),
@@ -172,10 +175,15 @@ def convert(
     samples = calibrate(net, calibration, progress=progress)
     lowered = packed(lower(net, samples, quantisation), packing_of(limits))
     graphs = _all_arranged(lowered, schedules, strips, weights == "staged", scratch, limits)
-    models = [Model(graph, plan_arena(graph), config, name, board, names, front_end) for name, graph in graphs.items()]
+    made_for = None if limits is None else limits.name
+    core = limits.core.key if limits is not None and is_board_file(board) else None
+    models = [
+        Model(graph, plan_arena(graph), config, name, made_for, names, front_end, core=core)
+        for name, graph in graphs.items()
+    ]
     model = models[0] if limits is None or len(models) == 1 else quickest(models, limits)
     if limits is not None:
-        check_fits(model, limits.name, limits.sram_budget, limits.flash_budget, limited=sram is not None)
+        check_fits(model, limits, limited=sram is not None)
     return model
 
 
@@ -273,21 +281,19 @@ def _checked_front_end(front_end: LogMel | dict | None, config: SubnetConfig) ->
     return front_end
 
 
-def check_fits(model: Model, board: str, sram_budget: int, flash_budget: int | None, limited: bool = False) -> None:
-    """Raises PlanError if the arena or the model file exceeds its budget, in bytes. limited: the arena's is less than
-    the board's own."""
-    if (arena := model.arena_bytes(board)) > sram_budget:
-        whose = "the limit" if limited else f"{board}'s budget"
+def check_fits(model: Model, board: Board, limited: bool = False) -> None:
+    """Raises PlanError if the arena or the model file exceeds the board's budget. limited: its SRAM is less than that
+    of the board of its name."""
+    if (arena := model.arena_bytes(board)) > board.sram_budget:
+        whose = "the limit" if limited else f"{board.name}'s budget"
         more = "a larger limit (--sram; a searched network brings the search's)" if limited else "a larger board"
         schedule = 'schedule="streamed", ' if model.schedule == "overwrite" else ""
         raise PlanError(
-            f"the arena of {arena:,} bytes exceeds {whose} of {sram_budget:,} bytes: use {schedule}strips, fewer "
+            f"the arena of {arena:,} bytes exceeds {whose} of {board.sram_budget:,} bytes: use {schedule}strips, fewer "
             f"tokens, a smaller embed_dim or mlp_ratio, or {more}"
         )
-    if flash_budget is not None and model.model_bytes > flash_budget:
-        known = BOARDS.get(board)
-        fix = known.flash_fix if known is not None and known.flash_budget == flash_budget else ""
+    if board.flash_budget is not None and model.model_bytes > board.flash_budget:
         raise PlanError(
-            f"the model of {model.model_bytes:,} bytes exceeds {board}'s budget of {flash_budget:,} bytes of flash: "
-            f"{fix}use a smaller embed_dim, depth or rank_ratio, or a larger board"
+            f"the model of {model.model_bytes:,} bytes exceeds {board.name}'s budget of {board.flash_budget:,} bytes "
+            f"of flash: {board.flash_fix}use a smaller embed_dim, depth or rank_ratio, or a larger board"
         )

@@ -272,6 +272,8 @@ def _check_info(graph: Graph, info: dict[str, Any]) -> None:
         raise ValueError(f"has {len(names)} class_names for {outputs} outputs")
     if not isinstance(info["board"], str | None):
         raise ValueError(f"board = {shown(info['board'])}: must be a name")
+    if not isinstance(info.get("core"), str | None):
+        raise ValueError(f"core = {shown(info['core'])}: must be a core's key")
     if (values := info.get("front_end")) is not None:
         with at("its front_end"):
             made = LogMel.from_dict(values).image_shape

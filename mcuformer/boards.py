@@ -12,6 +12,7 @@ A board that is not here is a YAML file: get_board("my_board.yaml") (docs/add_a_
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from mcuformer.checks import shown
@@ -22,6 +23,23 @@ MB = 1024 * KB
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What a board took for a model, as `mcuformer check-board --board my_board.yaml` keeps it.
+
+    model: the file's name; sha256: of its bytes; instructions: of an image, predicted for the board's core, None: it
+    has no model of them; ms: of an image, the median of `images`; version: of the kernels; date: 2026-12-24.
+    """
+
+    model: str
+    sha256: str
+    instructions: int | None
+    ms: float
+    images: int
+    version: str
+    date: str
+
+
+@dataclass(frozen=True)
 class Board:
     """One board: its memory, and how much of it the firmware keeps.
 
@@ -29,8 +47,8 @@ class Board:
     a model can use; flash_bytes is None if the board has no flash of its own (a simulator). external_flash_bytes is a
     flash chip beside it that is mapped to memory, such as QSPI; 0: none. external_ram_bytes is slower RAM beside the
     chip, PSRAM or SDRAM, in which an arena can be placed; no budget counts it. clock_mhz is None if a clock means
-    nothing. source says where the sizes are from. ConfigError for a core that is not known, or a reserve outside the
-    memory.
+    nothing. source says where the sizes are from; measured, what it took for models. ConfigError for a core that is not
+    known, or a reserve outside the memory.
     """
 
     name: str
@@ -45,6 +63,7 @@ class Board:
     external_flash_bytes: int = 0
     external_ram_bytes: int = 0
     source: str = ""
+    measured: tuple[Measurement, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.core, str):
@@ -52,6 +71,32 @@ class Board:
         _check_reserve(self.name, "SRAM", self.reserved_sram_bytes, self.sram_bytes)
         if self.flash_bytes is not None:
             _check_reserve(self.name, "flash", self.reserved_flash_bytes, self.flash_bytes)
+
+    def measured_ms(self, sha256: str) -> float | None:
+        """Milliseconds of an image of the model with this checksum; None: not measured."""
+        return next((one.ms for one in self.measured if one.sha256 == sha256), None)
+
+    def _like(self, instructions: int | None) -> tuple[Measurement, float] | None:
+        """The measured model whose instructions are nearest to these, as a ratio, and that ratio; None if there is
+        none, or they are unknown."""
+        known = [(one, instructions / one.instructions) for one in self.measured if one.instructions and instructions]
+        return min(known, key=lambda like: abs(math.log(like[1])), default=None)
+
+    def estimated_ms(self, instructions: int | None) -> float | None:
+        """Milliseconds of an image of so many predicted instructions, an estimate: those of the measured model of the
+        nearest instructions, in the ratio of these. None where nothing was measured."""
+        found = self._like(instructions)
+        return None if found is None else found[0].ms * found[1]
+
+    def estimate_rule(self, instructions: int | None) -> str:
+        """estimated_ms() and how it comes about, one line; empty without one."""
+        if (found := self._like(instructions)) is None:
+            return ""
+        like, ratio = found
+        return (
+            f"{self.name}: about {like.ms * ratio:.3f} ms an image, an estimate: {like.ms:.3f} ms measured for "
+            f"{like.model}, times {instructions:,} predicted instructions over its {like.instructions:,}"
+        )
 
     @property
     def sram_budget(self) -> int:
@@ -438,10 +483,15 @@ _ALL = (
 BOARDS: dict[str, Board] = {board.name: board for board in _ALL}
 
 
+def is_board_file(name: object) -> bool:
+    """Whether a --board names a YAML file, not a board of the table."""
+    return isinstance(name, str) and name.lower().endswith((".yaml", ".yml"))
+
+
 def get_board(name: str) -> Board:
     """The board called `name`, or that of a YAML file, if it ends in .yaml or .yml (docs/add_a_board.md). ConfigError
     if there is none, or the file is no board's."""
-    if isinstance(name, str) and name.lower().endswith((".yaml", ".yml")):
+    if is_board_file(name):
         from mcuformer.board_file import read_board
 
         return read_board(name)

@@ -28,7 +28,7 @@ def read(path: Path, model: bytes) -> dict[str, dict[str, Any]]:
         stored = json.loads(read_text(path))
         if stored["format"] == FORMAT:
             times = {str(board): {**kept, "ms": float(kept["ms"])} for board, kept in stored["measured"].items()}
-            return times if stored["model"] == _identity(model) else {}
+            return times if stored["model"] == identity(model) else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise DataError(f"{path}: holds no measured times ({FORMAT}); give another file, or remove it")
@@ -36,9 +36,10 @@ def read(path: Path, model: bytes) -> dict[str, dict[str, Any]]:
 
 def write(path: Path, model: bytes, measured: dict[str, dict[str, Any]]) -> None:
     """Writes what is known of a model, in place of what the file held."""
-    values = {"format": FORMAT, "model": _identity(model), "measured": measured}
+    values = {"format": FORMAT, "model": identity(model), "measured": measured}
     write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
-def _identity(model: bytes) -> str:
+def identity(model: bytes) -> str:
+    """What tells a model's .tflite from others: its SHA-256."""
     return hashlib.sha256(model).hexdigest()

@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mcuformer.boards import Board
 from mcuformer.errors import ConfigError
 from mcuformer.files import read_text, whole_folder
 from mcuformer.nas.cost import Budget
@@ -66,7 +67,7 @@ def write_front(
     front: Sequence[Found],
     budget: Budget,
     notes: dict,
-    board: str | None,
+    board: Board | None,
 ) -> Path:
     """Writes the subnets with their inherited weights; the folder appears whole or not at all, in place of an earlier
     front.
@@ -76,8 +77,8 @@ def write_front(
     folder = Path(folder)
     check_front_folder(folder)
     front = different(front)
-    rows = [_row(number, found) for number, found in enumerate(front, 1)]
-    bytes_of = board or INTERPRETER
+    rows = [_row(number, found, board) for number, found in enumerate(front, 1)]
+    bytes_of = INTERPRETER if board is None else board.name
     with whole_folder(folder) as new:
         for row, found in zip(rows, front, strict=True):
             said = {name: value for name, value in row.items() if name not in ("file", "config")}
@@ -87,10 +88,12 @@ def write_front(
     return folder
 
 
-def _row(number: int, found: Found) -> dict:
+def _row(number: int, found: Found, board: Board | None) -> dict:
     cost = found.cost
+    ms = None if board is None else board.estimated_ms(cost.instructions)
     return {
         "file": f"{number:03}-{cost.sram}-bytes.pt", "config": found.config.to_dict(), "held_out_top1": found.accuracy,
         "arena_bytes": cost.sram, "flash_bytes": cost.flash,
-        "instructions": UNKNOWN if cost.instructions is None else cost.instructions, "estimated_ms": UNKNOWN,
+        "instructions": UNKNOWN if cost.instructions is None else cost.instructions,
+        "estimated_ms": UNKNOWN if ms is None else ms,
     }  # fmt: skip

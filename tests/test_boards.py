@@ -6,8 +6,11 @@ from command_line import mcuformer, mistake
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer import convert, measured
-from mcuformer.boards import BOARDS, get_board
+from mcuformer.board_file import with_time, write_board
+from mcuformer.boards import BOARDS, Measurement, get_board
 from mcuformer.cli.boards import boards
+from mcuformer.cli.inspect import inspect
+from mcuformer.converter.export.registry import export
 from mcuformer.errors import ConfigError, McuformerError
 
 
@@ -140,6 +143,14 @@ def test_a_mistake_in_a_boards_file_is_one_line(old, new, message, mine):
         get_board("none.yml")
 
 
+def test_a_model_made_for_a_board_in_a_file_keeps_its_name_and_core(mine, tmp_path):
+    made = convert(lively_subnet(TINY, 1), structured_images(TINY, 4), board=mine("Cortex-M4", "Cortex-M55"))
+    assert (made.board, made.core) == ("my-board", "m55") and str(tmp_path) not in str(made.info)
+    made.save(tmp_path / "mine.tflite")
+    exported = export(tmp_path / "mine.tflite", "c", tmp_path / "out")
+    assert any(line.startswith("weights packed for") and "Cortex-M55" in line for line in exported.lines)
+
+
 def test_boards_are_listed_by_core_and_models_fitted(mine, tmp_path):
     model = convert(lively_subnet(TINY, 1), structured_images(TINY, 4))
     model.save(tmp_path / "tiny.tflite")
@@ -174,3 +185,102 @@ def test_the_command_says_whether_models_fit(mine, tmp_path):
     assert "choose one of nano33ble" in mistake("boards", "--board", "none")
     converted = mistake("inspect", tmp_path / "tiny.tflite", "--board", mine("Cortex-M4", "Cortex-A53"))
     assert "mine.yaml: core 'Cortex-A53' is unknown" in converted
+
+
+def time_of(model, instructions, ms):
+    return Measurement(
+        f"{model}.tflite", measured.identity(model.encode()), instructions, ms, 20, "0.1.0", "2026-11-27"
+    )
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"], ids=["lf", "crlf"])
+def test_a_measured_time_is_added_to_a_boards_file_beside_what_is_there(ends, mine):
+    path = mine("core:", "# which one?\ncore:")
+    commented = MINE.replace("core:", "# which one?\ncore:").strip().replace("\n", ends)
+    with open(path, "w", newline="") as file:
+        file.write(commented)  # without an end of its last line
+    before = get_board(path)
+    for time in (time_of("a", 1000, 4.0), time_of("b", None, 7.0), time_of("a", 1000, 5.0)):
+        text = with_time(path, time)
+        with open(path, "w", newline="") as file:
+            file.write(text)
+        assert text.startswith(commented) and text.count("measured:") == 1
+    times = (time_of("b", None, 7.0), time_of("a", 1000, 5.0))
+    assert get_board(path) == dataclasses.replace(before, measured=times)
+    behind = f"{text}note: behind the times{ends}"
+    with open(path, "w", newline="") as file:
+        file.write(behind)
+    again = with_time(path, time_of("c", 9, 1.0))
+    assert again.endswith(f"note: behind the times{ends}") and again.count("measured:") == 1
+    assert again.count("model:") == 3
+
+
+def test_a_file_that_no_time_can_be_added_to_is_one_line(tmp_path):
+    path = tmp_path / "flow.yaml"
+    pairs = ", ".join(line for line in MINE.strip().splitlines())
+    path.write_text(f"{{{pairs}}}")
+    assert get_board(str(path)).name == "my-board"
+    with pytest.raises(ConfigError, match=r"flow.yaml: .* cannot be added .* write each key on a line of its own"):
+        with_time(path, time_of("a", 1, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("measured: 4 ms", "measured = '4 ms': must be a list, as check-board writes it"),
+        ("measured: [{ms: 4}]", r"measured\[0\] = {'ms': 4}: must have model, sha256, instructions, ms"),
+        ("measured: [{model: a, sha256: b, instructions: 0, ms: 1, images: 1, version: v, date: 2026-11-27}]",
+         r"measured\[0\].instructions = 0: cannot be; remove this entry"),
+        ("measured: [{model: a, sha256: b, instructions: 1, ms: .inf, images: 1, version: v, date: 2026-11-27}]",
+         r"measured\[0\].ms = inf: cannot be"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_measured_times_is_one_line(section, message, mine, tmp_path):
+    path = mine("name:", f"{section}\nname:")
+    with pytest.raises(ConfigError, match=f"^{path}: {message}"):
+        get_board(path)
+
+
+def test_times_are_estimated_from_the_nearest_measured_model(mine, tmp_path):
+    """And not where the instructions of one or the other are unknown."""
+    board = get_board(mine())
+    assert board.estimated_ms(1000) is None and board.estimate_rule(1000) == ""
+    times = (time_of("small", 1000, 4.0), time_of("large", 100_000, 300.0), time_of("unknown", None, 1.0))
+    board = dataclasses.replace(board, measured=times)
+    assert board.estimated_ms(2000) == 8.0 and board.estimated_ms(50_000) == 150.0
+    assert board.estimated_ms(9_999) == pytest.approx(39.996)
+    assert board.estimated_ms(10_001) == pytest.approx(30.003)
+    assert board.estimated_ms(None) is None
+    rule = "my-board: about 8.000 ms an image, an estimate: 4.000 ms measured for small.tflite, times 2,000 predicted"
+    assert board.estimate_rule(2000) == f"{rule} instructions over its 1,000"
+    assert board.measured_ms(times[1].sha256) == 300.0 and board.measured_ms("") is None
+
+
+def test_the_commands_estimate_the_times_of_other_models(mine, tmp_path):
+    model = convert(lively_subnet(TINY, 1), structured_images(TINY, 4), board="nano33ble")
+    model.save(tmp_path / "tiny.tflite")
+    path = mine()
+    (fit,) = boards([tmp_path / "tiny.tflite"], path).fits
+    assert fit.estimated_ms is None and fit.instructions > 0
+    (tmp_path / "mine.yaml").write_text(with_time(path, time_of("other", 2 * fit.instructions, 8.0)))
+    (estimated,) = boards([tmp_path / "tiny.tflite"], path).fits
+    assert estimated.estimated_ms == 4.0 and estimated.ms is None
+    rule = "my-board: about 4.000 ms an image, an estimate: 8.000 ms measured for other.tflite"
+    for command in (("boards", "--model"), ("inspect",)):
+        assert rule in mcuformer(*command, tmp_path / "tiny.tflite", "--board", path).stdout
+    own = dataclasses.replace(time_of("tiny", 1, 3.0), sha256=measured.identity(model.content))
+    (tmp_path / "mine.yaml").write_text(with_time(path, own))
+    assert boards([tmp_path / "tiny.tflite"], path).fits[0].ms == 3.0
+    assert inspect(tmp_path / "tiny.tflite", board=path).measured == {"my-board": 3.0}
+
+
+def test_a_board_of_the_table_becomes_a_file(tmp_path):
+    for name in BOARDS:
+        write_board(tmp_path / f"{name}.yaml", get_board(name))
+        assert get_board(str(tmp_path / f"{name}.yaml")) == get_board(name)
+    path = tmp_path / "pico.yaml"
+    assert "is there already; give another name" in mistake("boards", "--board", "pico", "--write", path)
+    assert "of which board? Give --board too" in mistake("boards", "--write", tmp_path / "a.yaml")
+    assert "ends in .yaml or .yml" in mistake("boards", "--board", "pico", "--write", tmp_path / "a.txt")
+    done = mcuformer("boards", "--board", "pico", "--write", tmp_path / "a.yaml")
+    assert f"wrote {tmp_path / 'a.yaml'}" in done.stdout and (tmp_path / "a.yaml").read_text() == path.read_text()

@@ -44,7 +44,7 @@ SKETCHES_WITH_IMAGES = ("ImageClassify", "TFLMClassify")
 SKETCHES_WITHOUT_HEAD = ("ImageNearest",)  # all others are for classes
 SELF_TEST = "SelfTest"  # but this one: it is for every network
 # What a library has only if its network takes images, and only if it takes sound.
-FOR_IMAGES = ("src/MCUFormerCamera.h", "examples/CameraClassify_")
+FOR_IMAGES = ("src/MCUFormerCamera.h", "src/MCUFormerReport.h", "examples/CameraClassify_")
 FOR_SOUND = ("src/MCUFormerSound.h", "examples/AudioClassify_")
 # Arduino compiles library sources for size, which costs two thirds more instructions.
 FASTER = '#if defined(__GNUC__) && !defined(__clang__)\n#pragma GCC optimize("O2")\n#endif\n'
@@ -171,7 +171,9 @@ def library(
                 "convert the model with --weights xip, or use --to tflm"
             )
     _check_samples(samples, source.graph)
-    plain, *more = (c_model.generate(m.graph, m.class_names, m.name, front_end=m.front_end) for m in (source, *others))
+    plain, *more = (
+        c_model.generate(m.graph, m.class_names, m.name, front_end=m.front_end, core=m.core) for m in (source, *others)
+    )
     for_tflm = tflm_model(source.content, source.graph, source.class_names, f"{source.name}_tflite")
     if board is not None:
         _check_board(board, source, plain, for_tflm, gallery, more)
@@ -179,6 +181,7 @@ def library(
     files |= _model_files(plain, for_tflm, gallery)
     for other in more:
         files |= _folder_of(other.name, _includes_beside(other.sources))
+    files |= _one_library([plain, *more], files)
     if more:
         files["src/MCUFormer.h"] = _including(files["src/MCUFormer.h"], more)
     images, has_head = _test_images(samples), bool(source.class_names)
@@ -232,6 +235,7 @@ def _skeleton(source: Source) -> dict[str, str]:
         if sketch != SELF_TEST and (sketch in SKETCHES_WITHOUT_HEAD) == has_head:
             del files[name]
     if not has_head:
+        files.pop("src/MCUFormerReport.h", None)
         files["src/MCUFormer.h"] = files["src/MCUFormer.h"].replace("model_confidence.h", "model_gallery.h")
     return {path: _named(text, source.name) for path, text in files.items()}
 
@@ -274,6 +278,25 @@ def _includes_beside(files: Mapping[str, str]) -> dict[str, str]:
         )
         for name, text in files.items()
     }
+
+
+def _one_library(models: Sequence[CModel], files: Mapping[str, str]) -> dict[str, str]:
+    """The models' headers, which end in a compiler's error where a sketch includes those of another library too: both
+    have the kernels."""
+    own = f"MCUF_LIBRARY_OF_{'_'.join(model.name for model in models)}"
+    text = f"""/* {GENERATOR}
+ *
+ * A sketch takes one library of `mcuformer export --to arduino`, which may hold several models. */
+#if defined(MCUF_LIBRARY) && !defined({own})
+#error "two MCUFormer libraries in one sketch: make one of both, mcuformer export a.tflite b.tflite --to arduino"
+#endif
+#define MCUF_LIBRARY
+#define {own}
+"""
+    headers = [f"src/{MODELS}/{model.name}/{model.name}.h" for model in models]
+    first = '#include "../../'
+    changed = {path: files[path].replace(first, f'#include "../one_library.h"\n{first}', 1) for path in headers}
+    return {f"src/{MODELS}/one_library.h": text, **changed}
 
 
 def _folder_of(name: str, files: Mapping[str, str]) -> dict[str, str]:

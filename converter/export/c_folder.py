@@ -36,7 +36,7 @@ def c_layout(
     models = []
     for source in sources:
         limits = budget_board(source.graph, board, external_flash)
-        model = generate(source.graph, source.class_names, source.name, image, source.front_end)
+        model = generate(source.graph, source.class_names, source.name, image, source.front_end, source.core)
         if limits is not None:
             check_board(source.graph, limits, model.ram_bytes, model.constant_bytes)
         models.append(model)

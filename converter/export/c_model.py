@@ -26,6 +26,7 @@ from mcuformer.converter.graph import Graph
 from mcuformer.converter.memory.c_arena import plan_c_arena
 from mcuformer.converter.passes.staging import is_staged, weights_content
 from mcuformer.converter.passes.strips import takes_strips
+from mcuformer.cores import Core
 from mcuformer.errors import ConfigError
 from mcuformer.sound import LogMel
 
@@ -74,9 +75,10 @@ def generate(
     name: str = "model",
     image: str = "arena",
     front_end: LogMel | None = None,
+    core: Core | None = None,
 ) -> CModel:
     """The C of a graph. name: the prefix of its files and functions; image: "arena" or "caller"; front_end: ModelError
-    if it does not make what the network takes."""
+    if it does not make what the network takes; core: that it will run on, None: any."""
     check_name(name)
     if image not in IMAGE_PLACES:
         raise ConfigError(f"image = {image!r}: must be one of {', '.join(IMAGE_PLACES)}")
@@ -124,7 +126,7 @@ def generate(
         calls.append(f"{own}      /* {op.kind} {label} */\n{line}")
     weights = weights_content(graph) if staging else b""
     check_takes(graph, front_end, name)
-    network = Network(name, graph, class_names, planned.bytes, image_offset, strips, len(weights), front_end)
+    network = Network(name, graph, class_names, planned.bytes, image_offset, strips, len(weights), front_end, core)
     sources = {
         f"{name}.h": c_sources.header(network),
         f"{name}.c": c_sources.source(network, structs, calls),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mcuformer.converter.export.c_sources import GENERATOR, Network
+from mcuformer.converter.export.c_sources import GENERATOR, Network, stack_bytes
 from mcuformer.converter.export.folder import KERNELS
 from mcuformer.converter.export.front_end import ram_bytes
 from mcuformer.sources import kernels_version
@@ -115,9 +115,9 @@ def cmake(layout: Layout, generator: str = GENERATOR) -> str:
     project = layout.models[0].name
     models = "\n".join(_cmake_model(layout, model) for model in layout.models)
     return f"""# {generator}
-# add_subdirectory(this folder), then target_link_libraries(your_firmware {
-        " ".join(f"mcuformer::{m.name}" for m in layout.models)
-    }). Several exports may be added: they share the kernels.
+# Several exports may be added to a project: they share the kernels. For this one:
+#   add_subdirectory(this folder)
+{chr(10).join(f"#   target_link_libraries(your_firmware mcuformer::{m.name})" for m in layout.models)}
 cmake_minimum_required(VERSION 3.13)
 project({project} C ASM)
 
@@ -129,13 +129,13 @@ project({project} C ASM)
 def cmake_kernels(layout: Layout) -> str:
     """CMake that adds mcuformer::kernels where no other export has done so; and mcuformer_sound, for sound."""
     kernels = "".join(f"\n    {path}" for path in layout.kernel_sources)
-    includes = " ".join(f"${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}" for folder in layout.kernel_includes)
+    includes = "".join(f"\n    ${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}" for folder in layout.kernel_includes)
     added = cmake_once(
         layout.models[0].name,
         f"""  add_library(mcuformer_kernels STATIC{kernels})
   add_library(mcuformer::kernels ALIAS mcuformer_kernels)
   set_target_properties(mcuformer_kernels PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
-  target_include_directories(mcuformer_kernels PUBLIC {includes})
+  target_include_directories(mcuformer_kernels PUBLIC{includes})
   target_compile_options(mcuformer_kernels PRIVATE -O2)""",
     )
     if not layout.sound_sources:
@@ -145,7 +145,7 @@ def cmake_kernels(layout: Layout) -> str:
 if(NOT TARGET mcuformer_sound)
   add_library(mcuformer_sound STATIC {" ".join(layout.sound_sources)})
   set_target_properties(mcuformer_sound PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF)
-  target_include_directories(mcuformer_sound PUBLIC {includes})
+  target_include_directories(mcuformer_sound PUBLIC{includes})
   target_compile_options(mcuformer_sound PRIVATE -O2)
 endif()"""
 
@@ -301,6 +301,7 @@ def _readme_model(layout: Layout, model: CModel) -> str:
         image = "The image is the caller's and is read in place; the arena has no place for it."
     text = f"""- `{folder}/`: `{function}` runs the network on one image; see `{n}.h`.
   - RAM: {p.arena_bytes:,} bytes, static (the arena). {image}
+  - Stack: {stack_bytes(p):,} bytes below a call.
   - Flash: {model.constant_bytes:,} bytes of constants, beside the kernels.
   - `{n}_invoke_in` does the same in an arena of yours, from any thread; `{n}_step` one op at a time, for a loop that
     must return in between. `mcuf_hooks.h` has calls of yours after each op, and inside long ones.

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mcuformer import sources
+from mcuformer.converter.export import markdown
 from mcuformer.errors import ConfigError
-from mcuformer.files import whole_folder, write_bytes
+from mcuformer.files import read_bytes, read_text, whole_folder, write_bytes
 
 KERNELS = "mcuformer"  # the folder of the kernels in an export
+LIST = ".mcuformer_export.json"  # what it consists of
+FORMAT = "mcuformer.export/1"
 
 
 def check_folder(folder: Path, force: bool) -> None:
@@ -26,20 +31,62 @@ def check_folder(folder: Path, force: bool) -> None:
 
 
 def write_folder(folder: str | os.PathLike, files: Mapping[str, str | bytes], force: bool = False) -> Path:
-    """Writes files by their path in the folder. A new folder appears whole or not at all; with force, files of the same
-    name are replaced one by one and others stay."""
+    """Writes files by their path in the folder, and a list of them. A new folder appears whole or not at all; with
+    force, files of the same name are replaced one by one, those that only an earlier export wrote are removed, unless
+    they were changed since, and others stay."""
     folder = Path(folder)
     check_folder(folder, force)
-    contents = {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
+    contents = {name: text.encode() if isinstance(text, str) else text for name, text in _filled(files).items()}
+    listed = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    contents[LIST] = (json.dumps({"format": FORMAT, "files": listed}, indent=1) + "\n").encode()
     if folder.is_dir() and any(folder.iterdir()):
+        earlier = listed_files(folder)
         for name, content in contents.items():
-            write_bytes(folder / name, content)
+            if name != LIST:
+                write_bytes(folder / name, content)
+        for name in earlier.keys() - listed.keys():
+            _remove(folder, name, earlier[name])
+        write_bytes(folder / LIST, contents[LIST])
         return folder
     with whole_folder(folder) as new:
         for name, content in contents.items():
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             (new / name).write_bytes(content)
     return folder
+
+
+def _filled(files: Mapping[str, str | bytes]) -> dict[str, str | bytes]:
+    """The files, Markdown among them without lines that are too long."""
+    return {
+        name: markdown.wrapped(text) if isinstance(text, str) and name.endswith(".md") else text
+        for name, text in files.items()
+    }
+
+
+def listed_files(folder: Path) -> dict[str, str]:
+    """What the last export into a folder wrote: path -> SHA-256; none if it left no list, or a damaged one."""
+    try:
+        stored = json.loads(read_text(folder / LIST))
+        if stored["format"] != FORMAT:
+            return {}
+        files = {str(name): str(sha256) for name, sha256 in stored["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    inside = {name: PurePosixPath(name) for name in files}
+    return {name: files[name] for name, path in inside.items() if not path.is_absolute() and ".." not in path.parts}
+
+
+def _remove(folder: Path, name: str, sha256: str) -> None:
+    """Removes a file that is as it was written, and its folders if nothing else is in them."""
+    path = folder / name
+    try:
+        if path.is_symlink() or hashlib.sha256(read_bytes(path)).hexdigest() != sha256:
+            return
+        path.unlink()
+        for parent in path.relative_to(folder).parents[:-1]:
+            (folder / parent).rmdir()
+    except (OSError, ValueError):  # it is gone already, or a folder holds something else
+        return
 
 
 def licence_file() -> dict[str, str]:

@@ -37,6 +37,9 @@ def _example_cmake(layout: Layout) -> str:
     return f"""# {GENERATOR}
 # With the environment variable PICO_SDK_PATH set to the Pico SDK.
 cmake_minimum_required(VERSION 3.13)
+if(NOT DEFINED ENV{{PICO_SDK_PATH}})
+  message(FATAL_ERROR "PICO_SDK_PATH is not set: export PICO_SDK_PATH=, the folder of the Pico SDK")
+endif()
 include($ENV{{PICO_SDK_PATH}}/external/pico_sdk_import.cmake)
 project(self_test C CXX ASM)
 pico_sdk_init()
@@ -117,5 +120,6 @@ Weights are read from flash through the cache. A small model is quicker from SRA
 target_compile_definitions(mcuformer_{one} PRIVATE "{one.upper()}_CONSTANT=__attribute__((section(\\".data.{one}\\")))")
 ```
 
-The arena is a static array in SRAM. A call needs no heap.
+The arena is a static array in SRAM. A call needs no heap; its stack is part of the SDK's 2,048 bytes a core
+(`PICO_STACK_SIZE`).
 """

@@ -96,13 +96,14 @@ ZIP = Option(
 class Source:
     """A model that is exported. content: the .tflite file; graph: the graph in it, with its staged weights if it has
     any; front_end: what makes the network's images out of sound, None if it takes images; name: what its files,
-    functions and macros begin with."""
+    functions and macros begin with; core: that it will run on, None: any."""
 
     content: bytes
     graph: Graph
     class_names: tuple[str, ...]
     front_end: LogMel | None = None
     name: str = "model"
+    core: Core | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def export(
     be read or exported this way, an option that the target does not take, names that do not go together, or a folder
     that is not empty, without force.
     """
-    from mcuformer.converter.export.folder import check_names
+    from mcuformer.converter.export.folder import check_names, listed_files
 
     paths = [Path(model) for model in ([models] if isinstance(models, str | os.PathLike) else models)]
     target, folder = get_target(to), Path(folder)
@@ -240,21 +241,22 @@ def export(
     check_names(names)
     check_folder(folder, force)
     sources, cores, core = [], {}, values.pop("core", None)
-    if core is None and values.get("board") is None and target.core is not None:
-        core = CORES[target.core]
+    usual = None if target.core is None else CORES[target.core]
     for path, name in zip(paths, names, strict=True):
-        source, cores[path.name] = _source(path, name, weights, core, values.get("board"))
+        source, cores[path.name] = _source(path, name, weights, core, values.get("board"), usual)
         sources.append(source)
     core = _common(cores)
+    earlier = listed_files(folder)
     result = target.export(sources, folder, force, **values)
-    lines = (*result.lines[:-1], _packing_line(core), *result.lines[-1:])
+    lines = (*result.lines[:-1], _packing_line(core), *_removed(folder, earlier), *result.lines[-1:])
     return replace(result, lines=lines, values={**result.values, "packing": core.packing})
 
 
 def _source(
-    path: Path, name: str, weights: str | os.PathLike | None, core: Core | None, board: Board | None
+    path: Path, name: str, weights: str | os.PathLike | None, core: Core | None, board: Board | None, usual: Core | None
 ) -> tuple[Source, Core]:
-    """A model as it is exported, its weights packed for the core, and the core: the given one, or what core_of says."""
+    """A model as it is exported, and the core that its weights are packed for. usual: the kind's, which then may run on
+    any core; without one and a core_of(), a Cortex-M4, the most common."""
     from mcuformer.converter.repack import repacked
     from mcuformer.interpreter import Interpreter
 
@@ -263,9 +265,11 @@ def _source(
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     interpreter = Interpreter(path, weights=weights)  # the kernels check here what an export trusts
-    core = core_of(core, board, interpreter.info.get("board"))
-    content, graph = repacked(content, interpreter.graph, core)
-    return Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter), name), core
+    if core is not None or board is not None or usual is None:
+        core = core_of(core, board, interpreter.info.get("board"), interpreter.info.get("core"))
+    packed_for = core or usual or CORES["m4"]
+    content, graph = repacked(content, interpreter.graph, packed_for)
+    return Source(content, graph, tuple(interpreter.class_names), _front_end_of(interpreter), name, core), packed_for
 
 
 def _common(cores: Mapping[str, Core]) -> Core:
@@ -295,12 +299,30 @@ def _front_end_of(interpreter: Interpreter) -> LogMel | None:
     return None if values is None else LogMel.from_dict(values)
 
 
-def core_of(core: Core | None, board: Board | None, converted_for: str | None) -> Core:
-    """The core to pack weights for: the given one, else the board's, else that of the board the model was converted
-    for, else a Cortex-M4, the most common."""
-    if core is None and board is None and converted_for in BOARDS:
+def core_of(core: Core | None, board: Board | None, converted_for: str | None, on: str | None = None) -> Core | None:
+    """The core that an export is for: the given one, else the board's, else that of the board the model was converted
+    for, else None: any. on: the key of that board's core, if it was a user's own."""
+    if core is not None:
+        return core
+    if board is None and on in CORES:
+        return CORES[on]
+    if board is None and converted_for in BOARDS:
         board = get_board(converted_for)
-    return core or (CORES["m4"] if board is None else board.core)
+    return None if board is None else board.core
+
+
+def _removed(folder: Path, earlier: Mapping[str, str]) -> Sequence[str]:
+    """What is said of files that an earlier export wrote and this one does not."""
+    from mcuformer.converter.export.folder import listed_files
+
+    others = sorted(earlier.keys() - listed_files(folder).keys())
+    left = [name for name in others if (folder / name).exists()]
+    found = []
+    if len(left) < len(others):
+        found.append(f"removed {len(others) - len(left)} files of the earlier export in {folder}")
+    if left:
+        found.append(f"of the earlier export, but changed since, stay: {', '.join(left)}")
+    return found
 
 
 def _packing_line(core: Core) -> str:

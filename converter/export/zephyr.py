@@ -195,8 +195,8 @@ Vision Transformers as C99, as a module for Zephyr 3.4 or newer.
 In a Zephyr workspace, with this folder anywhere:
 
 ```
-west build -b qemu_cortex_m3 path/to/this/folder/{SAMPLE} -t run
-west build -b nrf5340dk/nrf5340/cpuapp path/to/this/folder/{SAMPLE} && west flash
+west build -p -b qemu_cortex_m3 path/to/this/folder/{SAMPLE} -t run
+west build -p -b nrf5340dk/nrf5340/cpuapp path/to/this/folder/{SAMPLE} && west flash
 ```
 
 It compares each model's output, bit for bit, with the converter's (QEMU's microseconds are not a device's):
@@ -216,9 +216,11 @@ In its `CMakeLists.txt`, before `find_package(Zephyr ...)`:
 list(APPEND ZEPHYR_EXTRA_MODULES path/to/this/folder)
 ```
 
-(or a project of your `west.yml`), and in `prj.conf`:
+(or a project of your `west.yml`), and in `prj.conf`, since Zephyr gives `main` a stack of 1,024 bytes, which is too
+little for a call:
 
 ```
+CONFIG_MAIN_STACK_SIZE=4096
 {chr(10).join(symbols)}
 ```
 

@@ -9,27 +9,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from mcuformer import measured
-from mcuformer.boards import BOARDS, Board, get_board
+from mcuformer.board_file import write_board
+from mcuformer.boards import BOARDS, Board, get_board, is_board_file
 from mcuformer.cli.common import JsonOption, app, check_outputs, out, read_bytes, write_json
 from mcuformer.cores import CORES
-
-if TYPE_CHECKING:
-    from mcuformer.converter.graph import Graph
-    from mcuformer.cores import Core
+from mcuformer.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Fit:
     """Whether a model fits a board. model: its file's name; arena_bytes, model_bytes: what it takes; arena_over,
     model_over: by how much that exceeds the budgets, 0 if it fits; instructions: predicted for an image, None: the core
-    has no model of them; ms: of an image, as `check-board --board` measured it, None: not measured."""
+    has no model of them; ms: of an image, as `check-board --board` measured it, None: not measured; estimated_ms:
+    those of a model that was measured on the board, in the ratio of predicted instructions, None: there is none."""
 
     model: str
     board: str
@@ -39,6 +38,7 @@ class Fit:
     model_over: int
     instructions: int | None
     ms: float | None = None
+    estimated_ms: float | None = None
 
     @property
     def fits(self) -> bool:
@@ -80,6 +80,7 @@ def boards(models: Sequence[str | os.PathLike] = (), board: str | Board | None =
 
 def _fits(path: Path, chosen: Iterable[Board]) -> Iterator[Fit]:
     """A model on each board."""
+    from mcuformer.converter.estimate.on_board import instructions_on
     from mcuformer.converter.memory.arena import plan_arena
     from mcuformer.converter.memory.board_arena import board_arena_bytes
     from mcuformer.converter.tflite_file import read
@@ -87,27 +88,15 @@ def _fits(path: Path, chosen: Iterable[Board]) -> Iterator[Fit]:
     content = read_bytes(path)
     graph = read(content, str(path)).graph
     arena, known = board_arena_bytes(graph, plan_arena(graph)), dict[str, int | None]()
-    times = measured.read(measured.path_of(path), content)
+    times, identity = measured.read(measured.path_of(path), content), measured.identity(content)
     for board in chosen:
         if board.core.key not in known:
-            known[board.core.key] = _instructions(graph, board.core)
+            known[board.core.key] = instructions_on(graph, board.core)
         flash = len(content) if board.flash_budget is None else board.flash_budget
         over = max(0, arena - board.sram_budget), max(0, len(content) - flash)
-        ms = times[board.name]["ms"] if board.name in times else None
-        yield Fit(path.name, board.name, arena, len(content), *over, known[board.core.key], ms)
-
-
-def _instructions(graph: Graph, core: Core) -> int | None:
-    """Predicted for an image, with weights packed as `run --on` and exports do, staged ones as they are; None: the core
-    has no model of them."""
-    from mcuformer.converter.estimate.instructions import op_instructions
-    from mcuformer.converter.passes.staging import is_staged
-    from mcuformer.converter.repack import repacked_graph
-
-    if core.coefficients is None:
-        return None
-    graph = graph if is_staged(graph) else repacked_graph(graph, core)
-    return sum(op_instructions(graph, op, core.coefficients) for op in graph.ops)
+        ms = times[board.name]["ms"] if board.name in times else board.measured_ms(identity)
+        count = known[board.core.key]
+        yield Fit(path.name, board.name, arena, len(content), *over, count, ms, board.estimated_ms(count))
 
 
 def show(listed: BoardList) -> None:
@@ -140,13 +129,18 @@ def show_fits(model: str, fits: Sequence[Fit], named: dict[str, Board]) -> None:
     for fit in fits:
         board = named[fit.board]
         instructions = "unknown" if fit.instructions is None else f"{fit.instructions:,}"
-        ms = "unknown" if fit.ms is None else f"{fit.ms:.1f}"
+        ms = f"{fit.ms:.1f}" if fit.ms is not None else "unknown"
+        if fit.ms is None and fit.estimated_ms is not None:
+            ms = f"about {fit.estimated_ms:.1f}"
         table.add_row(escape(board.name), board.core.name, _verdict(fit, board), instructions, ms)
     out.print(table)
     out.print(
         "Instructions are predicted for an image, as QEMU counts them: neither cycles nor time. ms are those that "
         "`mcuformer check-board --board` measured."
     )
+    for fit in fits:
+        if fit.ms is None and (rule := named[fit.board].estimate_rule(fit.instructions)):
+            out.print(rule, markup=False)
 
 
 def _verdict(fit: Fit, board: Board) -> str:
@@ -167,10 +161,21 @@ def command(
         list[Path] | None, typer.Option(help="A .tflite made by `mcuformer convert`: does it fit? Repeatable.")
     ] = None,
     board: Annotated[str | None, typer.Option(help="This board alone: its name, or a YAML file.")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write --board as a YAML file to change, which `check-board` adds times to.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """List the boards by core and the memory they leave for a model; say whether models fit."""
-    check_outputs(json_file)
+    check_outputs(json_file, write)
     listed = boards(model or (), board)
+    if write is not None:
+        if board is None:
+            raise ConfigError(f"--write {write}: of which board? Give --board too")
+        if not is_board_file(str(write)):
+            raise ConfigError(f"--write {write}: a board's file ends in .yaml or .yml; give such a name")
+        write_board(write, listed.boards[0])
     show(listed)
+    if write is not None:
+        out.print(f"wrote {write}")
     write_json(json_file, listed.to_dict())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mcuformer import measured
-from mcuformer.boards import Board, get_board
+from mcuformer.board_file import with_time
+from mcuformer.boards import Board, Measurement, get_board, is_board_file
 from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, read_bytes, write_json
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.errors import ConfigError, DataError, ModelError, ToolchainError
+from mcuformer.files import write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,11 +31,12 @@ POLL_S = 0.2  # how long one read of the port waits
 @dataclass(frozen=True, eq=False)
 class BoardCheck:
     """test: what the board printed; compared_with: "the host", or "the export" if no model was given; file: where the
-    time is kept, None without a model."""
+    time is kept, None without a model; board_file: the board's YAML file, which keeps it too, None without one."""
 
     test: SelfTest
     compared_with: str
     file: Path | None = None
+    board_file: Path | None = None
 
     def to_dict(self) -> dict:
         """What --json writes."""
@@ -40,6 +44,7 @@ class BoardCheck:
             "board": self.test.board, "version": self.test.version, "images": len(self.test.outputs), "exact": True,
             "compared_with": self.compared_with, "ms": self.test.ms, "microseconds": list(self.test.microseconds),
             "outputs": self.test.outputs.tolist(), "file": None if self.file is None else str(self.file),
+            "board_file": None if self.board_file is None else str(self.board_file),
         }  # fmt: skip
 
 
@@ -62,7 +67,8 @@ def check_board(
     data     what the export was given as --data
     baud     bits a second; USB ports ignore it
     timeout  seconds to wait for the next line
-    board    one of `mcuformer boards`: the time is kept under its name; default: the name that the sketch prints
+    board    one of `mcuformer boards`: the time is kept under its name; default: the name that the sketch prints. A
+             YAML file keeps it too, so that times of other models are estimated from it
     file     where the time is kept; default: beside the model
 
     DataError if no self-test comes, or a damaged one; ConfigError for another model or other data; ModelError if an
@@ -70,11 +76,10 @@ def check_board(
     """
     from mcuformer import self_test
 
-    if isinstance(board, str):
-        board = get_board(board)
-    if file is not None and model is None:
-        raise ConfigError(f"--out {file}: measured times are kept by model; give --model too")
-    kept = None if model is None else _Kept(Path(model), file)
+    for option, value in (("--out", file), ("--board", getattr(board, "name", board))):
+        if value is not None and model is None:
+            raise ConfigError(f"{option} {value}: measured times are kept by model; give --model too")
+    kept = None if model is None else _Kept(Path(model), file, board)
     expected = None if model is None else _expected(model, data)
     with _opened(port, baud) as opened, progress.bar("waiting for the self-test"):
         try:
@@ -87,24 +92,46 @@ def check_board(
         raise ModelError(_differing(test, [i for i, equal in enumerate(test.equal) if not equal]))
     if kept is None:
         return BoardCheck(test, "the export")
-    kept.add(test, board)
-    return BoardCheck(test, "the host", kept.path)
+    kept.add(test)
+    return BoardCheck(test, "the host", kept.path, kept.board_path)
 
 
 class _Kept:
-    """The file of a model's times, looked at before the board is: it may be no such file, or out of reach."""
+    """The files that a time goes into, looked at before the board is: they may be no such files, or out of reach."""
 
-    def __init__(self, model: Path, file: str | os.PathLike | None):
+    def __init__(self, model: Path, file: str | os.PathLike | None, board: str | Board | None):
         self.path = measured.path_of(model) if file is None else Path(file)
-        check_outputs(self.path)
-        self._content = read_bytes(model)
+        self.board_path = Path(board) if isinstance(board, str) and is_board_file(board) else None
+        check_outputs(self.path, self.board_path)
+        self._board = get_board(board) if isinstance(board, str) else board
+        self._model, self._content = model, read_bytes(model)
         self._times = measured.read(self.path, self._content)
+        self._instructions = None
+        if self.board_path is not None and self._board is not None:
+            self._instructions = _instructions(self._content, model, self._board)
+            with_time(self.board_path, self._measurement(1.0, 1, ""))
 
-    def add(self, test: SelfTest, board: Board | None) -> None:
-        """Writes the file, with this time beside those of other boards."""
-        name = test.board if board is None else board.name
+    def add(self, test: SelfTest) -> None:
+        """Writes the files: this time beside those of other boards, and in the board's beside those of other models."""
+        name = test.board if self._board is None else self._board.name
         times = {"ms": test.ms, "version": test.version, "images": len(test.outputs)}
         measured.write(self.path, self._content, {**self._times, name: times})
+        if self.board_path is not None:
+            text = with_time(self.board_path, self._measurement(test.ms, len(test.outputs), test.version))
+            write_bytes(self.board_path, text.encode())
+
+    def _measurement(self, ms: float, images: int, version: str) -> Measurement:
+        name = self._model.name.encode(errors="replace").decode()
+        today = datetime.date.today().isoformat()
+        return Measurement(name, measured.identity(self._content), self._instructions, ms, images, version, today)
+
+
+def _instructions(content: bytes, model: Path, board: Board) -> int | None:
+    """Predicted, for an image."""
+    from mcuformer.converter.estimate.on_board import instructions_on
+    from mcuformer.converter.tflite_file import read
+
+    return instructions_on(read(content, str(model)).graph, board.core)
 
 
 def _opened(port: str, baud: int) -> Any:
@@ -179,8 +206,8 @@ def show(checked: BoardCheck) -> None:
     )
     least, most = min(test.microseconds) / 1000, max(test.microseconds) / 1000
     out.print(f"{test.ms:.3f} ms an image (median; {least:.3f} to {most:.3f})")
-    if checked.file is not None:
-        out.print(f"wrote {checked.file}")
+    for file in filter(None, (checked.file, checked.board_file)):
+        out.print(f"wrote {file}")
 
 
 @app.command("check-board")
@@ -194,7 +221,10 @@ def command(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the next line.")] = SILENCE_S,
     board: Annotated[
         str | None,
-        typer.Option(help="Keep the time under this name of `mcuformer boards`; default: the sketch's name."),
+        typer.Option(
+            help="Keep the time under this name of `mcuformer boards`, default: the sketch's; in a YAML file too, for "
+            "estimates of other models."
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--out", "-o", help="Keep the time here; default: beside the model.")

@@ -128,6 +128,7 @@ def convert(
 
 
 def show(made: ConvertedModel) -> None:
+    from mcuformer.converter.memory.board_arena import board_arena_bytes
     from mcuformer.converter.passes.staging import weights_path
 
     model = made.model
@@ -139,7 +140,7 @@ def show(made: ConvertedModel) -> None:
         out.print(table)
     out.print(sizes_line(model.plan.arena_bytes, model.plan.head_bytes, model.model_bytes))
     if model.board is not None:
-        out.print(f"arena on {model.board}: {model.arena_bytes(model.board):,} bytes")
+        out.print(f"arena on {model.board}: {board_arena_bytes(model.graph, model.plan):,} bytes")
     for line in _schedule_lines(model):
         out.print(line)
     agreed = made.agreement

@@ -54,7 +54,8 @@ class OpRow:
 @dataclass(frozen=True, eq=False)
 class Inspection:
     """What a model file holds. core: the given board's, or None; measured: board -> ms an image, as `check-board` keeps
-    them beside the model."""
+    them beside the model, or in the given board's file; estimate: in words, of the milliseconds on that board, empty
+    without one; estimated_ms: the same as a number."""
 
     path: Path
     model_bytes: int
@@ -64,6 +65,8 @@ class Inspection:
     parts: tuple[PartSize, ...]
     core: Core | None
     measured: dict[str, float] = field(default_factory=dict)
+    estimate: str = ""
+    estimated_ms: float | None = None
 
     @property
     def graph(self) -> Graph:
@@ -86,6 +89,7 @@ class Inspection:
             "model_bytes": self.model_bytes, "arena_bytes": self.arena_bytes, "head_bytes": self.plan.head_bytes,
             "ops": rows, "config": self.config, "schedule": self.stored.info["schedule"],
             "parts": [vars(part) for part in self.parts], "measured_ms": self.measured,
+            **({} if self.core is None else {"estimated_ms": self.estimated_ms}),
         }  # fmt: skip
 
 
@@ -96,19 +100,29 @@ def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | o
     plot   the memory plan is drawn here: .png, .svg or .pdf
     """
     from mcuformer.boards import get_board
+    from mcuformer.converter.estimate.on_board import instructions_on
     from mcuformer.converter.estimate.sizing import sizes
     from mcuformer.converter.memory.arena import plan_arena
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.converter.tflite_file import read
 
     path = Path(model)
-    core = None if board is None else get_board(board).core
+    target = None if board is None else get_board(board)
+    core = None if target is None else target.core
     content = read_bytes(path)
     stored = read(content, str(path))
     plan = plan_arena(stored.graph)
     parts = tuple(sizes(SubnetConfig.from_dict(stored.info["config"]), plan))
     times = {name: kept["ms"] for name, kept in measured.read(measured.path_of(path), content).items()}
-    inspected = Inspection(path, len(content), stored, plan, _rows(stored, plan, core), parts, core, times)
+    estimate, estimated = "", None
+    if target is not None:
+        if (ms := target.measured_ms(measured.identity(content))) is not None:
+            times.setdefault(target.name, ms)
+        count = instructions_on(stored.graph, target.core)
+        if target.name not in times:
+            estimate, estimated = target.estimate_rule(count), target.estimated_ms(count)
+    rows = _rows(stored, plan, core)
+    inspected = Inspection(path, len(content), stored, plan, rows, parts, core, times, estimate, estimated)
     if plot is not None:
         from mcuformer.plots import plot_memory_plan
 
@@ -181,6 +195,8 @@ def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> N
         _show_instructions(inspected.ops, inspected.core)
     for name, ms in inspected.measured.items():
         out.print(f"measured on {name}: {ms:.3f} ms an image")
+    if inspected.estimate:
+        out.print(inspected.estimate, markup=False)
     out.print(sizes_line(plan.arena_bytes, plan.head_bytes, inspected.model_bytes))
 
 

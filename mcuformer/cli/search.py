@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from mcuformer.boards import get_board
+from mcuformer.boards import Board, get_board
 from mcuformer.cli.budget import (
     BoardOption,
     FlashOption,
@@ -45,7 +45,7 @@ class ChosenSubnet:
     budget: Budget
     held_out: int
     record: dict
-    board: str | None = None
+    board: Board | None = None
     strips: bool = False
     front_dir: Path | None = None
 
@@ -62,7 +62,8 @@ class ChosenSubnet:
         return {
             "best": _plain(found.best), "front": [_plain(f) for f in self.front], "evaluated": len(found.evaluated),
             "judged": found.judged, "subnet": str(self.path), "budget": dataclasses.asdict(self.budget),
-            "record": self.record, "board": self.board, "strips": self.strips, "held_out": self.held_out,
+            "record": self.record, "board": None if self.board is None else self.board.name, "strips": self.strips,
+            "held_out": self.held_out,
             "front_dir": None if self.front_dir is None else str(self.front_dir),
         }  # fmt: skip
 
@@ -140,12 +141,12 @@ def search(
         best = net.extract(found.best.config)
         distributed.on_first(nas.save_subnet, best, output, {**kept, "held_out_top1": found.best.accuracy})
         if front_dir is not None:
-            distributed.on_first(write_front, front_dir, net, found.front, budget, kept, board)
+            distributed.on_first(write_front, front_dir, net, found.front, budget, kept, target)
         if plot is not None:
             title = f"{len(found.evaluated)} subnets of {supernet.name}"
             distributed.on_first(plot_front, found, plot, title, budget)
     folder = None if front_dir is None else Path(front_dir)
-    return ChosenSubnet(output, found, budget, len(split.kept), made, board, strips, folder)
+    return ChosenSubnet(output, found, budget, len(split.kept), made, target, strips, folder)
 
 
 def show(chosen: ChosenSubnet, front: bool) -> None:
@@ -155,22 +156,24 @@ def show(chosen: ChosenSubnet, front: bool) -> None:
         f"{found.judged:,} subnets judged, {len(found.evaluated):,} evaluated on {chosen.held_out:,} held-out images"
     )
     if front:
-        out.print(_front_table(chosen.front))
+        out.print(_front_table(chosen.front, chosen.board))
     out.print(f"best: {100 * found.best.accuracy:.2f} %, {describe(found.best.config, found.best.cost)}")
-    out.print(bytes_words(chosen.board))
+    out.print(bytes_words(None if chosen.board is None else chosen.board.name))
     out.print(f"wrote {chosen.path}")
     if chosen.front_dir is not None:
         out.print(f"wrote {len(chosen.front)} subnets and front.json into {chosen.front_dir}")
 
 
-def _front_table(front: tuple[Found, ...]) -> Table:
+def _front_table(front: tuple[Found, ...], board: Board | None) -> Table:
     from mcuformer.nas.front import UNKNOWN
 
     table = Table("#", "arena", "model at most", "instructions", "estimated ms", "held-out top-1 %", "network")
     for number, f in enumerate(front, 1):
-        count = "unknown" if f.cost.instructions is None else f"{f.cost.instructions:,}"
+        count = UNKNOWN if f.cost.instructions is None else f"{f.cost.instructions:,}"
+        ms = None if board is None else board.estimated_ms(f.cost.instructions)
         table.add_row(
-            str(number), f"{f.cost.sram:,}", f"{f.cost.flash:,}", count, UNKNOWN, f"{100 * f.accuracy:.2f}",
+            str(number), f"{f.cost.sram:,}", f"{f.cost.flash:,}", count,
+            UNKNOWN if ms is None else f"{ms:.1f}", f"{100 * f.accuracy:.2f}",
             network_words(f.config),
         )  # fmt: skip
     return table

@@ -151,7 +151,7 @@ def build(
     """
     firmware.require_tools(machine.core)
     folder = Path(folder)
-    exported = c_model.generate(graph, list(class_names))
+    exported = c_model.generate(graph, list(class_names), core=machine.core)
     (folder / "model").mkdir(parents=True, exist_ok=True)
     for name, text in exported.sources.items():
         (folder / "model" / name).write_text(text, encoding="utf-8")

@@ -23,7 +23,7 @@ from mcuformer.converter.export import arduino, c_gallery
 from mcuformer.converter.export.arduino import Samples
 from mcuformer.converter.export.registry import Source
 from mcuformer.converter.graph import to_int8
-from mcuformer.errors import ConfigError, DataError, PlanError
+from mcuformer.errors import ConfigError, DataError, PlanError, ToolchainError
 from mcuformer.gallery import Gallery, cosines, neighbours
 from mcuformer.simulator import arduino_build, firmware
 from mcuformer.simulator.firmware import Program
@@ -126,7 +126,7 @@ def test_layout(grey):
     files = grey.files
     assert {name for name in files if "/" not in name} == {"LICENSE", "library.properties", "keywords.txt", "README.md"}
     assert {name for name in files if re.fullmatch(r"src/[^/]*", name)} == {
-        "src/MCUFormer.h", "src/MCUFormerCamera.h", "src/MCUFormerTFLM.h",
+        "src/MCUFormer.h", "src/MCUFormerCamera.h", "src/MCUFormerReport.h", "src/MCUFormerTFLM.h",
     }  # fmt: skip
     assert {name.split("/")[1] for name in files if name.startswith("examples/")} == set(SKETCHES)
     for sketch in SKETCHES:
@@ -596,6 +596,12 @@ def test_several_models_of_other_names(name, tmp_path):
     both = firmware.link(objects, machine, tmp_path / "both.elf")
     assert both.flash_bytes - built.flash_bytes > made.others[0].constant_bytes
     assert firmware.run(both, tmp_path).status == 0
+    second = arduino.write(arduino.library(sources_of[0], Samples(images, list("abcde"))), tmp_path / "second")
+    (tmp_path / "two.c").write_text(
+        f"#include <models/faces/faces.h>\n#include <{second}/src/models/{name}/{name}.h>\n"
+    )
+    with pytest.raises(ToolchainError, match=r"two MCUFormer libraries in one sketch: make one of both, mcuformer exp"):
+        firmware.compile_objects([tmp_path / "two.c"], machine.core, tmp_path, include, arduino_build.C_FLAGS)
     with pytest.raises(PlanError, match="the arenas of 2 models"):
         both_bytes = made.tflm.arena_bytes_not_static + made.others[0].arena_bytes
         tight = dataclasses.replace(get_board("nano33ble"), reserved_sram_bytes=256 * 1024 - both_bytes + 1)

@@ -17,7 +17,9 @@ from conftest import TINY, lively_subnet, structured_images
 from qemu_sketch import compile_sketch, link_sketch
 
 from mcuformer import convert, measured, self_test
+from mcuformer.board_file import write_board
 from mcuformer.boards import get_board
+from mcuformer.cli.boards import boards
 from mcuformer.cli.check_board import check_board
 from mcuformer.converter import tflite_file
 from mcuformer.converter.export import arduino
@@ -163,6 +165,27 @@ def test_without_the_model_the_board_says_whether_it_is_exact(files, printed):
         check_board(port)
 
 
+@needs_tools
+def test_a_boards_file_keeps_the_time_too(files, printed, tmp_path):
+    """And another model's time on that board is an estimate from then on."""
+    board, kept = tmp_path / "nano.yaml", tmp_path / "times.json"
+    write_board(board, get_board("nano33ble"))
+    before, model = board.read_text(), files / "model.tflite"
+    given = {"data": str(files / "data.npz"), "board": str(board), "file": kept}
+    with Terminal(changed(printed, 7, other_value)) as port, pytest.raises(ModelError):
+        check_board(port, model=model, **given)
+    assert board.read_text() == before
+    with Terminal(printed) as port:
+        result = check_board(port, model=model, **given)
+    assert board.read_text().startswith(before) and (result.file, result.board_file) == (kept, board)
+    (time,) = get_board(str(board)).measured
+    sha256 = measured.identity(model.read_bytes())
+    assert (time.model, time.sha256, time.ms, time.images) == ("model.tflite", sha256, result.test.ms, 20)
+    first, second = boards([model, files / "second.tflite"], str(board)).fits
+    assert first.ms == time.ms and second.ms is None and first.instructions == time.instructions
+    assert second.estimated_ms == pytest.approx(time.ms * second.instructions / time.instructions)
+
+
 def other_value(text: str) -> bytes:
     """The last output of an image, one more or less; the board takes it for equal, and the line arrives whole."""
     front, last = text.rsplit(" ", 1)
@@ -242,8 +265,11 @@ def test_a_board_that_stops(printed):
 
 def test_ports_and_files_that_are_not_there(files, monkeypatch):
     assert "cannot be opened (No such file" in mistake("check-board", "--port", files / "tty")
-    assert "board 'uno' is unknown" in mistake("check-board", "--port", "p", "--board", "uno")
+    of = ("--model", files / "model.tflite")
+    assert "board 'uno' is unknown" in mistake("check-board", "--port", "p", "--board", "uno", *of)
     assert "--out x: measured times are kept by model" in mistake("check-board", "--port", "p", "--out", "x")
+    line = "--board pico: measured times are kept by model; give --model too"
+    assert line in mistake("check-board", "--port", "p", "--board", "pico")
     for content in (
         "[]", "{", '{"format": "mcuformer.measured/2", "model": "", "measured": {}}',
         '{"format": "mcuformer.measured/1", "model": "", "measured": {"a": {}}}',

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kinds of export: called from Python, and one more kind in the command line by an entry in the table."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from arm_tests import needs_tools
 from conftest import TINY, structured_images
 
 from mcuformer import convert
-from mcuformer.converter.export import registry
+from mcuformer.converter.export import folder, markdown, registry
 from mcuformer.errors import ConfigError
 from mcuformer.simulator import firmware
 
@@ -53,6 +54,58 @@ def toy(*arguments, status: int = 0) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == status, done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", ["c", "zephyr", "tflm"])
+def test_a_forced_export_removes_what_only_the_earlier_one_wrote(kind, files, tmp_path):
+    """Not what was changed since, nor what is a user's own."""
+    out, model = tmp_path / "out", files / "model.tflite"
+    registry.export([model, model], kind, out, name=["old", "kept"])
+    before = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
+    changed = next(path for path in out.rglob("old.h"))
+    changed.write_text("/* mine */")
+    (changed.parent / "mine.c").write_text("int mine;")
+    again = registry.export(model, kind, out, name="kept", force=True)
+    after = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
+    fresh = tmp_path / "fresh"
+    registry.export(model, kind, fresh, name="kept")
+    wanted = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
+    assert after == wanted | {changed.relative_to(out), changed.relative_to(out).parent / "mine.c"}
+    removed = len(before - wanted) - 1
+    assert f"removed {removed} files of the earlier export in {out}" in again.lines and removed >= 1
+    assert f"of the earlier export, but changed since, stay: {changed.relative_to(out)}" in again.lines
+    assert all((out / path).read_bytes() == (fresh / path).read_bytes() for path in wanted)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"format": "mcuformer.export/1", "files": {"../precious": "%s"}}'])
+def test_a_damaged_list_of_an_export_removes_nothing(content, files, tmp_path):
+    out, model = tmp_path / "out", files / "model.tflite"
+    precious = tmp_path / "precious"
+    precious.write_text("")
+    registry.export(model, "c", out)
+    (out / folder.LIST).write_text(content.replace("%s", hashlib.sha256(b"").hexdigest()))
+    registry.export(model, "c", out, force=True)
+    assert precious.exists()
+
+
+def test_long_lines_of_a_readme_are_filled_again():
+    code = f"```\n{'x ' * 90}\n```"
+    text = f"# {'head ' * 30}\n\n- {'item ' * 30}\n  of it\n- next\n\n| {'a | ' * 60}\n\nshort\nlines\n\n{code}\n"
+    lines = markdown.wrapped(text).split("\n")
+    filled = [line for line in lines if "item" in line or "of it" in line]
+    assert len(filled) == 2 and all(len(line) <= 120 for line in filled) and filled[1].startswith("  item")
+    assert " ".join(text.split()) == " ".join(" ".join(lines).split())
+    assert {"- next", "short", "lines", code.split("\n")[1]} <= set(lines)
+
+
+@pytest.mark.parametrize("kind", [name for name in registry.TARGETS if name != "arduino"])
+def test_no_line_of_a_readme_or_build_file_is_too_long(kind, files, tmp_path):
+    names = ["faces", "words"]
+    registry.export([files / "model.tflite"] * 2, kind, tmp_path / kind, name=names)
+    texts = [path for path in (tmp_path / kind).rglob("*") if path.name in ("README.md", "CMakeLists.txt")]
+    fenced = {"cmake -S", "target_compile_definitions"}
+    long = [line for path in texts for line in path.read_text().split("\n") if len(line) > 120]
+    assert [line for line in long if not any(word in line for word in fenced)] == []
 
 
 def test_a_new_kind_is_one_entry_in_the_table(files, tmp_path):

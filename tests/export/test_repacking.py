@@ -57,7 +57,8 @@ def weights_of(graph, options):
 def test_which_core_is_meant(tmp_path):
     from mcuformer.boards import BOARDS
 
-    assert core_of(None, None, None) is CORES["m4"]
+    assert core_of(None, None, None) is None and core_of(None, None, "mine") is None
+    assert core_of(None, None, "mine", "m55") is CORES["m55"]
     assert core_of(None, None, "corstone300") is CORES["m55"]
     assert core_of(None, BOARDS["corstone300"], "nano33ble") is CORES["m55"]
     assert core_of(CORES["m0plus"], BOARDS["nano33ble"], None) is CORES["m0plus"]

@@ -13,7 +13,8 @@ import pytest
 import torch
 from spaces import CONV, DENSE, digits
 
-from mcuformer.boards import BOARDS, get_board
+from mcuformer.board_file import with_time, write_board
+from mcuformer.boards import BOARDS, Measurement, get_board
 from mcuformer.cli import app
 from mcuformer.cli.budget import network_words
 from mcuformer.cli.fitting import space_for
@@ -148,7 +149,9 @@ def test_the_front_is_listed(files, tmp_path):
 def test_every_row_of_the_front_is_written(files, tmp_path):
     """Each a subnet that says what it is; no two equal; over an earlier front, never over anything else."""
     folder, best = tmp_path / "front", tmp_path / "subnet.pt"
-    arguments = ("search", files / "supernet.pt", "--board", "nano33ble", "--sram", "16KB", "--objective", "front")
+    board = write_board(tmp_path / "b.yaml", BOARDS["nano33ble"])
+    board.write_text(with_time(board, Measurement("a.tflite", "", 1_000_000, 40.0, 20, "0.1.0", "2026-11-27")))
+    arguments = ("search", files / "supernet.pt", "--board", board, "--sram", "16KB", "--objective", "front")
     arguments += ("--population", 10, "--generations", 1, "--front-dir", folder, "-o", best, "--json")
     arguments += (tmp_path / "search.json", "--log-file", tmp_path / "search.jsonl")
     app([*map(str, arguments)], standalone_mode=False)
@@ -163,7 +166,7 @@ def test_every_row_of_the_front_is_written(files, tmp_path):
         said = {name: net.notes[name] for name in row if name not in ("file", "config")}
         assert said == {name: row[name] for name in said} and net.notes["bytes_of"] == "nano33ble"
         assert row["arena_bytes"] == cost_of(net.config, get_board("nano33ble")).sram <= 16384
-        assert row["estimated_ms"] == "unknown"
+        assert row["estimated_ms"] == pytest.approx(40.0 * row["instructions"] / 1_000_000)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     app([*map(str, arguments)], standalone_mode=False)  # from the log
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

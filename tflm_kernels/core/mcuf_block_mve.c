@@ -4,6 +4,7 @@
  * One of three tokens, which only fully connected layers have, is such a block too: its last token lies there twice.
  * Fewer tokens lie one after another. */
 #include "mcuf_block.h"
+#include "mcuf_hooks.h"
 #include "mcuf_target.h"
 #include "mcuf_types.h" /* an empty translation unit is not valid C99 */
 
@@ -297,6 +298,7 @@ void mcuf_block_fc_few(const mcuf_fc_rows* layer, const int8_t* input, int32_t i
     if (n == 2) few_finish(&p, 1, few_sums(&p, 1, &f), &f, residual, output);
     few_finish(&p, 0, first, &f, residual, output);
     if (residual != NULL) residual += MCUF_TOKEN_BLOCK * n;
+    MCUF_YIELD();
   }
 }
 

@@ -4,8 +4,11 @@
  * of yours, given to the compiler as -DMCUF_HOOKS_H='"my_hooks.h"', defines one macro or both:
  *
  *   MCUF_OP_DONE(index)   after op `index` of an exported model
- *   MCUF_YIELD()          inside long ops, after every block of at most four tokens or pixels; IntGeLU, TokenMean and,
- *                         on an M55, layers of one or two outputs have none
+ *   MCUF_YIELD()          inside ops, after every block: at most four tokens or pixels through a layer, or four queries
+ *                         of a head
+ *
+ * A third macro, MCUF_YIELD_MACS, limits a fully connected layer's multiply-accumulates between two calls, which are
+ * 4 * inputs * outputs without it; at least 16 * inputs.
  *
  * A hook may do anything but run the model or touch its arena. Without the header there is no call. */
 #ifndef MCUF_HOOKS_H_

@@ -46,13 +46,24 @@ int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_byte
 #define COPIES_TOKENS(p) true
 #endif
 
+/* How many outputs of a block are computed between two calls of MCUF_YIELD(), at most `rows`; even, as a tile's. */
+static inline int32_t yield_rows(int32_t in_features, int32_t rows) {
+#ifdef MCUF_YIELD_MACS
+  const int32_t most = (MCUF_YIELD_MACS) / (MCUF_TOKEN_BLOCK * in_features) / 4 * 4;
+  return most >= rows ? rows : most > 4 ? most : rows < 4 ? rows : 4;
+#else
+  (void)in_features;
+  return rows;
+#endif
+}
+
 /* Tokens [first, first + count), whose inputs begin at input and are in_stride apart. With more than four, outputs must
  * not overwrite inputs. */
 static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* input, int32_t in_stride, int32_t first,
                               int32_t count, const int8_t* residual, int8_t* output, int16_t* block, int8_t* tile) {
   const int32_t row_bytes = mcuf_packed_row_bytes(p->in_features, p->packing);
   const int32_t packed_rows = mcuf_packed_rows(p->out_features, p->packing);
-  const int32_t tile_rows = mcuf_tile_rows(&p->staged, row_bytes, packed_rows);
+  const int32_t tile_rows = yield_rows(p->in_features, mcuf_tile_rows(&p->staged, row_bytes, packed_rows));
   for (int32_t row = 0; row < p->out_features; row += tile_rows) {
     const int32_t brought = packed_rows - row < tile_rows ? packed_rows - row : tile_rows;
     const int32_t left = p->out_features - row;

@@ -2,6 +2,7 @@
 #include "mcuf_token_mean_s8.h"
 
 #include "mcuf_fixed_point.h"
+#include "mcuf_hooks.h"
 
 #define SUM_SHIFT 7 /* keeps the scale below 0.5 for a single token too */
 
@@ -44,6 +45,7 @@ mcuf_status mcuf_token_mean_s8(const mcuf_token_mean_params* p, const int8_t* in
       output[p->features + c] = mean_of(p, second + c, p->second_count, p->second_multiplier);
     }
     output[c] = of_first;
+    MCUF_YIELD();
   }
   return MCUF_OK;
 }

@@ -5,7 +5,7 @@
 //
 // For another ESP32-S3 with a camera change the pins below.
 #include <MCUFormer.h>
-#include <MCUFormerCamera.h>
+#include <MCUFormerReport.h>
 
 #include "esp_camera.h"
 
@@ -71,22 +71,7 @@ void loop() {
   }
   mcuformer::Frame frame = {taken->buf, static_cast<int32_t>(taken->width), static_cast<int32_t>(taken->height),
                             FRAME_FORMAT};
-  int8_t logits[MODEL_CLASSES];
-  const unsigned long start = micros();
-  const mcuf_status status = mcuformer::Classify(&frame, logits);
-  const unsigned long duration = micros() - start;
+  const int32_t confidence = mcuformer::Report(&frame);
   esp_camera_fb_return(taken);
-  if (status != MCUF_OK) {
-    Serial.print("error ");
-    Serial.println(static_cast<int>(status));
-    return;
-  }
-  const int best = mcuformer::Best(logits), confidence = model_confidence(logits, best);
   digitalWrite(LED_BUILTIN, confidence >= SURE ? LOW : HIGH);
-  Serial.print(model_class_names[best]);
-  Serial.print(", ");
-  Serial.print(confidence / 10);
-  Serial.print(" %, ");
-  Serial.print(duration);
-  Serial.println(" us");
 }

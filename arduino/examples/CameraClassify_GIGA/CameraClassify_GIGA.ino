@@ -9,7 +9,7 @@
 // #define CAMERA_IS_HM01B0
 // #define CAMERA_IS_HM0360
 #include <MCUFormer.h>
-#include <MCUFormerCamera.h>
+#include <MCUFormerReport.h>
 
 #include "camera.h"
 #if defined(CAMERA_IS_GC2145)
@@ -63,21 +63,6 @@ void loop() {
     return;
   }
   mcuformer::Frame frame = {frameBuffer.getBuffer(), WIDTH, HEIGHT, FRAME_FORMAT};
-  int8_t logits[MODEL_CLASSES];
-  const unsigned long start = micros();
-  const mcuf_status status = mcuformer::Classify(&frame, logits);
-  const unsigned long duration = micros() - start;
-  if (status != MCUF_OK) {
-    Serial.print("error ");
-    Serial.println(static_cast<int>(status));
-    return;
-  }
-  const int best = mcuformer::Best(logits), confidence = model_confidence(logits, best);
+  const int32_t confidence = mcuformer::Report(&frame);
   digitalWrite(LEDG, confidence >= SURE ? LOW : HIGH);
-  Serial.print(model_class_names[best]);
-  Serial.print(", ");
-  Serial.print(confidence / 10);
-  Serial.print(" %, ");
-  Serial.print(duration);
-  Serial.println(" us");
 }

@@ -9,7 +9,7 @@
 // #define CAMERA_IS_OV7670
 #include <Arduino_OV767X.h>
 #include <MCUFormer.h>
-#include <MCUFormerCamera.h>
+#include <MCUFormerReport.h>
 
 static const int SURE = 600;  // of 1000
 
@@ -45,21 +45,6 @@ void setup() {
 void loop() {
   Camera.readFrame(pixels);
   mcuformer::Frame frame = {pixels, WIDTH, HEIGHT, FRAME_FORMAT};
-  int8_t logits[MODEL_CLASSES];
-  const unsigned long start = micros();
-  const mcuf_status status = mcuformer::Classify(&frame, logits);
-  const unsigned long duration = micros() - start;
-  if (status != MCUF_OK) {
-    Serial.print("error ");
-    Serial.println(static_cast<int>(status));
-    return;
-  }
-  const int best = mcuformer::Best(logits), confidence = model_confidence(logits, best);
+  const int32_t confidence = mcuformer::Report(&frame);
   digitalWrite(LED_BUILTIN, confidence >= SURE ? HIGH : LOW);
-  Serial.print(model_class_names[best]);
-  Serial.print(", ");
-  Serial.print(confidence / 10);
-  Serial.print(" %, ");
-  Serial.print(duration);
-  Serial.println(" us");
 }

@@ -3,7 +3,7 @@
 // Classifies what the Vision Shield's camera sees, on an Arduino Portenta H7 (M7 core). Camera and Himax libraries come
 // with Arduino's Mbed core. The green LED is lit while the network is sure.
 #include <MCUFormer.h>
-#include <MCUFormerCamera.h>
+#include <MCUFormerReport.h>
 
 #include "camera.h"
 
@@ -38,21 +38,6 @@ void loop() {
     return;
   }
   mcuformer::Frame frame = {frameBuffer.getBuffer(), WIDTH, HEIGHT, mcuformer::kGrey};
-  int8_t logits[MODEL_CLASSES];
-  const unsigned long start = micros();
-  const mcuf_status status = mcuformer::Classify(&frame, logits);
-  const unsigned long duration = micros() - start;
-  if (status != MCUF_OK) {
-    Serial.print("error ");
-    Serial.println(static_cast<int>(status));
-    return;
-  }
-  const int best = mcuformer::Best(logits), confidence = model_confidence(logits, best);
+  const int32_t confidence = mcuformer::Report(&frame);
   digitalWrite(LEDG, confidence >= SURE ? LOW : HIGH);
-  Serial.print(model_class_names[best]);
-  Serial.print(", ");
-  Serial.print(confidence / 10);
-  Serial.print(" %, ");
-  Serial.print(duration);
-  Serial.println(" us");
 }

@@ -5,9 +5,9 @@ Source: Cortex-M4 Technical Reference Manual (Arm DDI 0439), "Instruction set su
 and of the DSP instructions, "Load/store timings", and the table of floating-point instructions. They are of zero wait
 states. What it gives as a range, or leaves open, is a rule here:
 
-- A taken branch is 1 + P, P from 1 to 3 by alignment and width of its target: REFILL. A load into pc reloads the
-  pipeline in 3, as the section on loads says.
-- SDIV and UDIV take 2 to 12 by their operands: DIVISION.
+- A taken branch is 1 + P, P from 1 to 3 by alignment and width of its target: Rules.refill. A load into pc reloads
+  the pipeline in 3, as the section on loads says.
+- SDIV and UDIV take 2 to 12 by their operands: Rules.division.
 - IT counts 1, though it can be folded into the instruction before it. A conditional instruction whose condition fails
   counts as one that is executed.
 - A load after a load takes 1, not 2, unless its address needs what the first one loads; a store with a register offset
@@ -35,8 +35,19 @@ from mcuformer.simulator import block_counts
 from mcuformer.simulator.block_counts import Block
 from mcuformer.simulator.firmware import Program, Run
 
-REFILL, DIVISION = 2, 7
 PC_LOAD_REFILL = 3
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the manual leaves open, in cycles. refill: of the pipeline after a taken branch; division: a division."""
+
+    refill: int = 2
+    division: int = 7
+
+
+DEFAULT = Rules()
+
 
 ONE = frozenset(
     """mov movs movw movt mvn mvns add adds addw adc adcs adr sub subs subw sbc sbcs rsb rsbs neg negs
@@ -132,7 +143,7 @@ def parse(line: str) -> Instruction | None:
     return Instruction(int(match[1], 16), name[:-2] if has_condition else name, has_condition, (match[3] or "").strip())
 
 
-def cost(instruction: Instruction, before: Instruction | None = None, division: int = DIVISION) -> int:
+def cost(instruction: Instruction, before: Instruction | None = None, rules: Rules = DEFAULT) -> int:
     """Cycles of an instruction, without the refill after a branch. before: the one executed just before it, from the
     address before it. ToolchainError for one that is not in the tables."""
     name = instruction.name
@@ -150,7 +161,7 @@ def cost(instruction: Instruction, before: Instruction | None = None, division: 
     if name in MULTIPLE:
         return 1 + _length(instruction.operands) + wait
     if name in ("sdiv", "udiv"):
-        return division
+        return rules.division
     if name in ("tbb", "tbh"):
         return 3 + wait
     if name in ("mrs", "msr", "cpsid", "cpsie", "vmrs", "vmsr"):
@@ -170,47 +181,50 @@ def _length(operands: str) -> int:
 class Code:
     """A program's instructions, in order, and what its blocks cost."""
 
-    def __init__(self, instructions: Iterable[Instruction]) -> None:
+    def __init__(self, instructions: Iterable[Instruction], rules: Rules = DEFAULT) -> None:
+        self._rules = rules
         self._listed = sorted(instructions, key=operator.attrgetter("address"))
         self._index = {instruction.address: i for i, instruction in enumerate(self._listed)}
-        self._known: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._known: dict[tuple[int, int], tuple[int, int]] = {}
 
     @classmethod
-    def of(cls, program: Program) -> Code:
+    def of(cls, program: Program, rules: Rules = DEFAULT) -> Code:
         """ToolchainError if the core's cycles are unknown."""
         require_known(program.machine.core)
         command = [f"{program.machine.core.toolchain}objdump", "-d", "--no-show-raw-insn", str(program.path)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode:
             raise ToolchainError(f"{program.path.name}: {command[0]} says {done.stderr.strip()[:200]}")
-        return cls(filter(None, map(parse, done.stdout.splitlines())))
+        return cls(filter(None, map(parse, done.stdout.splitlines())), rules)
 
-    def cycles(self, blocks: Iterable[Block], refill: int = REFILL, division: int = DIVISION) -> int:
+    def cycles(self, blocks: Iterable[Block]) -> int:
         """Estimated, of executed blocks."""
         total = 0
         for block in blocks:
-            key = block.address, block.instructions, division
+            key = block.address, block.instructions
             if key not in self._known:
                 self._known[key] = self._costs(*key)
             fell, jumped = self._known[key]
             total += (block.executed - block.jumped_to) * fell + block.jumped_to * jumped
             last = self._listed[self._index[block.address] + block.instructions - 1]
-            total += (block.jumped_away if last.is_conditional else block.executed) * last.refill(refill)
+            total += (block.jumped_away if last.is_conditional else block.executed) * last.refill(self._rules.refill)
         return total
 
-    def _costs(self, address: int, instructions: int, division: int) -> tuple[int, int]:
+    def _costs(self, address: int, instructions: int) -> tuple[int, int]:
         """Of a block that the program falls into, and of one that it jumps to; without a refill at the end."""
         first = self._index[address]
         run = self._listed[first : first + instructions]
-        inside = sum(cost(*pair, division) for pair in zip(run[1:], run[:-1], strict=True))
+        inside = sum(cost(*pair, self._rules) for pair in zip(run[1:], run[:-1], strict=True))
         ahead = self._listed[first - 1] if first else None
-        return inside + cost(run[0], ahead, division), inside + cost(run[0], None, division)
+        return inside + cost(run[0], ahead, self._rules), inside + cost(run[0], None, self._rules)
 
 
 TICKS_OF_A_COUNT = 11  # calls of board_ticks(): one before, one after, nine in board_instructions()
 
 
-def timed(program: Program, folder: str | os.PathLike | None = None, timeout: float = 600) -> tuple[Run, list[int]]:
+def timed(
+    program: Program, folder: str | os.PathLike | None = None, timeout: float = 600, rules: Rules = DEFAULT
+) -> tuple[Run, list[int]]:
     """Runs a program in QEMU that counts instructions by `first = board_ticks(); ...; board_instructions(first,
     board_ticks())`, and nothing else by these functions: estimated cycles of what is counted, in order.
 
@@ -220,7 +234,7 @@ def timed(program: Program, folder: str | os.PathLike | None = None, timeout: fl
     run, parts = block_counts.run(program, "board_ticks", folder, timeout)
     if len(parts) % TICKS_OF_A_COUNT:
         raise ToolchainError(f"board_ticks() was called {len(parts)} times, not a multiple of {TICKS_OF_A_COUNT}")
-    code = Code.of(program)
+    code = Code.of(program, rules)
     counted = range(0, len(parts), TICKS_OF_A_COUNT)
     # The fifth is from one of board_instructions()'s calls to the next: board_ticks() itself.
     return run, [code.cycles(parts[i]) - code.cycles(parts[i + 4]) for i in counted]

@@ -23,7 +23,7 @@ from mcuformer.converter.passes.strips import takes_strips
 from mcuformer.errors import ModelError, ToolchainError
 from mcuformer.simulator import block_counts, firmware
 from mcuformer.simulator.block_counts import Block
-from mcuformer.simulator.cycles import Code
+from mcuformer.simulator.cycles import Code, Rules
 from mcuformer.simulator.firmware import Machine, Program
 
 APP = Path("apps") / "run_model.c"
@@ -86,14 +86,14 @@ class FirmwareModel:
         images: np.ndarray,
         timeout: float = 3600,
         progress: Callable[[int, int], None] | None = None,
-        cycles: bool = False,
+        cycles: Rules | None = None,
     ) -> FirmwareRun:
         """Runs uint8 images [n, H, W, C], n >= 1, in as many QEMU processes as there are processors. cycles: also
-        estimate them (mcuformer/simulator/cycles.py).
+        estimate them, by these rules.
 
         ModelError if a kernel refuses, ToolchainError if the program faults or the core's cycles are unknown.
         """
-        code = Code.of(self.program) if cycles else None
+        code = None if cycles is None else Code.of(self.program, cycles)
         parts = np.array_split(np.arange(len(images)), min(len(images), 2 * (os.cpu_count() or 1), 64))
         done = 0
 

@@ -22,7 +22,7 @@ from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.graph import Graph
 from mcuformer.errors import ToolchainError
 from mcuformer.simulator import firmware
-from mcuformer.simulator.cycles import timed
+from mcuformer.simulator.cycles import Rules, timed
 from mcuformer.simulator.firmware import Machine
 
 PLACES = ("image", "output", "added", "scratch")  # the app's static buffers
@@ -64,10 +64,10 @@ def run_ops(
     objects: Sequence[Path] | None = None,
     timeout: float = 600,
     stack_bytes: int = 8192,
-    cycles: bool = False,
+    cycles: Rules | None = None,
 ) -> list[OpRun]:
     """Builds one program of all cases in `folder` and runs it. objects: the machine's firmware_model.kernel_objects();
-    cycles: also estimate them (mcuformer/simulator/cycles.py).
+    cycles: also estimate them, by these rules.
 
     Outputs overwrite the first input if the op allows it. Attention is compared in the columns it writes, q's.
     """
@@ -89,8 +89,8 @@ def run_ops(
     )
     (folder / "inputs.bin").write_bytes(b"".join(_bytes(value) for case in cases for value in case.inputs))
     took: Sequence[int | None] = [None] * len(cases)
-    if cycles:
-        run, took = timed(program, folder, timeout)
+    if cycles is not None:
+        run, took = timed(program, folder, timeout, cycles)
     else:
         run = firmware.run(program, folder, timeout)
     lines = [line.split() for line in run.text.splitlines()]

@@ -9,7 +9,7 @@ from arm_tests import needs_tools
 from mcuformer.errors import ToolchainError
 from mcuformer.simulator import block_counts, cycles, firmware
 from mcuformer.simulator.block_counts import Block
-from mcuformer.simulator.cycles import Code, cost, parse
+from mcuformer.simulator.cycles import Code, Rules, cost, parse
 
 M4 = firmware.MACHINES["mps2-an386"]
 SEQUENCES = {  # what follows each other, and the cycles of each; those in the manual's examples among them
@@ -29,7 +29,7 @@ SEQUENCES = {  # what follows each other, and the cycles of each; those in the m
     "one that was computed earlier": ("add r2, r1; nop; ldr r0, [r2, #8]", 1, 1, 2),
     "compared, not computed": ("cmp r2, r1; ldr r0, [r2, #8]", 1, 2),
     "conditions": ("it gt; movgt r0, r1; ite ne; ldrsbne r5, [r0], #1; moveq r5, #0", 1, 1, 1, 2, 1),
-    "division": ("udiv r0, r1, r2", cycles.DIVISION),
+    "division": ("udiv r0, r1, r2", cycles.DEFAULT.division),
     "floating point": ("vldr s0, [r1]; vpush {s16-s19}; vmov r0, s1", 2, 5, 1),
 }  # fmt: skip
 
@@ -53,12 +53,13 @@ def test_what_is_in_no_table_is_named():
 
 
 def test_a_jump_pays_for_the_refill_and_breaks_a_pair():
-    code = Code(instructions("ldr r0, [r1]; ldr r2, [r3]; subs r4, #1; bne 4 <f+0x4>; ldr pc, [sp, #4]; bl 0 <f>"))
+    listed = instructions("ldr r0, [r1]; ldr r2, [r3]; subs r4, #1; bne 4 <f+0x4>; ldr pc, [sp, #4]; bl 0 <f>")
+    code = Code(listed)
     # Falls in once; jumps back to the second load nine times, at the end of nine of ten rounds.
     once, loop = Block(0, 1, 1, 1, 0), Block(4, 3, 10, 9, 9)
     assert code.cycles([once]) == 2
     assert code.cycles([loop]) == 1 + 9 * 2 + 10 * 2 + 9 * 2
-    assert code.cycles([loop], refill=3) - code.cycles([loop], refill=1) == 2 * 9
+    assert Code(listed, Rules(refill=3)).cycles([loop]) - Code(listed, Rules(refill=1)).cycles([loop]) == 2 * 9
     assert code.cycles([Block(16, 1, 1, 1, 0)]) == 5  # even to the next address
     assert code.cycles([Block(20, 1, 2, 2, 2)]) == 2 * 3
 

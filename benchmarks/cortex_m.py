@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instructions of the kernels on simulated Cortex-M4, M7 and M55, beside CMSIS-NN.
+"""Instructions of the kernels on simulated Cortex-M4, M7 and M55, and estimated cycles on the M4, beside CMSIS-NN.
 
     python benchmarks/cortex_m.py --json cortex_m.json
     python benchmarks/cortex_m.py --cmsis-nn-include CMSIS-NN/Include --cmsis-nn-lib libcmsisnn_m4.a
 
-Counted in QEMU, weights in flash, compiled as the project ships: instructions, never cycles. Every output is compared
+Counted in QEMU, weights in flash, compiled as the project ships: instructions are not cycles. Every output is compared
 with the reference. Needs gcc-arm-none-eabi, libnewlib-arm-none-eabi and qemu-system-arm.
 
-The column CMSIS-NN has the counts of CMSIS-NN 99f736a, taken in the same way (-O3, gcc 12.2, QEMU 7.2, Cortex-M4; M55
-where the row says so): its public function and, in brackets, its fastest internal one. With --cmsis-nn-include and
+Cycles are an estimate: what Arm's manual of the Cortex-M4 states for each instruction, over those that QEMU executed
+(mcuformer/simulator/cycles.py), without wait states of flash and cache misses. They are for the Cortex-M4 alone: Arm
+publishes no such table of the others.
+
+The column CMSIS-NN has the instructions of CMSIS-NN 99f736a, taken in the same way (-O3, gcc 12.2, QEMU 7.2, Cortex-M4;
+M55 where the row says so): its public function and, in brackets, its fastest internal one. With --cmsis-nn-include and
 --cmsis-nn-lib, a library that you built (for --cmsis-nn-machine) runs the same shapes in the same run. Its arithmetic
 is not quite the same: one multiplier and shift per layer or channel with two roundings, the input's zero point added in
 the inner loop, no GELU and no residual.
@@ -30,12 +34,13 @@ import stock_network
 import table
 
 from mcuformer import convert, sources
+from mcuformer.boards import CYCLES_ARE, get_board
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
 from mcuformer.converter.ops import in_place_fc, int_attention, int_layer_norm, stem_conv
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
 from mcuformer.nas import build_subnet
-from mcuformer.simulator import firmware, firmware_check, firmware_model
+from mcuformer.simulator import cycles, firmware, firmware_check, firmware_model
 from mcuformer.simulator.firmware import KB
 from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
@@ -47,6 +52,7 @@ MOST_NETWORK = {(M4, "overwrite"): 1.0, (M4, "streamed"): 1.0, (M55, "overwrite"
 BOARDS = {M4: "nano33ble", M55: "corstone300"}  # of network A
 MOST_CHECK_CODE, MOST_CHECK = 6 * KB, 130  # of the check of a model: bytes, instructions a byte of it
 SOFTMAX = {M4: 16.0, M7: 16.0, M55: 6.0}  # per element
+CYCLES = f"{CYCLES_ARE[0].upper()}{CYCLES_ARE[1:]}."
 SCHEDULES = ("overwrite", "streamed")
 
 
@@ -210,8 +216,8 @@ int main(void) {{
 """
 
 
-def run_app(text: str, machine, folder: Path, objects, include=(), libraries=()) -> list[int]:
-    """The numbers that an app prints, one per line."""
+def run_app(text: str, machine, folder: Path, objects, include=(), libraries=()) -> list[tuple[int, int | None]]:
+    """The counts of instructions that an app prints, one per line, and the estimated cycles of each; None: unknown."""
     folder.mkdir(parents=True)
     (folder / "app.c").write_text(text)
     compiled = firmware.compile_objects(
@@ -221,10 +227,16 @@ def run_app(text: str, machine, folder: Path, objects, include=(), libraries=())
         [*compiled, *objects, *libraries], machine, folder / "app.elf", machine.most_ram_bytes,
         machine.most_flash_bytes, 8192,
     )  # fmt: skip
-    run = firmware.run(program)
+    run, took = (firmware.run(program), None) if rules_of(machine) is None else cycles.timed(program)
     if run.status:
         raise RuntimeError(f"an app on {machine.name} ended with status {run.status}: {run.text}")
-    return [int(line) for line in run.text.split()]
+    counts = [int(line) for line in run.text.split()]
+    return list(zip(counts, took or [None] * len(counts), strict=True))
+
+
+def rules_of(machine) -> cycles.Rules | None:
+    """By which cycles are estimated; None: they are unknown."""
+    return None if machine.core.cycle_coefficients is None else cycles.DEFAULT
 
 
 def measure(name: str, folder: Path) -> list[dict]:
@@ -235,14 +247,18 @@ def measure(name: str, folder: Path) -> list[dict]:
     softmax = {n: run_app(softmax_app(n), machine, folder / f"softmax{n}", objects) for n in (49, 196)}
     results = []
     for i, row in enumerate(wanted):
-        (run,) = run_ops([row.case], machine, folder / f"row{i}", objects)
-        count = run.instructions
+        (run,) = run_ops([row.case], machine, folder / f"row{i}", objects, cycles=rules_of(machine))
+        counts = [run.instructions, run.cycles]
         if row.softmax:  # blocks of four query rows, and the rest one at a time
             tokens, heads = row.softmax
-            count -= heads * (tokens // 4 * softmax[tokens][1] + tokens % 4 * softmax[tokens][4])
+            of_four, of_one = softmax[tokens][1], softmax[tokens][4]
+            counts = [
+                None if count is None else count - heads * (tokens // 4 * four + tokens % 4 * one)
+                for count, four, one in zip(counts, of_four, of_one, strict=True)
+            ]
         results.append(
             {
-                "machine": name, "row": row.name, "instructions": count, "per_unit": count / row.units,
+                "machine": name, "row": row.name, **counted(*counts, row.units),
                 "most": row.most, "cmsis_nn": row.cmsis, "exact": run.exact, "shape": row.shape,
             }
         )  # fmt: skip
@@ -251,11 +267,25 @@ def measure(name: str, folder: Path) -> list[dict]:
             results.append(
                 {
                     "machine": name, "row": f"softmax, an element, {n} tokens, {kind} scores",
-                    "instructions": count, "per_unit": count / (4 * n), "most": SOFTMAX[name],
+                    **counted(*count, 4 * n), "most": SOFTMAX[name],
                     "cmsis_nn": None if name == M55 else "89-519", "exact": None, "shape": None,
                 }
             )  # fmt: skip
     return results
+
+
+def counted(instructions: int, cycles: int | None, units: int) -> dict:
+    return {
+        "instructions": instructions, "per_unit": instructions / units, "cycles": cycles,
+        "cycles_per_unit": None if cycles is None else cycles / units,
+    }  # fmt: skip
+
+
+def range_of(machine) -> list[cycles.Rules | None]:
+    """The rules for estimated cycles, then the least and the most of what the manual leaves open."""
+    if rules_of(machine) is None:
+        return [None]
+    return [cycles.DEFAULT, cycles.Rules(refill=1, division=2), cycles.Rules(refill=3, division=12)]
 
 
 def network_a(folder: Path, schedule: str, name: str) -> dict:
@@ -266,7 +296,8 @@ def network_a(folder: Path, schedule: str, name: str) -> dict:
     model = convert(build_subnet(config), images, board=BOARDS[name], schedule=schedule)
     objects = firmware_model.kernel_objects(machine, folder / "shared")
     built = firmware_model.build(model.graph, model.class_names, machine, folder, objects=objects)
-    run = built.run(images[:2])
+    runs = [built.run(images[:2], cycles=rules) for rules in range_of(machine)]
+    run = runs[0]
     if not np.array_equal(run.logits, model.graph.run(to_int8(images[:2]))):
         raise AssertionError(f"network A: the logits on the {machine.core.label} differ")
     check = firmware_check.run_check(model.content, machine, folder / "check")
@@ -276,6 +307,9 @@ def network_a(folder: Path, schedule: str, name: str) -> dict:
         "check_code": check.code_bytes, "check_per_byte": check.instructions / len(model.content),
         "check_instructions": check.instructions,
         "instructions": run.instructions, "macs": config.macs, "per_mac": run.instructions / config.macs,
+        "cycles": run.cycles, "cycles_per_mac": None if run.cycles is None else run.cycles / config.macs,
+        "cycles_range": None if run.cycles is None else [run.cycles for run in runs[1:]],
+        "estimated_ms": get_board(BOARDS[name]).estimated_ms(None, run.cycles),
         "stack": run.stack_bytes, "flash": built.program.flash_bytes, "ram": built.program.static_bytes,
         "code": firmware.linked_bytes(built.program, objects[: len(sources.c_kernel_sources())]),
     }  # fmt: skip
@@ -292,6 +326,25 @@ def code_bytes(folder: Path) -> int:
         for section, size in firmware.section_bytes(path).items()
         if section.startswith((".text", ".rodata"))
     )
+
+
+def in_this_run(counts: list[list[float | None]]) -> list[str | None]:
+    """Of CMSIS-NN: instructions a unit of its two functions, and cycles."""
+    return [None if two[0] is None else f"{two[0]:.2f} ({two[1]:.2f})" for two in counts]
+
+
+def networks_table(networks: dict[tuple[str, str], dict]) -> None:
+    cells = [
+        [
+            f"{MACHINES[name].core.key.upper()}, {schedule}", f"{a['per_mac']:.3f}", f"{a['cycles_per_mac']:.3f}",
+            " to ".join(f"{count / a['macs']:.3f}" for count in a["cycles_range"]), f"{a['estimated_ms']:.1f}",
+        ]
+        for (name, schedule), a in networks.items()
+        if a["cycles"] is not None
+    ]  # fmt: skip
+    columns = ["network A", "instructions a MAC", "estimated cycles a MAC", "with what the manual leaves open"]
+    table.show([*columns, f"estimated ms, {BOARDS[M4]}"], cells)
+    print()
 
 
 def network_requirements(machine: str, schedule: str, network: dict) -> list[dict]:
@@ -349,10 +402,12 @@ def main() -> int:
                     cortex_m_cmsis.app(*shape), machine, folder / f"cmsis{i}", board,
                     [arguments.cmsis_nn_include], [arguments.cmsis_nn_lib],
                 )  # fmt: skip
-                measured[machine.name, shape] = [n / np.prod(shape) for n in numbers]
-    columns = ["core", "kernel", "instructions", "each", "at most", "exact", "CMSIS-NN"]
+                measured[machine.name, shape] = [
+                    [None if n is None else n / np.prod(shape) for n in of_one] for of_one in zip(*numbers, strict=True)
+                ]
+    columns = ["core", "kernel", "instructions", "each", "at most", "cycles", "each", "exact", "CMSIS-NN"]
     if measured:
-        columns.append("CMSIS-NN in this run")
+        columns += ["CMSIS-NN in this run", "its cycles"]
     cells, requirements = [], []
     for row in results:
         core = MACHINES[row["machine"]].core.key.upper()
@@ -362,15 +417,19 @@ def main() -> int:
         row["cmsis_nn_in_this_run"] = here
         cells.append(
             [
-                core, row["row"], f"{row['instructions']:,}", f"{row['per_unit']:.3f}", most, exact, row["cmsis_nn"],
-                *([f"{here[0]:.2f} ({here[1]:.2f})" if here else None] if measured else []),
+                core, row["row"], f"{row['instructions']:,}", f"{row['per_unit']:.3f}", most,
+                *([None, None] if row["cycles"] is None else [f"{row['cycles']:,}", f"{row['cycles_per_unit']:.3f}"]),
+                exact, row["cmsis_nn"],
+                *((in_this_run(here) if here else [None, None]) if measured else []),
             ]
         )  # fmt: skip
         holds = row["exact"] is not False and (row["most"] is None or row["per_unit"] <= row["most"])
         text = f"{core} {row['row']}: " + ("bit-exact" if most is None else f"at most {most}")
         requirements.append(table.requirement(text, f"{row['per_unit']:.3f}", holds))
     table.show(columns, cells)
-    print("\nInstructions counted in QEMU, never cycles; each: per multiply-accumulate, or per element.\n")
+    print("\nInstructions counted in QEMU; each: per multiply-accumulate, or per element. Cycles: an estimate.")
+    print(f"{CYCLES}\n")
+    networks_table(networks)
     sizes = [
         [f"those that network A links, {schedule}", f"{networks[M4, schedule]['code']:,}"] for schedule in SCHEDULES
     ]

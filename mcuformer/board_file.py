@@ -20,6 +20,7 @@ TEXTS = ("name", "mcu", "core", "note", "source")
 UNLIMITED = ("clock_mhz", "flash_bytes")  # may be null
 UNITS = {"KB": KB, "MB": MB}
 MOST = 1 << 40  # bytes, MHz or instructions
+MOST_FACTOR = 1000  # of cycles
 MEASURED = "measured"
 _FIELDS = {field.name: field for field in dataclasses.fields(Board)}
 REQUIRED = tuple(name for name, field in _FIELDS.items() if field.default is dataclasses.MISSING)
@@ -40,7 +41,7 @@ def write_board(path: str | os.PathLike, board: Board) -> Path:
     if os.path.lexists(path):
         raise ConfigError(f"{path}: is there already; give another name, or remove it")
     values = {name: getattr(board, name) for name, field in _FIELDS.items() if name != MEASURED}
-    values = {name: value for name, value in values.items() if name in REQUIRED or value}
+    values = {name: value for name, value in values.items() if name in REQUIRED or value != _FIELDS[name].default}
     values = {name: _sized(value) if name.endswith("_bytes") else value for name, value in values.items()}
     head = f"# {board.name} of `mcuformer boards`: change what is otherwise on your board (docs/add_a_board.md).\n"
     return write_bytes(path, (head + _yaml({**values, "core": board.core.name})).encode())
@@ -118,6 +119,12 @@ def _value(key: str, value: Any) -> Any:
         return get_core(value) if key == "core" else value
     if value is None and key in UNLIMITED:
         return None
+    if key == "cycle_factor":
+        if not is_number(value) or not 0 < value <= MOST_FACTOR:
+            raise ConfigError(
+                f"{key} = {shown(value)}: must be a number above 0, at most {MOST_FACTOR}; 1 is no change"
+            )
+        return float(value)
     if key.endswith("_bytes") and isinstance(value, str):
         number, unit = value[:-2].strip(), value[-2:].upper()
         if unit in UNITS and number.isascii() and number.isdigit() and len(number) < 12:

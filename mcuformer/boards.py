@@ -20,6 +20,10 @@ from mcuformer.cores import KB, Core, get_core
 from mcuformer.errors import ConfigError
 
 MB = 1024 * KB
+CYCLES_ARE = (
+    "cycles are those that Arm publishes of each instruction, without the wait states of flash and cache misses, for "
+    "which a board's file can have cycle_factor"
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,9 @@ class Board:
     a model can use; flash_bytes is None if the board has no flash of its own (a simulator). external_flash_bytes is a
     flash chip beside it that is mapped to memory, such as QSPI; 0: none. external_ram_bytes is slower RAM beside the
     chip, PSRAM or SDRAM, in which an arena can be placed; no budget counts it. clock_mhz is None if a clock means
-    nothing. source says where the sizes are from; measured, what it took for models. ConfigError for a core that is not
-    known, or a reserve outside the memory.
+    nothing. source says where the sizes are from; measured, what it took for models; cycle_factor, what estimated
+    cycles are multiplied by for the wait states and cache misses that they leave out. ConfigError for a core that is
+    not known, or a reserve outside the memory.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Board:
     external_ram_bytes: int = 0
     source: str = ""
     measured: tuple[Measurement, ...] = ()
+    cycle_factor: float = 1.0
 
     def __post_init__(self) -> None:
         if isinstance(self.core, str):
@@ -82,21 +88,35 @@ class Board:
         known = [(one, instructions / one.instructions) for one in self.measured if one.instructions and instructions]
         return min(known, key=lambda like: abs(math.log(like[1])), default=None)
 
-    def estimated_ms(self, instructions: int | None) -> float | None:
-        """Milliseconds of an image of so many predicted instructions, an estimate: those of the measured model of the
-        nearest instructions, in the ratio of these. None where nothing was measured."""
-        found = self._like(instructions)
-        return None if found is None else found[0].ms * found[1]
+    def estimated_ms(self, instructions: int | None, cycles: int | None = None) -> float | None:
+        """Milliseconds of an image of so many predicted instructions and cycles, an estimate: those of the measured
+        model of the nearest instructions, in the ratio of these; where nothing was measured, cycles * cycle_factor /
+        clock; None where that is unknown too."""
+        if (found := self._like(instructions)) is not None:
+            return found[0].ms * found[1]
+        return None if cycles is None or self.clock_mhz is None else cycles * self.cycle_factor / self.clock_mhz / 1000
 
-    def estimate_rule(self, instructions: int | None) -> str:
+    def estimate_rule(self, instructions: int | None, cycles: int | None = None) -> str:
         """estimated_ms() and how it comes about, one line; empty without one."""
-        if (found := self._like(instructions)) is None:
+        if (ms := self.estimated_ms(instructions, cycles)) is None:
             return ""
+        if (found := self._like(instructions)) is None:
+            factor = "" if self.cycle_factor == 1 else f" times {self.cycle_factor:g}, its cycle_factor,"
+            at = f"{cycles:,} cycles{factor} at {self.clock_mhz} MHz"
+            return f"{self.name}: about {ms:.3f} ms an image, an estimate: {at}; {CYCLES_ARE}"
         like, ratio = found
         return (
             f"{self.name}: about {like.ms * ratio:.3f} ms an image, an estimate: {like.ms:.3f} ms measured for "
             f"{like.model}, times {instructions:,} predicted instructions over its {like.instructions:,}"
         )
+
+    @property
+    def how_estimated(self) -> str:
+        """The rule of estimated_ms() for many models, one line."""
+        if any(one.instructions for one in self.measured):
+            return f"ms are estimates: those measured on {self.name}, in the ratio of predicted instructions"
+        factor = "" if self.cycle_factor == 1 else f", times {self.cycle_factor:g}, its cycle_factor"
+        return f"ms are estimates: cycles at the {self.clock_mhz} MHz of {self.name}{factor}; {CYCLES_ARE}"
 
     @property
     def sram_budget(self) -> int:

@@ -56,6 +56,8 @@ class Core:
     machine       the machine that simulates it, or None
     coefficients  its entry in converter/estimate/instruction_coefficients.json, by the key of the core that it was
                   fitted on; None: its instructions are unknown
+    cycle_coefficients   the same in cycle_coefficients.json; None: Arm publishes no cycles of its instructions, or
+                  they are not in mcuformer/simulator/cycles.py
     arduino_flags of its Arduino Mbed core, in place of flags; None: Arduino has none
     toolchain     prefix of the names of its compiler and tools
     """
@@ -70,6 +72,7 @@ class Core:
     coefficients: str | None = None
     arduino_flags: tuple[str, ...] | None = None
     toolchain: str = "arm-none-eabi-"
+    cycle_coefficients: str | None = None
 
     def __post_init__(self) -> None:
         for name, legal in (("isa", ISAS), ("packing", PACKINGS)):
@@ -146,6 +149,7 @@ _ALL = (
             most_external_bytes=PSRAM, external_origin=0x21000000,
         ),
         coefficients="m4",
+        cycle_coefficients="m4",
         arduino_flags=_thumb("cortex-m4", SOFTFP, "-mfpu=fpv4-sp-d16"),  # Mbed cores 4.x, ARDUINO_NANO33BLE
     ),
     Core(

@@ -8,7 +8,6 @@ front.json holds "bytes_of" (the board whose bytes the arenas are counted in, or
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -77,23 +76,22 @@ def write_front(
     folder = Path(folder)
     check_front_folder(folder)
     front = different(front)
-    rows = [_row(number, found, board) for number, found in enumerate(front, 1)]
+    rows = [_row(number, found) for number, found in enumerate(front, 1)]
     bytes_of = INTERPRETER if board is None else board.name
     with whole_folder(folder) as new:
         for row, found in zip(rows, front, strict=True):
             said = {name: value for name, value in row.items() if name not in ("file", "config")}
             save_subnet(supernet.extract(found.config), new / row["file"], {**notes, **said, "bytes_of": bytes_of})
-        content = {"bytes_of": bytes_of, "budget": dataclasses.asdict(budget), "rows": rows}
+        content = {"bytes_of": bytes_of, "budget": budget.to_dict(), "rows": rows}
         (new / ROWS).write_text(json.dumps(content, indent=1) + "\n")
     return folder
 
 
-def _row(number: int, found: Found, board: Board | None) -> dict:
+def _row(number: int, found: Found) -> dict:
     cost = found.cost
-    ms = None if board is None else board.estimated_ms(cost.instructions)
     return {
         "file": f"{number:03}-{cost.sram}-bytes.pt", "config": found.config.to_dict(), "held_out_top1": found.accuracy,
         "arena_bytes": cost.sram, "flash_bytes": cost.flash,
         "instructions": UNKNOWN if cost.instructions is None else cost.instructions,
-        "estimated_ms": UNKNOWN if ms is None else ms,
+        "estimated_ms": UNKNOWN if cost.latency is None else cost.latency,
     }  # fmt: skip

@@ -123,7 +123,7 @@ def search(
         FORMAT,
         {
             "space": space.to_dict(),
-            "budget": dataclasses.asdict(budget),
+            "budget": budget.to_dict(),
             "options": dataclasses.asdict(options),
             **(identity or {}),
         },

@@ -126,6 +126,11 @@ def test_a_board_in_a_yaml_file(mine):
         ("128 KB", "128 kilobytes", "sram_bytes = '128 kilobytes': must be a whole number of bytes, or text such as "),
         ("128 KB", "yes", "sram_bytes = True: must be a whole number"),
         ("128 KB", "-1", "sram_bytes = -1: must be a whole number of bytes, .*, at least 1"),
+        (
+            "clock_mhz: 180",
+            "clock_mhz: 180\ncycle_factor: 0",
+            "cycle_factor = 0: must be a number above 0, at most 1000",
+        ),
         ("180", "fast", "clock_mhz = 'fast': must be a whole number of MHz, at least 1"),
         ("STM32F446", "446", "mcu = 446: must be one line of text"),
         ("Cortex-M4", "Cortex-A53", "core 'Cortex-A53' is unknown; choose one of "),
@@ -181,7 +186,8 @@ def test_a_measured_time_is_the_boards(tiny_model, tmp_path):
 def test_the_command_says_whether_models_fit(mine, tmp_path):
     convert(lively_subnet(TINY, 1), structured_images(TINY, 4)).save(tmp_path / "tiny.tflite")
     done = mcuformer("boards", "--board", mine("128 KB", "25 KB"), "--model", tmp_path / "tiny.tflite")
-    assert "my-board" in done.stdout and "no: arena " in done.stdout and "unknown" in done.stdout
+    assert "my-board" in done.stdout and "no: arena " in done.stdout
+    assert " about " in done.stdout and "without the wait states of flash and cache misses" in done.stdout
     assert "choose one of nano33ble" in mistake("boards", "--board", "none")
     converted = mistake("inspect", tmp_path / "tiny.tflite", "--board", mine("Cortex-M4", "Cortex-A53"))
     assert "mine.yaml: core 'Cortex-A53' is unknown" in converted
@@ -256,12 +262,36 @@ def test_times_are_estimated_from_the_nearest_measured_model(mine, tmp_path):
     assert board.measured_ms(times[1].sha256) == 300.0 and board.measured_ms("") is None
 
 
+def test_without_a_measured_model_cycles_are_estimated(mine, tmp_path):
+    """On a core whose instructions' cycles are published, at the board's clock, by the rule that commands print."""
+    model = convert(lively_subnet(TINY, 1), structured_images(TINY, 4), board="nano33ble")
+    model.save(tmp_path / "tiny.tflite")
+    path = mine("clock_mhz: 180", "clock_mhz: 180\ncycle_factor: 1.5")
+    board = get_board(path)
+    assert board.estimated_ms(1000, 180_000) == 1.5 and board.estimated_ms(1000) is None
+    assert dataclasses.replace(board, measured=(time_of("a", 500, 4.0),)).estimated_ms(1000, 180_000) == 8.0
+    assert dataclasses.replace(board, clock_mhz=None).estimated_ms(1000, 180_000) is None
+    inspected = inspect(tmp_path / "tiny.tflite", board=path)
+    total = sum(row.cycles for row in inspected.ops)
+    assert inspected.estimated_ms == pytest.approx(1.5 * total / 180_000)
+    printed = mcuformer("inspect", tmp_path / "tiny.tflite", "--board", path).stdout
+    assert (
+        f"my-board: about {inspected.estimated_ms:.3f} ms an image, an estimate: {total:,} cycles times 1.5" in printed
+    )
+    assert f"about {total:,} cycles, " in printed and "without the wait states of flash and cache misses" in printed
+    fits = {fit.board: fit for fit in boards([tmp_path / "tiny.tflite"]).fits}
+    assert fits["nano33ble"].estimated_ms == pytest.approx(total / 64_000)
+    assert fits["stm32h743"].instructions and fits["stm32h743"].estimated_ms is fits["stm32h743"].cycles is None
+    printed = mcuformer("inspect", tmp_path / "tiny.tflite", "--board", "stm32h743").stdout
+    assert "cycles on Cortex-M7 are unknown: " in printed and " ms an image" not in printed
+
+
 def test_the_commands_estimate_the_times_of_other_models(mine, tmp_path):
     model = convert(lively_subnet(TINY, 1), structured_images(TINY, 4), board="nano33ble")
     model.save(tmp_path / "tiny.tflite")
     path = mine()
     (fit,) = boards([tmp_path / "tiny.tflite"], path).fits
-    assert fit.estimated_ms is None and fit.instructions > 0
+    assert fit.ms is None and fit.estimated_ms == fit.cycles / 180_000 and fit.cycles > fit.instructions > 0
     (tmp_path / "mine.yaml").write_text(with_time(path, time_of("other", 2 * fit.instructions, 8.0)))
     (estimated,) = boards([tmp_path / "tiny.tflite"], path).fits
     assert estimated.estimated_ms == 4.0 and estimated.ms is None

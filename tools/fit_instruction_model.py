@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fits converter/estimate/instruction_coefficients.json to instructions counted in QEMU, and says how good it is.
+"""Fits converter/estimate/instruction_coefficients.json to instructions counted in QEMU, and cycle_coefficients.json to
+the cycles that mcuformer/simulator/cycles.py estimates of them, and says how good they are.
 
     python tools/fit_instruction_model.py            # counts generated networks on every core, fits, checks, writes
     python tools/fit_instruction_model.py --counts counts.json   # the same, with earlier counts
-    python tools/fit_instruction_model.py --core m55 # only this core's; the others' coefficients stay
+    python tools/fit_instruction_model.py --core m55 # only these cores'; the others' coefficients stay
     python tools/fit_instruction_model.py --core m33 # a core with another's coefficients is checked only
     python tools/fit_instruction_model.py --check    # only checks the coefficients in the repository
 
@@ -34,8 +35,8 @@ import numpy as np
 
 from mcuformer import QuantisationOptions, SubnetConfig
 from mcuformer.converter.calibrate import calibrate
-from mcuformer.converter.estimate import instructions
-from mcuformer.converter.estimate.instructions import COEFFICIENTS, KERNELS
+from mcuformer.converter.estimate import cycles, instructions
+from mcuformer.converter.estimate.kernel_model import KERNELS, KernelModel, work_of
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.lower import lower
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
@@ -48,8 +49,10 @@ from mcuformer.converter.subnet_config import FINAL_NORMS, POOLS, RELATIVE_POSIT
 from mcuformer.cores import CORES
 from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
+from mcuformer.simulator.cycles import DEFAULT
 
 KNOWN = tuple(key for key, core in CORES.items() if core.machine is not None and core.coefficients is not None)
+MODELS = {"instructions": instructions.MODEL, "cycles": cycles.MODEL}
 FITTED, CHECKED = 240, 40  # networks
 ALLOWED = 0.05  # of a network's instructions
 MOST_MACS = 12_000_000  # per network, to keep the simulation short
@@ -58,11 +61,11 @@ MOST_FLASH = 1_500_000
 
 @dataclass(frozen=True)
 class OpSample:
-    """One op on one core: its kernel calls' counts, summed by kernel, and its instructions."""
+    """One op on one core: its kernel calls' counts, summed by kernel, and the instructions, or cycles, that it took."""
 
     kind: str
     counts: dict[str, np.ndarray]
-    instructions: int
+    taken: int
 
 
 def random_config(seed: int) -> SubnetConfig:
@@ -154,8 +157,13 @@ def network(seed: int, packing: int) -> tuple[Graph, np.ndarray]:
     return graph_of(seed, config, images, packing if rng.random() < 0.6 else ROWS + PAIRS - packing), images[:1]
 
 
-def count(seed: int, folder: Path, cores: Sequence[str]) -> dict[str, list[int]]:
-    """Instructions of each op of one network, on each of these cores."""
+def coefficients_of(core: str, what: str) -> str | None:
+    """The entry of a core in the coefficients of one of MODELS."""
+    return CORES[core].coefficients if what == "instructions" else CORES[core].cycle_coefficients
+
+
+def count(seed: int, folder: Path, cores: Sequence[str]) -> dict[str, dict[str, list[int]]]:
+    """Instructions, and cycles if they are known, of each op of one network, on each of these cores."""
     found = {}
     for core in cores:
         machine = CORES[core].machine
@@ -166,19 +174,22 @@ def count(seed: int, folder: Path, cores: Sequence[str]) -> dict[str, list[int]]
             built = firmware_model.build(
                 graph, names, machine, work, machine.most_ram_bytes, machine.most_flash_bytes, objects
             )
-            found[core] = [op.instructions for op in built.run(image).ops]
+            timed = coefficients_of(core, "cycles") is not None
+            ops = built.run(image, cycles=DEFAULT if timed else None).ops
+            found[core] = {"instructions": [op.instructions for op in ops]}
+            if timed:
+                found[core]["cycles"] = [op.cycles for op in ops]
     return found
 
 
-def samples(seed: int, counted: dict[str, list[int]]) -> dict[str, list[OpSample]]:
-    """The ops of one network with what its kernels do, by core."""
+def samples(seed: int, counted: dict[str, dict[str, list[int]]]) -> dict[tuple[str, str], list[OpSample]]:
+    """The ops of one network with what its kernels do, by core and one of MODELS."""
     found = {}
     for core, numbers in counted.items():
         graph, _ = network(seed, PACKINGS[CORES[core].packing])
-        found[core] = [
-            OpSample(op.kind, summed(instructions.work_of(graph, op)), number)
-            for op, number in zip(graph.ops, numbers, strict=True)
-        ]
+        work = [(op.kind, summed(work_of(graph, op))) for op in graph.ops]
+        for what, taken in numbers.items():
+            found[core, what] = [OpSample(*one, number) for one, number in zip(work, taken, strict=True)]
     return found
 
 
@@ -203,7 +214,7 @@ def fit(samples: list[OpSample]) -> dict[str, dict[str, float]]:
     for row, sample in zip(matrix, samples, strict=True):
         for kernel, counts in sample.counts.items():
             row[start[kernel] : start[kernel] + len(counts)] += counts
-        row /= sample.instructions
+        row /= sample.taken
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-30)
     solution, _ = nnls(matrix / scale, np.ones(len(samples)), maxiter=100000)
     values = defaultdict(dict)
@@ -224,13 +235,13 @@ def report(networks: list[list[OpSample]], coefficients: dict) -> tuple[float, d
     worst, by_kind = 0.0, defaultdict(list)
     for network in networks:
         guess = [predicted(sample, coefficients) for sample in network]
-        worst = max(worst, abs(sum(guess) / sum(sample.instructions for sample in network) - 1))
+        worst = max(worst, abs(sum(guess) / sum(sample.taken for sample in network) - 1))
         for sample, value in zip(network, guess, strict=True):
-            by_kind[sample.kind].append(abs(value / sample.instructions - 1))
+            by_kind[sample.kind].append(abs(value / sample.taken - 1))
     return worst, {kind: float(np.mean(errors)) for kind, errors in sorted(by_kind.items())}
 
 
-def count_all(seeds: list[int], jobs: int, cores: Sequence[str]) -> dict[int, dict[str, list[int]]]:
+def count_all(seeds: list[int], jobs: int, cores: Sequence[str]) -> dict[int, dict[str, dict[str, list[int]]]]:
     with tempfile.TemporaryDirectory(prefix="mcuformer-core-") as folder:
         for machine in (CORES[core].machine for core in cores):
             firmware_model.kernel_objects(machine, Path(folder) / machine.name)
@@ -244,11 +255,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fit nothing; check the coefficients in the repository")
     parser.add_argument("--counts", type=Path, help="read the counts from this file, or write them there")
-    parser.add_argument("--core", choices=KNOWN, help="count, fit and check this core alone")
+    parser.add_argument(
+        "--core", choices=KNOWN, nargs="+", default=KNOWN, help="count, fit and check these cores alone"
+    )
     parser.add_argument("--fitted", type=int, default=FITTED, help=f"networks to fit to (default: {FITTED})")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    cores = KNOWN if arguments.core is None else (arguments.core,)
+    cores = arguments.core
     for core in cores:
         firmware.require_tools(CORES[core])
     seeds = [2 * i + 1 for i in range(CHECKED)] + ([] if arguments.check else [2 * i for i in range(arguments.fitted)])
@@ -259,22 +272,33 @@ def main() -> int:
         if arguments.counts is not None:
             arguments.counts.write_text(json.dumps(counts))
     networks = {seed: samples(seed, counts[seed]) for seed in seeds}
-    coefficients = json.loads(COEFFICIENTS.read_text())["coefficients"]
-    if not arguments.check:
-        for core in (core for core in cores if CORES[core].coefficients == core):
-            coefficients[core] = fit([sample for seed in seeds if seed % 2 == 0 for sample in networks[seed][core]])
-        text = {"generator": "tools/fit_instruction_model.py", "coefficients": coefficients}
-        COEFFICIENTS.write_text(json.dumps(text, indent=1) + "\n")
-        print(f"wrote {COEFFICIENTS.name}")
     good = True
-    for core in cores:
-        worst, kinds = report(
-            [networks[seed][core] for seed in seeds if seed % 2], coefficients[CORES[core].coefficients]
-        )
-        good = good and worst <= ALLOWED
-        print(f"{core}: {CHECKED} networks it was not fitted on, each within {100 * worst:.2f} %; mean error of an op: "
-              + ", ".join(f"{kind} {100 * error:.1f} %" for kind, error in kinds.items()))  # fmt: skip
+    for what, model in MODELS.items():
+        good = fit_and_check(what, model, networks, cores, not arguments.check) and good
     return 0 if good else 1
+
+
+def fit_and_check(what: str, model: KernelModel, networks: dict[int, dict], cores: Sequence[str], fits: bool) -> bool:
+    """Writes the coefficients of one of MODELS if it fits, and prints how good they are."""
+    coefficients = json.loads(model.file.read_text())["coefficients"] if model.file.is_file() else {}
+    known = [core for core in cores if coefficients_of(core, what) is not None]
+    if fits:
+        for core in (core for core in known if coefficients_of(core, what) == core):
+            coefficients[core] = fit([op for seed in networks if seed % 2 == 0 for op in networks[seed][core, what]])
+        text = {"generator": "tools/fit_instruction_model.py", "coefficients": coefficients}
+        model.file.write_text(json.dumps(text, indent=1) + "\n")
+        print(f"wrote {model.file.name}")
+    good = True
+    for core in known:
+        checked = [networks[seed][core, what] for seed in networks if seed % 2]
+        worst, kinds = report(checked, coefficients[coefficients_of(core, what)])
+        good = good and worst <= ALLOWED
+        errors = ", ".join(f"{kind} {100 * error:.1f} %" for kind, error in kinds.items())
+        print(
+            f"{core}, {what}: {CHECKED} networks it was not fitted on, each within {100 * worst:.2f} %; mean error of "
+            f"an op: {errors}"
+        )
+    return good
 
 
 if __name__ == "__main__":

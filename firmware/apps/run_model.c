@@ -25,7 +25,8 @@ void yielded(void) {
   last = board_ticks();
 }
 
-void op_done(int32_t index) {
+/* noipa: where calls of it begin and end is counted (firmware/block_counts.c). */
+__attribute__((noipa)) void op_done(int32_t index) {
   marks[index + 1] = board_ticks();
   if (index >= 0) yielded();
   last = board_ticks();

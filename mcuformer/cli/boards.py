@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mcuformer import measured
 from mcuformer.board_file import write_board
-from mcuformer.boards import BOARDS, Board, get_board, is_board_file
+from mcuformer.boards import BOARDS, CYCLES_ARE, Board, get_board, is_board_file
 from mcuformer.cli.common import JsonOption, app, check_outputs, out, read_bytes, write_json
 from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError
@@ -28,7 +28,7 @@ class Fit:
     """Whether a model fits a board. model: its file's name; arena_bytes, model_bytes: what it takes; arena_over,
     model_over: by how much that exceeds the budgets, 0 if it fits; instructions: predicted for an image, None: the core
     has no model of them; ms: of an image, as `check-board --board` measured it, None: not measured; estimated_ms:
-    those of a model that was measured on the board, in the ratio of predicted instructions, None: there is none."""
+    Board.estimated_ms(), None: there is none; cycles: estimated for an image, None: unknown."""
 
     model: str
     board: str
@@ -39,6 +39,7 @@ class Fit:
     instructions: int | None
     ms: float | None = None
     estimated_ms: float | None = None
+    cycles: int | None = None
 
     @property
     def fits(self) -> bool:
@@ -80,23 +81,24 @@ def boards(models: Sequence[str | os.PathLike] = (), board: str | Board | None =
 
 def _fits(path: Path, chosen: Iterable[Board]) -> Iterator[Fit]:
     """A model on each board."""
-    from mcuformer.converter.estimate.on_board import instructions_on
+    from mcuformer.converter.estimate.on_board import cycles_on, instructions_on
     from mcuformer.converter.memory.arena import plan_arena
     from mcuformer.converter.memory.board_arena import board_arena_bytes
     from mcuformer.converter.tflite_file import read
 
     content = read_bytes(path)
     graph = read(content, str(path)).graph
-    arena, known = board_arena_bytes(graph, plan_arena(graph)), dict[str, int | None]()
+    arena, known = board_arena_bytes(graph, plan_arena(graph)), dict[str, tuple[int | None, int | None]]()
     times, identity = measured.read(measured.path_of(path), content), measured.identity(content)
     for board in chosen:
         if board.core.key not in known:
-            known[board.core.key] = instructions_on(graph, board.core)
+            known[board.core.key] = instructions_on(graph, board.core), cycles_on(graph, board.core)
         flash = len(content) if board.flash_budget is None else board.flash_budget
         over = max(0, arena - board.sram_budget), max(0, len(content) - flash)
         ms = times[board.name]["ms"] if board.name in times else board.measured_ms(identity)
-        count = known[board.core.key]
-        yield Fit(path.name, board.name, arena, len(content), *over, count, ms, board.estimated_ms(count))
+        count, cycles = known[board.core.key]
+        estimate = board.estimated_ms(count, cycles)
+        yield Fit(path.name, board.name, arena, len(content), *over, count, ms, estimate, cycles)
 
 
 def show(listed: BoardList) -> None:
@@ -125,22 +127,22 @@ def show_fits(model: str, fits: Sequence[Fit], named: dict[str, Board]) -> None:
     """Whether a model fits each board."""
     first = fits[0]
     out.print(f"{model}: arena {first.arena_bytes:,} bytes, model {first.model_bytes:,} bytes", markup=False)
-    table = Table("board", "core", "fits", "instructions", "ms")
+    table = Table("board", "core", "fits", "instructions", "cycles", "ms")
     for fit in fits:
         board = named[fit.board]
-        instructions = "unknown" if fit.instructions is None else f"{fit.instructions:,}"
+        instructions, cycles = ("unknown" if n is None else f"{n:,}" for n in (fit.instructions, fit.cycles))
         ms = f"{fit.ms:.1f}" if fit.ms is not None else "unknown"
         if fit.ms is None and fit.estimated_ms is not None:
             ms = f"about {fit.estimated_ms:.1f}"
-        table.add_row(escape(board.name), board.core.name, _verdict(fit, board), instructions, ms)
+        table.add_row(escape(board.name), board.core.name, _verdict(fit, board), instructions, cycles, ms)
     out.print(table)
     out.print(
-        "Instructions are predicted for an image, as QEMU counts them: neither cycles nor time. ms are those that "
-        "`mcuformer check-board --board` measured."
+        "Instructions are predicted for an image, as QEMU counts them. ms are those that `mcuformer check-board "
+        f"--board` measured; about: an estimate, cycles at the board's clock. {CYCLES_ARE[0].upper()}{CYCLES_ARE[1:]}."
     )
     for fit in fits:
-        if fit.ms is None and (rule := named[fit.board].estimate_rule(fit.instructions)):
-            out.print(rule, markup=False)
+        if fit.ms is None and named[fit.board].measured:
+            out.print(named[fit.board].estimate_rule(fit.instructions, fit.cycles), markup=False)
 
 
 def _verdict(fit: Fit, board: Board) -> str:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,20 +20,24 @@ BoardOption = Annotated[str | None, typer.Option(help="Budget of this board (see
 SramOption = Annotated[str | None, typer.Option(help="Most bytes of arena, such as 64KB.")]
 FlashOption = Annotated[str | None, typer.Option(help="Most bytes of model, such as 500KB.")]
 InstructionsOption = Annotated[str | None, typer.Option(help="Most instructions per image, such as 50M.")]
+LatencyOption = Annotated[
+    str | None,
+    typer.Option(help="Most milliseconds per image, such as 50: an estimate, of the board's core and clock."),
+]
 StripsOption = Annotated[bool, typer.Option(help="The image comes a few rows at a time; the arena holds none.")]
 
 
-def budget_of(board: Board | None, **amounts: str | int | None) -> Budget:
-    """The budget that --board and amounts (sram, flash, instructions) describe; ConfigError without any."""
+def budget_of(board: Board | None, **amounts: str | float | None) -> Budget:
+    """The budget that --board and amounts (sram, flash, instructions, latency) describe; ConfigError without any."""
     from mcuformer.nas import cost
 
     if board is None and not any(amounts.values()):
         raise ConfigError(f"no budget: give --board, or {' or '.join(f'--{name}' for name in amounts)}")
-    limits: dict[str, int | None] = dict.fromkeys(("sram", "flash", "instructions"))
+    parsers: dict[str, Callable[[str], Any]] = {"instructions": cost.parse_count, "latency": cost.parse_ms}
+    limits: dict[str, Any] = dict.fromkeys(("sram", "flash", "instructions"))
     for name, amount in amounts.items():
-        parse = cost.parse_count if name == "instructions" else cost.parse_bytes
         try:
-            limits[name] = None if amount is None else parse(str(amount))
+            limits[name] = None if amount is None else parsers.get(name, cost.parse_bytes)(str(amount))
         except ConfigError as error:
             raise ConfigError(f"--{name} {error}") from error
     return cost.board_budget(board, **limits)
@@ -68,7 +73,8 @@ def network_words(config: SubnetConfig) -> str:
 def describe(config: SubnetConfig, cost: Cost) -> str:
     """One line: dimensions and cost of a subnet."""
     count = "instructions unknown" if cost.instructions is None else f"{cost.instructions / 1e6:.1f} M instructions"
-    return f"{network_words(config)}: arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {count}"
+    ms = "" if cost.latency is None else f", about {cost.latency:.1f} ms, an estimate"
+    return f"{network_words(config)}: arena {cost.sram:,} bytes, model at most {cost.flash:,} bytes, {count}{ms}"
 
 
 def bytes_words(board: str | None) -> str:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcuformer.boards import get_board
-from mcuformer.cli.budget import BoardOption, FlashOption, InstructionsOption, SramOption, StripsOption, budget_of
+from mcuformer.cli.budget import (
+    BoardOption,
+    FlashOption,
+    InstructionsOption,
+    LatencyOption,
+    SramOption,
+    StripsOption,
+    budget_of,
+)
 from mcuformer.cli.common import CONSOLE, DataOption, JsonOption, app, check_outputs, out, write_json
 from mcuformer.cli.fitting import MoreSettings, SettingOption, check_before_loading, settings, space_for
 from mcuformer.cli.progress import SILENT, Progress
@@ -74,6 +82,7 @@ def evolve(
     sram: str | int | None = None,
     flash: str | int | None = None,
     instructions: str | int | None = None,
+    latency: str | float | None = None,
     rule: str = ARENA,
     strips: bool = False,
     options: EvolutionOptions | None = None,
@@ -91,7 +100,8 @@ def evolve(
     space        a SearchSpace, its YAML file, or the name of one of the package's; with the key evolution
     data         as mcuformer.data.load takes it; limit: use only so many training images; held_out: of them;
                  stratified: hold out as large a share of each class
-    board, sram, flash, instructions  the budget, such as "64KB" or "50M"; R counts all, the board's own among them
+    board, sram, flash, instructions, latency  the budget, such as "64KB", "50M" or "20"; R counts all, the board's own
+                 among them
     rule         what is held against sram: "arena", the exact bytes, or "paper", the paper's M (nas/paper_memory.py)
     training     of each visit's supernet, for options.epochs; default: nas/recipes.py
     folder       for restore points and the log; the evolution continues from them
@@ -105,7 +115,9 @@ def evolve(
     output, folder = Path(output), Path(folder)
     check_outputs(output, output.with_suffix(".pt"), plot, folder / LOG)
     check_pictures(plot)
-    limits = _limits(board, strips, rule, folder / LOG, sram=sram, flash=flash, instructions=instructions)
+    limits = _limits(
+        board, strips, rule, folder / LOG, sram=sram, flash=flash, instructions=instructions, latency=latency
+    )
     made, evolution = _with_range(space, found := outline(data))
     options = options or evolve_space.EvolutionOptions()
     how = training or recipes.for_images(recipes.for_device(recipes.evolution_options(options.epochs)), made.flip)
@@ -137,19 +149,19 @@ class _Limits:
     identity: dict
 
 
-def _limits(board: str | None, strips: bool, rule: str, log: Path, **amounts: str | int | None) -> _Limits:
+def _limits(board: str | None, strips: bool, rule: str, log: Path, **amounts: str | float | None) -> _Limits:
     from mcuformer.nas.cost import BY_PAPER, NAMES, cost_by_paper, cost_of
 
     target = None if board is None else get_board(board)
     budget = _budget(target, rule, log, **amounts)
     measured, names = (cost_of, NAMES) if rule == ARENA else (cost_by_paper, BY_PAPER)
-    identity = {"board": board, "strips": strips, **dataclasses.asdict(budget)}
+    identity = {"board": board, "strips": strips, **budget.to_dict()}
     if rule != ARENA:
         identity["rule"] = rule
     return _Limits(budget, functools.partial(measured, board=target, strips=strips), names, identity)
 
 
-def _budget(target: Board | None, rule: str, log: Path, **amounts: str | int | None) -> Budget:
+def _budget(target: Board | None, rule: str, log: Path, **amounts: str | float | None) -> Budget:
     """All limits given, and the board's own. ConfigError if rule has none of SRAM to count against.
 
     A log of version 0.1.0 counts SRAM alone: to go on alike, its board's flash does not count either.
@@ -248,6 +260,7 @@ def command(
     sram: SramOption = None,
     flash: FlashOption = None,
     instructions: InstructionsOption = None,
+    latency: LatencyOption = None,
     rule: RuleOption = ARENA,
     strips: StripsOption = False,
     epochs: Annotated[int, typer.Option(help="Epochs per visit (t).")] = 2,
@@ -287,8 +300,9 @@ def command(
     how = train_options(defaults, training, epochs=epochs, seed=seed)
     evolved = evolve(
         space if made.evolution is None else made, data=data, board=board, sram=sram, flash=flash,
-        instructions=instructions, rule=rule, strips=strips, options=options, training=how, limit=limit,
-        held_out=held_out, stratified=stratified, folder=folder, plot=plot, output=output, progress=CONSOLE,
+        instructions=instructions, latency=latency, rule=rule, strips=strips, options=options, training=how,
+        limit=limit, held_out=held_out, stratified=stratified, folder=folder, plot=plot, output=output,
+        progress=CONSOLE,
     )  # fmt: skip
     show(evolved)
     write_json(json_file, evolved.to_dict())

@@ -34,7 +34,7 @@ class OpRow:
     overwrites      the tensor that its output overwrites
     constant_bytes  of its weights and tables
     weights_read_bytes, weights_reads   of staged weights, in one run
-    macs, instructions   if a core was given; instructions: None if unknown
+    macs, instructions, cycles   if a core was given; instructions, cycles: None if unknown
     """
 
     op: str
@@ -49,6 +49,7 @@ class OpRow:
     weights_reads: int
     macs: int | None = None
     instructions: int | None = None
+    cycles: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class Inspection:
 
     def to_dict(self) -> dict:
         """What --json writes."""
-        hidden = {"macs", "instructions"} if self.core is None else set()
+        hidden = {"macs", "instructions", "cycles"} if self.core is None else set()
         rows = [{name: value for name, value in vars(row).items() if name not in hidden} for row in self.ops]
         return {
             "model_bytes": self.model_bytes, "arena_bytes": self.arena_bytes, "head_bytes": self.plan.head_bytes,
@@ -100,7 +101,7 @@ def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | o
     plot   the memory plan is drawn here: .png, .svg or .pdf
     """
     from mcuformer.boards import get_board
-    from mcuformer.converter.estimate.on_board import instructions_on
+    from mcuformer.converter.estimate.on_board import cycles_on, instructions_on
     from mcuformer.converter.estimate.sizing import sizes
     from mcuformer.converter.memory.arena import plan_arena
     from mcuformer.converter.subnet_config import SubnetConfig
@@ -118,9 +119,9 @@ def inspect(model: str | os.PathLike, *, board: str | None = None, plot: str | o
     if target is not None:
         if (ms := target.measured_ms(measured.identity(content))) is not None:
             times.setdefault(target.name, ms)
-        count = instructions_on(stored.graph, target.core)
         if target.name not in times:
-            estimate, estimated = target.estimate_rule(count), target.estimated_ms(count)
+            counts = instructions_on(stored.graph, target.core), cycles_on(stored.graph, target.core)
+            estimate, estimated = target.estimate_rule(*counts), target.estimated_ms(*counts)
     rows = _rows(stored, plan, core)
     inspected = Inspection(path, len(content), stored, plan, rows, parts, core, times, estimate, estimated)
     if plot is not None:
@@ -140,7 +141,7 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow,
     rows = []
     for step, op in enumerate(graph.ops, start=1):
         tensor, over = graph.tensors[op.output], buffer_of[op.output].overwrites
-        macs, instructions = (None, None) if core is None else _predicted(graph, op, core)
+        macs, instructions, cycles = (None, None, None) if core is None else _predicted(graph, op, core)
         read, reads = staging.traffic(graph, op)
         rows.append(
             OpRow(
@@ -156,18 +157,21 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow,
                 weights_reads=reads,
                 macs=macs,
                 instructions=instructions,
+                cycles=cycles,
             )
         )
     return tuple(rows)
 
 
-def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None]:
-    """Multiply-accumulates, and the instructions that the core's coefficients predict; None without coefficients."""
+def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None, int | None]:
+    """Multiply-accumulates, and the instructions and cycles that the core's coefficients predict; None without them."""
+    from mcuformer.converter.estimate.cycles import op_cycles
     from mcuformer.converter.estimate.instructions import op_instructions
     from mcuformer.converter.estimate.macs import op_macs
 
     instructions = None if core.coefficients is None else op_instructions(graph, op, core.coefficients)
-    return op_macs(graph, op), instructions
+    cycles = None if core.cycle_coefficients is None else op_cycles(graph, op, core.cycle_coefficients)
+    return op_macs(graph, op), instructions, cycles
 
 
 def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> None:
@@ -247,12 +251,13 @@ def _scale(tensor: Tensor) -> str:
 
 
 def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
-    table = Table("#", "op", "output", "MACs", "instructions", "per MAC")
+    table = Table("#", "op", "output", "MACs", "instructions", "per MAC", "cycles", "per MAC")
     for step, row in enumerate(rows, start=1):
-        macs, instructions = row.macs or 0, row.instructions
-        count = "unknown" if instructions is None else f"{instructions:,}"
-        ratio = "" if instructions is None or not macs else f"{instructions / macs:.2f}"
-        table.add_row(str(step), row.op, row.output, f"{macs:,}", count, ratio)
+        macs, cells = row.macs or 0, []
+        for count in (row.instructions, row.cycles):
+            cells.append("unknown" if count is None else f"{count:,}")
+            cells.append("" if count is None or not macs else f"{count / macs:.2f}")
+        table.add_row(str(step), row.op, row.output, f"{macs:,}", *cells)
     out.print(table)
     if core.coefficients is None:
         out.print(f"instructions on {core.label} are unknown: no counts have been fitted")
@@ -262,6 +267,11 @@ def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
         f"about {total:,} instructions per image on {core.label}, {total / macs:.3f} per MAC (by the model "
         "fitted to counts in QEMU; neither cycles nor time)"
     )
+    if core.cycle_coefficients is None:
+        out.print(f"cycles on {core.label} are unknown: no table of its instructions' cycles is known here")
+        return
+    took = sum(row.cycles or 0 for row in rows)
+    out.print(f"about {took:,} cycles, {took / macs:.3f} per MAC, an estimate by Arm's timing of each instruction")
 
 
 @app.command("inspect")
@@ -271,7 +281,8 @@ def command(
     tensors: Annotated[bool, typer.Option(help="List all tensors, constants too.")] = False,
     sizes: Annotated[bool, typer.Option(help="Memory of each part: the paper's rule, ours, stock tools.")] = False,
     board: Annotated[
-        str | None, typer.Option(help="Multiply-accumulates of each op, and its instructions on this board's core.")
+        str | None,
+        typer.Option(help="Multiply-accumulates of each op, and its instructions and cycles on this board's core."),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:

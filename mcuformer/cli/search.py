@@ -18,6 +18,7 @@ from mcuformer.cli.budget import (
     BoardOption,
     FlashOption,
     InstructionsOption,
+    LatencyOption,
     SramOption,
     StripsOption,
     budget_of,
@@ -61,7 +62,7 @@ class ChosenSubnet:
         found = self.found
         return {
             "best": _plain(found.best), "front": [_plain(f) for f in self.front], "evaluated": len(found.evaluated),
-            "judged": found.judged, "subnet": str(self.path), "budget": dataclasses.asdict(self.budget),
+            "judged": found.judged, "subnet": str(self.path), "budget": self.budget.to_dict(),
             "record": self.record, "board": None if self.board is None else self.board.name, "strips": self.strips,
             "held_out": self.held_out,
             "front_dir": None if self.front_dir is None else str(self.front_dir),
@@ -79,6 +80,7 @@ def search(
     sram: str | int | None = None,
     flash: str | int | None = None,
     instructions: str | int | None = None,
+    latency: str | float | None = None,
     strips: bool = False,
     data: str | None = None,
     options: SearchOptions | None = None,
@@ -91,6 +93,7 @@ def search(
     """Searches the supernet.pt and writes the best subnet; under torchrun, processes share the evaluations.
 
     board, sram, flash, instructions  the budget: the board's, with given amounts in place of its own: 65536 or "64KB"
+    latency  most estimated milliseconds an image on the board; ConfigError where nothing estimates them
     strips   the image comes a few rows at a time
     data     the supernet's training data, if it has moved since
     log      gets a line per evaluation; the search continues from it
@@ -115,7 +118,7 @@ def search(
     if front_dir is not None:
         check_front_folder(front_dir, output, log, plot)
     target = None if board is None else get_board(board)
-    budget = budget_of(target, sram=sram, flash=flash, instructions=instructions)
+    budget = budget_of(target, sram=sram, flash=flash, instructions=instructions, latency=latency)
     options = options or SearchOptions()
     net = nas.load_supernet(supernet)
     split = split_of(net, supernet, data)
@@ -156,7 +159,9 @@ def show(chosen: ChosenSubnet, front: bool) -> None:
         f"{found.judged:,} subnets judged, {len(found.evaluated):,} evaluated on {chosen.held_out:,} held-out images"
     )
     if front:
-        out.print(_front_table(chosen.front, chosen.board))
+        out.print(_front_table(chosen.front))
+        if chosen.board is not None and found.best.cost.latency is not None:
+            out.print(chosen.board.how_estimated, markup=False)
     out.print(f"best: {100 * found.best.accuracy:.2f} %, {describe(found.best.config, found.best.cost)}")
     out.print(bytes_words(None if chosen.board is None else chosen.board.name))
     out.print(f"wrote {chosen.path}")
@@ -164,13 +169,13 @@ def show(chosen: ChosenSubnet, front: bool) -> None:
         out.print(f"wrote {len(chosen.front)} subnets and front.json into {chosen.front_dir}")
 
 
-def _front_table(front: tuple[Found, ...], board: Board | None) -> Table:
+def _front_table(front: tuple[Found, ...]) -> Table:
     from mcuformer.nas.front import UNKNOWN
 
     table = Table("#", "arena", "model at most", "instructions", "estimated ms", "held-out top-1 %", "network")
     for number, f in enumerate(front, 1):
         count = UNKNOWN if f.cost.instructions is None else f"{f.cost.instructions:,}"
-        ms = None if board is None else board.estimated_ms(f.cost.instructions)
+        ms = f.cost.latency
         table.add_row(
             str(number), f"{f.cost.sram:,}", f"{f.cost.flash:,}", count,
             UNKNOWN if ms is None else f"{ms:.1f}", f"{100 * f.accuracy:.2f}",
@@ -186,6 +191,7 @@ def command(
     sram: SramOption = None,
     flash: FlashOption = None,
     instructions: InstructionsOption = None,
+    latency: LatencyOption = None,
     strips: StripsOption = False,
     data: Annotated[str | None, typer.Option(help="The training data, if it has moved since.")] = None,
     population: Annotated[int, typer.Option(help="Subnets of the first generation.")] = 50,
@@ -215,8 +221,8 @@ def command(
         population=population, generations=generations, children=children, objective=objective, seed=seed
     )
     chosen = search(
-        supernet, board=board, sram=sram, flash=flash, instructions=instructions, strips=strips, data=data,
-        options=options, log=log, plot=plot, front_dir=front_dir, output=output, progress=CONSOLE,
+        supernet, board=board, sram=sram, flash=flash, instructions=instructions, latency=latency, strips=strips,
+        data=data, options=options, log=log, plot=plot, front_dir=front_dir, output=output, progress=CONSOLE,
     )  # fmt: skip
     show(chosen, front=objective == "front" or front_dir is not None)
     write_json(json_file, chosen.to_dict())

@@ -77,5 +77,5 @@ def _from_result(file: str, content: dict[str, Any]) -> Searched:
 
 
 def _found(row: dict[str, Any]) -> Found:
-    cost = Cost(row["sram"], row["flash"], row["instructions"])
+    cost = Cost(row["sram"], row["flash"], row["instructions"], row.get("latency"))
     return Found(SubnetConfig.from_dict(row["config"]), row["accuracy"], cost)

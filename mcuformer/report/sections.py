@@ -88,6 +88,9 @@ def summary(material: Material) -> list[tuple[str, str]]:
         counted = [row.instructions for row in model.ops if row.instructions is not None]
         if model.core is not None and len(counted) == len(model.ops):
             said.append((f"instructions, {model.core.label}", f"{sum(counted) / 1e6:.2f} M"))
+        said += [(f"measured on {board}", f"{ms:.1f} ms") for board, ms in model.measured.items()]
+        if model.estimated_ms is not None:
+            said.append(("time, an estimate", f"{model.estimated_ms:.1f} ms"))
     return said
 
 
@@ -110,10 +113,15 @@ def _count(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
 
 
+def _ms(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f}"
+
+
 def _subnet_tip(f: Found, first: str) -> str:
     return (
         f"{first}\n{network_words(f.config)}\nheld-out top-1 {100 * f.accuracy:.2f} %\narena {f.cost.sram:,} bytes\n"
-        f"model at most {f.cost.flash:,} bytes\ninstructions {_count(f.cost.instructions)}"
+        f"model at most {f.cost.flash:,} bytes\ninstructions {_count(f.cost.instructions)}\n"
+        f"estimated ms {_ms(f.cost.latency)}"
     )
 
 
@@ -142,7 +150,8 @@ def _front(s: Searched) -> str:
         chart.point(*points[i], "front" if on else "other", _subnet_tip(s.found[i], first), 6 if on else 4)
     limits = [f"{name} at most {value:,}" for name, value in s.budget.items() if value is not None]
     rows = [
-        (str(i), f"{f.cost.sram:,}", f"{f.cost.flash:,}", _count(f.cost.instructions), f"{100 * f.accuracy:.2f}",
+        (str(i), f"{f.cost.sram:,}", f"{f.cost.flash:,}", _count(f.cost.instructions), _ms(f.cost.latency),
+         f"{100 * f.accuracy:.2f}",
          network_words(f.config))
         for i, f in enumerate(s.front, 1)
     ]  # fmt: skip
@@ -154,7 +163,7 @@ def _front(s: Searched) -> str:
         )
         + _said("Point at a dot to see its network. Red: the front. Line: the best up to there. Dashed: the budget.")
         + _drawn(chart.to_svg())
-        + table(("#", "arena", "model at most", "instructions", "held-out top-1 %", "network"), rows)
+        + table(("#", "arena", "model at most", "instructions", "estimated ms", "held-out top-1 %", "network"), rows)
     )
 
 
@@ -286,13 +295,15 @@ def _instructions(file: str, model: Inspection) -> str:
     for row in model.ops:
         value = row.instructions if row.instructions is not None else row.macs or 0
         tip = f"{row.op}, {row.output}\n{row.macs or 0:,} multiply-accumulates\ninstructions {_count(row.instructions)}"
+        tip += f"\nestimated cycles {_count(row.cycles)}"
         rows.append((row.output, float(value), tip))
     known = all(row.instructions is not None for row in model.ops)
     what = f"instructions on {model.core.label}, by the model fitted to counts in QEMU" if known else (
         f"multiply-accumulates: the instructions of {model.core.label} are unknown"
     )  # fmt: skip
     total = sum(value for _, value, _ in rows)
-    return _said(f"{file}: {total:,.0f} {what}") + _drawn(bars(rows, f"Instructions of each op of {file}"))
+    time = _said(model.estimate) if model.estimate else ""
+    return _said(f"{file}: {total:,.0f} {what}") + time + _drawn(bars(rows, f"Instructions of each op of {file}"))
 
 
 def _picture(file: str, content: bytes) -> str:

@@ -278,8 +278,11 @@ def build(
     return link(objects, machine, folder / "program.elf", ram_bytes, flash_bytes, stack_bytes)
 
 
-def run(program: Program, folder: str | os.PathLike | None = None, timeout: float = 600) -> Run:
-    """Runs a program in QEMU. folder: where board_open() finds files; timeout: seconds.
+def run(
+    program: Program, folder: str | os.PathLike | None = None, timeout: float = 600, plugin: str | None = None
+) -> Run:
+    """Runs a program in QEMU. folder: where board_open() finds files; timeout: seconds; plugin: one of QEMU's, with its
+    arguments.
 
     ToolchainError if it ends in a fault, or not at all.
     """
@@ -289,6 +292,7 @@ def run(program: Program, folder: str | os.PathLike | None = None, timeout: floa
         machine.emulator, *(machine.arguments or ("-M", machine.name)),
         "-display", "none", "-monitor", "none", "-serial", "null",
         "-semihosting-config", "enable=on,target=native", "-icount", "shift=6", "-kernel", program.path.resolve(),
+        *(["-plugin", plugin] if plugin else []),
     ]  # fmt: skip
     try:
         done = subprocess.run(

@@ -22,6 +22,7 @@ from mcuformer.converter.export.c_ops import Context, call_of
 from mcuformer.converter.graph import Graph
 from mcuformer.errors import ToolchainError
 from mcuformer.simulator import firmware
+from mcuformer.simulator.cycles import Rules, timed
 from mcuformer.simulator.firmware import Machine
 
 PLACES = ("image", "output", "added", "scratch")  # the app's static buffers
@@ -48,10 +49,12 @@ class OpCase:
 
 @dataclass(frozen=True)
 class OpRun:
-    """instructions: of the kernel call; exact: whether every byte of the output is the reference's."""
+    """instructions: of the kernel call; exact: whether every byte of the output is the reference's; cycles: estimated,
+    None if they were not asked for."""
 
     instructions: int
     exact: bool
+    cycles: int | None = None
 
 
 def run_ops(
@@ -61,8 +64,10 @@ def run_ops(
     objects: Sequence[Path] | None = None,
     timeout: float = 600,
     stack_bytes: int = 8192,
+    cycles: Rules | None = None,
 ) -> list[OpRun]:
-    """Builds one program of all cases in `folder` and runs it. objects: the machine's firmware_model.kernel_objects().
+    """Builds one program of all cases in `folder` and runs it. objects: the machine's firmware_model.kernel_objects();
+    cycles: also estimate them, by these rules.
 
     Outputs overwrite the first input if the op allows it. Attention is compared in the columns it writes, q's.
     """
@@ -83,14 +88,18 @@ def run_ops(
         [*compiled, *shared], machine, folder / "ops.elf", machine.most_ram_bytes, machine.most_flash_bytes, stack_bytes
     )
     (folder / "inputs.bin").write_bytes(b"".join(_bytes(value) for case in cases for value in case.inputs))
-    run = firmware.run(program, folder, timeout)
+    took: Sequence[int | None] = [None] * len(cases)
+    if cycles is not None:
+        run, took = timed(program, folder, timeout, cycles)
+    else:
+        run = firmware.run(program, folder, timeout)
     lines = [line.split() for line in run.text.splitlines()]
     if run.status or len(lines) != len(cases):
         raise ToolchainError(f"the ops on {machine.name} ended with status {run.status}: {run.text[:200]!r}")
     wanted = [zlib.crc32(_bytes(case.reference())) for case in cases]
     return [
-        OpRun(int(count), status == "0" and int(crc) & 0xFFFFFFFF == want)
-        for (status, count, crc), want in zip(lines, wanted, strict=True)
+        OpRun(int(count), status == "0" and int(crc) & 0xFFFFFFFF == want, time)
+        for (status, count, crc), want, time in zip(lines, wanted, took, strict=True)
     ]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The instruction model: from a config as from a graph, quick, and within 5 % of counts in QEMU."""
+"""The models of instructions and cycles: from a config as from a graph, quick, and within 5 % of counts in QEMU."""
 
 import dataclasses
 import sys
@@ -13,7 +13,7 @@ from conftest import lively_subnet, structured_images
 from random_networks import random_config
 
 from mcuformer import SubnetConfig, convert
-from mcuformer.converter.estimate import instructions
+from mcuformer.converter.estimate import cycles, instructions, kernel_model
 from mcuformer.converter.estimate.macs import op_macs
 from mcuformer.converter.memory.arena import plan_arena
 from mcuformer.converter.ops.work import Work
@@ -21,6 +21,7 @@ from mcuformer.converter.skeleton import Schedule, skeleton
 from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError
 from mcuformer.simulator import firmware, firmware_model
+from mcuformer.simulator.cycles import DEFAULT
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import fit_instruction_model  # noqa: E402
@@ -82,9 +83,14 @@ def test_within_5_percent_of_networks_it_was_not_fitted_on(core, tmp_path):
                 lively_subnet(config, 1), images, schedule=schedule, board=LARGE_BOARD[machine.core.packing]
             )
             built = firmware_model.build(model.graph, model.class_names, machine, tmp_path / name, objects=objects)
-            counted = built.run(images).instructions
+            timed = machine.core.cycle_coefficients
+            run = built.run(images, cycles=None if timed is None else DEFAULT)
             guess = instructions.instructions(config, machine.core.coefficients, schedule)
-            assert abs(guess / counted - 1) < 0.05, f"{name} {schedule}: {guess} for {counted}"
+            assert abs(guess / run.instructions - 1) < 0.05, f"{name} {schedule}: {guess} for {run.instructions}"
+            assert (run.cycles is None) == (timed is None)
+            if timed is not None:
+                guess = cycles.cycles(config, timed, schedule)
+                assert abs(guess / run.cycles - 1) < 0.05, f"{name} {schedule}: {guess} cycles for {run.cycles}"
 
 
 def test_quick_enough_for_a_search():
@@ -116,10 +122,10 @@ def test_more_work_is_more_instructions_and_mistakes_are_named():
 def test_a_kernel_without_coefficients_is_an_error_only_where_it_is_used(monkeypatch):
     known = instructions.instructions(A, "m4")
     monkeypatch.setitem(instructions.KERNELS, "new", ("call",))
-    instructions._coefficients.cache_clear()
+    kernel_model.coefficients_of.cache_clear()
     assert instructions.instructions(dataclasses.replace(A, depth=7), "m4") > known
     with pytest.raises(ConfigError, match="kernel 'new' on m4 are unknown: run tools/fit_instruction_model.py"):
-        instructions._instructions([Work("new", (1,))], "m4")
+        instructions.MODEL.of_work([Work("new", (1,))], "m4")
 
 
 def test_the_fit_finds_coefficients_that_made_the_counts():
@@ -132,7 +138,7 @@ def test_the_fit_finds_coefficients_that_made_the_counts():
             counts = fit_instruction_model.summed(work)
             sample = fit_instruction_model.OpSample("op", counts, 1)
             made = fit_instruction_model.predicted(sample, coefficients)
-            samples.append(dataclasses.replace(sample, instructions=made))
+            samples.append(dataclasses.replace(sample, taken=made))
     found = fit_instruction_model.fit(samples)
     worst, _ = fit_instruction_model.report([samples], found)
     assert worst < 1e-3

@@ -144,6 +144,8 @@ def test_the_front_is_listed(files, tmp_path):
     )  # fmt: skip
     front = json.loads((tmp_path / "search.json").read_text())["front"]
     assert front and all(f"{found['sram']:,}" in done.stdout for found in front)
+    assert all(f" {found['latency']:.1f} " in done.stdout for found in front)
+    assert "ms are estimates: cycles at the 64 MHz of nano33ble; cycles are those that Arm publishes" in done.stdout
 
 
 def test_every_row_of_the_front_is_written(files, tmp_path):
@@ -232,6 +234,13 @@ def test_a_core_whose_instructions_are_unknown(files, tmp_path, monkeypatch, cap
     assert "the instructions of its Cortex-M85 are unknown" in mistake(
         "search", tmp_path / "none.pt", "--board", board.name, "--instructions", "1M"
     )
+    line = "the cycles of its Cortex-M85 are unknown (known: Cortex-M4); leave it out"
+    for command in (
+        ("search", tmp_path / "none.pt"),
+        ("evolve", "--space", files / "space.yaml", "--data", files / "data.npz"),
+    ):
+        assert line in mistake(*command, "--board", board.name, "--latency", "20")
+    assert "--latency '20s': not a time above 0" in mistake(*command, "--board", board.name, "--latency", "20s")
 
 
 def test_evolve_writes_a_space_that_trains_on(files, tmp_path):

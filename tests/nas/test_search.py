@@ -2,6 +2,7 @@
 """The evolutionary search: hard limits, no repeats, the same result after any kill, a clear end where nothing fits."""
 
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -16,10 +17,11 @@ from conftest import lively_subnet, structured_images
 from spaces import BIAS, PATCH, SMALL, TABLES
 
 from mcuformer import Interpreter, convert
-from mcuformer.boards import get_board
+from mcuformer.boards import Measurement, get_board
+from mcuformer.converter.estimate import cycles
 from mcuformer.errors import ConfigError, ModelError, PlanError
 from mcuformer.nas import SuperNet, load_space
-from mcuformer.nas.cost import Budget, Cost, board_budget, check_reachable, cost_of, parse_bytes, parse_count
+from mcuformer.nas.cost import Budget, Cost, board_budget, check_reachable, cost_of, parse_bytes, parse_count, parse_ms
 from mcuformer.nas.search import Found, SearchOptions, front_of, search
 
 OPTIONS = SearchOptions(population=12, generations=4, parents=4, children=8)
@@ -258,6 +260,37 @@ def test_a_boards_budget_is_replaced_by_what_is_given():
     assert board_budget(board, None, None, None) == Budget(board.sram_budget, board.flash_budget, None)
     assert board_budget(board, 1000, None, 5) == Budget(1000, board.flash_budget, 5)
     assert board_budget(None, None, 7, None) == Budget(None, 7, None)
+
+
+def test_a_latency_is_a_budget_where_milliseconds_are_estimated():
+    board, found = get_board("nano33ble"), SMALL.smallest()
+    ms = cost_of(found, board).latency
+    assert ms == cycles.cycles(found, "m4") / 64_000 and cost_of(found).latency is None
+    assert board_budget(board, None, None, None, ms).admits(cost_of(found, board))
+    assert not board_budget(board, None, None, None, 0.99 * ms).admits(cost_of(found, board))
+    with pytest.raises(PlanError, match="no subnet of the space has at most 0.001 estimated ms per image: "):
+        check_reachable(SMALL, functools.partial(cost_of, board=board), Budget(latency=0.001))
+    m7 = get_board("stm32h743")
+    line = r"a latency budget for stm32h743: the cycles of its Cortex-M7 are unknown \(known: Cortex-M4\); leave it out"
+    with pytest.raises(ConfigError, match=line):
+        board_budget(m7, None, None, None, 5.0)
+    timed = dataclasses.replace(m7, measured=(Measurement("a", "", 10**6, 4.0, 20, "0.1.0", "2026-11-27"),))
+    assert board_budget(timed, None, None, None, 5.0).latency == 5.0
+    assert cost_of(found, timed).latency == pytest.approx(4.0 * cost_of(found, timed).instructions / 10**6)
+    with pytest.raises(ConfigError, match="a latency budget is one of a board"):
+        board_budget(None, None, None, None, 5.0)
+
+
+def test_a_log_without_a_latency_is_as_before_there_was_one():
+    assert Budget(1, 2).to_dict() == {"sram": 1, "flash": 2, "instructions": None}
+    assert Budget(latency=2.5).to_dict() == {"sram": None, "flash": None, "instructions": None, "latency": 2.5}
+
+
+def test_milliseconds():
+    assert [parse_ms(text) for text in ("12.5", "12.5ms", " 3 ms")] == [12.5, 12.5, 3.0]
+    for text in ("", "0", "-1", "5s", "1e3"):
+        with pytest.raises(ConfigError, match="not a time above 0; write it in milliseconds, such as 12.5"):
+            parse_ms(text)
 
 
 @pytest.mark.parametrize(

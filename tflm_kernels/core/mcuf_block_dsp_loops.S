@@ -60,7 +60,8 @@
     smlad lr, r5, r3, \a3
     .endm
     .equ STEP4_BYTES, 48
-    .equ UNROLL4, 24     /* steps; chunks_after_first() in mcuf_block_dsp.c knows it */
+    .equ UNROLL4, 24     /* steps; entry_of() in mcuf_block_dsp.c knows it */
+    .equ FC_UNROLL4, 48  /* those of mcuf_fc4_dsp; chunks_after_first() knows it too */
 
     .macro unmix4
     sub r6, r6, r7
@@ -77,177 +78,220 @@
     add r12, \s3, r12, asr #8
     .endm
 
-    .macro requantise_store4 lo, hi
-    smmlar \lo, \lo, r2, r4
-    smmlar \hi, \hi, r3, r4
-    ssat \lo, #8, \lo
-    ssat \hi, #8, \hi
-    strb \lo, [r0, #-2]
-    strb \hi, [r0, #-1]
+/* ---- the fully connected layer of four tokens: its frame is mcuf_fc_dsp_args, whose `weights` becomes END ---- */
+
+    .equ FC_BIAS, 8
+    .equ FC_OUTPUT, 12
+    .equ FC_OFFSETS, 24
+    .equ FC_END, 36
+    .equ FC_ENTRY, 40
+    .equ FC_FINISH, 44
+    .equ FC_OUTPUT_END, 48
+    .equ FC_RESIDUAL, 52
+    .equ FC_GELU, 60
+    .equ FC_MORE, 64
+    .equ FC_CHUNK, 68    /* separations so far in this pair */
+    .equ FC_HIGH, 72     /* int32[4]: sums of the second row so far */
+    .equ FC_FRAME, 92    /* with the saved registers a multiple of 8 */
+
+/* Mixed sums, less the first row's, to the second row's with its bias. */
+    .macro fc4_add_high
+    ldr r2, [sp, #FC_BIAS]
+    ldr r2, [r2, #-4]
+    add_high4 r2, r2, r2, r2
     .endm
 
-    .macro residual4 lo, hi
-    ldrsb r4, [r0, #-2]
-    ldrsb r5, [r0, #-1]
-    smlabb \lo, r4, r2, \lo
-    smlabt \hi, r5, r2, \hi
+/* r2: output; r3: multipliers of the next pair; r4: zero point; r5: the offsets; r0: bias of the next pair. */
+    .macro fc4_load
+    add r5, sp, #FC_BIAS
+    ldmia r5!, {r0, r2, r3, r4}
+    add r3, r0
+    .endm
+
+    .macro fc4_separate
+    fc4_load
+    unmix4
+    ldr r0, [r0, #-4]
+    add_high4 r0, r0, r0, r0
     .endm
 
     .macro requantise4 lo, hi
-    smmlar \lo, \lo, r2, r4
+    smmlar \lo, \lo, r0, r4
     smmlar \hi, \hi, r3, r4
     ssat \lo, #8, \lo
     ssat \hi, #8, \hi
     .endm
 
-    .macro gelu_store4 lo, hi
-    ldrb \lo, [r2, \lo]
-    ldrb \hi, [r2, \hi]
-    strb \lo, [r0, #-2]
-    strb \hi, [r0, #-1]
-    .endm
-
-/* Of the struct in r5: multipliers to r2 r3, output (advanced by a pair) to r0, zero point to r4, stride to r5; flags:
- * whether this was the last pair. */
-    .macro load_requantisation
-    ldr r4, [r5, #16]
-    ldrd r2, r3, [r4], #8
-    str r4, [r5, #16]
-    ldrd r0, r4, [r5, #20]
-    add r0, #2
-    subs r4, #1
-    strd r0, r4, [r5, #20]
-    ldrd r4, r5, [r5, #28]
-    .endm
-
-    function mcuf_fc4_dsp
-    set_entry fc4_loop, 56
-    movs r2, #0
-    str r2, [sp, #CHUNK]
-    ldr r1, [r0, #12]
-    mov r5, r0
-fc4_pair:                            /* r5: the struct */
-    ldmia r5, {r0, r2, r3}
-    add r2, r1
-    str r2, [sp, #END]
-    ldr lr, [r3], #4
-    ldr r4, [r3], #4
-    str r4, [sp, #BIAS_HI]
-    str r3, [r5, #8]
-    step4 lr, lr, lr, lr, lr, lr, lr, lr
-    ldr pc, [sp, #ENTRY]
-    .p2align 2
-fc4_loop:
-    .rept UNROLL4
-    step4
-    .endr
-    ldr r2, [sp, #END]
-    cmp r1, r2
-    bne fc4_loop
-    ldr r5, [sp, #ARGS]
-    ldr r2, [r5, #36]
-    cmp r2, #0
-    bne fc4_special
-    ldr r2, [sp, #BIAS_HI]
-    unmix4
-    add_high4 r2, r2, r2, r2
-    load_requantisation
-    requantise_store4 r7, r6
-    add r0, r5
-    requantise_store4 r9, r8
-    add r0, r5
-    requantise_store4 r11, r10
-    add r0, r5
-    requantise_store4 lr, r12
-    ldr r5, [sp, #ARGS]
-    bne fc4_pair
-fc4_end:
-    end_function mcuf_fc4_dsp
-
-fc4_special:
-    unmix4
-    ldr r3, [r5, #52]
-    cbnz r3, 1f
-    ldr r2, [sp, #BIAS_HI]
-    add_high4 r2, r2, r2, r2
-    b fc4_residual
-1:  ldr r4, [sp, #CHUNK]             /* several chunks: r3 separations before the last */
-    add r5, r4, #1
-    cmp r4, #0
-    bne 2f
-    ldr r2, [sp, #BIAS_HI]
-    add_high4 r2, r2, r2, r2
-    b 3f
-2:  ldr r2, [sp, #HIGH]
-    add r6, r2, r6, asr #8
-    ldr r2, [sp, #HIGH + 4]
-    add r8, r2, r8, asr #8
-    ldr r2, [sp, #HIGH + 8]
-    add r10, r2, r10, asr #8
-    ldr r2, [sp, #HIGH + 12]
-    add r12, r2, r12, asr #8
-3:  cmp r4, r3
-    beq 4f
-    str r5, [sp, #CHUNK]
-    strd r6, r8, [sp, #HIGH]
-    strd r10, r12, [sp, #HIGH + 8]
-    mov r6, r7
-    mov r8, r9
-    mov r10, r11
-    mov r12, lr
-    add r2, r1, #960                 /* a chunk: 10 rounds of the loop */
-    str r2, [sp, #END]
-    b fc4_loop
-4:  movs r4, #0
-    str r4, [sp, #CHUNK]
-    ldr r5, [sp, #ARGS]
-fc4_residual:
-    ldrd r0, r4, [r5, #40]
-    cbz r0, fc4_gelu
-    ldr r3, [r5, #32]
-    ldr r2, [r4], #4
-    add r0, #2
-    strd r0, r4, [r5, #40]
-    residual4 r7, r6
-    add r0, r3
-    residual4 r9, r8
-    add r0, r3
-    residual4 r11, r10
-    add r0, r3
-    residual4 lr, r12
-    ldr r5, [sp, #ARGS]
-fc4_gelu:
-    ldr r2, [r5, #48]
-    str r2, [sp, #HIGH]
-    load_requantisation
+    .macro fc4_requantise
+    ldrd r0, r3, [r3, #-8]
     requantise4 r7, r6
     requantise4 r9, r8
     requantise4 r11, r10
     requantise4 lr, r12
-    ldr r2, [sp, #HIGH]
-    cbz r2, 5f
-    gelu_store4 r7, r6
-    add r0, r5
-    gelu_store4 r9, r8
-    add r0, r5
-    gelu_store4 r11, r10
-    add r0, r5
-    gelu_store4 lr, r12
-    b 6f
-5:  strb r7, [r0, #-2]
-    strb r6, [r0, #-1]
-    add r0, r5
-    strb r9, [r0, #-2]
-    strb r8, [r0, #-1]
-    add r0, r5
-    strb r11, [r0, #-2]
-    strb r10, [r0, #-1]
-    add r0, r5
-    strb lr, [r0, #-2]
-    strb r12, [r0, #-1]
-6:  ldr r5, [sp, #ARGS]
+    .endm
+
+    .macro gelu4 lo, hi
+    ldrb \lo, [r3, \lo]
+    ldrb \hi, [r3, \hi]
+    .endm
+
+    .macro fc4_gelu
+    ldr r3, [sp, #FC_GELU]
+    gelu4 r7, r6
+    gelu4 r9, r8
+    gelu4 r11, r10
+    gelu4 lr, r12
+    .endm
+
+/* Two outputs of each token. The first token's come last: those of a missing fourth are stored in their place. */
+    .macro fc4_store
+    bfi r7, r6, #8, #8
+    bfi r9, r8, #8, #8
+    bfi r11, r10, #8, #8
+    bfi lr, r12, #8, #8
+    ldmia r5, {r0, r3, r4}
+    strh r9, [r2, r0]
+    strh r11, [r2, r3]
+    strh lr, [r2, r4]
+    strh r7, [r2], #2
+    ldr r3, [sp, #FC_OUTPUT_END]
+    str r2, [sp, #FC_OUTPUT]
+    cmp r2, r3
     bne fc4_pair
+    .endm
+
+/* Two values at r5, scaled by the halves of r3. */
+    .macro residual4 lo, hi
+    ldrsb r2, [r5]
+    ldrsb r5, [r5, #1]
+    smlabb \lo, r2, r3, \lo
+    smlabt \hi, r5, r3, \hi
+    .endm
+
+    .macro residual4_at offset, lo, hi
+    ldr r5, [sp, #\offset]
+    add r5, r0
+    residual4 \lo, \hi
+    .endm
+
+    .macro fc4_residual
+    ldrd r0, r4, [sp, #FC_RESIDUAL]
+    ldr r3, [r4], #4
+    mov r5, r0
+    residual4 r7, r6
+    residual4_at FC_OFFSETS, r9, r8
+    residual4_at FC_OFFSETS + 4, r11, r10
+    residual4_at FC_OFFSETS + 8, lr, r12
+    adds r0, #2
+    strd r0, r4, [sp, #FC_RESIDUAL]
+    .endm
+
+    .global mcuf_fc4_dsp
+    .type mcuf_fc4_dsp, %function
+    .p2align 2
+mcuf_fc4_dsp:
+    push {r4-r11, lr}
+    sub sp, #FC_FRAME
+    ldmia r0!, {r2-r11}
+    stmia sp, {r2-r11}
+    mov r1, r11
+    ldmia r0, {r2-r8}
+    movs r9, #0
+    adr r10, fc4_loop
+    add r2, r10
+    orr r2, r2, #1
+    adr r10, fc4_finishes
+    ldr r3, [r10, r3, lsl #2]
+    add r3, r10
+    add r0, sp, #FC_ENTRY
+    stmia r0, {r2-r9}
+fc4_pair:
+    ldmia sp, {r0, r2, r3}
+    add r2, r1
+    str r2, [sp, #FC_END]
+    ldr lr, [r3], #8
+    str r3, [sp, #FC_BIAS]
+    step4 lr, lr, lr, lr, lr, lr, lr, lr
+    ldr pc, [sp, #FC_ENTRY]
+    .p2align 2
+fc4_loop:
+    .rept FC_UNROLL4
+    step4
+    .endr
+    ldr r2, [sp, #FC_END]
+    cmp r1, r2
+    bne fc4_loop
+    ldr pc, [sp, #FC_FINISH]
+    .p2align 2
+fc4_finishes:                        /* MCUF_FC_DSP_* */
+    .word fc4_plain - fc4_finishes + 1
+    .word fc4_with_gelu - fc4_finishes + 1
+    .word fc4_with_residual - fc4_finishes + 1
+    .word fc4_any - fc4_finishes + 1
+
+fc4_with_residual:
+    unmix4
+    fc4_add_high
+    fc4_residual
+    fc4_load
+    b fc4_requantise_store
+
+fc4_plain:
+    fc4_separate
+fc4_requantise_store:
+    fc4_requantise
+    fc4_store
+fc4_end:
+    add sp, #FC_FRAME
+    pop {r4-r11, pc}
+
+fc4_with_gelu:
+    fc4_separate
+fc4_requantise_gelu_store:
+    fc4_requantise
+    fc4_gelu
+    fc4_store
     b fc4_end
+
+fc4_any:                             /* also several chunks: r3 separations before the last */
+    unmix4
+    ldrd r3, r4, [sp, #FC_MORE]
+    add r5, r4, #1
+    cbnz r4, 1f
+    fc4_add_high
+    b 2f
+1:  ldr r2, [sp, #FC_HIGH]
+    add r6, r2, r6, asr #8
+    ldr r2, [sp, #FC_HIGH + 4]
+    add r8, r2, r8, asr #8
+    ldr r2, [sp, #FC_HIGH + 8]
+    add r10, r2, r10, asr #8
+    ldr r2, [sp, #FC_HIGH + 12]
+    add r12, r2, r12, asr #8
+2:  cmp r4, r3
+    beq 3f
+    str r5, [sp, #FC_CHUNK]
+    strd r6, r8, [sp, #FC_HIGH]
+    strd r10, r12, [sp, #FC_HIGH + 8]
+    mov r6, r7
+    mov r8, r9
+    mov r10, r11
+    mov r12, lr
+    add r2, r1, #960                 /* a chunk: 5 rounds of the loop */
+    str r2, [sp, #FC_END]
+    b fc4_loop
+3:  movs r4, #0
+    str r4, [sp, #FC_CHUNK]
+    ldr r2, [sp, #FC_RESIDUAL]
+    cmp r2, #0
+    beq 4f
+    fc4_residual
+4:  fc4_load
+    ldr r0, [sp, #FC_GELU]
+    cmp r0, #0
+    beq fc4_requantise_store
+    b fc4_requantise_gelu_store
+    .size mcuf_fc4_dsp, . - mcuf_fc4_dsp
 
     function mcuf_accumulate4_dsp
     set_entry accumulate4_loop, 28
@@ -374,18 +418,17 @@ accumulate2_loop:
     .endm
 
     function mcuf_fc1_dsp
-    set_entry fc1_loop, 56
+    set_entry fc1_loop, FC_ENTRY
     movs r2, #0
     str r2, [sp, #CHUNK]
-    ldr r1, [r0, #12]
-    mov r5, r0
-fc1_pair:
-    ldmia r5, {r0, r2, r3}
+    ldr r1, [r0, #36]
+    mov r10, r0
+fc1_pair:                            /* r10: the struct */
+    ldmia r10, {r0, r2, r3}
     add lr, r1, r2
-    ldrd r11, r4, [r3], #8
+    ldr r11, [r3], #8
     mov r12, r11
-    str r4, [sp, #BIAS_HI]
-    str r3, [r5, #8]
+    str r3, [r10, #FC_BIAS]
     tail1
     ldr pc, [sp, #ENTRY]
     .p2align 2
@@ -395,71 +438,65 @@ fc1_loop:
     .endr
     cmp r1, lr
     bne fc1_loop
-    ldr r5, [sp, #ARGS]
-    ldr r2, [sp, #BIAS_HI]
-    ldr r3, [r5, #36]
+    ldr r10, [sp, #ARGS]
+    ldmia r10, {r2-r7}               /* r4: bias, r5: output, r6: from it to the multipliers, r7: zero point */
+    add r6, r4
+    ldr r4, [r4, #-4]
+    ldrd r2, r3, [r6, #-8]
+    ldr r6, [r10, #FC_FINISH]
     sub r12, r12, r11
-    add r12, r2, r12, asr #8
-    cbnz r3, fc1_special
+    add r12, r4, r12, asr #8
+    cbnz r6, fc1_special
 fc1_requantise:
-    ldr r4, [r5, #16]
-    ldrd r2, r3, [r4], #8
-    str r4, [r5, #16]
-    ldrd r6, r7, [r5, #20]
-    ldr r4, [r5, #28]
-    smmlar r11, r11, r2, r4
-    smmlar r12, r12, r3, r4
+    smmlar r11, r11, r2, r7
+    smmlar r12, r12, r3, r7
     ssat r11, #8, r11
     ssat r12, #8, r12
-    strb r11, [r6], #1
-    strb r12, [r6], #1
-    subs r7, #1
-    strd r6, r7, [r5, #20]
+fc1_store:
+    bfi r11, r12, #8, #8
+    strh r11, [r5], #2
+    ldr r4, [r10, #FC_OUTPUT_END]
+    str r5, [r10, #FC_OUTPUT]
+    cmp r5, r4
     bne fc1_pair
-fc1_end:
     end_function mcuf_fc1_dsp
 
-fc1_special:
-    ldr r3, [r5, #52]
-    ldr r4, [sp, #CHUNK]
-    cmp r4, r3
+fc1_special:                         /* r0 r1 still walk */
+    ldr r6, [r10, #FC_MORE]
+    ldr r8, [sp, #CHUNK]
+    cmp r8, #0
     beq 1f
-    add r4, #1
-    str r4, [sp, #CHUNK]
-    str r12, [sp, #BIAS_HI]
+    ldr r9, [sp, #HIGH]
+    sub r12, r4                      /* the bias is in these sums already */
+    add r12, r9
+1:  cmp r8, r6
+    beq 2f
+    add r8, #1
+    str r8, [sp, #CHUNK]
+    str r12, [sp, #HIGH]
     mov r12, r11
     add lr, r1, #1024                /* a chunk: 4 rounds of the loop */
     b fc1_loop
-1:  movs r4, #0
-    str r4, [sp, #CHUNK]
-    ldrd r3, r4, [r5, #40]
-    cbz r3, 2f
-    ldr r2, [r4], #4
-    ldrsb r6, [r3], #1
-    ldrsb r7, [r3], #1
-    strd r3, r4, [r5, #40]
-    smlabb r11, r6, r2, r11
-    smlabt r12, r7, r2, r12
-2:  ldr r8, [r5, #48]
+2:  mov r8, #0
+    str r8, [sp, #CHUNK]
+    ldrd r6, r8, [r10, #FC_RESIDUAL]
+    cbz r6, 3f
+    ldr r9, [r8], #4
+    ldrsb r4, [r6], #1
+    smlabb r11, r4, r9, r11
+    ldrsb r4, [r6], #1
+    smlabt r12, r4, r9, r12
+    strd r6, r8, [r10, #FC_RESIDUAL]
+3:  ldr r8, [r10, #FC_GELU]
     cmp r8, #0
     beq fc1_requantise
-    ldr r4, [r5, #16]
-    ldrd r2, r3, [r4], #8
-    str r4, [r5, #16]
-    ldrd r6, r7, [r5, #20]
-    ldr r4, [r5, #28]
-    smmlar r11, r11, r2, r4
-    smmlar r12, r12, r3, r4
+    smmlar r11, r11, r2, r7
+    smmlar r12, r12, r3, r7
     ssat r11, #8, r11
     ssat r12, #8, r12
     ldrb r11, [r8, r11]
     ldrb r12, [r8, r12]
-    strb r11, [r6], #1
-    strb r12, [r6], #1
-    subs r7, #1
-    strd r6, r7, [r5, #20]
-    bne fc1_pair
-    b fc1_end
+    b fc1_store
 
     function mcuf_accumulate1_dsp
     set_entry accumulate1_loop, 28
@@ -722,15 +759,12 @@ weigh1_pair:
 
 /* ---- int8 -> int16 ---- */
 
-/* Four values of one row: pairs (0, 1) and (2, 3) to where the token's words lie. */
-    .macro expand_row source, at
-    ldr r4, [\source], #4
-    sxtb16 r5, r4
-    sxtb16 r4, r4, ror #8
-    pkhbt r6, r5, r4, lsl #16
-    pkhtb r7, r4, r5, asr #16
-    str r6, [r3, #\at]
-    str r7, [r3, #\at + 16]
+/* Four values of a token: pairs (0, 1) to `first`, (2, 3) to `second`. */
+    .macro expand_four first, second
+    sxtb16 lr, \first
+    sxtb16 \first, \first, ror #8
+    pkhtb \second, \first, lr, asr #16
+    pkhbt \first, lr, \first, lsl #16
     .endm
 
     .macro expand_odd source, at
@@ -745,29 +779,38 @@ weigh1_pair:
     str r4, [r3, #\at]
     .endm
 
-    function mcuf_expand4_dsp
-    add r8, r0, r1
-    add r9, r8, r1
-    add r10, r9, r1
+    .global mcuf_expand4_dsp
+    .type mcuf_expand4_dsp, %function
+    .p2align 2
+mcuf_expand4_dsp:
+    push {r4-r11, lr}
+    ldr r8, [sp, #36]                /* the fourth token */
     subs r2, #4
     blt 2f
-1:  expand_row r0, 0
-    expand_row r8, 4
-    expand_row r9, 8
-    expand_row r10, 12
-    add r3, #32
+1:  ldr r5, [r0, r1]
+    ldr r6, [r0, r1, lsl #1]
+    ldr r4, [r0], #4
+    ldr r7, [r8], #4
+    expand_four r4, r9
+    expand_four r5, r10
+    expand_four r6, r11
+    expand_four r7, r12
+    stmia r3!, {r4, r5, r6, r7, r9, r10, r11, r12}
     subs r2, #4
     bge 1b
 2:  adds r2, #4                      /* 0 to 3 values are left */
     ble 4f
+    add r9, r0, r1
+    add r10, r9, r1
 3:  expand_odd r0, 0
-    expand_odd r8, 4
-    expand_odd r9, 8
-    expand_odd r10, 12
+    expand_odd r9, 4
+    expand_odd r10, 8
+    expand_odd r8, 12
     add r3, #16
     subs r2, #2
     bgt 3b
-4:  end_function mcuf_expand4_dsp
+4:  pop {r4-r11, pc}
+    .size mcuf_expand4_dsp, . - mcuf_expand4_dsp
 
 /* Only relative positions need it: in a section of its own, so that other networks are linked without it. */
     .section .text.mcuf_weigh4_sums_dsp, "ax", %progbits

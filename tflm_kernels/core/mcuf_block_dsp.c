@@ -20,6 +20,8 @@ OFFSET_IS(mcuf_accumulate_dsp_args, acc, 16);
 OFFSET_IS(mcuf_accumulate_dsp_args, entry_bytes, 28);
 OFFSET_IS(mcuf_weigh_dsp_args, output, 16);
 OFFSET_IS(mcuf_weigh_dsp_args, entry_bytes, 32);
+OFFSET_IS(mcuf_few_dsp_args, bias, 16);
+OFFSET_IS(mcuf_few_dsp_args, residual_scale, 48);
 
 /* The unrolled loops of the assembly: words per step, steps, code bytes per step, words before the loop; chunk: the
  * words between two separations, whole rounds of the loop. */
@@ -93,9 +95,8 @@ void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* sou
 /* At most MCUF_DSP_MOST_WORDS words of `pairs` contiguous pairs of rows. start: acc, or zeros. */
 static MCUF_OWN_STACK void accumulate_words(const int8_t* weights, int32_t pairs, int32_t words, const int16_t* block,
                                             int32_t count, const int32_t* start, int32_t* acc) {
-  const unrolled_loop* loop = count == 4   ? &kAccumulateFour
-                              : count == 2 ? &kAccumulateTwo
-                                           : &kAccumulateOne;
+  const unrolled_loop* loop = &kAccumulateOne;
+  if (count > 1) loop = count == 4 ? &kAccumulateFour : &kAccumulateTwo;
   mcuf_accumulate_dsp_args args = {
       block, 4 * words, start, start == acc ? 8 * count : 0, acc, pairs, weights, entry_of(loop, words),
   };
@@ -239,5 +240,46 @@ void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, c
   }
   if (p->out_features > 1) fc_pairs(p, p->out_features / 2, block, count, residual, output, stride);
   if (p->out_features % 2 != 0) fc_last(p, block, count, residual, output, stride);
+}
+
+void mcuf_block_fc_few(const mcuf_fc_rows* p, const int8_t* input, int32_t in_stride, int32_t count,
+                       const int8_t* residual, int8_t* output) {
+  const int32_t n = p->out_features;
+  int8_t results[MCUF_FEW_RESULTS]; /* with more than two, a token is read again after its first outputs are there */
+  mcuf_few_dsp_args args = {
+      input,
+      p->weights,
+      p->in_features,
+      in_stride,
+      p->bias,
+      p->multiplier,
+      p->zero_point,
+      count,
+      n > 2 ? results : output,
+      n,
+      p->gelu_table == NULL ? NULL : p->gelu_table + 128,
+      residual,
+      p->residual_scale,
+  };
+  for (int32_t o = 0; o < n; o += 2) {
+    if (o > 0) {
+      args.x = input;
+      args.weights += 2 * mcuf_packed_row_bytes(p->in_features, MCUF_PACKING_PAIRS);
+      args.bias += 2;
+      args.multiplier += 2;
+      args.count = count;
+      args.output = results + o;
+      if (residual != NULL) {
+        args.residual = residual + o;
+        args.residual_scale += 2;
+      }
+    }
+    if (o + 1 < n) {
+      mcuf_few_pair_dsp(&args);
+    } else {
+      mcuf_few_row_dsp(&args);
+    }
+  }
+  for (int32_t i = 0; n > 2 && i < count * n; ++i) output[i] = results[i];
 }
 #endif /* MCUF_DSP */

@@ -812,6 +812,130 @@ mcuf_expand4_dsp:
 4:  pop {r4-r11, pc}
     .size mcuf_expand4_dsp, . - mcuf_expand4_dsp
 
+/* ---- tokens as they are, without a block: r0 walks over a token's bytes, r2: inputs that are left ---- */
+
+/* Eight inputs to pairs in r4 r5 r10 r11, their weights to r6-r9. */
+    .macro load_eight
+    ldr r4, [r0], #4
+    ldr r10, [r0], #4
+    ldmia r1!, {r6, r7, r8, r9}
+    expand_four r4, r5
+    expand_four r10, r11
+    .endm
+
+/* Two inputs to r4 r5 and their weights to r6; an odd one alone, with a zero. */
+    .macro load_two
+    ldr r6, [r1], #4
+    ldrsb r4, [r0], #1
+    cmp r2, #1
+    ite eq
+    moveq r5, #0
+    ldrsbne r5, [r0], #1
+    .endm
+
+    .macro product_row word, a
+    smlad r12, \a, \word, r12
+    .endm
+
+    .macro product_pair word, a
+    sxtb16 lr, \word
+    smlad r3, \a, \word, r3
+    smlad r12, \a, lr, r12
+    .endm
+
+/* One output of each token, or with pair = 1 two; the one row's halfwords are its weights, since the second row's are 0.
+ * r12: the first row's sum, r3: mixed, then the second row's. */
+    .macro few_function name, product, pair
+    .global \name
+    .type \name, %function
+    .p2align 2
+\name:
+    push {r0, r4-r11, lr}
+1:  ldmia r0, {r0, r1, r2}
+    mov r12, #0
+    .if \pair
+    movs r3, #0
+    .endif
+    subs r2, #8
+    blt 3f
+2:  load_eight
+    \product r6, r4
+    \product r7, r5
+    \product r8, r10
+    \product r9, r11
+    subs r2, #8
+    bge 2b
+3:  adds r2, #8
+    ble 5f
+4:  load_two
+    pkhbt r4, r4, r5, lsl #16
+    \product r6, r4
+    subs r2, #2
+    bgt 4b
+5:  ldr r0, [sp]
+    add r1, r0, #16
+    ldmia r1, {r4-r11}               /* bias, multiplier, zero point, tokens left, output, its stride, GELU, residual */
+    .if \pair
+    ldrd r1, r2, [r4]
+    sub r3, r3, r12
+    add r3, r2, r3, asr #8
+    ldrd r4, r5, [r5]
+    .else
+    ldr r1, [r4]
+    ldr r4, [r5]
+    .endif
+    add r12, r1
+    orrs r1, r10, r11
+    bne 8f
+6:  smmlar r12, r12, r4, r6
+    ssat r12, #8, r12
+    .if \pair
+    smmlar r3, r3, r5, r6
+    ssat r3, #8, r3
+    .endif
+7:  strb r12, [r8]
+    .if \pair
+    strb r3, [r8, #1]
+    .endif
+    add r8, r9
+    subs r7, #1
+    strd r7, r8, [r0, #28]
+    ldr r1, [r0]
+    ldr r2, [r0, #12]
+    add r1, r2
+    str r1, [r0]
+    bne 1b
+    pop {r0, r4-r11, pc}
+8:  cmp r11, #0
+    beq 9f
+    ldr r1, [r0, #48]                /* scales of the residual */
+    ldrsh r2, [r1]
+    ldrsb lr, [r11]
+    smlabb r12, lr, r2, r12
+    .if \pair
+    ldrsh r2, [r1, #2]
+    ldrsb lr, [r11, #1]
+    smlabb r3, lr, r2, r3
+    .endif
+    add r11, r9
+    str r11, [r0, #44]
+9:  cmp r10, #0
+    beq 6b
+    smmlar r12, r12, r4, r6
+    ssat r12, #8, r12
+    ldrb r12, [r10, r12]
+    .if \pair
+    smmlar r3, r3, r5, r6
+    ssat r3, #8, r3
+    ldrb r3, [r10, r3]
+    .endif
+    b 7b
+    .size \name, . - \name
+    .endm
+
+    few_function mcuf_few_row_dsp, product_row, 0
+    few_function mcuf_few_pair_dsp, product_pair, 1
+
 /* Only relative positions need it: in a section of its own, so that other networks are linked without it. */
     .section .text.mcuf_weigh4_sums_dsp, "ax", %progbits
     function mcuf_weigh4_sums_dsp

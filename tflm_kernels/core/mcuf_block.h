@@ -14,7 +14,7 @@
 
 #define MCUF_TOKEN_BLOCK 4
 
-/* Bytes of a block, 4-byte aligned, a multiple of 16. k: inputs per token. */
+/* Bytes of a block, 4-byte aligned, a multiple of 16. k: inputs per token. Three tokens may take the room of four. */
 static inline int32_t mcuf_block_bytes(int32_t k) {
   return MCUF_TOKEN_BLOCK * mcuf_round_up_even(k) * (int32_t)sizeof(int16_t);
 }

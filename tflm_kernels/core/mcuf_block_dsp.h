@@ -56,7 +56,7 @@ typedef struct {
   const int16_t* rows;   /*  0 */
   int32_t bytes;         /*  4  weight bytes of a pair */
   const int32_t* start;  /*  8  acc itself, or zeros */
-  int32_t start_bytes;   /* 12  from pair to pair */
+  int32_t start_bytes;   /* 12  from pair to pair: 0 for zeros */
   int32_t* acc;          /* 16 */
   int32_t pairs;         /* 20 */
   const int8_t* weights; /* 24 */

@@ -293,40 +293,121 @@ fc4_any:                             /* also several chunks: r3 separations befo
     b fc4_requantise_gelu_store
     .size mcuf_fc4_dsp, . - mcuf_fc4_dsp
 
-    function mcuf_accumulate4_dsp
-    set_entry accumulate4_loop, 28
-    ldr r1, [r0, #24]
-    mov r5, r0
-accumulate4_pair:
-    ldmia r5, {r0, r2, r3}
-    add r2, r1
-    str r2, [sp, #END]
-    ldmia r3, {r7, r9, r11, lr}
-    step4 m0=r7, m1=r9, m2=r11, m3=lr
-    ldr pc, [sp, #ENTRY]
+/* ---- sums of four tokens in memory; the frame ---- */
+
+    .equ ACC_ROWS, 0
+    .equ ACC_NOW, 4      /* of the present pair */
+    .equ ACC_END, 8      /* weights' address where the pair ends, if it takes several rounds */
+    .equ ACC_ENTRY, 12
+    .equ ACC_NEXT, 16    /* after a round of the loop: acc4_check, or what FINISH has if one round does */
+    .equ ACC_FINISH, 20
+    .equ ACC_BYTES, 24
+    .equ ACC_LAST, 28    /* where acc ends */
+    .equ ACC_FRAME, 36   /* with the saved registers a multiple of 8 */
+
+/* step4 that sets the sums. */
+    .macro first_step4
+    ldr r2, [r1], #4
+    ldrd r4, r5, [r0], #8
+    sxtb16 r3, r2
+    smuad r6, r4, r2
+    smuad r7, r4, r3
+    smuad r8, r5, r2
+    smuad r9, r5, r3
+    ldrd r4, r5, [r0], #8
+    smuad r10, r4, r2
+    smuad r11, r4, r3
+    smuad r12, r5, r2
+    smuad lr, r5, r3
+    .endm
+
+    .global mcuf_accumulate4_dsp
+    .type mcuf_accumulate4_dsp, %function
     .p2align 2
-accumulate4_loop:
+mcuf_accumulate4_dsp:
+    push {r4-r11, lr}
+    sub sp, #ACC_FRAME
+    ldmia r0, {r2-r9}                /* r3: bytes, r5: start_bytes, r6: acc, r7: pairs, r9: entry_bytes */
+    mov r1, r8
+    strd r2, r6, [sp, #ACC_ROWS]
+    add r6, r6, r7, lsl #5
+    strd r3, r6, [sp, #ACC_BYTES]
+    add r2, r1, r3
+    adr r4, acc4_loop
+    add r4, r9
+    orr r4, r4, #1
+    strd r2, r4, [sp, #ACC_END]
+    adr r4, acc4_add_finish
+    cmp r5, #0
+    it eq
+    adreq r4, acc4_set_finish
+    orr r4, r4, #1
+    adr r2, acc4_check
+    orr r2, r2, #1
+    cmp r3, #4 * (UNROLL4 + 1)
+    it le
+    movle r2, r4
+    strd r2, r4, [sp, #ACC_NEXT]
+    cbz r5, acc4_set
+acc4_add:
+    ldmia sp, {r0, r2}
+    ldmia r2, {r7, r9, r11, lr}
+    step4 m0=r7, m1=r9, m2=r11, m3=lr
+    ldr pc, [sp, #ACC_ENTRY]
+acc4_set:
+    ldr r0, [sp, #ACC_ROWS]
+    first_step4
+    ldr pc, [sp, #ACC_ENTRY]
+    .p2align 2
+acc4_loop:
     .rept UNROLL4
     step4
     .endr
-    ldr r2, [sp, #END]
+    ldr pc, [sp, #ACC_NEXT]
+
+    .p2align 2
+acc4_check:
+    ldr r2, [sp, #ACC_END]
     cmp r1, r2
-    bne accumulate4_loop
-    ldr r5, [sp, #ARGS]
-    ldrd r2, r3, [r5, #8]
-    add r3, r2
-    str r3, [r5, #8]
+    bne acc4_loop
+    ldr r3, [sp, #ACC_BYTES]
+    add r2, r3
+    str r2, [sp, #ACC_END]
+    ldr pc, [sp, #ACC_FINISH]
+
+    .p2align 2
+acc4_add_finish:
+    ldr r2, [sp, #ACC_NOW]
     unmix4
-    ldrd r0, r3, [r2, #16]
-    ldrd r4, r2, [r2, #24]
-    add_high4 r0, r3, r4, r2
-    ldrd r2, r3, [r5, #16]
-    subs r3, #1
+    adds r2, #16
+    ldmia r2, {r0, r3, r4, r5}
+    add_high4 r0, r3, r4, r5
+    stmdb r2, {r7, r9, r11, lr}
+    stmia r2!, {r6, r8, r10, r12}
+    ldr r3, [sp, #ACC_LAST]
+    str r2, [sp, #ACC_NOW]
+    cmp r2, r3
+    bne acc4_add
+acc4_end:
+    add sp, #ACC_FRAME
+    pop {r4-r11, pc}
+
+    .p2align 2
+acc4_set_finish:
+    ldr r2, [sp, #ACC_NOW]
+    unmix4
+    asr r6, r6, #8
+    asr r8, r8, #8
+    asr r10, r10, #8
+    asr r12, r12, #8
     stmia r2!, {r7, r9, r11, lr}
     stmia r2!, {r6, r8, r10, r12}
-    strd r2, r3, [r5, #16]
-    bne accumulate4_pair
-    end_function mcuf_accumulate4_dsp
+    ldr r3, [sp, #ACC_LAST]
+    str r2, [sp, #ACC_NOW]
+    cmp r2, r3
+    bne acc4_set
+    b acc4_end
+    .size mcuf_accumulate4_dsp, . - mcuf_accumulate4_dsp
 
 /* ---- two tokens: mixed sums in r6 r8, sums of the first row in r7 r9 ---- */
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call, decomposed_patch_embed, in_place_fc, params_blob, stem_conv, streamed
-from mcuformer.converter.ops.packed_weights import ROWS
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.ops.work import TOKEN_BLOCK, Shapes, Work
 
 NAME = "StreamedStem"
@@ -208,7 +208,8 @@ def work(d: Dims) -> list[Work]:
         for count, turns in streamed.token_counts(conv.columns, at_once):
             fully_connected = conv.fully_connected._replace(tokens=count)
             for one in in_place_fc.work(fully_connected, turns * conv.rows):
-                found.append(Work(one.kernel, (0, *one.counts[1:])))  # blocks, but no calls
+                blocks = 0 if d.packing == PAIRS else one.counts[1]  # of pairs, they are among the stem's own counts
+                found.append(Work(one.kernel, (0, blocks, *one.counts[2:])))  # no calls
         counts = [a + b for a, b in zip(counts, _gathered(conv, at_once, last), strict=True)]
     row_of_tokens = d.convs[-1].columns * d.outputs[-1]
     grows = row_of_tokens > (d.width * d.channels) << len(d.outputs)

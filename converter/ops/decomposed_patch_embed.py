@@ -12,7 +12,7 @@ import numpy as np
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
-from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
 from mcuformer.converter.ops.weights import lower_convolution, with_prefix
 from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, TOKEN_BLOCK, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
@@ -234,16 +234,24 @@ def prefix_work(prefix: int, embed_dim: int, moved: int = 0) -> list[Work]:
     return [Work("prefix", (1, (prefix + moved) * embed_dim))] if prefix else []
 
 
+def _tokens_across(d: Dims) -> int:
+    """Tokens in blocks of four that begin in one row of tokens and end in another."""
+    firsts = range(0, d.rows * d.columns - TOKEN_BLOCK + 1, TOKEN_BLOCK)
+    return TOKEN_BLOCK * sum(first % d.columns + TOKEN_BLOCK > d.columns for first in firsts)
+
+
 def work(d: Dims) -> list[Work]:
     pairs, fills = (d.embed_dim + 1) // 2, _fills(d)
     grows = d.columns * d.embed_dim > d.patch_height * d.width * d.channels
     found = prefix_work(d.prefix, d.embed_dim, 0 if d.strip_rows or grows else d.tokens)
-    if d.padding:  # fields are gathered token by token
+    across = d.packing == PAIRS and d.columns % TOKEN_BLOCK and not (d.padding or d.tile_bytes or d.strip_rows)
+    if d.padding or across:  # fields are gathered token by token
         height, width = d.field
-        rows = d.tokens * d.fields * height
+        rows = (_tokens_across(d) if across else d.tokens) * d.fields * height
         found.append(Work("patch_embed_padding", (rows, rows * width * d.channels)))
-    for i, (size, count) in enumerate(token_blocks(d.columns)):
-        blocks = d.rows * count
+    row_tokens, rows = (d.rows * d.columns, 1) if across else (d.columns, d.rows)
+    for i, (size, count) in enumerate(token_blocks(row_tokens)):
+        blocks = rows * count
         counts = (
             int(i == 0), blocks, blocks * size * d.embed_dim, blocks * d.fields, blocks * d.fields * d.channels,
             blocks * d.fields * pairs, blocks * d.fields * pairs * d.channels, blocks * fills,

@@ -12,7 +12,7 @@ import numpy as np
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import exact_matmul, multiplier_of, requantise, round_bias
-from mcuformer.converter.ops.packed_weights import ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
 from mcuformer.converter.ops.weights import MIN_SCALE_STEPS, accumulator_scale, quantise_rows
 from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
@@ -144,7 +144,7 @@ def work(d: Dims, calls: int = 1) -> list[Work]:
     outputs = d.out_features
     pairs, words, odd = (outputs + 1) // 2, (d.in_features + 1) // 2, outputs % 2
     vectors, pieces, found = -(-d.in_features // 16), -(-d.in_features // 64), []
-    for i, (size, count) in enumerate(token_blocks(d.tokens)):
+    for i, (size, count) in enumerate(token_blocks(d.tokens, threes=d.packing == PAIRS)):
         blocks = calls * count
         elements = blocks * size * outputs
         counts = (

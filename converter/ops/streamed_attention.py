@@ -246,7 +246,7 @@ def traffic(d: Dims) -> tuple[int, int]:
         return 0, 0
     (qkv_row, _), *others = (row_bytes_and_rows(*matrix, d.packing) for matrix in matrices(d))
     passes, times = d.kv_heads // d.kv_heads_at_once, -(-d.tokens // d.tokens_at_once)
-    keys_and_values = 2 * d.kv_heads_at_once * tile_reads(qkv_row, d.head_dim, d.tile_bytes)
+    keys_and_values = 2 * tile_reads(qkv_row, d.kv_heads_at_once * d.head_dim, d.tile_bytes)
     reads = passes * (keys_and_values + tile_reads(qkv_row, d.q_dim // passes, d.tile_bytes))
     reads += sum(tile_reads(*matrix, d.tile_bytes) for matrix in others)
     size = streamed.weights_bytes(matrices(d), d.packing)
@@ -268,10 +268,10 @@ def work(d: Dims) -> list[Work]:
         found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, 2 * times)
         if qkv_rank:
             found += in_place_fc.work(in_place_fc.Dims(count, d.embed_dim, qkv_rank, d.packing), 2 * times)
-        head = in_place_fc.Dims(count, qkv_in, d.head_dim, d.packing)
-        found += in_place_fc.work(head, 2 * d.kv_heads_at_once * times)
+        heads = in_place_fc.Dims(count, qkv_in, d.kv_heads_at_once * d.head_dim, d.packing)
+        found += in_place_fc.work(heads, 2 * times)
         found.append(int_attention.keys_and_values_work(count, d.head_dim, d.kv_heads_at_once * times))
-        found += in_place_fc.work(head._replace(out_features=queries * d.head_dim), times)
+        found += in_place_fc.work(heads._replace(out_features=queries * d.head_dim), times)
         if proj_rank:
             found += in_place_fc.work(in_place_fc.Dims(count, d.q_dim, proj_rank, d.packing), turns)
         found += in_place_fc.work(in_place_fc.Dims(count, proj_in, d.embed_dim, d.packing, residual=True), turns)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call, decomposed_patch_embed, in_place_fc, params_blob, stem_conv, streamed
-from mcuformer.converter.ops.packed_weights import ROWS
+from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.ops.work import TOKEN_BLOCK, Shapes, Work
 
 NAME = "StreamedStem"
@@ -203,11 +203,14 @@ def work(d: Dims) -> list[Work]:
     found, counts = [], [1, *[0] * (len(_COUNTS) - 1)]
     for i, conv in enumerate(d.convs):
         last = i + 1 == len(d.outputs)
-        for count, turns in streamed.token_counts(conv.columns, d.pixels_at_once):
+        at_once = min(d.pixels_at_once, conv.columns)
+        at_once = 2 if at_once == 3 else at_once  # as the kernel does
+        for count, turns in streamed.token_counts(conv.columns, at_once):
             fully_connected = conv.fully_connected._replace(tokens=count)
             for one in in_place_fc.work(fully_connected, turns * conv.rows):
-                found.append(Work(one.kernel, (0, *one.counts[1:])))  # blocks, but no calls
-        counts = [a + b for a, b in zip(counts, _gathered(conv, d.pixels_at_once, last), strict=True)]
+                blocks = 0 if d.packing == PAIRS else one.counts[1]  # of pairs, they are among the stem's own counts
+                found.append(Work(one.kernel, (0, blocks, *one.counts[2:])))  # no calls
+        counts = [a + b for a, b in zip(counts, _gathered(conv, at_once, last), strict=True)]
     row_of_tokens = d.convs[-1].columns * d.outputs[-1]
     grows = row_of_tokens > (d.width * d.channels) << len(d.outputs)
     prefix = decomposed_patch_embed.prefix_work(

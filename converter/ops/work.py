@@ -28,6 +28,9 @@ class Work:
     counts: tuple[int, ...]
 
 
-def token_blocks(tokens: int) -> list[tuple[int, int]]:
-    """(tokens per block, number of blocks): blocks of four, the rest as two and one."""
+def token_blocks(tokens: int, threes: bool = False) -> list[tuple[int, int]]:
+    """(tokens per block, number of blocks): blocks of four, the rest as two and one. threes: a rest of three is a
+    block of four with a token that is not stored."""
+    if threes and tokens % 4 == 3:
+        tokens += 1
     return [(size, count) for size, count in ((4, tokens // 4), (2, tokens % 4 // 2), (1, tokens % 2)) if count]

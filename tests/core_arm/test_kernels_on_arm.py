@@ -123,8 +123,8 @@ def convolution(rng):
 
 def stem(rng):
     """A stem whose tokens overwrite the image."""
-    height, width = int(rng.choice([1, 2, 3, 8, 16, 17])), int(rng.choice([1, 2, 5, 8, 16, 30]))
-    channels, count, packing = int(rng.choice([1, 3])), int(rng.integers(1, 4)), int(rng.choice([ROWS, PAIRS]))
+    height, width = int(rng.choice([1, 2, 3, 8, 16, 17])), int(rng.choice([1, 2, 5, 6, 8, 16, 24, 30]))
+    channels, count, packing = int(rng.choice([1, 3, 5])), int(rng.integers(1, 4)), int(rng.choice([ROWS, PAIRS]))
     constants, inputs = {}, channels
     for name in streamed_stem.CONVS[:count]:
         outputs = int(rng.choice([1, 2, 7, 16, 57]))

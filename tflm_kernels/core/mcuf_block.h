@@ -14,7 +14,7 @@
 
 #define MCUF_TOKEN_BLOCK 4
 
-/* Bytes of a block, 4-byte aligned, a multiple of 16. k: inputs per token. */
+/* Bytes of a block, 4-byte aligned, a multiple of 16. k: inputs per token. Three tokens may take the room of four. */
 static inline int32_t mcuf_block_bytes(int32_t k) {
   return MCUF_TOKEN_BLOCK * mcuf_round_up_even(k) * (int32_t)sizeof(int16_t);
 }
@@ -64,10 +64,26 @@ typedef struct {
 void mcuf_block_fc(const mcuf_fc_rows* rows, const int16_t* block, int32_t count, const int8_t* residual,
                    int8_t* output, int32_t stride);
 
+#if MCUF_MVE || MCUF_DSP
 #if MCUF_MVE
+#define MCUF_FEW_PACKING MCUF_PACKING_ROWS
 #define MCUF_FEW_OUTPUTS 2
-/* A layer of at most MCUF_FEW_OUTPUTS rows, one after another, for count tokens that lie in_stride bytes apart, without
- * a copy of them: output, [count, rows], may equal input if there are no more rows than in_stride, and residual. */
+#define MCUF_FEW_INPUTS MCUF_MAX_FEATURES
+#else
+#define MCUF_FEW_PACKING MCUF_PACKING_PAIRS
+#define MCUF_FEW_OUTPUTS 6
+#define MCUF_FEW_INPUTS 512
+#define MCUF_FEW_RESULTS 12
+#endif
+/* Whether outputs are so few that they are made more quickly without a block: one or two of any number of tokens; of
+ * fewer than four tokens a few more, at most MCUF_FEW_RESULTS in all. */
+static inline bool mcuf_outputs_are_few(int32_t tokens, int32_t in_features, int32_t out_features) {
+  return (in_features <= MCUF_FEW_INPUTS || out_features == 1) &&
+         (out_features <= 2 || (tokens < MCUF_TOKEN_BLOCK && out_features + tokens <= MCUF_FEW_OUTPUTS + 1));
+}
+/* A layer of at most MCUF_FEW_OUTPUTS rows of that packing, for count tokens that lie in_stride bytes apart, without a
+ * copy of them: output, [count, rows], may equal input if there is one token or no more rows than in_stride, and
+ * residual. */
 void mcuf_block_fc_few(const mcuf_fc_rows* rows, const int8_t* input, int32_t in_stride, int32_t count,
                        const int8_t* residual, int8_t* output);
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * mcuf_block.h for Cortex-M with the DSP extension: the assembly kernels of mcuf_block_dsp_loops.S. A block of four
- * tokens is int16 [k / 2][4][2], of two [k / 2][2][2], of three as of two and one; k rounded up to even. */
+ * tokens is int16 [k / 2][4][2], of three the same, of two [k / 2][2][2]; k rounded up to even. */
 #include "mcuf_block_dsp.h"
 
 #if MCUF_DSP
@@ -12,13 +12,16 @@
 
 #define OFFSET_IS(type, field, offset) \
   typedef char type##_##field##_lies_elsewhere[offsetof(type, field) == (offset) ? 1 : -1]
-OFFSET_IS(mcuf_fc_dsp_args, multiplier, 16);
-OFFSET_IS(mcuf_fc_dsp_args, special, 36);
-OFFSET_IS(mcuf_fc_dsp_args, entry_bytes, 56);
+OFFSET_IS(mcuf_fc_dsp_args, output, 12);
+OFFSET_IS(mcuf_fc_dsp_args, weights, 36);
+OFFSET_IS(mcuf_fc_dsp_args, finish, 44);
+OFFSET_IS(mcuf_fc_dsp_args, more_chunks, 64);
 OFFSET_IS(mcuf_accumulate_dsp_args, acc, 16);
 OFFSET_IS(mcuf_accumulate_dsp_args, entry_bytes, 28);
 OFFSET_IS(mcuf_weigh_dsp_args, output, 16);
 OFFSET_IS(mcuf_weigh_dsp_args, entry_bytes, 32);
+OFFSET_IS(mcuf_few_dsp_args, bias, 16);
+OFFSET_IS(mcuf_few_dsp_args, residual_scale, 48);
 
 /* The unrolled loops of the assembly: words per step, steps, code bytes per step, words before the loop; chunk: the
  * words between two separations, whole rounds of the loop. */
@@ -26,7 +29,8 @@ typedef struct {
   int32_t words, steps, code, before, chunk;
 } unrolled_loop;
 
-static const unrolled_loop kFour = {1, 24, 48, 1, 240}, kTwo = {2, 8, 48, 0, 256}, kOne = {4, 16, 56, 0, 256},
+static const unrolled_loop kFour = {1, 48, 48, 1, 240}, kOne = {4, 16, 56, 0, 256},
+                           kAccumulateFour = {1, 24, 48, 1, 240}, kAccumulateTwo = {2, 8, 48, 0, 256},
                            kAccumulateOne = {4, 8, 56, 0, 256};
 
 static int32_t entry_of(const unrolled_loop* loop, int32_t words) {
@@ -40,14 +44,13 @@ static int32_t chunks_after_first(const unrolled_loop* loop, int32_t words) {
   return (words - loop->before) / round / (loop->chunk / round);
 }
 
+/* The tokens that a block of `count` has room for. */
+static int32_t lanes_of(int32_t count) { return count == 3 ? MCUF_TOKEN_BLOCK : count; }
+
 /* An odd value at the end is followed by a 0: it fills an odd k, or the next part overwrites it. */
 void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, int32_t step, int32_t at, int32_t n) {
-  int16_t* target = token->block;
-  int32_t count = token->count, index = token->index;
-  const int32_t before = mcuf_block_part(&count, &index);
-  if (before > 0) target += before * mcuf_round_up_even(token->k);
-  const int32_t pair = 2 * count; /* from one pair of the token's values to its next */
-  target += (at >> 1) * pair + 2 * index;
+  const int32_t pair = 2 * lanes_of(token->count); /* from one pair of the token's values to its next */
+  int16_t* target = token->block + (at >> 1) * pair + 2 * token->index;
   int8_t same[4];
   if (step == 0) {
     memset(same, *source, sizeof(same));
@@ -73,24 +76,27 @@ void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, 
 
 void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
                      int32_t n) {
-  if (count < MCUF_TOKEN_BLOCK || source == NULL) {
+  if (lanes_of(count) < MCUF_TOKEN_BLOCK || source == NULL) {
     mcuf_block_fill_by_token(block, k, count, source, stride, at, n);
     return;
   }
+  const int8_t* fourth = count < MCUF_TOKEN_BLOCK ? source : source + 3 * (ptrdiff_t)stride; /* or anything readable */
   block += (ptrdiff_t)(at / 2) * (2 * MCUF_TOKEN_BLOCK);
   if (at % 2 != 0) {
     for (int32_t t = 0; t < count; ++t) block[2 * t + 1] = source[(ptrdiff_t)t * stride];
     block += 2 * MCUF_TOKEN_BLOCK;
     ++source;
+    ++fourth;
     --n;
   }
-  mcuf_expand4_dsp(source, stride, n, block);
+  mcuf_expand4_dsp(source, stride, n, block, fourth);
 }
 
 /* At most MCUF_DSP_MOST_WORDS words of `pairs` contiguous pairs of rows. start: acc, or zeros. */
 static MCUF_OWN_STACK void accumulate_words(const int8_t* weights, int32_t pairs, int32_t words, const int16_t* block,
                                             int32_t count, const int32_t* start, int32_t* acc) {
-  const unrolled_loop* loop = count == 4 ? &kFour : count == 2 ? &kTwo : &kAccumulateOne;
+  const unrolled_loop* loop = &kAccumulateOne;
+  if (count > 1) loop = count == 4 ? &kAccumulateFour : &kAccumulateTwo;
   mcuf_accumulate_dsp_args args = {
       block, 4 * words, start, start == acc ? 8 * count : 0, acc, pairs, weights, entry_of(loop, words),
   };
@@ -158,7 +164,7 @@ void mcuf_block_accumulate(const int8_t* weights, int32_t packing, int32_t out_f
   }
 }
 
-/* `count` tokens, 1 or 4, and whole pairs of rows. */
+/* `count` tokens, 1, 3 or 4, and whole pairs of rows. */
 static MCUF_OWN_STACK void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const int16_t* block, int32_t count,
                                     const int8_t* residual, int8_t* output, int32_t stride) {
   const unrolled_loop* loop = count == 1 ? &kOne : &kFour;
@@ -168,18 +174,21 @@ static MCUF_OWN_STACK void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const 
       block,
       4 * (words - more * loop->chunk),
       p->bias,
-      p->weights,
-      p->multiplier,
       output,
-      pairs,
+      (int32_t)(MCUF_ADDRESS(p->multiplier) - MCUF_ADDRESS(p->bias)),
       p->zero_point,
-      stride,
-      residual != NULL || gelu != NULL || more > 0,
+      {stride, 2 * stride, count < MCUF_TOKEN_BLOCK ? 0 : 3 * stride},
+      p->weights,
+      entry_of(loop, words),
+      more > 0 || (residual != NULL && gelu != NULL) ? MCUF_FC_DSP_ANY
+      : residual != NULL                             ? MCUF_FC_DSP_RESIDUAL
+      : gelu != NULL                                 ? MCUF_FC_DSP_GELU
+                                                     : MCUF_FC_DSP_PLAIN,
+      output + 2 * pairs,
       residual,
       p->residual_scale,
       gelu,
       more,
-      entry_of(loop, words),
   };
   if (count == 1) {
     mcuf_fc1_dsp(&args);
@@ -205,13 +214,72 @@ static MCUF_OWN_STACK void fc_last(const mcuf_fc_rows* p, const int16_t* block, 
   for (int32_t t = 0; t < count; ++t) output[(ptrdiff_t)t * stride + o] = result[2 * t];
 }
 
+/* Any packing and count, with accumulators on the stack. */
+static MCUF_OWN_STACK void fc_accumulated(const mcuf_fc_rows* p, const int16_t* block, int32_t count,
+                                          const int8_t* residual, int8_t* output, int32_t stride) {
+  const int32_t lanes = lanes_of(count);
+  for (int32_t o = 0; o < p->out_features; o += 2) {
+    const int32_t rows = o + 1 < p->out_features ? 2 : 1;
+    int32_t acc[2 * MCUF_TOKEN_BLOCK];
+    for (int32_t t = 0; t < lanes; ++t) {
+      acc[t] = p->bias[o];
+      acc[lanes + t] = p->bias[o + rows - 1];
+    }
+    mcuf_block_accumulate(p->weights + mcuf_packed_offset(o, p->in_features, p->packing), p->packing, rows,
+                          p->in_features, block, lanes, acc);
+    if (lanes != count) memmove(acc + count, acc + lanes, (size_t)count * sizeof(int32_t));
+    mcuf_block_finish(p, o, rows, count, acc, residual, output, stride);
+  }
+}
+
 void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual, int8_t* output,
                    int32_t stride) {
-  if (p->packing == MCUF_PACKING_ROWS || (count != 1 && count != MCUF_TOKEN_BLOCK)) {
-    mcuf_block_fc_accumulated(p, block, count, residual, output, stride);
+  if (p->packing == MCUF_PACKING_ROWS || count == 2) {
+    fc_accumulated(p, block, count, residual, output, stride);
     return;
   }
   if (p->out_features > 1) fc_pairs(p, p->out_features / 2, block, count, residual, output, stride);
   if (p->out_features % 2 != 0) fc_last(p, block, count, residual, output, stride);
+}
+
+void mcuf_block_fc_few(const mcuf_fc_rows* p, const int8_t* input, int32_t in_stride, int32_t count,
+                       const int8_t* residual, int8_t* output) {
+  const int32_t n = p->out_features;
+  int8_t results[MCUF_FEW_RESULTS]; /* with more than two, a token is read again after its first outputs are there */
+  mcuf_few_dsp_args args = {
+      input,
+      p->weights,
+      p->in_features,
+      in_stride,
+      p->bias,
+      p->multiplier,
+      p->zero_point,
+      count,
+      n > 2 ? results : output,
+      n,
+      p->gelu_table == NULL ? NULL : p->gelu_table + 128,
+      residual,
+      p->residual_scale,
+  };
+  for (int32_t o = 0; o < n; o += 2) {
+    if (o > 0) {
+      args.x = input;
+      args.weights += 2 * mcuf_packed_row_bytes(p->in_features, MCUF_PACKING_PAIRS);
+      args.bias += 2;
+      args.multiplier += 2;
+      args.count = count;
+      args.output = results + o;
+      if (residual != NULL) {
+        args.residual = residual + o;
+        args.residual_scale += 2;
+      }
+    }
+    if (o + 1 < n) {
+      mcuf_few_pair_dsp(&args);
+    } else {
+      mcuf_few_row_dsp(&args);
+    }
+  }
+  for (int32_t i = 0; n > 2 && i < count * n; ++i) output[i] = results[i];
 }
 #endif /* MCUF_DSP */

@@ -21,35 +21,42 @@
 /* The most words (pairs of inputs) whose products a mixed accumulator holds before the rows are separated. */
 #define MCUF_DSP_MOST_WORDS 256
 
-/* A fully connected layer of some pairs of rows; for each pair: accumulate from the bias, separate, add the residual,
- * requantise, GELU, store. */
+/* What follows the products of a pair. */
+enum {
+  MCUF_FC_DSP_PLAIN,    /* requantise, store */
+  MCUF_FC_DSP_GELU,     /* requantise, GELU, store */
+  MCUF_FC_DSP_RESIDUAL, /* add the residual, requantise, store */
+  MCUF_FC_DSP_ANY       /* more than one chunk, or a residual and a GELU */
+};
+
+/* A fully connected layer of some pairs of rows. */
 typedef struct {
   const int16_t* rows;           /*  0 */
   int32_t first_bytes;           /*  4  weight bytes of a pair before the first separation: see chunks_after_first() */
   const int32_t* bias;           /*  8 */
-  const int8_t* weights;         /* 12 */
-  const int32_t* multiplier;     /* 16 */
-  int8_t* output;                /* 20  of the first token */
-  int32_t pairs;                 /* 24 */
-  int32_t zero_point;            /* 28 */
-  int32_t stride;                /* 32  bytes from token to token, of output and residual */
-  int32_t special;               /* 36  1: with a residual, a GELU or more than one chunk */
-  const int8_t* residual;        /* 40  or NULL */
-  const int16_t* residual_scale; /* 44 */
-  const int8_t* gelu;            /* 48  entry of value 0, or NULL */
-  int32_t more_chunks;           /* 52  chunks after the first, of as many words as suit the loop */
-  int32_t entry_bytes;           /* 56  code bytes to skip on entry to an unrolled loop */
+  int8_t* output;                /* 12  of the first token */
+  int32_t to_multiplier;         /* 16  bytes from a bias to its multiplier */
+  int32_t zero_point;            /* 20 */
+  int32_t offsets[3];            /* 24  bytes to the other tokens, of output and residual: 0 for a missing fourth */
+  const int8_t* weights;         /* 36 */
+  int32_t entry_bytes;           /* 40  code bytes to skip on entry to an unrolled loop */
+  int32_t finish;                /* 44  MCUF_FC_DSP_*; for one token 0 is plain, all else any */
+  const int8_t* output_end;      /* 48  where the first token's outputs end */
+  const int8_t* residual;        /* 52  or NULL */
+  const int16_t* residual_scale; /* 56 */
+  const int8_t* gelu;            /* 60  entry of value 0, or NULL */
+  int32_t more_chunks;           /* 64  chunks after the first, of as many words as suit the loop */
 } mcuf_fc_dsp_args;
 
-void mcuf_fc4_dsp(mcuf_fc_dsp_args* args); /* four tokens */
-void mcuf_fc1_dsp(mcuf_fc_dsp_args* args); /* one token; stride is not read */
+void mcuf_fc4_dsp(mcuf_fc_dsp_args* args); /* four tokens, or three */
+void mcuf_fc1_dsp(mcuf_fc_dsp_args* args); /* one token; offsets are not read */
 
 /* acc = start + products, int32 [pairs][2][tokens], at most MCUF_DSP_MOST_WORDS words per pair. */
 typedef struct {
   const int16_t* rows;   /*  0 */
   int32_t bytes;         /*  4  weight bytes of a pair */
   const int32_t* start;  /*  8  acc itself, or zeros */
-  int32_t start_bytes;   /* 12  from pair to pair */
+  int32_t start_bytes;   /* 12  from pair to pair: 0 for zeros */
   int32_t* acc;          /* 16 */
   int32_t pairs;         /* 20 */
   const int8_t* weights; /* 24 */
@@ -95,9 +102,30 @@ typedef struct {
 
 void mcuf_softmax4_dsp(mcuf_softmax_dsp_args* args);
 
-/* Expands int8 values to int16. Four rows of count values, stride bytes apart, to [(count + 1) / 2][4][2]; an odd count
- * is filled with 0. */
-void mcuf_expand4_dsp(const int8_t* source, int32_t stride, int32_t count, int16_t* target);
+/* Expands int8 values to int16. Four rows of count values, three stride bytes apart and `fourth`, to
+ * [(count + 1) / 2][4][2]; an odd count is filled with 0. */
+void mcuf_expand4_dsp(const int8_t* source, int32_t stride, int32_t count, int16_t* target, const int8_t* fourth);
+
+/* One or two outputs of tokens of int8, at any address: a pair of rows of at most 2 * MCUF_DSP_MOST_WORDS inputs, or a
+ * row without a second. */
+typedef struct {
+  const int8_t* x;               /*  0  advances, as do count, output and residual */
+  const int8_t* weights;         /*  4 */
+  int32_t k;                     /*  8 */
+  int32_t in_stride;             /* 12 */
+  const int32_t* bias;           /* 16 */
+  const int32_t* multiplier;     /* 20 */
+  int32_t zero_point;            /* 24 */
+  int32_t count;                 /* 28  tokens */
+  int8_t* output;                /* 32 */
+  int32_t stride;                /* 36  of output and residual */
+  const int8_t* gelu;            /* 40  entry of value 0, or NULL */
+  const int8_t* residual;        /* 44  or NULL */
+  const int16_t* residual_scale; /* 48 */
+} mcuf_few_dsp_args;
+
+void mcuf_few_pair_dsp(mcuf_few_dsp_args* args);
+void mcuf_few_row_dsp(mcuf_few_dsp_args* args);
 
 #endif /* MCUF_DSP */
 #endif /* MCUF_BLOCK_DSP_H_ */

@@ -60,7 +60,8 @@
     smlad lr, r5, r3, \a3
     .endm
     .equ STEP4_BYTES, 48
-    .equ UNROLL4, 24     /* steps; chunks_after_first() in mcuf_block_dsp.c knows it */
+    .equ UNROLL4, 24     /* steps; entry_of() in mcuf_block_dsp.c knows it */
+    .equ FC_UNROLL4, 48  /* those of mcuf_fc4_dsp; chunks_after_first() knows it too */
 
     .macro unmix4
     sub r6, r6, r7
@@ -77,212 +78,336 @@
     add r12, \s3, r12, asr #8
     .endm
 
-    .macro requantise_store4 lo, hi
-    smmlar \lo, \lo, r2, r4
-    smmlar \hi, \hi, r3, r4
-    ssat \lo, #8, \lo
-    ssat \hi, #8, \hi
-    strb \lo, [r0, #-2]
-    strb \hi, [r0, #-1]
+/* ---- the fully connected layer of four tokens: its frame is mcuf_fc_dsp_args, whose `weights` becomes END ---- */
+
+    .equ FC_BIAS, 8
+    .equ FC_OUTPUT, 12
+    .equ FC_OFFSETS, 24
+    .equ FC_END, 36
+    .equ FC_ENTRY, 40
+    .equ FC_FINISH, 44
+    .equ FC_OUTPUT_END, 48
+    .equ FC_RESIDUAL, 52
+    .equ FC_GELU, 60
+    .equ FC_MORE, 64
+    .equ FC_CHUNK, 68    /* separations so far in this pair */
+    .equ FC_HIGH, 72     /* int32[4]: sums of the second row so far */
+    .equ FC_FRAME, 92    /* with the saved registers a multiple of 8 */
+
+/* Mixed sums, less the first row's, to the second row's with its bias. */
+    .macro fc4_add_high
+    ldr r2, [sp, #FC_BIAS]
+    ldr r2, [r2, #-4]
+    add_high4 r2, r2, r2, r2
     .endm
 
-    .macro residual4 lo, hi
-    ldrsb r4, [r0, #-2]
-    ldrsb r5, [r0, #-1]
-    smlabb \lo, r4, r2, \lo
-    smlabt \hi, r5, r2, \hi
+/* r2: output; r3: multipliers of the next pair; r4: zero point; r5: the offsets; r0: bias of the next pair. */
+    .macro fc4_load
+    add r5, sp, #FC_BIAS
+    ldmia r5!, {r0, r2, r3, r4}
+    add r3, r0
+    .endm
+
+    .macro fc4_separate
+    fc4_load
+    unmix4
+    ldr r0, [r0, #-4]
+    add_high4 r0, r0, r0, r0
     .endm
 
     .macro requantise4 lo, hi
-    smmlar \lo, \lo, r2, r4
+    smmlar \lo, \lo, r0, r4
     smmlar \hi, \hi, r3, r4
     ssat \lo, #8, \lo
     ssat \hi, #8, \hi
     .endm
 
-    .macro gelu_store4 lo, hi
-    ldrb \lo, [r2, \lo]
-    ldrb \hi, [r2, \hi]
-    strb \lo, [r0, #-2]
-    strb \hi, [r0, #-1]
-    .endm
-
-/* Of the struct in r5: multipliers to r2 r3, output (advanced by a pair) to r0, zero point to r4, stride to r5; flags:
- * whether this was the last pair. */
-    .macro load_requantisation
-    ldr r4, [r5, #16]
-    ldrd r2, r3, [r4], #8
-    str r4, [r5, #16]
-    ldrd r0, r4, [r5, #20]
-    add r0, #2
-    subs r4, #1
-    strd r0, r4, [r5, #20]
-    ldrd r4, r5, [r5, #28]
-    .endm
-
-    function mcuf_fc4_dsp
-    set_entry fc4_loop, 56
-    movs r2, #0
-    str r2, [sp, #CHUNK]
-    ldr r1, [r0, #12]
-    mov r5, r0
-fc4_pair:                            /* r5: the struct */
-    ldmia r5, {r0, r2, r3}
-    add r2, r1
-    str r2, [sp, #END]
-    ldr lr, [r3], #4
-    ldr r4, [r3], #4
-    str r4, [sp, #BIAS_HI]
-    str r3, [r5, #8]
-    step4 lr, lr, lr, lr, lr, lr, lr, lr
-    ldr pc, [sp, #ENTRY]
-    .p2align 2
-fc4_loop:
-    .rept UNROLL4
-    step4
-    .endr
-    ldr r2, [sp, #END]
-    cmp r1, r2
-    bne fc4_loop
-    ldr r5, [sp, #ARGS]
-    ldr r2, [r5, #36]
-    cmp r2, #0
-    bne fc4_special
-    ldr r2, [sp, #BIAS_HI]
-    unmix4
-    add_high4 r2, r2, r2, r2
-    load_requantisation
-    requantise_store4 r7, r6
-    add r0, r5
-    requantise_store4 r9, r8
-    add r0, r5
-    requantise_store4 r11, r10
-    add r0, r5
-    requantise_store4 lr, r12
-    ldr r5, [sp, #ARGS]
-    bne fc4_pair
-fc4_end:
-    end_function mcuf_fc4_dsp
-
-fc4_special:
-    unmix4
-    ldr r3, [r5, #52]
-    cbnz r3, 1f
-    ldr r2, [sp, #BIAS_HI]
-    add_high4 r2, r2, r2, r2
-    b fc4_residual
-1:  ldr r4, [sp, #CHUNK]             /* several chunks: r3 separations before the last */
-    add r5, r4, #1
-    cmp r4, #0
-    bne 2f
-    ldr r2, [sp, #BIAS_HI]
-    add_high4 r2, r2, r2, r2
-    b 3f
-2:  ldr r2, [sp, #HIGH]
-    add r6, r2, r6, asr #8
-    ldr r2, [sp, #HIGH + 4]
-    add r8, r2, r8, asr #8
-    ldr r2, [sp, #HIGH + 8]
-    add r10, r2, r10, asr #8
-    ldr r2, [sp, #HIGH + 12]
-    add r12, r2, r12, asr #8
-3:  cmp r4, r3
-    beq 4f
-    str r5, [sp, #CHUNK]
-    strd r6, r8, [sp, #HIGH]
-    strd r10, r12, [sp, #HIGH + 8]
-    mov r6, r7
-    mov r8, r9
-    mov r10, r11
-    mov r12, lr
-    add r2, r1, #960                 /* a chunk: 10 rounds of the loop */
-    str r2, [sp, #END]
-    b fc4_loop
-4:  movs r4, #0
-    str r4, [sp, #CHUNK]
-    ldr r5, [sp, #ARGS]
-fc4_residual:
-    ldrd r0, r4, [r5, #40]
-    cbz r0, fc4_gelu
-    ldr r3, [r5, #32]
-    ldr r2, [r4], #4
-    add r0, #2
-    strd r0, r4, [r5, #40]
-    residual4 r7, r6
-    add r0, r3
-    residual4 r9, r8
-    add r0, r3
-    residual4 r11, r10
-    add r0, r3
-    residual4 lr, r12
-    ldr r5, [sp, #ARGS]
-fc4_gelu:
-    ldr r2, [r5, #48]
-    str r2, [sp, #HIGH]
-    load_requantisation
+    .macro fc4_requantise
+    ldrd r0, r3, [r3, #-8]
     requantise4 r7, r6
     requantise4 r9, r8
     requantise4 r11, r10
     requantise4 lr, r12
-    ldr r2, [sp, #HIGH]
-    cbz r2, 5f
-    gelu_store4 r7, r6
-    add r0, r5
-    gelu_store4 r9, r8
-    add r0, r5
-    gelu_store4 r11, r10
-    add r0, r5
-    gelu_store4 lr, r12
-    b 6f
-5:  strb r7, [r0, #-2]
-    strb r6, [r0, #-1]
-    add r0, r5
-    strb r9, [r0, #-2]
-    strb r8, [r0, #-1]
-    add r0, r5
-    strb r11, [r0, #-2]
-    strb r10, [r0, #-1]
-    add r0, r5
-    strb lr, [r0, #-2]
-    strb r12, [r0, #-1]
-6:  ldr r5, [sp, #ARGS]
+    .endm
+
+    .macro gelu4 lo, hi
+    ldrb \lo, [r3, \lo]
+    ldrb \hi, [r3, \hi]
+    .endm
+
+    .macro fc4_gelu
+    ldr r3, [sp, #FC_GELU]
+    gelu4 r7, r6
+    gelu4 r9, r8
+    gelu4 r11, r10
+    gelu4 lr, r12
+    .endm
+
+/* Two outputs of each token. The first token's come last: those of a missing fourth are stored in their place. */
+    .macro fc4_store
+    bfi r7, r6, #8, #8
+    bfi r9, r8, #8, #8
+    bfi r11, r10, #8, #8
+    bfi lr, r12, #8, #8
+    ldmia r5, {r0, r3, r4}
+    strh r9, [r2, r0]
+    strh r11, [r2, r3]
+    strh lr, [r2, r4]
+    strh r7, [r2], #2
+    ldr r3, [sp, #FC_OUTPUT_END]
+    str r2, [sp, #FC_OUTPUT]
+    cmp r2, r3
     bne fc4_pair
+    .endm
+
+/* Two values at r5, scaled by the halves of r3. */
+    .macro residual4 lo, hi
+    ldrsb r2, [r5]
+    ldrsb r5, [r5, #1]
+    smlabb \lo, r2, r3, \lo
+    smlabt \hi, r5, r3, \hi
+    .endm
+
+    .macro residual4_at offset, lo, hi
+    ldr r5, [sp, #\offset]
+    add r5, r0
+    residual4 \lo, \hi
+    .endm
+
+    .macro fc4_residual
+    ldrd r0, r4, [sp, #FC_RESIDUAL]
+    ldr r3, [r4], #4
+    mov r5, r0
+    residual4 r7, r6
+    residual4_at FC_OFFSETS, r9, r8
+    residual4_at FC_OFFSETS + 4, r11, r10
+    residual4_at FC_OFFSETS + 8, lr, r12
+    adds r0, #2
+    strd r0, r4, [sp, #FC_RESIDUAL]
+    .endm
+
+    .global mcuf_fc4_dsp
+    .type mcuf_fc4_dsp, %function
+    .p2align 2
+mcuf_fc4_dsp:
+    push {r4-r11, lr}
+    sub sp, #FC_FRAME
+    ldmia r0!, {r2-r11}
+    stmia sp, {r2-r11}
+    mov r1, r11
+    ldmia r0, {r2-r8}
+    movs r9, #0
+    adr r10, fc4_loop
+    add r2, r10
+    orr r2, r2, #1
+    adr r10, fc4_finishes
+    ldr r3, [r10, r3, lsl #2]
+    add r3, r10
+    add r0, sp, #FC_ENTRY
+    stmia r0, {r2-r9}
+fc4_pair:
+    ldmia sp, {r0, r2, r3}
+    add r2, r1
+    str r2, [sp, #FC_END]
+    ldr lr, [r3], #8
+    str r3, [sp, #FC_BIAS]
+    step4 lr, lr, lr, lr, lr, lr, lr, lr
+    ldr pc, [sp, #FC_ENTRY]
+    .p2align 2
+fc4_loop:
+    .rept FC_UNROLL4
+    step4
+    .endr
+    ldr r2, [sp, #FC_END]
+    cmp r1, r2
+    bne fc4_loop
+    ldr pc, [sp, #FC_FINISH]
+    .p2align 2
+fc4_finishes:                        /* MCUF_FC_DSP_* */
+    .word fc4_plain - fc4_finishes + 1
+    .word fc4_with_gelu - fc4_finishes + 1
+    .word fc4_with_residual - fc4_finishes + 1
+    .word fc4_any - fc4_finishes + 1
+
+fc4_with_residual:
+    unmix4
+    fc4_add_high
+    fc4_residual
+    fc4_load
+    b fc4_requantise_store
+
+fc4_plain:
+    fc4_separate
+fc4_requantise_store:
+    fc4_requantise
+    fc4_store
+fc4_end:
+    add sp, #FC_FRAME
+    pop {r4-r11, pc}
+
+fc4_with_gelu:
+    fc4_separate
+fc4_requantise_gelu_store:
+    fc4_requantise
+    fc4_gelu
+    fc4_store
     b fc4_end
 
-    function mcuf_accumulate4_dsp
-    set_entry accumulate4_loop, 28
-    ldr r1, [r0, #24]
-    mov r5, r0
-accumulate4_pair:
-    ldmia r5, {r0, r2, r3}
-    add r2, r1
-    str r2, [sp, #END]
-    ldmia r3, {r7, r9, r11, lr}
-    step4 m0=r7, m1=r9, m2=r11, m3=lr
-    ldr pc, [sp, #ENTRY]
+fc4_any:                             /* also several chunks: r3 separations before the last */
+    unmix4
+    ldrd r3, r4, [sp, #FC_MORE]
+    add r5, r4, #1
+    cbnz r4, 1f
+    fc4_add_high
+    b 2f
+1:  ldr r2, [sp, #FC_HIGH]
+    add r6, r2, r6, asr #8
+    ldr r2, [sp, #FC_HIGH + 4]
+    add r8, r2, r8, asr #8
+    ldr r2, [sp, #FC_HIGH + 8]
+    add r10, r2, r10, asr #8
+    ldr r2, [sp, #FC_HIGH + 12]
+    add r12, r2, r12, asr #8
+2:  cmp r4, r3
+    beq 3f
+    str r5, [sp, #FC_CHUNK]
+    strd r6, r8, [sp, #FC_HIGH]
+    strd r10, r12, [sp, #FC_HIGH + 8]
+    mov r6, r7
+    mov r8, r9
+    mov r10, r11
+    mov r12, lr
+    add r2, r1, #960                 /* a chunk: 5 rounds of the loop */
+    str r2, [sp, #FC_END]
+    b fc4_loop
+3:  movs r4, #0
+    str r4, [sp, #FC_CHUNK]
+    ldr r2, [sp, #FC_RESIDUAL]
+    cmp r2, #0
+    beq 4f
+    fc4_residual
+4:  fc4_load
+    ldr r0, [sp, #FC_GELU]
+    cmp r0, #0
+    beq fc4_requantise_store
+    b fc4_requantise_gelu_store
+    .size mcuf_fc4_dsp, . - mcuf_fc4_dsp
+
+/* ---- sums of four tokens in memory; the frame ---- */
+
+    .equ ACC_ROWS, 0
+    .equ ACC_NOW, 4      /* of the present pair */
+    .equ ACC_END, 8      /* weights' address where the pair ends, if it takes several rounds */
+    .equ ACC_ENTRY, 12
+    .equ ACC_NEXT, 16    /* after a round of the loop: acc4_check, or what FINISH has if one round does */
+    .equ ACC_FINISH, 20
+    .equ ACC_BYTES, 24
+    .equ ACC_LAST, 28    /* where acc ends */
+    .equ ACC_FRAME, 36   /* with the saved registers a multiple of 8 */
+
+/* step4 that sets the sums. */
+    .macro first_step4
+    ldr r2, [r1], #4
+    ldrd r4, r5, [r0], #8
+    sxtb16 r3, r2
+    smuad r6, r4, r2
+    smuad r7, r4, r3
+    smuad r8, r5, r2
+    smuad r9, r5, r3
+    ldrd r4, r5, [r0], #8
+    smuad r10, r4, r2
+    smuad r11, r4, r3
+    smuad r12, r5, r2
+    smuad lr, r5, r3
+    .endm
+
+    .global mcuf_accumulate4_dsp
+    .type mcuf_accumulate4_dsp, %function
     .p2align 2
-accumulate4_loop:
+mcuf_accumulate4_dsp:
+    push {r4-r11, lr}
+    sub sp, #ACC_FRAME
+    ldmia r0, {r2-r9}                /* r3: bytes, r5: start_bytes, r6: acc, r7: pairs, r9: entry_bytes */
+    mov r1, r8
+    strd r2, r6, [sp, #ACC_ROWS]
+    add r6, r6, r7, lsl #5
+    strd r3, r6, [sp, #ACC_BYTES]
+    add r2, r1, r3
+    adr r4, acc4_loop
+    add r4, r9
+    orr r4, r4, #1
+    strd r2, r4, [sp, #ACC_END]
+    adr r4, acc4_add_finish
+    cmp r5, #0
+    it eq
+    adreq r4, acc4_set_finish
+    orr r4, r4, #1
+    adr r2, acc4_check
+    orr r2, r2, #1
+    cmp r3, #4 * (UNROLL4 + 1)
+    it le
+    movle r2, r4
+    strd r2, r4, [sp, #ACC_NEXT]
+    cbz r5, acc4_set
+acc4_add:
+    ldmia sp, {r0, r2}
+    ldmia r2, {r7, r9, r11, lr}
+    step4 m0=r7, m1=r9, m2=r11, m3=lr
+    ldr pc, [sp, #ACC_ENTRY]
+acc4_set:
+    ldr r0, [sp, #ACC_ROWS]
+    first_step4
+    ldr pc, [sp, #ACC_ENTRY]
+    .p2align 2
+acc4_loop:
     .rept UNROLL4
     step4
     .endr
-    ldr r2, [sp, #END]
+    ldr pc, [sp, #ACC_NEXT]
+
+    .p2align 2
+acc4_check:
+    ldr r2, [sp, #ACC_END]
     cmp r1, r2
-    bne accumulate4_loop
-    ldr r5, [sp, #ARGS]
-    ldrd r2, r3, [r5, #8]
-    add r3, r2
-    str r3, [r5, #8]
+    bne acc4_loop
+    ldr r3, [sp, #ACC_BYTES]
+    add r2, r3
+    str r2, [sp, #ACC_END]
+    ldr pc, [sp, #ACC_FINISH]
+
+    .p2align 2
+acc4_add_finish:
+    ldr r2, [sp, #ACC_NOW]
     unmix4
-    ldrd r0, r3, [r2, #16]
-    ldrd r4, r2, [r2, #24]
-    add_high4 r0, r3, r4, r2
-    ldrd r2, r3, [r5, #16]
-    subs r3, #1
+    adds r2, #16
+    ldmia r2, {r0, r3, r4, r5}
+    add_high4 r0, r3, r4, r5
+    stmdb r2, {r7, r9, r11, lr}
+    stmia r2!, {r6, r8, r10, r12}
+    ldr r3, [sp, #ACC_LAST]
+    str r2, [sp, #ACC_NOW]
+    cmp r2, r3
+    bne acc4_add
+acc4_end:
+    add sp, #ACC_FRAME
+    pop {r4-r11, pc}
+
+    .p2align 2
+acc4_set_finish:
+    ldr r2, [sp, #ACC_NOW]
+    unmix4
+    asr r6, r6, #8
+    asr r8, r8, #8
+    asr r10, r10, #8
+    asr r12, r12, #8
     stmia r2!, {r7, r9, r11, lr}
     stmia r2!, {r6, r8, r10, r12}
-    strd r2, r3, [r5, #16]
-    bne accumulate4_pair
-    end_function mcuf_accumulate4_dsp
+    ldr r3, [sp, #ACC_LAST]
+    str r2, [sp, #ACC_NOW]
+    cmp r2, r3
+    bne acc4_set
+    b acc4_end
+    .size mcuf_accumulate4_dsp, . - mcuf_accumulate4_dsp
 
 /* ---- two tokens: mixed sums in r6 r8, sums of the first row in r7 r9 ---- */
 
@@ -374,18 +499,17 @@ accumulate2_loop:
     .endm
 
     function mcuf_fc1_dsp
-    set_entry fc1_loop, 56
+    set_entry fc1_loop, FC_ENTRY
     movs r2, #0
     str r2, [sp, #CHUNK]
-    ldr r1, [r0, #12]
-    mov r5, r0
-fc1_pair:
-    ldmia r5, {r0, r2, r3}
+    ldr r1, [r0, #36]
+    mov r10, r0
+fc1_pair:                            /* r10: the struct */
+    ldmia r10, {r0, r2, r3}
     add lr, r1, r2
-    ldrd r11, r4, [r3], #8
+    ldr r11, [r3], #8
     mov r12, r11
-    str r4, [sp, #BIAS_HI]
-    str r3, [r5, #8]
+    str r3, [r10, #FC_BIAS]
     tail1
     ldr pc, [sp, #ENTRY]
     .p2align 2
@@ -395,71 +519,65 @@ fc1_loop:
     .endr
     cmp r1, lr
     bne fc1_loop
-    ldr r5, [sp, #ARGS]
-    ldr r2, [sp, #BIAS_HI]
-    ldr r3, [r5, #36]
+    ldr r10, [sp, #ARGS]
+    ldmia r10, {r2-r7}               /* r4: bias, r5: output, r6: from it to the multipliers, r7: zero point */
+    add r6, r4
+    ldr r4, [r4, #-4]
+    ldrd r2, r3, [r6, #-8]
+    ldr r6, [r10, #FC_FINISH]
     sub r12, r12, r11
-    add r12, r2, r12, asr #8
-    cbnz r3, fc1_special
+    add r12, r4, r12, asr #8
+    cbnz r6, fc1_special
 fc1_requantise:
-    ldr r4, [r5, #16]
-    ldrd r2, r3, [r4], #8
-    str r4, [r5, #16]
-    ldrd r6, r7, [r5, #20]
-    ldr r4, [r5, #28]
-    smmlar r11, r11, r2, r4
-    smmlar r12, r12, r3, r4
+    smmlar r11, r11, r2, r7
+    smmlar r12, r12, r3, r7
     ssat r11, #8, r11
     ssat r12, #8, r12
-    strb r11, [r6], #1
-    strb r12, [r6], #1
-    subs r7, #1
-    strd r6, r7, [r5, #20]
+fc1_store:
+    bfi r11, r12, #8, #8
+    strh r11, [r5], #2
+    ldr r4, [r10, #FC_OUTPUT_END]
+    str r5, [r10, #FC_OUTPUT]
+    cmp r5, r4
     bne fc1_pair
-fc1_end:
     end_function mcuf_fc1_dsp
 
-fc1_special:
-    ldr r3, [r5, #52]
-    ldr r4, [sp, #CHUNK]
-    cmp r4, r3
+fc1_special:                         /* r0 r1 still walk */
+    ldr r6, [r10, #FC_MORE]
+    ldr r8, [sp, #CHUNK]
+    cmp r8, #0
     beq 1f
-    add r4, #1
-    str r4, [sp, #CHUNK]
-    str r12, [sp, #BIAS_HI]
+    ldr r9, [sp, #HIGH]
+    sub r12, r4                      /* the bias is in these sums already */
+    add r12, r9
+1:  cmp r8, r6
+    beq 2f
+    add r8, #1
+    str r8, [sp, #CHUNK]
+    str r12, [sp, #HIGH]
     mov r12, r11
     add lr, r1, #1024                /* a chunk: 4 rounds of the loop */
     b fc1_loop
-1:  movs r4, #0
-    str r4, [sp, #CHUNK]
-    ldrd r3, r4, [r5, #40]
-    cbz r3, 2f
-    ldr r2, [r4], #4
-    ldrsb r6, [r3], #1
-    ldrsb r7, [r3], #1
-    strd r3, r4, [r5, #40]
-    smlabb r11, r6, r2, r11
-    smlabt r12, r7, r2, r12
-2:  ldr r8, [r5, #48]
+2:  mov r8, #0
+    str r8, [sp, #CHUNK]
+    ldrd r6, r8, [r10, #FC_RESIDUAL]
+    cbz r6, 3f
+    ldr r9, [r8], #4
+    ldrsb r4, [r6], #1
+    smlabb r11, r4, r9, r11
+    ldrsb r4, [r6], #1
+    smlabt r12, r4, r9, r12
+    strd r6, r8, [r10, #FC_RESIDUAL]
+3:  ldr r8, [r10, #FC_GELU]
     cmp r8, #0
     beq fc1_requantise
-    ldr r4, [r5, #16]
-    ldrd r2, r3, [r4], #8
-    str r4, [r5, #16]
-    ldrd r6, r7, [r5, #20]
-    ldr r4, [r5, #28]
-    smmlar r11, r11, r2, r4
-    smmlar r12, r12, r3, r4
+    smmlar r11, r11, r2, r7
+    smmlar r12, r12, r3, r7
     ssat r11, #8, r11
     ssat r12, #8, r12
     ldrb r11, [r8, r11]
     ldrb r12, [r8, r12]
-    strb r11, [r6], #1
-    strb r12, [r6], #1
-    subs r7, #1
-    strd r6, r7, [r5, #20]
-    bne fc1_pair
-    b fc1_end
+    b fc1_store
 
     function mcuf_accumulate1_dsp
     set_entry accumulate1_loop, 28
@@ -722,15 +840,12 @@ weigh1_pair:
 
 /* ---- int8 -> int16 ---- */
 
-/* Four values of one row: pairs (0, 1) and (2, 3) to where the token's words lie. */
-    .macro expand_row source, at
-    ldr r4, [\source], #4
-    sxtb16 r5, r4
-    sxtb16 r4, r4, ror #8
-    pkhbt r6, r5, r4, lsl #16
-    pkhtb r7, r4, r5, asr #16
-    str r6, [r3, #\at]
-    str r7, [r3, #\at + 16]
+/* Four values of a token: pairs (0, 1) to `first`, (2, 3) to `second`. */
+    .macro expand_four first, second
+    sxtb16 lr, \first
+    sxtb16 \first, \first, ror #8
+    pkhtb \second, \first, lr, asr #16
+    pkhbt \first, lr, \first, lsl #16
     .endm
 
     .macro expand_odd source, at
@@ -745,29 +860,162 @@ weigh1_pair:
     str r4, [r3, #\at]
     .endm
 
-    function mcuf_expand4_dsp
-    add r8, r0, r1
-    add r9, r8, r1
-    add r10, r9, r1
+    .global mcuf_expand4_dsp
+    .type mcuf_expand4_dsp, %function
+    .p2align 2
+mcuf_expand4_dsp:
+    push {r4-r11, lr}
+    ldr r8, [sp, #36]                /* the fourth token */
     subs r2, #4
     blt 2f
-1:  expand_row r0, 0
-    expand_row r8, 4
-    expand_row r9, 8
-    expand_row r10, 12
-    add r3, #32
+1:  ldr r5, [r0, r1]
+    ldr r6, [r0, r1, lsl #1]
+    ldr r4, [r0], #4
+    ldr r7, [r8], #4
+    expand_four r4, r9
+    expand_four r5, r10
+    expand_four r6, r11
+    expand_four r7, r12
+    stmia r3!, {r4, r5, r6, r7, r9, r10, r11, r12}
     subs r2, #4
     bge 1b
 2:  adds r2, #4                      /* 0 to 3 values are left */
     ble 4f
+    add r9, r0, r1
+    add r10, r9, r1
 3:  expand_odd r0, 0
-    expand_odd r8, 4
-    expand_odd r9, 8
-    expand_odd r10, 12
+    expand_odd r9, 4
+    expand_odd r10, 8
+    expand_odd r8, 12
     add r3, #16
     subs r2, #2
     bgt 3b
-4:  end_function mcuf_expand4_dsp
+4:  pop {r4-r11, pc}
+    .size mcuf_expand4_dsp, . - mcuf_expand4_dsp
+
+/* ---- tokens as they are, without a block: r0 walks over a token's bytes, r2: inputs that are left ---- */
+
+/* Eight inputs to pairs in r4 r5 r10 r11, their weights to r6-r9. */
+    .macro load_eight
+    ldr r4, [r0], #4
+    ldr r10, [r0], #4
+    ldmia r1!, {r6, r7, r8, r9}
+    expand_four r4, r5
+    expand_four r10, r11
+    .endm
+
+/* Two inputs to r4 r5 and their weights to r6; an odd one alone, with a zero. */
+    .macro load_two
+    ldr r6, [r1], #4
+    ldrsb r4, [r0], #1
+    cmp r2, #1
+    ite eq
+    moveq r5, #0
+    ldrsbne r5, [r0], #1
+    .endm
+
+    .macro product_row word, a
+    smlad r12, \a, \word, r12
+    .endm
+
+    .macro product_pair word, a
+    sxtb16 lr, \word
+    smlad r3, \a, \word, r3
+    smlad r12, \a, lr, r12
+    .endm
+
+/* One output of each token, or with pair = 1 two; the one row's halfwords are its weights, since the second row's are 0.
+ * r12: the first row's sum, r3: mixed, then the second row's. */
+    .macro few_function name, product, pair
+    .global \name
+    .type \name, %function
+    .p2align 2
+\name:
+    push {r0, r4-r11, lr}
+1:  ldmia r0, {r0, r1, r2}
+    mov r12, #0
+    .if \pair
+    movs r3, #0
+    .endif
+    subs r2, #8
+    blt 3f
+2:  load_eight
+    \product r6, r4
+    \product r7, r5
+    \product r8, r10
+    \product r9, r11
+    subs r2, #8
+    bge 2b
+3:  adds r2, #8
+    ble 5f
+4:  load_two
+    pkhbt r4, r4, r5, lsl #16
+    \product r6, r4
+    subs r2, #2
+    bgt 4b
+5:  ldr r0, [sp]
+    add r1, r0, #16
+    ldmia r1, {r4-r11}               /* bias, multiplier, zero point, tokens left, output, its stride, GELU, residual */
+    .if \pair
+    ldrd r1, r2, [r4]
+    sub r3, r3, r12
+    add r3, r2, r3, asr #8
+    ldrd r4, r5, [r5]
+    .else
+    ldr r1, [r4]
+    ldr r4, [r5]
+    .endif
+    add r12, r1
+    orrs r1, r10, r11
+    bne 8f
+6:  smmlar r12, r12, r4, r6
+    ssat r12, #8, r12
+    .if \pair
+    smmlar r3, r3, r5, r6
+    ssat r3, #8, r3
+    .endif
+7:  strb r12, [r8]
+    .if \pair
+    strb r3, [r8, #1]
+    .endif
+    add r8, r9
+    subs r7, #1
+    strd r7, r8, [r0, #28]
+    ldr r1, [r0]
+    ldr r2, [r0, #12]
+    add r1, r2
+    str r1, [r0]
+    bne 1b
+    pop {r0, r4-r11, pc}
+8:  cmp r11, #0
+    beq 9f
+    ldr r1, [r0, #48]                /* scales of the residual */
+    ldrsh r2, [r1]
+    ldrsb lr, [r11]
+    smlabb r12, lr, r2, r12
+    .if \pair
+    ldrsh r2, [r1, #2]
+    ldrsb lr, [r11, #1]
+    smlabb r3, lr, r2, r3
+    .endif
+    add r11, r9
+    str r11, [r0, #44]
+9:  cmp r10, #0
+    beq 6b
+    smmlar r12, r12, r4, r6
+    ssat r12, #8, r12
+    ldrb r12, [r10, r12]
+    .if \pair
+    smmlar r3, r3, r5, r6
+    ssat r3, #8, r3
+    ldrb r3, [r10, r3]
+    .endif
+    b 7b
+    .size \name, . - \name
+    .endm
+
+    few_function mcuf_few_row_dsp, product_row, 0
+    few_function mcuf_few_pair_dsp, product_pair, 1
 
 /* Only relative positions need it: in a section of its own, so that other networks are linked without it. */
     .section .text.mcuf_weigh4_sums_dsp, "ax", %progbits

@@ -84,7 +84,8 @@ typedef struct {
   const mcuf_decomposed_patch_embed_params* p;
   mcuf_patch_field field;
   int32_t row;           /* of tokens */
-  int32_t columns;       /* tokens in a row of tokens */
+  int32_t columns;       /* tokens in a row of tokens; of all rows if blocks go across them, as if they were one */
+  bool across;           /* whether they do */
   int32_t first, blocks; /* the first token, a multiple of four, and how many blocks from there */
   int32_t* acc;          /* of the first token: see part_at() */
   int16_t* fields;
@@ -195,6 +196,40 @@ struct mcuf_patch_padding {
 };
 const mcuf_patch_padding mcuf_padded_patches = {gather_padded_fields};
 
+/* Whether blocks of four tokens go across rows of tokens, so that but the last is full. The packing says whether the
+ * kernels are those that gain by it; strips and staged weights come by rows of tokens. */
+static bool goes_across(const mcuf_decomposed_patch_embed_params* p) {
+  return p->packing == MCUF_PACKING_PAIRS && p->padding == 0 && p->staged.tile_bytes == 0 &&
+         token_columns(p) % MCUF_TOKEN_BLOCK != 0;
+}
+
+/* gather_fields() of patches of which some may be in the next row of patches. rows: as in add_field(). */
+static void gather_fields_across(const block_run* r, const block_part* part, const int8_t* rows, int32_t field_y,
+                                 int32_t field_x) {
+  const mcuf_decomposed_patch_embed_params* p = r->p;
+  const int32_t columns = token_columns(p), width = r->field.width * p->channels;
+  const ptrdiff_t image_row = (ptrdiff_t)p->image_width * p->channels, patch_row = p->patch_height * image_row;
+  const int32_t columns_left = p->patch_width - field_x;
+  const int32_t run = columns_left < r->field.width ? columns_left * p->channels : width;
+  int32_t row = (r->first + part->at) / columns, column = r->first + part->at - row * columns;
+  if (column + part->count <= columns) {
+    gather_fields(r, part, rows + row * patch_row + (ptrdiff_t)column * p->patch_width * p->channels, field_y, field_x);
+    return;
+  }
+  mcuf_block_token token = {part->fields, field_row(p), part->count, 0};
+  for (; token.index < part->count; ++token.index, ++column) {
+    if (column == columns) {
+      column = 0;
+      ++row;
+    }
+    const int8_t* pixels = rows + row * patch_row + ((ptrdiff_t)column * p->patch_width + field_x) * p->channels;
+    for (int32_t i = 0; i < r->field.height; ++i) {
+      const bool inside = field_y + i < p->patch_height;
+      fill_field_row(&token, pixels + (inside ? i * image_row : 0), i * width, 0, inside ? run : 0, width);
+    }
+  }
+}
+
 /* Adds one field of every patch, with the weights of outputs [row, row + row_count). */
 static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, int32_t field_x, const int8_t* weights,
                       int32_t row, int32_t row_count) {
@@ -204,6 +239,8 @@ static void add_field(const block_run* r, const int8_t* rows, int32_t field_y, i
       const int32_t column = r->first + part.at;
       if (p->padding > 0) {
         p->padded->gather_fields(r, &part, rows, field_y, field_x);
+      } else if (r->across) {
+        gather_fields_across(r, &part, rows, field_y, field_x);
       } else {
         gather_fields(r, &part, rows + (ptrdiff_t)column * p->patch_width * p->channels, field_y, field_x);
       }
@@ -232,20 +269,40 @@ static mcuf_status add_field_row(const block_run* r, const int8_t* rows, int32_t
   return MCUF_OK;
 }
 
-/* Position table and requantisation. tokens: int8 [columns, d] of the row. */
-static void finish_blocks(const block_run* r, int8_t* tokens) {
+/* Position table and requantisation of token t of a part. */
+static void finish_token(const block_run* r, const block_part* part, int32_t t, int8_t* token) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
   const int32_t d = p->embed_dim;
+  const ptrdiff_t column = r->first + part->at + t;
+  const int8_t* position = p->position == NULL ? NULL : p->position + ((ptrdiff_t)r->row * r->columns + column) * d;
+  const int32_t* acc = part->acc + t;
+  for (int32_t o = 0; o < d; ++o, acc += part->count) {
+    const int32_t a = position == NULL ? *acc : *acc + (int32_t)p->position_scale[o] * position[o];
+    token[o] = mcuf_requantise(a, p->multiplier[o], p->zero_point);
+  }
+}
+
+/* tokens: int8 [columns, d] of the row. */
+static void finish_blocks(const block_run* r, int8_t* tokens) {
   for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
     for (int32_t t = 0; t < part.count; ++t) {
-      const ptrdiff_t column = r->first + part.at + t;
-      const int8_t* position = p->position == NULL ? NULL : p->position + ((ptrdiff_t)r->row * r->columns + column) * d;
-      const int32_t* acc = part.acc + t;
-      int8_t* token = tokens + column * d;
-      for (int32_t o = 0; o < d; ++o, acc += part.count) {
-        const int32_t a = position == NULL ? *acc : *acc + (int32_t)p->position_scale[o] * position[o];
-        token[o] = mcuf_requantise(a, p->multiplier[o], p->zero_point);
-      }
+      finish_token(r, &part, t, tokens + (ptrdiff_t)(r->first + part.at + t) * r->p->embed_dim);
+    }
+  }
+}
+
+/* finish_blocks() of a block that goes across rows of tokens. row: int8 [columns, d], moved to its place in output as
+ * soon as it is whole: before tokens of the next row (or, backwards, of the one before) overwrite it. */
+static void finish_across(const block_run* r, bool backwards, int8_t* row, int8_t* output) {
+  const int32_t d = r->p->embed_dim, columns = token_columns(r->p), left = r->columns - r->first;
+  const int32_t count = left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK;
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t at = backwards ? count - 1 - i : i, column = (r->first + at) % columns;
+    block_part part = part_at(r, 0);
+    if (at >= part.count) part = part_at(r, part.count);
+    finish_token(r, &part, at - part.at, row + (ptrdiff_t)column * d);
+    if (column == (backwards ? 0 : columns - 1)) {
+      memcpy(output + (ptrdiff_t)(r->first + at - column) * d, row, (size_t)columns * (size_t)d);
     }
   }
 }
@@ -268,6 +325,24 @@ static mcuf_status embed_token_row(block_run r, int32_t most, const int8_t* imag
   return MCUF_OK;
 }
 
+/* All tokens of an image, in blocks that go across rows of tokens. row: int8 [columns, d] of scratch. */
+static mcuf_status embed_across(block_run r, bool backwards, const int8_t* image, int8_t* row, int8_t* output) {
+  const mcuf_decomposed_patch_embed_params* p = r.p;
+  r.across = true;
+  r.columns *= token_rows(p);
+  const int32_t blocks = blocks_in(r.columns);
+  for (int32_t i = 0; i < blocks; ++i) {
+    r.first = MCUF_TOKEN_BLOCK * (backwards ? blocks - 1 - i : i);
+    start_blocks(&r);
+    for (int32_t y = 0; y < p->patch_height; y += r.field.height) {
+      const mcuf_status status = add_field_row(&r, image + (ptrdiff_t)y * p->image_width * p->channels, y);
+      if (status != MCUF_OK) return status;
+    }
+    finish_across(&r, backwards, row, output);
+  }
+  return MCUF_OK;
+}
+
 /* The common parts of scratch, with accumulators for `blocks`. */
 static block_run place(const mcuf_decomposed_patch_embed_params* p, int32_t blocks, void* scratch) {
   block_run r;
@@ -275,6 +350,7 @@ static block_run place(const mcuf_decomposed_patch_embed_params* p, int32_t bloc
   r.field = field_of(p);
   r.row = 0;
   r.columns = token_columns(p);
+  r.across = false;
   r.first = 0;
   r.blocks = blocks;
   r.acc = (int32_t*)scratch;
@@ -289,6 +365,29 @@ static size_t prefix_bytes(const mcuf_decomposed_patch_embed_params* p) {
 
 static void copy_prefix(const mcuf_decomposed_patch_embed_params* p, int8_t* output) {
   if (p->prefix_tokens > 0) memcpy(output, p->prefix, prefix_bytes(p));
+}
+
+/* All tokens of an image, row by row. tokens: a row of them, with padding two, in scratch. */
+static mcuf_status embed_rows(block_run r, bool backwards, const int8_t* image, int8_t* tokens, int8_t* output) {
+  const mcuf_decomposed_patch_embed_params* p = r.p;
+  const int32_t rows = token_rows(p);
+  const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim;
+  /* Padding shifts the patches up, so that a row of tokens may be larger than the image rows read by then. Going
+   * forward, it waits in scratch until the next is there: (row + 1) rows of patches hold more than the padding. */
+  const int32_t waits = p->padding > 0 && !backwards ? 1 : 0;
+  for (int32_t i = 0; i < rows + waits; ++i) {
+    if (i < rows) {
+      r.row = backwards ? rows - 1 - i : i;
+      const int8_t* image_rows = image + (ptrdiff_t)clipped(p, first_row(&r, 0)) * p->image_width * p->channels;
+      const mcuf_status status =
+          embed_token_row(r, p->blocks_per_read, image_rows, tokens + (size_t)(i & waits) * token_row);
+      if (status != MCUF_OK) return status;
+    }
+    if (i < waits) continue;
+    const int32_t done = backwards ? r.row : i - waits;
+    memcpy(output + (ptrdiff_t)done * (ptrdiff_t)token_row, tokens + (size_t)(done & waits) * token_row, token_row);
+  }
+  return MCUF_OK;
 }
 
 mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* p, const int8_t* image,
@@ -307,21 +406,9 @@ mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_par
   /* Going forward in place, behind the prefix tokens would overwrite image rows that are still to be read. */
   const bool moves = in_place && !grows;
   int8_t* first = moves ? output : output + prefix_bytes(p);
-  /* Padding shifts the patches up, so that a row of tokens may be larger than the image rows read by then. Going
-   * forward, it waits in scratch until the next is there: (row + 1) rows of patches hold more than the padding. */
-  const int32_t waits = p->padding > 0 && !grows ? 1 : 0;
-  for (int32_t i = 0; i < rows + waits; ++i) {
-    if (i < rows) {
-      r.row = grows ? rows - 1 - i : i;
-      const int8_t* image_rows = image + (ptrdiff_t)clipped(p, first_row(&r, 0)) * image_row;
-      const mcuf_status status =
-          embed_token_row(r, p->blocks_per_read, image_rows, tokens + (size_t)(i & waits) * token_row);
-      if (status != MCUF_OK) return status;
-    }
-    if (i < waits) continue;
-    const int32_t done = grows ? r.row : i - waits;
-    memcpy(first + (ptrdiff_t)done * (ptrdiff_t)token_row, tokens + (size_t)(done & waits) * token_row, token_row);
-  }
+  const mcuf_status status = goes_across(p) ? embed_across(place(p, 1, scratch), grows, image, tokens, first)
+                                            : embed_rows(r, grows, image, tokens, first);
+  if (status != MCUF_OK) return status;
   if (moves) mcuf_move_up(output, all_rows, prefix_bytes(p));
   copy_prefix(p, output);
   return MCUF_OK;

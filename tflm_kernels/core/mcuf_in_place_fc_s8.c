@@ -99,12 +99,12 @@ static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* in
   return MCUF_OK;
 }
 
-#if MCUF_MVE
+#if MCUF_MVE || MCUF_DSP
 /* A layer whose outputs can be had without a copy of its tokens, from the first token on; false for other layers. */
 static bool run_few_outputs(const mcuf_in_place_fc_params* p, const int8_t* input, const int8_t* residual,
                             int8_t* output) {
-  if (p->out_features > MCUF_FEW_OUTPUTS || p->out_features > p->in_stride || p->packing != MCUF_PACKING_ROWS ||
-      p->staged.tile_bytes > 0) {
+  if (!mcuf_outputs_are_few(p->tokens, p->in_features, p->out_features) || p->packing != MCUF_FEW_PACKING ||
+      (p->tokens > 1 && p->out_features > p->in_stride) || p->staged.tile_bytes > 0) {
     return false;
   }
   const mcuf_fc_rows rows = {
@@ -124,7 +124,7 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
   if (residual != NULL && output != residual && mcuf_overlap(output, out_bytes, residual, out_bytes)) {
     return MCUF_ERROR_OVERLAP;
   }
-#if MCUF_MVE
+#if MCUF_MVE || MCUF_DSP
   if (run_few_outputs(p, input, residual, output)) return MCUF_OK;
 #endif
   int16_t* block = (int16_t*)scratch;

@@ -2,6 +2,7 @@
 #include "mcuf_stem_rows.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "mcuf_hooks.h"
 
@@ -38,7 +39,17 @@ void mcuf_stem_gather(const mcuf_stem_conv_params* p, const mcuf_stem_rows* rows
 }
 
 static void raise_to(int8_t* values, int32_t count, int32_t least) {
-  for (int32_t i = 0; i < count; ++i) values[i] = values[i] < least ? (int8_t)least : values[i];
+  int32_t i = 0;
+#if MCUF_DSP
+  const uint32_t four = 0x01010101u * (uint8_t)least;
+  for (; i + 4 <= count; i += 4) {
+    uint32_t word;
+    memcpy(&word, values + i, sizeof(word));
+    __asm__("ssub8 r12, %0, %1\n\tsel %0, %0, %1" : "+r"(word) : "r"(four) : "r12", "cc");
+    memcpy(values + i, &word, sizeof(word));
+  }
+#endif
+  for (; i < count; ++i) values[i] = values[i] < least ? (int8_t)least : values[i];
 }
 
 void mcuf_stem_pixels(const mcuf_stem_conv_params* p, const int16_t* block, int32_t count, int32_t pixel,

@@ -155,14 +155,17 @@ static mcuf_status make_keys(const attention_state* s, int32_t head, int32_t fir
   const mcuf_streamed_attention_params* p = s->p;
   const int32_t dim = p->head_dim;
   const int32_t k_row = (p->num_heads + head) * dim, v_row = k_row + p->kv_heads * dim;
-  for (int32_t i = 0; i < p->kv_heads_at_once; ++i) {
-    const ptrdiff_t at = (ptrdiff_t)i * mcuf_attention_keys_bytes(p->tokens, dim);
-    mcuf_status status = qkv_rows(s, k_row + i * dim, dim, count, s->queries);
-    if (status != MCUF_OK) return status;
-    mcuf_attention_store_keys(&s->shape, s->keys + at, first, count, s->queries, dim);
-    status = qkv_rows(s, v_row + i * dim, dim, count, s->queries);
-    if (status != MCUF_OK) return status;
-    mcuf_attention_store_values(&s->shape, s->values + at, first, count, s->queries, dim);
+  const int32_t heads = p->kv_heads_at_once, width = heads * dim;
+  const ptrdiff_t bytes = mcuf_attention_keys_bytes(p->tokens, dim);
+  mcuf_status status = qkv_rows(s, k_row, width, count, s->queries);
+  if (status != MCUF_OK) return status;
+  for (int32_t i = 0; i < heads; ++i) {
+    mcuf_attention_store_keys(&s->shape, s->keys + i * bytes, first, count, s->queries + i * dim, width);
+  }
+  status = qkv_rows(s, v_row, width, count, s->queries);
+  if (status != MCUF_OK) return status;
+  for (int32_t i = 0; i < heads; ++i) {
+    mcuf_attention_store_values(&s->shape, s->values + i * bytes, first, count, s->queries + i * dim, width);
   }
   return MCUF_OK;
 }

@@ -107,8 +107,10 @@ static void make_row(const mcuf_stem_conv_params* conv, const int8_t* kept, cons
   const int32_t columns = side_of(conv->width, 1);
   const int8_t* second = pair + (ptrdiff_t)conv->width * conv->in_channels;
   const mcuf_stem_rows rows = {{row == 0 ? NULL : kept, pair, PAIR * row + 1 < conv->height ? second : NULL}};
-  for (int32_t x = 0; x < columns; x += pixels_at_once) {
-    const int32_t count = least(pixels_at_once, columns - x);
+  const int32_t room = least(pixels_at_once, columns);
+  const int32_t most = room == 3 ? 2 : room; /* three pixels would take the room of four */
+  for (int32_t x = 0; x < columns; x += most) {
+    const int32_t count = least(most, columns - x);
     mcuf_stem_gather(conv, &rows, x, block, count);
     mcuf_stem_pixels(conv, block, count, row * columns + x, output + (ptrdiff_t)x * conv->out_channels);
   }

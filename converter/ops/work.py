@@ -28,6 +28,10 @@ class Work:
     counts: tuple[int, ...]
 
 
+WIDE_WORK = Work("wide", ())
+"""A kernel on a wide residual stream, which the instruction model does not know."""
+
+
 def token_blocks(tokens: int) -> list[tuple[int, int]]:
     """(tokens per block, number of blocks): blocks of four, the rest as two and one."""
     return [(size, count) for size, count in ((4, tokens // 4), (2, tokens % 4 // 2), (1, tokens % 2)) if count]

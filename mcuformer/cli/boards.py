@@ -98,13 +98,13 @@ def _fits(path: Path, chosen: Iterable[Board]) -> Iterator[Fit]:
 
 
 def _instructions(graph: Graph, core: Core) -> int | None:
-    """Predicted for an image, with weights packed as `run --on` and exports do, staged ones as they are; None: the core
-    has no model of them."""
+    """Predicted for an image, with weights packed as `run --on` and exports do, staged ones as they are; None: they
+    are unknown, as those of a core that was not counted, or of an int16 stream."""
     from mcuformer.converter.estimate.instructions import op_instructions
     from mcuformer.converter.passes.staging import is_staged
     from mcuformer.converter.repack import repacked_graph
 
-    if core.coefficients is None:
+    if core.coefficients is None or graph.is_wide:
         return None
     graph = graph if is_staged(graph) else repacked_graph(graph, core)
     return sum(op_instructions(graph, op, core.coefficients) for op in graph.ops)

@@ -148,12 +148,13 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow,
 
 
 def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None]:
-    """Multiply-accumulates, and the instructions that the core's coefficients predict; None without coefficients."""
+    """Multiply-accumulates, and the instructions that the core's coefficients predict; None where they do not know."""
     from mcuformer.converter.estimate.instructions import op_instructions
     from mcuformer.converter.estimate.macs import op_macs
 
-    instructions = None if core.coefficients is None else op_instructions(graph, op, core.coefficients)
-    return op_macs(graph, op), instructions
+    if core.coefficients is None or graph.is_wide:
+        return op_macs(graph, op), None
+    return op_macs(graph, op), op_instructions(graph, op, core.coefficients)
 
 
 def show(inspected: Inspection, tensors: bool = False, sizes: bool = False) -> None:
@@ -240,6 +241,9 @@ def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
     out.print(table)
     if core.coefficients is None:
         out.print(f"instructions on {core.label} are unknown: no counts have been fitted")
+        return
+    if any(row.instructions is None for row in rows):
+        out.print("instructions are unknown: none have been counted of an int16 residual stream")
         return
     macs, total = sum(row.macs or 0 for row in rows), sum(row.instructions or 0 for row in rows)
     out.print(

@@ -52,7 +52,7 @@ struct StreamedAttention {
     params->qkv_rank.staged.source = params->proj_rank.staged.source = source;
   }
 
-  static mcuf_status Run(const Params& params, int8_t* stream, void* scratch) {
+  static mcuf_status Run(const Params& params, void* stream, void* scratch) {
     return mcuf_streamed_attention_s8(&params, stream, scratch);
   }
 };

@@ -46,7 +46,7 @@ struct StreamedMlp {
     for (int32_t i = 0; i < params->fc_count; ++i) params->fcs[i].staged.source = source;
   }
 
-  static mcuf_status Run(const Params& params, int8_t* stream, void* scratch) {
+  static mcuf_status Run(const Params& params, void* stream, void* scratch) {
     return mcuf_streamed_mlp_s8(&params, stream, scratch);
   }
 };

@@ -13,8 +13,8 @@ WIDE_HEADROOM = 2.0  # int16 has bits to spare: images beyond the calibration's 
 
 @dataclass(frozen=True, eq=False)
 class Quantisation:
-    """scale: a float, or float64 [channels] for the last axis; zero_point: int in [-128, 127]. bits: 8, or 16, which has
-    one scale and zero point 0."""
+    """scale: a float, or float64 [channels] for the last axis; zero_point: int in [-128, 127]. bits: 8, or 16 with one
+    scale and zero point 0."""
 
     scale: float | np.ndarray
     zero_point: int = 0

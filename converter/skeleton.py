@@ -276,8 +276,8 @@ def _after(source: int, module: ModuleType, name: str) -> Place:
 
 
 def _norm(n: int, d: int, of_sums: bool = True, wide: int = 0) -> int_layer_norm.Dims:
-    """A LayerNorm. Sums (the embedding, or a branch added to the stream) have a scale, so a factor, per channel, but for
-    a wide stream; what another LayerNorm made has one scale."""
+    """A LayerNorm. Sums (the embedding, or a branch added to the stream) have a scale, so a factor, per channel, unless
+    they are wide; what another LayerNorm made has one scale."""
     return int_layer_norm.Dims(n, d, of_sums and d > 1 and not wide, wide)
 
 

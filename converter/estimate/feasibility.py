@@ -33,8 +33,8 @@ def arena_bytes(
 ) -> int:  # fmt: skip
     """Arena, head and tail, of convert(...) with the same arguments, in the 64-bit interpreter.
 
-    residual: as in QuantisationOptions; "per-tensor" is counted as "per-channel", and takes a few dozen bytes less per layer. A 32-bit board usually
-    takes less: board_arena_bytes.
+    For the default quantisation but residual, as in QuantisationOptions; "per-tensor" is counted as "per-channel", and
+    takes a few dozen bytes less per layer. A 32-bit board usually takes less: board_arena_bytes.
     """
     network = skeleton(config, _schedule(schedule, strips, weights, residual))
     head, op_data, tensors, scratch = _tally(network)

@@ -67,7 +67,9 @@ def _instructions(work: Iterable[Work], core: str) -> float:
         return sum(sum(map(operator.mul, one.counts, coefficients[one.kernel])) for one in work)
     except KeyError as error:
         if error.args[0] == WIDE_WORK.kernel:
-            raise ConfigError(f"instructions of an int16 residual stream on {core} are unknown: none were counted") from error
+            raise ConfigError(
+                f"instructions of an int16 residual stream on {core} are unknown: none were counted"
+            ) from error
         raise ConfigError(
             f"instructions of kernel {error.args[0]!r} on {core} are unknown: run tools/fit_instruction_model.py"
         ) from error

@@ -73,8 +73,8 @@ def field_of(patch_height: int, patch_width: int) -> tuple[int, int]:
 
 class Dims(NamedTuple):
     """An image of height x width pixels becomes tokens of embed_dim channels, after `prefix` tokens that are constants.
-    strip_rows, tile_bytes, blocks_per_read, padding, wide: as in Options. position_bytes: per entry of the position table, 0
-    without one."""
+    strip_rows, tile_bytes, blocks_per_read, padding, wide: as in Options. position_bytes: per entry of the position
+    table, 0 without one."""
 
     height: int
     width: int
@@ -196,7 +196,13 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
     weights = d.fields * math.prod(row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing))
     inside = (weights,) * (not d.tile_bytes)
     position = (d.position_bytes * d.tokens * d.embed_dim, 2 * d.embed_dim) * (d.position_bytes > 0)
-    return (*inside, 4 * d.embed_dim, 4 * d.embed_dim, *position, *((d.prefix * d.embed_dim << d.wide,) * (d.prefix > 0)))
+    return (
+        *inside,
+        4 * d.embed_dim,
+        4 * d.embed_dim,
+        *position,
+        *((d.prefix * d.embed_dim << d.wide,) * (d.prefix > 0)),
+    )
 
 
 def scratch_bytes(d: Dims) -> int:

@@ -37,14 +37,17 @@ def multiplier_of(scale: np.ndarray | float) -> np.ndarray:
 
 
 def requantise_wide(
-    acc: np.ndarray, multiplier: np.ndarray | int, residual: np.ndarray | None = None, residual_scale: np.ndarray | int = 0
+    acc: np.ndarray,
+    multiplier: np.ndarray | int,
+    residual: np.ndarray | None = None,
+    residual_scale: np.ndarray | None = None,
 ) -> np.ndarray:
     """Accumulator -> int16, in 64 bits with one rounding: acc * scale plus what is added to it.
 
     multiplier = round(scale * 2^24); residual: int16, times round(its scale / the output's * 2^14).
     """
     total = np.asarray(acc, np.int64) * np.asarray(multiplier, np.int64) + (1 << (WIDE_SHIFT - 1))
-    if residual is not None:
+    if residual is not None and residual_scale is not None:
         total = total + residual.astype(np.int64) * residual_scale * ((1 << WIDE_SHIFT) // WIDE_RESIDUAL_ONE)
     return np.clip(total >> WIDE_SHIFT, -32768, 32767).astype(np.int16)
 

@@ -166,7 +166,8 @@ def _factors(source: Quantisation, d: int) -> tuple[float, np.ndarray]:
 def reference(
     options: Options, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, factor: np.ndarray | None = None
 ) -> np.ndarray:
-    """x int8 or int16 [batch, .., k * d], gamma int16 [d], beta int32 [d], factor uint8 [d] or None -> int8, shaped like x."""
+    """x int8 or int16 [batch, .., k * d], gamma int16 [d], beta int32 [d], factor uint8 [d] or None -> int8 like
+    x."""
     d, shape = len(gamma), x.shape
     x = x.reshape(*shape[:-1], -1, d).astype(np.int64) - options.zero_point
     if factor is not None:

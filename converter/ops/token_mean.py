@@ -150,10 +150,11 @@ def lower(d: Dims, source: Quantisation, targets: Sequence[Quantisation]) -> tup
 
 
 def _options(d: Dims, multipliers: Sequence[int], in_zero_point: int, zero_point: int, wide: int) -> Options:
-    (first, count), *second = d.parts
+    (first, count), *more = d.parts
+    second, second_count = more[0] if more else (0, 0)
     return Options(
-        in_zero_point, zero_point, multipliers[0], first, 0 if (first, count) == (0, d.tokens) else count,
-        *(value for part in second for value in (*part, multipliers[1])), wide=wide,
+        in_zero_point, zero_point, multipliers[0], first, 0 if (first, count) == (0, d.tokens) else count, second,
+        second_count, multipliers[1] if more else 0, wide,
     )  # fmt: skip
 
 

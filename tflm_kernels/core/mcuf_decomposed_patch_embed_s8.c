@@ -399,8 +399,7 @@ static mcuf_status embed_strips(const block_run* r, mcuf_image_rows_fn rows_fn, 
 }
 
 mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_embed_params* p, int32_t strip_rows,
-                                                  mcuf_image_rows_fn rows_fn, void* user, void* output,
-                                                  void* scratch) {
+                                                  mcuf_image_rows_fn rows_fn, void* user, void* output, void* scratch) {
   if (!strip_rows_fit(p, strip_rows)) return MCUF_ERROR_SIZE;
   if (rows_fn == NULL) return MCUF_ERROR_SOURCE;
   const int32_t height = p->patch_height, rows = token_rows(p);

@@ -82,8 +82,8 @@ typedef struct {
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* params);
 
 /* Bytes of scratch, 4-byte aligned: accumulators of blocks_per_read blocks of four tokens, one field of four, a tile of
- * staged weights (tile_bytes 0: none), one row of tokens, or two with padding. output_bytes: of a value, 1, or 2 if it is
- * wide. */
+ * staged weights (tile_bytes 0: none), one row of tokens, or two with padding. output_bytes: of a value, 1, or 2 if it
+ * is wide. */
 MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels,
                                                               int32_t patch_width, int32_t embed_dim,
                                                               int32_t blocks_per_read, int32_t tile_bytes,

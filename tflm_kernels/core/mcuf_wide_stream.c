@@ -83,8 +83,8 @@ static mcuf_status add_fc(const mcuf_in_place_fc_params* p, const int8_t* input,
   int8_t* tile = (int8_t*)scratch + mcuf_block_bytes(k);
   for (int32_t row = 0; row < p->out_features; row += tile_rows) {
     const int32_t left = p->out_features - row, brought = packed_rows - row;
-    const int8_t* weights = mcuf_weight_rows(&p->staged, p->weights, row_bytes, row,
-                                             brought < tile_rows ? brought : tile_rows, tile);
+    const int8_t* weights =
+        mcuf_weight_rows(&p->staged, p->weights, row_bytes, row, brought < tile_rows ? brought : tile_rows, tile);
     if (weights == NULL) return MCUF_ERROR_SOURCE;
     for (int32_t t = 0, count; t < p->tokens; t += count) {
       count = mcuf_block_count(p->tokens - t);

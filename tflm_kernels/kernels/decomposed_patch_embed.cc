@@ -4,7 +4,8 @@
 //   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C]
 //            int8, in pairs [fields,ceil(d/2),16*C,2], or none; bias [d] int32; multiplier [d] int32; position [1,N,d]
 //            int8 or none; position_scale [d] int16, none without position; prefix [P,d], of the output's type, or none
-//   output   int8, or int16 of a wide residual stream, [1,P+N,d], N = floor((H + 2 * padding) / patch height) * floor((W + 2 * padding) / patch width); may
+//   output   int8, or int16 of a wide residual stream, [1,P+N,d], N = floor((H + 2 * padding) / patch height) *
+//   floor((W + 2 * padding) / patch width); may
 //            overwrite the image
 //   options  patch_size, the patch's height; patch_width, default patch_size; zero_point; packing of the weights,
 //            default MCUF_PACKING_ROWS; padding, default 0; without image also strip_rows (the patch's height or a
@@ -137,10 +138,9 @@ Status Prepare(Context* context, Node* node) {
   check.Scratch(strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(
                              params.image_width, params.channels, params.patch_height, params.patch_width,
                              params.embed_dim, params.blocks_per_read, tile, data->strip_rows, params.padding)
-                       : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels,
-                                                                      params.patch_width, params.embed_dim,
-                                                                      params.blocks_per_read, tile, params.padding,
-                                                                      mcuf_stream_bytes(params.wide)),
+                       : mcuf_decomposed_patch_embed_s8_scratch_bytes(
+                             params.image_width, params.channels, params.patch_width, params.embed_dim,
+                             params.blocks_per_read, tile, params.padding, mcuf_stream_bytes(params.wide)),
                 &data->scratch);
   return check.status();
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.IntLayerNorm: layer normalisation of each token; see core/mcuf_int_layer_norm_s8.h.
-//   inputs   x [1,N,d] or [N,d] int8, or int16 of a wide residual stream, or k tokens side by side, [..,k*d]; gamma [d] int16; beta [d] int32; factor [d]
+//   inputs   x [1,N,d] or [N,d] int8, or int16 of a wide residual stream, or k tokens side by side, [..,k*d]; gamma [d]
+//   int16; beta [d] int32; factor [d]
 //            uint8 or none
 //   output   int8, of the shape of x, may overwrite it
 //   options  zero_point, epsilon (64 bit)

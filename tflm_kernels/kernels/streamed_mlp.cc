@@ -55,6 +55,7 @@ StreamedMlp::Params StreamedMlp::Read(const ParamsBlob& blob, int32_t tokens) {
   const int32_t* scalars = blob.Data<int32_t>(kScalars);
   Params params;
   params.tokens = tokens;
+  params.wide = nullptr;
   params.tokens_at_once = scalars[kTokensAtOnce];
   params.norm = blob.LayerNorm(kGamma, blob.Count<int16_t>(kResidualScale), scalars[kNormZeroPoint],
                                scalars[kEpsilonLow], scalars[kEpsilonHigh]);

@@ -2,14 +2,14 @@
 //
 // What the two Streamed ops share: Prepare and Eval of an op that works in place on the residual stream, with all its
 // constants in one params blob.
-//   inputs   stream [1,N,d] int8, or int16 if it is wide; params [bytes] uint8, see params_blob.h and streamed_layout.h; none
-//   output   as stream, may overwrite it
+//   inputs   stream [1,N,d] int8, or int16 if it is wide; params [bytes] uint8, see params_blob.h and
+//   streamed_layout.h; none output   as stream, may overwrite it
 //
 // An Op is a struct of static functions:
 //   const char* Name()                                    of the op, for messages
 //   const char* Limits()                                  which constants the kernel takes, in a few words
 //   bool IsWhole(blob)                                    whether the blob has all sections that Read() reads
-//   Params Read(blob, tokens)                             the kernel's params; sizes that contradict each other set
+//   Params Read(blob, tokens)                             the kernel's params, for an int8 stream; sizes that contradict each other set
 //                                                         features or in_features to 0, which the kernel refuses
 //   void Check(check, stream, blob, params)               the op's own checks
 //   mcuf_status KernelCheck(params); int32_t ScratchBytes(params)

@@ -132,7 +132,8 @@ Status Prepare(Context* context, Node* node) {
   check.Require(check.Has(kPosition) == check.Has(kPositionScale), "position and position_scale go together");
   if (!check.ok()) return kError;
   const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
-  check.Kernel(mcuf_decomposed_patch_embed_s8_check(&params), kLayerLimits);
+  check.Kernel(mcuf_decomposed_patch_embed_s8_check(&params),
+               params.wide == nullptr ? kLayerLimits : "what an int8 output needs, and zero point 0");
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
   check.Scratch(strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(

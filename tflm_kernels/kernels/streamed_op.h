@@ -9,7 +9,8 @@
 //   const char* Name()                                    of the op, for messages
 //   const char* Limits()                                  which constants the kernel takes, in a few words
 //   bool IsWhole(blob)                                    whether the blob has all sections that Read() reads
-//   Params Read(blob, tokens)                             the kernel's params, for an int8 stream; sizes that contradict each other set
+//   Params Read(blob, tokens)                             the kernel's params, for an int8 stream; sizes that
+//   contradict each other set
 //                                                         features or in_features to 0, which the kernel refuses
 //   void Check(check, stream, blob, params)               the op's own checks
 //   mcuf_status KernelCheck(params); int32_t ScratchBytes(params)

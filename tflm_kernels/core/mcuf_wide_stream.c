@@ -34,7 +34,8 @@ static void norm_token(const mcuf_int_layer_norm_params* p, const int16_t* x, in
   }
   const mcuf_normalisation n = mcuf_layer_norm_of(p, &m);
   for (int32_t c = 0; c < p->features; ++c) {
-    const int32_t difference = (int32_t)(n.scale * (uint32_t)x[c] - n.offset);
+    const int32_t value = x[c];
+    const int32_t difference = (int32_t)(n.scale * (uint32_t)value - n.offset);
     const int32_t normal = mcuf_mulhi_round(difference, n.multiplier);
     output[c] = mcuf_sat8((normal * p->gamma[c] + p->beta[c]) >> 16);
   }

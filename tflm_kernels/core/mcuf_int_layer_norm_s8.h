@@ -49,8 +49,10 @@ MCUF_API mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_para
 MCUF_API mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* params, const int8_t* input,
                                             int8_t* output);
 
-/* The same for an int16 input. output may have the same address as input; no other overlap. */
+/* The same for an int16 input: zero_point is 0, factor NULL. */
 MCUF_API mcuf_status mcuf_int_layer_norm_s16_check(const mcuf_int_layer_norm_params* params);
+
+/* The same for an int16 input. output may have the same address as input; no other overlap. */
 MCUF_API mcuf_status mcuf_int_layer_norm_s16(const mcuf_int_layer_norm_params* params, const int16_t* input,
                                              int8_t* output);
 

@@ -42,8 +42,10 @@ MCUF_API mcuf_status mcuf_token_mean_s8_check(const mcuf_token_mean_params* para
  * overlap. Needs no scratch. */
 MCUF_API mcuf_status mcuf_token_mean_s8(const mcuf_token_mean_params* params, const int8_t* input, int8_t* output);
 
-/* The same for int16. */
+/* The same for int16: zero points are 0. */
 MCUF_API mcuf_status mcuf_token_mean_s16_check(const mcuf_token_mean_params* params);
+
+/* The same for int16. */
 MCUF_API mcuf_status mcuf_token_mean_s16(const mcuf_token_mean_params* params, const int16_t* input, int16_t* output);
 
 #ifdef __cplusplus

@@ -89,8 +89,8 @@ def check_graph(graph: Graph) -> None:
         if len(graph.inputs) != len(made):
             raise ValueError("an input is there twice")
         for i in graph.inputs:
-            wide = graph.tensors[i].dtype == np.int16  # of an op alone; who reads it is checked below
-            _check_activation(graph, i, np.int16 if wide else np.int8)
+            on_stream = graph.tensors[i].dtype == np.int16  # of an op alone; who reads it is checked below
+            _check_activation(graph, i, np.int16 if on_stream else np.int8)
         if not graph.ops or graph.output != graph.ops[-1].output:
             raise ValueError("the last op does not make the output")
     for number, op in enumerate(graph.ops):

@@ -7,6 +7,7 @@ from arm_tests import ALL, LARGE_BOARD, MAIN, every_machine, needs_tools
 from conftest import lively_subnet, structured_images
 
 from mcuformer import QuantisationOptions, SubnetConfig, convert
+from mcuformer.converter.export.c_sources import stack_bytes
 from mcuformer.converter.graph import to_int8
 from mcuformer.simulator import firmware_model
 from mcuformer.simulator.firmware_ops import run_ops
@@ -40,4 +41,6 @@ def test_a_network(machine, shared, tmp_path):
         weights="staged" if one else "xip", board=LARGE_BOARD[machine.core.packing],
     )  # fmt: skip
     built = firmware_model.build(model.graph, model.class_names, machine, tmp_path, objects=shared(machine))
-    np.testing.assert_array_equal(built.run(images[4:]).logits, model.graph.run(to_int8(images[4:])))
+    run = built.run(images[4:])
+    np.testing.assert_array_equal(run.logits, model.graph.run(to_int8(images[4:])))
+    assert 0 < run.stack_bytes <= stack_bytes(built.exported.network)

@@ -52,6 +52,8 @@ EMOJI_LOOKED_AT, TEXTILES_LOOKED_AT = 1658, 40  # all emoji left; of each class,
 EMOJI_HELD = 224  # not looked at: those calibrated with, and others to choose by
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 OPTIONS = {"ranges": "outputs", "rounding": "compensated"}
+RESIDUALS = ("per-channel", "int16")
+WAY = (*OPTIONS, "residual")
 EVERY = 16  # of the images, that all options are compared on
 
 
@@ -201,15 +203,19 @@ def main() -> int:
     categories = categories[EMOJI_HELD:]
     real = {name: in_float(net, some) for name, some in images.items()}
     difference = float(np.abs(original(network, images["photographs"][:8]) - real["photographs"][:8]).max())
+    ways = [*itertools.product(("own", "outputs"), ("nearest", "compensated"), RESIDUALS[:1]),
+            (*OPTIONS.values(), RESIDUALS[1])]  # fmt: skip
     models = {
-        (ranges, rounding): mcuformer.convert(
-            net, calibration, quantisation=mcuformer.QuantisationOptions(ranges=ranges, rounding=rounding)
+        way: mcuformer.convert(
+            net, calibration, quantisation=mcuformer.QuantisationOptions(**dict(zip(WAY, way, strict=True)))
         )
-        for ranges, rounding in itertools.product(("own", "outputs"), ("nearest", "compensated"))
+        for way in ways
     }
-    model = models[tuple(OPTIONS.values())]
-    made = {name: in_int8(model, some) for name, some in images.items()}
-    cosines = {name: (unit(made[name]) * unit(real[name])).sum(axis=1) for name in made}
+    model, wide = (models[(*OPTIONS.values(), residual)] for residual in RESIDUALS)
+    made, made_wide = ({name: in_int8(one, some) for name, some in images.items()} for one in (model, wide))
+    cosines, wide_cosines = (
+        {name: (unit(one[name]) * unit(real[name])).sum(axis=1) for name in one} for one in (made, made_wide)
+    )
     strips = mcuformer.convert(net, calibration[:4], strips=True, weights="staged")
     print(f"Dinov2-small, {SIZE} px, {net.config.tokens} tokens: arena {model.plan.arena_bytes:,} bytes, in strips "
           f"with staged weights {strips.plan.arena_bytes:,}; model {model.model_bytes:,} bytes")  # fmt: skip
@@ -217,20 +223,23 @@ def main() -> int:
     print(f"instructions an image, by the instruction model: {counts}")
     print(f"float against onnxruntime: at most {difference:.1e} apart, of values up to "
           f"{np.abs(real['photographs']).max():.1f}\n")  # fmt: skip
-    every_image, every_real, every_made = (
-        np.concatenate(list(some.values()))[::EVERY] for some in (images, real, made)
+    every_image, every_real, every_made, every_wide = (
+        np.concatenate(list(some.values()))[::EVERY] for some in (images, real, made, made_wide)
     )
-    rows = []
-    for (ranges, rounding), other in models.items():
-        outputs = every_made if other is model else in_int8(other, every_image)
+    known_outputs, rows = {id(model): every_made, id(wide): every_wide}, []
+    for way, other in models.items():
+        outputs = known_outputs[id(other)] if id(other) in known_outputs else in_int8(other, every_image)
         c = (unit(outputs) * unit(every_real)).sum(axis=1)
-        rows.append([ranges, rounding, len(c), f"{c.mean():.5f}", f"{c.min():.5f}", f"{other.plan.arena_bytes:,}",
+        rows.append([*way, len(c), f"{c.mean():.5f}", f"{c.min():.5f}", f"{other.plan.arena_bytes:,}",
                      f"{other.model_bytes:,}"])  # fmt: skip
-    table.show(["ranges", "rounding", "images", "cosine, mean", "least", "arena", "model"], rows)
+    table.show([*WAY, "images", "cosine, mean", "least", "arena", "model"], rows)
     print(f"\nWith {', '.join(f'{name}={value}' for name, value in OPTIONS.items())}:\n")
     table.show(
-        ["images, int8 against float", "number", "cosine, mean", "least"],
-        [[name, len(c), f"{c.mean():.5f}", f"{c.min():.5f}"] for name, c in cosines.items()],
+        ["images, integers against float", "number", "cosine, mean", "least", "residual=int16, mean", "least"],
+        [
+            [name, len(c), *(f"{x:.5f}" for o in (c, wide_cosines[name]) for x in (o.mean(), o.min()))]
+            for name, c in cosines.items()
+        ],
     )
     texture, face = (
         compare(*(similarity(values[name], values.get(others)) for values in (real, made)), right, known_others)
@@ -245,15 +254,20 @@ def main() -> int:
           f"{c['int8'] - c['float']:+.2f} +- {c['error']:.2f}"] for name, c in
          (("textiles", texture), ("emoji", face))],
     )  # fmt: skip
-    every = np.concatenate(list(cosines.values()))
+    every, every_wide_cosine = (np.concatenate(list(some.values())) for some in (cosines, wide_cosines))
     lost = abs(face["float"] - face["int8"])
     return table.finish(
         {"cosine_mean": float(every.mean()), "cosine_least": float(every.min()), "difference": difference,
+         "int16": {"cosine_mean": float(every_wide_cosine.mean()), "cosine_least": float(every_wide_cosine.min()),
+                   "arena_bytes": wide.plan.arena_bytes, "model_bytes": wide.model_bytes},
          "textiles": texture, "emoji": face, "arena_bytes": model.plan.arena_bytes, "model_bytes": model.model_bytes},
         [
             table.requirement("float equals onnxruntime to 1e-4", f"{difference:.1e}", difference <= 1e-4),
             table.requirement("cosine 0.999 mean", f"{every.mean():.5f}", bool(every.mean() >= 0.999)),
             table.requirement("cosine 0.995 least", f"{every.min():.5f}", bool(every.min() >= 0.995)),
+            table.requirement(
+                "the same with residual=int16", f"{every_wide_cosine.min():.5f}", bool(every_wide_cosine.min() >= 0.995)
+            ),
             table.requirement("emoji's class within 0.3 points of float", f"{lost:.2f}", lost <= 0.3),
         ],
         given.json,

@@ -14,7 +14,7 @@ from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.ops import decomposed_patch_embed
 from mcuformer.converter.pixels import to_float
-from mcuformer.converter.quantise import Quantisation, affine, per_channel, symmetric
+from mcuformer.converter.quantise import Quantisation, affine, per_channel, symmetric, wide
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, DataError, ModelError
 
@@ -52,6 +52,11 @@ class Samples:
         """Per-tensor, zero point 0."""
         low, high = self.range(method)
         return symmetric(max(-low, high))
+
+    def wide(self, method: str) -> Quantisation:
+        """Per-tensor, int16."""
+        low, high = self.range(method)
+        return wide(max(-low, high))
 
     def each_channel(self, method: str) -> Quantisation:
         """One scale per channel, zero point 0."""

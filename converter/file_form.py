@@ -4,14 +4,15 @@
 In memory every op has its constants as tensors and its options as fields. In the file and in C a Streamed op has the
 inputs (stream, params, staged weights or none), since every tensor of a file costs arena. Other ops are the same in
 both, but that a file leaves out their last inputs of OPTIONAL_LAST where they lack them: so a file of an op that got
-such an input later stays as it was. And the keys of two options differ: OPTION_KEYS.
+such an input later stays as it was. And the keys of two options differ: OPTION_KEYS. The option `wide` is in no file:
+there the type of the residual stream says it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -102,9 +103,17 @@ def to_file_form(graph: Graph) -> tuple[Graph, list[int]]:
             options = InParams()
         else:
             inputs = _without_optional_last(op, inputs)
+            options = replace(options, wide=0) if hasattr(options, "wide") else options
         result.ops.append(Op(op.kind, inputs, place[op.output], options))
     result.inputs, result.output = [place[i] for i in graph.inputs], place[graph.output]
     return result, place
+
+
+def _is_wide(graph: Graph, op: Op) -> bool:
+    """Whether the residual stream that passes through the op is int16."""
+    names = getattr(op.module, "WIDE", ())
+    tensors = [op.output if name == "output" else op.inputs[op.module.INPUTS.index(name)] for name in names]
+    return any(i >= 0 and graph.tensors[i].dtype == np.int16 for i in tensors)
 
 
 def _least_inputs(op: Op) -> int:
@@ -156,6 +165,8 @@ def from_file_form(graph: Graph) -> tuple[Graph, list[int]]:
             options = unpacked[op.output][0]
         else:
             inputs = _with_optional_last(op, inputs)
+        if _is_wide(graph, op):
+            options = replace(options, wide=1)
         result.ops.append(Op(op.kind, inputs, place[op.output], options))
     result.inputs, result.output = [place[i] for i in graph.inputs], place[graph.output]
     return result, place

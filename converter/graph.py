@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The int8 graph: tensors, ops, and its run in integers."""
+"""The integer graph: tensors, ops, and its run in integers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mcuformer.converter.ops import OPS
+from mcuformer.converter.ops import OPS, wide_activations
 from mcuformer.converter.quantise import Quantisation
 
 
@@ -21,7 +21,8 @@ def to_int8(images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of the graph. Activations have data None and a leading batch dimension of 1.
+    """One tensor of the graph. Activations have data None and a leading batch dimension of 1; they are int8, and int16
+    on a wide residual stream.
 
     features: how many values of the last dimension are meaningful; None: all (attention leaves k and v behind).
     quantisation: of those; None for constants.
@@ -55,7 +56,7 @@ class Tensor:
         return self.data
 
     def dequantise(self, value: np.ndarray) -> np.ndarray:
-        """int8 [..., last dimension] -> float64, only the meaningful features."""
+        """Integers [..., last dimension] -> float64, only the meaningful features."""
         return self.quantised_by.dequantise(value[..., : self.features])
 
     @property
@@ -91,8 +92,11 @@ class Graph:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def add_input(self, name: str, shape: tuple[int, ...], quantisation: Quantisation | None = None) -> int:
-        self.inputs.append(self.add_tensor(Tensor(name, tuple(shape), np.dtype(np.int8), quantisation)))
+    def add_input(
+        self, name: str, shape: tuple[int, ...], quantisation: Quantisation | None = None,
+        dtype: np.dtype = np.dtype(np.int8),
+    ) -> int:  # fmt: skip
+        self.inputs.append(self.add_tensor(Tensor(name, tuple(shape), dtype, quantisation)))
         return self.inputs[-1]
 
     def add_op(
@@ -117,9 +121,15 @@ class Graph:
             else:
                 inputs.append(-1)
         shape = module.output_shape(options, self._shapes(inputs))
-        index = self.add_tensor(Tensor(name, tuple(shape), np.dtype(np.int8), quantisation, features=features))
+        dtype = np.dtype(np.int16 if "output" in wide_activations(module, options) else np.int8)
+        index = self.add_tensor(Tensor(name, tuple(shape), dtype, quantisation, features=features))
         self.ops.append(Op(kind, tuple(inputs), index, options))
         return index
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the residual stream is int16."""
+        return any(getattr(op.options, "wide", 0) for op in self.ops)
 
     def dims(self, op: Op) -> Any:
         """The op's dimensions, of its module's type Dims."""
@@ -141,7 +151,7 @@ class Graph:
     def run(self, *inputs: np.ndarray, record: Callable[[str, np.ndarray], None] | None = None) -> np.ndarray:
         """Runs the integer reference on int8 inputs [batch, ...] -> int8 [batch, ...] (the logits of a model).
 
-        record(name, value) is called with every activation, int8 [batch, ...].
+        record(name, value) is called with every activation, int8 or int16 [batch, ...].
         """
         last_use = {i: step for step, op in enumerate(self.ops) for i in op.inputs}
         values = dict(zip(self.inputs, inputs, strict=True))

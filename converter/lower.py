@@ -26,7 +26,8 @@ from mcuformer.converter.ops import (
 )
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton, steps_of
-from mcuformer.converter.subnet_config import LayerConfig
+from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
+from mcuformer.errors import ConfigError
 
 PREFIX_SHARE = 0.2  # weight of all samples of prefix tokens, by that of the others
 LEAST_VALUE = 1 / 16  # least scale of a channel of v, by that of its head
@@ -35,13 +36,19 @@ IMAGE_SCALE = 1 / 127.5
 IMAGE_ZERO = -0.5  # int8 = uint8 - 128 and real = uint8 / 127.5 - 1 = (int8 + 0.5) / 127.5
 
 
+RESIDUALS = ("per-channel", "per-tensor", "int16")
+WIDE_NETWORKS = {"stem": ("patch",), "norm": ("pre",), "norm_pre": (False,), "final_norm": ("before", "after")}
+"""Fields of a config and the values that residual="int16" takes: those of ViT, DeiT and Dinov2."""
+
+
 @dataclass(frozen=True)
 class QuantisationOptions:
     """How the network is quantised.
 
     method     ranges of activations: "minmax", "percentile" or "mse"
     gelu       how activation = "gelu" is computed: "erf" (exact) or "sigmoid" (the paper's x * sigmoid(1.702 x))
-    residual   the residual stream's scales: "per-channel" (integer factors of one scale) or "per-tensor"
+    residual   the residual stream: int8 with scales "per-channel" (integer factors of one scale) or "per-tensor", or
+               "int16", which takes twice the memory and is for trained networks with outliers: see WIDE_NETWORKS
     fuse_gelu  GELU inside InPlaceFC; False keeps IntGeLU as an op of its own
 
     For trained networks with outliers, at no cost on the device:
@@ -62,9 +69,23 @@ class QuantisationOptions:
     def __post_init__(self):
         check_method(self.method)
         one_of("gelu", self.gelu, int_gelu.FORMS)
-        one_of("residual", self.residual, ("per-channel", "per-tensor"))
+        one_of("residual", self.residual, RESIDUALS)
         one_of("ranges", self.ranges, ("own", "outputs"))
         one_of("rounding", self.rounding, ("nearest", "compensated"))
+
+    @property
+    def wide(self) -> int:
+        """1: the residual stream is int16."""
+        return int(self.residual == "int16")
+
+    def check_takes(self, config: SubnetConfig) -> None:
+        """ConfigError for a network that cannot be quantised so."""
+        for field, known in WIDE_NETWORKS.items() if self.wide else ():
+            if (value := getattr(config, field)) not in known:
+                raise ConfigError(
+                    f'residual = "int16" with {field} = {value!r}: must be {" or ".join(map(repr, known))}; use '
+                    'residual = "per-channel"'
+                )
 
 
 def _array(value: torch.Tensor) -> np.ndarray:
@@ -96,7 +117,7 @@ class Lowering:
     def run(self) -> Graph:
         config, graph = self.net.config, self.graph
         stream = graph.add_input("image", (1, *config.image_shape), Quantisation(IMAGE_SCALE, 0))
-        schedule = Schedule("overwrite", fuse_gelu=self.options.fuse_gelu, stem_ops=True)
+        schedule = Schedule("overwrite", fuse_gelu=self.options.fuse_gelu, stem_ops=True, wide=self.options.wide)
         for prefix, part in skeleton(config, schedule).parts():
             made = {-1: stream}
             for at, step in enumerate(steps_of(part)):
@@ -122,6 +143,8 @@ class Lowering:
         return self.samples[name].affine(self.options.method, floor)
 
     def stream_quantisation(self, name: str) -> Quantisation:
+        if self.options.wide:
+            return self.samples[name].wide(self.options.method)
         if self.options.residual == "per-tensor" or name == self._last_stream:
             return self.affine(name)
         return self.samples[name].per_channel(self.options.method, int_layer_norm.MAX_FACTOR)
@@ -153,7 +176,7 @@ class Lowering:
         return self.add(step, name, options, inputs, {**constants, "prefix": self._prefix(target)}, target)
 
     def _prefix(self, stream: Quantisation) -> np.ndarray | None:
-        """int8 [prefix_tokens, d]: what stands before the tokens of patches."""
+        """[prefix_tokens, d], of the stream's type: what stands before the tokens of patches."""
         return None if self.net.prefix is None else stream.quantise(_array(self.net.prefix)[0])
 
     def stem_conv(self, name: str, step: Step, inputs: dict[str, int]) -> int:
@@ -357,7 +380,7 @@ class Lowering:
         targets = self._pool_targets(name, step.dims, source)
         options, target = token_mean.lower(step.dims, source, targets)
         if len(set(np.atleast_1d(target.scale))) == 1:
-            target = Quantisation(float(np.max(target.scale)), target.zero_point)
+            target = Quantisation(float(np.max(target.scale)), target.zero_point, target.bits)
         return self.add(step, name, options, inputs, {}, target)
 
     def _pool_targets(self, name: str, dims: Any, source: Quantisation) -> list[Quantisation]:
@@ -381,5 +404,7 @@ def _kv_of(layer: LayerConfig) -> np.ndarray:
 
 
 def lower(net: FloatViT, samples: dict[str, Samples], options: QuantisationOptions) -> Graph:
-    """The int8 graph of a float network, given the samples of its activations."""
+    """The int8 graph of a float network, given the samples of its activations. ConfigError if it cannot be quantised
+    so."""
+    options.check_takes(net.config)
     return Lowering(net, samples, options).run()

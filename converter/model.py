@@ -164,10 +164,11 @@ def convert(
     if scratch is not None:
         whole("scratch", scratch, 0, unit="bytes")
     limits = None if board is None else get_board(board)
-    schedules = _schedules(schedule, limits, strips, weights, quantisation.fuse_gelu)
+    schedules = _schedules(schedule, limits, strips, weights, quantisation)
     if sram is not None:
         limits = _with_sram(limits, sram)
     net = checked(net)
+    quantisation.check_takes(net.config)
     if external_flash:
         limits = _with_external_flash(limits, weights)
     config, names = net.config, _checked_names(class_names, net.config)
@@ -188,11 +189,16 @@ def convert(
 
 
 def _schedules(
-    schedule: str | None, board: Board | None, strips: bool, weights: str, fuse_gelu: bool
+    schedule: str | None, board: Board | None, strips: bool, weights: str, quantisation: QuantisationOptions
 ) -> tuple[str, ...]:
     """The schedules to choose from. ConfigError if there is none such, or there is no board to choose for."""
+    fuse_gelu = quantisation.fuse_gelu
+    if quantisation.wide and schedule == "overwrite":
+        raise ConfigError('residual = "int16" with schedule = "overwrite": must be "streamed"')
     if schedule is None:
-        schedule = "streamed" if board is None or weights == "staged" else AUTO
+        schedule = "streamed" if board is None or weights == "staged" or quantisation.wide else AUTO
+    if schedule == AUTO and board is not None and quantisation.wide:
+        schedule = "streamed"
     if one_of("schedule", schedule, (*SCHEDULES, AUTO)) != AUTO:
         Schedule(schedule, strips, weights, fuse_gelu=fuse_gelu)
         return (schedule,)

@@ -19,6 +19,7 @@ from mcuformer.checks import shown
 from mcuformer.converter.file_form import has_params
 from mcuformer.converter.graph import Graph, Op, Tensor
 from mcuformer.converter.memory.arena import stored_plan
+from mcuformer.converter.ops import wide_activations
 from mcuformer.converter.ops.int_attention import HEAD_PARAMS
 from mcuformer.converter.ops.packed_weights import ROWS, matrix_shape
 from mcuformer.converter.ops.relative_position import HEAD_PARAMS as RELATIVE_HEAD_PARAMS
@@ -88,7 +89,8 @@ def check_graph(graph: Graph) -> None:
         if len(graph.inputs) != len(made):
             raise ValueError("an input is there twice")
         for i in graph.inputs:
-            _check_activation(graph, i)
+            on_stream = graph.tensors[i].dtype == np.int16  # of an op alone; who reads it is checked below
+            _check_activation(graph, i, np.int16 if on_stream else np.int8)
         if not graph.ops or graph.output != graph.ops[-1].output:
             raise ValueError("the last op does not make the output")
     for number, op in enumerate(graph.ops):
@@ -97,7 +99,8 @@ def check_graph(graph: Graph) -> None:
                 raise ValueError(f"{graph.tensors[op.output].name} is made twice")
             _check_options(op)
             _check_sizes(graph, op)
-            _check_activation(graph, op.output)
+            wide = wide_activations(op.module, op.options)
+            _check_activation(graph, op.output, np.int16 if "output" in wide else np.int8)
             _check_shapes(graph, op, made)
             made.add(op.output)
 
@@ -124,10 +127,10 @@ def _check_sizes(graph: Graph, op: Op) -> None:
             raise ValueError(f"a matrix of {inputs} to {outputs} features: at most {MOST_STRIDE}")
 
 
-def _check_activation(graph: Graph, i: int) -> None:
+def _check_activation(graph: Graph, i: int, dtype: type) -> None:
     tensor = graph.tensors[i]
-    if i < 0 or tensor.is_constant or tensor.dtype != np.int8:
-        raise ValueError(f"{tensor.name} is no int8 activation")
+    if i < 0 or tensor.is_constant or tensor.dtype != dtype:
+        raise ValueError(f"{tensor.name} is no {np.dtype(dtype).name} activation")
     if len(tensor.shape) < 2 or tensor.shape[0] != 1 or min(tensor.shape) < 1:
         raise ValueError(f"{tensor.name} has shape {tensor.shape}, needs a batch of 1 and no empty dimension")
     *sides, last = tensor.shape[1:]
@@ -150,6 +153,8 @@ def _check_shapes(graph: Graph, op: Op, made: set[int]) -> None:
             continue
         if i not in made:
             raise ValueError(f"reads {tensor.name} before it is made")
+        if (tensor.dtype == np.int16) != (op.module.INPUTS[position] in wide_activations(op.module, op.options)):
+            raise ValueError(f"{tensor.name} is {tensor.dtype}, which {op.kind} does not read")
         if position > 0 and tensor.shape != output.shape:
             raise ValueError(f"{tensor.name} has shape {tensor.shape}, needs {output.shape}")
 
@@ -227,6 +232,8 @@ def _check_quantisation(tensor: Tensor, quantisation: Quantisation) -> None:
         raise ValueError(f"{tensor.name} has {scale.size} scales for {features or last} channels")
     if type(zero_point) is not int or not -128 <= zero_point <= 127:
         raise ValueError(f"{tensor.name} has zero_point {shown(zero_point)}: must be -128 to 127")
+    if tensor.dtype == np.int16 and (zero_point != 0 or quantisation.per_channel):
+        raise ValueError(f"{tensor.name} is int16: must have one scale and zero_point 0")
 
 
 def _check_staged(graph: Graph, weights: Any) -> None:
@@ -289,7 +296,7 @@ def _check_network(graph: Graph, config: SubnetConfig, schedule: str) -> None:
     way = Schedule(
         schedule, takes_strips(graph), "staged" if is_staged(graph) else "xip",
         fuse_gelu=all(op.kind != "IntGeLU" for op in graph.ops),
-        stem_ops=any(op.kind == "StemConv" for op in graph.ops),
+        stem_ops=any(op.kind == "StemConv" for op in graph.ops), wide=int(graph.is_wide),
     )  # fmt: skip
     wanted = [(step.kind, step.module, step.dims) for _, step in skeleton(config, way).steps()]
     if len(wanted) != len(graph.ops):

@@ -22,7 +22,7 @@ class TensorError:
 
     added  what rounding and saturating this tensor alone costs: its float values quantised and back
     total  how far the int8 network is from the float network here: all errors so far
-    clipped  share of float values outside the int8 range
+    clipped  share of float values outside the range of its integers
     cosine   of the int8 network's values with the float network's: 1 if they agree but for a factor
     """
 
@@ -54,7 +54,8 @@ def error_report(model: Model, net: FloatViT, images: np.ndarray) -> list[Tensor
             return float(np.sqrt(np.mean((quantisation.dequantise(q).reshape(real.shape) - real) ** 2)) / size)
 
         steps = real / quantisation.scale + quantisation.zero_point
-        clipped = float(np.mean((steps < -128.5) | (steps > 127.5)))
+        most = 1 << (quantisation.bits - 1)
+        clipped = float(np.mean((steps < -most - 0.5) | (steps > most - 0.5)))
         total = error(integers[tensor.name])
         got = quantisation.dequantise(integers[tensor.name]).reshape(1, -1)
         cosine = float(cosines(got, real.reshape(1, -1))[0, 0])

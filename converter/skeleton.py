@@ -53,6 +53,7 @@ class Schedule:
     packing    of weights, if the network allows it
     fuse_gelu  GELU inside the fully connected layers; False, with "overwrite" only: an op of its own
     stem_ops   a convolution stem op by op, as files of earlier versions have it; False: one op, row by row
+    wide       1: the residual stream is int16 (converter/lower.py says of which networks)
     """
 
     name: str = "streamed"
@@ -61,6 +62,7 @@ class Schedule:
     packing: int = ROWS
     fuse_gelu: bool = True
     stem_ops: bool = False
+    wide: int = 0
 
     def __post_init__(self):
         one_of("schedule", self.name, SCHEDULES)
@@ -162,7 +164,9 @@ def runs_as_factors(rank: int | None, inputs: int, outputs: int) -> bool:
 
 def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
     """The ops of a network, in order. ConfigError if it cannot run this way."""
-    n, d, packing, fuse_gelu = config.tokens, config.embed_dim, schedule.packing, schedule.fuse_gelu
+    n, d, packing, fuse_gelu, wide = (
+        config.tokens, config.embed_dim, schedule.packing, schedule.fuse_gelu, schedule.wide,
+    )  # fmt: skip
     staged, pre_norm = schedule.weights == "staged", config.norm == "pre"
     layer_part = _streamed_layer if schedule.name == "streamed" else _overwrite_layer
     recipes: list[tuple[str, Recipe]] = [("", _embedding(config, schedule, staged))]
@@ -170,9 +174,9 @@ def skeleton(config: SubnetConfig, schedule: Schedule) -> Skeleton:
         recipes.append(("", (_norm_pre, n, d)))
     for i, layer in enumerate(config.layers):
         recipes.append(
-            (f"layers.{i}.", (layer_part, n, d, layer, pre_norm, packing, staged, fuse_gelu, config.relative))
+            (f"layers.{i}.", (layer_part, n, d, layer, pre_norm, packing, staged, fuse_gelu, config.relative, wide))
         )
-    recipes.append(("", (_head, n, d, config.readout, pre_norm, config.num_classes, packing, staged)))
+    recipes.append(("", (_head, n, d, config.readout, pre_norm, config.num_classes, packing, staged, wide)))
     return Skeleton(tuple(recipes), inputs=0 if schedule.strips else 1)
 
 
@@ -206,14 +210,14 @@ def _embedding(config: SubnetConfig, schedule: Schedule, staged: bool) -> Recipe
     if config.stem == "conv":
         return _streamed_stem, image, config.conv_channels, prefix, packing, strips
     patch, padding = config.patch_shape, config.patch_padding
-    return _patch_embed, image, patch, padding, config.embed_dim, prefix, packing, staged, strips
+    return _patch_embed, image, patch, padding, config.embed_dim, prefix, packing, staged, strips, schedule.wide
 
 
 def _patch_embed(
     image: tuple[int, int, int], patch: tuple[int, int], padding: int, embed_dim: int, prefix: int, packing: int,
-    staged: bool, strips: bool,
+    staged: bool, strips: bool, wide: int,
 ) -> Part:  # fmt: skip
-    dims = decomposed_patch_embed.Dims(*image, *patch, embed_dim, packing, prefix=prefix, padding=padding)
+    dims = decomposed_patch_embed.Dims(*image, *patch, embed_dim, packing, prefix=prefix, padding=padding, wide=wide)
     if staged:
         dims = decomposed_patch_embed.staged(dims)
     if strips:
@@ -247,19 +251,22 @@ def _norm_pre(n: int, d: int) -> Part:
     return n * d, ((NORM_PRE, _norm(n, d)),)
 
 
-def _head(n: int, d: int, readout: Readout, pre_norm: bool, num_classes: int, packing: int, staged: bool) -> Part:
+def _head(
+    n: int, d: int, readout: Readout, pre_norm: bool, num_classes: int, packing: int, staged: bool, wide: int
+) -> Part:
     pool_parts, norm_before, norm_after = readout
     parts = len(pool_parts)
     ops: list[tuple[Place, Any]] = []
     if norm_before:
-        ops.append((_after(-1, int_layer_norm, "norm"), _norm(n, d, pre_norm)))
-    ops.append((_after(len(ops) - 1, token_mean, "pool"), token_mean.Dims(n, d, pool_parts)))
+        ops.append((_after(-1, int_layer_norm, "norm"), _norm(n, d, pre_norm, wide)))
+    pool = token_mean.Dims(n, d, pool_parts, 0 if norm_before else wide)
+    ops.append((_after(len(ops) - 1, token_mean, "pool"), pool))
     if norm_after:
-        ops.append((_after(len(ops) - 1, int_layer_norm, "norm"), _norm(parts, d, pre_norm)))
+        ops.append((_after(len(ops) - 1, int_layer_norm, "norm"), _norm(parts, d, pre_norm, wide)))
     if num_classes:
         dims = in_place_fc.Dims(1, parts * d, num_classes, packing)
         ops.append((_after(len(ops) - 1, in_place_fc, "head"), dims))
-    return _part(n * d, ops, staged)
+    return _part(n * d << wide, ops, staged)
 
 
 @functools.lru_cache(maxsize=256)
@@ -268,10 +275,10 @@ def _after(source: int, module: ModuleType, name: str) -> Place:
     return Place(module, name, ((0, source),))
 
 
-def _norm(n: int, d: int, of_sums: bool = True) -> int_layer_norm.Dims:
-    """A LayerNorm. Sums (the embedding, or a branch added to the stream) have a scale, so a factor, per channel; what
-    another LayerNorm made has one scale."""
-    return int_layer_norm.Dims(n, d, of_sums and d > 1)
+def _norm(n: int, d: int, of_sums: bool = True, wide: int = 0) -> int_layer_norm.Dims:
+    """A LayerNorm. Sums (the embedding, or a branch added to the stream) have a scale, so a factor, per channel, unless
+    they are wide; what another LayerNorm made has one scale."""
+    return int_layer_norm.Dims(n, d, of_sums and d > 1 and not wide, wide)
 
 
 MLP_NAMES = {2: ("fc1", "fc2"), 4: ("fc1.rank", "fc1", "fc2.rank", "fc2")}  # of the outputs, by number of matrices
@@ -301,7 +308,7 @@ def _around_attention(packing: int, layer: LayerConfig) -> int:
 
 def _overwrite_layer(
     n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool,
-    relative: Relative | None,
+    relative: Relative | None, wide: int,
 ) -> Part:  # fmt: skip
     """Each branch lies above the stream and overwrites itself; its last op adds it to the stream. A LayerNorm is the
     first op of its branch, or works on the stream after it."""
@@ -315,7 +322,7 @@ def _overwrite_layer(
         return len(ops) - 1
 
     def add_norm(name: str, source: int) -> int:
-        ops.append((Place(int_layer_norm, name, ((0, source),), stream=not pre_norm), _norm(n, d)))
+        ops.append((Place(int_layer_norm, name, ((0, source),), stream=not pre_norm), _norm(n, d, wide=wide)))
         return len(ops) - 1
 
     at = add_norm("norm1", -1) if pre_norm else -1
@@ -327,7 +334,7 @@ def _overwrite_layer(
     at = add(int_attention, "attention", heads, at)
     if proj_rank:
         at = add(in_place_fc, "proj.rank", in_place_fc.Dims(n, layer.q_dim, proj_rank, around), at)
-    proj = in_place_fc.Dims(n, proj_rank or layer.q_dim, d, around, residual=True)
+    proj = in_place_fc.Dims(n, proj_rank or layer.q_dim, d, around, residual=True, wide=wide)
     stream = add(in_place_fc, "proj", proj, at, -1)
     if not pre_norm:
         stream = add_norm("norm1", stream)
@@ -335,19 +342,19 @@ def _overwrite_layer(
     matrices = _mlp_matrices(d, layer)
     for name, (inputs, outputs) in zip(MLP_NAMES[len(matrices)], matrices, strict=True):
         gelu, last = name == "fc1", name == "fc2"
-        dims = in_place_fc.Dims(n, inputs, outputs, packing, gelu and fuse_gelu, last)
+        dims = in_place_fc.Dims(n, inputs, outputs, packing, gelu and fuse_gelu, last, wide=wide * last)
         own_gelu = gelu and not fuse_gelu
         at = add(in_place_fc, "fc1.pre" if own_gelu else name, dims, at, stream if last else None)
         if own_gelu:
             at = add(int_gelu, name, int_gelu.Dims(n * outputs), at)
     if not pre_norm:
         add_norm("norm2", at)
-    return _part(n * d, ops, staged)
+    return _part(n * d << wide, ops, staged)
 
 
 def _streamed_layer(
     n: int, d: int, layer: LayerConfig, pre_norm: bool, packing: int, staged: bool, fuse_gelu: bool,
-    relative: Relative | None, heads_at_once: int = 0,
+    relative: Relative | None, wide: int, heads_at_once: int = 0,
 ) -> Part:  # fmt: skip
     """Both halves in place on the stream, and so are LayerNorms that come after them. heads_at_once: key/value heads;
     0: as many as need the least scratch."""
@@ -356,14 +363,14 @@ def _streamed_layer(
         n, d, heads, kv_heads, head_dim, length_of_tables(relative, n)
     )
     around, at_once, matrices = _around_attention(packing, layer), tokens_at_once(n), _mlp_matrices(d, layer)
-    factor = d > 1 and pre_norm
+    factor = d > 1 and pre_norm and not wide
     gelu = len(matrices) // 2 - 1  # the one that makes mlp_dim
     attention = streamed_attention.Dims(
         n, d, heads, kv_heads, head_dim, heads_at_once, at_once, factor, around, norm=pre_norm,
-        ranks=attention_ranks(d, layer), relative=relative,
+        ranks=attention_ranks(d, layer), relative=relative, wide=wide,
     )  # fmt: skip
-    mlp = streamed_mlp.Dims(n, d, matrices, gelu, at_once, factor, packing, norm=pre_norm)
+    mlp = streamed_mlp.Dims(n, d, matrices, gelu, at_once, factor, packing, norm=pre_norm, wide=wide)
     if pre_norm:
-        return _part(n * d, [(ATTENTION, attention), (MLP, mlp)], staged)
+        return _part(n * d << wide, [(ATTENTION, attention), (MLP, mlp)], staged)
     norm = _norm(n, d)
     return _part(n * d, list(zip(POST_NORM_LAYER, (attention, norm, mlp, norm), strict=True)), staged)

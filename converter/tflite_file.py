@@ -266,7 +266,8 @@ def _parse_graph(model, scales: dict[str, tuple]) -> Graph:
         if content is not None:
             data = np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
         scale, zero_point, features = scales.get(name, (None, 0, None))
-        quantisation = None if scale is None else Quantisation(scale, zero_point)
+        bits = 16 if dtype == np.int16 else 8
+        quantisation = None if scale is None else Quantisation(scale, zero_point, bits)
         graph.tensors.append(Tensor(name, shape, dtype, quantisation, data, features))
     for o in subgraph.operators:
         kind = model.operatorCodes[o.opcodeIndex].customCode.decode().removeprefix(PREFIX)

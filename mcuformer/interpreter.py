@@ -16,7 +16,7 @@ from mcuformer.checks import as_array, as_path, flag, one_of, shown
 from mcuformer.converter import file_form, tflite_file
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.memory.arena import plan_arena
-from mcuformer.converter.ops import OPS
+from mcuformer.converter.ops import OPS, wide_activations
 from mcuformer.converter.passes.scratch import fit_heads
 from mcuformer.converter.passes.staging import is_staged, weights_path, with_weights
 from mcuformer.converter.passes.strips import in_strips, takes_strips
@@ -231,7 +231,8 @@ def run_op(
 ) -> np.ndarray:
     """Runs one custom op alone, in an engine as of Interpreter.
 
-    name: such as "IntLayerNorm". inputs: its activations by name, int8 with a leading batch dimension of 1, such as
+    name: such as "IntLayerNorm". inputs: its activations by name, int8 (int16 those on a wide stream, with the option
+    wide = 1) with a leading batch dimension of 1, such as
     {"input": x}; constants: its constant tensors by name; options: its integers by name (see
     mcuformer.converter.ops). Returns the int8 output. ModelError with the kernel's words if it refuses.
     """
@@ -256,9 +257,10 @@ def run_op(
     indices = {}
     for role, value in inputs.items():
         value = as_array(value, role)
-        if value.dtype != np.int8:
-            raise DataError(f"input {role!r} of {name} has dtype {value.dtype}: activations are int8")
-        indices[role] = graph.add_input(role, value.shape)
+        wanted = np.dtype(np.int16 if role in wide_activations(module, parsed) else np.int8)
+        if value.dtype != wanted:
+            raise DataError(f"input {role!r} of {name} has dtype {value.dtype}: activations are {wanted}")
+        indices[role] = graph.add_input(role, value.shape, dtype=wanted)
     try:
         graph.output = graph.add_op(name, "output", parsed, indices, given_constants)
         content = tflite_file.write(graph, [-1] * len(graph.tensors), {"weights": None}, with_plan=False)

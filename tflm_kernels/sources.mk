@@ -27,7 +27,8 @@ MCUF_CORE_SRCS = \
   core/mcuf_streamed_attention_s8.c \
   core/mcuf_streamed_mlp_s8.c \
   core/mcuf_streamed_stem_s8.c \
-  core/mcuf_token_mean_s8.c
+  core/mcuf_token_mean_s8.c \
+  core/mcuf_wide_stream.c
 
 # The front end of networks that take sound: C99 beside the int8 arithmetic, exported with such networks alone.
 MCUF_SOUND_SRCS = \

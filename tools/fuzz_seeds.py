@@ -27,11 +27,14 @@ BIASES = dataclasses.replace(PLAIN, relative_position="bias", image_size=(8, 12)
 TABLES = dataclasses.replace(PLAIN, relative_position="tables", patch_padding=2, image_size=(12, 8))
 POST_NORM = dataclasses.replace(PLAIN, norm="post", final_norm="none", activation="relu")
 
+WIDE = dataclasses.replace(PREFIX, norm_pre=False)
+
 OVERWRITE: dict[str, Any] = {"schedule": "overwrite"}
 STAGED: dict[str, Any] = {"weights": "staged"}
 PACKED: dict[str, Any] = {"board": "nano33ble"}
 STRIPS: dict[str, Any] = {"strips": True}
 NO_TABLE = {"quantisation": QuantisationOptions(fuse_gelu=False, residual="per-tensor")}
+INT16 = {"quantisation": QuantisationOptions(residual="int16")}
 CASES: dict[str, tuple[SubnetConfig, dict[str, Any]]] = {
     "plain": (PLAIN, {}),
     "overwrite": (RGB, OVERWRITE),
@@ -52,6 +55,8 @@ CASES: dict[str, tuple[SubnetConfig, dict[str, Any]]] = {
     "relative tables": (TABLES, {}),
     "post-norm": (POST_NORM, {}),
     "GELU as an op": (PLAIN, OVERWRITE | NO_TABLE),
+    "int16 stream": (WIDE, INT16),
+    "int16 stream staged": (RGB, INT16 | STAGED | STRIPS | PACKED),
 }
 
 

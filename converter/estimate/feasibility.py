@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from mcuformer.converter.memory.arena import tail_bytes
@@ -22,26 +23,30 @@ _Tally = tuple[int, tuple[int, ...], int, int]
 the tail; tensors (constants and outputs) in the file; scratch buffers."""
 
 _Row = tuple[Callable[[Any], int], Callable[[Any], int], Callable[[Any], int], int | None, tuple[int, ...]]
-"""An op's output_elements, scratch_bytes and constants; the activation that its output overwrites, and the others alive
+"""An op's bytes of output, scratch_bytes and constants; the activation that its output overwrites, and the others alive
 when it begins: 0 is the part's input, i + 1 the output of op i."""
 
 
-def arena_bytes(config: SubnetConfig, schedule: str = "streamed", strips: bool = False, weights: str = "xip") -> int:
+def arena_bytes(
+    config: SubnetConfig, schedule: str = "streamed", strips: bool = False, weights: str = "xip",
+    residual: str = "per-channel",
+) -> int:  # fmt: skip
     """Arena, head and tail, of convert(...) with the same arguments, in the 64-bit interpreter.
 
-    For the default quantisation; residual="per-tensor" takes a few dozen bytes less per layer. A 32-bit board usually
-    takes less: board_arena_bytes.
+    For the default quantisation but residual, as in QuantisationOptions; "per-tensor" is counted as "per-channel", and
+    takes a few dozen bytes less per layer. A 32-bit board usually takes less: board_arena_bytes.
     """
-    network = skeleton(config, _schedule(schedule, strips, weights))
+    network = skeleton(config, _schedule(schedule, strips, weights, residual))
     head, op_data, tensors, scratch = _tally(network)
     return head + tail_bytes(op_data, tensors, scratch, network.inputs)
 
 
 def board_arena_bytes(
-    config: SubnetConfig, schedule: str = "streamed", strips: bool = False, weights: str = "xip"
-) -> int:
+    config: SubnetConfig, schedule: str = "streamed", strips: bool = False, weights: str = "xip",
+    residual: str = "per-channel",
+) -> int:  # fmt: skip
     """The same on a 32-bit board: what Model.arena_bytes(board) is after convert(...) with the same arguments."""
-    network = skeleton(config, _schedule(schedule, strips, weights))
+    network = skeleton(config, _schedule(schedule, strips, weights, residual))
     head, op_data, tensors, scratch = _tally(network)
     return arena_of(head, op_data, tensors, network.inputs, scratch, activations=network.inputs + len(op_data))
 
@@ -60,8 +65,8 @@ def filled(network: Skeleton) -> Skeleton:
 
 
 @functools.lru_cache
-def _schedule(name: str, strips: bool, weights: str) -> Schedule:
-    return Schedule(name, strips, weights)
+def _schedule(name: str, strips: bool, weights: str, residual: str) -> Schedule:
+    return Schedule(name, strips, weights, wide=int(residual == "int16"))
 
 
 def _tally(network: Skeleton) -> _Tally:
@@ -85,8 +90,8 @@ def _tally_of(make: Callable[..., Part], *arguments: Any) -> _Tally:
     sizes = [align(input_bytes)]
     head, tensors, buffers = 0, len(ops), 0
     for dims, row in zip(dims_of_ops, rows):  # noqa: B905
-        output_elements, scratch_bytes, constants, overwritten, others = row
-        live = align(output_elements(dims))
+        output_bytes, scratch_bytes, constants, overwritten, others = row
+        live = align(output_bytes(dims))
         sizes.append(live)
         if overwritten is not None and sizes[overwritten] > live:
             live = sizes[overwritten]
@@ -101,6 +106,12 @@ def _tally_of(make: Callable[..., Part], *arguments: Any) -> _Tally:
     return head, op_data, tensors, buffers
 
 
+@functools.cache
+def wide_output_bytes(module: ModuleType) -> Callable[[Any], int]:
+    """Of an op whose output may be int16."""
+    return lambda dims: module.output_elements(dims) << dims.wide
+
+
 @functools.lru_cache(maxsize=256)
 def _rows(places: tuple[Place, ...]) -> tuple[list[_Row], tuple[int, ...]]:
     """What is known of a part's ops from their places alone: a row each, and the bytes that each keeps in the tail."""
@@ -111,6 +122,7 @@ def _rows(places: tuple[Place, ...]) -> tuple[list[_Row], tuple[int, ...]]:
         over = next((ends[position] for position in module.OVERWRITES if position in ends), None)
         others = tuple([source + 1 for source in alive if source != over])
         over = None if over is None else over + 1
-        rows.append((module.output_elements, module.scratch_bytes, module.constants, over, others))
+        output_bytes = wide_output_bytes(module) if "output" in getattr(module, "WIDE", ()) else module.output_elements
+        rows.append((output_bytes, module.scratch_bytes, module.constants, over, others))
         alive = (alive | {at}) - set(ends.values())
     return rows, tuple([place.module.OP_DATA_BYTES for place in places])

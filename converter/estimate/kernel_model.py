@@ -21,7 +21,7 @@ from mcuformer.converter.estimate.feasibility import filled
 from mcuformer.converter.graph import Graph, Op
 from mcuformer.converter.ops import OPS
 from mcuformer.converter.ops.packed_weights import PACKINGS, ROWS
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import WIDE_WORK, Work
 from mcuformer.converter.skeleton import Part, Schedule, kept, skeleton, steps_of
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError
@@ -63,6 +63,10 @@ class KernelModel:
         try:
             return sum(sum(map(operator.mul, one.counts, coefficients[one.kernel])) for one in work)
         except KeyError as error:
+            if error.args[0] == WIDE_WORK.kernel:
+                raise ConfigError(
+                    f"{self.what} of an int16 residual stream on {core} are unknown: none were counted"
+                ) from error
             raise ConfigError(
                 f"{self.what} of kernel {error.args[0]!r} on {core} are unknown: run tools/fit_instruction_model.py"
             ) from error

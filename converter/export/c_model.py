@@ -97,7 +97,10 @@ def generate(
     def address(tensor: int) -> str:
         if tensor == graph.output:
             return "run->output"
-        return "run->image" if tensor in graph.inputs else f"arena + {planned.offsets[tensor]}"
+        if tensor in graph.inputs:
+            return "run->image"
+        place = f"arena + {planned.offsets[tensor]}"
+        return f"(int16_t*)(void*)({place})" if graph.tensors[tensor].dtype == np.int16 else place
 
     structs, calls = [], []
     staging = is_staged(graph)

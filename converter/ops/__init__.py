@@ -10,6 +10,8 @@ What it costs, from dimensions alone
     Dims (named tuple), dims(options, input_shapes), then functions of Dims: input_elements, output_elements,
     weight_elements, constants (how many the file holds), constant_bytes (of each), scratch_bytes, macs, work (kernel
     calls; KERNELS names what is counted for each)
+If the residual stream passes through it
+    WIDE (names of the activations that are on the stream, "output" for the output: int16 if Options.wide is 1)
 How C calls it
     call(op, context): see c_call.py
 If it has weights that may be packed or staged
@@ -20,6 +22,7 @@ If its constants are one tensor in the file
 """
 
 from types import ModuleType
+from typing import Any
 
 from mcuformer.converter.ops import (
     decomposed_patch_embed,
@@ -43,6 +46,11 @@ OPS: dict[str, ModuleType] = {module.NAME: module for module in _MODULES}
 """Op name (as in the flatbuffer, without the prefix) -> module."""
 
 PREFIX = "mcuformer."
+
+
+def wide_activations(module: ModuleType, options: Any) -> tuple[str, ...]:
+    """The names of the activations that are int16: of an op on a wide residual stream."""
+    return module.WIDE if getattr(options, "wide", 0) else ()
 
 
 def can_be_staged(kind: str) -> bool:

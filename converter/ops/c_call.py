@@ -63,6 +63,6 @@ def call(function: str, fields: dict[str, Any], *args: Any) -> Call:
     return Call(f"mcuf_{function}_s8", (f"mcuf_{function}_params", fields), (PARAMS, *args))
 
 
-def prefix(c: Context, tensor: int) -> dict[str, Any]:
-    """The fields of a prefix, int8 [tokens, d]; no fields if `tensor` is -1."""
-    return {} if tensor < 0 else {"prefix_tokens": c.shape(tensor)[0], "prefix": c.tensor(tensor)}
+def prefix(c: Context, tensor: int, name: str = "prefix") -> dict[str, Any]:
+    """The fields of a prefix [tokens, d], which is the field `name`; no fields if `tensor` is -1."""
+    return {} if tensor < 0 else {"prefix_tokens": c.shape(tensor)[0], name: c.tensor(tensor)}

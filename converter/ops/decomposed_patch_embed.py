@@ -11,10 +11,10 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call
-from mcuformer.converter.ops.fixed_point import exact_matmul, requantise
+from mcuformer.converter.ops.fixed_point import exact_matmul, requantise, requantise_wide
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
 from mcuformer.converter.ops.weights import lower_convolution, with_prefix
-from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, TOKEN_BLOCK, Shapes, Work, token_blocks
+from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, TOKEN_BLOCK, WIDE_WORK, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "DecomposedPatchEmbed"
@@ -22,6 +22,7 @@ INPUTS = ("image", "weights", "bias", "multiplier", "position", "position_scale"
 OPTIONAL_LAST = ("prefix",)
 WEIGHTS = ("weights",)
 OVERWRITES = (0,)
+WIDE = ("output",)
 OP_DATA_BYTES = 16
 
 FIELD_PIXELS = 16
@@ -50,6 +51,7 @@ class Options:
     tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
     weights_offset: int = -1  # bytes, in the weights file
     blocks_per_read: int = 0  # blocks of four tokens, for a read of the weights
+    wide: int = 0  # 1: the output is int16, with zero point 0
 
     @property
     def patch(self) -> tuple[int, int]:
@@ -71,8 +73,8 @@ def field_of(patch_height: int, patch_width: int) -> tuple[int, int]:
 
 class Dims(NamedTuple):
     """An image of height x width pixels becomes tokens of embed_dim channels, after `prefix` tokens that are constants.
-    strip_rows, tile_bytes, blocks_per_read, padding: as in Options. position_bytes: per entry of the position table, 0
-    without one."""
+    strip_rows, tile_bytes, blocks_per_read, padding, wide: as in Options. position_bytes: per entry of the position
+    table, 0 without one."""
 
     height: int
     width: int
@@ -87,6 +89,7 @@ class Dims(NamedTuple):
     position_bytes: int = 1
     prefix: int = 0
     padding: int = 0
+    wide: int = 0
 
     @property
     def rows(self) -> int:
@@ -126,7 +129,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     return Dims(
         height, width, channels, *options.patch, shapes[2][0], options.packing, options.strip_rows,
         options.tile_bytes, options.blocks_per_read, int(position is not None), 0 if prefix is None else prefix[0],
-        options.padding,
+        options.padding, options.wide,
     )  # fmt: skip
 
 
@@ -193,7 +196,13 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
     weights = d.fields * math.prod(row_bytes_and_rows(d.field_inputs, d.embed_dim, d.packing))
     inside = (weights,) * (not d.tile_bytes)
     position = (d.position_bytes * d.tokens * d.embed_dim, 2 * d.embed_dim) * (d.position_bytes > 0)
-    return (*inside, 4 * d.embed_dim, 4 * d.embed_dim, *position, *((d.prefix * d.embed_dim,) * (d.prefix > 0)))
+    return (
+        *inside,
+        4 * d.embed_dim,
+        4 * d.embed_dim,
+        *position,
+        *((d.prefix * d.embed_dim << d.wide,) * (d.prefix > 0)),
+    )
 
 
 def scratch_bytes(d: Dims) -> int:
@@ -201,7 +210,7 @@ def scratch_bytes(d: Dims) -> int:
     if d.strip_rows:
         scratch_of = kernel_library.scratch_getter("decomposed_patch_embed_strips")
         return scratch_of(d.width, d.channels, d.patch_height, *sizes, d.strip_rows, d.padding)
-    return kernel_library.scratch_getter("decomposed_patch_embed")(d.width, d.channels, *sizes, d.padding)
+    return kernel_library.scratch_getter("decomposed_patch_embed")(d.width, d.channels, *sizes, d.padding, 1 + d.wide)
 
 
 def macs(d: Dims) -> int:
@@ -241,6 +250,8 @@ def _tokens_across(d: Dims) -> int:
 
 
 def work(d: Dims) -> list[Work]:
+    if d.wide:
+        return [WIDE_WORK]
     pairs, fills = (d.embed_dim + 1) // 2, _fills(d)
     grows = d.columns * d.embed_dim > d.patch_height * d.width * d.channels
     found = prefix_work(d.prefix, d.embed_dim, 0 if d.strip_rows or grows else d.tokens)
@@ -272,8 +283,10 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "weights": c.tensor(weights), "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
         "position": c.tensor(position), "position_scale": c.tensor(position_scale),
         "blocks_per_read": options.blocks_per_read or 1, **c.staged(options.tile_bytes, options.weights_offset),
-        **c_call.prefix(c, prefix),
+        **c_call.prefix(c, prefix, "wide_prefix" if options.wide else "prefix"),
     }  # fmt: skip
+    if options.wide:
+        fields |= {"wide": c.symbol("mcuf_wide")}
     if options.padding:
         fields |= {"padding": options.padding, "padded": c.symbol("mcuf_padded_patches")}
     if not options.strip_rows:
@@ -322,7 +335,10 @@ def lower(
     constants, target = lower_convolution(weight, bias, position, source_scale, source_zero, target, prefix, rows)
     constants["weights"] = split_fields(constants["weights"])
     _, height, width, _ = weight.shape
-    options = Options(height, target.zero_point, patch_width=0 if width == height else width, padding=padding)
+    options = Options(
+        height, target.zero_point, patch_width=0 if width == height else width, padding=padding,
+        wide=int(target.is_wide),
+    )  # fmt: skip
     return options, constants, target
 
 
@@ -361,13 +377,14 @@ def reference(
     position_scale: np.ndarray | None = None,
     prefix: np.ndarray | None = None,
 ) -> np.ndarray:
-    """image int8 [batch, H, W, C] -> int8 [batch, prefix tokens + tokens, d]."""
+    """image int8 [batch, H, W, C] -> int8, or int16 with options.wide, [batch, prefix tokens + tokens, d]."""
     d = len(bias)
     whole = joined(unpack(weights, d, options.packing), *options.patch).reshape(d, -1)
     acc = exact_matmul(patches(image, options.patch, options.padding), whole.T) + bias
     if position is not None and position_scale is not None:
         acc = acc + position.astype(np.int64) * position_scale
-    return with_prefix(prefix, requantise(acc, multiplier, options.zero_point))
+    tokens = requantise_wide(acc, multiplier) if options.wide else requantise(acc, multiplier, options.zero_point)
+    return with_prefix(prefix, tokens)
 
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:

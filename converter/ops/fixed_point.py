@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 MAX_BIAS = 1 << 30
+WIDE_SHIFT = 24  # fraction bits of a multiplier to int16
+WIDE_RESIDUAL_ONE = 1 << 14  # the residual_scale of a residual that keeps its scale
 
 
 def sat8(value: np.ndarray) -> np.ndarray:
@@ -31,6 +33,30 @@ def multiplier_of(scale: np.ndarray | float) -> np.ndarray:
     multiplier = np.rint(np.asarray(scale, np.float64) * 2.0**32)
     if not np.all((multiplier >= 0) & (multiplier < 2**31)):
         raise ValueError(f"requantisation scale {np.max(scale)} is not below 0.5")
+    return multiplier.astype(np.int32)
+
+
+def requantise_wide(
+    acc: np.ndarray,
+    multiplier: np.ndarray | int,
+    residual: np.ndarray | None = None,
+    residual_scale: np.ndarray | None = None,
+) -> np.ndarray:
+    """Accumulator -> int16, in 64 bits with one rounding: acc * scale plus what is added to it.
+
+    multiplier = round(scale * 2^24); residual: int16, times round(its scale / the output's * 2^14).
+    """
+    total = np.asarray(acc, np.int64) * np.asarray(multiplier, np.int64) + (1 << (WIDE_SHIFT - 1))
+    if residual is not None and residual_scale is not None:
+        total = total + residual.astype(np.int64) * residual_scale * ((1 << WIDE_SHIFT) // WIDE_RESIDUAL_ONE)
+    return np.clip(total >> WIDE_SHIFT, -32768, 32767).astype(np.int16)
+
+
+def wide_multiplier_of(scale: np.ndarray | float) -> np.ndarray:
+    """round(scale * 2^24) as int32; scale must be in [0, 128)."""
+    multiplier = np.rint(np.asarray(scale, np.float64) * 2.0**WIDE_SHIFT)
+    if not np.all((multiplier >= 0) & (multiplier < 2**31)):
+        raise ValueError(f"requantisation scale {np.max(scale)} to int16 is not below 128")
     return multiplier.astype(np.int32)
 
 

@@ -11,10 +11,18 @@ import numpy as np
 
 from mcuformer import kernel_library
 from mcuformer.converter.ops import c_call
-from mcuformer.converter.ops.fixed_point import exact_matmul, multiplier_of, requantise, round_bias
+from mcuformer.converter.ops.fixed_point import (
+    WIDE_RESIDUAL_ONE,
+    exact_matmul,
+    multiplier_of,
+    requantise,
+    requantise_wide,
+    round_bias,
+    wide_multiplier_of,
+)
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, least_tile, row_bytes_and_rows, tile_reads, unpack
-from mcuformer.converter.ops.weights import MIN_SCALE_STEPS, accumulator_scale, quantise_rows
-from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, Shapes, Work, token_blocks
+from mcuformer.converter.ops.weights import MIN_SCALE_STEPS, MIN_WIDE_SCALE_STEPS, accumulator_scale, quantise_rows
+from mcuformer.converter.ops.work import BLOCK_SIZES, PACKING_NAMES, WIDE_WORK, Shapes, Work, token_blocks
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.converter.rounding import compensated
 
@@ -22,6 +30,7 @@ NAME = "InPlaceFC"
 INPUTS = ("input", "weights", "bias", "multiplier", "gelu_table", "residual", "residual_scale")
 WEIGHTS = ("weights",)
 OVERWRITES = (5, 0)  # the residual stream first, else the input tokens
+WIDE = ("residual", "output")
 OP_DATA_BYTES = 8
 
 MAX_RESIDUAL_SCALE = 32767
@@ -43,11 +52,13 @@ class Options:
     tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
     weights_offset: int = -1  # bytes, in the weights file
     tokens_per_read: int = 0  # of the weights
+    # 1: residual and output are int16, with zero point 0. Only inside of Streamed ops: no kernel of this op alone.
+    wide: int = 0
 
 
 class Dims(NamedTuple):
     """tokens of in_features channels become tokens of out_features. gelu, residual: fused. tile_bytes,
-    tokens_per_read: for staged weights; 0 if weights are in the model."""
+    tokens_per_read: for staged weights; 0 if weights are in the model. wide: as in Options."""
 
     tokens: int
     in_features: int
@@ -57,6 +68,7 @@ class Dims(NamedTuple):
     residual: bool = False
     tile_bytes: int = 0
     tokens_per_read: int = 0
+    wide: int = 0
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
@@ -66,6 +78,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     return Dims(
         math.prod(source[:-1]), options.in_features or min(inputs, source[-1]), out_features, options.packing,
         table is not None, residual is not None, options.tile_bytes, options.tokens_per_read,
+        options.wide,
     )  # fmt: skip
 
 
@@ -141,6 +154,8 @@ def traffic(d: Dims) -> tuple[int, int]:
 
 def work(d: Dims, calls: int = 1) -> list[Work]:
     """The work of `calls` calls."""
+    if d.wide:
+        return [WIDE_WORK]
     outputs = d.out_features
     pairs, words, odd = (outputs + 1) // 2, (d.in_features + 1) // 2, outputs % 2
     vectors, pieces, found = -(-d.in_features // 16), -(-d.in_features // 64), []
@@ -157,6 +172,8 @@ def work(d: Dims, calls: int = 1) -> list[Work]:
 
 
 def call(op, c: c_call.Context) -> c_call.Call:
+    if op.options.wide:
+        raise ValueError("an int16 residual stream needs the schedule streamed")
     source, weights, bias, multiplier, gelu_table, residual, residual_scale = op.inputs
     d = dims(op.options, [c.shape(i) if i >= 0 else None for i in op.inputs])
     fields = {
@@ -210,26 +227,29 @@ def lower(
     rows: np.ndarray | None = None,
     row_weights: np.ndarray | None = None,
 ) -> tuple[Options, dict[str, np.ndarray | None], Quantisation]:
-    """Options, constants, and the target, widened if its scale is too fine for the arithmetic.
+    """Options, constants, and the target, widened if its scale is too fine for the arithmetic. With a wide target the
+    residual, wide as well, is added behind the accumulator, and does not bind the scales of weights.
 
     weight float [out, in], bias float [out] or None. target: of the requantised value; residual: of the stream.
     rows: float inputs [n, in], with weights [n], that the rounding of weights is made for; None: each to the nearest.
     """
     quantised = None if rows is None else source.quantise(rows)
-    weights, acc_scale, factor = quantise_weights(weight, bias, source, target, residual, quantised, row_weights)
-    target = target.at_least(MIN_SCALE_STEPS * acc_scale)
+    inside = None if target.is_wide else residual
+    weights, acc_scale, factor = quantise_weights(weight, bias, source, target, inside, quantised, row_weights)
+    target = target.at_least((MIN_WIDE_SCALE_STEPS if target.is_wide else MIN_SCALE_STEPS) * acc_scale)
     folded = -source.zero_point * weights.astype(np.float64).sum(axis=1)
     if bias is not None:
         folded += bias / acc_scale
-    if residual is not None and factor is not None:
-        folded -= factor.astype(np.float64) * residual.zero_point
-    constants = {
-        "weights": weights,
-        "bias": round_bias(folded),
-        "multiplier": multiplier_of(acc_scale / target.scale),
-        "residual_scale": factor,
-    }
-    return Options(target.zero_point), constants, target
+    if inside is not None and factor is not None:
+        folded -= factor.astype(np.float64) * inside.zero_point
+    constants = {"weights": weights, "bias": round_bias(folded)}
+    if target.is_wide and residual is not None:
+        target = target.at_least(float(residual.scale) * WIDE_RESIDUAL_ONE / MAX_RESIDUAL_SCALE)
+        ratio = float(residual.scale) / float(target.scale)
+        factor = np.full(len(weights), np.rint(ratio * WIDE_RESIDUAL_ONE), np.int16)
+    scale = acc_scale / target.scale
+    constants["multiplier"] = wide_multiplier_of(scale) if target.is_wide else multiplier_of(scale)
+    return Options(target.zero_point, wide=int(target.is_wide)), {**constants, "residual_scale": factor}, target
 
 
 def reference(
@@ -242,10 +262,13 @@ def reference(
     residual: np.ndarray | None = None,
     residual_scale: np.ndarray | None = None,
 ) -> np.ndarray:
-    """x int8 [..., S >= in], weights int8 [out, in] as packed, bias and multiplier int32 [out] -> int8 [..., out]."""
+    """x int8 [..., S >= in], weights int8 [out, in] as packed, bias and multiplier int32 [out] -> int8 [..., out];
+    with options.wide residual and output are int16."""
     weights = unpack(weights, len(bias), options.packing)
     features = min(weights.shape[1], x.shape[-1])  # pairs are padded to an even number
     acc = exact_matmul(x[..., :features], weights[:, :features].T) + bias
+    if options.wide:
+        return requantise_wide(acc, multiplier, residual, residual_scale)
     if residual is not None and residual_scale is not None:
         acc = acc + residual.astype(np.int64) * residual_scale
     out = requantise(acc, multiplier, options.zero_point)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IntLayerNorm: layer normalisation of each token in integers."""
+"""IntLayerNorm: layer normalisation of each token in integers, int8 -> int8, or int16 of a wide stream -> int8."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from mcuformer.converter.ops import c_call
 from mcuformer.converter.ops.fixed_point import bit_length, mulhi_round, sat8
-from mcuformer.converter.ops.work import Shapes, Work
+from mcuformer.converter.ops.work import WIDE_WORK, Shapes, Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "IntLayerNorm"
 INPUTS = ("input", "gamma", "beta", "factor")
 OVERWRITES = (0,)
+WIDE = ("input",)
 OP_DATA_BYTES = 16
 
 FRACTION_BITS = 10  # of the normalised value
@@ -36,15 +37,17 @@ KERNELS = {
 class Options:
     zero_point: int  # of the input
     epsilon: int  # d^2 * eps / scale^2, at most 2^60
+    wide: int = 0  # 1: the input is int16, with zero point 0 and without factors
 
 
 class Dims(NamedTuple):
     """tokens of `features` channels, which may lie side by side in the last dimension; factor: with a factor per
-    channel."""
+    channel; wide: as in Options."""
 
     tokens: int
     features: int
     factor: bool = True
+    wide: int = 0
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
@@ -52,7 +55,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     width, features = shapes[0][-1], shapes[1][0] if shapes[1] else 0
     if features == 0 or width % features:
         features = width  # gamma is then refused
-    return Dims(math.prod(shapes[0]) // features, features, shapes[3] is not None)
+    return Dims(math.prod(shapes[0]) // features, features, shapes[3] is not None, options.wide)
 
 
 def input_elements(d: Dims) -> int:
@@ -87,6 +90,8 @@ def macs(d: Dims) -> int:
 
 def work(d: Dims, calls: int = 1) -> list[Work]:
     """The work of `calls` calls. Widths in whole words have kernels of their own."""
+    if d.wide:
+        return [WIDE_WORK]
     fits = d.features % 4 == 0 and d.features <= (MAX_WORD_FEATURES_FACTOR if d.factor else MAX_WORD_FEATURES)
     kind = f"layer_norm{'' if fits else '_other'}{'_factor' if d.factor else ''}"
     return [Work("layer_norm_call", (calls,)), Work(kind, (calls * d.tokens, calls * d.tokens * d.features))]
@@ -100,7 +105,9 @@ def call(op, c: c_call.Context) -> c_call.Call:
         "epsilon": c_call.Int64(op.options.epsilon), "gamma": c.tensor(gamma), "beta": c.tensor(beta),
         "factor": c.tensor(factor),
     }  # fmt: skip
-    return c_call.call("int_layer_norm", fields, c.address(source), c.address(op.output))
+    function = "mcuf_int_layer_norm_s16" if op.options.wide else "mcuf_int_layer_norm_s8"
+    args = (c_call.PARAMS, c.address(source), c.address(op.output))
+    return c_call.Call(function, ("mcuf_int_layer_norm_params", fields), args)
 
 
 def lower(
@@ -117,7 +124,7 @@ def lower(
     target = _widened(target, finest_scale(gamma))
     scaled_beta = (beta / target.scale + target.zero_point) * 2**OUTPUT_BITS + 2 ** (OUTPUT_BITS - 1)
     base, factor = _factors(source, d)
-    options = Options(source.zero_point, int(min(round(d * d * epsilon / base**2), 1 << 60)))
+    options = Options(source.zero_point, int(min(round(d * d * epsilon / base**2), 1 << 60)), int(source.is_wide))
     constants = {
         "gamma": np.rint(gamma / target.scale * 2**gain_bits).astype(np.int16),
         "beta": np.clip(np.rint(scaled_beta), -(2**28), 2**28).astype(np.int32),
@@ -159,7 +166,8 @@ def _factors(source: Quantisation, d: int) -> tuple[float, np.ndarray]:
 def reference(
     options: Options, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, factor: np.ndarray | None = None
 ) -> np.ndarray:
-    """x int8 [batch, .., k * d], gamma int16 [d], beta int32 [d], factor uint8 [d] or None -> int8 like x."""
+    """x int8 or int16 [batch, .., k * d], gamma int16 [d], beta int32 [d], factor uint8 [d] or None -> int8 like
+    x."""
     d, shape = len(gamma), x.shape
     x = x.reshape(*shape[:-1], -1, d).astype(np.int64) - options.zero_point
     if factor is not None:

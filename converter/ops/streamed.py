@@ -55,15 +55,16 @@ def layer_bytes(inputs: int, outputs: int, packing: int, staged: bool) -> tuple[
     return 0 if staged else weights, bias, multiplier
 
 
-def norm_work(tokens: int, features: int, factor: bool, norm: bool, calls: int) -> list[Work]:
+def norm_work(tokens: int, features: int, factor: bool, norm: bool, calls: int, wide: int = 0) -> list[Work]:
     """The work of `calls` LayerNorms of `tokens` tokens, none if the op has no LayerNorm."""
-    return int_layer_norm.work(int_layer_norm.Dims(tokens, features, factor), calls) if norm else []
+    return int_layer_norm.work(int_layer_norm.Dims(tokens, features, factor, wide), calls) if norm else []
 
 
 def normalised(
     options: Any, stream: np.ndarray, gamma: np.ndarray | None, beta: np.ndarray | None, factor: np.ndarray | None
 ) -> np.ndarray:
-    """What the first layer reads, int8 like stream: the stream itself without LayerNorm. options: of a Streamed op."""
+    """What the first layer reads, int8, shaped like stream: the stream itself without LayerNorm. options: of a Streamed
+    op."""
     if gamma is None or beta is None:
         return stream
     norm = int_layer_norm.Options(options.norm_zero_point, options.epsilon)
@@ -89,6 +90,9 @@ def token_choices(d: Any) -> list[int]:
     return [min(size, d.tokens) for size in BLOCK_SIZES]
 
 
+WIDE = ("stream", "output")
+
+
 def elements(d: Any) -> int:
     """Of the stream, which is input and output."""
     return d.tokens * d.embed_dim
@@ -111,6 +115,8 @@ def weights_bytes(matrices: Sequence[tuple[int, int]], packing: int) -> int:
 def call(function: str, op, fields: dict[str, Any], c: c_call.Context) -> c_call.Call:
     """The call of a Streamed op's kernel: in place on the stream."""
     output = c.address(op.output)
+    if op.options.wide:
+        fields |= {"wide": c.symbol("mcuf_wide")}
     if c.address(op.inputs[0]) != output:
         raise AssertionError(f"the output of {op.kind} does not overwrite its input")
     return c_call.call(function, fields, output, c.scratch)

@@ -27,6 +27,7 @@ CONSTANT_TYPES = {
 INPUTS = ("stream", *CONSTANT_TYPES)
 WEIGHTS = tuple(f"{layer}_weights" for layer in LAYERS)
 OVERWRITES = (0,)
+WIDE = streamed.WIDE
 OP_DATA_BYTES = 4
 KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it combines
 
@@ -50,6 +51,7 @@ class Options:
     proj_rank_zero_point: int = 0
     grid_rows: int = 0  # of patches, with relative positions
     grid_columns: int = 0
+    wide: int = 0  # 1: the stream is int16, with zero point 0; not among the scalars: its tensor's type says it
 
 
 def _to_scalars(o: Options) -> list[int]:
@@ -94,7 +96,7 @@ multiples of 16."""
 class Dims(NamedTuple):
     """tokens of embed_dim channels, attention as in IntAttention. tokens_at_once, kv_heads_at_once, tile_bytes: as in
     Options; factor: the LayerNorm has a factor per channel; norm: there is a LayerNorm; ranks: of qkv and of the
-    projection, 0: one matrix."""
+    projection, 0: one matrix; wide: as in Options."""
 
     tokens: int
     embed_dim: int
@@ -109,6 +111,7 @@ class Dims(NamedTuple):
     norm: bool = True
     ranks: tuple[int, int] = (0, 0)
     relative: relative_position.Relative | None = None
+    wide: int = 0
 
     @property
     def table_length(self) -> int:
@@ -131,7 +134,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
         math.prod(stream[:-1]), stream[-1], head_params[0], options.kv_heads, options.head_dim,
         options.kv_heads_at_once, options.tokens_at_once, factor is not None, options.packing, options.tile_bytes,
         shapes[1] is not None, (_outputs(shapes, "qkv_rank"), _outputs(shapes, "proj_rank")),
-        relative_position.of_options(options, shapes[INPUTS.index("relative_keys")] is not None),
+        relative_position.of_options(options, shapes[INPUTS.index("relative_keys")] is not None), options.wide,
     )  # fmt: skip
 
 
@@ -265,7 +268,7 @@ def work(d: Dims) -> list[Work]:
     qkv_rank, proj_rank = d.ranks
     for count, turns in streamed.token_counts(d.tokens, d.tokens_at_once):
         times = passes * turns
-        found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, 2 * times)
+        found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, 2 * times, d.wide)
         if qkv_rank:
             found += in_place_fc.work(in_place_fc.Dims(count, d.embed_dim, qkv_rank, d.packing), 2 * times)
         heads = in_place_fc.Dims(count, qkv_in, d.kv_heads_at_once * d.head_dim, d.packing)
@@ -274,7 +277,8 @@ def work(d: Dims) -> list[Work]:
         found += in_place_fc.work(heads._replace(out_features=queries * d.head_dim), times)
         if proj_rank:
             found += in_place_fc.work(in_place_fc.Dims(count, d.q_dim, proj_rank, d.packing), turns)
-        found += in_place_fc.work(in_place_fc.Dims(count, proj_in, d.embed_dim, d.packing, residual=True), turns)
+        proj = in_place_fc.Dims(count, proj_in, d.embed_dim, d.packing, residual=True, wide=d.wide)
+        found += in_place_fc.work(proj, turns)
         for rows, parts in ((4, count // 4), (count % 4, int(count % 4 > 0))):
             if parts:
                 calls = queries * times * parts
@@ -308,13 +312,16 @@ def reference(
     residual_scale: np.ndarray,
     *layers: np.ndarray,
 ) -> np.ndarray:
-    """stream int8 [batch, tokens, d] -> int8 of the same shape. layers: weights as packed, bias and multiplier of each
-    of LAYERS, None where it lacks one, then the constants of relative positions; the rest as in the ops it combines."""
+    """stream int8, or int16 with options.wide, [batch, tokens, d] -> the same. layers: weights as packed, bias and
+    multiplier of each of LAYERS, None where it lacks one, then the constants of relative positions; the rest as in the
+    ops it combines."""
     qkv, proj, qkv_rank, proj_rank = (layers[i : i + 3] for i in range(0, 12, 3))
     relative = layers[12:]
 
-    def fully_connected(zero_point: int, x: np.ndarray, layer: Sequence[np.ndarray], **added: np.ndarray) -> np.ndarray:
-        return in_place_fc.reference(in_place_fc.Options(zero_point, options.packing), x, *layer, **added)
+    def fully_connected(
+        zero_point: int, x: np.ndarray, layer: Sequence[np.ndarray], wide: int = 0, **added: np.ndarray
+    ) -> np.ndarray:
+        return in_place_fc.reference(in_place_fc.Options(zero_point, options.packing, wide=wide), x, *layer, **added)
 
     x = streamed.normalised(options, stream, gamma, beta, factor)
     if qkv_rank and qkv_rank[0] is not None:
@@ -326,4 +333,6 @@ def reference(
     x = int_attention.reference(attention, x, head_params, *relative)
     if proj_rank and proj_rank[0] is not None:
         x = fully_connected(options.proj_rank_zero_point, x, proj_rank)
-    return fully_connected(options.proj_zero_point, x, proj, residual=stream, residual_scale=residual_scale)
+    return fully_connected(
+        options.proj_zero_point, x, proj, options.wide, residual=stream, residual_scale=residual_scale
+    )

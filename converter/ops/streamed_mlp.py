@@ -24,6 +24,7 @@ INPUTS = ("stream", *CONSTANT_TYPES)  # layers it lacks are left out
 FIRST_LAYER = INPUTS.index("fc0_weights")
 WEIGHTS = tuple(f"{layer}_weights" for layer in LAYERS)
 OVERWRITES = (0,)
+WIDE = streamed.WIDE
 OP_DATA_BYTES = 4
 KERNELS: dict[str, tuple[str, ...]] = {}  # those of the ops it combines
 
@@ -39,6 +40,7 @@ class Options:
     tile_bytes: int = 0  # scratch for one tile; 0: weights are in the model
     weights_offset: int = 0  # bytes, in the weights file
     packing: int = ROWS  # of the weights
+    wide: int = 0  # 1: the stream is int16, with zero point 0; not among the scalars: its tensor's type says it
 
 
 def _to_scalars(o: Options) -> list[int]:
@@ -68,7 +70,7 @@ LAYOUT = params_blob.Layout(
 
 class Dims(NamedTuple):
     """tokens of embed_dim channels. layers: (inputs, outputs) of each; the others as in Options. factor: the LayerNorm
-    has a factor a channel; norm: there is a LayerNorm."""
+    has a factor a channel; norm: there is a LayerNorm; wide: as in Options."""
 
     tokens: int
     embed_dim: int
@@ -79,6 +81,7 @@ class Dims(NamedTuple):
     packing: int = ROWS
     tile_bytes: int = 0
     norm: bool = True
+    wide: int = 0
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
@@ -89,7 +92,7 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     return Dims(
         math.prod(stream[:-1]), stream[-1], layers, options.gelu_layer, options.tokens_at_once, factor is not None,
         options.packing, options.tile_bytes,
-        shapes[1] is not None,
+        shapes[1] is not None, options.wide,
     )  # fmt: skip
 
 
@@ -148,10 +151,12 @@ def traffic(d: Dims) -> tuple[int, int]:
 def work(d: Dims) -> list[Work]:
     found = []
     for count, turns in streamed.token_counts(d.tokens, d.tokens_at_once):
-        found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, turns)
+        found += streamed.norm_work(count, d.embed_dim, d.factor, d.norm, turns, d.wide)
         for i, (inputs, outputs) in enumerate(d.layers):
             gelu, residual = i == d.gelu_layer, i + 1 == len(d.layers)
-            found += in_place_fc.work(in_place_fc.Dims(count, inputs, outputs, d.packing, gelu, residual), turns)
+            wide = d.wide * residual
+            fc = in_place_fc.Dims(count, inputs, outputs, d.packing, gelu, residual, wide=wide)
+            found += in_place_fc.work(fc, turns)
     return found
 
 
@@ -178,14 +183,14 @@ def reference(
     residual_scale: np.ndarray,
     *layers: np.ndarray,
 ) -> np.ndarray:
-    """stream int8 [batch, tokens, d] -> int8 of the same shape. layers: weights as packed, bias and multiplier of every
-    layer; the rest as in the ops it combines."""
+    """stream int8, or int16 with options.wide, [batch, tokens, d] -> the same. layers: weights as packed, bias and
+    multiplier of every layer; the rest as in the ops it combines."""
     x = streamed.normalised(options, stream, gamma, beta, factor)
     last = len(options.zero_points) - 1
     for i, zero_point in enumerate(options.zero_points):
         weights, bias, multiplier = layers[3 * i : 3 * i + 3]
         table = gelu_table if i == options.gelu_layer else None
         residual = stream if i == last else None
-        fc = in_place_fc.Options(zero_point, options.packing)
+        fc = in_place_fc.Options(zero_point, options.packing, wide=options.wide * (i == last))
         x = in_place_fc.reference(fc, x, weights, bias, multiplier, table, residual, residual_scale)
     return x

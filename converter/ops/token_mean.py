@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TokenMean: means over one or two ranges of tokens, int8 -> int8 of their own scales."""
+"""TokenMean: means over one or two ranges of tokens, int8 -> int8 of their own scales, or int16 -> int16 of one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from mcuformer.converter.ops import c_call
-from mcuformer.converter.ops.fixed_point import multiplier_of, requantise
+from mcuformer.converter.ops.fixed_point import multiplier_of, requantise, requantise_wide, wide_multiplier_of
 from mcuformer.converter.ops.weights import MIN_SCALE_STEPS
-from mcuformer.converter.ops.work import Shapes, Work
+from mcuformer.converter.ops.work import WIDE_WORK, Shapes, Work
 from mcuformer.converter.quantise import Quantisation
 
 NAME = "TokenMean"
 INPUTS = ("input",)
 OVERWRITES = (0,)
+WIDE = ("input", "output")
 OP_DATA_BYTES = 8
 
 SUM_SHIFT = 7
@@ -28,26 +29,29 @@ KERNELS = {"token_mean": ("call", "channel", "element")}
 class Options:
     in_zero_point: int
     zero_point: int
-    multiplier: int  # round(in_scale / (out_scale * count * 128) * 2^32), of the first range and its count
+    multiplier: int  # round(in_scale / (out_scale * count * 128) * 2^32), of the first range; wide: 2^24 / count
     first_token: int = 0
     token_count: int = 0  # 0: all tokens
     second_token: int = 0
     second_count: int = 0  # 0: there is no second range
     second_multiplier: int = 0
+    wide: int = 0  # 1: input and output are int16, with zero point 0
 
 
 class Dims(NamedTuple):
-    """tokens of `features` channels, and the ranges whose means follow one another: one or two (first token, count)."""
+    """tokens of `features` channels, and the ranges whose means follow one another: one or two (first token, count).
+    wide: as in Options."""
 
     tokens: int
     features: int
     parts: tuple[tuple[int, int], ...]
+    wide: int = 0
 
 
 def dims(options: Options, shapes: Shapes) -> Dims:
     """The dimensions of an op with these options and input shapes."""
     _, tokens, features = shapes[0]
-    return Dims(tokens, features, _parts(options, tokens))
+    return Dims(tokens, features, _parts(options, tokens), options.wide)
 
 
 def _parts(o: Options, tokens: int) -> tuple[tuple[int, int], ...]:
@@ -86,6 +90,8 @@ def macs(d: Dims) -> int:
 
 
 def work(d: Dims) -> list[Work]:
+    if d.wide:
+        return [WIDE_WORK]
     return [Work("token_mean", (1, output_elements(d), sum(count for _, count in d.parts) * d.features))]
 
 
@@ -98,7 +104,9 @@ def call(op, c: c_call.Context) -> c_call.Call:
     for name in ("first_token", "token_count", "second_token", "second_count", "second_multiplier"):
         if value := getattr(op.options, name):
             fields[name] = value
-    return c_call.call("token_mean", fields, c.address(op.inputs[0]), c.address(op.output))
+    function = "mcuf_token_mean_s16" if op.options.wide else "mcuf_token_mean_s8"
+    args = (c_call.PARAMS, c.address(op.inputs[0]), c.address(op.output))
+    return c_call.Call(function, ("mcuf_token_mean_params", fields), args)
 
 
 def lower(d: Dims, source: Quantisation, targets: Sequence[Quantisation]) -> tuple[Options, Quantisation]:
@@ -108,10 +116,14 @@ def lower(d: Dims, source: Quantisation, targets: Sequence[Quantisation]) -> tup
     `source` times one ratio, the least that makes none finer than the wanted ones: give those of the channels' ranges,
     or `source` itself to copy single tokens exactly. Both are widened if they are too fine for the arithmetic.
 
+    Of a wide source the means keep its scale, whatever the targets.
+
     The targets share one zero point, 0 if `source` has scales per channel. The result has scales per channel
     [parts * features] then, and with two parts. ValueError if zero points differ or there are not as many targets as
     parts.
     """
+    if source.is_wide:  # means are no larger than what they are of
+        return _options(d, [int(wide_multiplier_of(1 / count)) for _, count in d.parts], 0, 0, 1), source
     zero_point = targets[0].zero_point
     if len(targets) != len(d.parts) or any(target.zero_point != zero_point for target in targets):
         raise ValueError("the means of a TokenMean need one target each, all with the same zero point")
@@ -130,24 +142,32 @@ def lower(d: Dims, source: Quantisation, targets: Sequence[Quantisation]) -> tup
             target = target.at_least(MIN_SCALE_STEPS * step)
             scales.append(target.scale)
             multipliers.append(int(multiplier_of(step / target.scale)))
-    (first, count), *second = d.parts
-    options = Options(
-        source.zero_point, zero_point, multipliers[0], first, 0 if (first, count) == (0, d.tokens) else count,
-        *(value for part in second for value in (*part, multipliers[1])),
-    )  # fmt: skip
-    if not second:
+    options = _options(d, multipliers, source.zero_point, zero_point, 0)
+    if len(d.parts) == 1:
         return options, Quantisation(scales[0], zero_point)
     each_channel = [np.broadcast_to(np.asarray(scale, np.float64), d.features) for scale in scales]
     return options, Quantisation(np.concatenate(each_channel), zero_point)
 
 
+def _options(d: Dims, multipliers: Sequence[int], in_zero_point: int, zero_point: int, wide: int) -> Options:
+    (first, count), *more = d.parts
+    second, second_count = more[0] if more else (0, 0)
+    return Options(
+        in_zero_point, zero_point, multipliers[0], first, 0 if (first, count) == (0, d.tokens) else count, second,
+        second_count, multipliers[1] if more else 0, wide,
+    )  # fmt: skip
+
+
 def reference(options: Options, x: np.ndarray) -> np.ndarray:
-    """x int8 [batch, tokens, d] -> int8 [batch, parts * d]."""
+    """x int8 [batch, tokens, d] -> int8 [batch, parts * d]; int16 both with options.wide."""
     means = []
     multipliers = (options.multiplier, options.second_multiplier)
     for (first, count), multiplier in zip(_parts(options, x.shape[1]), multipliers, strict=False):
         total = x[:, first : first + count].astype(np.int64).sum(axis=1) - count * options.in_zero_point
-        means.append(requantise(total << SUM_SHIFT, multiplier, options.zero_point))
+        if options.wide:
+            means.append(requantise_wide(total, multiplier))
+        else:
+            means.append(requantise(total << SUM_SHIFT, multiplier, options.zero_point))
     return np.concatenate(means, axis=-1)
 
 

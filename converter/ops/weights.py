@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from mcuformer.converter.ops.fixed_point import MAX_BIAS, multiplier_of, round_bias
+from mcuformer.converter.ops.fixed_point import MAX_BIAS, multiplier_of, round_bias, wide_multiplier_of
 from mcuformer.converter.quantise import SMALLEST_SCALE, Quantisation
 from mcuformer.converter.rounding import compensated
 
 MAX_POSITION_SCALE = 32767
 MIN_SCALE_STEPS = 2.001  # accumulator steps per output step, at least: requantisation scales stay below 0.5
+MIN_WIDE_SCALE_STEPS = 1 / 127  # the same for int16, whose scales stay below 128
 FINEST_STEP = 2.0**-20  # of an output step: a finer accumulator gains nothing
+WIDE_FINEST_STEP = 2.0**-14  # the same for int16: multipliers have 24 fraction bits
 
 
 def accumulator_scale(
@@ -25,7 +27,7 @@ def accumulator_scale(
     the scale is chosen so that its bias, position table and multiplier still fit their integers.
     """
     scale = np.maximum(np.abs(effective).max(axis=1) / 127.0, SMALLEST_SCALE)
-    scale = np.maximum(scale, np.asarray(target.scale) * FINEST_STEP)
+    scale = np.maximum(scale, np.asarray(target.scale) * (WIDE_FINEST_STEP if target.is_wide else FINEST_STEP))
     if bias is not None:
         scale = np.maximum(scale, np.abs(bias) / (MAX_BIAS / 2))
     if position is not None:
@@ -64,12 +66,13 @@ def lower_convolution(
         quantised = quantise_rows(effective, acc_scale)
     else:
         quantised = compensated(effective / acc_scale[:, None], rows - source_zero)
-    target = target.at_least(MIN_SCALE_STEPS * acc_scale)
+    target = target.at_least((MIN_WIDE_SCALE_STEPS if target.is_wide else MIN_SCALE_STEPS) * acc_scale)
+    scale = acc_scale / target.scale
     table, factor = (None, None) if position is None else fold_position(position, acc_scale)
     constants = {
         "weights": quantised.reshape(weight.shape),
         "bias": round_bias(bias / acc_scale - source_zero * quantised.astype(np.float64).sum(axis=1)),
-        "multiplier": multiplier_of(acc_scale / target.scale),
+        "multiplier": wide_multiplier_of(scale) if target.is_wide else multiplier_of(scale),
         "position": table,
         "position_scale": factor,
         "prefix": None if prefix is None else target.quantise(prefix),
@@ -78,7 +81,7 @@ def lower_convolution(
 
 
 def with_prefix(prefix: np.ndarray | None, tokens: np.ndarray) -> np.ndarray:
-    """tokens int8 [batch, tokens, d] after the prefix int8 [prefix tokens, d], or as they are."""
+    """tokens [batch, tokens, d] after the prefix [prefix tokens, d] of the same type, or as they are."""
     if prefix is None:
         return tokens
     return np.concatenate([np.broadcast_to(prefix, (len(tokens), *prefix.shape)), tokens], axis=1)

@@ -28,6 +28,10 @@ class Work:
     counts: tuple[int, ...]
 
 
+WIDE_WORK = Work("wide", ())
+"""A kernel on a wide residual stream, which the models do not know."""
+
+
 def token_blocks(tokens: int, threes: bool = False) -> list[tuple[int, int]]:
     """(tokens per block, number of blocks): blocks of four, the rest as two and one. threes: a rest of three is a
     block of four with a token that is not stored."""

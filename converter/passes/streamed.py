@@ -88,6 +88,10 @@ class _Half(NamedTuple):
             return {"norm_zero_point": 0, "epsilon": 0}
         return {"norm_zero_point": self.norm.options.zero_point, "epsilon": self.norm.options.epsilon}
 
+    @property
+    def wide(self) -> int:
+        return self.ops[-1].options.wide
+
     def common_constants(self, graph: Graph) -> dict[str, np.ndarray | None]:
         """LayerNorm's, and how the residual is added."""
         norm = {} if self.norm is None else _constants(graph, self.norm)
@@ -120,6 +124,7 @@ def _attention(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | N
         packing=qkv.options.packing,
         grid_rows=attention.options.grid_rows,
         grid_columns=attention.options.grid_columns,
+        wide=half.wide,
         **{f"{name}_zero_point": op.options.zero_point for name, op in ranks.items()},
         **half.norm_options,
     )
@@ -137,6 +142,7 @@ def _mlp(graph: Graph, half: _Half) -> tuple[Any, dict[str, np.ndarray | None]]:
         gelu_layer=gelu_layer,
         zero_points=tuple(op.options.zero_point for op in fcs),
         packing=fcs[0].options.packing,
+        wide=half.wide,
         **half.norm_options,
     )
     table = tables[gelu_layer] if gelu_layer >= 0 else None

@@ -203,7 +203,9 @@ def command(
     ] = False,
     method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
     gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
-    residual: Annotated[str | None, typer.Option(help="Residual stream: per-channel or per-tensor.")] = None,
+    residual: Annotated[
+        str | None, typer.Option(help="Residual stream: per-channel, per-tensor, or int16 (twice its RAM).")
+    ] = None,
     ranges: Annotated[
         str | None, typer.Option(help="Of what matrices read: own, or outputs (for outliers of trained networks).")
     ] = None,

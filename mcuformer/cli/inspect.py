@@ -164,11 +164,14 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow,
 
 
 def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None, int | None]:
-    """Multiply-accumulates, and the instructions and cycles that the core's coefficients predict; None without them."""
+    """Multiply-accumulates, and the instructions and cycles that the core's coefficients predict; None where they do not
+    know."""
     from mcuformer.converter.estimate.cycles import op_cycles
     from mcuformer.converter.estimate.instructions import op_instructions
     from mcuformer.converter.estimate.macs import op_macs
 
+    if graph.is_wide:
+        return op_macs(graph, op), None, None
     instructions = None if core.coefficients is None else op_instructions(graph, op, core.coefficients)
     cycles = None if core.cycle_coefficients is None else op_cycles(graph, op, core.cycle_coefficients)
     return op_macs(graph, op), instructions, cycles
@@ -261,6 +264,9 @@ def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
     out.print(table)
     if core.coefficients is None:
         out.print(f"instructions on {core.label} are unknown: no counts have been fitted")
+        return
+    if any(row.instructions is None for row in rows):
+        out.print("instructions are unknown: none have been counted of an int16 residual stream")
         return
     macs, total = sum(row.macs or 0 for row in rows), sum(row.instructions or 0 for row in rows)
     out.print(

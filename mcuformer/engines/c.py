@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engine "c": the int8 kernels, called one after another through ctypes, as the C export calls them.
+"""Engine "c": the C kernels, called one after another through ctypes, as the C export calls them.
 
 Nothing of an interpreter is needed, so it runs wherever the kernels compile. Before anything is placed in memory, each
 op is checked: that its tensors have the shapes that its kernel reads and writes, that constants are as large as its
@@ -168,7 +168,7 @@ class Session:
                 if self._graph.tensors[tensor].external:
                     rows = callbacks.rows_of(value[0])
                 else:
-                    self._buffers[tensor][...] = value.reshape(-1)
+                    self._buffers[tensor][...] = value.reshape(-1).view(np.int8)
             self._rows_fn.value = ctypes.cast(rows, ctypes.c_void_p).value if rows is not None else None
             weights = None if self._weights is None else callbacks.weights_from(self._weights, read)
             self._source.read = ctypes.cast(weights, ctypes.c_void_p) if weights is not None else None
@@ -186,8 +186,9 @@ class Session:
             return self.tensor(self._graph.output)
 
     def tensor(self, index: int) -> np.ndarray:
-        """A copy of an activation's memory, int8 of its shape."""
-        return self._buffers[index].reshape(self._graph.tensors[index].shape).copy()
+        """A copy of an activation, of its shape and type."""
+        tensor = self._graph.tensors[index]
+        return self._buffers[index].view(tensor.dtype).reshape(tensor.shape).copy()
 
     def allocations(self) -> dict[str, int]:
         """The arena is all head: there is no interpreter that keeps anything."""

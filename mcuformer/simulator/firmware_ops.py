@@ -37,9 +37,9 @@ class OpCase:
 
     @classmethod
     def of(cls, kind: str, options, activations: dict[str, np.ndarray], constants: dict) -> OpCase:
-        """kind, options and constants: as for Graph.add_op; activations: int8 [1, ...]."""
+        """kind, options and constants: as for Graph.add_op; activations: int8 or int16 [1, ...]."""
         graph = Graph()
-        indices = {name: graph.add_input(name, value.shape) for name, value in activations.items()}
+        indices = {name: graph.add_input(name, value.shape, dtype=value.dtype) for name, value in activations.items()}
         graph.output = graph.add_op(kind, "op", options, indices, constants)
         return cls(graph, tuple(activations.values()))
 
@@ -126,12 +126,16 @@ def _app(cases: Sequence[OpCase]) -> str:
             constants.append("static " + c_text.array(c_name, values))
             return c_name
 
-        call = call_of(op, Context(graph, constant, names.__getitem__, "scratch", "NULL"))
+        def address(tensor: int, graph=graph, names=names) -> str:
+            wide = graph.tensors[tensor].dtype == np.int16
+            return f"(int16_t*)(void*){names[tensor]}" if wide else names[tensor]
+
+        call = call_of(op, Context(graph, constant, address, "scratch", "NULL"))
         if call.params is None:
             raise ToolchainError(f"{op.kind}: has no parameters; an op in firmware needs some")
         kind, fields = call.params
         reads = "".join(
-            f"  if (board_read(file, {names[tensor]}, {value.size}) != 0) return 2;\n"
+            f"  if (board_read(file, {names[tensor]}, {value.nbytes}) != 0) return 2;\n"
             for tensor, value in zip(graph.inputs, case.inputs, strict=True)
         )
         functions.append(

@@ -74,6 +74,25 @@ def test_the_residual_stream_gains_from_a_scale_a_channel():
         return np.sqrt(np.mean((got - real) ** 2))
 
     assert error("per-channel") < 0.5 * error("per-tensor")
+    assert error("int16") < error("per-channel")
+
+
+def test_an_int16_residual_stream():
+    """Its price is the stream once more; what it takes is said before anything is computed."""
+    net, images, wide = lively_subnet(TINY, 2), structured_images(TINY, 8), QuantisationOptions(residual="int16")
+    narrow, model = convert(net, images), convert(net, images, quantisation=wide)
+    stream = TINY.tokens * TINY.embed_dim
+    assert 0 < model.plan.head_bytes - narrow.plan.head_bytes <= stream + 64
+    assert [op.kind for op in model.graph.ops] == [op.kind for op in narrow.graph.ops]
+    with pytest.raises(ConfigError, match='residual = "int16" with schedule = "overwrite": must be "streamed"'):
+        convert(net, images, quantisation=wide, schedule="overwrite")
+    assert convert(net, images, quantisation=wide, board="stm32f746").schedule == "streamed"
+    with pytest.raises(ConfigError, match="instructions of an int16 residual stream on m4 are unknown"):
+        [op_instructions(model.graph, op, "m4") for op in model.graph.ops]
+    for field, value in (("norm", "post"), ("norm_pre", True), ("final_norm", "none")):
+        other = lively_subnet(dataclasses.replace(TINY, **{field: value}), 2)
+        with pytest.raises(ConfigError, match=f'residual = "int16" with {field} = {value!r}: must be'):
+            convert(other, images, quantisation=wide)
 
 
 def test_streamed_layers(tiny_net, tiny_images, tiny_model):

@@ -52,7 +52,7 @@ PatchEmbedParams = struct(
     "PatchEmbedParams", "image_height", "image_width", "channels", "patch_height", "patch_width", "embed_dim",
     "zero_point", "packing", "*weights", "*bias", "*multiplier", "*position", "*position_scale", "*source",
     "tile_bytes", "weights_offset", "blocks_per_read", "prefix_tokens", "*prefix", "padding",
-    "*padded",
+    "*padded", "*wide", "*wide_prefix",
 )  # fmt: skip
 StemConvParams = struct(
     "StemConvParams", "height", "width", "in_channels", "out_channels", "pad_value", "zero_point", "act_min",

@@ -67,7 +67,7 @@ def test_tokens_side_by_side_are_tokens(seed):
     np.testing.assert_array_equal(got, want.reshape(1, k * d))
     factor = constants["factor"]
     shapes = [(1, k * d), (d,), (d,), None if factor is None else (d,)]
-    assert int_layer_norm.dims(options, shapes) == (k, d, factor is not None)
+    assert int_layer_norm.dims(options, shapes) == (k, d, factor is not None, 0)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -110,7 +110,7 @@ def test_one_part_of_all_tokens_has_the_options_it_always_had():
     options, target = token_mean.lower(whole(49, 8), Quantisation(0.02, 3), [Quantisation(0.004, -5)])
     assert vars(options) == {
         "in_zero_point": 3, "zero_point": -5, "multiplier": round(0.02 / (0.004 * 49 * 128) * 2**32),
-        "first_token": 0, "token_count": 0, "second_token": 0, "second_count": 0, "second_multiplier": 0,
+        "first_token": 0, "token_count": 0, "second_token": 0, "second_count": 0, "second_multiplier": 0, "wide": 0,
     }  # fmt: skip
     assert (target.scale, target.zero_point) == (0.004, -5)
 

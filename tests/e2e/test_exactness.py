@@ -10,10 +10,12 @@ from random_networks import CONFIGS, random_config
 from mcuformer import Interpreter, QuantisationOptions, SubnetConfig, convert
 from mcuformer.converter import model as model_module
 from mcuformer.converter.estimate import feasibility
+from mcuformer.converter.lower import WIDE_NETWORKS
 from mcuformer.converter.passes.staging import is_staged, traffic
 from mcuformer.converter.passes.strips import takes_strips
 
 GROUP = 10
+WIDE = 9  # networks with an int16 residual stream
 
 
 @pytest.fixture
@@ -85,7 +87,8 @@ def check(model, images, want, case, by_default):
         np.testing.assert_array_equal(interpreter(images), want, err_msg=case)
     if by_default:
         strips, weights = takes_strips(model.graph), "staged" if is_staged(model.graph) else "xip"
-        expected = feasibility.arena_bytes(model.config, model.schedule, strips, weights)
+        residual = "int16" if model.graph.is_wide else "per-channel"
+        expected = feasibility.arena_bytes(model.config, model.schedule, strips, weights, residual)
         assert expected == model.plan.arena_bytes, case
     read = [traffic(model.graph, op) for op in model.graph.ops]
     assert interpreter.weights_read == tuple(map(sum, zip(*read, strict=True))), case
@@ -95,6 +98,30 @@ def check(model, images, want, case, by_default):
     alone = Interpreter(model, engine="c")
     np.testing.assert_array_equal(alone(images), want, err_msg=case)
     assert alone.weights_read == interpreter.weights_read and alone.arena_used_bytes <= used["head"], case
+
+
+def test_int16_residual_streams():
+    """Those of the random networks that take one; the arena grows by the stream."""
+    found = 0
+    for seed in range(CONFIGS):
+        config = random_config(np.random.default_rng(seed))
+        if any(getattr(config, field) not in known for field, known in WIDE_NETWORKS.items()):
+            continue
+        images, found = structured_images(config, 4, seed), found + 1
+        images[3] = 255 * (images[3] > 128)
+        net, want, ranges = lively_subnet(config, seed), None, ("own", "outputs")[found % 2]
+        options = QuantisationOptions(
+            residual="int16", ranges=ranges, rounding=("nearest", "compensated")[found // 2 % 2]
+        )
+        ways = ({}, {"strips": True}, {"weights": "staged"}, {"weights": "staged", "strips": True, "scratch": 40_000})
+        for way in ways if found == 1 else (ways[found % 4],):
+            model = convert(net, images[:3], quantisation=options, **way)
+            want = model.reference(images) if want is None else want
+            np.testing.assert_array_equal(model.reference(images), want)
+            check(model, images, want, f"seed {seed}, int16, {way}: {config}", "scratch" not in way)
+        if found == WIDE:
+            return
+    raise AssertionError(f"only {found} networks")
 
 
 @pytest.mark.parametrize("size, tokens", [(92, 529), (132, 1089)])

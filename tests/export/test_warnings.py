@@ -42,6 +42,7 @@ NETWORKS = {
     "low rank": (LOW_RANK, {"board": "nano33ble"}),
     "headless": (HEADLESS, {}),
     "headless strips": (HEADLESS, {"strips": True}),
+    "int16 stream": (HEADLESS, {"quantisation": QuantisationOptions(residual="int16")}),
     "sound": (SOUND, {"front_end": FRONT_END}),
     "sound strips": (SOUND, {"strips": True, "front_end": FRONT_END}),
 }

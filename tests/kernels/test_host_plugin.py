@@ -185,7 +185,8 @@ def test_scratch_getters():
     assert kernel_library.scratch_bytes("stem_conv", 3) == 4 * (9 * 3 + 1) * 2
     assert kernel_library.scratch_bytes("int_attention", 49, 32, 0) == 4 * (50 * 6 + 32 * 2) + 2 * 50 * 32
     assert (
-        kernel_library.scratch_bytes("decomposed_patch_embed", 96, 3, 16, 96, 1, 0, 0) == 16 * 96 + 4 * 48 * 2 + 6 * 96
+        kernel_library.scratch_bytes("decomposed_patch_embed", 96, 3, 16, 96, 1, 0, 0, 1)
+        == 16 * 96 + 4 * 48 * 2 + 6 * 96
     )
 
 

@@ -145,7 +145,14 @@ CASES = {
         (setting("weights", np.zeros((3, 6, 48), np.int8)), "'weights' has shape [3,6,48], needs [4,6,48]"),
         (output((1, 5, 6)), "'output' has shape [1,5,6], needs [1,4,6]"),
         (output((4, 6)), "'output' has shape [4,6]"),
-        (output((1, 4, 6), "int16"), "'output' has int16"),
+        (output((1, 4, 6), "int32"), "'output' has int32"),
+        (output((1, 4, 6), "int16"), "constant is out of its legal range", "zero point 0"),
+        (both(output((1, 4, 6), "int16"), option("zero_point", 0)), None),  # a wide residual stream
+        (
+            both(output((1, 5, 6), "int16"), option("zero_point", 0), setting("prefix", np.zeros((1, 6), np.int8))),
+            "'prefix' has int8",
+            "needs int16",
+        ),
         (setting("position", np.zeros((4, 6), np.int8)), "'position' has shape [4,6], needs [1,4,6]"),
         not_constant("position", (1, 4, 6), "int8"),
         (option("patch_size", 4), "'output' has shape"),
@@ -267,7 +274,19 @@ CASES = {
         missing("x"),
         missing("gamma"),
         missing("beta"),
-        wrong_type("x", "int16", "int8"),
+        wrong_type("x", "int32", "int8"),
+        (typed("x", "int16"), None),  # of a wide residual stream, which has neither zero point nor factors
+        (
+            both(typed("x", "int16"), option("zero_point", 1)),
+            "constant is out of its legal range",
+            "none for an int16 x",
+        ),
+        (
+            both(typed("x", "int16"), setting("factor", np.ones(8, np.uint8))),
+            "constant is out of its legal range",
+            "none for an int16 x",
+        ),
+        (output((1, 4, 8), "int16"), "'output' has int16"),
         *constant_cases("gamma", (8,), "int16", wrong="int8"),
         wrong_type("beta", "int16", "int32"),
         (setting("gamma", np.zeros(7, np.int16)), "'gamma' has shape [7], needs [8]"),
@@ -423,7 +442,14 @@ CASES = {
     ],
     "token_mean": [
         missing("x"),
-        wrong_type("x", "int16", "int8"),
+        wrong_type("x", "int32", "int8"),
+        (typed("x", "int16"), "x and output have different types"),
+        (both(typed("x", "int16"), output((1, 3), "int16")), None),  # of a wide residual stream
+        (
+            both(typed("x", "int16"), output((1, 3), "int16"), option("in_zero_point", 1)),
+            "constant is out of its legal range",
+            "0 for int16",
+        ),
         (setting("x", Activation((2, 4, 3))), "'x' has shape [2,4,3]", "batch of 1"),
         (setting("x", Activation((4, 3))), "'x' has shape [4,3]"),
         (output((1, 4)), "'output' has shape [1,4], needs [1,3]"),

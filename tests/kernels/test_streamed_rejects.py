@@ -48,7 +48,7 @@ def stream(tokens=TINY.tokens, d=TINY.embed_dim):
 def file_graph(kind, params, x):
     """A graph in file form of this op alone."""
     filed = Graph()
-    source = filed.add_input("stream", x.shape)
+    source = filed.add_input("stream", x.shape, dtype=x.dtype)
     index = filed.add_tensor(Tensor("output/params", params.shape, params.dtype, None, params))
     filed.output = filed.add_tensor(Tensor("output", x.shape, np.dtype(np.int8)))
     filed.ops.append(Op(kind, (source, index, -1), filed.output, file_form.InParams()))
@@ -93,6 +93,12 @@ def test_what_it_works_on_is_no_constant(layers, kind, name):
     filed.tensors[at] = dataclasses.replace(filed.tensors[at], data=x)
     with pytest.raises(McuformerError, match=f"tensor '{name}' is a constant of the model, needs an activation"):
         _Session(tflite_file.flatbuffer(filed, {}), filed, 1 << 20)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_stays_as_wide_as_it_is(layers, kind):
+    with pytest.raises(McuformerError, match="stream and output have different types"):
+        run(kind, layers[kind], stream().astype(np.int16))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -78,16 +78,16 @@ static void show(const char* name, mcuf_status status, const int8_t* values, int
 static void scratch(void) {
   int32_t (*one)(int32_t), (*three)(int32_t, int32_t, int32_t), (*attention)(int32_t, int32_t, int32_t);
   int32_t (*four)(int32_t, int32_t, int32_t, int32_t);
-  int32_t (*seven)(int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t);
+  int32_t (*eight)(int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t);
   int32_t (*ten)(int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t);
   find("mcuf_stem_conv_s8_scratch_bytes", &one);
   find("mcuf_int_attention_s8_scratch_bytes", &attention);
   find("mcuf_in_place_fc_s8_scratch_bytes", &three);
   find("mcuf_streamed_mlp_s8_scratch_bytes", &four);
-  find("mcuf_decomposed_patch_embed_s8_scratch_bytes", &seven);
+  find("mcuf_decomposed_patch_embed_s8_scratch_bytes", &eight);
   find("mcuf_streamed_attention_s8_scratch_bytes", &ten);
   printf("scratch %d %d %d %d %d %d\n", (int)one(24), (int)attention(49, 32, 0), (int)three(96, 1024, 8),
-         (int)four(4, 96, 384, 0), (int)seven(96, 3, 16, 96, 1, 0, 0), (int)ten(36, 4, 96, 3, 3, 1, 32, 0, 0, 0));
+         (int)four(4, 96, 384, 0), (int)eight(96, 3, 16, 96, 1, 0, 0, 1), (int)ten(36, 4, 96, 3, 3, 1, 32, 0, 0, 0));
 }
 
 enum { kTokens = 7, kIn = 37, kOut = 22, kHeads = 2, kHeadDim = 9, kQkv = 3 * kHeads * kHeadDim };

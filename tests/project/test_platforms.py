@@ -90,7 +90,7 @@ def test_the_driver_knows_an_answer(expected):
         kernel_library.scratch_bytes("int_attention", 49, 32, 0),
         kernel_library.scratch_bytes("in_place_fc", 96, 1024, 8),
         kernel_library.scratch_bytes("streamed_mlp", 4, 96, 384, 0),
-        kernel_library.scratch_bytes("decomposed_patch_embed", 96, 3, 16, 96, 1, 0, 0),
+        kernel_library.scratch_bytes("decomposed_patch_embed", 96, 3, 16, 96, 1, 0, 0, 1),
         kernel_library.scratch_bytes("streamed_attention", 36, 4, 96, 3, 3, 1, 32, 0, 0, 0),
     )
     assert expected.splitlines()[0] == f"scratch {' '.join(map(str, getters))}"

@@ -49,13 +49,18 @@ static bool sizes_fit(const mcuf_decomposed_patch_embed_params* p) {
          mcuf_staged_weights_fit(&p->staged, field_row(p), fields_of(p) * mcuf_packed_rows(p->embed_dim, p->packing));
 }
 
+static const void* prefix_of(const mcuf_decomposed_patch_embed_params* p) {
+  return p->wide != NULL ? (const void*)p->wide_prefix : (const void*)p->prefix;
+}
+
 mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* p) {
   if (p->weights == NULL && p->staged.tile_bytes == 0) return MCUF_ERROR_NULL;
   if (!sizes_fit(p)) return MCUF_ERROR_SIZE;
   if (!mcuf_packing_is_known(p->packing, p->weights)) return MCUF_ERROR_VALUE;
   if (!mcuf_is_int8(p->zero_point)) return MCUF_ERROR_VALUE;
   if (p->position != NULL && p->position_scale == NULL) return MCUF_ERROR_NULL;
-  if (p->prefix_tokens > 0 && p->prefix == NULL) return MCUF_ERROR_NULL;
+  if (p->wide != NULL && p->zero_point != 0) return MCUF_ERROR_VALUE;
+  if (p->prefix_tokens > 0 && prefix_of(p) == NULL) return MCUF_ERROR_NULL;
   if (p->padding > 0 && p->padded == NULL) return MCUF_ERROR_NULL;
   return mcuf_check_requantisation(p->bias, p->multiplier, p->embed_dim);
 }
@@ -70,13 +75,13 @@ static int32_t common_bytes(int32_t channels, int32_t embed_dim, int32_t blocks,
          mcuf_block_bytes(MCUF_FIELD_PIXELS * channels) + tile_bytes;
 }
 
-/* Scratch: the common parts, int8 tokens [columns, d]; with padding two rows of them */
+/* Scratch: the common parts, tokens [columns, d]; with padding two rows of them */
 int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels, int32_t patch_width,
                                                      int32_t embed_dim, int32_t blocks_per_read, int32_t tile_bytes,
-                                                     int32_t padding) {
+                                                     int32_t padding, int32_t output_bytes) {
   const int32_t rows = padding > 0 ? 2 : 1;
   return common_bytes(channels, embed_dim, blocks_per_read, tile_bytes) +
-         rows * ((image_width + 2 * padding) / patch_width) * embed_dim;
+         rows * ((image_width + 2 * padding) / patch_width) * embed_dim * output_bytes;
 }
 
 /* Work on neighbouring blocks of four tokens in one row of tokens; the last block of a row may have fewer. */
@@ -269,6 +274,10 @@ static mcuf_status add_field_row(const block_run* r, const int8_t* rows, int32_t
   return MCUF_OK;
 }
 
+static size_t token_bytes(const mcuf_decomposed_patch_embed_params* p) {
+  return (size_t)(p->embed_dim * mcuf_stream_bytes(p->wide));
+}
+
 /* Position table and requantisation of token t of a part. */
 static void finish_token(const block_run* r, const block_part* part, int32_t t, int8_t* token) {
   const mcuf_decomposed_patch_embed_params* p = r->p;
@@ -276,33 +285,39 @@ static void finish_token(const block_run* r, const block_part* part, int32_t t, 
   const ptrdiff_t column = r->first + part->at + t;
   const int8_t* position = p->position == NULL ? NULL : p->position + ((ptrdiff_t)r->row * r->columns + column) * d;
   const int32_t* acc = part->acc + t;
+  if (p->wide != NULL) {
+    const mcuf_wide_token wide = {d, acc, part->count, position, p->position_scale, p->multiplier};
+    p->wide->embed(&wide, (int16_t*)(void*)token);
+    return;
+  }
   for (int32_t o = 0; o < d; ++o, acc += part->count) {
     const int32_t a = position == NULL ? *acc : *acc + (int32_t)p->position_scale[o] * position[o];
     token[o] = mcuf_requantise(a, p->multiplier[o], p->zero_point);
   }
 }
 
-/* tokens: int8 [columns, d] of the row. */
+/* tokens: [columns, d] of the row. */
 static void finish_blocks(const block_run* r, int8_t* tokens) {
   for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
     for (int32_t t = 0; t < part.count; ++t) {
-      finish_token(r, &part, t, tokens + (ptrdiff_t)(r->first + part.at + t) * r->p->embed_dim);
+      finish_token(r, &part, t, tokens + (size_t)(r->first + part.at + t) * token_bytes(r->p));
     }
   }
 }
 
-/* finish_blocks() of a block that goes across rows of tokens. row: int8 [columns, d], moved to its place in output as
+/* finish_blocks() of a block that goes across rows of tokens. row: [columns, d], moved to its place in output as
  * soon as it is whole: before tokens of the next row (or, backwards, of the one before) overwrite it. */
 static void finish_across(const block_run* r, bool backwards, int8_t* row, int8_t* output) {
-  const int32_t d = r->p->embed_dim, columns = token_columns(r->p), left = r->columns - r->first;
+  const int32_t columns = token_columns(r->p), left = r->columns - r->first;
+  const size_t bytes = token_bytes(r->p);
   const int32_t count = left < MCUF_TOKEN_BLOCK ? left : MCUF_TOKEN_BLOCK;
   for (int32_t i = 0; i < count; ++i) {
     const int32_t at = backwards ? count - 1 - i : i, column = (r->first + at) % columns;
     block_part part = part_at(r, 0);
     if (at >= part.count) part = part_at(r, part.count);
-    finish_token(r, &part, at - part.at, row + (ptrdiff_t)column * d);
+    finish_token(r, &part, at - part.at, row + (size_t)column * bytes);
     if (column == (backwards ? 0 : columns - 1)) {
-      memcpy(output + (ptrdiff_t)(r->first + at - column) * d, row, (size_t)columns * (size_t)d);
+      memcpy(output + (size_t)(r->first + at - column) * bytes, row, (size_t)columns * bytes);
     }
   }
 }
@@ -360,18 +375,18 @@ static block_run place(const mcuf_decomposed_patch_embed_params* p, int32_t bloc
 }
 
 static size_t prefix_bytes(const mcuf_decomposed_patch_embed_params* p) {
-  return (size_t)p->prefix_tokens * (size_t)p->embed_dim;
+  return (size_t)p->prefix_tokens * token_bytes(p);
 }
 
 static void copy_prefix(const mcuf_decomposed_patch_embed_params* p, int8_t* output) {
-  if (p->prefix_tokens > 0) memcpy(output, p->prefix, prefix_bytes(p));
+  if (p->prefix_tokens > 0) memcpy(output, prefix_of(p), prefix_bytes(p));
 }
 
 /* All tokens of an image, row by row. tokens: a row of them, with padding two, in scratch. */
 static mcuf_status embed_rows(block_run r, bool backwards, const int8_t* image, int8_t* tokens, int8_t* output) {
   const mcuf_decomposed_patch_embed_params* p = r.p;
   const int32_t rows = token_rows(p);
-  const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim;
+  const size_t token_row = (size_t)r.columns * token_bytes(p);
   /* Padding shifts the patches up, so that a row of tokens may be larger than the image rows read by then. Going
    * forward, it waits in scratch until the next is there: (row + 1) rows of patches hold more than the padding. */
   const int32_t waits = p->padding > 0 && !backwards ? 1 : 0;
@@ -391,11 +406,12 @@ static mcuf_status embed_rows(block_run r, bool backwards, const int8_t* image, 
 }
 
 mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* p, const int8_t* image,
-                                           int8_t* output, void* scratch) {
+                                           void* result, void* scratch) {
+  int8_t* output = (int8_t*)result;
   const int32_t rows = token_rows(p);
   const int32_t image_row = p->image_width * p->channels; /* bytes */
   block_run r = place(p, p->blocks_per_read, scratch);
-  const size_t token_row = (size_t)r.columns * (size_t)p->embed_dim, all_rows = (size_t)rows * token_row;
+  const size_t token_row = (size_t)r.columns * token_bytes(p), all_rows = (size_t)rows * token_row;
   const bool in_place = output == image;
   if (!in_place &&
       mcuf_overlap(output, prefix_bytes(p) + all_rows, image, (size_t)p->image_height * (size_t)image_row)) {
@@ -464,16 +480,15 @@ static mcuf_status embed_strips(const block_run* r, mcuf_image_rows_fn rows_fn, 
 }
 
 mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_embed_params* p, int32_t strip_rows,
-                                                  mcuf_image_rows_fn rows_fn, void* user, int8_t* output,
-                                                  void* scratch) {
+                                                  mcuf_image_rows_fn rows_fn, void* user, void* output, void* scratch) {
   if (!strip_rows_fit(p, strip_rows)) return MCUF_ERROR_SIZE;
   if (rows_fn == NULL) return MCUF_ERROR_SOURCE;
   const int32_t height = p->patch_height, rows = token_rows(p);
   block_run r = place(p, strip_blocks(token_columns(p), height, p->blocks_per_read, strip_rows), scratch);
   int8_t* strip = r.tile + p->staged.tile_bytes;
-  copy_prefix(p, output);
-  int8_t* tokens = output + prefix_bytes(p);
-  for (; r.row < rows; ++r.row, tokens += (ptrdiff_t)r.columns * p->embed_dim) {
+  copy_prefix(p, (int8_t*)output);
+  int8_t* tokens = (int8_t*)output + prefix_bytes(p);
+  for (; r.row < rows; ++r.row, tokens += (size_t)r.columns * token_bytes(p)) {
     mcuf_status status = MCUF_OK;
     if (strip_rows < height) {
       status = embed_strips(&r, rows_fn, user, strip, tokens);

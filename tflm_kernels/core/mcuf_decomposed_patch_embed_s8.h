@@ -19,6 +19,7 @@
 #include "mcuf_packing.h"
 #include "mcuf_types.h"
 #include "mcuf_weight_source.h"
+#include "mcuf_wide_stream.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -73,24 +74,27 @@ typedef struct {
   const int8_t* prefix;             /* [prefix_tokens, d], copied to the front of the output; NULL without */
   int32_t padding;                  /* pixels on every side of the image, 0 .. below both sides of the patch */
   const mcuf_patch_padding* padded; /* &mcuf_padded_patches; not read without padding */
+  const mcuf_wide_stream* wide;     /* &mcuf_wide: the output is int16, zero_point 0; NULL: int8 */
+  const int16_t* wide_prefix;       /* in place of prefix */
 } mcuf_decomposed_patch_embed_params;
 
 /* Checks everything that the kernel trusts about params. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8_check(const mcuf_decomposed_patch_embed_params* params);
 
 /* Bytes of scratch, 4-byte aligned: accumulators of blocks_per_read blocks of four tokens, one field of four, a tile of
- * staged weights (tile_bytes 0: none), one row of tokens, or two with padding. */
+ * staged weights (tile_bytes 0: none), one row of tokens, or two with padding. output_bytes: of a value, 1, or 2 if it
+ * is wide. */
 MCUF_API int32_t mcuf_decomposed_patch_embed_s8_scratch_bytes(int32_t image_width, int32_t channels,
                                                               int32_t patch_width, int32_t embed_dim,
                                                               int32_t blocks_per_read, int32_t tile_bytes,
-                                                              int32_t padding);
+                                                              int32_t padding, int32_t output_bytes);
 
-/* image [height, width, channels], output [prefix_tokens + rows * columns of patches, d], where a row has
- * floor((width + 2 * padding) / patch_width) patches. output may equal image:
+/* image [height, width, channels], output [prefix_tokens + rows * columns of patches, d], int8, or int16 if it is wide,
+ * where a row has floor((width + 2 * padding) / patch_width) patches. output may equal image:
  * tokens then overwrite consumed image rows. If a row of tokens is larger than its image rows, rows go from the last to
  * the first; else from the first to the last, and move behind the prefix when all are done. No other overlap. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_s8(const mcuf_decomposed_patch_embed_params* params,
-                                                    const int8_t* image, int8_t* output, void* scratch);
+                                                    const int8_t* image, void* output, void* scratch);
 
 /* The same for an image in strips, and of strip_rows, the rows requested at a time: the patch's height or a field's. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_strips_s8_check(const mcuf_decomposed_patch_embed_params* params,
@@ -108,7 +112,7 @@ MCUF_API int32_t mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(int32_t ima
  * nothing. MCUF_ERROR_SIZE for other strip_rows, MCUF_ERROR_SOURCE if rows_fn or the source of weights fails. */
 MCUF_API mcuf_status mcuf_decomposed_patch_embed_strips_s8(const mcuf_decomposed_patch_embed_params* params,
                                                            int32_t strip_rows, mcuf_image_rows_fn rows_fn, void* user,
-                                                           int8_t* output, void* scratch);
+                                                           void* output, void* scratch);
 
 #ifdef __cplusplus
 }

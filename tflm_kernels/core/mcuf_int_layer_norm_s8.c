@@ -11,8 +11,6 @@
 #define PASS static
 #endif
 
-#define HERON_STEPS 3
-
 mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_params* p) {
   if (p->gamma == NULL || p->beta == NULL) return MCUF_ERROR_NULL;
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->features < 1 || p->features > MCUF_LAYER_NORM_MAX_FEATURES) {
@@ -31,35 +29,6 @@ mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_params* p) {
     if (p->factor != NULL && (p->factor[c] < 1 || p->factor[c] > MCUF_LAYER_NORM_MAX_FACTOR)) return MCUF_ERROR_VALUE;
   }
   return MCUF_OK;
-}
-
-/* Number of significant bits; 0 for 0. */
-static inline int32_t bit_length(uint64_t value) {
-  const uint32_t high = (uint32_t)(value >> 32);
-  return high != 0 ? 64 - mcuf_clz32(high) : 32 - mcuf_clz32((uint32_t)value);
-}
-
-static inline mcuf_normalisation normalise(const mcuf_int_layer_norm_params* p, const mcuf_moments* m) {
-  const int32_t d = p->features;
-  uint64_t variance = (uint64_t)(d * m->squares - (int64_t)m->sum * m->sum) + (uint64_t)p->epsilon;
-  if (variance == 0) variance = 1; /* all differences are 0 then */
-  /* variance = normal * 4^half, normal in [2^30, 2^32) */
-  const int32_t bits = bit_length(variance);
-  const int32_t half = (bits - 31) >> 1;
-  const uint32_t normal = (uint32_t)(half >= 0 ? variance >> (2 * half) : variance << (-2 * half));
-  uint32_t root = (normal >> 17) + (normal >> 19) + 24576; /* 5/16 v + 3/4, at most 7 % off */
-  for (int32_t i = 0; i < HERON_STEPS; ++i) root = (root + normal / root) >> 1;
-  if (root > 65535) root = 65535;
-  const uint32_t inverse = 0xFFFFFFFFu / root; /* 17 bits: 2^32 / root */
-  /* t = (d x - sum) * inverse * 2^(10 - 32 - half). If that power is too large for the multiplier, the rest of the
-   * shift goes to the (then small) difference. */
-  const int32_t up = half < -4 ? -4 - half : 0;
-  const int32_t power = MCUF_LAYER_NORM_FRACTION_BITS - half - up;
-  mcuf_normalisation n;
-  n.scale = (uint32_t)d << up;
-  n.offset = (uint32_t)m->sum << up;
-  n.multiplier = (int32_t)(power >= 0 ? inverse << power : inverse >> -power);
-  return n;
 }
 
 #if !MCUF_MVE
@@ -113,7 +82,7 @@ static void norm_words(const mcuf_int_layer_norm_params* p, const int8_t* x, int
     m.sum = sums[0] - d * p->zero_point;
     m.squares = sums[1] + p->zero_point * (d * p->zero_point - 2 * sums[0]);
   }
-  const mcuf_normalisation n = normalise(p, &m);
+  const mcuf_normalisation n = mcuf_layer_norm_of(p, &m);
   const int32_t most = p->factor == NULL ? MCUF_LAYER_NORM_DSP_MAX_SCALE : MCUF_LAYER_NORM_DSP_MAX_FACTOR_SCALE;
   if (n.scale > (uint32_t)most) {
     mcuf_layer_norm_write(p, &n, x, output);
@@ -148,7 +117,7 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
 #endif
   for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) {
     const mcuf_moments m = mcuf_layer_norm_add(p, input);
-    const mcuf_normalisation n = normalise(p, &m);
+    const mcuf_normalisation n = mcuf_layer_norm_of(p, &m);
     mcuf_layer_norm_write(p, &n, input, output);
     MCUF_YIELD();
   }

@@ -8,7 +8,9 @@
  *   out   = sat8((t[c] * gamma[c] + beta[c]) >> 16)
  *
  * sqrt(V): V is shifted by an even number of bits into [2^30, 2^32), and three Heron steps r = (r + V / r) / 2 give
- * its root (MCUFormer, fixed-point iteration of the square root). Within 1 LSB of the rounded float64 result. */
+ * its root (MCUFormer, fixed-point iteration of the square root). Within 1 LSB of the rounded float64 result.
+ *
+ * An int16 input, of a wide residual stream (mcuf_wide_stream.h), has zero point 0 and no factors: x[c] = input[c]. */
 #ifndef MCUF_INT_LAYER_NORM_S8_H_
 #define MCUF_INT_LAYER_NORM_S8_H_
 
@@ -46,6 +48,13 @@ MCUF_API mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_para
 /* input, output: [tokens, features]. output may equal input; no other overlap. Needs no scratch. */
 MCUF_API mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* params, const int8_t* input,
                                             int8_t* output);
+
+/* The same for an int16 input: zero_point is 0, factor NULL. */
+MCUF_API mcuf_status mcuf_int_layer_norm_s16_check(const mcuf_int_layer_norm_params* params);
+
+/* The same for an int16 input. output may have the same address as input; no other overlap. */
+MCUF_API mcuf_status mcuf_int_layer_norm_s16(const mcuf_int_layer_norm_params* params, const int16_t* input,
+                                             int8_t* output);
 
 #ifdef __cplusplus
 }

@@ -54,9 +54,10 @@ mcuf_status mcuf_streamed_attention_s8_check(const mcuf_streamed_attention_param
       p->qkv.out_features, p->zero_point, p->head_params, p->relative,
   };
   mcuf_status status = mcuf_int_attention_s8_check(&attention);
-  if (status == MCUF_OK) status = mcuf_streamed_norm_check(&p->norm, p->tokens);
+  if (status == MCUF_OK) status = mcuf_streamed_norm_check(&p->norm, p->tokens, p->wide);
   if (status == MCUF_OK) status = mcuf_in_place_fc_s8_check(&qkv, 0);
   if (status == MCUF_OK) status = mcuf_in_place_fc_s8_check(&proj, 1);
+  if (status == MCUF_OK && p->wide != NULL) status = mcuf_wide_fc_check(&proj);
   if (status == MCUF_OK) status = check_rank(&p->qkv_rank, p->tokens);
   if (status == MCUF_OK) status = check_rank(&p->proj_rank, p->tokens);
   return status;
@@ -132,7 +133,7 @@ static MCUF_OWN_STACK mcuf_status qkv_rows(const attention_state* s, int32_t row
 }
 
 static MCUF_OWN_STACK mcuf_status normalise_tokens(const attention_state* s, const int8_t* tokens, int32_t count) {
-  return mcuf_streamed_norm(&s->p->norm, tokens, count, s->normal);
+  return mcuf_streamed_norm(&s->p->norm, s->p->wide, tokens, count, s->normal);
 }
 
 /* The first factor of a matrix of low rank. */
@@ -201,6 +202,7 @@ static MCUF_OWN_STACK void attend(attention_state* s, int32_t head, int32_t firs
 static MCUF_OWN_STACK mcuf_status project(const attention_state* s, const int8_t* rows, int32_t count, int8_t* tokens) {
   mcuf_in_place_fc_params fc = s->p->proj;
   set_tokens(&fc, count);
+  if (s->p->wide != NULL) return s->p->wide->add_fc(&fc, rows, (int16_t*)(void*)tokens, s->work);
   return mcuf_in_place_fc_s8(&fc, rows, tokens, tokens, s->work);
 }
 
@@ -254,8 +256,8 @@ static MCUF_OWN_STACK void begin(attention_state* s, const mcuf_streamed_attenti
   if (s->shape.relative != NULL) p->relative.kernels->begin(&s->relative, &p->relative, &s->shape, tables);
 }
 
-mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, int8_t* stream, void* scratch) {
-  const int32_t d = p->norm.features, group = p->num_heads / p->kv_heads;
+mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, void* stream, void* scratch) {
+  const int32_t token_bytes = p->norm.features * mcuf_stream_bytes(p->wide), group = p->num_heads / p->kv_heads;
   attention_state s;
   begin(&s, p, scratch);
   for (int32_t kv = 0; kv < p->kv_heads; kv += p->kv_heads_at_once) {
@@ -265,7 +267,7 @@ mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, 
       for (int32_t first = 0; first < p->tokens; first += p->tokens_at_once) {
         const int32_t left = p->tokens - first;
         const int32_t count = left < p->tokens_at_once ? left : p->tokens_at_once;
-        int8_t* tokens = stream + (ptrdiff_t)first * d;
+        int8_t* tokens = (int8_t*)stream + (ptrdiff_t)first * token_bytes;
         mcuf_status status = prepare_tokens(&s, tokens, count);
         if (status == MCUF_OK && pass == 0) {
           status = make_keys(&s, kv, first, count);

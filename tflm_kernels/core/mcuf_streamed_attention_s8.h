@@ -18,6 +18,7 @@
 #include "mcuf_in_place_fc_s8.h"
 #include "mcuf_int_attention_s8.h"
 #include "mcuf_int_layer_norm_s8.h"
+#include "mcuf_wide_stream.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -38,6 +39,7 @@ typedef struct {
   mcuf_in_place_fc_params qkv_rank;  /* before qkv, of 1 .. d outputs; out_features 0: none; otherwise as qkv */
   mcuf_in_place_fc_params proj_rank; /* before proj, of 1 .. d outputs; the same */
   mcuf_relative_position relative;
+  const mcuf_wide_stream* wide; /* &mcuf_wide: the stream is int16, and there is a LayerNorm; NULL: int8 */
 } mcuf_streamed_attention_params;
 
 /* Checks everything that the kernel trusts about params. */
@@ -50,8 +52,8 @@ MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_
                                                           int32_t head_dim, int32_t tile_bytes, int32_t qkv_rank,
                                                           int32_t table_length);
 
-/* stream [tokens, d], overwritten. */
-MCUF_API mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* params, int8_t* stream,
+/* stream [tokens, d], overwritten: int8, or int16 if it is wide. */
+MCUF_API mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* params, void* stream,
                                                 void* scratch);
 
 #ifdef __cplusplus

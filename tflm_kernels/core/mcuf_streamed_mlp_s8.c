@@ -9,7 +9,7 @@ mcuf_status mcuf_streamed_mlp_s8_check(const mcuf_streamed_mlp_params* p) {
       p->fc_count < 1 || p->fc_count > MCUF_STREAMED_MLP_MAX_FCS) {
     return MCUF_ERROR_SIZE;
   }
-  mcuf_status status = mcuf_streamed_norm_check(&p->norm, p->tokens);
+  mcuf_status status = mcuf_streamed_norm_check(&p->norm, p->tokens, p->wide);
   int32_t features = p->norm.features;
   for (int32_t i = 0; i < p->fc_count && status == MCUF_OK; ++i) {
     mcuf_in_place_fc_params fc = p->fcs[i];
@@ -20,6 +20,7 @@ mcuf_status mcuf_streamed_mlp_s8_check(const mcuf_streamed_mlp_params* p) {
     features = fc.out_features;
   }
   if (status == MCUF_OK && features != p->norm.features) return MCUF_ERROR_SIZE;
+  if (status == MCUF_OK && p->wide != NULL) return mcuf_wide_fc_check(&p->fcs[p->fc_count - 1]);
   return status;
 }
 
@@ -54,21 +55,25 @@ int32_t mcuf_streamed_mlp_s8_scratch_bytes_of(const mcuf_streamed_mlp_params* p)
                                             p->fcs[0].staged.tile_bytes);
 }
 
-mcuf_status mcuf_streamed_mlp_s8(const mcuf_streamed_mlp_params* p, int8_t* stream, void* scratch) {
-  const int32_t d = p->norm.features;
+mcuf_status mcuf_streamed_mlp_s8(const mcuf_streamed_mlp_params* p, void* stream, void* scratch) {
+  const int32_t token_bytes = p->norm.features * mcuf_stream_bytes(p->wide);
   const mlp_parts size = parts_of(p->tokens_at_once, most_inputs(p, 0), most_inputs(p, 1), p->fcs[0].staged.tile_bytes);
   int8_t* const even = (int8_t*)scratch + size.work;
   int8_t* const odd = size.odd > 0 ? even + size.even : even;
   for (int32_t first = 0; first < p->tokens; first += p->tokens_at_once) {
     const int32_t left = p->tokens - first;
     const int32_t count = left < p->tokens_at_once ? left : p->tokens_at_once;
-    int8_t* tokens = stream + (ptrdiff_t)first * d;
-    mcuf_status status = mcuf_streamed_norm(&p->norm, tokens, count, even);
+    int8_t* tokens = (int8_t*)stream + (ptrdiff_t)first * token_bytes;
+    mcuf_status status = mcuf_streamed_norm(&p->norm, p->wide, tokens, count, even);
     for (int32_t i = 0; i < p->fc_count && status == MCUF_OK; ++i) {
       mcuf_in_place_fc_params fc = p->fcs[i];
       fc.tokens = fc.tokens_per_read = count;
       fc.in_stride = fc.in_features;
       const bool last = i + 1 == p->fc_count;
+      if (last && p->wide != NULL) {
+        status = p->wide->add_fc(&fc, i % 2 == 0 ? even : odd, (int16_t*)(void*)tokens, scratch);
+        break;
+      }
       status = mcuf_in_place_fc_s8(&fc, i % 2 == 0 ? even : odd, last ? tokens : NULL,
                                    last         ? tokens
                                    : i % 2 == 0 ? odd

@@ -12,6 +12,7 @@
 
 #include "mcuf_in_place_fc_s8.h"
 #include "mcuf_int_layer_norm_s8.h"
+#include "mcuf_wide_stream.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +26,7 @@ typedef struct {
   mcuf_int_layer_norm_params norm; /* its tokens are not read; gamma NULL: no LayerNorm, all but features is 0 */
   int32_t fc_count; /* 1 .. MCUF_STREAMED_MLP_MAX_FCS; tokens, in_stride, tokens_per_read of the layers are not read */
   mcuf_in_place_fc_params fcs[MCUF_STREAMED_MLP_MAX_FCS]; /* the last has a residual; all staged, or none */
+  const mcuf_wide_stream* wide; /* &mcuf_wide: the stream is int16, and there is a LayerNorm; NULL: int8 */
 } mcuf_streamed_mlp_params;
 
 /* Checks everything that the kernel trusts about params. */
@@ -38,8 +40,8 @@ MCUF_API int32_t mcuf_streamed_mlp_s8_scratch_bytes(int32_t tokens_at_once, int3
 /* The same, for these params. */
 MCUF_API int32_t mcuf_streamed_mlp_s8_scratch_bytes_of(const mcuf_streamed_mlp_params* params);
 
-/* stream [tokens, d], overwritten. */
-MCUF_API mcuf_status mcuf_streamed_mlp_s8(const mcuf_streamed_mlp_params* params, int8_t* stream, void* scratch);
+/* stream [tokens, d], overwritten: int8, or int16 if it is wide. */
+MCUF_API mcuf_status mcuf_streamed_mlp_s8(const mcuf_streamed_mlp_params* params, void* stream, void* scratch);
 
 #ifdef __cplusplus
 }

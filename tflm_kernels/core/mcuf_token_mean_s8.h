@@ -6,6 +6,10 @@
  *   acc[c] = (sum_t input[t, c] - count * in_zero_point) * 128
  *   out[c] = sat8(zero_point + mulhi_round(acc[c], multiplier))
  *
+ * int16 -> int16 of the same scale, on a wide residual stream (mcuf_wide_stream.h), in 64 bits, zero points 0:
+ *
+ *   out[c] = (sum_t input[t, c] * multiplier + 2^23) >> 24           multiplier = round(2^24 / count)
+ *
  * The outputs of a second range follow those of the first. A range of one token is copied as it is if scale and zero
  * point stay. */
 #ifndef MCUF_TOKEN_MEAN_S8_H_
@@ -37,6 +41,12 @@ MCUF_API mcuf_status mcuf_token_mean_s8_check(const mcuf_token_mean_params* para
 /* input [tokens, features], output [features], or [2 * features] with a second range. output may equal input; no other
  * overlap. Needs no scratch. */
 MCUF_API mcuf_status mcuf_token_mean_s8(const mcuf_token_mean_params* params, const int8_t* input, int8_t* output);
+
+/* The same for int16: zero points are 0. */
+MCUF_API mcuf_status mcuf_token_mean_s16_check(const mcuf_token_mean_params* params);
+
+/* The same for int16. */
+MCUF_API mcuf_status mcuf_token_mean_s16(const mcuf_token_mean_params* params, const int16_t* input, int16_t* output);
 
 #ifdef __cplusplus
 }

@@ -3,8 +3,9 @@
 // mcuformer.DecomposedPatchEmbed: image -> tokens; see core/mcuf_decomposed_patch_embed_s8.h.
 //   inputs   image [1,H,W,C] int8, or none: then it comes in strips from the external context; weights [fields,d,16*C]
 //            int8, in pairs [fields,ceil(d/2),16*C,2], or none; bias [d] int32; multiplier [d] int32; position [1,N,d]
-//            int8 or none; position_scale [d] int16, none without position; prefix [P,d] int8 or none
-//   output   [1,P+N,d], N = floor((H + 2 * padding) / patch height) * floor((W + 2 * padding) / patch width); may
+//            int8 or none; position_scale [d] int16, none without position; prefix [P,d], of the output's type, or none
+//   output   int8, or int16 of a wide residual stream, [1,P+N,d], N = floor((H + 2 * padding) / patch height) *
+//   floor((W + 2 * padding) / patch width); may
 //            overwrite the image
 //   options  patch_size, the patch's height; patch_width, default patch_size; zero_point; packing of the weights,
 //            default MCUF_PACKING_ROWS; padding, default 0; without image also strip_rows (the patch's height or a
@@ -55,7 +56,14 @@ mcuf_decomposed_patch_embed_params Params(const Context* context, const Node* no
   params.staged = {};
   params.blocks_per_read = 1;
   params.prefix_tokens = Dim(Input(context, node, kPrefix), 0);
-  params.prefix = Data<int8_t>(Input(context, node, kPrefix));
+  params.wide = IsWide(Output(context, node, 0)) ? &mcuf_wide : nullptr;
+  params.prefix = nullptr;
+  params.wide_prefix = nullptr;
+  if (params.wide != nullptr) {
+    params.wide_prefix = Data<int16_t>(Input(context, node, kPrefix));
+  } else {
+    params.prefix = Data<int8_t>(Input(context, node, kPrefix));
+  }
   if (params.weights == nullptr) {
     params.staged = StagedOptions(node);
     params.blocks_per_read = CheckedOption(node, "blocks");
@@ -67,7 +75,7 @@ Status Prepare(Context* context, Node* node) {
   PrepareCheck check(context, node, kDecomposedPatchEmbedName, kMultiplier + 1, kInputs);
   OpData* data = check.OpData<OpData>();
   const bool strips = check.ok() && !check.Has(kImage);
-  const EvalTensor* output = check.OutputActivation();
+  const EvalTensor* output = check.OutputStream();
   const int64_t patch_height = check.Option("patch_size", 1, MCUF_MAX_PATCH_SIZE);
   int64_t patch_width = patch_height;
   if (check.ok() && ReadOption(node, "patch_width", &patch_width)) {
@@ -111,7 +119,7 @@ Status Prepare(Context* context, Node* node) {
   const int64_t tokens = ((height + 2 * padding) / patch_height) * ((width + 2 * padding) / patch_width);
   const int64_t d = Dim(output, -1);
   const int64_t prefix = check.InputDim(kPrefix, 0);
-  check.OptionalConstant(kPrefix, "prefix", kInt8, Shape(prefix, d));
+  check.OptionalConstant(kPrefix, "prefix", IsWide(output) ? kInt16 : kInt8, Shape(prefix, d));
   check.ShapeIs(output, "output", Shape(1, prefix + tokens, d));
   const int64_t inputs = MCUF_FIELD_PIXELS * channels;
   data->packing = check.Layer(kWeights, d, Shape(fields, d, inputs), Shape(fields, (d + 1) / 2, inputs, 2));
@@ -124,15 +132,16 @@ Status Prepare(Context* context, Node* node) {
   check.Require(check.Has(kPosition) == check.Has(kPositionScale), "position and position_scale go together");
   if (!check.ok()) return kError;
   const mcuf_decomposed_patch_embed_params params = Params(context, node, *data);
-  check.Kernel(mcuf_decomposed_patch_embed_s8_check(&params), kLayerLimits);
+  check.Kernel(mcuf_decomposed_patch_embed_s8_check(&params),
+               params.wide == nullptr ? kLayerLimits : "what an int8 output needs, and zero point 0");
   if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
   const int32_t tile = params.staged.tile_bytes;
   check.Scratch(strips ? mcuf_decomposed_patch_embed_strips_s8_scratch_bytes(
                              params.image_width, params.channels, params.patch_height, params.patch_width,
                              params.embed_dim, params.blocks_per_read, tile, data->strip_rows, params.padding)
-                       : mcuf_decomposed_patch_embed_s8_scratch_bytes(params.image_width, params.channels,
-                                                                      params.patch_width, params.embed_dim,
-                                                                      params.blocks_per_read, tile, params.padding),
+                       : mcuf_decomposed_patch_embed_s8_scratch_bytes(
+                             params.image_width, params.channels, params.patch_width, params.embed_dim,
+                             params.blocks_per_read, tile, params.padding, mcuf_stream_bytes(params.wide)),
                 &data->scratch);
   return check.status();
 }
@@ -142,7 +151,7 @@ Status Eval(Context* context, Node* node) {
   mcuf_decomposed_patch_embed_params params = Params(context, node, data);
   if (FindWeightSource(context, kDecomposedPatchEmbedName, params.staged.tile_bytes, &params.staged.source) != kOk)
     return kError;
-  int8_t* output = MutableData<int8_t>(Output(context, node, 0));
+  void* output = MutableData<void>(Output(context, node, 0));
   void* scratch = GetScratch(context, data.scratch);
   if (data.strip_rows == 0) {
     const int8_t* image = Data<int8_t>(Input(context, node, kImage));

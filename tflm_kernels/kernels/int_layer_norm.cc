@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.IntLayerNorm: layer normalisation of each token; see core/mcuf_int_layer_norm_s8.h.
-//   inputs   x [1,N,d] or [N,d] int8, or k tokens side by side, [..,k*d]; gamma [d] int16; beta [d] int32; factor [d]
+//   inputs   x [1,N,d] or [N,d] int8, or int16 of a wide residual stream, or k tokens side by side, [..,k*d]; gamma [d]
+//   int16; beta [d] int32; factor [d]
 //            uint8 or none
-//   output   as x, may overwrite it
+//   output   int8, of the shape of x, may overwrite it
 //   options  zero_point, epsilon (64 bit)
 #include "../core/mcuf_int_layer_norm_s8.h"
 #include "../mcuformer_ops.h"
@@ -35,7 +36,7 @@ mcuf_int_layer_norm_params Params(const Context* context, const Node* node, cons
 Status Prepare(Context* context, Node* node) {
   PrepareCheck check(context, node, kIntLayerNormName, kBeta + 1, kInputs);
   OpData* data = check.OpData<OpData>();
-  const EvalTensor* x = check.Activation(kX, "x");
+  const EvalTensor* x = check.Stream(kX, "x");
   const int32_t width = Dim(x, -1), features = check.InputDim(kGamma, 0);
   const int64_t d = features > 0 && width % features == 0 ? features : width;
   check.SameShape(check.OutputActivation(), "output", x);
@@ -46,16 +47,18 @@ Status Prepare(Context* context, Node* node) {
   data->epsilon = check.Option("epsilon", 0, MCUF_LAYER_NORM_MAX_EPSILON);
   if (!check.ok()) return kError;
   const mcuf_int_layer_norm_params params = Params(context, node, *data);
-  check.Kernel(mcuf_int_layer_norm_s8_check(&params),
-               "2^10 * (sqrt(d) + 1) * |gamma| + |beta| below 2^31, factor from 1 to 127");
+  check.Kernel(IsWide(x) ? mcuf_int_layer_norm_s16_check(&params) : mcuf_int_layer_norm_s8_check(&params),
+               "2^10 * (sqrt(d) + 1) * |gamma| + |beta| below 2^31, factor from 1 to 127 (none for an int16 x)");
   return check.status();
 }
 
 Status Eval(Context* context, Node* node) {
   const mcuf_int_layer_norm_params params = Params(context, node, *static_cast<const OpData*>(node->user_data));
+  const EvalTensor* x = Input(context, node, kX);
+  int8_t* output = MutableData<int8_t>(Output(context, node, 0));
   return EvalStatus(context, kIntLayerNormName,
-                    mcuf_int_layer_norm_s8(&params, Data<int8_t>(Input(context, node, kX)),
-                                           MutableData<int8_t>(Output(context, node, 0))));
+                    IsWide(x) ? mcuf_int_layer_norm_s16(&params, Data<int16_t>(x), output)
+                              : mcuf_int_layer_norm_s8(&params, Data<int8_t>(x), output));
 }
 
 }  // namespace

@@ -142,8 +142,8 @@ bool PrepareCheck::Readable(const EvalTensor* tensor, const char* name, Type typ
   return ok_ = true;
 }
 
-const EvalTensor* PrepareCheck::InArena(const EvalTensor* tensor, const char* name) {
-  if (!Readable(tensor, name, kInt8)) return nullptr;
+const EvalTensor* PrepareCheck::InArena(const EvalTensor* tensor, const char* name, Type type) {
+  if (!Readable(tensor, name, type)) return nullptr;
   ok_ = Data<void>(tensor) == nullptr;  // what lies in the arena gets its place after Prepare
   if (!ok_) MCUF_LOG(context_, "%s: tensor '%s' is a constant of the model, needs an activation", op_, name);
   return ok_ ? tensor : nullptr;
@@ -155,6 +155,16 @@ const EvalTensor* PrepareCheck::Activation(int input, const char* name) {
 
 const EvalTensor* PrepareCheck::OutputActivation() {
   return InArena(ok_ ? Output(context_, node_, 0) : nullptr, "output");
+}
+
+const EvalTensor* PrepareCheck::Stream(int input, const char* name) {
+  const EvalTensor* tensor = ok_ ? Input(context_, node_, input) : nullptr;
+  return InArena(tensor, name, IsWide(tensor) ? kInt16 : kInt8);
+}
+
+const EvalTensor* PrepareCheck::OutputStream() {
+  const EvalTensor* tensor = ok_ ? Output(context_, node_, 0) : nullptr;
+  return InArena(tensor, "output", IsWide(tensor) ? kInt16 : kInt8);
 }
 
 void PrepareCheck::SingleBatch(const EvalTensor* tensor, const char* name, int rank) {

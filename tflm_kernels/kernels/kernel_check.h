@@ -35,6 +35,9 @@ int32_t Tokens(const EvalTensor* tensor);
 // Elements of a tensor; INT32_MAX if there are more.
 int32_t Elements(const EvalTensor* tensor);
 
+// Whether a tensor is int16, as the residual stream is if it is wide.
+inline bool IsWide(const EvalTensor* tensor) { return tensor != nullptr && tensor->type == kInt16; }
+
 // An integer option of a node; false if it is missing or not an integer.
 bool ReadOption(const Node* node, const char* key, int64_t* value);
 
@@ -63,6 +66,10 @@ class PrepareCheck {
   // An int8 tensor of 1 to 4 dimensions that are all at least 1, and no constant: Eval may write to it.
   const EvalTensor* Activation(int input, const char* name);
   const EvalTensor* OutputActivation();
+
+  // The same on the residual stream: int8, or int16 if the stream is wide.
+  const EvalTensor* Stream(int input, const char* name);
+  const EvalTensor* OutputStream();
 
   // If ok(): whether the node has this input, and a dimension of it (0 if not).
   bool Has(int input) const { return ok_ && Input(context_, node_, input) != nullptr; }
@@ -104,7 +111,7 @@ class PrepareCheck {
   static constexpr size_t kOpDataBytes = 16;
 
   bool Readable(const EvalTensor* tensor, const char* name, Type type);
-  const EvalTensor* InArena(const EvalTensor* tensor, const char* name);
+  const EvalTensor* InArena(const EvalTensor* tensor, const char* name, Type type = kInt8);
   uint8_t Packing();
 
   Context* context_;

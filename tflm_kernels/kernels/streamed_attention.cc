@@ -52,7 +52,7 @@ struct StreamedAttention {
     params->qkv_rank.staged.source = params->proj_rank.staged.source = source;
   }
 
-  static mcuf_status Run(const Params& params, int8_t* stream, void* scratch) {
+  static mcuf_status Run(const Params& params, void* stream, void* scratch) {
     return mcuf_streamed_attention_s8(&params, stream, scratch);
   }
 };
@@ -61,6 +61,7 @@ StreamedAttention::Params StreamedAttention::Read(const ParamsBlob& blob, int32_
   const int32_t* scalars = blob.Data<int32_t>(kScalars);
   Params params;
   params.tokens = tokens;
+  params.wide = nullptr;
   params.tokens_at_once = scalars[kTokensAtOnce];
   params.num_heads = blob.Count<int32_t>(kHeadParams) / MCUF_ATTENTION_HEAD_PARAMS;
   params.kv_heads = scalars[kKvHeads];

@@ -46,7 +46,7 @@ struct StreamedMlp {
     for (int32_t i = 0; i < params->fc_count; ++i) params->fcs[i].staged.source = source;
   }
 
-  static mcuf_status Run(const Params& params, int8_t* stream, void* scratch) {
+  static mcuf_status Run(const Params& params, void* stream, void* scratch) {
     return mcuf_streamed_mlp_s8(&params, stream, scratch);
   }
 };
@@ -55,6 +55,7 @@ StreamedMlp::Params StreamedMlp::Read(const ParamsBlob& blob, int32_t tokens) {
   const int32_t* scalars = blob.Data<int32_t>(kScalars);
   Params params;
   params.tokens = tokens;
+  params.wide = nullptr;
   params.tokens_at_once = scalars[kTokensAtOnce];
   params.norm = blob.LayerNorm(kGamma, blob.Count<int16_t>(kResidualScale), scalars[kNormZeroPoint],
                                scalars[kEpsilonLow], scalars[kEpsilonHigh]);

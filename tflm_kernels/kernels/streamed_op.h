@@ -2,14 +2,15 @@
 //
 // What the two Streamed ops share: Prepare and Eval of an op that works in place on the residual stream, with all its
 // constants in one params blob.
-//   inputs   stream [1,N,d] int8; params [bytes] uint8, see params_blob.h and streamed_layout.h; none
-//   output   as stream, may overwrite it
+//   inputs   stream [1,N,d] int8, or int16 if it is wide; params [bytes] uint8, see params_blob.h and
+//   streamed_layout.h; none output   as stream, may overwrite it
 //
 // An Op is a struct of static functions:
 //   const char* Name()                                    of the op, for messages
 //   const char* Limits()                                  which constants the kernel takes, in a few words
 //   bool IsWhole(blob)                                    whether the blob has all sections that Read() reads
-//   Params Read(blob, tokens)                             the kernel's params; sizes that contradict each other set
+//   Params Read(blob, tokens)                             the kernel's params, for an int8 stream; sizes that
+//   contradict each other set
 //                                                         features or in_features to 0, which the kernel refuses
 //   void Check(check, stream, blob, params)               the op's own checks
 //   mcuf_status KernelCheck(params); int32_t ScratchBytes(params)
@@ -21,6 +22,7 @@
 
 #include <cstring>
 
+#include "../core/mcuf_wide_stream.h"
 #include "params_blob.h"
 #include "staged_weights.h"
 
@@ -41,8 +43,10 @@ template <typename Op>
 Status PrepareStreamed(Context* context, Node* node) {
   PrepareCheck check(context, node, Op::Name(), kStreamedWeights, kStreamedInputs);
   StreamedOpData* data = check.OpData<StreamedOpData>();
-  const EvalTensor* stream = check.Activation(kStreamedStream, "stream");
-  check.SameShape(check.OutputActivation(), "output", stream);
+  const EvalTensor* stream = check.Stream(kStreamedStream, "stream");
+  const EvalTensor* output = check.OutputStream();
+  check.SameShape(output, "output", stream);
+  check.Require(IsWide(output) == IsWide(stream), "stream and output have different types");
   check.Require(!check.Has(kStreamedWeights),
                 "has a weights tensor, but takes weights from its params or from a weights file");
   check.Constant(kStreamedParams, "params", kUInt8, Shape(check.InputDim(kStreamedParams, 0)));
@@ -50,7 +54,8 @@ Status PrepareStreamed(Context* context, Node* node) {
   const ParamsBlob blob = StreamedBlob(context, node);
   check.Require(Op::IsWhole(blob), "params are not whole: the model is damaged");
   if (!check.ok()) return kError;
-  const typename Op::Params params = Op::Read(blob, Tokens(stream));
+  typename Op::Params params = Op::Read(blob, Tokens(stream));
+  params.wide = IsWide(stream) ? &mcuf_wide : nullptr;
   Op::Check(&check, stream, blob, params);
   check.Require(params.norm.features > 0, "gamma, beta and factor differ in length");
   check.Require(blob.Count<int16_t>(Op::kResidualScale) == params.norm.features, "residual_scale must have d entries");
@@ -64,9 +69,13 @@ Status PrepareStreamed(Context* context, Node* node) {
 template <typename Op>
 Status EvalStreamed(Context* context, Node* node) {
   const EvalTensor* stream = Input(context, node, kStreamedStream);
-  int8_t* output = MutableData<int8_t>(Output(context, node, 0));
-  if (output != Data<int8_t>(stream)) memmove(output, Data<int8_t>(stream), static_cast<size_t>(Elements(stream)));
+  void* output = MutableData<void>(Output(context, node, 0));
   typename Op::Params params = Op::Read(StreamedBlob(context, node), Tokens(stream));
+  params.wide = IsWide(stream) ? &mcuf_wide : nullptr;
+  if (output != Data<void>(stream)) {
+    const int32_t bytes = Elements(stream) * mcuf_stream_bytes(params.wide);
+    memmove(output, Data<void>(stream), static_cast<size_t>(bytes));
+  }
   const mcuf_weight_source* source = nullptr;
   if (FindWeightSource(context, Op::Name(), Op::TileBytes(params), &source) != kOk) return kError;
   Op::SetSource(&params, source);

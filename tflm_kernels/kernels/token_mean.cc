@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // mcuformer.TokenMean: means over one or two ranges of tokens; see core/mcuf_token_mean_s8.h.
-//   inputs   x [1,N,d] int8
-//   output   [1,d], or [1,2*d] with a second range; may overwrite x
+//   inputs   x [1,N,d] int8, or int16 of a wide residual stream
+//   output   of the type of x, [1,d], or [1,2*d] with a second range; may overwrite x
 //   options  in_zero_point, zero_point, multiplier; first_token, token_count of the first range, if it is not all
 //            tokens; second_token, second_count, second_multiplier of a second range
 #include "../core/mcuf_token_mean_s8.h"
@@ -43,10 +43,11 @@ mcuf_token_mean_params Params(const Context* context, const Node* node, const Op
 Status Prepare(Context* context, Node* node) {
   PrepareCheck check(context, node, kTokenMeanName, 1, 1);
   OpData* data = check.OpData<OpData>();
-  const EvalTensor* x = check.Activation(0, "x");
+  const EvalTensor* x = check.Stream(0, "x");
   const int64_t tokens = Dim(x, 1), d = Dim(x, 2);
   check.SingleBatch(x, "x", 3);
-  const EvalTensor* output = check.OutputActivation();
+  const EvalTensor* output = check.OutputStream();
+  check.Require(IsWide(output) == IsWide(x), "x and output have different types");
   data->in_zero_point = check.Int8Option("in_zero_point");
   data->zero_point = check.Int8Option("zero_point");
   data->multiplier = static_cast<int32_t>(check.Option("multiplier", 0, INT32_MAX));
@@ -62,15 +63,18 @@ Status Prepare(Context* context, Node* node) {
   check.ShapeIs(output, "output", Shape(1, two ? 2 * d : d));
   if (!check.ok()) return kError;
   const mcuf_token_mean_params params = Params(context, node, *data);
-  check.Kernel(mcuf_token_mean_s8_check(&params), "zero points from -128 to 127, multipliers from 0");
+  check.Kernel(IsWide(x) ? mcuf_token_mean_s16_check(&params) : mcuf_token_mean_s8_check(&params),
+               "zero points from -128 to 127 (0 for int16), multipliers from 0");
   return check.status();
 }
 
 Status Eval(Context* context, Node* node) {
   const mcuf_token_mean_params params = Params(context, node, *static_cast<const OpData*>(node->user_data));
+  const EvalTensor* x = Input(context, node, 0);
+  EvalTensor* output = Output(context, node, 0);
   return EvalStatus(context, kTokenMeanName,
-                    mcuf_token_mean_s8(&params, Data<int8_t>(Input(context, node, 0)),
-                                       MutableData<int8_t>(Output(context, node, 0))));
+                    IsWide(x) ? mcuf_token_mean_s16(&params, Data<int16_t>(x), MutableData<int16_t>(output))
+                              : mcuf_token_mean_s8(&params, Data<int8_t>(x), MutableData<int8_t>(output)));
 }
 
 }  // namespace

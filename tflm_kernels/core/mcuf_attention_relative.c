@@ -195,6 +195,9 @@ static inline int32_t numerator_at(int32_t tokens, int32_t rows, int32_t t, int3
 #elif MCUF_MVE
   const int32_t even = mcuf_round_up_even(tokens), piece = j & ~7, width = even - piece < 8 ? even - piece : 8;
   return rows == 1 ? j : piece * rows + t * width + (j & 7);
+#elif MCUF_SCALAR
+  (void)tokens;
+  return j * rows + t;
 #else
   (void)rows;
   return t * mcuf_round_up_even(tokens) + j;
@@ -306,7 +309,7 @@ static void weigh_rows(const mcuf_attention_rows_shape* p, const int32_t* head, 
 
 const mcuf_relative_kernels mcuf_relative = {begin, add_scores, weigh_rows};
 
-#if MCUF_PORTABLE
+#if MCUF_PORTABLE || MCUF_SCALAR
 void mcuf_relative_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values,
                               int32_t rows, const mcuf_row_scale* scale, const mcuf_relative_weights* w,
                               int8_t* output) {

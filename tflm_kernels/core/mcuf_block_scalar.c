@@ -17,16 +17,34 @@ void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, 
   int32_t count = token->count, index = token->index;
   const int32_t before = mcuf_block_part(&count, &index);
   int16_t* target = token->block + (ptrdiff_t)before * mcuf_round_up_even(token->k) + (ptrdiff_t)at * count + index;
-  for (int32_t i = 0; i < n; ++i, source += step, target += count) *target = *source;
+  if (step != 0) {
+    for (const int8_t* end = source + n; source != end; target += count) *target = *source++;
+  } else {
+    for (const int16_t value = *source; n > 0; --n, target += count) *target = value;
+  }
 }
 
 void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
                      int32_t n) {
-  mcuf_block_fill_by_token(block, k, count, source, stride, at, n);
+  if (count != MCUF_TOKEN_BLOCK || source == NULL) {
+    mcuf_block_fill_by_token(block, k, count, source, stride, at, n);
+    return;
+  }
+  const int8_t *s1 = source + stride, *s2 = s1 + stride, *s3 = s2 + stride;
+  block += (ptrdiff_t)at * MCUF_TOKEN_BLOCK;
+  for (const int8_t* end = source + n; source != end; block += MCUF_TOKEN_BLOCK) {
+    block[0] = *source++;
+    block[1] = *s1++;
+    block[2] = *s2++;
+    block[3] = *s3++;
+  }
 }
 
-/* `step` n times, four in a round. */
-#define UNROLLED(step, advance)                \
+#define LOAD4(s, from) int32_t s##0 = (from)[0], s##1 = (from)[1], s##2 = (from)[2], s##3 = (from)[3]
+#define STORE4(s, to) (to)[0] = s##0, (to)[1] = s##1, (to)[2] = s##2, (to)[3] = s##3
+
+/* step(i) for n inputs, four in a round; then advance(inputs). */
+#define FOR_INPUTS(step, advance)              \
   for (; n >= 4; n -= 4) {                     \
     step(0) step(1) step(2) step(3) advance(4) \
   }                                            \
@@ -34,38 +52,41 @@ void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* sou
     step(0) advance(1)                         \
   }
 
-#define LOAD4(s, from) int32_t s##0 = (from)[0], s##1 = (from)[1], s##2 = (from)[2], s##3 = (from)[3]
-#define STORE4(s, to) (to)[0] = s##0, (to)[1] = s##1, (to)[2] = s##2, (to)[3] = s##3
-
-#if !MCUF_THUMB1
-static void four_tokens_two_rows(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
+#if !MCUF_SCALAR_THUMB1 && !MCUF_SCALAR_THUMB2
+#define QUAD4 /* sixteen sums fit in the registers of RISC-V */
+static void quad4(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
+  const int8_t *w1 = w + stride, *w2 = w1 + stride, *w3 = w2 + stride;
   LOAD4(a, acc);
   LOAD4(b, acc + 4);
-#define PRODUCTS(i, t)                \
+  LOAD4(c, acc + 8);
+  LOAD4(d, acc + 12);
+#define TOKEN(i, t)                   \
   {                                   \
     const int32_t v = x[4 * (i) + t]; \
     a##t += p * v;                    \
     b##t += q * v;                    \
+    c##t += r * v;                    \
+    d##t += s * v;                    \
   }
-#define STEP(i)                                    \
-  {                                                \
-    const int32_t q = w[stride + (i)], p = w[(i)]; \
-    PRODUCTS(i, 0)                                 \
-    PRODUCTS(i, 1)                                 \
-    PRODUCTS(i, 2)                                 \
-    PRODUCTS(i, 3)                                 \
+#define STEP(i)                                                        \
+  {                                                                    \
+    const int32_t p = w[(i)], q = w1[(i)], r = w2[(i)], s = w3[(i)];   \
+    TOKEN(i, 0) TOKEN(i, 1) TOKEN(i, 2) TOKEN(i, 3)                    \
   }
-#define ADVANCE(i) x += 4 * (i), w += (i);
-  UNROLLED(STEP, ADVANCE)
+#define ADVANCE(i) x += 4 * (i), w += (i), w1 += (i), w2 += (i), w3 += (i);
+  FOR_INPUTS(STEP, ADVANCE)
+#undef TOKEN
 #undef STEP
 #undef ADVANCE
   STORE4(a, acc);
   STORE4(b, acc + 4);
+  STORE4(c, acc + 8);
+  STORE4(d, acc + 12);
 }
 
-static void one_token_four_rows(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
-  LOAD4(a, acc);
+static void mcuf_scalar_quad1(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
   const int8_t *w1 = w + stride, *w2 = w1 + stride, *w3 = w2 + stride;
+  LOAD4(a, acc);
 #define STEP(i)               \
   {                           \
     const int32_t v = x[(i)]; \
@@ -75,49 +96,94 @@ static void one_token_four_rows(const int16_t* x, const int8_t* w, ptrdiff_t str
     a3 += w3[(i)] * v;        \
   }
 #define ADVANCE(i) x += (i), w += (i), w1 += (i), w2 += (i), w3 += (i);
-  UNROLLED(STEP, ADVANCE)
+  FOR_INPUTS(STEP, ADVANCE)
 #undef STEP
 #undef ADVANCE
   STORE4(a, acc);
 }
 
-void mcuf_scalar_quad(const int16_t* x, int32_t count, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
-  if (count == 1) {
-    one_token_four_rows(x, w, stride, n, acc);
-  } else {
-    mcuf_scalar_pair(x, count, w, stride, n, acc);
-    mcuf_scalar_pair(x, count, w + 2 * stride, stride, n, acc + 2 * count);
+/* Two rows, four tokens. */
+static void mcuf_scalar_pair4(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
+  const int8_t* w1 = w + stride;
+  LOAD4(a, acc);
+  LOAD4(b, acc + 4);
+#define TOKEN(i, t)                   \
+  {                                   \
+    const int32_t v = x[4 * (i) + t]; \
+    a##t += p * v;                    \
+    b##t += q * v;                    \
   }
+#define STEP(i)                                     \
+  {                                                 \
+    const int32_t p = w[(i)], q = w1[(i)];          \
+    TOKEN(i, 0) TOKEN(i, 1) TOKEN(i, 2) TOKEN(i, 3) \
+  }
+#define ADVANCE(i) x += 4 * (i), w += (i), w1 += (i);
+  FOR_INPUTS(STEP, ADVANCE)
+#undef TOKEN
+#undef STEP
+#undef ADVANCE
+  STORE4(a, acc);
+  STORE4(b, acc + 4);
 }
 #endif
 
-void mcuf_scalar_pair(const int16_t* x, int32_t count, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
-#if !MCUF_THUMB1
-  if (count == MCUF_TOKEN_BLOCK) {
-    four_tokens_two_rows(x, w, stride, n, acc);
-    return;
+/* Two rows, two tokens. */
+static void pair2(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
+  const int8_t* w1 = w + stride;
+  LOAD4(a, acc);
+#define STEP(i)                                                                          \
+  {                                                                                      \
+    const int32_t p = w[(i)], q = w1[(i)], v0 = x[2 * (i)], v1 = x[2 * (i) + 1]; \
+    a0 += p * v0, a1 += p * v1, a2 += q * v0, a3 += q * v1;                              \
   }
-#endif
-  for (int32_t t = 0; t < count; ++t) {
-    int32_t a = acc[t], b = acc[count + t];
-    const int16_t* v = x + t;
-    for (int32_t i = 0; i < n; ++i, v += count) {
-      a += w[i] * *v;
-      b += w[stride + i] * *v;
-    }
-    acc[t] = a;
-    acc[count + t] = b;
+#define ADVANCE(i) x += 2 * (i), w += (i), w1 += (i);
+  FOR_INPUTS(STEP, ADVANCE)
+#undef STEP
+#undef ADVANCE
+  STORE4(a, acc);
+}
+
+/* Two rows, one token of `count`. */
+static void pair1(const int16_t* x, int32_t count, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
+  const int8_t* w1 = w + stride;
+  int32_t a0 = acc[0], a1 = acc[count];
+  for (int32_t i = 0; i < n; ++i, x += count) {
+    const int32_t v = *x;
+    a0 += w[i] * v;
+    a1 += w1[i] * v;
   }
+  acc[0] = a0, acc[count] = a1;
 }
 
 /* Rows of bytes. */
 static void add_rows(const int8_t* weights, ptrdiff_t stride, int32_t rows, const int16_t* block, int32_t count,
                      int32_t n, int32_t* acc) {
+#if MCUF_SCALAR_THUMB1
   for (; rows >= 4; rows -= 4, weights += 4 * stride, acc += 4 * count) {
     mcuf_scalar_quad(block, count, weights, stride, n, acc);
   }
+#else
+  if (count == 1) {
+    for (; rows >= 4; rows -= 4, weights += 4 * stride, acc += 4) mcuf_scalar_quad1(block, weights, stride, n, acc);
+  }
+#ifdef QUAD4
+  if (count == 4) {
+    for (; rows >= 4; rows -= 4, weights += 4 * stride, acc += 16) quad4(block, weights, stride, n, acc);
+  }
+#endif
+#endif
   for (; rows > 0; rows -= 2, weights += 2 * stride, acc += 2 * count) {
-    mcuf_scalar_pair(block, count, weights, rows > 1 ? stride : 0, n, acc);
+    const ptrdiff_t next = rows > 1 ? stride : 0;
+    if (count == 2) {
+      pair2(block, weights, next, n, acc);
+#if !MCUF_SCALAR_THUMB1
+    } else if (count == 4) {
+      mcuf_scalar_pair4(block, weights, next, n, acc);
+#endif
+    } else {
+      for (int32_t t = 0; t < count; ++t) pair1(block + t, count, weights, next, n, acc + t);
+    }
   }
 }
 
@@ -160,20 +226,45 @@ void mcuf_block_dot(const int8_t* weights, int32_t packing, int32_t out_features
   mcuf_block_accumulate(weights, packing, out_features, k, block, count, acc);
 }
 
+/* Outputs of one row for count tokens. gelu: as in mcuf_block_finish(). */
+static inline void finish_row(const int32_t* acc, int32_t count, int32_t multiplier, int32_t zero_point,
+                              const int8_t* gelu, int8_t* output, ptrdiff_t stride) {
+  if (gelu != NULL) {
+    for (; count > 0; --count, output += stride) *output = gelu[mcuf_requantise(*acc++, multiplier, zero_point)];
+    return;
+  }
+  for (; count >= 2; count -= 2, acc += 2, output += stride) {
+    *output = mcuf_requantise(acc[0], multiplier, zero_point);
+    output += stride;
+    *output = mcuf_requantise(acc[1], multiplier, zero_point);
+  }
+  if (count > 0) *output = mcuf_requantise(*acc, multiplier, zero_point);
+}
+
 /* mcuf_block_fc() of a block that is not split. */
 static MCUF_OWN_STACK void fc_part(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual,
                                    int8_t* output, int32_t stride) {
-  for (int32_t o = 0; o < p->out_features; o += 4) {
+  const int8_t* gelu = p->gelu_table == NULL ? NULL : p->gelu_table + 128;
+  const int8_t* weights = p->weights;
+  const int32_t four_rows = 4 * mcuf_packed_row_bytes(p->in_features, p->packing);
+  for (int32_t o = 0; o < p->out_features; o += 4, weights += four_rows) {
     const int32_t rows = p->out_features - o < 4 ? p->out_features - o : 4;
     int32_t acc[4 * MCUF_TOKEN_BLOCK], *a = acc;
-    for (int32_t i = 0; i < rows; ++i) {
+    for (int32_t i = 0; i < rows; ++i, a += count) {
       const int32_t bias = p->bias[o + i];
-      for (int32_t t = 0; t < count; ++t) *a++ = bias;
+      a[0] = bias;
+      if (count > 1) a[1] = bias;
+      if (count > 2) a[2] = a[3] = bias;
     }
     if (rows % 2 != 0) memset(a, 0, (size_t)count * sizeof(int32_t));
-    mcuf_block_accumulate(p->weights + mcuf_packed_offset(o, p->in_features, p->packing), p->packing, rows,
-                          p->in_features, block, count, acc);
-    mcuf_block_finish(p, o, rows, count, acc, residual, output, stride);
+    mcuf_block_accumulate(weights, p->packing, rows, p->in_features, block, count, acc);
+    for (int32_t i = 0; residual != NULL && i < rows * count; ++i) {
+      const int32_t row = o + i / count;
+      acc[i] += p->residual_scale[row] * residual[(ptrdiff_t)(i % count) * stride + row];
+    }
+    for (int32_t i = 0; i < rows; ++i) {
+      finish_row(acc + i * count, count, p->multiplier[o + i], p->zero_point, gelu, output + o + i, stride);
+    }
   }
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * mcuf_scalar_quad() of mcuf_block_scalar.h in 16-bit Thumb: one token after another, four rows at once, so that each
- * weight is destroyed by the one product that it has part in. Sums are in the registers that products cannot reach. */
+ * Loops of mcuf_block_scalar.h for Cortex-M without the DSP extension. */
 #include "mcuf_target.h"
 
-#if MCUF_THUMB1
+#if MCUF_SCALAR_THUMB1
+/* One token after another, four rows at once, so that each weight is destroyed by the one product that it has part in.
+ * Sums are in the registers that products cannot reach. */
   .syntax unified
 
 #define X r0
@@ -138,4 +139,113 @@ mcuf_scalar_quad:
   mov r11, r7
   pop {r4-r7, pc}
   .size mcuf_scalar_quad, . - mcuf_scalar_quad
-#endif /* MCUF_THUMB1 */
+#endif /* MCUF_SCALAR_THUMB1 */
+
+#if MCUF_SCALAR_THUMB2
+  .syntax unified
+
+/* Where n inputs begin in a loop of `steps` steps of `bytes` bytes, to r5. n: r3; r4 and r6 are free. */
+.macro entry_of steps, bytes, loop
+  negs r4, r3
+  and r4, r4, #(\steps - 1)
+  movs r5, #\bytes
+  adr r6, \loop
+  mla r5, r4, r5, r6
+.endm
+
+#define X r0
+#define W r1
+#define STRIDE r2
+#define VALUE r3
+#define FIRST r12
+#define SECOND lr
+#define PAIR_STEPS 8
+#define PAIR_STEP_BYTES 56
+
+.macro value first, second
+  ldrsh VALUE, [X], #2
+  mla \first, FIRST, VALUE, \first
+  mla \second, SECOND, VALUE, \second
+.endm
+
+  .section .text.mcuf_scalar_pair4, "ax", %progbits
+  .align 2
+  .global mcuf_scalar_pair4
+  .type mcuf_scalar_pair4, %function
+  .thumb_func
+/* r0: x, r1: w, r2: stride, r3: n; on the stack acc. Sums of the first row in r4 .. r7, of the second in r8 .. r11. */
+mcuf_scalar_pair4:
+  push {r4-r11, lr}
+  entry_of PAIR_STEPS, PAIR_STEP_BYTES, 1f
+  add r3, r1
+  push {r3, r5} /* the row's end, and what is left of the stack's 8 bytes */
+  ldr r12, [sp, #44]
+  mov r3, r5
+  ldm r12, {r4-r11}
+  mov pc, r3
+  .align 2
+1:
+.rept PAIR_STEPS
+  ldrsb SECOND, [W, STRIDE]
+  ldrsb FIRST, [W], #1
+  value r4, r8
+  value r5, r9
+  value r6, r10
+  value r7, r11
+.endr
+  ldr VALUE, [sp]
+  cmp W, VALUE
+  bne 1b
+  ldr r12, [sp, #44]
+  stm r12, {r4-r11}
+  add sp, #8
+  pop {r4-r11, pc}
+  .size mcuf_scalar_pair4, . - mcuf_scalar_pair4
+
+#define W0 r1
+#define W1 r2
+#define W2 r8
+#define W3 r9
+#define WEIGHT r12
+#define END lr
+#define QUAD_STEPS 8
+#define QUAD_STEP_BYTES 36
+
+.macro weight row, sum
+  ldrsb WEIGHT, [\row], #1
+  mla \sum, WEIGHT, VALUE, \sum
+.endm
+
+  .section .text.mcuf_scalar_quad1, "ax", %progbits
+  .align 2
+  .global mcuf_scalar_quad1
+  .type mcuf_scalar_quad1, %function
+  .thumb_func
+/* r0: x, r1: w, r2: stride, r3: n; on the stack acc. Sums in r4 .. r7. */
+mcuf_scalar_quad1:
+  push {r4-r9, lr}
+  entry_of QUAD_STEPS, QUAD_STEP_BYTES, 1f
+  add END, X, r3, lsl #1
+  add W2, W0, STRIDE, lsl #1
+  add W3, W2, STRIDE
+  add W1, W0 /* the stride is not needed again */
+  ldr r12, [sp, #28]
+  mov r3, r5
+  ldm r12, {r4-r7}
+  mov pc, r3
+  .align 2
+1:
+.rept QUAD_STEPS
+  ldrsh VALUE, [X], #2
+  weight W0, r4
+  weight W1, r5
+  weight W2, r6
+  weight W3, r7
+.endr
+  cmp X, END
+  bne 1b
+  ldr r12, [sp, #28]
+  stm r12, {r4-r7}
+  pop {r4-r9, pc}
+  .size mcuf_scalar_quad1, . - mcuf_scalar_quad1
+#endif /* MCUF_SCALAR_THUMB2 */

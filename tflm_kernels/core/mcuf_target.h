@@ -39,11 +39,16 @@
 #define MCUF_SCALAR 1
 #endif
 
-/* Thumb of 16-bit instructions: eight registers that they reach, products of 32 bits. */
-#if MCUF_SCALAR && defined(__thumb__) && !defined(__thumb2__)
-#define MCUF_THUMB1 1
+/* Which of its loops are in assembly: for Thumb of 16-bit instructions, whose products reach eight registers, or for all
+ * of Thumb. */
+#define MCUF_SCALAR_THUMB1 (MCUF_SCALAR && MCUF_THUMB == 1)
+#define MCUF_SCALAR_THUMB2 (MCUF_SCALAR && MCUF_THUMB == 2)
+#if defined(__thumb2__)
+#define MCUF_THUMB 2
+#elif defined(__thumb__)
+#define MCUF_THUMB 1
 #else
-#define MCUF_THUMB1 0
+#define MCUF_THUMB 0
 #endif
 
 #if !MCUF_MVE && !MCUF_DSP && !MCUF_SCALAR

@@ -14,7 +14,8 @@ MCUF_CORE_SRCS = \
   core/mcuf_block_dsp.c \
   core/mcuf_block_mve.c \
   core/mcuf_block_scalar.c \
-  core/mcuf_block_scalar_loops.S \
+  core/mcuf_block_scalar_arm.S \
+  core/mcuf_block_scalar_riscv.S \
   core/mcuf_decomposed_patch_embed_s8.c \
   core/mcuf_dot_mve.S \
   core/mcuf_in_place_fc_s8.c \

@@ -52,58 +52,8 @@ void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* sou
     step(0) advance(1)                         \
   }
 
-#if !MCUF_SCALAR_THUMB1 && !MCUF_SCALAR_THUMB2
-#define QUAD4 /* sixteen sums fit in the registers of RISC-V */
-static void quad4(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
-  const int8_t *w1 = w + stride, *w2 = w1 + stride, *w3 = w2 + stride;
-  LOAD4(a, acc);
-  LOAD4(b, acc + 4);
-  LOAD4(c, acc + 8);
-  LOAD4(d, acc + 12);
-#define TOKEN(i, t)                   \
-  {                                   \
-    const int32_t v = x[4 * (i) + t]; \
-    a##t += p * v;                    \
-    b##t += q * v;                    \
-    c##t += r * v;                    \
-    d##t += s * v;                    \
-  }
-#define STEP(i)                                                        \
-  {                                                                    \
-    const int32_t p = w[(i)], q = w1[(i)], r = w2[(i)], s = w3[(i)];   \
-    TOKEN(i, 0) TOKEN(i, 1) TOKEN(i, 2) TOKEN(i, 3)                    \
-  }
-#define ADVANCE(i) x += 4 * (i), w += (i), w1 += (i), w2 += (i), w3 += (i);
-  FOR_INPUTS(STEP, ADVANCE)
-#undef TOKEN
-#undef STEP
-#undef ADVANCE
-  STORE4(a, acc);
-  STORE4(b, acc + 4);
-  STORE4(c, acc + 8);
-  STORE4(d, acc + 12);
-}
-
-static void mcuf_scalar_quad1(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
-  const int8_t *w1 = w + stride, *w2 = w1 + stride, *w3 = w2 + stride;
-  LOAD4(a, acc);
-#define STEP(i)               \
-  {                           \
-    const int32_t v = x[(i)]; \
-    a0 += w[(i)] * v;         \
-    a1 += w1[(i)] * v;        \
-    a2 += w2[(i)] * v;        \
-    a3 += w3[(i)] * v;        \
-  }
-#define ADVANCE(i) x += (i), w += (i), w1 += (i), w2 += (i), w3 += (i);
-  FOR_INPUTS(STEP, ADVANCE)
-#undef STEP
-#undef ADVANCE
-  STORE4(a, acc);
-}
-
-/* Two rows, four tokens. */
-static void mcuf_scalar_pair4(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
+#if !defined(MCUF_SCALAR_THUMB1) && !defined(MCUF_SCALAR_THUMB2)
+void mcuf_scalar_pair4(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
   const int8_t* w1 = w + stride;
   LOAD4(a, acc);
   LOAD4(b, acc + 4);
@@ -126,10 +76,30 @@ static void mcuf_scalar_pair4(const int16_t* x, const int8_t* w, ptrdiff_t strid
   STORE4(a, acc);
   STORE4(b, acc + 4);
 }
+
+#ifndef MCUF_SCALAR_RISCV
+void mcuf_scalar_quad1(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
+  const int8_t *w1 = w + stride, *w2 = w1 + stride, *w3 = w2 + stride;
+  LOAD4(a, acc);
+#define STEP(i)               \
+  {                           \
+    const int32_t v = x[(i)]; \
+    a0 += w[(i)] * v;         \
+    a1 += w1[(i)] * v;        \
+    a2 += w2[(i)] * v;        \
+    a3 += w3[(i)] * v;        \
+  }
+#define ADVANCE(i) x += (i), w += (i), w1 += (i), w2 += (i), w3 += (i);
+  FOR_INPUTS(STEP, ADVANCE)
+#undef STEP
+#undef ADVANCE
+  STORE4(a, acc);
+}
+#endif
 #endif
 
 /* Two rows, two tokens. */
-static void pair2(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
+static MCUF_OWN_STACK void pair2(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
   const int8_t* w1 = w + stride;
   LOAD4(a, acc);
 #define STEP(i)                                                                          \
@@ -145,7 +115,7 @@ static void pair2(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n
 }
 
 /* Two rows, one token of `count`. */
-static void pair1(const int16_t* x, int32_t count, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
+static MCUF_OWN_STACK void pair1(const int16_t* x, int32_t count, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc) {
   const int8_t* w1 = w + stride;
   int32_t a0 = acc[0], a1 = acc[count];
   for (int32_t i = 0; i < n; ++i, x += count) {
@@ -156,35 +126,53 @@ static void pair1(const int16_t* x, int32_t count, const int8_t* w, ptrdiff_t st
   acc[0] = a0, acc[count] = a1;
 }
 
-/* Rows of bytes. */
-static void add_rows(const int8_t* weights, ptrdiff_t stride, int32_t rows, const int16_t* block, int32_t count,
-                     int32_t n, int32_t* acc) {
-#if MCUF_SCALAR_THUMB1
+/* All rows but up to three, which are the rest. */
+static int32_t add_quads(const int8_t* weights, ptrdiff_t stride, int32_t rows, const int16_t* block, int32_t count,
+                         int32_t n, int32_t* acc) {
   for (; rows >= 4; rows -= 4, weights += 4 * stride, acc += 4 * count) {
+#ifdef MCUF_SCALAR_THUMB1
     mcuf_scalar_quad(block, count, weights, stride, n, acc);
-  }
 #else
-  if (count == 1) {
-    for (; rows >= 4; rows -= 4, weights += 4 * stride, acc += 4) mcuf_scalar_quad1(block, weights, stride, n, acc);
-  }
-#ifdef QUAD4
-  if (count == 4) {
-    for (; rows >= 4; rows -= 4, weights += 4 * stride, acc += 16) quad4(block, weights, stride, n, acc);
-  }
+    if (count == 1) {
+      mcuf_scalar_quad1(block, weights, stride, n, acc);
+    } else if (count == MCUF_TOKEN_BLOCK) {
+#ifdef MCUF_SCALAR_RISCV
+      mcuf_scalar_quad4(block, weights, stride, n, acc);
+#else
+      mcuf_scalar_pair4(block, weights, stride, n, acc);
+      mcuf_scalar_pair4(block, weights + 2 * stride, stride, n, acc + 2 * count);
 #endif
+    } else {
+      pair2(block, weights, stride, n, acc);
+      pair2(block, weights + 2 * stride, stride, n, acc + 2 * count);
+    }
 #endif
+  }
+  return rows;
+}
+
+/* The rest of them; one row stands in for the second of a pair that there is not. */
+static MCUF_OWN_STACK void add_rest(const int8_t* weights, ptrdiff_t stride, int32_t rows, const int16_t* block, int32_t count,
+                     int32_t n, int32_t* acc) {
   for (; rows > 0; rows -= 2, weights += 2 * stride, acc += 2 * count) {
     const ptrdiff_t next = rows > 1 ? stride : 0;
     if (count == 2) {
       pair2(block, weights, next, n, acc);
-#if !MCUF_SCALAR_THUMB1
-    } else if (count == 4) {
+#ifndef MCUF_SCALAR_THUMB1
+    } else if (count == MCUF_TOKEN_BLOCK) {
       mcuf_scalar_pair4(block, weights, next, n, acc);
 #endif
     } else {
       for (int32_t t = 0; t < count; ++t) pair1(block + t, count, weights, next, n, acc + t);
     }
   }
+}
+
+/* Rows of bytes. */
+static void add_rows(const int8_t* weights, ptrdiff_t stride, int32_t rows, const int16_t* block, int32_t count,
+                     int32_t n, int32_t* acc) {
+  const int32_t rest = add_quads(weights, stride, rows, block, count, n, acc), done = rows - rest;
+  if (rest > 0) add_rest(weights + done * stride, stride, rest, block, count, n, acc + (ptrdiff_t)done * count);
 }
 
 /* Rows packed in pairs become bytes in small pieces on the stack. */

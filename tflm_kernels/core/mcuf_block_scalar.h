@@ -10,16 +10,14 @@
 #include "mcuf_target.h"
 #include "mcuf_types.h"
 
-#if MCUF_SCALAR_THUMB1
-/* Four rows, any count; one token after another. */
+#ifdef MCUF_SCALAR_THUMB1 /* four rows, any count, one token after another */
 void mcuf_scalar_quad(const int16_t* x, int32_t count, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc);
-#endif
-
-#if MCUF_SCALAR_THUMB2
-/* Two rows, four tokens. */
-void mcuf_scalar_pair4(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc);
-/* Four rows, one token. */
+#else /* four rows, one token, and two rows, four tokens */
 void mcuf_scalar_quad1(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc);
+void mcuf_scalar_pair4(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc);
+#endif
+#ifdef MCUF_SCALAR_RISCV /* four rows, four tokens */
+void mcuf_scalar_quad4(const int16_t* x, const int8_t* w, ptrdiff_t stride, int32_t n, int32_t* acc);
 #endif
 
 #endif /* MCUF_BLOCK_SCALAR_H_ */

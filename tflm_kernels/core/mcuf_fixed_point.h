@@ -16,7 +16,7 @@ static inline bool mcuf_is_int8(int32_t value) { return value >= INT8_MIN && val
 /* Saturates to [-128, 127]. Every narrowing to int8 goes through here. One SSAT on Arm. Elsewhere in two steps,
  * which compilers turn into branch-free code: before a ReLU, half of the values would take a branch, at random. */
 static inline int8_t mcuf_sat8(int32_t value) {
-#if MCUF_DSP || MCUF_MVE || MCUF_SCALAR_THUMB2
+#if MCUF_DSP || MCUF_MVE || defined(MCUF_SCALAR_THUMB2)
   __asm__("ssat %0, #8, %1" : "=r"(value) : "r"(value));
   return (int8_t)value;
 #else
@@ -31,7 +31,7 @@ static inline int32_t mcuf_mulhi_round(int32_t a, int32_t b) {
   int32_t high;
   __asm__("smmulr %0, %1, %2" : "=r"(high) : "r"(a), "r"(b));
   return high;
-#elif MCUF_SCALAR_THUMB1 /* its products have 32 bits; no sum here has more */
+#elif defined(MCUF_SCALAR_THUMB1) /* its products have 32 bits; no sum here has more */
   const int32_t a1 = a >> 16, b1 = b >> 16, a0 = a & 0xFFFF, b0 = b & 0xFFFF;
   const int32_t middle = a1 * b0 + (int32_t)((uint32_t)a0 * (uint32_t)b0 >> 16) + 0x8000;
   return a1 * b1 + (middle >> 16) + ((a0 * b1 + (middle & 0xFFFF)) >> 16);

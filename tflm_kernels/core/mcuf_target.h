@@ -39,16 +39,14 @@
 #define MCUF_SCALAR 1
 #endif
 
-/* Which of its loops are in assembly: for Thumb of 16-bit instructions, whose products reach eight registers, or for all
- * of Thumb. */
-#define MCUF_SCALAR_THUMB1 (MCUF_SCALAR && MCUF_THUMB == 1)
-#define MCUF_SCALAR_THUMB2 (MCUF_SCALAR && MCUF_THUMB == 2)
-#if defined(__thumb2__)
-#define MCUF_THUMB 2
-#elif defined(__thumb__)
-#define MCUF_THUMB 1
-#else
-#define MCUF_THUMB 0
+/* Which of its loops are in assembly: none, or those of 16-bit Thumb, whose products reach eight registers, of all of
+ * Thumb, or of RISC-V. */
+#if MCUF_SCALAR && defined(__thumb2__)
+#define MCUF_SCALAR_THUMB2 1
+#elif MCUF_SCALAR && defined(__thumb__)
+#define MCUF_SCALAR_THUMB1 1
+#elif MCUF_SCALAR && defined(__riscv_mul) && !defined(__riscv_32e)
+#define MCUF_SCALAR_RISCV 1
 #endif
 
 #if !MCUF_MVE && !MCUF_DSP && !MCUF_SCALAR

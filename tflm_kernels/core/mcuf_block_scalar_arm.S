@@ -3,7 +3,7 @@
  * Loops of mcuf_block_scalar.h for Cortex-M without the DSP extension. */
 #include "mcuf_target.h"
 
-#if MCUF_SCALAR_THUMB1
+#ifdef MCUF_SCALAR_THUMB1
 /* One token after another, four rows at once, so that each weight is destroyed by the one product that it has part in.
  * Sums are in the registers that products cannot reach. */
   .syntax unified
@@ -141,7 +141,7 @@ mcuf_scalar_quad:
   .size mcuf_scalar_quad, . - mcuf_scalar_quad
 #endif /* MCUF_SCALAR_THUMB1 */
 
-#if MCUF_SCALAR_THUMB2
+#ifdef MCUF_SCALAR_THUMB2
   .syntax unified
 
 /* Where n inputs begin in a loop of `steps` steps of `bytes` bytes, to r5. n: r3; r4 and r6 are free. */

@@ -126,32 +126,28 @@ static MCUF_OWN_STACK void pair1(const int16_t* x, int32_t count, const int8_t* 
   acc[0] = a0, acc[count] = a1;
 }
 
-/* All rows but up to three, which are the rest. */
-static int32_t add_quads(const int8_t* weights, ptrdiff_t stride, int32_t rows, const int16_t* block, int32_t count,
-                         int32_t n, int32_t* acc) {
-  for (; rows >= 4; rows -= 4, weights += 4 * stride, acc += 4 * count) {
+static inline void add_quad(const int8_t* weights, ptrdiff_t stride, const int16_t* block, int32_t count, int32_t n,
+                            int32_t* acc) {
 #ifdef MCUF_SCALAR_THUMB1
-    mcuf_scalar_quad(block, count, weights, stride, n, acc);
+  mcuf_scalar_quad(block, count, weights, stride, n, acc);
 #else
-    if (count == 1) {
-      mcuf_scalar_quad1(block, weights, stride, n, acc);
-    } else if (count == MCUF_TOKEN_BLOCK) {
+  if (count == 1) {
+    mcuf_scalar_quad1(block, weights, stride, n, acc);
+  } else if (count == MCUF_TOKEN_BLOCK) {
 #ifdef MCUF_SCALAR_RISCV
-      mcuf_scalar_quad4(block, weights, stride, n, acc);
+    mcuf_scalar_quad4(block, weights, stride, n, acc);
 #else
-      mcuf_scalar_pair4(block, weights, stride, n, acc);
-      mcuf_scalar_pair4(block, weights + 2 * stride, stride, n, acc + 2 * count);
+    mcuf_scalar_pair4(block, weights, stride, n, acc);
+    mcuf_scalar_pair4(block, weights + 2 * stride, stride, n, acc + 2 * count);
 #endif
-    } else {
-      pair2(block, weights, stride, n, acc);
-      pair2(block, weights + 2 * stride, stride, n, acc + 2 * count);
-    }
-#endif
+  } else {
+    pair2(block, weights, stride, n, acc);
+    pair2(block, weights + 2 * stride, stride, n, acc + 2 * count);
   }
-  return rows;
+#endif
 }
 
-/* The rest of them; one row stands in for the second of a pair that there is not. */
+/* Up to three rows; one stands in for the second of a pair that there is not. */
 static MCUF_OWN_STACK void add_rest(const int8_t* weights, ptrdiff_t stride, int32_t rows, const int16_t* block, int32_t count,
                      int32_t n, int32_t* acc) {
   for (; rows > 0; rows -= 2, weights += 2 * stride, acc += 2 * count) {
@@ -171,8 +167,10 @@ static MCUF_OWN_STACK void add_rest(const int8_t* weights, ptrdiff_t stride, int
 /* Rows of bytes. */
 static void add_rows(const int8_t* weights, ptrdiff_t stride, int32_t rows, const int16_t* block, int32_t count,
                      int32_t n, int32_t* acc) {
-  const int32_t rest = add_quads(weights, stride, rows, block, count, n, acc), done = rows - rest;
-  if (rest > 0) add_rest(weights + done * stride, stride, rest, block, count, n, acc + (ptrdiff_t)done * count);
+  for (; rows >= 4; rows -= 4, weights += 4 * stride, acc += 4 * count) {
+    add_quad(weights, stride, block, count, n, acc);
+  }
+  if (rows > 0) add_rest(weights, stride, rows, block, count, n, acc);
 }
 
 /* Rows packed in pairs become bytes in small pieces on the stack. */
@@ -214,45 +212,87 @@ void mcuf_block_dot(const int8_t* weights, int32_t packing, int32_t out_features
   mcuf_block_accumulate(weights, packing, out_features, k, block, count, acc);
 }
 
-/* Outputs of one row for count tokens. gelu: as in mcuf_block_finish(). */
-static inline void finish_row(const int32_t* acc, int32_t count, int32_t multiplier, int32_t zero_point,
-                              const int8_t* gelu, int8_t* output, ptrdiff_t stride) {
-  if (gelu != NULL) {
-    for (; count > 0; --count, output += stride) *output = gelu[mcuf_requantise(*acc++, multiplier, zero_point)];
-    return;
+/* Some rows of a layer, up to four, for count tokens: what makes outputs of their sums. */
+typedef struct {
+  const int32_t* multiplier;
+  int32_t zero_point, rows, count;
+  const int8_t* gelu; /* as in mcuf_block_finish(), or NULL */
+} row_group;
+
+static inline int8_t output_of(int32_t acc, int32_t multiplier, int32_t zero_point, const int8_t* gelu) {
+  const int8_t q = mcuf_requantise(acc, multiplier, zero_point);
+  return gelu != NULL ? gelu[q] : q;
+}
+
+static inline void finish_rows(const row_group* g, const int32_t* acc, const int8_t* gelu, int8_t* output,
+                               ptrdiff_t stride) {
+  const int32_t* multiplier = g->multiplier;
+  const int32_t zero_point = g->zero_point, count = g->count;
+  for (int8_t* const end = output + g->rows; output != end; ++output) {
+    const int32_t m = *multiplier++;
+    int8_t* out = output;
+    if (count == MCUF_TOKEN_BLOCK) {
+      *out = output_of(*acc++, m, zero_point, gelu), out += stride;
+      *out = output_of(*acc++, m, zero_point, gelu), out += stride;
+      *out = output_of(*acc++, m, zero_point, gelu), out += stride;
+      *out = output_of(*acc++, m, zero_point, gelu);
+    } else {
+      *out = output_of(*acc++, m, zero_point, gelu);
+      if (count > 1) out[stride] = output_of(*acc++, m, zero_point, gelu);
+    }
   }
-  for (; count >= 2; count -= 2, acc += 2, output += stride) {
-    *output = mcuf_requantise(acc[0], multiplier, zero_point);
-    output += stride;
-    *output = mcuf_requantise(acc[1], multiplier, zero_point);
+}
+
+static MCUF_OWN_STACK void finish(const row_group* g, const int32_t* acc, int8_t* output, ptrdiff_t stride) {
+  if (g->gelu == NULL) {
+    finish_rows(g, acc, NULL, output, stride);
+  } else {
+    finish_rows(g, acc, g->gelu, output, stride);
   }
-  if (count > 0) *output = mcuf_requantise(*acc, multiplier, zero_point);
+}
+
+static void add_residual(const row_group* g, const int16_t* scale, const int8_t* residual, ptrdiff_t stride,
+                         int32_t* acc) {
+  for (int32_t i = 0; i < g->rows; ++i) {
+    const int32_t factor = scale[i];
+    const int8_t* from = residual + i;
+    for (int32_t t = 0; t < g->count; ++t, from += stride) *acc++ += factor * *from;
+  }
+}
+
+/* Sums begin with the bias; those of a row beyond the last mean nothing. */
+static inline void start_rows(const int32_t* bias, int32_t rows, int32_t count, int32_t* acc) {
+  for (int32_t i = 0; i < rows; ++i, acc += count) {
+    const int32_t b = bias[i];
+    if (count == MCUF_TOKEN_BLOCK) {
+      acc[0] = acc[1] = acc[2] = acc[3] = b;
+    } else {
+      acc[0] = acc[count - 1] = b;
+    }
+  }
+  if (rows % 2 != 0) memset(acc, 0, (size_t)count * sizeof(int32_t));
 }
 
 /* mcuf_block_fc() of a block that is not split. */
 static MCUF_OWN_STACK void fc_part(const mcuf_fc_rows* p, const int16_t* block, int32_t count, const int8_t* residual,
                                    int8_t* output, int32_t stride) {
-  const int8_t* gelu = p->gelu_table == NULL ? NULL : p->gelu_table + 128;
+  const int32_t k = p->in_features, row_bytes = mcuf_packed_row_bytes(k, p->packing);
+  const bool packed = p->packing != MCUF_PACKING_ROWS;
   const int8_t* weights = p->weights;
-  const int32_t four_rows = 4 * mcuf_packed_row_bytes(p->in_features, p->packing);
-  for (int32_t o = 0; o < p->out_features; o += 4, weights += four_rows) {
-    const int32_t rows = p->out_features - o < 4 ? p->out_features - o : 4;
-    int32_t acc[4 * MCUF_TOKEN_BLOCK], *a = acc;
-    for (int32_t i = 0; i < rows; ++i, a += count) {
-      const int32_t bias = p->bias[o + i];
-      a[0] = bias;
-      if (count > 1) a[1] = bias;
-      if (count > 2) a[2] = a[3] = bias;
+  row_group g = {p->multiplier, p->zero_point, 4, count, p->gelu_table == NULL ? NULL : p->gelu_table + 128};
+  for (int32_t o = 0; o < p->out_features; o += 4, weights += 4 * row_bytes, g.multiplier += 4) {
+    int32_t acc[4 * MCUF_TOKEN_BLOCK];
+    if (p->out_features - o < 4) g.rows = p->out_features - o;
+    start_rows(p->bias + o, g.rows, count, acc);
+    if (packed) {
+      add_pairs(weights, g.rows, k, block, count, acc);
+    } else if (g.rows == 4) {
+      add_quad(weights, row_bytes, block, count, k, acc);
+    } else {
+      add_rest(weights, row_bytes, g.rows, block, count, k, acc);
     }
-    if (rows % 2 != 0) memset(a, 0, (size_t)count * sizeof(int32_t));
-    mcuf_block_accumulate(weights, p->packing, rows, p->in_features, block, count, acc);
-    for (int32_t i = 0; residual != NULL && i < rows * count; ++i) {
-      const int32_t row = o + i / count;
-      acc[i] += p->residual_scale[row] * residual[(ptrdiff_t)(i % count) * stride + row];
-    }
-    for (int32_t i = 0; i < rows; ++i) {
-      finish_row(acc + i * count, count, p->multiplier[o + i], p->zero_point, gelu, output + o + i, stride);
-    }
+    if (residual != NULL) add_residual(&g, p->residual_scale + o, residual + o, stride, acc);
+    finish(&g, acc, output + o, stride);
   }
 }
 

@@ -14,8 +14,6 @@ MCUF_CORE_SRCS = \
   core/mcuf_block_dsp.c \
   core/mcuf_block_mve.c \
   core/mcuf_block_scalar.c \
-  core/mcuf_block_scalar_arm.S \
-  core/mcuf_block_scalar_riscv.S \
   core/mcuf_decomposed_patch_embed_s8.c \
   core/mcuf_dot_mve.S \
   core/mcuf_in_place_fc_s8.c \
@@ -30,6 +28,9 @@ MCUF_CORE_SRCS = \
   core/mcuf_streamed_attention_s8.c \
   core/mcuf_streamed_mlp_s8.c \
   core/mcuf_streamed_stem_s8.c \
+  core/mcuf_sums_scalar.c \
+  core/mcuf_sums_scalar_arm.S \
+  core/mcuf_sums_scalar_riscv.S \
   core/mcuf_token_mean_s8.c
 
 # The front end of networks that take sound: C99 beside the int8 arithmetic, exported with such networks alone.

@@ -317,8 +317,8 @@ void mcuf_relative_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t*
   for (int32_t c = 0; c < p->head_dim; c += 2) {
     const int32_t pair = c + 1 < p->head_dim ? 2 : 1;
     int32_t acc[2 * MCUF_TOKEN_BLOCK], more[2 * MCUF_TOKEN_BLOCK];
-    mcuf_block_dot(values + (ptrdiff_t)c * tokens, MCUF_PACKING_ROWS, pair, tokens, numerators, rows, acc);
-    mcuf_block_dot(w->values + (ptrdiff_t)c * length, MCUF_PACKING_ROWS, pair, length, w->sums, rows, more);
+    mcuf_weigh_channels(values + (ptrdiff_t)c * tokens, pair, tokens, numerators, rows, acc);
+    mcuf_weigh_channels(w->values + (ptrdiff_t)c * length, pair, length, w->sums, rows, more);
     for (int32_t t = 0; t < rows; ++t) {
       for (int32_t i = 0; i < pair; ++i) {
         output[(ptrdiff_t)t * p->out_stride + c + i] =

@@ -3,9 +3,12 @@
  * mcuf_attention_rows.h: what all targets share, and the portable softmax and weighted sum. */
 #include "mcuf_attention_rows.h"
 
+#include <string.h>
+
 #include "mcuf_fixed_point.h"
 #include "mcuf_hooks.h"
 #include "mcuf_softmax_table.h"
+#include "mcuf_sums_scalar.h"
 #include "mcuf_target.h"
 
 #if MCUF_PORTABLE || MCUF_SCALAR
@@ -72,8 +75,7 @@ void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head
 }
 
 #if MCUF_PORTABLE || MCUF_SCALAR
-/* Numerators are a block of `rows` tokens (mcuf_block.h): from one of a row to its next, and from row to row. Channels
- * that are weighed at once. */
+/* From a numerator of a row to its next, and from row to row; channels that are weighed at once. */
 #if MCUF_SCALAR
 #define NUMERATOR_STEP(rows) (rows)
 #define NUMERATOR_ROW(tokens) 1
@@ -111,13 +113,24 @@ void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores
   }
 }
 
+void mcuf_weigh_channels(const int8_t* values, int32_t channels, int32_t tokens, const int16_t* numerators, int32_t rows,
+                         int32_t* acc) {
+#if MCUF_SCALAR
+  const mcuf_scalar_sums sums = {numerators, values, tokens, tokens, channels, rows, acc, tokens};
+  memset(acc, 0, (size_t)mcuf_round_up_even(channels) * (size_t)rows * sizeof(int32_t));
+  mcuf_add_halfwords(&sums);
+#else
+  mcuf_block_dot(values, MCUF_PACKING_ROWS, channels, tokens, numerators, rows, acc);
+#endif
+}
+
 void mcuf_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values, int32_t rows,
                      const mcuf_row_scale* scale, int8_t* output) {
   const int32_t tokens = mcuf_round_up_even(p->tokens);
   for (int32_t c = 0; c < p->head_dim; c += CHANNELS) {
     const int32_t channels = p->head_dim - c < CHANNELS ? p->head_dim - c : CHANNELS;
     int32_t acc[CHANNELS * MCUF_TOKEN_BLOCK];
-    mcuf_block_dot(values + (ptrdiff_t)c * tokens, MCUF_PACKING_ROWS, channels, tokens, numerators, rows, acc);
+    mcuf_weigh_channels(values + (ptrdiff_t)c * tokens, channels, tokens, numerators, rows, acc);
     for (int32_t t = 0; t < rows; ++t) {
       for (int32_t i = 0; i < channels; ++i) {
         const int32_t high = mcuf_mulhi_round(acc[i * rows + t], scale[t].multiplier);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Loops of mcuf_block_scalar.h for 32-bit RISC-V with multiplication. */
+ * Loops of mcuf_sums_scalar.h for 32-bit RISC-V with multiplication. */
 #include "mcuf_target.h"
 
 #if MCUF_SCALAR_RISCV
@@ -83,11 +83,11 @@
 .endm
 
 /* a0: x, a1: w, a2: stride, a3: n, a4: acc. The sums of four rows are s0 .. s3, s4 .. s7, s8 .. s11, t3 .. t6. */
-  .section .text.mcuf_scalar_quad4, "ax", @progbits
+  .section .text.mcuf_halfwords_quad4, "ax", @progbits
   .align 2
-  .global mcuf_scalar_quad4
-  .type mcuf_scalar_quad4, @function
-mcuf_scalar_quad4:
+  .global mcuf_halfwords_quad4
+  .type mcuf_halfwords_quad4, @function
+mcuf_halfwords_quad4:
   addi sp, sp, -64
   sw ra, 0(sp)
   sw s0, 4(sp)
@@ -157,14 +157,14 @@ mcuf_scalar_quad4:
   lw s11, 48(sp)
   addi sp, sp, 64
   ret
-  .size mcuf_scalar_quad4, . - mcuf_scalar_quad4
+  .size mcuf_halfwords_quad4, . - mcuf_halfwords_quad4
 
 /* The same of one token; the sums are t3 .. t6. */
-  .section .text.mcuf_scalar_quad1, "ax", @progbits
+  .section .text.mcuf_halfwords_quad1, "ax", @progbits
   .align 2
-  .global mcuf_scalar_quad1
-  .type mcuf_scalar_quad1, @function
-mcuf_scalar_quad1:
+  .global mcuf_halfwords_quad1
+  .type mcuf_halfwords_quad1, @function
+mcuf_halfwords_quad1:
   addi sp, sp, -16
   sw ra, 0(sp)
   sw a4, 4(sp)
@@ -186,5 +186,141 @@ mcuf_scalar_quad1:
   lw ra, 0(sp)
   addi sp, sp, 16
   ret
-  .size mcuf_scalar_quad1, . - mcuf_scalar_quad1
+  .size mcuf_halfwords_quad1, . - mcuf_halfwords_quad1
+/* ---- words: two rows of four tokens at once ---- */
+#undef W0
+#undef W1
+#define W0 a1
+#define W1 a2
+#define END a3
+#define ROUND t6
+#define SUM t4
+#define MORE t5
+
+/* Words \a and \b of two tokens with weights \p and \q: to the whole and the second token's sums. */
+.macro words p, a, q, b, whole, second
+  mul SUM, \p, \a
+  mul MORE, \q, \b
+  add SUM, SUM, MORE
+  add \whole, \whole, SUM
+  add SUM, SUM, ROUND
+  srai SUM, SUM, 16
+  add \second, \second, SUM
+.endm
+
+.macro word p, a, whole, second
+  mul SUM, \p, \a
+  add \whole, \whole, SUM
+  add SUM, SUM, ROUND
+  srai SUM, SUM, 16
+  add \second, \second, SUM
+.endm
+
+.macro step_words i
+  lw a4, 16 * \i(X)
+  lw a5, 16 * \i + 4(X)
+  lw a6, 16 * \i + 8(X)
+  lw a7, 16 * \i + 12(X)
+  lb t0, 2 * \i(W0)
+  lb t1, 2 * \i + 1(W0)
+  lb t2, 2 * \i(W1)
+  lb t3, 2 * \i + 1(W1)
+  words t0, a4, t1, a6, s0, s1
+  words t0, a5, t1, a7, s2, s3
+  words t2, a4, t3, a6, s4, s5
+  words t2, a5, t3, a7, s6, s7
+.endm
+
+.macro load_two at, whole, second
+  lw \whole, \at(s8)
+  lw \second, \at + 4(s8)
+  slli t0, \second, 16
+  add \whole, \whole, t0
+.endm
+
+.macro store_two at, whole, second
+  slli t0, \second, 16
+  sub \whole, \whole, t0
+  sw \whole, \at(s8)
+  sw \second, \at + 4(s8)
+.endm
+
+/* a0: x, a1: w, a2: stride, a3: n, a4: acc. Whole sums are in s0, s2, s4, s6, the second tokens' in s1, s3, s5, s7. */
+  .section .text.mcuf_add_words4_riscv, "ax", @progbits
+  .align 2
+  .global mcuf_add_words4_riscv
+  .type mcuf_add_words4_riscv, @function
+mcuf_add_words4_riscv:
+  addi sp, sp, -48
+  sw s0, 0(sp)
+  sw s1, 4(sp)
+  sw s2, 8(sp)
+  sw s3, 12(sp)
+  sw s4, 16(sp)
+  sw s5, 20(sp)
+  sw s6, 24(sp)
+  sw s7, 28(sp)
+  sw s8, 32(sp)
+  mv s8, a4
+  load_two 0, s0, s1
+  load_two 8, s2, s3
+  load_two 16, s4, s5
+  load_two 24, s6, s7
+  li ROUND, 0x8000
+  add W1, W1, W0
+  andi t0, a3, 1
+  add END, a3, W0
+  beqz t0, 1f
+  lw a4, 0(X)
+  lw a5, 4(X)
+  lb t2, 0(W0)
+  lb t3, 0(W1)
+  addi X, X, 8
+  addi W0, W0, 1
+  addi W1, W1, 1
+  word t2, a4, s0, s1
+  word t2, a5, s2, s3
+  word t3, a4, s4, s5
+  word t3, a5, s6, s7
+1:
+  sub MORE, END, W0
+  andi MORE, MORE, 6
+  add MORE, MORE, W0
+  sw MORE, 36(sp) /* the end of steps one by one */
+  beq MORE, W0, 3f
+2:
+  step_words 0
+  addi X, X, 16
+  addi W0, W0, 2
+  addi W1, W1, 2
+  lw t0, 36(sp)
+  bne W0, t0, 2b
+3:
+  beq W0, END, 5f
+4:
+  step_words 0
+  step_words 1
+  step_words 2
+  step_words 3
+  addi X, X, 64
+  addi W0, W0, 8
+  addi W1, W1, 8
+  bne W0, END, 4b
+5:
+  store_two 0, s0, s1
+  store_two 8, s2, s3
+  store_two 16, s4, s5
+  store_two 24, s6, s7
+  lw s0, 0(sp)
+  lw s1, 4(sp)
+  lw s2, 8(sp)
+  lw s3, 12(sp)
+  lw s4, 16(sp)
+  lw s5, 20(sp)
+  lw s6, 24(sp)
+  lw s7, 28(sp)
+  lw s8, 32(sp)
+  addi sp, sp, 48
+  ret
+  .size mcuf_add_words4_riscv, . - mcuf_add_words4_riscv
 #endif /* MCUF_SCALAR_RISCV */

@@ -22,6 +22,7 @@ MCUF_CORE_SRCS = \
   core/mcuf_int_layer_norm_dsp.S \
   core/mcuf_int_layer_norm_mve.c \
   core/mcuf_int_layer_norm_s8.c \
+  core/mcuf_int_layer_norm_scalar.c \
   core/mcuf_status.c \
   core/mcuf_stem_conv_s8.c \
   core/mcuf_stem_rows.c \

@@ -3,8 +3,6 @@
  * mcuf_attention_rows.h: what all targets share, and the portable softmax and weighted sum. */
 #include "mcuf_attention_rows.h"
 
-#include <string.h>
-
 #include "mcuf_fixed_point.h"
 #include "mcuf_hooks.h"
 #include "mcuf_softmax_table.h"
@@ -117,7 +115,7 @@ void mcuf_weigh_channels(const int8_t* values, int32_t channels, int32_t tokens,
                          int32_t* acc) {
 #if MCUF_SCALAR
   const mcuf_scalar_sums sums = {numerators, values, tokens, tokens, channels, rows, acc, tokens};
-  memset(acc, 0, (size_t)mcuf_round_up_even(channels) * (size_t)rows * sizeof(int32_t));
+  mcuf_clear_sums(acc, mcuf_round_up_even(channels) * rows);
   mcuf_add_halfwords(&sums);
 #else
   mcuf_block_dot(values, MCUF_PACKING_ROWS, channels, tokens, numerators, rows, acc);

@@ -7,8 +7,6 @@
 #include "mcuf_target.h"
 
 #if MCUF_SCALAR
-#include <string.h>
-
 #include "mcuf_block_finish.h"
 #include "mcuf_sums_scalar.h"
 
@@ -96,7 +94,7 @@ void mcuf_block_accumulate(const int8_t* weights, int32_t packing, int32_t out_f
 
 void mcuf_block_dot(const int8_t* weights, int32_t packing, int32_t out_features, int32_t k, const int16_t* block,
                     int32_t count, int32_t* acc) {
-  memset(acc, 0, (size_t)mcuf_round_up_even(out_features) * (size_t)count * sizeof(int32_t));
+  mcuf_clear_sums(acc, mcuf_round_up_even(out_features) * count);
   mcuf_block_accumulate(weights, packing, out_features, k, block, count, acc);
 }
 
@@ -158,7 +156,7 @@ static inline void start_rows(const int32_t* bias, int32_t rows, int32_t count, 
       acc[0] = acc[count - 1] = b;
     }
   }
-  if (rows % 2 != 0) memset(acc, 0, (size_t)count * sizeof(int32_t));
+  if (rows % 2 != 0) acc[0] = acc[count / 2] = acc[count - 1] = 0;
 }
 
 /* mcuf_block_fc() of a block that is not split. */

@@ -62,7 +62,7 @@ static inline mcuf_normalisation normalise(const mcuf_int_layer_norm_params* p, 
   return n;
 }
 
-#if !MCUF_MVE
+#if !MCUF_MVE && !MCUF_SCALAR
 PASS mcuf_moments MCUF_PORTABLE_NAME(mcuf_layer_norm_add)(const mcuf_int_layer_norm_params* p, const int8_t* x) {
   mcuf_moments m = {0, 0};
   for (int32_t c = 0; c < p->features; ++c) {

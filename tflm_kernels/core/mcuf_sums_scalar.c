@@ -21,25 +21,30 @@ void mcuf_add_words4_riscv(const int32_t* x, const int8_t* w, int32_t stride, in
 #endif
 
 #ifndef MCUF_SCALAR_THUMB1
-/* One row, two tokens. */
-static MCUF_OWN_STACK void add_two(const int32_t* x, ptrdiff_t step, const int8_t* w, int32_t n, int32_t* acc) {
-  uint32_t second = (uint32_t)acc[1], all = (uint32_t)acc[0] + (second << 16);
-#define ADD(sum)                                 \
+/* Two rows, two tokens; acc: where the sums of the first row and of the second are. */
+static MCUF_OWN_STACK void add_two(const int32_t* x, ptrdiff_t step, const int8_t* w, int32_t stride, int32_t n,
+                                   int32_t* first, int32_t* second) {
+  uint32_t a1 = (uint32_t)first[1], a = (uint32_t)first[0] + (a1 << 16);
+  uint32_t b1 = (uint32_t)second[1], b = (uint32_t)second[0] + (b1 << 16);
+  const int8_t* v = w + stride;
+#define ADD(sum, whole, upper)                   \
   {                                              \
     const int32_t both = (sum);                  \
-    all += (uint32_t)both;                       \
-    second += (uint32_t)((both + ROUND) >> 16);  \
+    whole += (uint32_t)both;                     \
+    upper += (uint32_t)((both + ROUND) >> 16);   \
   }
-  for (; n >= 4; n -= 4, w += 4) {
-    ADD(w[0] * x[0] + w[1] * x[step])
-    x += 2 * step;
-    ADD(w[2] * x[0] + w[3] * x[step])
-    x += 2 * step;
+  for (; n >= 2; n -= 2, x += 2 * step, w += 2, v += 2) {
+    const int32_t x0 = x[0], x1 = x[step];
+    ADD(w[0] * x0 + w[1] * x1, a, a1)
+    ADD(v[0] * x0 + v[1] * x1, b, b1)
   }
-  for (; n > 0; --n, ++w, x += step) ADD(w[0] * x[0])
+  if (n > 0) {
+    ADD(w[0] * x[0], a, a1)
+    ADD(v[0] * x[0], b, b1)
+  }
 #undef ADD
-  acc[0] = (int32_t)(all - (second << 16));
-  acc[1] = (int32_t)second;
+  first[0] = (int32_t)(a - (a1 << 16)), first[1] = (int32_t)a1;
+  second[0] = (int32_t)(b - (b1 << 16)), second[1] = (int32_t)b1;
 }
 #endif
 
@@ -61,8 +66,11 @@ void mcuf_add_words(const mcuf_scalar_sums* s) {
     return;
 #endif
   }
-  for (int32_t row = 0; row < s->rows; ++row, w += s->stride, acc += s->count) {
-    for (int32_t t = 0; t < s->count; t += 2) add_two(x + t / 2, s->count / 2, w, s->n, acc + t);
+  for (int32_t row = 0; row < s->rows; row += 2, w += 2 * s->stride, acc += 2 * s->count) {
+    const int32_t stride = row + 1 < s->rows ? s->stride : 0;
+    for (int32_t t = 0; t < s->count; t += 2) {
+      add_two(x + t / 2, s->count / 2, w, stride, s->n, acc + t, acc + s->count + t);
+    }
   }
 #endif
 }

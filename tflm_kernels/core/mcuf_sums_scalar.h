@@ -33,6 +33,16 @@ typedef struct {
 #define MCUF_WORD_STEP(count) ((count) / 2)
 #endif
 
+/* Sets sums to 0, of an even number. Not memset(), which some C libraries do byte by byte. */
+static inline void mcuf_clear_sums(int32_t* acc, int32_t count) {
+  for (int32_t* end = acc + count; acc != end; acc += 2) {
+    acc[0] = acc[1] = 0;
+#if defined(__GNUC__)
+    __asm__ volatile("" : : : "memory"); /* else compilers call it */
+#endif
+  }
+}
+
 /* Words of 2 or 4 tokens. */
 void mcuf_add_words(const mcuf_scalar_sums* sums);
 

@@ -36,6 +36,7 @@ if has cppcheck; then
   "${c_kernels[@]}" -DMCUF_FORCE_PORTABLE=1
   "${c_kernels[@]}" "${arm[@]}"
   "${c_kernels[@]}" "${arm[@]}" -D__ARM_FEATURE_MVE=1
+  "${c_kernels[@]}" -D__GNUC__=12 -D__riscv_xlen=32 -DMCUF_SCALAR_IN_C=1
   "${cppcheck[@]}" --language=c --std=c99 firmware
   "${glue[@]}" -DMCUF_HOST_PLUGIN=1 tflm_kernels/host
   "${glue[@]}" -Itests/tflm_api/c -Itests/tflm_api/shared tools

@@ -73,15 +73,13 @@ void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head
 }
 
 #if MCUF_PORTABLE || MCUF_SCALAR
-/* From a numerator of a row to its next, and from row to row; channels that are weighed at once. */
+/* From a numerator of a row to its next, and from row to row. */
 #if MCUF_SCALAR
 #define NUMERATOR_STEP(rows) (rows)
 #define NUMERATOR_ROW(tokens) 1
-#define CHANNELS 4
 #else
 #define NUMERATOR_STEP(rows) 1
 #define NUMERATOR_ROW(tokens) mcuf_round_up_even(tokens)
-#define CHANNELS 2
 #endif
 
 /* One row's numerators, and their sum. shift: a constant for short rows, so that they pay nothing for it. */
@@ -111,8 +109,8 @@ void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores
   }
 }
 
-void mcuf_weigh_channels(const int8_t* values, int32_t channels, int32_t tokens, const int16_t* numerators, int32_t rows,
-                         int32_t* acc) {
+void mcuf_weigh_channels(const int8_t* values, int32_t channels, int32_t tokens, const int16_t* numerators,
+                         int32_t rows, int32_t* acc) {
 #if MCUF_SCALAR
   const mcuf_scalar_sums sums = {numerators, values, tokens, tokens, channels, rows, acc, tokens};
   mcuf_clear_sums(acc, mcuf_round_up_even(channels) * rows);
@@ -125,9 +123,9 @@ void mcuf_weigh_channels(const int8_t* values, int32_t channels, int32_t tokens,
 void mcuf_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values, int32_t rows,
                      const mcuf_row_scale* scale, int8_t* output) {
   const int32_t tokens = mcuf_round_up_even(p->tokens);
-  for (int32_t c = 0; c < p->head_dim; c += CHANNELS) {
-    const int32_t channels = p->head_dim - c < CHANNELS ? p->head_dim - c : CHANNELS;
-    int32_t acc[CHANNELS * MCUF_TOKEN_BLOCK];
+  for (int32_t c = 0; c < p->head_dim; c += MCUF_WEIGH_CHANNELS) {
+    const int32_t channels = p->head_dim - c < MCUF_WEIGH_CHANNELS ? p->head_dim - c : MCUF_WEIGH_CHANNELS;
+    int32_t acc[MCUF_WEIGH_CHANNELS * MCUF_TOKEN_BLOCK];
     mcuf_weigh_channels(values + (ptrdiff_t)c * tokens, channels, tokens, numerators, rows, acc);
     for (int32_t t = 0; t < rows; ++t) {
       for (int32_t i = 0; i < channels; ++i) {

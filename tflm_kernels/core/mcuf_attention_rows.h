@@ -118,10 +118,12 @@ void mcuf_weigh_rows(const mcuf_attention_rows_shape* shape, const int16_t* nume
                      int32_t rows, const mcuf_row_scale* scale, int8_t* output);
 
 #if MCUF_PORTABLE || MCUF_SCALAR
-/* acc[c * rows + t] = the sum of row t's numerators and the values of channel c, of up to four channels whose values are
- * `tokens` bytes apart, an even number; acc has an even number of channels. */
-void mcuf_weigh_channels(const int8_t* values, int32_t channels, int32_t tokens, const int16_t* numerators, int32_t rows,
-                         int32_t* acc);
+#define MCUF_WEIGH_CHANNELS (MCUF_SCALAR ? 4 : 2) /* at once */
+
+/* acc[c * rows + t] = the sum of row t's numerators times the values of channel c. tokens: even, from channel to
+ * channel. acc: of an even number of channels. */
+void mcuf_weigh_channels(const int8_t* values, int32_t channels, int32_t tokens, const int16_t* numerators,
+                         int32_t rows, int32_t* acc);
 #endif
 
 /* The scale of a row whose numerators add up to sum. With them shifted right by s = numerator_shift bits,

@@ -33,13 +33,14 @@ static inline int32_t mcuf_mulhi_round(int32_t a, int32_t b) {
   return high;
 #elif defined(MCUF_SCALAR_THUMB1) /* of products of halfwords; the last shift leaves the bit to round by */
   int32_t low_a, low_b, middle;
-  __asm__(".syntax unified\n\tuxth %2, %0\n\tasrs %0, %0, #16\n\tuxth %3, %1\n\tasrs %1, %1, #16\n\t"
-          "movs %4, %2\n\tmuls %4, %3\n\tlsrs %4, %4, #16\n\tmuls %3, %0\n\tadds %4, %4, %3\n\t"
-          "muls %0, %1\n\tmuls %2, %1\n\tuxth %3, %4\n\tadds %2, %2, %3\n\t"
-          "asrs %4, %4, #16\n\tadds %0, %0, %4\n\tasrs %2, %2, #16\n\tadcs %0, %2"
-          : "+l"(a), "+l"(b), "=&l"(low_a), "=&l"(low_b), "=&l"(middle)
-          :
-          : "cc");
+  __asm__(
+      ".syntax unified\n\tuxth %2, %0\n\tasrs %0, %0, #16\n\tuxth %3, %1\n\tasrs %1, %1, #16\n\t"
+      "movs %4, %2\n\tmuls %4, %3\n\tlsrs %4, %4, #16\n\tmuls %3, %0\n\tadds %4, %4, %3\n\t"
+      "muls %0, %1\n\tmuls %2, %1\n\tuxth %3, %4\n\tadds %2, %2, %3\n\t"
+      "asrs %4, %4, #16\n\tadds %0, %0, %4\n\tasrs %2, %2, #16\n\tadcs %0, %2"
+      : "+l"(a), "+l"(b), "=&l"(low_a), "=&l"(low_b), "=&l"(middle)
+      :
+      : "cc");
   return a;
 #elif MCUF_SCALAR
   const int64_t product = (int64_t)a * b;

@@ -27,11 +27,11 @@ static MCUF_OWN_STACK void add_two(const int32_t* x, ptrdiff_t step, const int8_
   uint32_t a1 = (uint32_t)first[1], a = (uint32_t)first[0] + (a1 << 16);
   uint32_t b1 = (uint32_t)second[1], b = (uint32_t)second[0] + (b1 << 16);
   const int8_t* v = w + stride;
-#define ADD(sum, whole, upper)                   \
-  {                                              \
-    const int32_t both = (sum);                  \
-    whole += (uint32_t)both;                     \
-    upper += (uint32_t)((both + ROUND) >> 16);   \
+#define ADD(sum, whole, upper)                 \
+  {                                            \
+    const int32_t both = (sum);                \
+    whole += (uint32_t)both;                   \
+    upper += (uint32_t)((both + ROUND) >> 16); \
   }
   for (; n >= 2; n -= 2, x += 2 * step, w += 2, v += 2) {
     const int32_t x0 = x[0], x1 = x[step];

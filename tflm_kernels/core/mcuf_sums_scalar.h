@@ -14,8 +14,8 @@
 #include "mcuf_target.h"
 #include "mcuf_types.h"
 
-/* acc[r * count + t] += sum_i w[r * stride + i] * x[t, i] for n >= 1 inputs, count tokens and some rows. Of an odd number
- * of rows, acc has one more, whose sums mean nothing. */
+/* acc[r * count + t] += sum_i w[r * stride + i] * x[t, i] for n >= 1 inputs, count tokens and some rows. If their
+ * number is odd, acc has one more, whose sums mean nothing. */
 typedef struct {
   const void* x;
   const int8_t* w;

@@ -59,10 +59,25 @@
   addi ROUNDS, ROUNDS, -1
 .endm
 
-/* All inputs, n of them: up to three one by one, the others in rounds of four. n is at LEFT of the stack too. */
-.macro inputs step, tokens, left
+.macro four_steps step
+  \step 0
+  \step 1
+  \step 2
+  \step 3
+.endm
+
+.macro eight_steps step
+  four_steps \step
+  \step 4
+  \step 5
+  \step 6
+  \step 7
+.endm
+
+/* All inputs, n of them: the rest of rounds of 2^log one by one, and the rounds. n is kept at LEFT of the stack. */
+.macro inputs step, round, log, tokens, left
   sw a3, \left(sp)
-  andi ROUNDS, a3, 3
+  andi ROUNDS, a3, (1 << \log) - 1
   beqz ROUNDS, 2f
 1:
   \step 0
@@ -70,14 +85,11 @@
   bnez ROUNDS, 1b
 2:
   lw ROUNDS, \left(sp)
-  srli ROUNDS, ROUNDS, 2
+  srli ROUNDS, ROUNDS, \log
   beqz ROUNDS, 4f
 3:
-  \step 0
-  \step 1
-  \step 2
-  \step 3
-  advance 4, \tokens
+  \round \step
+  advance (1 << \log), \tokens
   bnez ROUNDS, 3b
 4:
 .endm
@@ -124,7 +136,7 @@ mcuf_halfwords_quad4:
   add W2, W2, W0
   add W3, W3, W0
   add W1, a2, W0
-  inputs step4, 4, 56
+  inputs step4, four_steps, 2, 4, 56
   lw a4, 52(sp)
   sw s0, 0(a4)
   sw s1, 4(a4)
@@ -177,7 +189,7 @@ mcuf_halfwords_quad1:
   add W2, W2, W0
   add W3, W3, W0
   add W1, a2, W0
-  inputs step1, 1, 8
+  inputs step1, eight_steps, 3, 1, 8
   lw a4, 4(sp)
   sw t3, 0(a4)
   sw t4, 4(a4)

@@ -34,19 +34,16 @@
 #define MCUF_SCALAR 1
 #endif
 
-#ifdef MCUF_FORCE_SCALAR /* on a host, for tests */
-#undef MCUF_SCALAR
-#define MCUF_SCALAR 1
-#endif
-
-/* Which of its loops are in assembly: none, or those of 16-bit Thumb, whose products reach eight registers, of all of
- * Thumb, or of RISC-V. */
-#if MCUF_SCALAR && defined(__thumb2__)
+/* The loops of MCUF_SCALAR that are in assembly: those for 16-bit Thumb, whose products reach eight registers, for all
+ * of Thumb, for RISC-V, or none. */
+#if MCUF_SCALAR && !defined(MCUF_SCALAR_IN_C)
+#if defined(__thumb2__)
 #define MCUF_SCALAR_THUMB2 1
-#elif MCUF_SCALAR && defined(__thumb__)
+#elif defined(__thumb__)
 #define MCUF_SCALAR_THUMB1 1
-#elif MCUF_SCALAR && defined(__riscv_mul) && !defined(__riscv_32e)
+#elif defined(__riscv_mul) && !defined(__riscv_32e)
 #define MCUF_SCALAR_RISCV 1
+#endif
 #endif
 
 #if !MCUF_MVE && !MCUF_DSP && !MCUF_SCALAR

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every core of mcuformer/cores.py: whether the kernels compile for it, and network A on the machine that simulates it.
 
-Network A has random weights; two images, of which every logit is compared with the integer reference. Instructions are
-counted in QEMU: neither cycles nor time. docs/devices.md shows what this printed.
+Network A has random weights; two images, of which every logit is compared with the integer reference. On cores that
+multiply one value at a time, two fully connected layers too; benchmarks/cortex_m.py has those of the others.
+Instructions are counted in QEMU: neither cycles nor time. docs/devices.md shows what this printed.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ from pathlib import Path
 import numpy as np
 import stock_network
 import table
+from cortex_m import fully_connected
 
 from mcuformer import convert, sources
 from mcuformer.converter.graph import to_int8
+from mcuformer.converter.ops.packed_weights import ROWS
 from mcuformer.cores import CORES, Core
 from mcuformer.nas import build_subnet
 from mcuformer.simulator import firmware, firmware_model
+from mcuformer.simulator.firmware_ops import run_ops
 
 SCHEDULES = ("overwrite", "streamed")
 COLUMNS = ["core", "compiler", "compiles", "machine", "exact", *(f"{name}, /MAC" for name in SCHEDULES)]
+LAYERS = ((49, 96, 384), (1, 192, 1000))  # tokens, inputs, outputs
+MOST = {  # instructions by multiply-accumulate of each layer
+    "m0plus": (3.5, 4.7), "m3": (1.75, 2.8), "m33-nodsp": (1.75, 2.8), "rv32imc": (2.8, 4.0), "rv32imac": (2.8, 4.0),
+}  # fmt: skip
 # Of network A on a core's packing of weights: any board that it fits.
 BOARD = {"pairs": "nano33ble", "rows": "corstone300"}
 
@@ -45,9 +53,19 @@ def per_mac(core: Core, schedule: str, objects: list[Path], folder: Path) -> tup
     return np.array_equal(run.logits, model.graph.run(to_int8(images[:2]))), run.instructions / config.macs
 
 
+def layers(core: Core, objects: list[Path], folder: Path) -> list[dict]:
+    """LAYERS on a core of MOST."""
+    runs = run_ops([fully_connected(*shape, ROWS) for shape in LAYERS], core.machine, folder, objects)
+    return [
+        {"shape": shape, "exact": run.exact, "per_mac": run.instructions / int(np.prod(shape)), "most": most}
+        for shape, run, most in zip(LAYERS, runs, MOST[core.key], strict=True)
+    ]
+
+
 def measure(core: Core, folder: Path) -> dict:
     """One row. compiles and exact are None where the compiler is not installed."""
     row = {"core": core.name, "compiler": f"{core.toolchain}gcc", "machine": core.machine and core.machine.name}
+    row["layers"] = []
     if firmware.missing_tools(core) is not None:
         return {**row, "compiles": None, "exact": None, "per_mac": {}}
     objects = compiled(core, folder / "objects")
@@ -55,6 +73,8 @@ def measure(core: Core, folder: Path) -> dict:
         return {**row, "compiles": True, "exact": None, "per_mac": {}}
     runs = {schedule: per_mac(core, schedule, objects, folder / schedule) for schedule in SCHEDULES}
     exact = all(equal for equal, _ in runs.values())
+    if core.key in MOST:
+        row["layers"] = layers(core, objects, folder / "layers")
     return {
         **row,
         "compiles": True,
@@ -69,6 +89,14 @@ def shown(row: dict) -> list[str | None]:
     return [row["core"], row["compiler"], words[row["compiles"]], row["machine"], words[row["exact"]], *ratios]
 
 
+def layer_requirement(core: str, layer: dict) -> dict:
+    tokens, inputs, outputs = layer["shape"]
+    text = f"{core} FC {tokens}x{inputs}->{outputs}: at most {layer['most']:.2f} a multiply-accumulate, exact"
+    return table.requirement(
+        text, f"{layer['per_mac']:.2f}", bool(layer["exact"]) and layer["per_mac"] <= layer["most"]
+    )
+
+
 def main() -> int:
     arguments = table.parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +107,8 @@ def main() -> int:
     required = table.requirement(
         "every logit of network A is the reference's", f"{exact} of {len(ran)} cores", exact == len(ran)
     )
-    return table.finish({"cores": rows}, [required], arguments.json)
+    requirements = [required, *(layer_requirement(row["core"], layer) for row in rows for layer in row["layers"])]
+    return table.finish({"cores": rows}, requirements, arguments.json)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def config_work(
 def _coefficients(core: str) -> dict[str, tuple[float, ...]]:
     if core not in CORES:
         raise ConfigError(f"core {core!r} is unknown; choose one of {', '.join(CORES)}")
-    stored = json.loads(COEFFICIENTS.read_text(encoding="utf-8"))["coefficients"][core]
+    stored = json.loads(COEFFICIENTS.read_text(encoding="utf-8"))["coefficients"].get(core, {})
     fitted = {kernel: names for kernel, names in KERNELS.items() if set(names) <= set(stored.get(kernel, ()))}
     return {kernel: tuple(stored[kernel][name] for name in names) for kernel, names in fitted.items()}
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from mcuformer.errors import ConfigError
 
 KB = 1024
-ISAS = ("portable", "dsp", "mve")  # tflm_kernels/core/mcuf_target.h: which kernels the compiler's macros choose
+# Which kernels the compiler's macros choose: tflm_kernels/core/mcuf_target.h.
+ISAS = ("portable", "scalar", "dsp", "mve")
 PACKINGS = ("rows", "pairs")  # tflm_kernels/core/mcuf_packing.h: how weights lie in memory
 
 
@@ -122,23 +123,24 @@ def _virt(name: str, cpu: str) -> Machine:
 
 def _risc_v(key: str, name: str, march: str, machine: Machine) -> Core:
     flags = (f"-march={march}", "-mabi=ilp32", "--specs=picolibc.specs")
-    return Core(key, name, name, "portable", "rows", flags, machine, toolchain="riscv64-unknown-elf-")
+    # The cores differ in atomics, which kernels do not need.
+    return Core(key, name, name, "scalar", "rows", flags, machine, "rv32imc", toolchain="riscv64-unknown-elf-")
 
 
 def _xtensa(key: str, name: str) -> Core:
     # Debian's compiler is for an ESP8266, an older core without windowed registers: it shows that the kernels compile.
-    return Core(key, name, name, "portable", "rows", ("-mlongcalls",), toolchain="xtensa-lx106-elf-")
+    return Core(key, name, name, "scalar", "rows", ("-mlongcalls",), toolchain="xtensa-lx106-elf-")
 
 
 _ALL = (
     # ARMv6-M code on a Cortex-M3, which has the machines' larger memory; startup_arm.c lets unaligned accesses fault.
     Core(
-        "m0plus", "Cortex-M0+", "Cortex-M0+", "portable", "rows", _thumb("cortex-m0plus"),
+        "m0plus", "Cortex-M0+", "Cortex-M0+", "scalar", "rows", _thumb("cortex-m0plus"),
         machine=_an385("mps2-an385-m0plus", 256 * KB, 2 * MB, "-M", "mps2-an385"),
         coefficients="m0plus",
     ),
     Core(
-        "m3", "Cortex-M3", "Cortex-M3", "portable", "rows", _thumb("cortex-m3"),
+        "m3", "Cortex-M3", "Cortex-M3", "scalar", "rows", _thumb("cortex-m3"),
         machine=_an385("mps2-an385", 256 * KB, 1 * MB),
         coefficients="m3",
     ),
@@ -168,7 +170,7 @@ _ALL = (
         coefficients="m4",  # the same kernels: tools/fit_instruction_model.py checks how well they fit
     ),
     Core(
-        "m33-nodsp", "Cortex-M33 without DSP", "Cortex-M33 without DSP", "portable", "rows", _thumb("cortex-m33+nodsp"),
+        "m33-nodsp", "Cortex-M33 without DSP", "Cortex-M33 without DSP", "scalar", "rows", _thumb("cortex-m33+nodsp"),
         machine=_an505("mps2-an505-nodsp", "-M", "mps2-an505"),
         coefficients="m3",
     ),

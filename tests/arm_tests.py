@@ -31,4 +31,5 @@ MICROBIT = dataclasses.replace(
 ).machine
 all_machines = _machines(firmware.MACHINES)
 every_machine = all_machines if ALL else _machines(MAIN)
+scalar_machines = _machines(("mps2-an385", "virt-rv32imc"))  # kernels of their own, whose cores are like many others
 other_machines = _machines(name for name in firmware.MACHINES if name not in MAIN)

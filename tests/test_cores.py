@@ -16,7 +16,7 @@ from mcuformer.cli.budget import describe
 from mcuformer.cli.firmware import choose_machine
 from mcuformer.converter.ops.packed_weights import PAIRS
 from mcuformer.converter.passes.packing import packing_of
-from mcuformer.cores import CORES, Core, get_core
+from mcuformer.cores import CORES, ISAS, Core, get_core
 from mcuformer.errors import ConfigError
 from mcuformer.nas.cost import Budget, board_budget, cost_of
 from mcuformer.simulator import arduino_build, firmware, firmware_model
@@ -43,7 +43,7 @@ def test_flags_choose_the_kernels_that_the_table_names(core):
     header = sources.c_kernel_folder() / "mcuf_target.h"
     command = [f"{core.toolchain}gcc", *core.flags, "-E", "-dM", "-include", str(header), "-x", "c", "-"]
     macros = subprocess.run(command, input="", capture_output=True, text=True, check=True).stdout
-    chosen = [isa for isa in ("portable", "dsp", "mve") if f"#define MCUF_{isa.upper()} 1" in macros]
+    chosen = [isa for isa in ISAS if f"#define MCUF_{isa.upper()} 1" in macros]
     assert chosen == [core.isa]
     assert core.packing == ("pairs" if core.isa == "dsp" else "rows")
 

@@ -13,6 +13,7 @@ MCUF_CORE_SRCS = \
   core/mcuf_block_dsp_loops.S \
   core/mcuf_block_dsp.c \
   core/mcuf_block_mve.c \
+  core/mcuf_block_scalar.c \
   core/mcuf_decomposed_patch_embed_s8.c \
   core/mcuf_dot_mve.S \
   core/mcuf_in_place_fc_s8.c \
@@ -21,12 +22,16 @@ MCUF_CORE_SRCS = \
   core/mcuf_int_layer_norm_dsp.S \
   core/mcuf_int_layer_norm_mve.c \
   core/mcuf_int_layer_norm_s8.c \
+  core/mcuf_int_layer_norm_scalar.c \
   core/mcuf_status.c \
   core/mcuf_stem_conv_s8.c \
   core/mcuf_stem_rows.c \
   core/mcuf_streamed_attention_s8.c \
   core/mcuf_streamed_mlp_s8.c \
   core/mcuf_streamed_stem_s8.c \
+  core/mcuf_sums_scalar.c \
+  core/mcuf_sums_scalar_arm.S \
+  core/mcuf_sums_scalar_riscv.S \
   core/mcuf_token_mean_s8.c \
   core/mcuf_wide_stream.c
 

@@ -31,11 +31,12 @@ if has cppcheck; then
             --suppress=comparePointers:firmware/startup_arm.c --suppress=comparePointers:firmware/startup_riscv.c
             --suppress=comparePointers:firmware/board.c --suppress=subtractPointers:firmware/board.c -Itflm_kernels)
   c_kernels=("${cppcheck[@]}" --language=c --std=c99 tflm_kernels/core tflm_kernels/sound)
-  glue=("${cppcheck[@]}" --std=c++11 tflm_kernels/*.cc tflm_kernels/kernels)
+  glue=("${cppcheck[@]}" --std=c++11 -DMCUF_FORCE_PORTABLE=1 tflm_kernels/*.cc tflm_kernels/kernels)
   arm=(-D__GNUC__=12 -D__ARM_ARCH_PROFILE=77 -D__thumb2__=1 -D__ARM_FEATURE_DSP=1)  # see core/mcuf_target.h
   "${c_kernels[@]}" -DMCUF_FORCE_PORTABLE=1
   "${c_kernels[@]}" "${arm[@]}"
   "${c_kernels[@]}" "${arm[@]}" -D__ARM_FEATURE_MVE=1
+  "${c_kernels[@]}" -D__GNUC__=12 -D__riscv_xlen=32 -DMCUF_SCALAR_IN_C=1
   "${cppcheck[@]}" --language=c --std=c99 firmware
   "${glue[@]}" -DMCUF_HOST_PLUGIN=1 tflm_kernels/host
   "${glue[@]}" -Itests/tflm_api/c -Itests/tflm_api/shared tools

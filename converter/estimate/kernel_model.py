@@ -90,7 +90,7 @@ def coefficients_of(model: KernelModel, core: str) -> dict[str, tuple[float, ...
     """kernel -> what each of its KERNELS takes. ConfigError for a core that the model does not hold."""
     if core not in model.cores:
         raise ConfigError(f"core {core!r} is unknown; choose one of {', '.join(model.cores)}")
-    stored = json.loads(model.file.read_text(encoding="utf-8"))["coefficients"][core]
+    stored = json.loads(model.file.read_text(encoding="utf-8"))["coefficients"].get(core, {})
     fitted = {kernel: names for kernel, names in KERNELS.items() if set(names) <= set(stored.get(kernel, ()))}
     return {kernel: tuple(stored[kernel][name] for name in names) for kernel, names in fitted.items()}
 

@@ -6,9 +6,10 @@ Many cases go into one program. A sample runs always, all of them with `make tes
 
 import numpy as np
 import pytest
-from arm_tests import ALL, MICROBIT, every_machine, needs_tools
+from arm_tests import ALL, MICROBIT, every_machine, needs_tools, scalar_machines
 from random_relative import random_relative, relative_constants
 
+from mcuformer import sources
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.lower import IMAGE_SCALE
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
@@ -27,8 +28,8 @@ from mcuformer.converter.ops.relative_position import Relative
 from mcuformer.converter.passes.staging import staged
 from mcuformer.converter.passes.strips import in_strips
 from mcuformer.converter.quantise import Quantisation
-from mcuformer.cores import KB
-from mcuformer.simulator import firmware_model
+from mcuformer.cores import CORES, KB
+from mcuformer.simulator import firmware, firmware_model
 from mcuformer.simulator.firmware_ops import OpCase, run_ops
 
 SEEDS = range(24) if ALL else range(2)
@@ -326,6 +327,47 @@ def test_kernels_equal_the_reference(seed, machine, shared, tmp_path):
     runs = run_ops(cases, machine, tmp_path, shared(machine))
     wrong = [i for i, run in enumerate(runs) if not run.exact]
     assert not wrong, [cases[i].graph.ops[0] for i in wrong]
+
+
+@needs_tools
+@scalar_machines
+def test_kernels_that_multiply_one_value_at_a_time(machine, shared, tmp_path):
+    """A sample, always; a Cortex-M0's is above."""
+    rng = np.random.default_rng(5)
+    cases = [KINDS[i % len(KINDS)](rng) for i in range(2 * len(KINDS))] + layers_of_every_rest(rng)
+    runs = run_ops(cases, machine, tmp_path, shared(machine))
+    wrong = [i for i, run in enumerate(runs) if not run.exact]
+    assert not wrong, [cases[i].graph.ops[0] for i in wrong]
+
+
+@needs_tools
+def test_their_form_without_assembly(tmp_path):
+    """That of an Xtensa, on a Cortex-M3."""
+    rng, machine = np.random.default_rng(6), CORES["m3"].machine
+    cases = [KINDS[i % len(KINDS)](rng) for i in range(2 * len(KINDS))] + layers_of_every_rest(rng)
+    flags = [*firmware_model.MODEL_FLAGS, "-DMCUF_SCALAR_IN_C"]
+    folder, kernels = sources.c_kernel_folder(), tmp_path / "kernels"
+    objects = firmware.compile_objects(sources.c_kernel_sources(), machine.core, kernels, [folder], flags)
+    runs = run_ops(cases, machine, tmp_path, objects + firmware.firmware_objects(machine, tmp_path / "firmware"))
+    wrong = [i for i, run in enumerate(runs) if not run.exact]
+    assert not wrong, [cases[i].graph.ops[0] for i in wrong]
+
+
+def layers_of_every_rest(rng):
+    """Rests of four outputs, of rounds of inputs and of tokens; the largest sums that a word of two tokens can have."""
+    cases = []
+    for i in range(24):
+        tokens, features, out, packing = 1 + i % 7, 1 + i, 1 + i % 5, int(rng.choice([ROWS, PAIRS]))
+        x = (
+            rng.choice(np.array([-128, 127], np.int8), (1, tokens, features))
+            if i % 2
+            else values(rng, 1, tokens, features)
+        )
+        weights = rng.choice(np.array([-127, 127], np.int8), (out, features))
+        bias, multiplier = requantisation(rng, out, features)
+        constants = {"weights": pack(weights, packing), "bias": bias, "multiplier": multiplier}
+        cases.append(OpCase.of("InPlaceFC", in_place_fc.Options(-3, packing), {"input": x}, constants))
+    return cases
 
 
 def limits_of_a_layer(rng, tokens, features, out, packing):

@@ -195,6 +195,9 @@ static inline int32_t numerator_at(int32_t tokens, int32_t rows, int32_t t, int3
 #elif MCUF_MVE
   const int32_t even = mcuf_round_up_even(tokens), piece = j & ~7, width = even - piece < 8 ? even - piece : 8;
   return rows == 1 ? j : piece * rows + t * width + (j & 7);
+#elif MCUF_SCALAR
+  (void)tokens;
+  return j * rows + t;
 #else
   (void)rows;
   return t * mcuf_round_up_even(tokens) + j;
@@ -306,18 +309,18 @@ static void weigh_rows(const mcuf_attention_rows_shape* p, const int32_t* head, 
 
 const mcuf_relative_kernels mcuf_relative = {begin, add_scores, weigh_rows};
 
-#if MCUF_PORTABLE
+#if MCUF_PORTABLE || MCUF_SCALAR
 void mcuf_relative_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values,
                               int32_t rows, const mcuf_row_scale* scale, const mcuf_relative_weights* w,
                               int8_t* output) {
   const int32_t tokens = mcuf_round_up_even(p->tokens), length = mcuf_round_up_even(w->length);
-  for (int32_t c = 0; c < p->head_dim; c += 2) {
-    const int32_t pair = c + 1 < p->head_dim ? 2 : 1;
-    int32_t acc[2 * MCUF_TOKEN_BLOCK], more[2 * MCUF_TOKEN_BLOCK];
-    mcuf_block_dot(values + (ptrdiff_t)c * tokens, MCUF_PACKING_ROWS, pair, tokens, numerators, rows, acc);
-    mcuf_block_dot(w->values + (ptrdiff_t)c * length, MCUF_PACKING_ROWS, pair, length, w->sums, rows, more);
+  for (int32_t c = 0; c < p->head_dim; c += MCUF_WEIGH_CHANNELS) {
+    const int32_t left = p->head_dim - c, channels = left < MCUF_WEIGH_CHANNELS ? left : MCUF_WEIGH_CHANNELS;
+    int32_t acc[MCUF_WEIGH_CHANNELS * MCUF_TOKEN_BLOCK], more[MCUF_WEIGH_CHANNELS * MCUF_TOKEN_BLOCK];
+    mcuf_weigh_channels(values + (ptrdiff_t)c * tokens, channels, tokens, numerators, rows, acc);
+    mcuf_weigh_channels(w->values + (ptrdiff_t)c * length, channels, length, w->sums, rows, more);
     for (int32_t t = 0; t < rows; ++t) {
-      for (int32_t i = 0; i < pair; ++i) {
+      for (int32_t i = 0; i < channels; ++i) {
         output[(ptrdiff_t)t * p->out_stride + c + i] =
             mcuf_relative_output(acc[i * rows + t], more[i * rows + t], w, t, scale, p->zero_point);
       }

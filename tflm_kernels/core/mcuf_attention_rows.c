@@ -6,9 +6,10 @@
 #include "mcuf_fixed_point.h"
 #include "mcuf_hooks.h"
 #include "mcuf_softmax_table.h"
+#include "mcuf_sums_scalar.h"
 #include "mcuf_target.h"
 
-#if MCUF_PORTABLE
+#if MCUF_PORTABLE || MCUF_SCALAR
 void mcuf_attention_store_keys(const mcuf_attention_rows_shape* p, int8_t* keys, int32_t first, int32_t count,
                                const int8_t* source, int32_t stride) {
   for (int32_t j = 0; j < count; ++j) {
@@ -71,7 +72,16 @@ void mcuf_attention_rows(const mcuf_attention_rows_shape* p, const int32_t* head
   }
 }
 
-#if MCUF_PORTABLE
+#if MCUF_PORTABLE || MCUF_SCALAR
+/* From a numerator of a row to its next, and from row to row. */
+#if MCUF_SCALAR
+#define NUMERATOR_STEP(rows) (rows)
+#define NUMERATOR_ROW(tokens) 1
+#else
+#define NUMERATOR_STEP(rows) 1
+#define NUMERATOR_ROW(tokens) mcuf_round_up_even(tokens)
+#endif
+
 /* One row's numerators, and their sum. shift: a constant for short rows, so that they pay nothing for it. */
 static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, int32_t rows, const int32_t* head,
                                    int32_t shift, int16_t* e) {
@@ -82,33 +92,43 @@ static inline uint32_t softmax_row(const int32_t* scores, int32_t tokens, int32_
   for (int32_t j = 0; j < tokens; ++j) {
     const int32_t index = mcuf_mulhi_round((max - scores[j * rows]) * factor, multiplier);
     const int32_t numerator = mcuf_softmax_table[index < MCUF_SOFTMAX_LAST ? index : MCUF_SOFTMAX_LAST] >> shift;
-    e[j] = (int16_t)numerator;
+    e[j * NUMERATOR_STEP(rows)] = (int16_t)numerator;
     sum += (uint32_t)numerator;
   }
-  if (tokens % 2 != 0) e[tokens] = 0;
+  if (tokens % 2 != 0) e[tokens * NUMERATOR_STEP(rows)] = 0;
   return sum;
 }
 
-/* Numerators: [rows, tokens rounded up to even]. */
 void mcuf_softmax_rows(const mcuf_attention_rows_shape* p, const int32_t* scores, int32_t rows, const int32_t* head,
                        int16_t* numerators, mcuf_row_scale* scale) {
   const int32_t tokens = p->tokens, shift = p->numerator_shift;
-  for (int32_t t = 0; t < rows; ++t, numerators += mcuf_round_up_even(tokens)) {
+  for (int32_t t = 0; t < rows; ++t, numerators += NUMERATOR_ROW(tokens)) {
     const uint32_t sum = shift == 0 ? softmax_row(scores + t, tokens, rows, head, 0, numerators)
                                     : softmax_row(scores + t, tokens, rows, head, shift, numerators);
     scale[t] = mcuf_scale_of_row(sum, head);
   }
 }
 
+void mcuf_weigh_channels(const int8_t* values, int32_t channels, int32_t tokens, const int16_t* numerators,
+                         int32_t rows, int32_t* acc) {
+#if MCUF_SCALAR
+  const mcuf_scalar_sums sums = {numerators, values, tokens, tokens, channels, rows, acc, tokens};
+  mcuf_clear_sums(acc, mcuf_round_up_even(channels) * rows);
+  mcuf_add_halfwords(&sums);
+#else
+  mcuf_block_dot(values, MCUF_PACKING_ROWS, channels, tokens, numerators, rows, acc);
+#endif
+}
+
 void mcuf_weigh_rows(const mcuf_attention_rows_shape* p, const int16_t* numerators, const int8_t* values, int32_t rows,
                      const mcuf_row_scale* scale, int8_t* output) {
   const int32_t tokens = mcuf_round_up_even(p->tokens);
-  for (int32_t c = 0; c < p->head_dim; c += 2) {
-    const int32_t pair = c + 1 < p->head_dim ? 2 : 1;
-    int32_t acc[2 * MCUF_TOKEN_BLOCK];
-    mcuf_block_dot(values + (ptrdiff_t)c * tokens, MCUF_PACKING_ROWS, pair, tokens, numerators, rows, acc);
+  for (int32_t c = 0; c < p->head_dim; c += MCUF_WEIGH_CHANNELS) {
+    const int32_t channels = p->head_dim - c < MCUF_WEIGH_CHANNELS ? p->head_dim - c : MCUF_WEIGH_CHANNELS;
+    int32_t acc[MCUF_WEIGH_CHANNELS * MCUF_TOKEN_BLOCK];
+    mcuf_weigh_channels(values + (ptrdiff_t)c * tokens, channels, tokens, numerators, rows, acc);
     for (int32_t t = 0; t < rows; ++t) {
-      for (int32_t i = 0; i < pair; ++i) {
+      for (int32_t i = 0; i < channels; ++i) {
         const int32_t high = mcuf_mulhi_round(acc[i * rows + t], scale[t].multiplier);
         const int32_t value = (high + (1 << (scale[t].shift - 1))) >> scale[t].shift;
         output[(ptrdiff_t)t * p->out_stride + c + i] = mcuf_sat8(p->zero_point + value);

@@ -117,6 +117,15 @@ void mcuf_softmax_rows(const mcuf_attention_rows_shape* shape, const int32_t* sc
 void mcuf_weigh_rows(const mcuf_attention_rows_shape* shape, const int16_t* numerators, const int8_t* values,
                      int32_t rows, const mcuf_row_scale* scale, int8_t* output);
 
+#if MCUF_PORTABLE || MCUF_SCALAR
+#define MCUF_WEIGH_CHANNELS (MCUF_SCALAR ? 4 : 2) /* at once */
+
+/* acc[c * rows + t] = the sum of row t's numerators times the values of channel c. tokens: even, from channel to
+ * channel. acc: of an even number of channels. */
+void mcuf_weigh_channels(const int8_t* values, int32_t channels, int32_t tokens, const int16_t* numerators,
+                         int32_t rows, int32_t* acc);
+#endif
+
 /* The scale of a row whose numerators add up to sum. With them shifted right by s = numerator_shift bits,
  * the largest is 32767 >> s, so that sum is 32767 >> s .. tokens * (32767 >> s) < 2^24. */
 mcuf_row_scale mcuf_scale_of_row(uint32_t sum, const int32_t* head);

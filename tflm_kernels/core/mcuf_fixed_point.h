@@ -16,7 +16,7 @@ static inline bool mcuf_is_int8(int32_t value) { return value >= INT8_MIN && val
 /* Saturates to [-128, 127]. Every narrowing to int8 goes through here. One SSAT on Arm. Elsewhere in two steps,
  * which compilers turn into branch-free code: before a ReLU, half of the values would take a branch, at random. */
 static inline int8_t mcuf_sat8(int32_t value) {
-#if MCUF_DSP || MCUF_MVE
+#if MCUF_DSP || MCUF_MVE || defined(MCUF_SCALAR_THUMB2)
   __asm__("ssat %0, #8, %1" : "=r"(value) : "r"(value));
   return (int8_t)value;
 #else
@@ -31,6 +31,20 @@ static inline int32_t mcuf_mulhi_round(int32_t a, int32_t b) {
   int32_t high;
   __asm__("smmulr %0, %1, %2" : "=r"(high) : "r"(a), "r"(b));
   return high;
+#elif defined(MCUF_SCALAR_THUMB1) /* of products of halfwords; the last shift leaves the bit to round by */
+  int32_t low_a, low_b, middle;
+  __asm__(
+      ".syntax unified\n\tuxth %2, %0\n\tasrs %0, %0, #16\n\tuxth %3, %1\n\tasrs %1, %1, #16\n\t"
+      "movs %4, %2\n\tmuls %4, %3\n\tlsrs %4, %4, #16\n\tmuls %3, %0\n\tadds %4, %4, %3\n\t"
+      "muls %0, %1\n\tmuls %2, %1\n\tuxth %3, %4\n\tadds %2, %2, %3\n\t"
+      "asrs %4, %4, #16\n\tadds %0, %0, %4\n\tasrs %2, %2, #16\n\tadcs %0, %2"
+      : "+l"(a), "+l"(b), "=&l"(low_a), "=&l"(low_b), "=&l"(middle)
+      :
+      : "cc");
+  return a;
+#elif MCUF_SCALAR
+  const int64_t product = (int64_t)a * b;
+  return (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
 #else
   return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
 #endif

@@ -50,7 +50,7 @@ static inline mcuf_normalisation mcuf_layer_norm_of(const mcuf_int_layer_norm_pa
   return n;
 }
 
-#if defined(MCUF_DISPATCH) || MCUF_MVE
+#if defined(MCUF_DISPATCH) || MCUF_MVE || MCUF_SCALAR
 mcuf_moments mcuf_layer_norm_add(const mcuf_int_layer_norm_params* params, const int8_t* x);
 void mcuf_layer_norm_write(const mcuf_int_layer_norm_params* params, const mcuf_normalisation* n, const int8_t* x,
                            int8_t* output);

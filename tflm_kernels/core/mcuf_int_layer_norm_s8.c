@@ -31,7 +31,7 @@ mcuf_status mcuf_int_layer_norm_s8_check(const mcuf_int_layer_norm_params* p) {
   return MCUF_OK;
 }
 
-#if !MCUF_MVE
+#if !MCUF_MVE && !MCUF_SCALAR
 PASS mcuf_moments MCUF_PORTABLE_NAME(mcuf_layer_norm_add)(const mcuf_int_layer_norm_params* p, const int8_t* x) {
   mcuf_moments m = {0, 0};
   for (int32_t c = 0; c < p->features; ++c) {

@@ -74,6 +74,7 @@ def check_model(graph: Graph, offsets: Sequence[int], info: dict[str, Any]) -> N
     for op in graph.ops:
         with at(f"{op.kind} {graph.tensors[op.output].name}"):
             check_constants(graph, op)
+            _check_weights(graph, op)
     _check_scales(graph)
     with at("its staged weights"):
         _check_staged(graph, info["weights"])
@@ -208,6 +209,14 @@ def _weights_shape(graph: Graph, op: Op, elements: int) -> tuple[int, ...]:
     ((inputs, outputs),) = op.module.matrices(dims)
     shape = matrix_shape(inputs, outputs, dims.packing)
     return (elements // math.prod(shape), *shape) if hasattr(dims, "fields") else shape
+
+
+def _check_weights(graph: Graph, op: Op) -> None:
+    """That no weight is -128: two products with it do not fit where kernels add them up."""
+    for i in graph.weights(op):
+        data = graph.tensors[i].data
+        if data is not None and graph.dims(op).packing == ROWS and data.min() < -127:
+            raise ValueError(f"{graph.tensors[i].name} has a weight of {data.min()}: must be -127 to 127")
 
 
 def _check_scales(graph: Graph) -> None:

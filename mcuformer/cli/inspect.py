@@ -164,8 +164,7 @@ def _rows(stored: ModelFile, plan: ArenaPlan, core: Core | None) -> tuple[OpRow,
 
 
 def _predicted(graph: Graph, op: Op, core: Core) -> tuple[int, int | None, int | None]:
-    """Multiply-accumulates, and the instructions and cycles that the core's coefficients predict; None where they do not
-    know."""
+    """Multiply-accumulates, and the instructions and cycles that the core's models predict; None where they cannot."""
     from mcuformer.converter.estimate.cycles import op_cycles
     from mcuformer.converter.estimate.instructions import op_instructions
     from mcuformer.converter.estimate.macs import op_macs

@@ -181,6 +181,18 @@ def test_what_is_said_of_the_weights_file_is_compared_with_it(models, weights):
     refused(content, model, "staged weights|not the weights")
 
 
+def test_weights_are_those_that_every_kernel_adds_up(models):
+    model = models["overwrite"]
+    (op,) = (op for op in model.graph.ops if model.graph.tensors[op.output].name == "head")
+    weights = model.graph.tensors[model.graph.weights(op)[0]].data
+
+    def change(m):
+        (buffer,) = (b for b in m.buffers if b.data is not None and bytes(b.data)[: weights.size] == weights.tobytes())
+        buffer.data = [128, *list(buffer.data)[1:]]  # -128
+
+    refused(changed(model.content, change), model, "has a weight of -128: must be -127 to 127")
+
+
 @pytest.mark.parametrize("value", [0.5, "x", True, [1], None, {"a": 1}])
 def test_options_are_whole_numbers(models, value):
     model = models["overwrite"]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from mcuformer.converter.export.folder import write_folder
+from mcuformer.converter.export.folder import LIST, write_folder
 from mcuformer.errors import McuformerError
 from mcuformer.files import whole_folder, write_bytes, write_whole
 
@@ -35,7 +35,7 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, calls):
     write_folder(tmp_path / "made", {"a.txt": "a", "sub/b.txt": "b"})
     at = next(i for i, call in enumerate(calls) if isinstance(call, tuple))
     temporary = calls[at][0]
-    assert set(calls[:at]) == {temporary, *(f"{temporary}/{name}" for name in ("a.txt", "sub", "sub/b.txt"))}
+    assert set(calls[:at]) == {temporary, *(f"{temporary}/{name}" for name in ("a.txt", "sub", "sub/b.txt", LIST))}
     assert calls[at + 1 :] == [str(tmp_path)]
 
 

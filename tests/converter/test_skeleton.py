@@ -12,7 +12,7 @@ from random_networks import random_config
 from mcuformer import Interpreter, QuantisationOptions, SubnetConfig, convert
 from mcuformer.converter import file_form
 from mcuformer.converter.calibrate import calibrate
-from mcuformer.converter.estimate import feasibility, instructions, macs, model_size, stock
+from mcuformer.converter.estimate import feasibility, instructions, kernel_model, macs, model_size, stock
 from mcuformer.converter.lower import lower
 from mcuformer.converter.ops import OPS, can_be_staged, in_place_fc
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
@@ -108,7 +108,7 @@ def incomplete(missing):
         ("macs", macs, macs.macs),
         ("scratch_bytes", feasibility, feasibility.arena_bytes),
         ("constant_bytes", model_size, model_size.model_bytes),
-        ("work", instructions, lambda config: instructions.instructions(config, "m4")),
+        ("work", kernel_model, lambda config: instructions.instructions(config, "m4")),
     ],
 )
 def test_an_op_that_a_fold_does_not_know_is_an_error(missing, estimate, fold, monkeypatch):

@@ -30,6 +30,7 @@ def pytest_prints(folder: Path, *words: str, tool: str = "cmake", path: str = ""
     """What pytest says of SUITE, with this project's settings and hooks."""
     (folder / "test_suite.py").write_text(SUITE.format(tool=tool))
     (folder / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (folder / "once.py").write_text((ROOT / "tests" / "once.py").read_text())
     (folder / "setup.cfg").write_text((ROOT / "setup.cfg").read_text())
     command = [sys.executable, "-m", "pytest", "-rs", "-c", "setup.cfg", *words, "test_suite.py"]
     environment = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder)}

@@ -5,10 +5,12 @@
 #include "mcuf_block_dsp.h"
 
 #if MCUF_DSP
+#include <stdbool.h>
 #include <string.h>
 
 #include "mcuf_block.h"
 #include "mcuf_block_finish.h"
+#include "mcuf_hooks.h"
 
 #define OFFSET_IS(type, field, offset) \
   typedef char type##_##field##_lies_elsewhere[offsetof(type, field) == (offset) ? 1 : -1]
@@ -242,6 +244,20 @@ void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, c
   if (p->out_features % 2 != 0) fc_last(p, block, count, residual, output, stride);
 }
 
+#define TOKENS_BETWEEN_YIELDS 16 /* of one or two outputs: less than a block of four of most layers */
+
+static void few_outputs(mcuf_few_dsp_args* args, bool pair, int32_t count) {
+  for (; count > 0; count -= TOKENS_BETWEEN_YIELDS) {
+    args->count = count < TOKENS_BETWEEN_YIELDS ? count : TOKENS_BETWEEN_YIELDS;
+    if (pair) {
+      mcuf_few_pair_dsp(args);
+    } else {
+      mcuf_few_row_dsp(args);
+    }
+    MCUF_YIELD();
+  }
+}
+
 void mcuf_block_fc_few(const mcuf_fc_rows* p, const int8_t* input, int32_t in_stride, int32_t count,
                        const int8_t* residual, int8_t* output) {
   const int32_t n = p->out_features;
@@ -267,18 +283,13 @@ void mcuf_block_fc_few(const mcuf_fc_rows* p, const int8_t* input, int32_t in_st
       args.weights += 2 * mcuf_packed_row_bytes(p->in_features, MCUF_PACKING_PAIRS);
       args.bias += 2;
       args.multiplier += 2;
-      args.count = count;
       args.output = results + o;
       if (residual != NULL) {
         args.residual = residual + o;
         args.residual_scale += 2;
       }
     }
-    if (o + 1 < n) {
-      mcuf_few_pair_dsp(&args);
-    } else {
-      mcuf_few_row_dsp(&args);
-    }
+    few_outputs(&args, o + 1 < n, count);
   }
   for (int32_t i = 0; n > 2 && i < count * n; ++i) output[i] = results[i];
 }

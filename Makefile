@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 	$(BIN)/mcuformer demo
 
 test: lint
-	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 $(PYTEST_ARGS)
 
 # Tests of one file share what they install, so they stay together; three processes, since installing waits a lot. One of
 # them builds the documentation.

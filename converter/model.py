@@ -193,13 +193,14 @@ def _schedules(
 ) -> tuple[str, ...]:
     """The schedules to choose from. ConfigError if there is none such, or there is no board to choose for."""
     fuse_gelu = quantisation.fuse_gelu
+    if schedule is None:
+        schedule = "streamed" if board is None or weights == "staged" else AUTO
+    schedule = one_of("schedule", schedule, (*SCHEDULES, AUTO))
     if quantisation.wide and schedule == "overwrite":
         raise ConfigError('residual = "int16" with schedule = "overwrite": must be "streamed"')
-    if schedule is None:
-        schedule = "streamed" if board is None or weights == "staged" or quantisation.wide else AUTO
-    if schedule == AUTO and board is not None and quantisation.wide:
+    if quantisation.wide and board is not None:
         schedule = "streamed"
-    if one_of("schedule", schedule, (*SCHEDULES, AUTO)) != AUTO:
+    if schedule != AUTO:
         Schedule(schedule, strips, weights, fuse_gelu=fuse_gelu)
         return (schedule,)
     if board is None:

@@ -70,19 +70,20 @@ def test_a_config_predicts_what_its_graph_does():
 
 
 @pytest.mark.parametrize("core", WITH_MODEL.values(), ids=WITH_MODEL)
-def test_within_5_percent_of_networks_it_was_not_fitted_on(core, tmp_path):
+def test_within_5_percent_of_networks_it_was_not_fitted_on(core, shared, tmp_path):
     """All networks on the main machines, or with MCUFORMER_TEST_ARM=all on every one; else one of them."""
     if missing := firmware.missing_tools(core):
         pytest.skip(missing)
     machine, every = core.machine, ALL or core.machine.name in MAIN
-    objects = firmware_model.kernel_objects(machine, tmp_path / "kernels")
     for name, config in CHECKED.items() if every else [("neither", NEITHER)]:
         images = structured_images(config, 1)
         for schedule in ("streamed", "overwrite") if every else ("streamed",):
             model = convert(
                 lively_subnet(config, 1), images, schedule=schedule, board=LARGE_BOARD[machine.core.packing]
             )
-            built = firmware_model.build(model.graph, model.class_names, machine, tmp_path / name, objects=objects)
+            built = firmware_model.build(
+                model.graph, model.class_names, machine, tmp_path / name, objects=shared(machine)
+            )
             timed = machine.core.cycle_coefficients
             run = built.run(images, cycles=None if timed is None else DEFAULT)
             guess = instructions.instructions(config, machine.core.coefficients, schedule)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo    the whole way: search space, supernet, search, int8, interpreter
-# make test    lint, then all tests but the slow (PYTEST_ARGS="-k boards" for some of them); up to a
-#              quarter of an hour on two cores
+# make test    lint, then all tests but the slow (PYTEST_ARGS="-k boards" for some of them); 8 to
+#              18 minutes on two cores, by their speed
 # make test-slow  the slow ones: an install in a clean Debian (as root, with debootstrap), and what else takes minutes
 # make test-arm  all random networks on simulated Cortex-M4, M7 and M55 (packages:
 #              debian-packages.txt); make test takes some of them
@@ -40,7 +40,7 @@ test: lint
 # Tests of one file share what they install, so they stay together; three processes, since installing waits a lot. One of
 # them builds the documentation.
 test-slow: $(VENV)/.installed-docs
-	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m slow -rs $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m slow -rs $(PYTEST_ARGS)
 
 test-arm: $(VENV)/.installed
 	MCUFORMER_TEST_ARM=all OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/firmware tests/core_arm
@@ -71,8 +71,7 @@ tflm-check: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	@tools/check_c.sh
+	@$(BIN)/mypy & types=$$!; tools/check_c.sh && wait $$types
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

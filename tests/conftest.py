@@ -41,6 +41,9 @@ PACKAGES = {
     "xtensa-lx106-elf-g++": "gcc-xtensa-lx106",
 }
 
+# The slow tests' modules that take longest, which begin first.
+LONGEST = ("test_damaged_files", "test_floors", "test_add_an_op", "test_release", "test_external_flash", "test_cli")
+
 TINY = SubnetConfig(
     image_size=16, in_channels=1, patch_size=4, embed_dim=24, depth=2, num_heads=2, head_dim=10, num_classes=5
 )
@@ -59,6 +62,12 @@ def skip_without(*tools: str) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         skip_without(*mark.args)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.markexpr == "slow":
+        order = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def structured_images(config: SubnetConfig, count: int, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ def main() -> None:
         from mcuformer.cli import main as run
 
         run()
-    except KeyboardInterrupt:  # before or after the command itself, which says "Aborted."
+    except KeyboardInterrupt:  # before or after the command itself, which says "interrupted"
         _end()
 
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeGuard
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mcuformer.errors import ConfigError, DataError, McuformerError
+
+if TYPE_CHECKING:  # the command line is quick without numpy
+    import numpy as np
 
 MOST_SHOWN = 120  # characters of a value in a message
 
@@ -54,6 +55,8 @@ def finite(name: str, value: object) -> float:
 
 def flag(name: str, value: object) -> bool:
     """Returns value as a bool if it is one, or 0 or 1; ConfigError if not."""
+    import numpy as np
+
     if isinstance(value, bool | int | np.bool_) and value in (0, 1):
         return bool(value)
     raise ConfigError(f"{name} = {shown(value)}: must be True or False")
@@ -83,6 +86,8 @@ def shown(value: object) -> str:
 
 def as_array(values: Any, what: str) -> np.ndarray:
     """numpy's array of what the user gave as `what`; DataError if there is none, as of rows of unequal lengths."""
+    import numpy as np
+
     try:
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # the last two: of tensors on a GPU

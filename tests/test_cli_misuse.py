@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import mistake
+from command_line import error_line, forked, mistake
 from conftest import TINY, lively_subnet, structured_images
 
 from mcuformer.cli.convert import convert
@@ -37,7 +37,7 @@ def convert_arguments(tmp_path):
     return ["convert", GOLDEN / "subnet_conv.pt", "--data", GOLDEN / "data.npz", "-o", tmp_path / "model.tflite"]
 
 
-@pytest.mark.parametrize("where", ["numpy", "rich.console", "mcuformer.cli.export", "torch", "mcuformer.nas.subnet"])
+@pytest.mark.parametrize("where", ["numpy", "rich.console", "mcuformer.cli.convert", "torch", "mcuformer.nas.subnet"])
 def test_ctrl_c_during_imports_shows_no_traceback(where, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, where, *convert_arguments(tmp_path)],
@@ -51,8 +51,33 @@ def test_the_command_is_the_one_that_ctrl_c_may_end():
     """The installed script too must not import anything before it can."""
     setup = (Path(__file__).parents[1] / "setup.cfg").read_text()
     assert "\n    mcuformer = mcuformer.__main__:main\n" in setup
-    code = "import sys, mcuformer.__main__; print(len({'numpy', 'rich', 'typer', 'mcuformer.cli'} & set(sys.modules)))"
+    code = "import sys, mcuformer.__main__; print(len({'numpy', 'rich', 'click', 'mcuformer.cli'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "0\n"
+
+
+USAGE = {  # with what the line must name; the words between are click's
+    ("convrt",): ("'convrt'", "'convert'", "(see mcuformer --help)"),
+    ("--verbose",): ("'--verbose'", "(see mcuformer --help)"),
+    ("convert",): ("'SUBNET'", "(see mcuformer convert --help)"),
+    ("convert", "a", "b"): ("(b)", "(see mcuformer convert --help)"),
+    ("convert", "a", "--wieghts", "3"): ("'--wieghts'", "'--weights'", "(see mcuformer convert --help)"),
+    ("convert", "a", "--images", "x"): ("'--images'", "'x'", "valid integer (see mcuformer convert --help)"),
+    ("convert", "a", "--images"): ("'--images'",),
+    ("check-board", "--port", "a", "--baud", "0"): ("'--baud'", "0", ">=1 (see mcuformer check-board --help)"),
+    ("export", "a", "-o", "b"): ("'--to'", "(see mcuformer export --help)"),
+}
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_a_wrong_option_or_argument_is_one_line(arguments):
+    done = forked(*arguments, status=2)
+    assert done.stdout == "" and error_line(done) + "\n" == done.stderr
+    assert not [part for part in USAGE[arguments] if part not in done.stderr], done.stderr
+
+
+def test_no_command_at_all_shows_them():
+    done = forked(status=2)
+    assert done.stdout == "" and done.stderr == forked("--help").stdout
 
 
 def test_a_warning_is_one_line(tmp_path):

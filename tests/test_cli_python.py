@@ -5,8 +5,6 @@ import dataclasses
 import importlib
 import json
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -66,12 +64,6 @@ def test_each_command_is_a_function_of_its_name():
     for name in COMMANDS:
         module = importlib.import_module(f"mcuformer.cli.{name}")
         assert callable(getattr(module, name)) and callable(module.command)
-
-
-def test_help_needs_neither_torch_nor_matplotlib():
-    code = "import sys, mcuformer.cli; print([m for m in ('torch', 'matplotlib', 'PIL', 'scipy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_results_become_json_and_cannot_be_changed(files, data):

@@ -25,7 +25,7 @@ from mcuformer.cores import CORES, Core, get_core
 from mcuformer.errors import ConfigError, ModelError
 from mcuformer.files import read_bytes
 
-if TYPE_CHECKING:  # the command line reads this table on every start, and is quick without numpy
+if TYPE_CHECKING:  # `mcuformer export --help` reads this table, and is quick without numpy
     from mcuformer.converter.graph import Graph
     from mcuformer.interpreter import Interpreter
     from mcuformer.sound import LogMel

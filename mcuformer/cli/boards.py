@@ -9,16 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 from rich.markup import escape
 from rich.table import Table
 
 from mcuformer import measured
 from mcuformer.board_file import write_board
 from mcuformer.boards import BOARDS, CYCLES_ARE, Board, get_board, is_board_file
-from mcuformer.cli.common import JsonOption, app, check_outputs, out, read_bytes, write_json
+from mcuformer.cli.common import PATH, check_outputs, json_option, out, read_bytes, write_json
 from mcuformer.cores import CORES
 from mcuformer.errors import ConfigError
 
@@ -157,20 +156,17 @@ def _verdict(fit: Fit, board: Board) -> str:
     return "; ".join(found) or "yes"
 
 
-@app.command("boards")
-def command(
-    model: Annotated[
-        list[Path] | None, typer.Option(help="A .tflite made by `mcuformer convert`: does it fit? Repeatable.")
-    ] = None,
-    board: Annotated[str | None, typer.Option(help="This board alone: its name, or a YAML file.")] = None,
-    write: Annotated[
-        Path | None, typer.Option(help="Write --board as a YAML file to change, which `check-board` adds times to.")
-    ] = None,
-    json_file: JsonOption = None,
-) -> None:
+@click.command("boards")
+@click.option(
+    "--model", multiple=True, type=PATH, help="A .tflite made by `mcuformer convert`: does it fit? Repeatable."
+)
+@click.option("--board", help="This board alone: its name, or a YAML file.")
+@click.option("--write", type=PATH, help="Write --board as a YAML file to change, which `check-board` adds times to.")
+@json_option
+def command(model: tuple[Path, ...], board: str | None, write: Path | None, json_file: Path | None) -> None:
     """List the boards by core and the memory they leave for a model; say whether models fit."""
     check_outputs(json_file, write)
-    listed = boards(model or (), board)
+    listed = boards(model, board)
     if write is not None:
         if board is None:
             raise ConfigError(f"--write {write}: of which board? Give --board too")

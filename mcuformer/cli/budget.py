@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from mcuformer.errors import ConfigError
 from mcuformer.sizes import size_text
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
     from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
     from mcuformer.nas.cost import Budget, Cost
 
-BoardOption = Annotated[str | None, typer.Option(help="Budget of this board (see `mcuformer boards`).")]
-SramOption = Annotated[str | None, typer.Option(help="Most bytes of arena, such as 64KB.")]
-FlashOption = Annotated[str | None, typer.Option(help="Most bytes of model, such as 500KB.")]
-InstructionsOption = Annotated[str | None, typer.Option(help="Most instructions per image, such as 50M.")]
-LatencyOption = Annotated[
-    str | None,
-    typer.Option(help="Most milliseconds per image, such as 50: an estimate, of the board's core and clock."),
-]
-StripsOption = Annotated[bool, typer.Option(help="The image comes a few rows at a time; the arena holds none.")]
+board_option = click.option("--board", help="Budget of this board (see `mcuformer boards`).")
+sram_option = click.option("--sram", help="Most bytes of arena, such as 64KB.")
+flash_option = click.option("--flash", help="Most bytes of model, such as 500KB.")
+instructions_option = click.option("--instructions", help="Most instructions per image, such as 50M.")
+latency_option = click.option(
+    "--latency", help="Most milliseconds per image, such as 50: an estimate, of the board's core and clock."
+)
+strips_option = click.option("--strips/--no-strips", help="The image comes a few rows at a time; the arena holds none.")
 
 
 def budget_of(board: Board | None, **amounts: str | float | None) -> Budget:

@@ -7,14 +7,14 @@ import datetime
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from mcuformer import measured
 from mcuformer.board_file import with_time
 from mcuformer.boards import Board, Measurement, get_board, is_board_file
-from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, read_bytes, write_json
+from mcuformer.cli.common import CONSOLE, PATH, check_outputs, json_option, out, read_bytes, write_json
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.errors import ConfigError, DataError, ModelError, ToolchainError
 from mcuformer.files import write_bytes
@@ -210,27 +210,23 @@ def show(checked: BoardCheck) -> None:
         out.print(f"wrote {file}")
 
 
-@app.command("check-board")
+@click.command("check-board")
+@click.option("--port", required=True, help="The board's serial port: /dev/ttyACM0, COM3.")
+@click.option("--model", type=PATH, help="The exported .tflite: compare with its logits, computed here.")
+@click.option("--data", default="fashion-mnist", help="What the export was given as --data.")
+@click.option("--baud", type=click.IntRange(min=1), default=115200, help="Bits a second, as in the sketch.")
+@click.option("--timeout", type=click.FloatRange(min=0.1), default=SILENCE_S, help="Seconds to wait for the next line.")
+@click.option(
+    "--board",
+    help="Keep the time under this name of `mcuformer boards`, default: the sketch's; in a YAML file too, for "
+    "estimates of other models.",
+)
+@click.option("--out", "-o", "file", type=PATH, help="Keep the time here; default: beside the model.")
+@json_option
 def command(
-    port: Annotated[str, typer.Option(help="The board's serial port: /dev/ttyACM0, COM3.")],
-    model: Annotated[
-        Path | None, typer.Option(help="The exported .tflite: compare with its logits, computed here.")
-    ] = None,
-    data: Annotated[str, typer.Option(help="What the export was given as --data.")] = "fashion-mnist",
-    baud: Annotated[int, typer.Option(min=1, help="Bits a second, as in the sketch.")] = 115200,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the next line.")] = SILENCE_S,
-    board: Annotated[
-        str | None,
-        typer.Option(
-            help="Keep the time under this name of `mcuformer boards`, default: the sketch's; in a YAML file too, for "
-            "estimates of other models."
-        ),
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Keep the time here; default: beside the model.")
-    ] = None,
-    json_file: JsonOption = None,
-) -> None:
+    port: str, model: Path | None, data: str, baud: int, timeout: float, board: str | None, file: Path | None,
+    json_file: Path | None,
+) -> None:  # fmt: skip
     """Compare a board that runs the sketch SelfTest with the host, bit for bit, and measure its time."""
     check_outputs(json_file, file)
     checked = check_board(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: the app they belong to, consoles, options, progress bars, files in and out."""
+"""What the commands share: consoles, options, progress bars, files in and out."""
 
 from __future__ import annotations
 
@@ -10,43 +10,36 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import numpy as np
-import typer
+import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 from mcuformer import files
 from mcuformer.cli.progress import Progress, Update
 from mcuformer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mcuformer.data import Dataset, FileImages
     from mcuformer.interpreter import Interpreter
     from mcuformer.sizes import Size
     from mcuformer.sound import LogMel
 
-app = typer.Typer(
-    help="Vision Transformers on microcontrollers.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 quiet = os.environ.get("RANK", "0") != "0"  # under torchrun only the first process speaks
 terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed, as by >&-
 out = Console(width=None if terminal else 160, soft_wrap=not terminal, quiet=quiet)
 progress_out = Console(stderr=True, quiet=quiet)
 
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result to this file as JSON.")]
-DataOption = Annotated[
-    str,
-    typer.Option(
-        help='"fashion-mnist" (shipped), "fashion-mnist-full", or a path: folder of images or WAV files by class, idx '
-        "files, CIFAR pickles, .npz."
-    ),
-]
+PATH = click.Path(readable=False, path_type=Path)  # a file that cannot be read is the command's to name
+json_option = click.option("--json", "json_file", type=PATH, help="Write the result to this file as JSON.")
+data_option = click.option(
+    "--data",
+    default="fashion-mnist",
+    help='"fashion-mnist" (shipped), "fashion-mnist-full", or a path: folder of images or WAV files by class, idx '
+    "files, CIFAR pickles, .npz.",
+)
 
 
 def check_outputs(*paths: str | os.PathLike | None) -> None:
@@ -72,6 +65,9 @@ def write_json(path: Path | None, result: dict) -> None:
 @contextmanager
 def bar(label: str) -> Iterator[Update]:
     """Yields update(done, total, note="") that draws a progress bar on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(), TimeRemainingColumn(),

@@ -8,18 +8,18 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 from rich.table import Table
 
 from mcuformer.boards import get_board
 from mcuformer.cli.common import (
     CONSOLE,
-    DataOption,
-    JsonOption,
-    app,
+    PATH,
     check_outputs,
+    data_option,
+    json_option,
     load_data,
     out,
     run_images,
@@ -174,48 +174,40 @@ def _bytes(sram: str | None) -> int | None:
         raise ConfigError(f"--sram {error}") from error
 
 
-@app.command("convert")
+@click.command("convert")
+@click.argument("subnet", type=PATH, help="subnet.pt, from `mcuformer train`.")
+@data_option
+@click.option("--images", default=256, help="Training images to calibrate with.")
+@click.option("--board", help="Check this board's budget (see `mcuformer boards`).")
+@click.option(
+    "--sram", help="Most bytes of arena on the board, such as 64KB; default: as the search had it, else the board's."
+)
+@click.option(
+    "--schedule",
+    help="overwrite (op by op), streamed (half-layers in place), or auto (the quicker that fits the board). "
+    "Default: auto with --board, else streamed.",
+)
+@click.option("--strips/--no-strips", help="The image comes a few rows at a time; the arena holds none.")
+@click.option(
+    "--weights",
+    default="xip",
+    help="xip (read in place from flash) or staged (a file of their own, read tile by tile).",
+)
+@click.option("--scratch", type=int, help="The most bytes of scratch that one op may take.")
+@click.option("--external-flash", is_flag=True, help="For the board's flash beside the chip, read in place.")
+@click.option("--method", help="Ranges of activations: minmax, percentile or mse.")
+@click.option("--gelu", help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")
+@click.option("--residual", help="Residual stream: per-channel, per-tensor, or int16 (twice its RAM).")
+@click.option("--ranges", help="Of what matrices read: own, or outputs (for outliers of trained networks).")
+@click.option("--rounding", help="Weights: nearest, or compensated (for the calibration images).")
+@click.option("--report/--no-report", help="Print the error that each tensor adds.")
+@click.option("--out", "-o", "output", type=PATH, default="model.tflite", help="The model.")
+@json_option
 def command(
-    subnet: Annotated[Path, typer.Argument(help="subnet.pt, from `mcuformer train`.")],
-    data: DataOption = "fashion-mnist",
-    images: Annotated[int, typer.Option(help="Training images to calibrate with.")] = 256,
-    board: Annotated[str | None, typer.Option(help="Check this board's budget (see `mcuformer boards`).")] = None,
-    sram: Annotated[
-        str | None,
-        typer.Option(
-            help="Most bytes of arena on the board, such as 64KB; default: as the search had it, else the board's."
-        ),
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            help="overwrite (op by op), streamed (half-layers in place), or auto (the quicker that fits the board). "
-            "Default: auto with --board, else streamed."
-        ),
-    ] = None,
-    strips: Annotated[bool, typer.Option(help="The image comes a few rows at a time; the arena holds none.")] = False,
-    weights: Annotated[
-        str, typer.Option(help="xip (read in place from flash) or staged (a file of their own, read tile by tile).")
-    ] = "xip",
-    scratch: Annotated[int | None, typer.Option(help="The most bytes of scratch that one op may take.")] = None,
-    external_flash: Annotated[
-        bool, typer.Option("--external-flash", help="For the board's flash beside the chip, read in place.")
-    ] = False,
-    method: Annotated[str | None, typer.Option(help="Ranges of activations: minmax, percentile or mse.")] = None,
-    gelu: Annotated[str | None, typer.Option(help="erf (exact) or sigmoid (x * sigmoid(1.702 x)).")] = None,
-    residual: Annotated[
-        str | None, typer.Option(help="Residual stream: per-channel, per-tensor, or int16 (twice its RAM).")
-    ] = None,
-    ranges: Annotated[
-        str | None, typer.Option(help="Of what matrices read: own, or outputs (for outliers of trained networks).")
-    ] = None,
-    rounding: Annotated[
-        str | None, typer.Option(help="Weights: nearest, or compensated (for the calibration images).")
-    ] = None,
-    report: Annotated[bool, typer.Option(help="Print the error that each tensor adds.")] = False,
-    output: Annotated[Path, typer.Option("--out", "-o", help="The model.")] = Path("model.tflite"),
-    json_file: JsonOption = None,
-) -> None:
+    subnet: Path, data: str, images: int, board: str | None, sram: str | None, schedule: str | None, strips: bool,
+    weights: str, scratch: int | None, external_flash: bool, method: str | None, gelu: str | None, residual: str | None,
+    ranges: str | None, rounding: str | None, report: bool, output: Path, json_file: Path | None,
+) -> None:  # fmt: skip
     """Convert a subnet to an int8 .tflite."""
     from mcuformer.converter.lower import QuantisationOptions
 

@@ -11,10 +11,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
+from mcuformer.cli.common import PATH
 from mcuformer.errors import ConfigError, ToolchainError
 from mcuformer.files import cannot_be_written, read_bytes, write_bytes
 
@@ -23,12 +24,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("epoch", "loss", "learning_rate", "images_per_second", "seconds")
 HEADER = (",".join(COLUMNS) + "\n").encode()
-CurveOption = Annotated[
-    Path | None, typer.Option("--log", help="Training curves: a CSV file that gets a line an epoch.")
-]
-TensorBoardOption = Annotated[
-    Path | None, typer.Option("--tensorboard", help="Training curves for TensorBoard, in this folder.")
-]
+curve_option = click.option("--log", type=PATH, help="Training curves: a CSV file that gets a line an epoch.")
+tensorboard_option = click.option("--tensorboard", type=PATH, help="Training curves for TensorBoard, in this folder.")
 
 
 class Curves:

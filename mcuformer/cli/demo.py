@@ -11,15 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import numpy as np
-import typer
+import click
 from rich.table import Table
 
 from mcuformer.boards import Board, get_board
 from mcuformer.cli.budget import describe, input_words
-from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, run_images, top1_of, write_json
+from mcuformer.cli.common import CONSOLE, PATH, check_outputs, json_option, out, run_images, top1_of, write_json
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.errors import ModelError
 from mcuformer.files import write_bytes
@@ -268,6 +267,8 @@ def _finetune(setting: _Setting, net: FloatViT, images: Dataset) -> None:
 
 def _convert(setting: _Setting, net: FloatViT, images: Dataset) -> tuple[float, Int8Figures]:
     """The float top-1 on the test images, and the int8 model's figures on them."""
+    import numpy as np
+
     from mcuformer import nas
     from mcuformer.converter.estimate.stock import stock_arena_bytes
     from mcuformer.converter.model import convert
@@ -335,14 +336,13 @@ def show(shown: Demonstration) -> None:
         out.print(f"wrote {path}")
 
 
-@app.command("demo")
-def command(
-    output: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")] = Path("mcuformer-demo"),
-    board: Annotated[str, typer.Option(help="The board to search and convert for.")] = "nano33ble",
-    epochs: Annotated[int | None, typer.Option(help="Epochs of the supernet, and at most of the fine-tuning.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
-    json_file: JsonOption = None,
-) -> None:
+@click.command("demo")
+@click.option("--out", "-o", "output", type=PATH, default="mcuformer-demo", help="Folder for the files.")
+@click.option("--board", default="nano33ble", help="The board to search and convert for.")
+@click.option("--epochs", type=int, help="Epochs of the supernet, and at most of the fine-tuning.")
+@click.option("--seed", default=0, help="Seed of all random choices.")
+@json_option
+def command(output: Path, board: str, epochs: int | None, seed: int, json_file: Path | None) -> None:
     """The whole way: evolve a space, train its supernet, search it, fine-tune, convert, run in the interpreter."""
     check_outputs(*(output / name for name in FILES), json_file)
     shown = demo(output, board=board, epochs=epochs, seed=seed, progress=CONSOLE)

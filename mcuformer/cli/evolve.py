@@ -9,24 +9,24 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from mcuformer.boards import get_board
 from mcuformer.cli.budget import (
-    BoardOption,
-    FlashOption,
-    InstructionsOption,
-    LatencyOption,
-    SramOption,
-    StripsOption,
+    board_option,
     budget_of,
+    flash_option,
+    instructions_option,
+    latency_option,
+    sram_option,
+    strips_option,
 )
-from mcuformer.cli.common import CONSOLE, DataOption, JsonOption, app, check_outputs, out, write_json
-from mcuformer.cli.fitting import MoreSettings, SettingOption, check_before_loading, settings, space_for
+from mcuformer.cli.common import CONSOLE, PATH, check_outputs, data_option, json_option, out, write_json
+from mcuformer.cli.fitting import check_before_loading, more_settings, setting_option, settings, space_for
 from mcuformer.cli.progress import SILENT, Progress
-from mcuformer.cli.training import HeldOutOption, StratifiedOption, TrainingOption, assignments, train_options
+from mcuformer.cli.training import assignments, held_out_option, stratified_option, train_options, training_option
 from mcuformer.errors import ConfigError, McuformerWarning
 from mcuformer.files import write_bytes
 from mcuformer.pictures import ENDINGS, check_pictures
@@ -45,12 +45,6 @@ if TYPE_CHECKING:
     from mcuformer.nas.search_space import EvolutionRange
     from mcuformer.nas.split import Split
 
-SpaceOption = Annotated[
-    str, typer.Option("--space", help="YAML file of a search space, or one of the package's: see nas/spaces.")
-]
-RuleOption = Annotated[
-    str, typer.Option(help="What counts as SRAM: arena, the exact bytes; or paper, the paper's sizing rule.")
-]
 LOG = "evolution.jsonl"  # in the folder
 ARENA, PAPER = RULES = ("arena", "paper")  # what counts as SRAM
 
@@ -250,39 +244,41 @@ def show(evolved: EvolvedSpace) -> None:
     out.print(f"wrote {path} and {path.with_suffix('.pt')}")
 
 
-@app.command("evolve")
+@click.command("evolve")
+@click.option("--space", required=True, help="YAML file of a search space, or one of the package's: see nas/spaces.")
+@setting_option
+@more_settings
+@data_option
+@board_option
+@sram_option
+@flash_option
+@instructions_option
+@latency_option
+@click.option(
+    "--rule", default=ARENA, help="What counts as SRAM: arena, the exact bytes; or paper, the paper's sizing rule."
+)
+@strips_option
+@click.option("--epochs", default=2, help="Epochs per visit (t).")
+@click.option("--visits", default=20, help="The most visits.")
+@click.option("--eta", default=0.5, help="Weight of the share of fitting subnets in a space's score.")
+@click.option("--neighbours", default=5, help="Nearest spaces per linear fit (k).")
+@training_option
+@click.option("--seed", type=int, help="Seed of weights, order, augmentation and subnets; default: 0.")
+@click.option("--limit", type=int, help="Use only this many training images.")
+@held_out_option
+@stratified_option
+@click.option("--folder", type=PATH, default="evolution", help="Restore points and log; evolution continues from them.")
+@click.option("--plot", type=PATH, help=f"Draw the path here ({ENDINGS}).")
+@click.option(
+    "--out", "-o", "output", type=PATH, default="space.yaml", help="The best space; beside it its supernet, .pt."
+)
+@json_option
 def command(
-    space: SpaceOption,
-    setting: SettingOption = None,
-    more: MoreSettings = None,
-    data: DataOption = "fashion-mnist",
-    board: BoardOption = None,
-    sram: SramOption = None,
-    flash: FlashOption = None,
-    instructions: InstructionsOption = None,
-    latency: LatencyOption = None,
-    rule: RuleOption = ARENA,
-    strips: StripsOption = False,
-    epochs: Annotated[int, typer.Option(help="Epochs per visit (t).")] = 2,
-    visits: Annotated[int, typer.Option(help="The most visits.")] = 20,
-    eta: Annotated[float, typer.Option(help="Weight of the share of fitting subnets in a space's score.")] = 0.5,
-    neighbours: Annotated[int, typer.Option(help="Nearest spaces per linear fit (k).")] = 5,
-    training: TrainingOption = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; default: 0.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
-    held_out: HeldOutOption = None,
-    stratified: StratifiedOption = True,
-    folder: Annotated[Path, typer.Option(help="Restore points and log; evolution continues from them.")] = Path(
-        "evolution"
-    ),
-    plot: Annotated[Path | None, typer.Option(help=f"Draw the path here ({ENDINGS}).")] = None,
-    output: Annotated[Path, typer.Option("--out", "-o", help="The best space; beside it its supernet, .pt.")] = Path(
-        "space.yaml"
-    ),
-    json_file: JsonOption = None,
-) -> None:
+    space: str, setting: tuple[str, ...], more: tuple[str, ...], data: str, board: str | None, sram: str | None,
+    flash: str | None, instructions: str | None, latency: str | None, rule: str, strips: bool, epochs: int, visits: int,
+    eta: float, neighbours: int, training: tuple[str, ...], seed: int | None, limit: int | None, held_out: int | None,
+    stratified: bool, folder: Path, plot: Path | None, output: Path, json_file: Path | None,
+) -> None:  # fmt: skip
     """Move a space's window of rank ratios and tokens to where its supernet is accurate and its subnets fit."""
     from mcuformer import nas
     from mcuformer.data.loading import outline
@@ -291,7 +287,7 @@ def command(
 
     check_outputs(output, output.with_suffix(".pt"), json_file, plot, folder / LOG)
     options = EvolutionOptions(eta=eta, neighbours=neighbours, epochs=epochs, visits=visits)
-    if any(pair.startswith("schedule=") for pair in training or []):
+    if any(pair.startswith("schedule=") for pair in training):
         raise ConfigError("--option schedule: always constant here, since more epochs may follow; leave it out")
     made = nas.load_space(space)
     if made.evolution is not None:  # else evolve() says so

@@ -7,20 +7,20 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, load_data, out, write_json
-from mcuformer.cli.curves import CurveOption, Curves, TensorBoardOption
+from mcuformer.cli.common import CONSOLE, PATH, check_outputs, json_option, load_data, out, write_json
+from mcuformer.cli.curves import Curves, curve_option, tensorboard_option
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import (
-    CheckpointOption,
-    ClassWeightsOption,
-    TeacherOption,
-    TrainingOption,
+    checkpoint_option,
+    class_weights_option,
     read_class_weights,
+    teacher_option,
     train_options,
+    training_option,
 )
 
 if TYPE_CHECKING:
@@ -121,24 +121,27 @@ def show(tuned: FinetunedSubnet) -> None:
     out.print(f"wrote {tuned.path}")
 
 
-@app.command("finetune")
+@click.command("finetune")
+@click.argument("subnet", type=PATH, help="subnet.pt, from `mcuformer search`.")
+@click.option("--data", help="Default: the data it was trained on.")
+@click.option("--epochs", type=int, help="Passes over the training images.")
+@click.option("--quantised/--no-quantised", help="Quantisation-aware: round weights and activations to int8.")
+@training_option
+@class_weights_option
+@click.option("--seed", type=int, help="Seed of order and augmentation; default: 0.")
+@click.option("--limit", type=int, help="Use only this many training images.")
+@click.option("--test/--no-test", help="Also measure on the test images: once, after all choices.")
+@teacher_option
+@click.option("--out", "-o", "output", type=PATH, default="finetuned.pt", help="The subnet.")
+@checkpoint_option
+@curve_option
+@tensorboard_option
+@json_option
 def command(
-    subnet: Annotated[Path, typer.Argument(help="subnet.pt, from `mcuformer search`.")],
-    data: Annotated[str | None, typer.Option(help="Default: the data it was trained on.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    quantised: Annotated[bool, typer.Option(help="Quantisation-aware: round weights and activations to int8.")] = False,
-    training: TrainingOption = None,
-    class_weights: ClassWeightsOption = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of order and augmentation; default: 0.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
-    test: Annotated[bool, typer.Option(help="Also measure on the test images: once, after all choices.")] = False,
-    teacher: TeacherOption = None,
-    output: Annotated[Path, typer.Option("--out", "-o", help="The subnet.")] = Path("finetuned.pt"),
-    checkpoint: CheckpointOption = None,
-    log: CurveOption = None,
-    tensorboard: TensorBoardOption = None,
-    json_file: JsonOption = None,
-) -> None:
+    subnet: Path, data: str | None, epochs: int | None, quantised: bool, training: tuple[str, ...],
+    class_weights: str | None, seed: int | None, limit: int | None, test: bool, teacher: Path | None, output: Path,
+    checkpoint: Path | None, log: Path | None, tensorboard: Path | None, json_file: Path | None,
+) -> None:  # fmt: skip
     """Train a chosen subnet further, alone."""
     from mcuformer import nas
     from mcuformer.data.loading import kept_path

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.table import Table
 
 from mcuformer.boards import get_board
@@ -19,6 +18,8 @@ from mcuformer.errors import ConfigError
 from mcuformer.simulator.firmware import MACHINES, Machine, get_machine
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mcuformer.interpreter import Interpreter
     from mcuformer.simulator.firmware_model import FirmwareModel, FirmwareRun
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
+import click
 
 from mcuformer.errors import ConfigError
 from mcuformer.sizes import Size, shortest, sides
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 Made = TypeVar("Made", "SubnetConfig", "SearchSpace")
 LEAST_PATCHES = 4
 SET_HELP = "Fields of the config or the space, such as --set depth=4 image_size=120x160 (height x width)."
-SettingOption = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
-MoreSettings = Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...", hidden=True)]
+setting_option = click.option("--set", "setting", multiple=True, help=SET_HELP)
+more_settings = click.argument("more", nargs=-1, metavar="[FIELD=VALUE]...")
 
 
-def settings(setting: list[str] | None, more: list[str] | None) -> list[str]:
+def settings(setting: Sequence[str], more: Sequence[str]) -> list[str]:
     """All of --set, which may be followed by more fields without the flag."""
     if more and not setting:
         raise ConfigError(f"{more[0]!r}: unexpected; write fields as --set field=value")
-    return [*(setting or []), *(more or [])]
+    return [*setting, *more]
 
 
 def space_for(name: str | os.PathLike, given: dict[str, Any], data: Outline) -> SearchSpace:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 from rich.table import Table
 
-from mcuformer.cli.common import JsonOption, app, check_outputs, out, write_json
+from mcuformer.cli.common import PATH, check_outputs, json_option, out, write_json
 from mcuformer.cli.training import assignments
 from mcuformer.errors import ConfigError
 from mcuformer.sizes import Size, read_size
@@ -112,36 +112,26 @@ def _size(text: str | None) -> Size | None:
     raise ConfigError(f"--image-size {text}: write pixels, such as 96, or height x width, such as 120x160")
 
 
-@app.command("import")
+@click.command("import")
+@click.argument("checkpoint", type=PATH, help="A .safetensors, .pt or .pth file, or a folder that holds one.")
+@click.option("--family", required=True, help="timm, hf, torchvision, vit-pytorch or autoformer.")
+@click.option(
+    "--set", "settings", multiple=True, help="What the checkpoint does not say, such as --set num_heads=3. Repeatable."
+)
+@click.option("--image-size", help="Other than it was trained with: 96, or height x width, 120x160.")
+@click.option("--classes", type=PATH, help="Classes of the head to keep: a number and a name in each line.")
+@click.option("--new-head", type=int, help="An untrained head of so many classes; 0: none.")
+@click.option("--low-rank", type=float, help="MLP matrices as two factors, of this rank by width, such as 0.5.")
+@click.option("--low-rank-attention", type=float, help="The same for the matrices before and after attention.")
+@click.option("--config", type=PATH, help="Hugging Face's config.json; default: the one beside the checkpoint.")
+@click.option("--weights", help="Which weights, if the file holds several, such as model_ema.")
+@click.option("--out", "-o", "output", type=PATH, default="subnet.pt", help="The subnet.")
+@json_option
 def command(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .pt or .pth file, or a folder that holds one.")],
-    family: Annotated[str, typer.Option(help="timm, hf, torchvision, vit-pytorch or autoformer.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="What the checkpoint does not say, such as --set num_heads=3. Repeatable."),
-    ] = None,
-    image_size: Annotated[
-        str | None, typer.Option(help="Other than it was trained with: 96, or height x width, 120x160.")
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="Classes of the head to keep: a number and a name in each line.")
-    ] = None,
-    new_head: Annotated[int | None, typer.Option(help="An untrained head of so many classes; 0: none.")] = None,
-    low_rank: Annotated[
-        float | None, typer.Option(help="MLP matrices as two factors, of this rank by width, such as 0.5.")
-    ] = None,
-    low_rank_attention: Annotated[
-        float | None, typer.Option(help="The same for the matrices before and after attention.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Hugging Face's config.json; default: the one beside the checkpoint.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Which weights, if the file holds several, such as model_ema.")
-    ] = None,
-    output: Annotated[Path, typer.Option("--out", "-o", help="The subnet.")] = Path("subnet.pt"),
-    json_file: JsonOption = None,
-) -> None:
+    checkpoint: Path, family: str, settings: tuple[str, ...], image_size: str | None, classes: Path | None,
+    new_head: int | None, low_rank: float | None, low_rank_attention: float | None, config: Path | None,
+    weights: str | None, output: Path, json_file: Path | None,
+) -> None:  # fmt: skip
     """Read a Vision Transformer that another library trained."""
     check_outputs(output, json_file)
     made = import_(

@@ -6,14 +6,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import typer
+import click
 from rich.table import Table
 
 from mcuformer import measured
-from mcuformer.cli.common import JsonOption, app, check_outputs, out, read_bytes, sizes_line, write_json
+from mcuformer.cli.common import PATH, check_outputs, json_option, out, read_bytes, sizes_line, write_json
 from mcuformer.pictures import ENDINGS, check_pictures
 from mcuformer.sizes import size_text
 
@@ -246,6 +245,8 @@ def _place(tensor: Tensor, offset: int) -> str:
 
 
 def _scale(tensor: Tensor) -> str:
+    import numpy as np
+
     q = tensor.quantisation
     if q is None:
         return ""
@@ -279,18 +280,16 @@ def _show_instructions(rows: tuple[OpRow, ...], core: Core) -> None:
     out.print(f"about {took:,} cycles, {took / macs:.3f} per MAC, an estimate by Arm's timing of each instruction")
 
 
-@app.command("inspect")
+@click.command("inspect")
+@click.argument("model", type=PATH, help="A .tflite made by `mcuformer convert`.")
+@click.option("--plot", type=PATH, help=f"Draw the memory plan here ({ENDINGS}).")
+@click.option("--tensors/--no-tensors", help="List all tensors, constants too.")
+@click.option("--sizes/--no-sizes", help="Memory of each part: the paper's rule, ours, stock tools.")
+@click.option("--board", help="Multiply-accumulates of each op, and its instructions and cycles on this board's core.")
+@json_option
 def command(
-    model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
-    plot: Annotated[Path | None, typer.Option(help=f"Draw the memory plan here ({ENDINGS}).")] = None,
-    tensors: Annotated[bool, typer.Option(help="List all tensors, constants too.")] = False,
-    sizes: Annotated[bool, typer.Option(help="Memory of each part: the paper's rule, ours, stock tools.")] = False,
-    board: Annotated[
-        str | None,
-        typer.Option(help="Multiply-accumulates of each op, and its instructions and cycles on this board's core."),
-    ] = None,
-    json_file: JsonOption = None,
-) -> None:
+    model: Path, plot: Path | None, tensors: bool, sizes: bool, board: str | None, json_file: Path | None,
+) -> None:  # fmt: skip
     """Show a model's ops, tensors, offsets and memory plan."""
     check_outputs(plot, json_file)
     check_pictures(plot)

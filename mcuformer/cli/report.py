@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from mcuformer.cli.common import app, check_outputs, out
+from mcuformer.cli.common import PATH, check_outputs, out
 from mcuformer.files import write_bytes
 
 if TYPE_CHECKING:
@@ -56,13 +56,10 @@ def show(made: Report) -> None:
     out.print(f"wrote {made.path}")
 
 
-@app.command("report")
-def command(
-    folder: Annotated[Path, typer.Argument(help="Where the commands wrote logs, --json results, subnets and models.")],
-    board: Annotated[
-        str | None, typer.Option(help="Count instructions for this board; default: the one that convert --json says.")
-    ] = None,
-    output: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
-) -> None:
+@click.command("report")
+@click.argument("folder", type=PATH, help="Where the commands wrote logs, --json results, subnets and models.")
+@click.option("--board", help="Count instructions for this board; default: the one that convert --json says.")
+@click.option("--out", "-o", "output", type=PATH, default="report.html", help="The page to write.")
+def command(folder: Path, board: str | None, output: Path) -> None:
     """Show a search, its training and its models as one HTML page that loads nothing."""
     show(report(folder, board=board, output=output))

@@ -7,20 +7,19 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import typer
+import click
 from rich.markup import escape
 from rich.table import Table
 
 from mcuformer.checks import whole
 from mcuformer.cli.common import (
     CONSOLE,
-    DataOption,
-    JsonOption,
-    app,
+    PATH,
     check_outputs,
+    data_option,
+    json_option,
     load_data,
     out,
     top1_of,
@@ -32,6 +31,8 @@ from mcuformer.errors import ConfigError, ModelError
 from mcuformer.pictures import ENDINGS, check_pictures
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mcuformer.cli.firmware import Simulated
     from mcuformer.confusion import Confusion, Mistake
     from mcuformer.data import Dataset
@@ -206,6 +207,8 @@ def run(
 def _draw(
     host: HostRun, dataset: Dataset, model: str, confusion: str | os.PathLike | None, worst: str | os.PathLike | None
 ) -> None:
+    import numpy as np
+
     from mcuformer import plots
 
     found = host.by_class
@@ -345,51 +348,40 @@ def show(done: ModelRun) -> None:
         out.print(f"{count} {one}s differ from {name}" if count else f"every {one} equals {name}")
 
 
-@app.command("run")
+@click.command("run")
+@click.argument("model", type=PATH, help="A .tflite made by `mcuformer convert`.")
+@data_option
+@click.option("--split", default="test", help="train or test.")
+@click.option("--limit", type=int, help="Run only this many images (with --on: 16 by default).")
+@click.option("--weights", type=PATH, help="The file of staged weights; default: the one beside the model.")
+@click.option("--reference/--no-reference", help="Also compare every logit with the integer reference.")
+@click.option(
+    "--engine", help="tflm (the tflite-micro interpreter, the default where it is installed) or c (without it)."
+)
+@click.option("--on", help=f"Also run it as firmware in QEMU, on a machine or a core: {MACHINE_NAMES}.")
+@click.option("--board", help="As --on, with this board's core, RAM and flash.")
+@click.option("--ram-bytes", type=int, help="RAM of the firmware.")
+@click.option("--flash-bytes", type=int, help="Flash of the firmware.")
+@click.option("--external-flash", is_flag=True, help="Its constants lie in flash beside the chip, read in place.")
+@click.option(
+    "--gallery",
+    type=PATH,
+    help="Without a head: an .npz to find each image's nearest embedding in; default: the images.",
+)
+@click.option(
+    "--save-embeddings", type=PATH, help="Without a head: write embeddings and class names to this .npz, a gallery."
+)
+@click.option("--per-class", is_flag=True, help="Accuracy of each class, and the surest wrong answers.")
+@click.option("--confusion", type=PATH, help=f"Draw which classes were taken for which ({ENDINGS}).")
+@click.option("--worst", type=PATH, help=f"Draw the images with the surest wrong answers ({ENDINGS}).")
+@click.option("--workers", type=int, help="Processes at most, where images are many; default: one for each core.")
+@json_option
 def command(
-    model: Annotated[Path, typer.Argument(help="A .tflite made by `mcuformer convert`.")],
-    data: DataOption = "fashion-mnist",
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="Run only this many images (with --on: 16 by default).")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="The file of staged weights; default: the one beside the model.")
-    ] = None,
-    reference: Annotated[bool, typer.Option(help="Also compare every logit with the integer reference.")] = False,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="tflm (the tflite-micro interpreter, the default where it is installed) or c (without it)."),
-    ] = None,
-    on: Annotated[
-        str | None,
-        typer.Option(help=f"Also run it as firmware in QEMU, on a machine or a core: {MACHINE_NAMES}."),
-    ] = None,
-    board: Annotated[str | None, typer.Option(help="As --on, with this board's core, RAM and flash.")] = None,
-    ram_bytes: Annotated[int | None, typer.Option(help="RAM of the firmware.")] = None,
-    flash_bytes: Annotated[int | None, typer.Option(help="Flash of the firmware.")] = None,
-    external_flash: Annotated[
-        bool, typer.Option("--external-flash", help="Its constants lie in flash beside the chip, read in place.")
-    ] = False,
-    gallery: Annotated[
-        Path | None,
-        typer.Option(help="Without a head: an .npz to find each image's nearest embedding in; default: the images."),
-    ] = None,
-    save_embeddings: Annotated[
-        Path | None, typer.Option(help="Without a head: write embeddings and class names to this .npz, a gallery.")
-    ] = None,
-    per_class: Annotated[
-        bool, typer.Option("--per-class", help="Accuracy of each class, and the surest wrong answers.")
-    ] = False,
-    confusion: Annotated[
-        Path | None, typer.Option(help=f"Draw which classes were taken for which ({ENDINGS}).")
-    ] = None,
-    worst: Annotated[
-        Path | None, typer.Option(help=f"Draw the images with the surest wrong answers ({ENDINGS}).")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes at most, where images are many; default: one for each core.")
-    ] = None,
-    json_file: JsonOption = None,
-) -> None:
+    model: Path, data: str, split: str, limit: int | None, weights: Path | None, reference: bool, engine: str | None,
+    on: str | None, board: str | None, ram_bytes: int | None, flash_bytes: int | None, external_flash: bool,
+    gallery: Path | None, save_embeddings: Path | None, per_class: bool, confusion: Path | None, worst: Path | None,
+    workers: int | None, json_file: Path | None,
+) -> None:  # fmt: skip
     """Run a model on this machine, as firmware in QEMU too if you like; prints its top-1, or without a head the nearest
     of each image's embedding."""
     from mcuformer.workers import cores

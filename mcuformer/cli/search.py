@@ -8,25 +8,25 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 from rich.table import Table
 
 from mcuformer.boards import Board, get_board
 from mcuformer.cli.budget import (
-    BoardOption,
-    FlashOption,
-    InstructionsOption,
-    LatencyOption,
-    SramOption,
-    StripsOption,
+    board_option,
     budget_of,
     bytes_words,
     describe,
+    flash_option,
+    instructions_option,
+    latency_option,
     network_words,
+    sram_option,
+    strips_option,
 )
-from mcuformer.cli.common import CONSOLE, JsonOption, app, check_outputs, out, write_json
+from mcuformer.cli.common import CONSOLE, PATH, check_outputs, json_option, out, write_json
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.pictures import ENDINGS, check_pictures
 
@@ -184,35 +184,31 @@ def _front_table(front: tuple[Found, ...]) -> Table:
     return table
 
 
-@app.command("search")
+@click.command("search")
+@click.argument("supernet", type=PATH, help="supernet.pt, from `mcuformer train --space`.")
+@board_option
+@sram_option
+@flash_option
+@instructions_option
+@latency_option
+@strips_option
+@click.option("--data", help="The training data, if it has moved since.")
+@click.option("--population", default=50, help="Subnets of the first generation.")
+@click.option("--generations", default=10, help="Generations that follow.")
+@click.option("--children", default=25, help="New subnets per generation.")
+@click.option("--objective", default="accuracy", help="accuracy, or front: accuracy against SRAM and instructions.")
+@click.option("--seed", default=0, help="Seed of all random choices.")
+@click.option("--log-file", "log", type=PATH, help="A line per evaluation; the search continues from it.")
+@click.option("--plot", type=PATH, help=f"Draw accuracy against SRAM here ({ENDINGS}).")
+@click.option("--front-dir", type=PATH, help="Write every subnet of the front into this folder, with front.json.")
+@click.option("--out", "-o", "output", type=PATH, default="subnet.pt", help="The best subnet: weights and config.")
+@json_option
 def command(
-    supernet: Annotated[Path, typer.Argument(help="supernet.pt, from `mcuformer train --space`.")],
-    board: BoardOption = None,
-    sram: SramOption = None,
-    flash: FlashOption = None,
-    instructions: InstructionsOption = None,
-    latency: LatencyOption = None,
-    strips: StripsOption = False,
-    data: Annotated[str | None, typer.Option(help="The training data, if it has moved since.")] = None,
-    population: Annotated[int, typer.Option(help="Subnets of the first generation.")] = 50,
-    generations: Annotated[int, typer.Option(help="Generations that follow.")] = 10,
-    children: Annotated[int, typer.Option(help="New subnets per generation.")] = 25,
-    objective: Annotated[
-        str, typer.Option(help="accuracy, or front: accuracy against SRAM and instructions.")
-    ] = "accuracy",
-    seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
-    log: Annotated[
-        Path | None, typer.Option("--log-file", help="A line per evaluation; the search continues from it.")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help=f"Draw accuracy against SRAM here ({ENDINGS}).")] = None,
-    front_dir: Annotated[
-        Path | None, typer.Option(help="Write every subnet of the front into this folder, with front.json.")
-    ] = None,
-    output: Annotated[Path, typer.Option("--out", "-o", help="The best subnet: weights and config.")] = Path(
-        "subnet.pt"
-    ),
-    json_file: JsonOption = None,
-) -> None:
+    supernet: Path, board: str | None, sram: str | None, flash: str | None, instructions: str | None,
+    latency: str | None, strips: bool, data: str | None, population: int, generations: int, children: int,
+    objective: str, seed: int, log: Path | None, plot: Path | None, front_dir: Path | None, output: Path,
+    json_file: Path | None,
+) -> None:  # fmt: skip
     """Search a supernet for the most accurate subnet within a budget; under torchrun in all processes."""
     from mcuformer.nas.search import SearchOptions
 

@@ -6,36 +6,37 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import typer
+import click
 
 from mcuformer.cli.common import (
     CONSOLE,
-    DataOption,
-    JsonOption,
-    app,
+    PATH,
     check_outputs,
+    data_option,
+    json_option,
     load_data,
     out,
     write_json,
 )
-from mcuformer.cli.curves import CurveOption, Curves, TensorBoardOption
-from mcuformer.cli.fitting import MoreSettings, SettingOption, check_before_loading, from_data, settings, space_for
+from mcuformer.cli.curves import Curves, curve_option, tensorboard_option
+from mcuformer.cli.fitting import check_before_loading, from_data, more_settings, setting_option, settings, space_for
 from mcuformer.cli.progress import SILENT, Progress
 from mcuformer.cli.training import (
-    CheckpointOption,
-    ClassWeightsOption,
-    FrontEndOption,
-    HeldOutOption,
-    StratifiedOption,
-    TeacherOption,
-    TrainingOption,
     assignments,
+    checkpoint_option,
+    class_weights_option,
+    front_end_option,
+    held_out_option,
     read_class_weights,
+    stratified_option,
+    teacher_option,
     train_options,
+    training_option,
 )
 from mcuformer.errors import ConfigError
 from mcuformer.files import read_text
@@ -282,44 +283,42 @@ def show(trained: TrainedNetwork | TrainedSupernet) -> None:
     out.print(f"wrote {trained.path}")
 
 
-@app.command("train")
+@click.command("train")
+@data_option
+@click.option("--space", help="Train a supernet: YAML file of its space, or one of the package's.")
+@click.option("--config", type=PATH, help="Train one network: JSON file of SubnetConfig fields; default: the recipe's.")
+@setting_option
+@more_settings
+@click.option("--epochs", type=int, help="Passes over the training images.")
+@training_option
+@class_weights_option
+@click.option("--seed", type=int, help="Seed of weights, order, augmentation and subnets; default: 0.")
+@click.option("--limit", type=int, help="Use only this many training images.")
+@held_out_option
+@stratified_option
+@click.option("--init", type=PATH, help="Start from the weights of this supernet.pt.")
+@click.option(
+    "--init-vit",
+    type=PATH,
+    help="Start a supernet from this subnet.pt, a network at least as large as the space's largest.",
+)
+@click.option("--keep-head", is_flag=True, help="With --init-vit: keep its head; both have the same classes.")
+@teacher_option
+@click.option(
+    "--out", "-o", "output", type=PATH, help="File to write; default: subnet.pt, or supernet.pt with --space."
+)
+@checkpoint_option
+@curve_option
+@tensorboard_option
+@front_end_option
+@json_option
 def command(
-    data: DataOption = "fashion-mnist",
-    space: Annotated[
-        str | None, typer.Option(help="Train a supernet: YAML file of its space, or one of the package's.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Train one network: JSON file of SubnetConfig fields; default: the recipe's.")
-    ] = None,
-    setting: SettingOption = None,
-    more: MoreSettings = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    training: TrainingOption = None,
-    class_weights: ClassWeightsOption = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of weights, order, augmentation and subnets; default: 0.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Use only this many training images.")] = None,
-    held_out: HeldOutOption = None,
-    stratified: StratifiedOption = True,
-    init: Annotated[Path | None, typer.Option(help="Start from the weights of this supernet.pt.")] = None,
-    init_vit: Annotated[
-        Path | None,
-        typer.Option(help="Start a supernet from this subnet.pt, a network at least as large as the space's largest."),
-    ] = None,
-    keep_head: Annotated[
-        bool, typer.Option("--keep-head", help="With --init-vit: keep its head; both have the same classes.")
-    ] = False,
-    teacher: TeacherOption = None,
-    output: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write; default: subnet.pt, or supernet.pt with --space.")
-    ] = None,
-    checkpoint: CheckpointOption = None,
-    log: CurveOption = None,
-    tensorboard: TensorBoardOption = None,
-    front_end: FrontEndOption = None,
-    json_file: JsonOption = None,
-) -> None:
+    data: str, space: str | None, config: Path | None, setting: tuple[str, ...], more: tuple[str, ...],
+    epochs: int | None, training: tuple[str, ...], class_weights: str | None, seed: int | None, limit: int | None,
+    held_out: int | None, stratified: bool, init: Path | None, init_vit: Path | None, keep_head: bool,
+    teacher: Path | None, output: Path | None, checkpoint: Path | None, log: Path | None, tensorboard: Path | None,
+    front_end: tuple[str, ...], json_file: Path | None,
+) -> None:  # fmt: skip
     """Train one network, or with --space a supernet; under torchrun on all GPUs."""
     from mcuformer.nas import recipes
 
@@ -342,7 +341,7 @@ def command(
     write_json(json_file, trained.to_dict())
 
 
-def _front_end(setting: list[str] | None) -> LogMel | None:
+def _front_end(setting: Sequence[str] | None) -> LogMel | None:
     """The front end of --front-end; None if it is not given."""
     if not setting:
         return None
@@ -351,7 +350,7 @@ def _front_end(setting: list[str] | None) -> LogMel | None:
     return LogMel.from_dict(LogMel().to_dict() | assignments(setting, "--front-end"))
 
 
-def _space(name: str, fields: list[str], data: str, init: Path | None) -> SearchSpace:
+def _space(name: str, fields: Sequence[str], data: str, init: Path | None) -> SearchSpace:
     """The space of --space and --set; with --init that of the supernet, whatever the data say."""
     from mcuformer import nas
     from mcuformer.data.loading import outline
@@ -363,7 +362,7 @@ def _space(name: str, fields: list[str], data: str, init: Path | None) -> Search
     return space_for(name, given, outline(data))
 
 
-def _network(path: Path | None, fields: list[str], data: str) -> SubnetConfig:
+def _network(path: Path | None, fields: Sequence[str], data: str) -> SubnetConfig:
     """The config of --config and --set; the recipe's with what the data say."""
     from mcuformer.data.loading import outline
     from mcuformer.nas.evaluation import check_has_head
@@ -375,7 +374,7 @@ def _network(path: Path | None, fields: list[str], data: str) -> SubnetConfig:
     return from_data(config, assignments(fields, "--set"), outline(data), "network")
 
 
-def read_config(path: Path | None, setting: list[str] | None) -> SubnetConfig:
+def read_config(path: Path | None, setting: Sequence[str] | None) -> SubnetConfig:
     """The config of --config, or the recipe's, with the fields of --set."""
     from mcuformer.converter.subnet_config import SubnetConfig
     from mcuformer.nas import recipes

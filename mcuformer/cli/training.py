@@ -5,49 +5,53 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
+from mcuformer.cli.common import PATH
 from mcuformer.errors import ConfigError
 from mcuformer.sizes import read_size
 
 if TYPE_CHECKING:
     from mcuformer.nas.train_options import TrainOptions
 
-HeldOutOption = Annotated[
-    int | None,
-    typer.Option(help="Training images held out for selection; default: a sixth, at most 5,000 or 100 a class."),
-]
-StratifiedOption = Annotated[
-    bool, typer.Option(help="Hold out as large a share of each class; a run that version 0.1.0 began did not.")
-]
-TrainingOption = Annotated[
-    list[str] | None,
-    typer.Option("--option", help="One field of TrainOptions, such as --option learning_rate=0.002. Repeatable."),
-]
-ClassWeightsOption = Annotated[
-    str | None,
-    typer.Option(help="balanced, or a number for each class, such as 1,2.5,1: how much its images count in the loss."),
-]
-FrontEndOption = Annotated[
-    list[str] | None,
-    typer.Option("--front-end", help="One number of how sound becomes rows, such as --front-end hop=320. Repeatable."),
-]
-CheckpointOption = Annotated[
-    Path | None, typer.Option(help="State after every epoch; training continues from it if it exists.")
-]
-TeacherOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Learn from this network's answers too: a subnet.pt, a supernet.pt, or a program that torch.export.save "
-        "wrote (.pt2; it may hold code: open none that you do not trust). See --option teacher_weight."
-    ),
-]
+held_out_option = click.option(
+    "--held-out",
+    type=int,
+    help="Training images held out for selection; default: a sixth, at most 5,000 or 100 a class.",
+)
+stratified_option = click.option(
+    "--stratified/--no-stratified",
+    default=True,
+    help="Hold out as large a share of each class; a run that version 0.1.0 began did not.",
+)
+training_option = click.option(
+    "--option",
+    "training",
+    multiple=True,
+    help="One field of TrainOptions, such as --option learning_rate=0.002. Repeatable.",
+)
+class_weights_option = click.option(
+    "--class-weights",
+    help="balanced, or a number for each class, such as 1,2.5,1: how much its images count in the loss.",
+)
+front_end_option = click.option(
+    "--front-end", multiple=True, help="One number of how sound becomes rows, such as --front-end hop=320. Repeatable."
+)
+checkpoint_option = click.option(
+    "--checkpoint", type=PATH, help="State after every epoch; training continues from it if it exists."
+)
+teacher_option = click.option(
+    "--teacher",
+    type=PATH,
+    help="Learn from this network's answers too: a subnet.pt, a supernet.pt, or a program that torch.export.save "
+    "wrote (.pt2; it may hold code: open none that you do not trust). See --option teacher_weight.",
+)
 
 
-def assignments(pairs: list[str] | None, flag: str) -> dict[str, Any]:
+def assignments(pairs: Sequence[str] | None, flag: str) -> dict[str, Any]:
     """["depth=4"] -> {"depth": 4}; values are JSON, sizes such as 120x160 (height x width), or else text."""
     values: dict[str, Any] = {}
     for pair in pairs or []:
@@ -69,7 +73,7 @@ def read_class_weights(text: str | None) -> str | list[float] | None:
         return text
 
 
-def train_options(defaults: TrainOptions, pairs: list[str] | None, **flags: object) -> TrainOptions:
+def train_options(defaults: TrainOptions, pairs: Sequence[str] | None, **flags: object) -> TrainOptions:
     """defaults with the --option pairs and the flags that are not None; ConfigError for unknown or repeated ones."""
     known = {field.name for field in dataclasses.fields(defaults)}
     given = assignments(pairs, "--option")

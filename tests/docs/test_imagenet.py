@@ -74,9 +74,6 @@ def test_every_command_of_the_page_runs(imagenet, tmp_path, monkeypatch, capsys)
     ]  # fmt: skip
     for words in found:
         monkeypatch.setattr(sys, "argv", ["mcuformer", *shortened(words, imagenet)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert not ended.value.code, f"{words}\n{said.out}{said.err}"
-    assert "top-1" in said.out
+        main()  # ends the process, and so this test, if the command fails
+    assert "top-1" in capsys.readouterr().out.splitlines()[-1]
     assert {"space.yaml", "supernet.pt", "subnet.pt", "finetuned.pt", "model.tflite"} <= set(os.listdir(tmp_path))

@@ -4,10 +4,11 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 from scripts import load_script
 
-from mcuformer.cli.common import app
+from mcuformer.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
@@ -81,13 +82,12 @@ def test_files_lists_every_format():
 
 
 def test_the_command_line_page_has_every_command_and_option():
-    import typer
-
-    page = load("command_line").page()
-    for name, command in typer.main.get_command(app).commands.items():
+    page, known = load("command_line").page(), click.Context(app)
+    for name in app.list_commands(known):
+        command = app.get_command(known, name)
         (section,) = re.findall(rf"^### mcuformer {name}$(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
-        for parameter in (parameter for parameter in command.params if not getattr(parameter, "hidden", False)):
-            names = parameter.opts if parameter.param_type_name == "option" else [parameter.name.upper()]
+        for parameter in command.params:
+            names = parameter.opts if isinstance(parameter, click.Option) else [parameter.human_readable_name]
             assert all(spelling in section for spelling in names), f"{name}: {names}"
 
 

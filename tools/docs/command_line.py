@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import typer
+import click
 
 GROUPS = {
     "The whole way": ("demo",),
@@ -18,7 +16,8 @@ def commands() -> dict:
     """All commands by name, in the order of GROUPS; those in no group come last."""
     from mcuformer.cli import app
 
-    found = typer.main.get_command(app).commands
+    known = click.Context(app)
+    found = {name: app.get_command(known, name) for name in app.list_commands(known)}
     named = [name for names in GROUPS.values() for name in names if name in found]
     return {name: found[name] for name in (*named, *sorted(set(found) - set(named)))}
 
@@ -42,11 +41,12 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def section(name: str, command) -> str:
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option" and not p.hidden and p.name != "help"]
-    usage = " ".join(["mcuformer", name, *(_metavar(p) for p in arguments), "[OPTIONS]"])
-    rows = [(f"`{_metavar(p)}`", "" if p.required else _default(p), p.help) for p in arguments]
+def section(name: str, command: click.Command) -> str:
+    arguments = [p for p in command.params if isinstance(p, click.Argument)]
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    names = [p.make_metavar(click.Context(command)) for p in arguments]
+    usage = " ".join(["mcuformer", name, *names, "[OPTIONS]"])
+    rows = [(f"`{name}`", "", p.help) for name, p in zip(names, arguments, strict=True)]
     rows += [(_names(p), "required" if p.required else _default(p), p.help) for p in options]
     parts = [f"### mcuformer {name}\n", f"{_text(command.help)}\n", f"```text\n{usage}\n```\n"]
     if rows:
@@ -55,26 +55,20 @@ def section(name: str, command) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _metavar(parameter) -> str:
-    name = (parameter.metavar or parameter.name).upper()
-    return name if parameter.required else f"[{name}]"
-
-
-def _names(option) -> str:
+def _names(option: click.Option) -> str:
     """The option's spellings, and its type."""
     names = ",&nbsp;".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     return names if option.is_flag else f"{names}&nbsp;{_takes(option)}"
 
 
-def _takes(option) -> str:
-    kind = option.type_descriptor.annotation
-    words = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
-    return (option.metavar or words.get(kind, "TEXT")) + ("&nbsp;..." if option.multiple else "")
+def _takes(option: click.Option) -> str:
+    kind = option.type.name.partition(" ")[0].upper()  # FLOAT RANGE is one of FLOAT
+    return {"FLOAT": "NUMBER"}.get(kind, kind) + ("&nbsp;..." if option.multiple else "")
 
 
-def _default(parameter) -> str:
-    value = parameter.default
-    if value is None or value is False or callable(value) or "Sentinel" in type(value).__name__ or value in ([], ()):
+def _default(option: click.Option) -> str:
+    value = option.to_info_dict()["default"]
+    if value is None or value is False or value == ():
         return ""
     return f"`{value}`" if value is not True else "on"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -109,7 +108,7 @@ def beside(path: Path, make: Callable[[Path], Made]) -> tuple[Path, Made]:
     """
     path = path.absolute()
     for _ in range(NAMES):
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
         try:
             return temporary, make(temporary)
         except FileExistsError:

@@ -81,8 +81,9 @@ def _refuse_relative(graph: Any, held: dict[str, np.ndarray], path: str | os.Pat
     """ModelError if scores have relative positions: an export folds them, so that no tensor's name tells of them."""
     for node in graph.node:
         folded = node.op_type == "Add" and any(
-            ANONYMOUS.fullmatch(name) and name in held and held[name].ndim == 4 for name in node.input
-        )
+            ANONYMOUS.fullmatch(name) and name in held and held[name].ndim == 4 and held[name].any()
+            for name in node.input
+        )  # a mask of zeros, as transformers has it, adds nothing
         below = part is None or f"{_path(node)}.".startswith(f"{part}.")
         if below and (folded or RELATIVE.search(_path(node))):
             raise ModelError(

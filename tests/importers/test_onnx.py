@@ -115,6 +115,8 @@ def exported(name: str, exporter: str, damage: str = "") -> bytes:
         nodes.append(onnx.helper.make_node("Concat", [*tokens, "transpose"], ["c"], "node_cat", axis=1))
         mask = np.zeros((1, 1, 17, 17), np.float32) - (damage == "mask") * np.eye(17, dtype=np.float32)
         held += [onnx.numpy_helper.from_array(mask, "val_73"), onnx.numpy_helper.from_array(np.float32(8), "val_143")]
+        if not damage:  # transformers has a mask that masks nothing
+            nodes.append(onnx.helper.make_node("Add", ["scores", "val_73"], ["masked"], "node_Add_73"))
     return onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], [], held)).SerializeToString()
 
 

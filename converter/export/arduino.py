@@ -21,6 +21,7 @@ from mcuformer.boards import Board
 from mcuformer.converter.export import c_gallery, c_model, c_text
 from mcuformer.converter.export.board_fit import check_board, check_board_of_all
 from mcuformer.converter.export.c_model import CModel
+from mcuformer.converter.export.c_sources import Network
 from mcuformer.converter.export.folder import KERNELS, kernel_files, licence_file, sound_files, write_folder
 from mcuformer.converter.export.front_end import front_end_line, front_end_values
 from mcuformer.converter.export.layout import MODELS
@@ -43,8 +44,8 @@ TEST_IMAGES = 5  # in the sketches, at most one per class
 SKETCHES_WITH_IMAGES = ("ImageClassify", "TFLMClassify")
 SKETCHES_WITHOUT_HEAD = ("ImageNearest",)  # all others are for classes
 SELF_TEST = "SelfTest"  # but this one: it is for every network
-# What a library has only if its network takes images, and only if it takes sound.
-FOR_IMAGES = ("src/MCUFormerCamera.h", "src/MCUFormerReport.h", "examples/CameraClassify_")
+# What a library has only if its network takes a camera's images, and only if it takes sound.
+FOR_CAMERAS = ("src/MCUFormerCamera.h", "src/MCUFormerReport.h", "examples/CameraClassify_")
 FOR_SOUND = ("src/MCUFormerSound.h", "examples/AudioClassify_")
 # Arduino compiles library sources for size, which costs two thirds more instructions.
 FASTER = '#if defined(__GNUC__) && !defined(__clang__)\n#pragma GCC optimize("O2")\n#endif\n'
@@ -226,7 +227,7 @@ def write_zip(made: ArduinoLibrary, path: str | os.PathLike) -> Path:
 def _skeleton(source: Source) -> dict[str, str]:
     """The files of the folder arduino that are for such a model, with its name in them."""
     root, has_head = sources.arduino_folder(), bool(source.class_names)
-    left_out = FOR_SOUND if source.front_end is None else FOR_IMAGES
+    left_out = (*(() if _takes_a_camera(source) else FOR_CAMERAS), *(FOR_SOUND if source.front_end is None else ()))
     paths = [path for path in sorted(root.rglob("*")) if path.suffix in (".properties", ".txt", ".h", ".ino")]
     files = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
     files = {path: text for path, text in files.items() if not path.startswith(left_out)}
@@ -238,6 +239,11 @@ def _skeleton(source: Source) -> dict[str, str]:
         files.pop("src/MCUFormerReport.h", None)
         files["src/MCUFormer.h"] = files["src/MCUFormer.h"].replace("model_confidence.h", "model_gallery.h")
     return {path: _named(text, source.name) for path, text in files.items()}
+
+
+def _takes_a_camera(model: Source | Network) -> bool:
+    """Whether its images are those of a camera, grey or colour: not sound, nor another sensor's channels."""
+    return model.front_end is None and model.graph.tensors[model.graph.inputs[0]].shape[-1] in (1, 3)
 
 
 def _named(text: str, name: str) -> str:
@@ -426,7 +432,7 @@ MICROPHONE = """- `AudioClassify_Nano33BLESense`: the board's microphone, with t
 
 
 def _readme(plain: CModel, for_tflm: TflmModel) -> str:
-    own = CAMERAS if plain.network.front_end is None else MICROPHONE
+    own = CAMERAS if _takes_a_camera(plain.network) else "" if plain.network.front_end is None else MICROPHONE
     return f"""# {LIBRARY}: a Vision Transformer as an Arduino library
 
 {GENERATOR}
@@ -481,7 +487,7 @@ const char* nearestTo(mcuformer::Frame* frame, int32_t* cosine) {
 
 def _readme_without_head(plain: CModel, gallery: Gallery | None) -> str:
     stored, camera = "no stored embeddings; `--gallery FILE.npz` adds them", ""
-    if gallery is not None and plain.network.front_end is None:
+    if gallery is not None and _takes_a_camera(plain.network):
         camera = f" With a camera:\n\n{_named(NEAREST_TO_A_FRAME, plain.name)}"
     if gallery is not None:
         stored = f"{len(gallery):,} stored embeddings, {c_gallery.constant_bytes(gallery):,} bytes of flash"

@@ -218,6 +218,14 @@ def test_the_library_compiles_for_the_smallest_core(grey, tmp_path):
     arduino_build.compile_library(folder, core.machine, tmp_path / "objects", flags=["-Wall", "-Wextra", "-Werror"])
 
 
+@pytest.mark.parametrize("classes", [3, 0])
+def test_a_network_of_six_channels_has_no_sketches_with_a_camera(classes):
+    """Such as a radar's or an accelerometer's, whose pixels no camera gives."""
+    files = package(dataclasses.replace(COLOUR, in_channels=6, num_classes=classes), {})[1].files
+    assert not any("Camera" in path or "Report" in path for path in files)
+    assert "amera" not in files["README.md"] and "examples/SelfTest/SelfTest.ino" in files
+
+
 XTENSA_HEADERS = Path("/usr/lib/xtensa-lx106-elf/include")
 
 

@@ -115,7 +115,8 @@ def load(path: str | os.PathLike, kind: str, file_format: str, mend: str) -> dic
     except Exception as error:  # torch raises many kinds for damaged files
         raise unreadable(type(error).__name__) from error
     if not isinstance(content, dict) or content.get("format") != file_format:
-        raise ModelError(f"{path}: not an MCUFormer {kind} (format {file_format!r} not found); {mend}")
+        other = ", or `mcuformer import` another library's network" if kind == "subnet.pt" else ""
+        raise ModelError(f"{path}: not an MCUFormer {kind} (format {file_format!r} not found); {mend}{other}")
     stated = content.pop(HASH, None)
     try:
         found = content_hash(content)

@@ -57,7 +57,7 @@ def import_vit(
     """A network of another library as a FloatViT, whose input is a uint8 image x as x / 127.5 - 1.
 
     source      a module (its family is found, its library not imported), a checkpoint (.pt, .pth, .bin, .safetensors,
-                a folder of save_pretrained) or a state dict
+                .onnx, a folder of save_pretrained) or a state dict
     family      of a file or state dict: a key of FAMILIES
     image_size  other than it was trained with: its positions are interpolated as its library does
     classes     of the head, in order: their numbers, or a file with a number and a name in each line
@@ -65,7 +65,7 @@ def import_vit(
     low_rank    both MLP matrices as two factors of rank round(low_rank * embed_dim)
     low_rank_attention  the same of q, k and v together, and of the projection after attention
     config      Hugging Face's config.json, or its content; default: the one beside the file
-    weights     which state dict of the file, if it holds several, such as "model_ema"
+    weights     which state dict of the file, if it holds several, such as "model_ema"; of ONNX the module
     settings    what the source does not say: docs/import.md lists them by family
 
     Notes of the network: "imported" (family, settings used, tensors left out and why, errors of low ranks), and
@@ -160,7 +160,8 @@ def _open_state(
     state: dict[str, torch.Tensor], name: str, family: str | None, config, folder: Path | None, given: Mapping[str, Any]
 ) -> _Source:
     if family is None:
-        raise ConfigError(f"{name}: family is not given: one of {', '.join(FAMILIES)}")
+        likely = next((f"; its names are those of {one.NAME}" for one in FAMILIES.values() if _is_of(one, state)), "")
+        raise ConfigError(f"{name}: family is not given: one of {', '.join(FAMILIES)}{likely}")
     if family not in FAMILIES:
         raise ConfigError(f"family = {family!r}: must be one of {', '.join(FAMILIES)}")
     one = FAMILIES[family]

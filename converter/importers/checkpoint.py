@@ -18,6 +18,7 @@ from mcuformer.errors import ModelError
 from mcuformer.files import read_text
 
 TRAINERS = ("model", "backbone", "encoder_q")  # where Lightning, DINO and MoCo keep the network
+PICKLE = b"\x80"  # how one of torch before 1.6 begins
 COUNTERS = ("n_averaged", "module.n_averaged")  # of torch's averaged model
 
 
@@ -72,9 +73,12 @@ def _torch(path: Path) -> object:
 
 
 def _check_whole(path: Path) -> None:
-    """torch.load does not look at the checksums in its file."""
+    """torch.load does not look at the checksums in its file, and takes a text for code that it must not run."""
     if not torch_file.is_archive(path):
-        return  # of torch before 1.6, or none at all
+        with path.open("rb") as file:
+            if file.read(1) != PICKLE:
+                raise ModelError(f"{path}: no checkpoint of torch, or not all of one; copy it again")
+        return
     if damage := torch_file.damage(path, packed=True):
         raise ModelError(f"{path}: damaged ({damage}); copy it again")
 

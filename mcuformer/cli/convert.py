@@ -175,7 +175,7 @@ def _bytes(sram: str | None) -> int | None:
 
 
 @click.command("convert")
-@click.argument("subnet", type=PATH, help="subnet.pt, from `mcuformer train`.")
+@click.argument("subnet", type=PATH, help="subnet.pt, from `mcuformer train` or `import`.")
 @data_option
 @click.option("--images", default=256, help="Training images to calibrate with.")
 @click.option("--board", help="Check this board's budget (see `mcuformer boards`).")

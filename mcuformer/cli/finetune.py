@@ -122,7 +122,7 @@ def show(tuned: FinetunedSubnet) -> None:
 
 
 @click.command("finetune")
-@click.argument("subnet", type=PATH, help="subnet.pt, from `mcuformer search`.")
+@click.argument("subnet", type=PATH, help="subnet.pt, from `mcuformer search` or `import`.")
 @click.option("--data", help="Default: the data it was trained on.")
 @click.option("--epochs", type=int, help="Passes over the training images.")
 @click.option("--quantised/--no-quantised", help="Quantisation-aware: round weights and activations to int8.")

@@ -52,7 +52,7 @@ class ImportedSubnet:
 
 def import_(
     checkpoint: str | os.PathLike,
-    family: str,
+    family: str | None,
     *,
     settings: dict[str, Any] | None = None,
     output: str | os.PathLike = "subnet.pt",
@@ -113,22 +113,24 @@ def _size(text: str | None) -> Size | None:
 
 
 @click.command("import")
-@click.argument("checkpoint", type=PATH, help="A .safetensors, .pt or .pth file, or a folder that holds one.")
-@click.option("--family", required=True, help="timm, hf, torchvision, vit-pytorch or autoformer.")
+@click.argument(
+    "checkpoint", type=PATH, help="A .safetensors, .pt, .pth, .bin or .onnx file, or a folder that holds one."
+)
+@click.option("--family", help="timm, hf, torchvision, vit-pytorch or autoformer. Always needed.")
 @click.option(
     "--set", "settings", multiple=True, help="What the checkpoint does not say, such as --set num_heads=3. Repeatable."
 )
 @click.option("--image-size", help="Other than it was trained with: 96, or height x width, 120x160.")
 @click.option("--classes", type=PATH, help="Classes of the head to keep: a number and a name in each line.")
-@click.option("--new-head", type=int, help="An untrained head of so many classes; 0: none.")
+@click.option("--new-head", type=int, help="An untrained head of so many classes, for finetune; 0: none.")
 @click.option("--low-rank", type=float, help="MLP matrices as two factors, of this rank by width, such as 0.5.")
 @click.option("--low-rank-attention", type=float, help="The same for the matrices before and after attention.")
 @click.option("--config", type=PATH, help="Hugging Face's config.json; default: the one beside the checkpoint.")
-@click.option("--weights", help="Which weights, if the file holds several, such as model_ema.")
+@click.option("--weights", help="Which weights, if the file holds several, such as model_ema; of ONNX the module.")
 @click.option("--out", "-o", "output", type=PATH, default="subnet.pt", help="The subnet.")
 @json_option
 def command(
-    checkpoint: Path, family: str, settings: tuple[str, ...], image_size: str | None, classes: Path | None,
+    checkpoint: Path, family: str | None, settings: tuple[str, ...], image_size: str | None, classes: Path | None,
     new_head: int | None, low_rank: float | None, low_rank_attention: float | None, config: Path | None,
     weights: str | None, output: Path, json_file: Path | None,
 ) -> None:  # fmt: skip

@@ -73,15 +73,20 @@ def test_other_files(tmp_path):
     save_file(fixture.state, tmp_path / "a.safetensors")
     content = (tmp_path / "a.safetensors").read_bytes()
     (tmp_path / "half.safetensors").write_bytes(content[: len(content) // 2])
+    torch.save(fixture.state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    same(timm(tmp_path / "old.pt"))
     torch.save(fixture.state, tmp_path / "a.pt")
     content = bytearray((tmp_path / "a.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "flipped.pt").write_bytes(content)
+    (tmp_path / "begun.pt").write_bytes(content[: len(content) // 2])
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\n")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
     (tmp_path / "empty").mkdir()
     for name, words in {
         "whole.pt": "code from a file is not run", "half.safetensors": "not a readable .safetensors file",
         "flipped.pt": "wrong checksum", "none.pt": "holds no state dict", "empty": "without model.safetensors",
+        "begun.pt": "no checkpoint of torch, or not all of one", "pointer.pth": "no checkpoint of torch",
     }.items():  # fmt: skip
         message = refusal(tmp_path / name, "timm", **fixture.settings)
         assert name in message and words in message

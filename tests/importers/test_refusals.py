@@ -66,6 +66,10 @@ def test_the_command_ends_in_one_line(tmp_path):
         (["text.pt", *options], "text.pt"),
         (["model.pt", "--family", "hf"], "its names are those of family timm"),
         (["model.pt", "--family", "resnet"], "resnet"),
+        (
+            ["model.pt"],
+            "family is not given: one of timm, hf, torchvision, vit-pytorch, autoformer; its names are those of timm",
+        ),
         (["model.pt", "--family", "timm"], "num_heads, activation, norm_epsilon, mean, std"),
         (["model.pt", *options, "--image-size", "large"], "--image-size large"),
         (["model.pt", *options, "--new-head", "-1"], "-1"),

@@ -64,7 +64,7 @@ def import_vit(
     new_head    an untrained head of so many classes; 0: none, the pooled tokens are the output
     low_rank    both MLP matrices as two factors of rank round(low_rank * embed_dim)
     low_rank_attention  the same of q, k and v together, and of the projection after attention
-    config      Hugging Face's config.json, or its content; default: the one beside the file
+    config      Hugging Face's or timm's config.json, or its content; default: the one beside the file
     weights     which state dict of the file, if it holds several, such as "model_ema"; of ONNX the module
     settings    what the source does not say: docs/import.md lists them by family
 
@@ -171,9 +171,11 @@ def _open_state(
         hint = f"its names are those of family {others[0]}" if others else f"its first tensor is '{next(iter(state))}'"
         raise opened_weights.error(f"no tensor '{one.MARK}', so not of family {family}; {hint}")
     opened_weights.refuse([*one.FOREIGN, *foreign.FOREIGN])
-    if one is not hf and config is not None:
-        raise ConfigError(f"config is given: family {family} has none; only hf does")
+    if one not in (hf, timm) and config is not None:
+        raise ConfigError(f"config is given: family {family} has none; only hf and timm do")
     said, says, names = _hf_config(config if one is hf else None, folder if one is hf else None)
+    if one is timm and (config is not None or "arch" not in given):
+        given = {**_timm_config(config, folder), **given}
     if one is timm and isinstance(given.get("arch"), str):
         given = {**timm.architecture(given["arch"]), **given}
     opened = _Source(one, opened_weights, said, says, given)
@@ -202,6 +204,25 @@ def _hf_config(config, folder: Path | None) -> tuple[dict[str, Any], str, list[s
     except ModelError as error:
         raise ModelError(f"{says}: {error}") from error
     return said, says, hf.class_names(content)
+
+
+def _timm_config(config, folder: Path | None) -> dict[str, Any]:
+    """What timm's config.json says; nothing if the one beside the weights is another library's."""
+    beside = config is None
+    if beside:
+        config = folder / "config.json" if folder is not None else None
+        if config is None or not config.is_file():
+            return {}
+    content = config if isinstance(config, Mapping) else checkpoint.read_json(config)
+    if beside and "architecture" not in content:
+        return {}
+    says = "the config" if isinstance(config, Mapping) else str(config)
+    try:
+        return timm.config_settings(content)
+    except KeyError as error:
+        raise ModelError(f"{says}: no {error} in it; give the config.json that lies beside the weights") from error
+    except McuformerError as error:
+        raise ModelError(f"{says}: {error}") from error
 
 
 def _classes(classes: str | os.PathLike | list[int]) -> tuple[list[int], list[str] | None]:

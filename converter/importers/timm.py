@@ -7,6 +7,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ CLASSES = ("timm.models.vision_transformer.VisionTransformer", "timm.models.beit
 # Whose classes may differ from the plain ones without a tensor that tells.
 PARTS = {"blocks.0": "Block", "blocks.0.attn": "Attention", "blocks.0.mlp": "Mlp", "patch_embed": "PatchEmbed"}
 POOLS = {"token": "token", "avg": "mean"}
+# Arguments of a model in its config.json that the weights show, or that only training needs.
+CONFIG_ARGUMENTS = {
+    "img_size", "patch_size", "in_chans", "num_classes", "global_pool", "drop_rate", "pos_drop_rate", "patch_drop_rate",
+    "proj_drop_rate", "attn_drop_rate", "drop_path_rate",
+}  # fmt: skip
 
 
 def settings_of(module: nn.Module) -> dict[str, Any] | None:
@@ -103,6 +109,24 @@ def architecture(name: str) -> dict[str, Any]:
     said = dict(found["settings"])
     if choices and all(choice == choices[0] for choice in choices):
         said["mean"], said["std"] = choices[0]
+    return said
+
+
+def config_settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """arch, pool, mean and std of a config.json as timm's save_for_hf writes it. KeyError if it names no architecture,
+    ModelError if the network was made with other arguments than its architecture's."""
+    arch = content["architecture"]
+    if not isinstance(arch, str):
+        raise ModelError(f"architecture = {arch!r}: not a name")
+    known, arguments = architecture(arch), content.get("model_args") or {}
+    if changed := sorted(set(arguments) - CONFIG_ARGUMENTS):
+        raise ModelError(f"model_args has {', '.join(changed)}: not the plain {arch}; import the module itself")
+    said = {"arch": arch, **_pixels(content.get("pretrained_cfg"))}
+    pool = content.get("global_pool")
+    if "pool" in known and pool is not None:  # else the two heads say it
+        if pool not in POOLS:
+            raise ModelError(f"global_pool = {pool!r}: the head can read {', '.join(POOLS)}; train it again")
+        said["pool"] = POOLS[pool]
     return said
 
 

@@ -125,7 +125,7 @@ def _size(text: str | None) -> Size | None:
 @click.option("--new-head", type=int, help="An untrained head of so many classes, for finetune; 0: none.")
 @click.option("--low-rank", type=float, help="MLP matrices as two factors, of this rank by width, such as 0.5.")
 @click.option("--low-rank-attention", type=float, help="The same for the matrices before and after attention.")
-@click.option("--config", type=PATH, help="Hugging Face's config.json; default: the one beside the checkpoint.")
+@click.option("--config", type=PATH, help="Hugging Face's or timm's config.json; default: the one beside it.")
 @click.option("--weights", help="Which weights, if the file holds several, such as model_ema; of ONNX the module.")
 @click.option("--out", "-o", "output", type=PATH, default="subnet.pt", help="The subnet.")
 @json_option

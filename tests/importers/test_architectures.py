@@ -69,6 +69,51 @@ def test_a_name_says_what_a_bare_checkpoint_does_not():
     np.testing.assert_array_equal(run(tagged, image), run(net, image))
 
 
+CONFIG = {  # as timm's save_for_hf writes it
+    "architecture": "test_vit", "num_classes": 10, "num_features": 64, "global_pool": "avg",
+    "model_args": {"num_classes": 10, "global_pool": "avg", "img_size": [16, 16]},
+    "pretrained_cfg": {"tag": "r160_in1k", "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3], "num_classes": 10},
+}  # fmt: skip
+
+
+def hub_folder(folder: Path, **changes) -> Path:
+    folder.mkdir()
+    torch.save(bare(), folder / "pytorch_model.bin")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
+    return folder
+
+
+def test_a_folder_of_timms_hub_says_all(tmp_path):
+    folder, image = hub_folder(tmp_path / "net"), load("timm-class-token").arrays["image"]
+    net = mcuformer.import_vit(folder, "timm")
+    pixels = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3]}
+    want = run(mcuformer.import_vit(bare(), "timm", arch="test_vit", pool="mean", **pixels), image)
+    np.testing.assert_array_equal(run(net, image), want)
+    given = mcuformer.import_vit(bare(), "timm", config=folder / "config.json", pool="token")  # counts more
+    assert (net.config.pool, given.config.pool) == ("mean", "token")
+    named = mcuformer.import_vit(folder, "timm", arch="test_vit.r160_in1k")  # so does a name: the file is not read
+    assert (named.config.pool, named.notes["imported"]["settings"]["mean"]) == ("token", [0.5] * 3)
+    (folder / "config.json").write_text('{"model_type": "vit"}')  # of another library
+    with pytest.raises(McuformerError, match="num_heads, activation, norm_epsilon, mean, std are not in"):
+        mcuformer.import_vit(folder, "timm")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architecture": "vit_small_patch16_rope_ape_224"}, "no plain ViT, DeiT or BEiT of timm's"),
+        ({"architecture": "aimv2_1b_patch14_224"}, "a SwiGLU"),
+        ({"architecture": ["test_vit"]}, "not a name"),
+        ({"model_args": {"num_heads": 4}}, "model_args has num_heads: not the plain test_vit"),
+        ({"global_pool": "map"}, "global_pool = 'map'"),
+    ],
+)
+def test_a_config_of_timms_that_does_not_fit_is_one_line(changes, words, tmp_path):
+    with pytest.raises(McuformerError) as caught:
+        mcuformer.import_vit(hub_folder(tmp_path / "net", **changes), "timm")
+    assert words in str(caught.value) and "config.json: " in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arch", "words"),
     [

@@ -308,5 +308,5 @@ def test_sources_that_are_none():
     with torch.device("meta"):
         module = torch.nn.Linear(2, 2)
     assert "without weights" in refusal(module)
-    with pytest.raises(ConfigError, match="family timm has none; only hf does"):
-        mcuformer.import_vit(load(NAME).state, "timm", config={}, **load(NAME).settings)
+    with pytest.raises(ConfigError, match="family torchvision has none; only hf and timm do"):
+        mcuformer.import_vit(load("torchvision").state, "torchvision", config={}, **load("torchvision").settings)

@@ -39,13 +39,19 @@ NEUTRAL = {
 }
 
 
+def innermost(net: Any) -> Any:
+    """The module in DataParallel, DistributedDataParallel, torch.compile and averaged models; all else as it is."""
+    while isinstance(net, nn.Module) and (held := [name for name in WRAPPERS if name in net._modules]):
+        net = net._modules[held[0]]
+    return net
+
+
 def unwrapped(net: Any) -> FloatViT:
     """The network itself, out of DataParallel, DistributedDataParallel, torch.compile and averaged models.
 
     ConfigError, with the fix, if it is none.
     """
-    while isinstance(net, nn.Module) and (held := [name for name in WRAPPERS if name in net._modules]):
-        net = net._modules[held[0]]
+    net = innermost(net)
     if isinstance(net, FloatViT):
         return net
     raise ConfigError(f"a {type(net).__name__} is no network to convert: {_instead(net)}")

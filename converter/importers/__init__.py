@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from mcuformer.checks import is_number, is_whole
+from mcuformer.converter.checked_network import innermost
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.importers import (
     assemble,
@@ -119,7 +120,7 @@ class _Source:
 
 def _open(source, family: str | None, config, weights: str | None, given: Mapping[str, Any]) -> _Source:
     if isinstance(source, nn.Module):
-        return _open_module(source, family, given)
+        return _open_module(innermost(source), family, given)
     if isinstance(source, Mapping):
         return _open_state(dict(checkpoint.unwrap(source, "the state dict", weights)), "the state dict", family, config,
                            None, given)  # fmt: skip
@@ -143,6 +144,8 @@ def _open_module(module: nn.Module, family: str | None, given: Mapping[str, Any]
             raise ConfigError(f"family = {family!r}: the module is of family {one.NAME}")
         if "arch" in given:
             raise ConfigError(f"arch = {given['arch']!r}: the module says it all; leave it out")
+        # A pretrained config's pixels are advice: the network may have been trained further with others.
+        said = {key: value for key, value in said.items() if key not in ("mean", "std") or key not in given}
         opened = _Source(one, Weights(live.state_dict(module), name), _known(said), "the module", given)
         if one is hf:
             opened.class_names = hf.class_names(module.config.to_dict())  # type: ignore[operator, union-attr]

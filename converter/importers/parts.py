@@ -223,7 +223,7 @@ def split_positions(
     if grid_shape is None:
         grids = {count: int((rows - count) ** 0.5 + 0.5) for count in choices if rows > count}
         fitting = [count for count, side in grids.items() if side * side == rows - count]
-        mend = "set grid_shape, for example grid_shape=[7,12]"
+        mend = "set grid_shape, its rows and columns, such as grid_shape=[7,12] for 84 patches"
     else:
         fitting = [count for count in choices if rows - count == grid_shape[0] * grid_shape[1]]
         mend = f"not the {grid_shape[0]} x {grid_shape[1]} of grid_shape"

@@ -34,7 +34,7 @@ FOREIGN = ()
 DISTILLED = "timm.models.deit.VisionTransformerDistilled"
 CLASSES = ("timm.models.vision_transformer.VisionTransformer", "timm.models.beit.Beit", DISTILLED)
 # Whose classes may differ from the plain ones without a tensor that tells.
-PARTS = {"blocks.0": "Block", "blocks.0.attn": "Attention", "blocks.0.mlp": "Mlp", "patch_embed": "PatchEmbed"}
+PARTS = {"blocks.{}": "Block", "blocks.{}.attn": "Attention", "blocks.{}.mlp": "Mlp", "patch_embed": "PatchEmbed"}
 POOLS = {"token": "token", "avg": "mean"}
 # Arguments of a model in its config.json that the weights show, or that only training needs.
 CONFIG_ARGUMENTS = {
@@ -47,11 +47,9 @@ def settings_of(module: nn.Module) -> dict[str, Any] | None:
     """What a live module says; None if it is of another family."""
     if live.class_name(module) not in CLASSES:
         return None
-    for path, kind in PARTS.items():
-        part = module.get_submodule(path)
-        if type(part).__name__ != kind:
-            raise ModelError(f"{path} is a {type(part).__name__}, not a plain {kind}: its network is not read")
     vit: Any = module
+    for i in range(len(vit.blocks)):
+        _check_parts(module, i)
     if vit.patch_embed.dynamic_img_pad:
         raise ModelError("patch_embed pads images to whole patches: make it with dynamic_img_pad=False")
     said = {
@@ -60,17 +58,33 @@ def settings_of(module: nn.Module) -> dict[str, Any] | None:
         "norm_epsilon": live.norm_epsilon(module),
         "grid_shape": list(vit.patch_embed.grid_size),
         "prefix_positions": 0 if getattr(vit, "no_embed_class", False) else vit.num_prefix_tokens,
-        **_pixels(getattr(module, "pretrained_cfg", None)),
+        **_pixels(getattr(module, "pretrained_cfg", None), vit.patch_embed.proj.in_channels),
     }
     if live.class_name(module) != DISTILLED:
         said["pool"] = _pool(vit)
     return said
 
 
-def _pixels(config: Any) -> dict[str, list[float]]:
-    """mean and std, if a pretrained config says them."""
+def _check_parts(module: nn.Module, block: int) -> None:
+    """ModelError if a block, or the patch embedding, is other than the plain one."""
+    for form, kind in PARTS.items():
+        part = module.get_submodule(path := form.format(block))
+        if type(part).__name__ != kind:
+            raise ModelError(f"{path} is a {type(part).__name__}, not a plain {kind}: its network is not read")
+    attention: Any = module.get_submodule(f"blocks.{block}.attn")
+    head_dim = attention.proj.in_features // attention.num_heads
+    if abs(attention.scale * head_dim**0.5 - 1) > 1e-6:
+        raise ModelError(
+            f"blocks.{block}.attn.scale = {attention.scale}, not 1 / sqrt({head_dim}): give its state_dict() with "
+            "attention_scale"
+        )
+
+
+def _pixels(config: Any, channels: int | None = None) -> dict[str, list[float]]:
+    """mean and std, if a pretrained config says them; not those of colours for a network made for other channels."""
     values = config if isinstance(config, dict) else vars(config) if config is not None else {}
-    return {name: list(values[name]) for name in ("mean", "std") if values.get(name) is not None}
+    said = {name: list(values[name]) for name in ("mean", "std") if values.get(name) is not None}
+    return {name: value for name, value in said.items() if channels is None or len(value) == channels}
 
 
 def _pool(vit: Any) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import mcuformer
-from mcuformer.errors import ModelError
+from mcuformer.errors import McuformerError, ModelError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -59,3 +59,36 @@ def test_an_architecture_of_timm_says_all_of_itself(name):
     with torch.no_grad():
         want = module(pixels_of(image, {"mean": config["mean"], "std": config["std"]})).numpy()
     np.testing.assert_allclose(run(mcuformer.import_vit(module), image), want, rtol=0, atol=3e-5)
+
+
+def small_of_timm(**options):
+    timm = pytest.importorskip("timm")
+    given = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 10}
+    return fill(timm.create_model("deit_tiny_patch16_224", **{**given, **options}).eval(), 4)
+
+
+@pytest.mark.parametrize(
+    "channels, pixels", [(1, {"mean": 0.3, "std": 0.2}), (3, {"mean": [0.1, 0.2, 0.3], "std": 0.5})]
+)
+def test_pixels_of_a_network_that_was_trained_further(channels, pixels):
+    """Grey, or normalised in another way than the pretrained weights of the architecture."""
+    module, image = small_of_timm(in_chans=channels), image_of((16, 16, channels), 3)
+    mean, std = (torch.tensor(pixels[name]).expand(channels)[None, :, None, None] for name in ("mean", "std"))
+    with torch.no_grad():
+        want = module((torch.tensor(image.transpose(2, 0, 1)[None] / 255) - mean).div(std).float()).numpy()
+    for given in (module, torch.nn.DataParallel(module)):
+        np.testing.assert_allclose(run(mcuformer.import_vit(given, **pixels), image), want, rtol=0, atol=TOLERANCE)
+    if channels == 1:
+        with pytest.raises(McuformerError, match="mean, std are not in the module"):
+            mcuformer.import_vit(module)
+
+
+def test_a_module_that_was_changed_is_refused():
+    changed = small_of_timm()
+    changed.blocks[1].mlp = torch.nn.Sequential(changed.blocks[1].mlp, torch.nn.Tanh())
+    with pytest.raises(ModelError, match=r"blocks.1.mlp is a Sequential, not a plain Mlp"):
+        mcuformer.import_vit(changed)
+    changed = small_of_timm()
+    changed.blocks[1].attn.scale = 0.3
+    with pytest.raises(ModelError, match=r"blocks.1.attn.scale = 0.3, not 1 / sqrt\(16\)"):
+        mcuformer.import_vit(changed)

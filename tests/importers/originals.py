@@ -256,7 +256,9 @@ def keyword_transformer(image_size: tuple[int, int], patch_size: tuple[int, int]
     )  # fmt: skip
 
 
-# AutoFormer and MCUFormer are no packages: AUTOFORMER and MCUFORMER name folders with their sources.
+# AutoFormer and MCUFormer are no packages: AUTOFORMER and MCUFORMER name folders with their sources. The fixtures are
+# of AutoFormer/ in github.com/microsoft/Cream at 4a13c4091e78f9abd2160e7e01c02e48c1cf8fb9, and of
+# github.com/liangyn22/MCUFormer at 6468aaeaf44c95276422325ad56d06e6d81b0148.
 
 SUBNET = {"layer_num": 2, "embed_dim": [24, 24], "num_heads": [1, 2], "mlp_ratio": [2.0, 3.0]}
 SMALL_SUBNET = {"layer_num": 1, "embed_dim": [16], "num_heads": [1], "mlp_ratio": [2.0]}

@@ -10,7 +10,7 @@ from arm_tests import ALL, LARGE_BOARD, MAIN, needs_tools
 from conftest import structured_images
 from test_fixtures import NAMES, imported
 
-from mcuformer import Interpreter, convert
+from mcuformer import Interpreter, QuantisationOptions, convert
 from mcuformer.converter.estimate import feasibility
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.pixels import to_float
@@ -20,8 +20,9 @@ from mcuformer.simulator.firmware import MACHINES
 CALIBRATION = 64
 LEAST_COSINE = 0.999  # mean, over images that calibration did not see
 # One unseen image has a logit 1.56 times what 64 images show. Else the residual stream decides: the class token begins
-# at a third of the patches' size and has their steps.
+# at a third of the patches' size and has their steps; 16 bits have enough of them.
 SHORT_OF_IT = {"timm-registers": 0.998}
+MORE_IMAGES = 256  # as `convert` takes by default
 VARIANTS = (
     {"schedule": "overwrite"},
     {"schedule": "streamed"},
@@ -66,6 +67,18 @@ def test_near_float(network):
         real = net(to_float(unseen)).numpy()
     found = cosines(real, convert(net, images[:CALIBRATION]).reference(unseen))
     assert found.mean() >= SHORT_OF_IT.get(name, LEAST_COSINE), found
+
+
+@pytest.mark.parametrize("name", SHORT_OF_IT)
+def test_near_float_with_an_int16_stream(name):
+    net = imported(name)
+    images = structured_images(net.config, MORE_IMAGES + 64, seed=1)
+    calibration, unseen = images[:MORE_IMAGES], images[MORE_IMAGES:]
+    with torch.no_grad():
+        real = net(to_float(unseen)).numpy()
+    wide = convert(net, calibration, quantisation=QuantisationOptions(residual="int16"))
+    found = cosines(real, wide.reference(unseen))
+    assert found.mean() >= LEAST_COSINE, found
 
 
 @needs_tools

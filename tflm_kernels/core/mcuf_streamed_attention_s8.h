@@ -52,6 +52,9 @@ MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes(int32_t tokens, int32_
                                                           int32_t head_dim, int32_t tile_bytes, int32_t qkv_rank,
                                                           int32_t table_length);
 
+/* The same, for these params. */
+MCUF_API int32_t mcuf_streamed_attention_s8_scratch_bytes_of(const mcuf_streamed_attention_params* params);
+
 /* stream [tokens, d], overwritten: int8, or int16 if it is wide. */
 MCUF_API mcuf_status mcuf_streamed_attention_s8(const mcuf_streamed_attention_params* params, void* stream,
                                                 void* scratch);

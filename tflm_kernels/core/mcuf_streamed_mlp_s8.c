@@ -3,6 +3,10 @@
 
 #include "mcuf_fixed_point.h"
 #include "mcuf_streamed_norm.h"
+#include "mcuf_target.h"
+#ifdef MCUF_DISPATCH
+#include MCUF_DISPATCH
+#endif
 
 mcuf_status mcuf_streamed_mlp_s8_check(const mcuf_streamed_mlp_params* p) {
   if (p->tokens < 1 || p->tokens > MCUF_MAX_TOKENS || p->tokens_at_once < 1 || p->tokens_at_once > MCUF_MAX_TOKENS ||
@@ -55,7 +59,7 @@ int32_t mcuf_streamed_mlp_s8_scratch_bytes_of(const mcuf_streamed_mlp_params* p)
                                             p->fcs[0].staged.tile_bytes);
 }
 
-mcuf_status mcuf_streamed_mlp_s8(const mcuf_streamed_mlp_params* p, void* stream, void* scratch) {
+mcuf_status MCUF_PORTABLE_NAME(mcuf_streamed_mlp_s8)(const mcuf_streamed_mlp_params* p, void* stream, void* scratch) {
   const int32_t token_bytes = p->norm.features * mcuf_stream_bytes(p->wide);
   const mlp_parts size = parts_of(p->tokens_at_once, most_inputs(p, 0), most_inputs(p, 1), p->fcs[0].staged.tile_bytes);
   int8_t* const even = (int8_t*)scratch + size.work;

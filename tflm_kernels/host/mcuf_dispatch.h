@@ -2,13 +2,15 @@
  *
  * The host's library holds several versions of the functions where the time goes, and takes the fastest that the
  * processor runs. All give the same bits. Compiled with MCUF_DISPATCH, which setup.py alone sets: the core's portable
- * versions then have the suffix _portable, and mcuf_dispatch.c defines the names that the core calls. */
+ * versions then have the suffix _portable; mcuf_dispatch.c, and mcuf_streamed.c, define the names without it. */
 #ifndef MCUF_DISPATCH_H_
 #define MCUF_DISPATCH_H_
 
 #include "mcuf_attention_rows.h"
 #include "mcuf_block.h"
 #include "mcuf_int_layer_norm_parts.h"
+#include "mcuf_streamed_attention_s8.h"
+#include "mcuf_streamed_mlp_s8.h"
 
 /* Which versions there are. Windows' compilers align no stack for AVX2's spilled registers (GCC's bug 54412). */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32)
@@ -109,6 +111,9 @@ void mcuf_block_accumulate_portable(const int8_t* weights, int32_t packing, int3
 mcuf_moments mcuf_layer_norm_add_portable(const mcuf_int_layer_norm_params* params, const int8_t* x);
 void mcuf_layer_norm_write_portable(const mcuf_int_layer_norm_params* params, const mcuf_normalisation* n,
                                     const int8_t* x, int8_t* output);
+mcuf_status mcuf_streamed_mlp_s8_portable(const mcuf_streamed_mlp_params* params, void* stream, void* scratch);
+mcuf_status mcuf_streamed_attention_s8_portable(const mcuf_streamed_attention_params* params, void* stream,
+                                                void* scratch);
 
 #if MCUF_X86
 extern const mcuf_panel_kernels mcuf_panels_avx2, mcuf_panels_avx512vnni;

@@ -35,15 +35,7 @@ struct StreamedAttention {
 
   static mcuf_status KernelCheck(const Params& params) { return mcuf_streamed_attention_s8_check(&params); }
 
-  static int32_t ScratchBytes(const Params& p) {
-    return mcuf_streamed_attention_s8_scratch_bytes(
-        p.tokens, p.tokens_at_once, p.norm.features, p.num_heads, p.kv_heads, p.kv_heads_at_once, p.head_dim,
-        p.qkv.staged.tile_bytes, p.qkv_rank.out_features, p.relative.keys == nullptr ? 0 : TableLength(p));
-  }
-
-  static int32_t TableLength(const Params& p) {
-    return mcuf_relative_table_length(p.relative.rows, p.relative.columns, p.tokens);
-  }
+  static int32_t ScratchBytes(const Params& params) { return mcuf_streamed_attention_s8_scratch_bytes_of(&params); }
 
   static int32_t TileBytes(const Params& params) { return params.qkv.staged.tile_bytes; }
 
@@ -118,7 +110,7 @@ bool StreamedAttention::RelativePositionFits(const ParamsBlob& blob, const Param
   }
   if (heads != MCUF_RELATIVE_HEAD_PARAMS * p.num_heads) return false;
   const int64_t bias = int64_t{p.num_heads} * mcuf_relative_bias_length(r.rows, r.columns, p.tokens);
-  const int32_t table = TableLength(p) * p.head_dim;
+  const int32_t table = mcuf_relative_table_length(r.rows, r.columns, p.tokens) * p.head_dim;
   return biases > 0 ? biases == bias && keys == 0 && values == 0 : keys == table && values == table;
 }
 

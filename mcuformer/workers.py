@@ -7,9 +7,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,8 +22,10 @@ from mcuformer.interpreter import Interpreter
 if TYPE_CHECKING:
     from mcuformer.interpreter import Images
 
-WORTHWHILE = 4.0  # seconds of work left; a process takes about one to start
-AHEAD = 2  # batches that are read before a process is free for them
+WORTHWHILE = 2.0  # seconds of work left; a process takes about half of one to start
+FIRST = 8  # images that say how long one takes
+BATCH_SECONDS = 0.15  # of work at a time in several processes
+QUEUED = 3  # batches that each other process has or is about to have
 
 
 class Outputs(NamedTuple):
@@ -52,38 +53,39 @@ def run(
 ) -> Outputs:
     """What interpreter(images) gives, or with `reference` interpreter.reference(images), equal bit for bit.
 
-    workers: processes at most. They begin if the first images show that it is worth it, and import the main module
-    again: a script that asks for more than one needs `if __name__ == "__main__":`. progress: called with (images done,
-    images in all). A file that cannot be read raises DataError, as without workers.
+    workers: processes at most, with this one. The others begin if the first images show that it is worth it, and import
+    the main module again: a script that asks for more than one needs `if __name__ == "__main__":`. progress: called
+    with (images done, images in all). A file that cannot be read raises DataError, as without workers.
     """
     whole("workers", workers, 1)
     begin = time.perf_counter()
-    batches = [
-        (start, min(start + host_interpreter.BATCH, len(images)))
-        for start in range(0, len(images), host_interpreter.BATCH)
-    ]
-    done, found, processes = 0, [], 1
+    found: dict[int, _Batch] = {}  # by their first image
+    done, processes = 0, 1
 
-    def keep(batch: _Batch) -> None:
+    def keep(start: int, batch: _Batch) -> None:
         nonlocal done
-        found.append(batch)
+        found[start] = batch
         done += len(batch.logits)
         if progress is not None:
             progress(done, len(images))
 
-    for at, (start, stop) in enumerate(batches):
-        spent, left = time.perf_counter() - begin, len(batches) - at
-        if at and workers > 1 and spent / at * left > WORTHWHILE:
-            processes = min(workers, left)
-            for batch in _in_processes(interpreter, images, batches[at:], processes, reference):
-                keep(batch)
-            break
-        keep(_run_batch(interpreter, images[start:stop], reference))
+    work_begin = time.process_time()  # which a busy machine does not lengthen
+    keep(0, _run_batch(interpreter, images[:FIRST], reference))
+    while done < len(images):
+        seconds = (time.process_time() - work_begin) / done
+        if workers > 1 and seconds * (len(images) - done) > WORTHWHILE:
+            size = max(1, min(host_interpreter.BATCH, int(BATCH_SECONDS / seconds)))
+            starts = range(done, len(images), size)
+            processes = min(workers, len(starts))
+            for start, batch in _in_processes(interpreter, images, starts, processes, reference):
+                keep(start, batch)
+        else:
+            keep(done, _run_batch(interpreter, images[done : done + host_interpreter.BATCH], reference))
     seconds = time.perf_counter() - begin
-    medians = [batch.invoke_ms for batch in found if batch.invoke_ms is not None]
+    medians = [batch.invoke_ms for batch in found.values() if batch.invoke_ms is not None]
     return Outputs(
-        np.concatenate([batch.logits for batch in found]), float(np.median(medians)) if medians else None,
-        len(images) / seconds, processes,
+        np.concatenate([found[start].logits for start in sorted(found)]),
+        float(np.median(medians)) if medians else None, len(images) / seconds, processes,
     )  # fmt: skip
 
 
@@ -99,23 +101,27 @@ def _run_batch(interpreter: Interpreter, images: np.ndarray, reference: bool) ->
 
 
 def _in_processes(
-    interpreter: Interpreter, images: Images, batches: list[tuple[int, int]], workers: int, reference: bool
-) -> Iterator[_Batch]:
-    """The batches (first image, end) in order. This process reads the images, AHEAD batches before they are run."""
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _begin, (interpreter, reference)
-    )  # fmt: skip
-    waiting: deque[Future[_Batch]] = deque()
+    interpreter: Interpreter, images: Images, starts: range, processes: int, reference: bool
+) -> Iterator[tuple[int, _Batch]]:
+    """The batches that begin at these images, in any order. This process reads all images, and runs those for which the
+    others, whose start it does not wait for, have no room."""
+    others, context = processes - 1, multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(max(1, others), context, _begin, (interpreter, reference))
+    running: dict[Future[_Batch], int] = {}
     try:
-        for start, stop in batches:
-            waiting.append(pool.submit(_of_worker, images[start:stop]))
-            if len(waiting) > workers + AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for left, start in zip(range(len(starts), 0, -1), starts, strict=True):
+            batch = images[start : start + starts.step]
+            if len(running) < others * min(QUEUED, left):  # at the end no more than this process has left
+                running[pool.submit(_of_worker, batch)] = start
+            else:
+                yield start, _run_batch(interpreter, batch, reference)
+            for future in [future for future in running if future.done()]:
+                yield running.pop(future), future.result()
+        for future in as_completed(running):
+            yield running[future], future.result()
     except BrokenProcessPool:
         raise ConfigError(
-            f"workers = {workers}: one of these processes was killed, perhaps for want of memory; use fewer, or 1"
+            f"workers = {processes}: one of these processes was killed, perhaps for want of memory; use fewer, or 1"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -44,11 +44,14 @@ def files(images, tmp_path):
 
 
 @pytest.mark.parametrize("reference", [False, True])
-def test_the_same_logits_in_order(interpreter, images, reference):
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_same_logits_in_order(interpreter, images, reference, processes):
     seen = []
-    found = workers.run(interpreter, images, 2, reference, progress=lambda done, total: seen.append((done, total)))
+    found = workers.run(
+        interpreter, images, processes, reference, progress=lambda done, total: seen.append((done, total))
+    )
     assert np.array_equal(found.logits, interpreter(images))
-    assert found.processes == 2 and found.images_per_second > 0
+    assert found.processes == processes and found.images_per_second > 0
     assert (found.invoke_ms is None) == reference
     assert seen == [(done, IMAGES) for done in range(8, IMAGES + 1, 8)]
 
@@ -78,6 +81,21 @@ def test_what_is_quickly_done_takes_no_process(interpreter, images, monkeypatch)
     monkeypatch.setattr(workers, "WORTHWHILE", 60.0)
     assert workers.run(interpreter, images, 2).processes == 1
     assert workers.run(interpreter, images[:3], 2).logits.shape[0] == 3
+
+
+def test_no_more_processes_than_batches(interpreter, images):
+    found = workers.run(interpreter, images[:20], 5)
+    assert found.processes == 2 and np.array_equal(found.logits, interpreter(images[:20]))
+    assert workers.run(interpreter, images[:16], 5).processes == 1
+
+
+def test_this_process_runs_images_while_others_start(interpreter, images, monkeypatch):
+    mine = []
+    run_batch = workers._run_batch
+    monkeypatch.setattr(workers, "_run_batch", lambda *given: mine.append(len(given[1])) or run_batch(*given))
+    many = np.concatenate([images] * 10)
+    found = workers.run(interpreter, many, 2)
+    assert np.array_equal(found.logits, interpreter(many)) and 8 * 3 < sum(mine) < len(many)
 
 
 def test_a_number_that_makes_no_sense(interpreter, images):

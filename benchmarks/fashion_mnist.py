@@ -99,7 +99,11 @@ def measure(folder: Path, json_file: Path | None) -> int:
                 f"its arena at most {MOST_ARENA:,} bytes, and the predicted", f"{arena:,} of {predicted:,} bytes",
                 arena <= min(predicted, MOST_ARENA),
             ),
-            table.requirement("every logit equals the integer reference", None, found["run"]["exact"]),
+            table.requirement(
+                "every logit of the images compared equals that of",
+                ", ".join(f"{name} ({images:,})" for name, images in found["run"]["compared"].items()),
+                found["run"]["exact"],
+            ),
         ],
         json_file,
     )  # fmt: skip

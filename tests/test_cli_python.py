@@ -12,6 +12,7 @@ from conftest import TINY, structured_images
 
 from mcuformer.boards import get_board
 from mcuformer.cli import COMMANDS
+from mcuformer.cli import run as run_module
 from mcuformer.cli.boards import boards
 from mcuformer.cli.convert import convert
 from mcuformer.cli.evolve import evolve
@@ -106,6 +107,43 @@ def test_a_logit_that_differs_is_counted(files, data, monkeypatch):
     monkeypatch.setattr(Interpreter, "reference", wrong)
     done = run(files / "model.tflite", data=data, limit=2, reference=True)
     assert done.differing == {"the integer reference": 1} and done.exact is False and done.to_dict()["exact"] is False
+
+
+def test_of_many_images_numpy_computes_some_and_engine_c_all(files, data, monkeypatch, capfd):
+    monkeypatch.setattr(run_module, "REFERENCE_IMAGES", 7)
+    seen = []
+    true = Interpreter.reference
+    monkeypatch.setattr(Interpreter, "reference", lambda self, images: seen.extend(images) or true(self, images))
+    done = run(files / "model.tflite", data=data, reference=True)
+    assert done.exact and done.compared == {"the integer reference": 7, "engine c": 20}
+    assert done.to_dict()["compared"] == done.compared
+    images = structured_images(TINY, 60)[40:]
+    assert np.array_equal(seen, images[[0, 3, 6, 9, 12, 15, 19]])
+    run_module.show(done)
+    assert capfd.readouterr().out.splitlines() == [
+        "every logit of 7 of the 20 images equals the integer reference", "every logit equals engine c",
+    ]  # fmt: skip
+    done = run(files / "model.tflite", data=data, reference=True, engine="c")
+    assert done.exact and done.compared == {"the integer reference": 7}
+
+
+@pytest.mark.parametrize("kind, differ", [("reference", "the integer reference"), ("__call__", "engine c")])
+def test_a_logit_of_a_sample_that_differs_is_counted(files, data, monkeypatch, capfd, kind, differ):
+    monkeypatch.setattr(run_module, "REFERENCE_IMAGES", 7)
+    true = getattr(Interpreter, kind)
+
+    def wrong(self, images, *progress):
+        logits = true(self, images, *progress)
+        if kind == "reference" or self.engine == "c":
+            logits[-1, 0] += 1
+        return logits
+
+    monkeypatch.setattr(Interpreter, kind, wrong)
+    done = run(files / "model.tflite", data=data, reference=True)
+    assert not done.exact and [name for name, count in done.differing.items() if count] == [differ]
+    run_module.show(done)
+    some = " of 7 of the 20 images" if kind == "reference" else ""
+    assert f" logits{some} differ from {differ}" in capfd.readouterr().out
 
 
 def test_train_search_finetune(files, data, tmp_path):

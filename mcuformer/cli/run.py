@@ -37,13 +37,15 @@ if TYPE_CHECKING:
     from mcuformer.confusion import Confusion, Mistake
     from mcuformer.data import Dataset
     from mcuformer.gallery import Gallery, Neighbours
-    from mcuformer.interpreter import Interpreter
+    from mcuformer.interpreter import Images, Interpreter
 
 MACHINE_NAMES = ", ".join(f"{core.machine.name} ({core.key})" for core in CORES.values() if core.machine is not None)
 SHOWN_NEIGHBOURS = 10  # images in the table
 WORST = 24  # images that are named and drawn
 SHOWN_WORST = 10  # of them in the table
 THE_REFERENCE = "the integer reference"
+REFERENCE_IMAGES = 2_000  # numpy takes many times as long as the kernels: of more images, so many
+KERNELS_ALONE = "engine c"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,17 +89,18 @@ class ByClass:
 @dataclass(frozen=True, eq=False)
 class ModelRun:
     """host; simulated: as firmware, if asked for; differing: how many of the host's logits differ, by the name of what
-    they were compared with."""
+    they were compared with; compared: of how many images, by the same names."""
 
     host: HostRun
     simulated: Simulated | None
     differing: dict[str, int]
+    compared: dict[str, int]
     model: str = ""
     data: str = ""
 
     @property
     def exact(self) -> bool | None:
-        """Whether every logit is equal everywhere; None if nothing was compared."""
+        """Whether every logit that was compared is equal; None if nothing was."""
         return not any(self.differing.values()) if self.differing else None
 
     def to_dict(self) -> dict:
@@ -120,7 +123,7 @@ class ModelRun:
             values |= host.by_class.to_dict()
         if self.simulated is not None:
             values |= firmware.to_dict(self.simulated)
-        return values if self.exact is None else values | {"exact": self.exact}
+        return values if self.exact is None else values | {"exact": self.exact, "compared": self.compared}
 
 
 def run(
@@ -150,7 +153,8 @@ def run(
 
     limit      run only so many images; default: all, or 16 in a simulator
     weights    the file of staged weights; default: the one beside the model
-    reference  also compare every logit with the integer reference
+    reference  also compare every logit with the integer reference; of more than REFERENCE_IMAGES those of so many,
+               evenly spread, and all of the interpreter's with engine c's
     engine     what runs it on this machine, as in Interpreter
     on, board  also run it as firmware, on this QEMU machine or this board's; ram_bytes, flash_bytes: its limits;
                external_flash: its constants are read in place from flash beside the chip
@@ -162,7 +166,8 @@ def run(
     workers    processes at most, where images are many: see mcuformer/workers.py
     on_host    called with the host's part before the simulation begins, which takes longer
     """
-    from mcuformer import workers as many
+    import numpy as np
+
     from mcuformer.cli import firmware as cli_firmware
     from mcuformer.interpreter import Interpreter
     from mcuformer.simulator import firmware
@@ -194,14 +199,36 @@ def run(
         on_host(host)
     others, simulated = {}, None
     if reference:
-        with progress.bar("reference") as update:
-            others[THE_REFERENCE] = many.run(interpreter, dataset.images, workers, True, update).logits
+        others = _references(interpreter, model, weights, dataset.images, workers, progress)
     if chosen is not None:
         machine, ram, flash, external = chosen
         simulated = cli_firmware.run_on(interpreter, dataset.images[:], machine, ram, flash, progress, external)
-        others[simulated.machine.name] = simulated.logits
-    differing = {name: int((other != host.logits).sum()) for name, other in others.items()}
-    return ModelRun(host, simulated, differing, str(model), str(data))
+        others[simulated.machine.name] = np.arange(len(host.logits)), simulated.logits
+    differing = {name: int((logits != host.logits[images]).sum()) for name, (images, logits) in others.items()}
+    compared = {name: len(images) for name, (images, _) in others.items()}
+    return ModelRun(host, simulated, differing, compared, str(model), str(data))
+
+
+def _references(
+    interpreter: Interpreter, model: str | os.PathLike, weights: str | os.PathLike | None, images: Images, workers: int,
+    progress: Progress,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """What to compare with, by name: of which images, their logits."""
+    import numpy as np
+
+    from mcuformer import workers as many
+    from mcuformer.interpreter import Interpreter
+
+    count = len(images)
+    sample = np.linspace(0, count - 1, min(count, REFERENCE_IMAGES)).astype(int)
+    chosen = images[sample] if isinstance(images, np.ndarray) else images.take(sample)
+    with progress.bar("reference") as update:
+        found = {THE_REFERENCE: (sample, many.run(interpreter, chosen, workers, True, update).logits)}
+    if len(sample) < count and interpreter.engine == "tflm":
+        alone = Interpreter(model, weights=weights, engine="c")
+        with progress.bar(KERNELS_ALONE) as update:
+            found[KERNELS_ALONE] = np.arange(count), many.run(alone, images, workers, progress=update).logits
+    return found
 
 
 def _draw(
@@ -343,9 +370,11 @@ def show(done: ModelRun) -> None:
 
     if done.simulated is not None:
         firmware.show(done.simulated)
+    images = len(done.host.logits)
     for name, count in done.differing.items():
-        one = "value" if done.host.top1 is None else "logit"
-        out.print(f"{count} {one}s differ from {name}" if count else f"every {one} equals {name}")
+        one, compared = "value" if done.host.top1 is None else "logit", done.compared[name]
+        some = "" if compared == images else f" of {compared:,} of the {images:,} images"
+        out.print(f"{count} {one}s{some} differ from {name}" if count else f"every {one}{some} equals {name}")
 
 
 @click.command("run")
@@ -354,7 +383,11 @@ def show(done: ModelRun) -> None:
 @click.option("--split", default="test", help="train or test.")
 @click.option("--limit", type=int, help="Run only this many images (with --on: 16 by default).")
 @click.option("--weights", type=PATH, help="The file of staged weights; default: the one beside the model.")
-@click.option("--reference/--no-reference", help="Also compare every logit with the integer reference.")
+@click.option(
+    "--reference/--no-reference",
+    help="Also compare every logit with the integer reference; of more than "
+    f"{REFERENCE_IMAGES:,} images so many, and all with engine c.",
+)
 @click.option(
     "--engine", help="tflm (the tflite-micro interpreter, the default where it is installed) or c (without it)."
 )

@@ -7,7 +7,8 @@ overwrite: op by op; streamed: half-layers in place on the residual stream; stri
 few rows at a time; staged: strips, and weights come from a file of their own, tile by tile; stm32f746: the same in
 this board's arena, which saves reads. All give the same logits (checked here). B1 is B with kv_heads=1; S is
 DeiT-Small's shape. Random weights (seed 0); the arena does not depend on them. Firmware, stack and camera are not
-counted. The milliseconds of staged weights include a Python callback for every read.
+counted. Milliseconds are processor time of one image, the least of some runs, so other programs hardly count; those of
+staged weights include a Python callback for every read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import stock_network
 import table
 import torch
 
-from mcuformer import Interpreter, convert
+from mcuformer import Interpreter, convert, kernel_library
 from mcuformer.converter.estimate.sizing import sizes
 from mcuformer.converter.estimate.stock import stock_arena_bytes
 from mcuformer.converter.memory.arena import plan_arena
@@ -54,30 +55,52 @@ MOST_TAIL, MOST_TIME, MOST_PLANNING_MS = 10_000, 1.15, 50
 RUNS = 7
 
 
+def milliseconds(interpreters: dict[str, Interpreter], image: np.ndarray, want: np.ndarray) -> dict[str, float]:
+    """Of each schedule; they run in turn. AssertionError if logits differ."""
+    times = {schedule: [] for schedule in interpreters}
+    for _ in range(RUNS):
+        for schedule, interpreter in interpreters.items():
+            begin = time.process_time()
+            logits = interpreter(image)
+            times[schedule].append(1e3 * (time.process_time() - begin))
+            if not np.array_equal(logits, want):
+                raise AssertionError(f"the logits of {schedule} differ")
+    return {schedule: min(found) for schedule, found in times.items()}
+
+
+def streamed_to_overwrite(interpreters: dict[str, Interpreter], image: np.ndarray, want: np.ndarray) -> dict:
+    """How many times as long as overwrite streamed takes, by each version of the kernels that this processor runs."""
+    before, found = kernel_library.kernels_in_use(), {}
+    two = {schedule: interpreters[schedule] for schedule in ("overwrite", "streamed")}
+    for version in (version for version, runs in kernel_library.kernels().items() if runs):
+        kernel_library.use_kernels(version)
+        times = milliseconds(two, image, want)
+        found[version] = times["streamed"] / times["overwrite"]
+    kernel_library.use_kernels(before)
+    return found
+
+
 def measure(name: str) -> list[dict]:
-    """One row per schedule; the schedules run in turn, so a busy machine slows all equally."""
+    """One row per schedule."""
     config = CONFIGS[name]
     net, images = build_subnet(config), stock_network.structured_images(config, 4, 1)
     models = {schedule: convert(net, images, **options) for schedule, options in SCHEDULES.items()}
     interpreters = {schedule: Interpreter(model) for schedule, model in models.items()}
-    times = {schedule: [] for schedule in SCHEDULES}
     want = models["overwrite"].reference(images[:1])
-    for _ in range(RUNS):
-        for schedule, interpreter in interpreters.items():
-            if not np.array_equal(interpreter(images[:1]), want):
-                raise AssertionError(f"{name}: the logits of {schedule} differ")
-            times[schedule].append(interpreter.invoke_ms)
+    times = milliseconds(interpreters, images[:1], want)
+    ratios = streamed_to_overwrite(interpreters, images[:1], want) if name == "B" else {}
     rows = []
     for schedule, model in models.items():
-        start = time.perf_counter()
+        begin = time.process_time()
         plan_arena(model.graph)
         rows.append(
             {
                 "network": name, "schedule": schedule, **interpreters[schedule].allocations,
                 "weights_read_bytes": interpreters[schedule].weights_read[0],
                 "weights_reads": interpreters[schedule].weights_read[1],
-                "predicted": model.plan.arena_bytes, "ms": float(np.median(times[schedule])),
-                "planning_ms": 1e3 * (time.perf_counter() - start),
+                "predicted": model.plan.arena_bytes, "ms": times[schedule],
+                "planning_ms": 1e3 * (time.process_time() - begin),
+                "streamed_to_overwrite": ratios if schedule == "streamed" else {},
                 "paper": max(part.paper for part in sizes(config, model.plan) if part.name != "head"),
                 "stock_keras": stock_arena_bytes(config), "stock_lean": stock_arena_bytes(config, "lean_per_tensor"),
             }
@@ -94,11 +117,12 @@ def requirements(rows: list[dict]) -> list[dict]:
             found.append(table.requirement(f"{what}: at most {most:,}", f"{row['total']:,}", row["total"] <= most))
         found.append(table.requirement(f"{what}: as predicted", None, row["total"] == row["predicted"]))
     if ("B", "streamed") in by_name:
-        row, other = by_name["B", "streamed"], by_name["B", "overwrite"]
-        ratio = row["ms"] / other["ms"]
+        row = by_name["B", "streamed"]
+        for version, ratio in row["streamed_to_overwrite"].items():
+            text = f"B: streamed / overwrite at most {MOST_TIME}, kernels {version}"
+            found.append(table.requirement(text, f"{ratio:.2f}", ratio <= MOST_TIME))
         found += [
             table.requirement(f"B: tail at most {MOST_TAIL:,}", f"{row['tail']:,}", row["tail"] <= MOST_TAIL),
-            table.requirement(f"B: streamed / overwrite at most {MOST_TIME}", f"{ratio:.2f}", ratio <= MOST_TIME),
             table.requirement(
                 f"B: planned in at most {MOST_PLANNING_MS} ms", f"{row['planning_ms']:.1f} ms",
                 row["planning_ms"] <= MOST_PLANNING_MS,
@@ -128,7 +152,7 @@ def main() -> int:
         for row in rows
     ]  # fmt: skip
     table.show(columns, cells)
-    print("\nBytes, and median milliseconds on this machine. paper's M counts the weights; stock is by formula.")
+    print("\nBytes, and milliseconds on this machine. paper's M counts the weights; stock is by formula.")
     return table.finish({"rows": rows}, requirements(rows), arguments.json)
 
 

@@ -29,6 +29,7 @@ TITLES = {
     "networks": "Networks A, B, C against stock tools",
     "host_speed": "The host, beside other runtimes",
     "memory": "The arena of every schedule",
+    "many_images": "Many images: one process and two, and the reference",
     "feasibility": "The quick answer against the full plan",
     "op_error": "Errors of single ops",
     "residual_stream": "The residual stream",

@@ -4,9 +4,9 @@
     python benchmarks/many_images.py
 
 F: 32x32x1, patch 4, 6 layers of width 96; B: DeiT-Tiny's shape. Random weights (seed 0); the time does not depend on
-them. Processor time is user's and system's, so other programs hardly count; the busier process's is what two free cores
-would take. Wall times are the machine's as it was: where other programs run, two processes gain less. The runs take
-turns, and of each row the best counts. reference: numpy on 2,000 images, and engine c on all 10,000, as `run
+them. Processor time is user's and system's, so other programs hardly count; that of the busier process is what two free
+cores would take. Seconds are the clock's: where other programs run, two processes gain little, and the last line tells
+how many others there were. The runs take turns, and of each row the best counts. reference: numpy on 2,000 images, and engine c on all 10,000, as `run
 --reference` does; numpy on all is five times its 2,000.
 """
 
@@ -118,10 +118,9 @@ def requirements(rows: list[dict], checks: list[dict]) -> list[dict]:
     found = []
     for name in IMAGES:
         one, two = (row for row in rows if row["network"] == name)
-        for what, key in (("by processor time", "busiest"), ("by the clock", "seconds")):
-            gain = one[key] / two[key]
-            text = f"{name}: two processes at least {LEAST_GAIN} times one, {what}"
-            found.append(table.requirement(text, f"{gain:.2f}", gain >= LEAST_GAIN))
+        gain = one["busiest"] / two["busiest"]
+        text = f"{name}: two processes at least {LEAST_GAIN} times one, by processor time"
+        found.append(table.requirement(text, f"{gain:.2f}", gain >= LEAST_GAIN))
     numpy, kernels = (row["own"] for row in checks)
     share = (numpy + kernels) / (numpy * REFERENCE_OF / REFERENCE_IMAGES)
     text = f"--reference of {REFERENCE_OF:,} images at most {MOST_REFERENCE} of numpy's time for all"
@@ -145,6 +144,9 @@ def main() -> int:
         ["--reference, network F", "seconds", "CPU s"],
         [[row["check"], f"{row['seconds']:.1f}", f"{row['own']:.1f}"] for row in checks],
     )
+    if hasattr(os, "getloadavg"):
+        print(f"\nprograms that wanted a core, in the mean of the last 5 minutes: {os.getloadavg()[1]:.1f}", end="")
+        print(f" of {workers.cores()} cores")
     return table.finish({"rows": rows, "reference": checks}, requirements(rows, checks), arguments.json)
 
 

@@ -6,8 +6,10 @@
 F: 32x32x1, patch 4, 6 layers of width 96; B: DeiT-Tiny's shape. Random weights (seed 0); the time does not depend on
 them. Processor time is user's and system's, so other programs hardly count; that of the busier process is what two free
 cores would take. Seconds are the clock's: where other programs run, two processes gain little, and the last line tells
-how many others there were. The runs take turns, and of each row the best counts. reference: numpy on 2,000 images, and engine c on all 10,000, as `run
---reference` does; numpy on all is five times its 2,000.
+how many others there were. The runs take turns, and of each row the best counts.
+
+reference: numpy on 2,000 images, and engine c on all 10,000, as `run --reference` does; numpy on all is five times its
+2,000.
 """
 
 from __future__ import annotations

@@ -157,6 +157,7 @@ def test_windows_in_wine(windows, tmp_path, expected):
 APPLE_HEADERS = {
     "string.h": "#include <stddef.h>\nvoid *memcpy(void *, const void *, size_t), *memset(void *, int, size_t);\n"
     "void *memmove(void *, const void *, size_t);\n",
+    "stdlib.h": "#include <stddef.h>\nvoid *malloc(size_t), free(void *);\n",
     "cstdint": "#include <stdint.h>\n",
     "cstddef": "#include <stddef.h>\n",
     "cstdarg": "#include <stdarg.h>\n",

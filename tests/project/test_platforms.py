@@ -156,8 +156,10 @@ def test_windows_in_wine(windows, tmp_path, expected):
 # All that the library takes from headers which come with the system; Apple's are on Apple's machines alone.
 APPLE_HEADERS = {
     "string.h": "#include <stddef.h>\nvoid *memcpy(void *, const void *, size_t), *memset(void *, int, size_t);\n"
-    "void *memmove(void *, const void *, size_t);\n",
+    "void *memmove(void *, const void *, size_t);\nint memcmp(const void *, const void *, size_t);\n"
+    "size_t strlen(const char *);\n",
     "stdlib.h": "#include <stddef.h>\nvoid *malloc(size_t), free(void *);\n",
+    "cstring": 'extern "C" {\n#include <string.h>\n}\n',
     "cstdint": "#include <stdint.h>\n",
     "cstddef": "#include <stddef.h>\n",
     "cstdarg": "#include <stdarg.h>\n",

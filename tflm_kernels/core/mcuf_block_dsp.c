@@ -14,7 +14,7 @@
 
 #define OFFSET_IS(type, field, offset) \
   typedef char type##_##field##_lies_elsewhere[offsetof(type, field) == (offset) ? 1 : -1]
-OFFSET_IS(mcuf_fc_dsp_args, output, 12);
+OFFSET_IS(mcuf_fc_dsp_args, output, 8);
 OFFSET_IS(mcuf_fc_dsp_args, weights, 36);
 OFFSET_IS(mcuf_fc_dsp_args, finish, 44);
 OFFSET_IS(mcuf_fc_dsp_args, more_chunks, 64);
@@ -174,22 +174,22 @@ static MCUF_OWN_STACK void fc_pairs(const mcuf_fc_rows* p, int32_t pairs, const 
   const int8_t* gelu = p->gelu_table == NULL ? NULL : p->gelu_table + 128;
   mcuf_fc_dsp_args args = {
       block,
-      4 * (words - more * loop->chunk),
       p->bias,
       output,
       (int32_t)(MCUF_ADDRESS(p->multiplier) - MCUF_ADDRESS(p->bias)),
       p->zero_point,
       {stride, 2 * stride, count < MCUF_TOKEN_BLOCK ? 0 : 3 * stride},
+      output + 2 * pairs,
       p->weights,
       entry_of(loop, words),
       more > 0 || (residual != NULL && gelu != NULL) ? MCUF_FC_DSP_ANY
       : residual != NULL                             ? MCUF_FC_DSP_RESIDUAL
       : gelu != NULL                                 ? MCUF_FC_DSP_GELU
                                                      : MCUF_FC_DSP_PLAIN,
-      output + 2 * pairs,
       residual,
       p->residual_scale,
       gelu,
+      4 * (words - more * loop->chunk),
       more,
   };
   if (count == 1) {

@@ -32,19 +32,19 @@ enum {
 /* A fully connected layer of some pairs of rows. */
 typedef struct {
   const int16_t* rows;           /*  0 */
-  int32_t first_bytes;           /*  4  weight bytes of a pair before the first separation: see chunks_after_first() */
-  const int32_t* bias;           /*  8 */
-  int8_t* output;                /* 12  of the first token */
-  int32_t to_multiplier;         /* 16  bytes from a bias to its multiplier */
-  int32_t zero_point;            /* 20 */
-  int32_t offsets[3];            /* 24  bytes to the other tokens, of output and residual: 0 for a missing fourth */
+  const int32_t* bias;           /*  4 */
+  int8_t* output;                /*  8  of the first token */
+  int32_t to_multiplier;         /* 12  bytes from a bias to its multiplier */
+  int32_t zero_point;            /* 16 */
+  int32_t offsets[3];            /* 20  bytes to the other tokens, of output and residual: 0 for a missing fourth */
+  const int8_t* output_end;      /* 32  where the first token's outputs end */
   const int8_t* weights;         /* 36 */
   int32_t entry_bytes;           /* 40  code bytes to skip on entry to an unrolled loop */
   int32_t finish;                /* 44  MCUF_FC_DSP_*; for one token 0 is plain, all else any */
-  const int8_t* output_end;      /* 48  where the first token's outputs end */
-  const int8_t* residual;        /* 52  or NULL */
-  const int16_t* residual_scale; /* 56 */
-  const int8_t* gelu;            /* 60  entry of value 0, or NULL */
+  const int8_t* residual;        /* 48  or NULL */
+  const int16_t* residual_scale; /* 52 */
+  const int8_t* gelu;            /* 56  entry of value 0, or NULL */
+  int32_t first_bytes;           /* 60  weight bytes of a pair before the first separation: see chunks_after_first() */
   int32_t more_chunks;           /* 64  chunks after the first, of as many words as suit the loop */
 } mcuf_fc_dsp_args;
 

@@ -80,15 +80,17 @@
 
 /* ---- the fully connected layer of four tokens: its frame is mcuf_fc_dsp_args, whose `weights` becomes END ---- */
 
-    .equ FC_BIAS, 8
-    .equ FC_OUTPUT, 12
-    .equ FC_OFFSETS, 24
-    .equ FC_END, 36
+    .equ FC_BIAS, 4
+    .equ FC_OUTPUT, 8
+    .equ FC_OFFSETS, 20
+    .equ FC_OUTPUT_END, 32
+    .equ FC_END, 36      /* where the activations of the present chunk end */
     .equ FC_ENTRY, 40
     .equ FC_FINISH, 44
-    .equ FC_OUTPUT_END, 48
-    .equ FC_RESIDUAL, 52
-    .equ FC_GELU, 60
+    .equ FC_RESIDUAL, 48
+    .equ FC_GELU, 56
+    .equ FC_FIRST_BYTES, 60
+    .equ FC_FIRST_END, FC_FIRST_BYTES /* in the frame */
     .equ FC_MORE, 64
     .equ FC_CHUNK, 68    /* separations so far in this pair */
     .equ FC_HIGH, 72     /* int32[4]: sums of the second row so far */
@@ -149,41 +151,38 @@
     bfi r9, r8, #8, #8
     bfi r11, r10, #8, #8
     bfi lr, r12, #8, #8
-    ldmia r5, {r0, r3, r4}
+    ldmia r5, {r0, r3, r4, r5}       /* the offsets, the end of the output */
     strh r9, [r2, r0]
     strh r11, [r2, r3]
     strh lr, [r2, r4]
     strh r7, [r2], #2
-    ldr r3, [sp, #FC_OUTPUT_END]
     str r2, [sp, #FC_OUTPUT]
-    cmp r2, r3
+    cmp r2, r5
     bne fc4_pair
     .endm
 
-/* Two values at r5, scaled by the halves of r3. */
-    .macro residual4 lo, hi
-    ldrsb r2, [r5]
-    ldrsb r5, [r5, #1]
+/* Two values of a token, scaled by the halves of r3. r0: the first token's, r4: one behind it. */
+    .macro residual4_at offset, lo, hi
+    ldr r5, [sp, #\offset]
+    ldrsb r2, [r0, r5]
+    ldrsb r5, [r4, r5]
     smlabb \lo, r2, r3, \lo
     smlabt \hi, r5, r3, \hi
     .endm
 
-    .macro residual4_at offset, lo, hi
-    ldr r5, [sp, #\offset]
-    add r5, r0
-    residual4 \lo, \hi
-    .endm
-
     .macro fc4_residual
-    ldrd r0, r4, [sp, #FC_RESIDUAL]
-    ldr r3, [r4], #4
-    mov r5, r0
-    residual4 r7, r6
+    ldrd r0, r2, [sp, #FC_RESIDUAL]
+    ldr r3, [r2], #4
+    adds r4, r0, #2
+    strd r4, r2, [sp, #FC_RESIDUAL]
+    ldrsb r2, [r0]
+    ldrsb r5, [r0, #1]
+    subs r4, #1
+    smlabb r7, r2, r3, r7
+    smlabt r6, r5, r3, r6
     residual4_at FC_OFFSETS, r9, r8
     residual4_at FC_OFFSETS + 4, r11, r10
     residual4_at FC_OFFSETS + 8, lr, r12
-    adds r0, #2
-    strd r0, r4, [sp, #FC_RESIDUAL]
     .endm
 
     .global mcuf_fc4_dsp
@@ -193,24 +192,25 @@ mcuf_fc4_dsp:
     push {r4-r11, lr}
     sub sp, #FC_FRAME
     ldmia r0!, {r2-r11}
-    stmia sp, {r2-r11}
+    stmia sp, {r2-r10}
     mov r1, r11
-    ldmia r0, {r2-r8}
-    movs r9, #0
+    mov r11, r2
+    ldmia r0, {r3-r9}
+    add r2, r11, r8, lsl #2          /* 16 bytes of activations to 4 of weights */
+    mov r8, r2
     adr r10, fc4_loop
-    add r2, r10
-    orr r2, r2, #1
-    adr r10, fc4_finishes
-    ldr r3, [r10, r3, lsl #2]
     add r3, r10
-    add r0, sp, #FC_ENTRY
-    stmia r0, {r2-r9}
+    orr r3, r3, #1
+    adr r10, fc4_finishes
+    ldr r4, [r10, r4, lsl #2]
+    add r4, r10
+    movs r10, #0
+    add r0, sp, #FC_END
+    stmia r0, {r2-r10}
 fc4_pair:
-    ldmia sp, {r0, r2, r3}
-    add r2, r1
-    str r2, [sp, #FC_END]
-    ldr lr, [r3], #8
-    str r3, [sp, #FC_BIAS]
+    ldmia sp, {r0, r2}
+    ldr lr, [r2], #8
+    str r2, [sp, #FC_BIAS]
     step4 lr, lr, lr, lr, lr, lr, lr, lr
     ldr pc, [sp, #FC_ENTRY]
     .p2align 2
@@ -219,7 +219,7 @@ fc4_loop:
     step4
     .endr
     ldr r2, [sp, #FC_END]
-    cmp r1, r2
+    cmp r0, r2
     bne fc4_loop
     ldr pc, [sp, #FC_FINISH]
     .p2align 2
@@ -277,10 +277,12 @@ fc4_any:                             /* also several chunks: r3 separations befo
     mov r8, r9
     mov r10, r11
     mov r12, lr
-    add r2, r1, #960                 /* a chunk: 5 rounds of the loop */
+    add r2, r0, #3840                /* a chunk: 5 rounds of the loop */
     str r2, [sp, #FC_END]
     b fc4_loop
-3:  movs r4, #0
+3:  ldr r2, [sp, #FC_FIRST_END]
+    movs r4, #0
+    str r2, [sp, #FC_END]
     str r4, [sp, #FC_CHUNK]
     ldr r2, [sp, #FC_RESIDUAL]
     cmp r2, #0
@@ -297,13 +299,12 @@ fc4_any:                             /* also several chunks: r3 separations befo
 
     .equ ACC_ROWS, 0
     .equ ACC_NOW, 4      /* of the present pair */
-    .equ ACC_END, 8      /* weights' address where the pair ends, if it takes several rounds */
+    .equ ACC_END, 8      /* where the activations end */
     .equ ACC_ENTRY, 12
     .equ ACC_NEXT, 16    /* after a round of the loop: acc4_check, or what FINISH has if one round does */
     .equ ACC_FINISH, 20
-    .equ ACC_BYTES, 24
-    .equ ACC_LAST, 28    /* where acc ends */
-    .equ ACC_FRAME, 36   /* with the saved registers a multiple of 8 */
+    .equ ACC_LAST, 24    /* where acc ends */
+    .equ ACC_FRAME, 28   /* with the saved registers a multiple of 8 */
 
 /* step4 that sets the sums. */
     .macro first_step4
@@ -331,8 +332,8 @@ mcuf_accumulate4_dsp:
     mov r1, r8
     strd r2, r6, [sp, #ACC_ROWS]
     add r6, r6, r7, lsl #5
-    strd r3, r6, [sp, #ACC_BYTES]
-    add r2, r1, r3
+    str r6, [sp, #ACC_LAST]
+    add r2, r2, r3, lsl #2
     adr r4, acc4_loop
     add r4, r9
     orr r4, r4, #1
@@ -368,11 +369,8 @@ acc4_loop:
     .p2align 2
 acc4_check:
     ldr r2, [sp, #ACC_END]
-    cmp r1, r2
+    cmp r0, r2
     bne acc4_loop
-    ldr r3, [sp, #ACC_BYTES]
-    add r2, r3
-    str r2, [sp, #ACC_END]
     ldr pc, [sp, #ACC_FINISH]
 
     .p2align 2
@@ -498,15 +496,23 @@ accumulate2_loop:
 8:
     .endm
 
+/* lr: where the first chunk ends; of one token, activations take as many bytes as weights. */
+    .macro fc1_first_end
+    ldr r2, [r10]
+    ldr lr, [r10, #FC_FIRST_BYTES]
+    add lr, r2
+    .endm
+
     function mcuf_fc1_dsp
     set_entry fc1_loop, FC_ENTRY
     movs r2, #0
     str r2, [sp, #CHUNK]
     ldr r1, [r0, #36]
     mov r10, r0
+    fc1_first_end
 fc1_pair:                            /* r10: the struct */
-    ldmia r10, {r0, r2, r3}
-    add lr, r1, r2
+    ldmia r10, {r0, r3}
+    ldr r2, [r10, #FC_FIRST_BYTES]
     ldr r11, [r3], #8
     mov r12, r11
     str r3, [r10, #FC_BIAS]
@@ -517,10 +523,10 @@ fc1_loop:
     .rept 16
     step1
     .endr
-    cmp r1, lr
+    cmp r0, lr
     bne fc1_loop
     ldr r10, [sp, #ARGS]
-    ldmia r10, {r2-r7}               /* r4: bias, r5: output, r6: from it to the multipliers, r7: zero point */
+    ldmia r10, {r3-r7}               /* r4: bias, r5: output, r6: from it to the multipliers, r7: zero point */
     add r6, r4
     ldr r4, [r4, #-4]
     ldrd r2, r3, [r6, #-8]
@@ -556,10 +562,13 @@ fc1_special:                         /* r0 r1 still walk */
     str r8, [sp, #CHUNK]
     str r12, [sp, #HIGH]
     mov r12, r11
-    add lr, r1, #1024                /* a chunk: 4 rounds of the loop */
+    add lr, r0, #1024                /* a chunk: 4 rounds of the loop */
     b fc1_loop
 2:  mov r8, #0
     str r8, [sp, #CHUNK]
+    mov r9, r2                       /* a multiplier */
+    fc1_first_end
+    mov r2, r9
     ldrd r6, r8, [r10, #FC_RESIDUAL]
     cbz r6, 3f
     ldr r9, [r8], #4
@@ -756,10 +765,17 @@ weigh1_pair:
 
 /* ---- softmax numerators of four rows ---- */
 
+/* A new maximum is rare, so that it takes the jumps. */
     .macro raise max, score
     cmp \score, \max
-    it gt
-    movgt \max, \score
+    bgt softmax4_new_\max
+softmax4_known_\max:
+    .endm
+
+    .macro new_max max, score
+softmax4_new_\max:
+    mov \max, \score
+    b softmax4_known_\max
     .endm
 
 /* A score to its numerator: (max - score) * factor is max * factor - score * factor. */
@@ -836,7 +852,13 @@ weigh1_pair:
     movs r7, #0
     numerators2
     strd r6, r7, [r12, #36]
-    end_function mcuf_softmax4_dsp
+    add sp, #FRAME
+    pop {r0, r4-r11, pc}
+    new_max r4, r8
+    new_max r5, r9
+    new_max r6, r10
+    new_max r7, r11
+    .size mcuf_softmax4_dsp, . - mcuf_softmax4_dsp
 
 /* ---- int8 -> int16 ---- */
 

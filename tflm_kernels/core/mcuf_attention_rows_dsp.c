@@ -6,6 +6,7 @@
 
 #if MCUF_DSP
 #include <arm_acle.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "mcuf_attention_rows.h"
@@ -24,6 +25,8 @@ static uint32_t load(const int8_t* source) {
   memcpy(&word, source, sizeof(word));
   return word;
 }
+
+static void store(int8_t* target, uint32_t word) { memcpy(target, &word, sizeof(word)); }
 
 /* Two halfwords: 256 * the odd bytes of `high`, and the even bytes of `low`, signed. */
 static uint32_t halfwords(uint32_t low, uint32_t high) {
@@ -65,13 +68,29 @@ void mcuf_attention_store_keys(const mcuf_attention_rows_shape* p, int8_t* keys,
   }
 }
 
+/* Values of an even token and the next, four channels at a time. Returns the channels done. */
+static int32_t store_value_pair(const int8_t* row, int32_t stride, int32_t channels, int8_t* target,
+                                ptrdiff_t channel_pair) {
+  int32_t c = 0;
+  for (; c + 4 <= channels; c += 4, target += 2 * channel_pair) {
+    const uint32_t one = load(row + c), two = load(row + stride + c);
+    store(target, (one & 0xFFFFu) | two << 16);
+    store(target + channel_pair, one >> 16 | (two & 0xFFFF0000u));
+  }
+  return c;
+}
+
 void mcuf_attention_store_values(const mcuf_attention_rows_shape* p, int8_t* values, int32_t first, int32_t count,
                                  const int8_t* source, int32_t stride) {
   const ptrdiff_t channel_pair = 2 * (ptrdiff_t)mcuf_round_up_even(p->tokens);
+  int32_t stored = 0; /* channels of the present token */
   for (int32_t j = 0; j < count; ++j) {
     const int8_t* row = source + (ptrdiff_t)j * stride;
-    int8_t* target = values + 2 * (ptrdiff_t)(first + j);
-    int32_t c = 0;
+    int8_t* token = values + 2 * (ptrdiff_t)(first + j);
+    const bool second = (first + j) % 2 != 0;
+    if (!second) stored = j + 1 < count ? store_value_pair(row, stride, p->head_dim, token, channel_pair) : 0;
+    int32_t c = stored;
+    int8_t* target = token + c / 2 * channel_pair;
     for (; c + 2 <= p->head_dim; c += 2, target += channel_pair) memcpy(target, row + c, 2);
     if (c < p->head_dim) {
       target[0] = row[c];

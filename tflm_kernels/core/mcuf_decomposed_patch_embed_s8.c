@@ -126,8 +126,13 @@ static void start_blocks(const block_run* r) {
   const int32_t d = r->p->embed_dim;
   for (block_part part = part_at(r, 0); part.count > 0; part = next_part(r, &part)) {
     int32_t* acc = part.acc;
-    for (int32_t o = 0; o < d; ++o) {
-      for (int32_t t = 0; t < part.count; ++t) *acc++ = r->p->bias[o];
+    for (int32_t o = 0; o < d; ++o, acc += part.count) {
+      const int32_t bias = r->p->bias[o];
+      if (part.count == MCUF_TOKEN_BLOCK) {
+        acc[0] = acc[1] = acc[2] = acc[3] = bias;
+      } else {
+        for (int32_t t = 0; t < part.count; ++t) acc[t] = bias;
+      }
     }
     for (int32_t t = 0; d % 2 != 0 && t < part.count; ++t) *acc++ = 0;
   }
@@ -290,9 +295,11 @@ static void finish_token(const block_run* r, const block_part* part, int32_t t, 
     p->wide->embed(&wide, (int16_t*)(void*)token);
     return;
   }
-  for (int32_t o = 0; o < d; ++o, acc += part->count) {
-    const int32_t a = position == NULL ? *acc : *acc + (int32_t)p->position_scale[o] * position[o];
-    token[o] = mcuf_requantise(a, p->multiplier[o], p->zero_point);
+  const int16_t* scale = p->position_scale;
+  const int32_t *multiplier = p->multiplier, count = part->count, zero_point = p->zero_point;
+  for (int32_t o = 0; o < d; ++o, acc += count) {
+    const int32_t a = position == NULL ? *acc : *acc + (int32_t)scale[o] * position[o];
+    token[o] = mcuf_requantise(a, multiplier[o], zero_point);
   }
 }
 

@@ -54,9 +54,12 @@ def requantisation(rng, channels, terms):
 
 
 def fully_connected(rng):
-    tokens, packing = int(rng.choice([1, 2, 3, 4, 5, 7, 13])), int(rng.choice([ROWS, PAIRS]))
+    tokens, packing = int(rng.choice([1, 2, 3, 4, 5, 7, 13, 37])), int(rng.choice([ROWS, PAIRS]))
     features = int(rng.choice([1, 2, 3, 7, 16, 33, 64, 100, 129, 511, 512, 513, 517, 1030, 2050]))
-    out = int(rng.choice([1, 2, 3, 7, 17, 32]))
+    return fully_connected_of(rng, tokens, features, int(rng.choice([1, 2, 3, 4, 7, 16, 17, 32])), packing)
+
+
+def fully_connected_of(rng, tokens, features, out, packing):
     stride = features + int(rng.choice([0, 0, 5]))
     x, weights = values(rng, 1, tokens, stride), values(rng, out, features, least=-127)
     if rng.random() < 0.2:  # the largest sums there are
@@ -182,7 +185,7 @@ def layer_norm(rng):
 
 
 def token_mean_of_ranges(rng):
-    tokens, d = int(rng.choice([1, 2, 5, 37])), int(rng.choice([1, 3, 8, 33, 96]))
+    tokens, d = int(rng.choice([1, 2, 5, 37, 300])), int(rng.choice([1, 3, 8, 33, 96]))
     ranges = []
     for _ in range(int(rng.integers(1, 3))):
         first = int(rng.integers(tokens))
@@ -262,6 +265,23 @@ def test_cases_on_a_cortex_m0_where_an_unaligned_access_faults(kind, shared, tmp
         assert all(run.exact for run in runs), [
             case.graph.ops[0] for case, run in zip(part, runs, strict=True) if not run.exact
         ]
+
+
+@needs_tools
+@every_machine
+def test_few_outputs_of_every_shape(machine, shared, tmp_path):
+    """In one go or sixteen tokens at a time, beside blocks or instead of them, in place if they grow too."""
+    rng = np.random.default_rng(1)
+    cases = [
+        fully_connected_of(rng, tokens, features, out, PACKINGS[machine.core.packing])
+        for tokens in (1, 2, 3, 4, 6, 17, 70) for features in (1, 2, 7, 16, 129, 512, 1030) for out in (1, 2, 3, 4, 8)
+        if tokens * features < 20000
+    ]  # fmt: skip
+    for first in range(0, len(cases), CASES):
+        part = cases[first : first + CASES]
+        runs = run_ops(part, machine, tmp_path, shared(machine))
+        wrong = [case.graph.ops[0] for case, run in zip(part, runs, strict=True) if not run.exact]
+        assert not wrong
 
 
 @needs_tools

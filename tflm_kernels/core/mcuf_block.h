@@ -8,6 +8,7 @@
 #ifndef MCUF_BLOCK_H_
 #define MCUF_BLOCK_H_
 
+#include "mcuf_in_place_fc_s8.h"
 #include "mcuf_packing.h"
 #include "mcuf_target.h"
 #include "mcuf_types.h"
@@ -45,6 +46,15 @@ static inline void mcuf_block_fill_by_token(int16_t* block, int32_t k, int32_t c
   }
 }
 
+#if MCUF_DSP
+/* Values [at, at + 3) of four tokens, each of which begins two values behind the one before. */
+void mcuf_block_fill_threes(int16_t* block, int32_t at, const int8_t* source);
+
+/* Values [at, at + 3 c) of four tokens: three neighbouring pixels of c values (even, or 1) each, two pixels from token
+ * to token. row: from the first token's second pixel on; its first one is outside the image, and all `value`. */
+void mcuf_block_fill_left(int16_t* block, int32_t at, int32_t c, const int8_t* row, int8_t value);
+#endif
+
 /* Some rows of a fully connected layer; the pointers start at the first of them, an even one if packed in pairs.
  * mcuf_in_place_fc_s8.h specifies the arithmetic. */
 typedef struct {
@@ -65,27 +75,34 @@ void mcuf_block_fc(const mcuf_fc_rows* rows, const int16_t* block, int32_t count
                    int8_t* output, int32_t stride);
 
 #if MCUF_MVE || MCUF_DSP
+/* Whether outputs are so few that they are made more quickly without a block. A layer that mcuf_fc_few() takes: not
+ * staged, of MCUF_FEW_PACKING. */
 #if MCUF_MVE
 #define MCUF_FEW_PACKING MCUF_PACKING_ROWS
-#define MCUF_FEW_OUTPUTS 2
-#define MCUF_FEW_INPUTS MCUF_MAX_FEATURES
+static inline bool mcuf_outputs_are_few(int32_t tokens, int32_t in_features, int32_t out_features, int32_t in_stride) {
+  (void)in_features;
+  return out_features <= 2 && (tokens == 1 || out_features <= in_stride);
+}
 #else
 #define MCUF_FEW_PACKING MCUF_PACKING_PAIRS
-#define MCUF_FEW_OUTPUTS 6
-#define MCUF_FEW_INPUTS 512
-#define MCUF_FEW_RESULTS 12
-#endif
-/* Whether outputs are so few that they are made more quickly without a block: one or two of any number of tokens; of
- * fewer than four tokens a few more, at most MCUF_FEW_RESULTS in all. */
-static inline bool mcuf_outputs_are_few(int32_t tokens, int32_t in_features, int32_t out_features) {
-  return (in_features <= MCUF_FEW_INPUTS || out_features == 1) &&
-         (out_features <= 2 || (tokens < MCUF_TOKEN_BLOCK && out_features + tokens <= MCUF_FEW_OUTPUTS + 1));
+#define MCUF_FEW_OUTPUTS 16 /* at most */
+static inline bool mcuf_outputs_are_few(int32_t tokens, int32_t in_features, int32_t out_features, int32_t in_stride) {
+  (void)in_stride;
+  if (out_features <= 2) return out_features == 1 || in_features <= 512 || tokens < MCUF_TOKEN_BLOCK;
+  if (tokens >= MCUF_TOKEN_BLOCK) return out_features == 3 && in_features <= 16;
+  return out_features <= 4 ||
+         (out_features <= MCUF_FEW_OUTPUTS && in_features <= (tokens == 1 && out_features <= 8 ? 128 : 16));
 }
-/* A layer of at most MCUF_FEW_OUTPUTS rows of that packing, for count tokens that lie in_stride bytes apart, without a
- * copy of them: output, [count, rows], may equal input if there is one token or no more rows than in_stride, and
- * residual. */
-void mcuf_block_fc_few(const mcuf_fc_rows* rows, const int8_t* input, int32_t in_stride, int32_t count,
-                       const int8_t* residual, int8_t* output);
+#endif
+/* How many tokens mcuf_fc_few() takes between two calls of MCUF_YIELD(); of few weights, four times as many. */
+#define MCUF_FEW_TOKENS 16
+#define MCUF_FEW_WEIGHTS 512
+static inline bool mcuf_few_at_once(int32_t tokens, int32_t in_features, int32_t out_features) {
+  return tokens <= MCUF_FEW_TOKENS || (tokens <= 4 * MCUF_FEW_TOKENS && in_features * out_features <= MCUF_FEW_WEIGHTS);
+}
+/* `tokens` of the layer's tokens without copies of them, else as mcuf_in_place_fc_s8(). */
+void mcuf_fc_few(const mcuf_in_place_fc_params* params, const int8_t* input, const int8_t* residual, int8_t* output,
+                 int32_t tokens);
 #endif
 
 /* acc[o, t] += sum_i weights[o, i] * token t, for out_features rows and count = 1, 2 or 4 tokens.

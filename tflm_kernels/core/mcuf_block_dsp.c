@@ -5,12 +5,12 @@
 #include "mcuf_block_dsp.h"
 
 #if MCUF_DSP
+#include <arm_acle.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include "mcuf_block.h"
 #include "mcuf_block_finish.h"
-#include "mcuf_hooks.h"
 
 #define OFFSET_IS(type, field, offset) \
   typedef char type##_##field##_lies_elsewhere[offsetof(type, field) == (offset) ? 1 : -1]
@@ -22,18 +22,23 @@ OFFSET_IS(mcuf_accumulate_dsp_args, acc, 16);
 OFFSET_IS(mcuf_accumulate_dsp_args, entry_bytes, 28);
 OFFSET_IS(mcuf_weigh_dsp_args, output, 16);
 OFFSET_IS(mcuf_weigh_dsp_args, entry_bytes, 32);
-OFFSET_IS(mcuf_few_dsp_args, bias, 16);
-OFFSET_IS(mcuf_few_dsp_args, residual_scale, 48);
+OFFSET_IS(mcuf_in_place_fc_params, in_features, 4);
+OFFSET_IS(mcuf_in_place_fc_params, in_stride, 8);
+OFFSET_IS(mcuf_in_place_fc_params, out_features, 12);
+OFFSET_IS(mcuf_in_place_fc_params, zero_point, 16);
+OFFSET_IS(mcuf_in_place_fc_params, weights, 24);
+OFFSET_IS(mcuf_in_place_fc_params, bias, 28);
+OFFSET_IS(mcuf_in_place_fc_params, residual_scale, 40);
 
-/* The unrolled loops of the assembly: words per step, steps, code bytes per step, words before the loop; chunk: the
- * words between two separations, whole rounds of the loop. */
+/* The unrolled loops of the assembly: words per step, steps, code bytes per step, words before the loop; rounds of the
+ * loop between two separations, and their words. */
 typedef struct {
-  int32_t words, steps, code, before, chunk;
+  int32_t words, steps, code, before, rounds, chunk;
 } unrolled_loop;
 
-static const unrolled_loop kFour = {1, 48, 48, 1, 240}, kOne = {4, 16, 56, 0, 256},
-                           kAccumulateFour = {1, 24, 48, 1, 240}, kAccumulateTwo = {2, 8, 48, 0, 256},
-                           kAccumulateOne = {4, 8, 56, 0, 256};
+static const unrolled_loop kFour = {1, 48, 48, 1, 5, 240}, kOne = {4, 16, 56, 0, 4, 256},
+                           kAccumulateFour = {1, 24, 48, 1, 10, 240}, kAccumulateTwo = {2, 8, 48, 0, 16, 256},
+                           kAccumulateOne = {4, 4, 56, 0, 16, 256};
 
 static int32_t entry_of(const unrolled_loop* loop, int32_t words) {
   return (loop->steps - (words - loop->before) / loop->words % loop->steps) * loop->code;
@@ -42,8 +47,7 @@ static int32_t entry_of(const unrolled_loop* loop, int32_t words) {
 /* Chunks in a pair of `words` words, without the first, which is the rest: at most as long as the others. All end where
  * a round of the loop ends. */
 static int32_t chunks_after_first(const unrolled_loop* loop, int32_t words) {
-  const int32_t round = loop->words * loop->steps;
-  return (words - loop->before) / round / (loop->chunk / round);
+  return (words - loop->before) / loop->words / loop->steps / loop->rounds;
 }
 
 /* The tokens that a block of `count` has room for. */
@@ -74,6 +78,57 @@ void mcuf_block_fill_token(const mcuf_block_token* token, const int8_t* source, 
     target[0] = source[0];
     target[1] = n > 1 ? source[1] : 0;
   }
+}
+
+static uint32_t load(const int8_t* source) {
+  uint32_t word;
+  memcpy(&word, source, sizeof(word));
+  return word;
+}
+
+/* Two inputs of a token: the lower halves of both words. */
+static void store_pair(int16_t* pair, uint32_t first, uint32_t second) {
+  const uint32_t word = (first & 0xFFFFu) | second << 16;
+  memcpy(pair, &word, sizeof(word));
+}
+
+void mcuf_block_fill_threes(int16_t* block, int32_t at, const int8_t* source) {
+  int16_t* pair = block + (ptrdiff_t)(at / 2) * (2 * MCUF_TOKEN_BLOCK);
+  const uint32_t first = load(source), second = load(source + 4), last = (uint32_t)source[8];
+  const uint32_t even0 = (uint32_t)__sxtb16((int8x4_t)first), even2 = (uint32_t)__sxtb16((int8x4_t)second);
+  const uint32_t odd0 = (uint32_t)__sxtb16((int8x4_t)(first >> 8)), odd2 = (uint32_t)__sxtb16((int8x4_t)(second >> 8));
+  const uint32_t even1 = even0 >> 16, even3 = even2 >> 16, odd1 = odd0 >> 16, odd3 = odd2 >> 16;
+  if (at % 2 == 0) {
+    store_pair(pair, even0, odd0);
+    store_pair(pair + 2, even1, odd1);
+    store_pair(pair + 4, even2, odd2);
+    store_pair(pair + 6, even3, odd3);
+    store_pair(pair + 8, even1, 0);
+    store_pair(pair + 10, even2, 0);
+    store_pair(pair + 12, even3, 0);
+    store_pair(pair + 14, last, 0);
+  } else {
+    for (int32_t t = 0; t < MCUF_TOKEN_BLOCK; ++t) pair[2 * t + 1] = source[2 * t];
+    store_pair(pair + 8, odd0, even1);
+    store_pair(pair + 10, odd1, even2);
+    store_pair(pair + 12, odd2, even3);
+    store_pair(pair + 14, odd3, last);
+  }
+}
+
+void mcuf_block_fill_left(int16_t* block, int32_t at, int32_t c, const int8_t* row, int8_t value) {
+  if (c == 1) {
+    int8_t pixels[2 * MCUF_TOKEN_BLOCK + 1];
+    pixels[0] = value;
+    memcpy(pixels + 1, row, sizeof(pixels) - 1);
+    mcuf_block_fill_threes(block, at, pixels);
+    return;
+  }
+  int16_t* pair = block + (ptrdiff_t)at * MCUF_TOKEN_BLOCK;
+  /* The other tokens' first pixels, one place further: what lands in the first one's places is overwritten. */
+  mcuf_expand4_dsp(row + c, 2 * c, c, pair + 2, row);
+  mcuf_expand4_dsp(row, 2 * c, 2 * c, pair + c * MCUF_TOKEN_BLOCK, row + 6 * c);
+  for (int32_t i = 0; i < c; i += 2, pair += 2 * MCUF_TOKEN_BLOCK) store_pair(pair, (uint32_t)value, (uint32_t)value);
 }
 
 void mcuf_block_fill(int16_t* block, int32_t k, int32_t count, const int8_t* source, int32_t stride, int32_t at,
@@ -242,55 +297,5 @@ void mcuf_block_fc(const mcuf_fc_rows* p, const int16_t* block, int32_t count, c
   }
   if (p->out_features > 1) fc_pairs(p, p->out_features / 2, block, count, residual, output, stride);
   if (p->out_features % 2 != 0) fc_last(p, block, count, residual, output, stride);
-}
-
-#define TOKENS_BETWEEN_YIELDS 16 /* of one or two outputs: less than a block of four of most layers */
-
-static void few_outputs(mcuf_few_dsp_args* args, bool pair, int32_t count) {
-  for (; count > 0; count -= TOKENS_BETWEEN_YIELDS) {
-    args->count = count < TOKENS_BETWEEN_YIELDS ? count : TOKENS_BETWEEN_YIELDS;
-    if (pair) {
-      mcuf_few_pair_dsp(args);
-    } else {
-      mcuf_few_row_dsp(args);
-    }
-    MCUF_YIELD();
-  }
-}
-
-void mcuf_block_fc_few(const mcuf_fc_rows* p, const int8_t* input, int32_t in_stride, int32_t count,
-                       const int8_t* residual, int8_t* output) {
-  const int32_t n = p->out_features;
-  int8_t results[MCUF_FEW_RESULTS]; /* with more than two, a token is read again after its first outputs are there */
-  mcuf_few_dsp_args args = {
-      input,
-      p->weights,
-      p->in_features,
-      in_stride,
-      p->bias,
-      p->multiplier,
-      p->zero_point,
-      count,
-      n > 2 ? results : output,
-      n,
-      p->gelu_table == NULL ? NULL : p->gelu_table + 128,
-      residual,
-      p->residual_scale,
-  };
-  for (int32_t o = 0; o < n; o += 2) {
-    if (o > 0) {
-      args.x = input;
-      args.weights += 2 * mcuf_packed_row_bytes(p->in_features, MCUF_PACKING_PAIRS);
-      args.bias += 2;
-      args.multiplier += 2;
-      args.output = results + o;
-      if (residual != NULL) {
-        args.residual = residual + o;
-        args.residual_scale += 2;
-      }
-    }
-    few_outputs(&args, o + 1 < n, count);
-  }
-  for (int32_t i = 0; n > 2 && i < count * n; ++i) output[i] = results[i];
 }
 #endif /* MCUF_DSP */

@@ -106,26 +106,5 @@ void mcuf_softmax4_dsp(mcuf_softmax_dsp_args* args);
  * [(count + 1) / 2][4][2]; an odd count is filled with 0. */
 void mcuf_expand4_dsp(const int8_t* source, int32_t stride, int32_t count, int16_t* target, const int8_t* fourth);
 
-/* One or two outputs of tokens of int8, at any address: a pair of rows of at most 2 * MCUF_DSP_MOST_WORDS inputs, or a
- * row without a second. */
-typedef struct {
-  const int8_t* x;               /*  0  advances, as do count, output and residual */
-  const int8_t* weights;         /*  4 */
-  int32_t k;                     /*  8 */
-  int32_t in_stride;             /* 12 */
-  const int32_t* bias;           /* 16 */
-  const int32_t* multiplier;     /* 20 */
-  int32_t zero_point;            /* 24 */
-  int32_t count;                 /* 28  tokens */
-  int8_t* output;                /* 32 */
-  int32_t stride;                /* 36  of output and residual */
-  const int8_t* gelu;            /* 40  entry of value 0, or NULL */
-  const int8_t* residual;        /* 44  or NULL */
-  const int16_t* residual_scale; /* 48 */
-} mcuf_few_dsp_args;
-
-void mcuf_few_pair_dsp(mcuf_few_dsp_args* args);
-void mcuf_few_row_dsp(mcuf_few_dsp_args* args);
-
 #endif /* MCUF_DSP */
 #endif /* MCUF_BLOCK_DSP_H_ */

@@ -253,26 +253,23 @@ fc4_requantise_gelu_store:
     fc4_store
     b fc4_end
 
-fc4_any:                             /* also several chunks: r3 separations before the last */
-    unmix4
+fc4_any:                             /* also several chunks: r4 separations before this one, of r3 before the last */
     ldrd r3, r4, [sp, #FC_MORE]
-    add r5, r4, #1
+    unmix4
     cbnz r4, 1f
     fc4_add_high
+    cbz r3, 4f
     b 2f
-1:  ldr r2, [sp, #FC_HIGH]
-    add r6, r2, r6, asr #8
-    ldr r2, [sp, #FC_HIGH + 4]
-    add r8, r2, r8, asr #8
-    ldr r2, [sp, #FC_HIGH + 8]
-    add r10, r2, r10, asr #8
-    ldr r2, [sp, #FC_HIGH + 12]
-    add r12, r2, r12, asr #8
-2:  cmp r4, r3
+1:  cmp r4, r3
+    add r5, sp, #FC_HIGH
+    ldmia r5, {r2, r3, r4, r5}
+    add_high4 r2, r3, r4, r5
     beq 3f
-    str r5, [sp, #FC_CHUNK]
-    strd r6, r8, [sp, #FC_HIGH]
-    strd r10, r12, [sp, #FC_HIGH + 8]
+    ldr r4, [sp, #FC_CHUNK]
+2:  adds r4, #1
+    str r4, [sp, #FC_CHUNK]
+    add r5, sp, #FC_HIGH
+    stmia r5, {r6, r8, r10, r12}
     mov r6, r7
     mov r8, r9
     mov r10, r11
@@ -284,11 +281,10 @@ fc4_any:                             /* also several chunks: r3 separations befo
     movs r4, #0
     str r2, [sp, #FC_END]
     str r4, [sp, #FC_CHUNK]
-    ldr r2, [sp, #FC_RESIDUAL]
-    cmp r2, #0
-    beq 4f
+4:  ldr r2, [sp, #FC_RESIDUAL]
+    cbz r2, 5f
     fc4_residual
-4:  fc4_load
+5:  fc4_load
     ldr r0, [sp, #FC_GELU]
     cmp r0, #0
     beq fc4_requantise_store
@@ -601,7 +597,7 @@ accumulate1_pair:
     ldr pc, [sp, #ENTRY]
     .p2align 2
 accumulate1_loop:
-    .rept 8
+    .rept 4
     step1
     .endr
     cmp r1, lr
@@ -882,15 +878,9 @@ softmax4_new_\max:
     str r4, [r3, #\at]
     .endm
 
-    .global mcuf_expand4_dsp
-    .type mcuf_expand4_dsp, %function
-    .p2align 2
-mcuf_expand4_dsp:
-    push {r4-r11, lr}
-    ldr r8, [sp, #36]                /* the fourth token */
-    subs r2, #4
-    blt 2f
-1:  ldr r5, [r0, r1]
+/* Four values of four tokens. */
+    .macro expand4_four
+    ldr r5, [r0, r1]
     ldr r6, [r0, r1, lsl #1]
     ldr r4, [r0], #4
     ldr r7, [r8], #4
@@ -899,8 +889,24 @@ mcuf_expand4_dsp:
     expand_four r6, r11
     expand_four r7, r12
     stmia r3!, {r4, r5, r6, r7, r9, r10, r11, r12}
-    subs r2, #4
+    .endm
+
+    .global mcuf_expand4_dsp
+    .type mcuf_expand4_dsp, %function
+    .p2align 2
+mcuf_expand4_dsp:
+    push {r4-r11, lr}
+    ldr r8, [sp, #36]                /* the fourth token */
+    subs r2, #8
+    blt 2f
+1:  expand4_four
+    expand4_four
+    subs r2, #8
     bge 1b
+2:  adds r2, #4                      /* four of 0 to 7 values */
+    blt 2f
+    expand4_four
+    subs r2, #4
 2:  adds r2, #4                      /* 0 to 3 values are left */
     ble 4f
     add r9, r0, r1
@@ -915,26 +921,26 @@ mcuf_expand4_dsp:
 4:  pop {r4-r11, pc}
     .size mcuf_expand4_dsp, . - mcuf_expand4_dsp
 
-/* ---- tokens as they are, without a block: r0 walks over a token's bytes, r2: inputs that are left ---- */
+/* ---- few outputs of tokens as they are, without a block: mcuf_fc_few(params, input, residual, output, tokens) ---- */
 
-/* Eight inputs to pairs in r4 r5 r10 r11, their weights to r6-r9. */
-    .macro load_eight
-    ldr r4, [r0], #4
-    ldr r10, [r0], #4
-    ldmia r1!, {r6, r7, r8, r9}
-    expand_four r4, r5
-    expand_four r10, r11
-    .endm
-
-/* Two inputs to r4 r5 and their weights to r6; an odd one alone, with a zero. */
-    .macro load_two
-    ldr r6, [r1], #4
-    ldrsb r4, [r0], #1
-    cmp r2, #1
-    ite eq
-    moveq r5, #0
-    ldrsbne r5, [r0], #1
-    .endm
+/* The frame: what mcuf_in_place_fc_params has (mcuf_block_dsp.c checks its offsets), and where the kernel is. */
+    .equ FEW_ZERO_POINT, 0
+    .equ FEW_INPUT, 4          /* of the present token; then residual or NULL, output, tokens left */
+    .equ FEW_RESIDUAL, 8
+    .equ FEW_OUTPUT, 12
+    .equ FEW_INPUTS, 20
+    .equ FEW_IN_STEP, 24       /* bytes from token to token */
+    .equ FEW_ROWS, 28
+    .equ FEW_ROW, 32           /* of the present pair */
+    .equ FEW_WEIGHTS, 36
+    .equ FEW_BIAS, 40          /* then multiplier, GELU table, scale of the residual */
+    .equ FEW_GELU, 48
+    .equ FEW_OUT_STEP, 56
+    .equ FEW_REST, 60          /* inputs after the present chunk */
+    .equ FEW_HIGH, 64          /* the second row's sum before it */
+    .equ FEW_BYTES, 68         /* the outputs of a token that is read again for more */
+    .equ FEW_FRAME, 84         /* with the saved registers a multiple of 8 */
+    .equ FEW_CHUNK, 512        /* inputs: 2 * MCUF_DSP_MOST_WORDS */
 
     .macro product_row word, a
     smlad r12, \a, \word, r12
@@ -946,22 +952,15 @@ mcuf_expand4_dsp:
     smlad r12, \a, lr, r12
     .endm
 
-/* One output of each token, or with pair = 1 two; the one row's halfwords are its weights, since the second row's are 0.
- * r12: the first row's sum, r3: mixed, then the second row's. */
-    .macro few_function name, product, pair
-    .global \name
-    .type \name, %function
-    .p2align 2
-\name:
-    push {r0, r4-r11, lr}
-1:  ldmia r0, {r0, r1, r2}
-    mov r12, #0
-    .if \pair
-    movs r3, #0
-    .endif
+/* r2 inputs at r0 times their weights at r1. */
+    .macro few_sums product
     subs r2, #8
     blt 3f
-2:  load_eight
+2:  ldr r4, [r0], #4
+    ldr r10, [r0], #4
+    ldmia r1!, {r6, r7, r8, r9}
+    expand_four r4, r5
+    expand_four r10, r11
     \product r6, r4
     \product r7, r5
     \product r8, r10
@@ -970,74 +969,188 @@ mcuf_expand4_dsp:
     bge 2b
 3:  adds r2, #8
     ble 5f
-4:  load_two
+4:  ldr r6, [r1], #4
+    ldrsb r4, [r0], #1
+    cmp r2, #1
+    ite eq
+    moveq r5, #0
+    ldrsbne r5, [r0], #1
     pkhbt r4, r4, r5, lsl #16
     \product r6, r4
     subs r2, #2
     bgt 4b
-5:  ldr r0, [sp]
-    add r1, r0, #16
-    ldmia r1, {r4-r11}               /* bias, multiplier, zero point, tokens left, output, its stride, GELU, residual */
-    .if \pair
-    ldrd r1, r2, [r4]
-    sub r3, r3, r12
-    add r3, r2, r3, asr #8
-    ldrd r4, r5, [r5]
-    .else
-    ldr r1, [r4]
-    ldr r4, [r5]
-    .endif
-    add r12, r1
-    orrs r1, r10, r11
-    bne 8f
-6:  smmlar r12, r12, r4, r6
-    ssat r12, #8, r12
-    .if \pair
-    smmlar r3, r3, r5, r6
-    ssat r3, #8, r3
-    .endif
-7:  strb r12, [r8]
-    .if \pair
-    strb r3, [r8, #1]
-    .endif
-    add r8, r9
-    subs r7, #1
-    strd r7, r8, [r0, #28]
-    ldr r1, [r0]
-    ldr r2, [r0, #12]
-    add r1, r2
-    str r1, [r0]
-    bne 1b
-    pop {r0, r4-r11, pc}
-8:  cmp r11, #0
-    beq 9f
-    ldr r1, [r0, #48]                /* scales of the residual */
-    ldrsh r2, [r1]
-    ldrsb lr, [r11]
-    smlabb r12, lr, r2, r12
-    .if \pair
-    ldrsh r2, [r1, #2]
-    ldrsb lr, [r11, #1]
-    smlabb r3, lr, r2, r3
-    .endif
-    add r11, r9
-    str r11, [r0, #44]
-9:  cmp r10, #0
-    beq 6b
-    smmlar r12, r12, r4, r6
-    ssat r12, #8, r12
-    ldrb r12, [r10, r12]
-    .if \pair
-    smmlar r3, r3, r5, r6
-    ssat r3, #8, r3
-    ldrb r3, [r10, r3]
-    .endif
-    b 7b
-    .size \name, . - \name
+5:
     .endm
 
-    few_function mcuf_few_row_dsp, product_row, 0
-    few_function mcuf_few_pair_dsp, product_pair, 1
+/* One or two rows alone, without residual and GELU, to r0: zero point, r2: input, r4: 0, r5: output, r6: tokens left,
+ * r7: bias, r8: step of the input, r11: multiplier. */
+    .macro few_state
+    ldr r4, [sp, #FEW_ROWS]
+    cmp r4, #2
+    bgt few_finish
+    ldmia sp, {r0, r2, r4-r8}
+    ldrd r7, r11, [sp, #FEW_BIAS]
+    ldr lr, [sp, #FEW_GELU]
+    orrs lr, r4
+    bne few_finish
+    .endm
+
+/* r4: the next token's residual, or NULL. */
+    .macro few_next
+    subs r6, #1
+    beq few_end
+    ldr lr, [sp, #FEW_OUT_STEP]
+    add r2, r8
+    add r5, lr
+    add r0, sp, #FEW_INPUT
+    stmia r0, {r2, r4, r5, r6}
+    .endm
+
+    .global mcuf_fc_few
+    .type mcuf_fc_few, %function
+    .p2align 2
+mcuf_fc_few:
+    push {r4-r11, lr}
+    sub sp, #FEW_FRAME
+    ldmia r0!, {r4-r7}               /* tokens, inputs, stride, rows */
+    ldmia r0, {r0, r8-r12, lr}
+    ldr r4, [sp, #FEW_FRAME + 36]
+    movs r8, #0
+    stmia sp, {r0-r12, lr}
+    str r7, [sp, #FEW_OUT_STEP]
+    strd r8, r8, [sp, #FEW_REST]
+    cmp r7, r6
+    bgt few_backwards
+few_token:
+    movs r3, #0
+    ldr r1, [sp, #FEW_WEIGHTS]
+few_rows:                            /* r3: the first */
+    ldr r0, [sp, #FEW_INPUT]
+    ldr r2, [sp, #FEW_INPUTS]
+    ldr r4, [sp, #FEW_ROWS]
+    str r3, [sp, #FEW_ROW]
+    subs r4, r3
+    mov r12, #0
+    cmp r4, #1
+    beq few_last_row
+    movs r3, #0
+    cmp r2, #FEW_CHUNK
+    bgt few_chunks
+few_pair:
+    few_sums product_pair
+    ldrd r4, r5, [sp, #FEW_REST]
+    sub r3, r3, r12
+    add r3, r5, r3, asr #8
+    cbnz r4, few_next_chunk
+    few_state
+    ldrd r10, lr, [r7]
+    add r12, r10
+    add r3, lr
+    ldrd r10, lr, [r11]
+    smmlar r12, r12, r10, r0
+    smmlar r3, r3, lr, r0
+    ssat r12, #8, r12
+    ssat r3, #8, r3
+    strb r12, [r5]
+    strb r3, [r5, #1]
+    few_next
+    mov r0, r2                       /* as few_token, but for the number of rows */
+    ldr r1, [sp, #FEW_WEIGHTS]
+    ldr r2, [sp, #FEW_INPUTS]
+    mov r12, r4
+    movs r3, #0
+    cmp r2, #FEW_CHUNK
+    ble few_pair
+    b few_chunks
+few_next_chunk:
+    str r3, [sp, #FEW_HIGH]
+    mov r3, r12
+    mov r2, r4
+    cmp r2, #FEW_CHUNK
+    bgt few_chunk
+    movs r4, #0
+    str r4, [sp, #FEW_REST]
+    b few_pair
+few_chunks:
+    str r3, [sp, #FEW_HIGH]
+few_chunk:
+    sub r4, r2, #FEW_CHUNK
+    str r4, [sp, #FEW_REST]
+    mov r2, #FEW_CHUNK
+    b few_pair
+few_last_row:                        /* its halfwords are its weights, since the missing row's are 0 */
+    few_sums product_row
+    few_state
+    ldr r10, [r7]
+    ldr lr, [r11]
+    add r12, r10
+    smmlar r12, r12, lr, r0
+    ssat r12, #8, r12
+    strb r12, [r5]
+few_next_token:
+    few_next
+    b few_token
+few_end:
+    add sp, #FEW_FRAME
+    pop {r4-r11, pc}
+few_finish:                          /* r12: the first row's sum, r3: the second's */
+    ldr r2, [sp, #FEW_ROW]
+    ldr r8, [sp, #FEW_ROWS]
+    ldr r9, [sp, #FEW_ZERO_POINT]
+    add r0, sp, #FEW_BIAS
+    ldmia r0, {r4-r7}
+    ldr r10, [sp, #FEW_RESIDUAL]
+    add r11, sp, #FEW_BYTES
+few_row:
+    ldr r0, [r4, r2, lsl #2]
+    add r12, r0
+    cmp r10, #0
+    beq 1f
+    ldrsb r0, [r10, r2]
+    ldrsh lr, [r7, r2, lsl #1]
+    mla r12, r0, lr, r12
+1:  ldr r0, [r5, r2, lsl #2]
+    smmlar r12, r12, r0, r9
+    ssat r12, #8, r12
+    cbz r6, 1f
+    add r12, #128
+    ldrb r12, [r6, r12]
+1:  strb r12, [r11, r2]
+    adds r2, #1
+    cmp r2, r8
+    beq 1f
+    mov r12, r3
+    lsls r0, r2, #31
+    bne few_row
+    mov r3, r2
+    b few_rows
+1:  ldr r0, [sp, #FEW_OUTPUT]
+2:  subs r2, #1
+    ldrb r4, [r11, r2]
+    strb r4, [r0, r2]
+    bne 2b
+    ldr r8, [sp, #FEW_IN_STEP]
+    add r0, sp, #FEW_INPUT
+    ldmia r0, {r2, r4, r5, r6}
+    cbz r4, 1f
+    ldr r0, [sp, #FEW_OUT_STEP]
+    add r4, r0
+1:  b few_next_token
+few_backwards:                       /* outputs take more than inputs */
+    subs r8, r4, #1
+    mla r1, r8, r6, r1
+    mul r8, r8, r7
+    add r3, r8
+    cbz r2, 1f
+    add r2, r8
+1:  add r0, sp, #FEW_INPUT
+    stmia r0, {r1, r2, r3}
+    negs r6, r6
+    negs r7, r7
+    str r6, [sp, #FEW_IN_STEP]
+    str r7, [sp, #FEW_OUT_STEP]
+    b few_token
+    .size mcuf_fc_few, . - mcuf_fc_few
 
 /* Only relative positions need it: in a section of its own, so that other networks are linked without it. */
     .section .text.mcuf_weigh4_sums_dsp, "ax", %progbits

@@ -281,10 +281,13 @@ static inline void few_finish(const mcuf_fc_rows* p, int32_t o, int32x4_t sums, 
   vstrbq_scatter_offset_p_s32(output + o, f->outputs, a, f->lanes);
 }
 
-void mcuf_block_fc_few(const mcuf_fc_rows* layer, const int8_t* input, int32_t in_stride, int32_t count,
-                       const int8_t* residual, int8_t* output) {
-  const mcuf_fc_rows p = *layer;
-  const int32_t n = p.out_features;
+void mcuf_fc_few(const mcuf_in_place_fc_params* layer, const int8_t* input, const int8_t* residual, int8_t* output,
+                 int32_t count) {
+  const mcuf_fc_rows p = {
+      layer->weights, layer->packing,    layer->in_features,    layer->out_features, layer->zero_point,
+      layer->bias,    layer->multiplier, layer->residual_scale, layer->gelu_table,
+  };
+  const int32_t n = p.out_features, in_stride = layer->in_stride;
   few_tokens f;
   f.outputs = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)n);
   for (; count > 0; count -= MCUF_TOKEN_BLOCK, output += MCUF_TOKEN_BLOCK * n) {

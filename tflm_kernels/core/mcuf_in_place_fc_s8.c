@@ -6,6 +6,7 @@
 #include "mcuf_block.h"
 #include "mcuf_fixed_point.h"
 #include "mcuf_hooks.h"
+#include "mcuf_target.h"
 #ifdef MCUF_DISPATCH
 #include MCUF_DISPATCH
 #endif
@@ -33,17 +34,19 @@ int32_t mcuf_in_place_fc_s8_scratch_bytes(int32_t in_features, int32_t tile_byte
   return mcuf_block_bytes(in_features) + tile_bytes + copied;
 }
 
-/* Tokens that are read before their outputs are written, unless weights are staged; and whether more than a block of
+/* Tokens that go through all rows before others do, unless weights are staged: a block is read before its outputs are
+ * written, so that these may be all where no row waits for a call of MCUF_YIELD(). And whether more than a block of
  * them must be copied so that outputs can overwrite them: only staged weights have room for that. */
+#define COPIES_TOKENS(p) ((p)->staged.tile_bytes > 0)
 #ifdef MCUF_DISPATCH
 #define TOKENS_AT_ONCE(p)                                                                     \
   (mcuf_fc_weights_are_bytes((p)->weights, (p)->packing, (p)->in_features, (p)->out_features) \
        ? mcuf_fc_tokens_at_once((p)->in_features, (p)->tokens)                                \
        : MCUF_TOKEN_BLOCK)
-#define COPIES_TOKENS(p) ((p)->staged.tile_bytes > 0)
-#else
+#elif defined(MCUF_YIELD_MACS)
 #define TOKENS_AT_ONCE(p) MCUF_TOKEN_BLOCK
-#define COPIES_TOKENS(p) true
+#else
+#define TOKENS_AT_ONCE(p) ((p)->tokens)
 #endif
 
 /* How many outputs of a block are computed between two calls of MCUF_YIELD(), at most `rows`; even, as a tile's. */
@@ -57,8 +60,16 @@ static inline int32_t yield_rows(int32_t in_features, int32_t rows) {
 #endif
 }
 
+#if MCUF_MVE || MCUF_DSP
+/* Whether mcuf_fc_few() is the quickest for that many of the tokens. */
+static inline bool is_few(const mcuf_in_place_fc_params* p, int32_t tokens) {
+  return mcuf_outputs_are_few(tokens, p->in_features, p->out_features, p->in_stride) &&
+         p->packing == MCUF_FEW_PACKING && p->staged.tile_bytes == 0;
+}
+#endif
+
 /* Tokens [first, first + count), whose inputs begin at input and are in_stride apart. With more than four, outputs must
- * not overwrite inputs. */
+ * not overwrite inputs unless all rows are there at once. */
 static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* input, int32_t in_stride, int32_t first,
                               int32_t count, const int8_t* residual, int8_t* output, int16_t* block, int8_t* tile) {
   const int32_t row_bytes = mcuf_packed_row_bytes(p->in_features, p->packing);
@@ -86,9 +97,18 @@ static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* in
       continue;
     }
 #endif
-    for (int32_t four = 0; four < count; four += MCUF_TOKEN_BLOCK) {
+    const int32_t last = (count - 1) / MCUF_TOKEN_BLOCK * MCUF_TOKEN_BLOCK;
+    for (int32_t at_four = 0; at_four <= last; at_four += MCUF_TOKEN_BLOCK) {
+      const int32_t four = p->out_features > p->in_stride ? last - at_four : at_four;
       const int32_t used = count - four < MCUF_TOKEN_BLOCK ? count - four : MCUF_TOKEN_BLOCK;
       const ptrdiff_t at = (ptrdiff_t)(first + four) * p->out_features + row;
+#if MCUF_MVE || MCUF_DSP
+      if (used < MCUF_TOKEN_BLOCK && p->out_features <= 2 && is_few(p, used)) {
+        mcuf_fc_few(p, input + (ptrdiff_t)four * in_stride, residual == NULL ? NULL : residual + at, output + at, used);
+        MCUF_YIELD();
+        continue;
+      }
+#endif
       if (row == 0 || count > MCUF_TOKEN_BLOCK) {
         mcuf_block_fill(block, p->in_features, used, input + (ptrdiff_t)four * in_stride, in_stride, 0, p->in_features);
       }
@@ -99,38 +119,17 @@ static mcuf_status run_tokens(const mcuf_in_place_fc_params* p, const int8_t* in
   return MCUF_OK;
 }
 
-#if MCUF_MVE || MCUF_DSP
-/* A layer whose outputs can be had without a copy of its tokens, from the first token on; false for other layers. */
-static bool run_few_outputs(const mcuf_in_place_fc_params* p, const int8_t* input, const int8_t* residual,
-                            int8_t* output) {
-  if (!mcuf_outputs_are_few(p->tokens, p->in_features, p->out_features) || p->packing != MCUF_FEW_PACKING ||
-      (p->tokens > 1 && p->out_features > p->in_stride) || p->staged.tile_bytes > 0) {
-    return false;
-  }
-  const mcuf_fc_rows rows = {
-      p->weights, p->packing,    p->in_features,    p->out_features, p->zero_point,
-      p->bias,    p->multiplier, p->residual_scale, p->gelu_table,
-  };
-  mcuf_block_fc_few(&rows, input, p->in_stride, p->tokens, residual, output);
-  return true;
-}
-#endif
-
-mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* input, const int8_t* residual,
-                                int8_t* output, void* scratch) {
-  const size_t in_bytes = (size_t)(p->tokens - 1) * (size_t)p->in_stride + (size_t)p->in_features;
-  const size_t out_bytes = (size_t)p->tokens * (size_t)p->out_features;
-  if (output != input && mcuf_overlap(output, out_bytes, input, in_bytes)) return MCUF_ERROR_OVERLAP;
-  if (residual != NULL && output != residual && mcuf_overlap(output, out_bytes, residual, out_bytes)) {
-    return MCUF_ERROR_OVERLAP;
-  }
-#if MCUF_MVE || MCUF_DSP
-  if (run_few_outputs(p, input, residual, output)) return MCUF_OK;
-#endif
+static MCUF_OWN_STACK mcuf_status run_layer(const mcuf_in_place_fc_params* p, const int8_t* input,
+                                            const int8_t* residual, int8_t* output, void* scratch) {
   int16_t* block = (int16_t*)scratch;
   int8_t* tile = (int8_t*)scratch + mcuf_block_bytes(p->in_features);
   int8_t* copy = tile + p->staged.tile_bytes;
+#if MCUF_MVE || MCUF_DSP
+  const bool few = is_few(p, p->tokens);
+  const int32_t size = p->staged.tile_bytes > 0 ? p->tokens_per_read : few ? MCUF_FEW_TOKENS : TOKENS_AT_ONCE(p);
+#else
   const int32_t size = p->staged.tile_bytes > 0 ? p->tokens_per_read : TOKENS_AT_ONCE(p);
+#endif
   const int32_t reads = (p->tokens + size - 1) / size;
   const bool grows = p->out_features > p->in_stride;
   for (int32_t i = 0; i < reads; ++i) {
@@ -138,6 +137,14 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
     const int32_t count = p->tokens - first < size ? p->tokens - first : size;
     const int8_t* source = input + (ptrdiff_t)first * p->in_stride;
     int32_t stride = p->in_stride;
+#if MCUF_MVE || MCUF_DSP
+    if (few) {
+      const ptrdiff_t at = (ptrdiff_t)first * p->out_features;
+      mcuf_fc_few(p, source, residual == NULL ? NULL : residual + at, output + at, count);
+      MCUF_YIELD();
+      continue;
+    }
+#endif
     if (output == input && count > MCUF_TOKEN_BLOCK && COPIES_TOKENS(p)) {
       for (int32_t t = 0; t < count; ++t) {
         memcpy(copy + (ptrdiff_t)t * p->in_features, source + (ptrdiff_t)t * stride, (size_t)p->in_features);
@@ -149,4 +156,22 @@ mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* 
     if (status != MCUF_OK) return status;
   }
   return MCUF_OK;
+}
+
+mcuf_status mcuf_in_place_fc_s8(const mcuf_in_place_fc_params* p, const int8_t* input, const int8_t* residual,
+                                int8_t* output, void* scratch) {
+  const size_t in_bytes = (size_t)(p->tokens - 1) * (size_t)p->in_stride + (size_t)p->in_features;
+  const size_t out_bytes = (size_t)p->tokens * (size_t)p->out_features;
+  if (output != input && mcuf_overlap(output, out_bytes, input, in_bytes)) return MCUF_ERROR_OVERLAP;
+  if (residual != NULL && output != residual && mcuf_overlap(output, out_bytes, residual, out_bytes)) {
+    return MCUF_ERROR_OVERLAP;
+  }
+#if MCUF_MVE || MCUF_DSP
+  if (is_few(p, p->tokens) && mcuf_few_at_once(p->tokens, p->in_features, p->out_features)) {
+    mcuf_fc_few(p, input, residual, output, p->tokens);
+    MCUF_YIELD();
+    return MCUF_OK;
+  }
+#endif
+  return run_layer(p, input, residual, output, scratch);
 }

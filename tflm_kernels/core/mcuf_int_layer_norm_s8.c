@@ -70,34 +70,45 @@ void mcuf_layer_norm_factor_sums_dsp(const int8_t* x, const uint8_t* factor, int
 void mcuf_layer_norm_rows_dsp(const layer_norm_rows* rows);
 void mcuf_layer_norm_factor_rows_dsp(const layer_norm_rows* rows);
 
-/* A token whose channels are whole words of four; in assembly if the 16-bit products do not overflow. */
-static void norm_words(const mcuf_int_layer_norm_params* p, const int8_t* x, int8_t* output, layer_norm_rows* rows) {
+/* Whether tokens go by words of four channels; if their products are small enough, say the two functions. */
+static bool goes_by_words(const mcuf_int_layer_norm_params* p) {
+  const int32_t d = p->features;
+  return d % 4 == 0 && d <= MCUF_LAYER_NORM_DSP_MAX_FEATURES && (p->factor == NULL || p->zero_point == 0);
+}
+
+static void add_words(const mcuf_int_layer_norm_params* p, const int8_t* x, mcuf_moments* m) {
   const int32_t d = p->features, words = d / 4;
-  mcuf_moments m;
   if (p->factor != NULL) {
-    mcuf_layer_norm_factor_sums_dsp(x, p->factor, words, &m);
+    mcuf_layer_norm_factor_sums_dsp(x, p->factor, words, m);
   } else { /* sums of the raw values; the zero point is subtracted from them */
     int32_t sums[2];
     mcuf_layer_norm_sums_dsp(x, words, sums);
-    m.sum = sums[0] - d * p->zero_point;
-    m.squares = sums[1] + p->zero_point * (d * p->zero_point - 2 * sums[0]);
+    m->sum = sums[0] - d * p->zero_point;
+    m->squares = sums[1] + p->zero_point * (d * p->zero_point - 2 * sums[0]);
   }
-  const mcuf_normalisation n = mcuf_layer_norm_of(p, &m);
+}
+
+/* False if 16-bit products overflow. */
+static bool write_words(const mcuf_int_layer_norm_params* p, const mcuf_normalisation* n, const int8_t* x,
+                        int8_t* output) {
   const int32_t most = p->factor == NULL ? MCUF_LAYER_NORM_DSP_MAX_SCALE : MCUF_LAYER_NORM_DSP_MAX_FACTOR_SCALE;
-  if (n.scale > (uint32_t)most) {
-    mcuf_layer_norm_write(p, &n, x, output);
-    return;
-  }
-  rows->x = x;
-  rows->output = output;
-  rows->words_and_scale = (uint32_t)words << 16 | n.scale;
-  rows->minus_offset = 0u - n.offset - n.scale * (uint32_t)p->zero_point;
-  rows->multiplier = n.multiplier;
+  if (n->scale > (uint32_t)most) return false;
+  const layer_norm_rows rows = {
+      x,
+      output,
+      p->gamma,
+      p->beta,
+      p->factor,
+      (uint32_t)p->features / 4 << 16 | n->scale,
+      0u - n->offset - n->scale * (uint32_t)p->zero_point,
+      n->multiplier,
+  };
   if (p->factor == NULL) {
-    mcuf_layer_norm_rows_dsp(rows);
+    mcuf_layer_norm_rows_dsp(&rows);
   } else {
-    mcuf_layer_norm_factor_rows_dsp(rows);
+    mcuf_layer_norm_factor_rows_dsp(&rows);
   }
+  return true;
 }
 #endif
 
@@ -106,19 +117,23 @@ mcuf_status mcuf_int_layer_norm_s8(const mcuf_int_layer_norm_params* p, const in
   const size_t bytes = (size_t)p->tokens * (size_t)d;
   if (output != input && mcuf_overlap(output, bytes, input, bytes)) return MCUF_ERROR_OVERLAP;
 #if MCUF_DSP
-  if (d % 4 == 0 && d <= MCUF_LAYER_NORM_DSP_MAX_FEATURES && (p->factor == NULL || p->zero_point == 0)) {
-    layer_norm_rows rows = {NULL, NULL, p->gamma, p->beta, p->factor, 0, 0, 0};
-    for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) {
-      norm_words(p, input, output, &rows);
-      MCUF_YIELD();
-    }
-    return MCUF_OK;
-  }
+  const bool words = goes_by_words(p);
 #endif
   for (int32_t t = 0; t < p->tokens; ++t, input += d, output += d) {
+#if MCUF_DSP
+    mcuf_moments m;
+    if (words) {
+      add_words(p, input, &m);
+    } else {
+      m = mcuf_layer_norm_add(p, input);
+    }
+    const mcuf_normalisation n = mcuf_layer_norm_of(p, &m);
+    if (!words || !write_words(p, &n, input, output)) mcuf_layer_norm_write(p, &n, input, output);
+#else
     const mcuf_moments m = mcuf_layer_norm_add(p, input);
     const mcuf_normalisation n = mcuf_layer_norm_of(p, &m);
     mcuf_layer_norm_write(p, &n, input, output);
+#endif
     MCUF_YIELD();
   }
   return MCUF_OK;

@@ -24,17 +24,42 @@ void mcuf_stem_gather_pixel(const mcuf_stem_conv_params* p, const mcuf_stem_rows
   }
 }
 
-void mcuf_stem_gather(const mcuf_stem_conv_params* p, const mcuf_stem_rows* rows, int32_t out_x, int16_t* block,
-                      int32_t count) {
-  const int32_t c = p->in_channels, row = 3 * c, k = MCUF_STEM_TAPS * c;
-  const bool inside = out_x > 0 && 2 * (out_x + count - 1) + 1 < p->width;
-  if (inside && rows->row[0] != NULL && rows->row[2] != NULL) { /* together, which is faster */
-    for (int32_t tap_y = 0; tap_y < 3; ++tap_y) {
-      mcuf_block_fill(block, k, count, rows->row[tap_y] + (ptrdiff_t)(2 * out_x - 1) * c, 2 * c, tap_y * row, row);
-    }
+/* Whether the left edge of `count` pixels of c channels is filled without mcuf_stem_gather_pixel(). */
+static bool fills_left(int32_t c, int32_t count) {
+  return MCUF_DSP && count == MCUF_TOKEN_BLOCK && (c == 1 || c % 2 == 0);
+}
+
+/* A row of the neighbourhoods of `count` pixels that are filled together, which is faster. */
+static void gather_row(const mcuf_stem_conv_params* p, const int8_t* row, int32_t out_x, int16_t* block, int32_t count,
+                       int32_t at) {
+  const int32_t c = p->in_channels;
+  mcuf_block_token token = {block, MCUF_STEM_TAPS * c, count, 0};
+  const int8_t pad = (int8_t)p->pad_value;
+  if (row == NULL) {
+    for (; token.index < count; ++token.index) mcuf_block_fill_token(&token, &pad, 0, at, 3 * c);
     return;
   }
-  mcuf_block_token token = {block, k, count, 0};
+#if MCUF_DSP
+  if (out_x == 0) {
+    mcuf_block_fill_left(block, at, c, row, pad);
+    return;
+  }
+  if (c == 1 && count == MCUF_TOKEN_BLOCK) {
+    mcuf_block_fill_threes(block, at, row + 2 * out_x - 1);
+    return;
+  }
+#endif
+  mcuf_block_fill(block, token.k, count, row + (ptrdiff_t)(2 * out_x - 1) * c, 2 * c, at, 3 * c);
+}
+
+void mcuf_stem_gather(const mcuf_stem_conv_params* p, const mcuf_stem_rows* rows, int32_t out_x, int16_t* block,
+                      int32_t count) {
+  const int32_t c = p->in_channels;
+  if (2 * (out_x + count - 1) + 1 < p->width && (out_x > 0 || fills_left(c, count))) {
+    for (int32_t tap_y = 0; tap_y < 3; ++tap_y) gather_row(p, rows->row[tap_y], out_x, block, count, tap_y * 3 * c);
+    return;
+  }
+  mcuf_block_token token = {block, MCUF_STEM_TAPS * c, count, 0};
   for (; token.index < count; ++token.index) mcuf_stem_gather_pixel(p, rows, out_x + token.index, &token);
 }
 

@@ -15,7 +15,10 @@ The column CMSIS-NN has the instructions of CMSIS-NN 99f736a, taken in the same 
 M55 where the row says so): its public function and, in brackets, its fastest internal one. With --cmsis-nn-include and
 --cmsis-nn-lib, a library that you built (for --cmsis-nn-machine) runs the same shapes in the same run. Its arithmetic
 is not quite the same: one multiplier and shift per layer or channel with two roundings, the input's zero point added in
-the inner loop, no GELU and no residual.
+the inner loop, no GELU and no residual. A table of its own has the layers of cortex_m_cmsis.COUNTED, down to one input
+of one token, on the Cortex-M4 and M7, beside what CMSIS-NN took on the M4.
+
+Network B with 3 layers and a network of the demo are counted too, with random weights.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -33,7 +36,7 @@ import numpy as np
 import stock_network
 import table
 
-from mcuformer import convert, sources
+from mcuformer import SubnetConfig, convert, sources
 from mcuformer.boards import CYCLES_ARE, get_board
 from mcuformer.converter.graph import to_int8
 from mcuformer.converter.ops import decomposed_patch_embed as patch_embed
@@ -50,6 +53,17 @@ M4_M7 = (M4, M7)
 MOST_CODE, MOST_STACK = 24 * KB, 1024
 MOST_NETWORK = {(M4, "overwrite"): 0.88, (M4, "streamed"): 0.90, (M55, "overwrite"): 0.24, (M55, "streamed"): 0.28}
 BOARDS = {M4: "nano33ble", M55: "corstone300"}  # of network A
+DEMO = SubnetConfig(
+    image_size=32, in_channels=1, patch_size=8, embed_dim=64, depth=3, num_heads=2, mlp_ratio=1.0, stem="conv",
+    stem_channels=(32, 48),
+)  # fmt: skip
+OTHERS = {  # networks on M4 and M7: their board, and the most with each schedule
+    "network B, 3 layers": (
+        replace(stock_network.NETWORKS["B"], depth=3), "stm32h743", {"overwrite": 0.825, "streamed": 0.84}
+    ),
+    "demo": (DEMO, "nano33ble", {"overwrite": 0.95, "streamed": 0.98}),
+}  # fmt: skip
+MOST_OF_CMSIS = 0.9  # of the instructions of CMSIS-NN's quicker function
 MOST_CHECK_CODE, MOST_CHECK = 6 * KB, 130  # of the check of a model: bytes, instructions a byte of it
 SOFTMAX = {M4: 16.0, M7: 16.0, M55: 6.0}  # per element
 CYCLES = f"{CYCLES_ARE[0].upper()}{CYCLES_ARE[1:]}."
@@ -318,6 +332,65 @@ def network_a(folder: Path, schedule: str, name: str) -> dict:
     }  # fmt: skip
 
 
+def other_network(folder: Path, config: SubnetConfig, board: str, schedule: str, name: str) -> dict:
+    """A network with random weights on a machine, in as much memory as that has."""
+    machine, images = MACHINES[name], stock_network.structured_images(config, 2, 1)
+    model = convert(build_subnet(config), images, board=board, schedule=schedule)
+    built = firmware_model.build(
+        model.graph, model.class_names, machine, folder, machine.most_ram_bytes, machine.most_flash_bytes
+    )
+    run = built.run(images[:1])
+    if not np.array_equal(run.logits, model.graph.run(to_int8(images[:1]))):
+        raise AssertionError(f"{board}, {schedule}: the logits on the {machine.core.label} differ")
+    return {"instructions": run.instructions, "macs": config.macs, "per_mac": run.instructions / config.macs}
+
+
+def beside_cmsis(folder: Path) -> list[dict]:
+    """Fully connected layers on M4 and M7 beside what CMSIS-NN took on M4."""
+    shapes = list(cortex_m_cmsis.COUNTED)
+    found = []
+    for name in M4_M7:
+        runs = run_ops([fully_connected(*shape, PAIRS) for shape in shapes], MACHINES[name], folder / name)
+        for shape, run in zip(shapes, runs, strict=True):
+            counted = cortex_m_cmsis.COUNTED[shape]
+            found.append(
+                {
+                    "machine": name, "shape": shape, "instructions": run.instructions, "exact": run.exact,
+                    "cmsis_nn": counted, "ratio": run.instructions / min(counted),
+                }
+            )  # fmt: skip
+    return found
+
+
+def beside_cmsis_table(layers: list[dict]) -> None:
+    by_shape = {}
+    for layer in layers:
+        by_shape.setdefault(layer["shape"], []).append(layer)
+    cells = [
+        [
+            f"FC {shape[0]}x{shape[1]}->{shape[2]}", *(f"{count:,}" for count in pair[0]["cmsis_nn"]),
+            *(cell for layer in pair for cell in (f"{layer['instructions']:,}", f"{layer['ratio']:.3f}")),
+        ]
+        for shape, pair in by_shape.items()
+    ]  # fmt: skip
+    columns = ["instructions", "CMSIS-NN, M4", "its internal one", "M4", "of its best", "M7", "of its best"]
+    table.show(columns, cells)
+    print()
+
+
+def beside_cmsis_requirements(layers: list[dict]) -> list[dict]:
+    found = []
+    for name in M4_M7:
+        here = [layer for layer in layers if layer["machine"] == name]
+        worst = max(here, key=lambda layer: layer["ratio"])
+        tokens, inputs, outputs = worst["shape"]
+        core = MACHINES[name].core.key.upper()
+        text = f"{core} {len(here)} FC shapes: exact, at most {MOST_OF_CMSIS} of CMSIS-NN's best"
+        holds = worst["ratio"] <= MOST_OF_CMSIS and all(layer["exact"] for layer in here)
+        found.append(table.requirement(text, f"{worst['ratio']:.3f} ({tokens}x{inputs}->{outputs})", holds))
+    return found
+
+
 def code_bytes(folder: Path) -> int:
     """Code and constants of all kernels on a Cortex-M4."""
     objects = firmware.compile_objects(
@@ -395,6 +468,11 @@ def main() -> int:
             (name, schedule): network_a(folder / name / schedule, schedule, name)
             for name in BOARDS for schedule in SCHEDULES
         }  # fmt: skip
+        others = {
+            (title, name, schedule): other_network(folder / board / name / schedule, config, board, schedule, name)
+            for title, (config, board, _) in OTHERS.items() for name in M4_M7 for schedule in SCHEDULES
+        }  # fmt: skip
+        layers = beside_cmsis(folder / "layers")
         measured = {}
         if arguments.cmsis_nn_lib is not None:
             machine = MACHINES[arguments.cmsis_nn_machine]
@@ -433,15 +511,25 @@ def main() -> int:
     print("\nInstructions counted in QEMU; each: per multiply-accumulate, or per element. Cycles: an estimate.")
     print(f"{CYCLES}\n")
     networks_table(networks)
+    beside_cmsis_table(layers)
     sizes = [
         [f"those that network A links, {schedule}", f"{networks[M4, schedule]['code']:,}"] for schedule in SCHEDULES
     ]
     table.show(["M4, code and constants of kernels", "bytes"], [["all", f"{code:,}"], *sizes])
     for (name, schedule), a in networks.items():
         requirements += network_requirements(name, schedule, a)
+    for (title, name, schedule), found in others.items():
+        most, per_mac = OTHERS[title][2][schedule], found["per_mac"]
+        text = f"{MACHINES[name].core.key.upper()} {title}, {schedule}: at most {most} a multiply-accumulate"
+        requirements.append(table.requirement(text, f"{per_mac:.3f}", per_mac <= most))
+    requirements += beside_cmsis_requirements(layers)
     requirements += check_requirements(networks[M4, "streamed"])
     by_machine = {name: {schedule: networks[name, schedule] for schedule in SCHEDULES} for name in BOARDS}
-    result = {"rows": results, "code_bytes": code, "network_a": by_machine}
+    result = {
+        "rows": results, "code_bytes": code, "network_a": by_machine, "layers": layers,
+        "networks": [{"network": title, "machine": name, "schedule": schedule, **found}
+                     for (title, name, schedule), found in others.items()],
+    }  # fmt: skip
     return table.finish(result, requirements, arguments.json)
 
 

@@ -39,6 +39,7 @@ TITLES = {
     "paper_rule": "How many subnets fit, by the paper's rule",
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
     "baselines": "Small CNNs and Vision Transformers at equal training",
+    "baselines --set colour": "Small CNNs and Vision Transformers on a colour set",
     "training_options": "What each option of training is worth",
     "input_path": "Batches from image files",
     "training_memory": "Memory of training the paper's supernet",
@@ -82,8 +83,9 @@ def run(name: str) -> tuple[str, bool]:
     """(section of RESULTS.md, whether all went well). Also shows what the benchmark prints."""
     print(f"== {name}", file=sys.stderr, flush=True)
     start = datetime.datetime.now()
+    script, *options = name.split()
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(HERE / f"{name}.py")],
+        [sys.executable, "-W", "ignore", str(HERE / f"{script}.py"), *options],
         env={**os.environ, **ONE_THREAD, "OMP_WAIT_POLICY": "PASSIVE"}, capture_output=True, text=True,
     )  # fmt: skip
     seconds = (datetime.datetime.now() - start).total_seconds()
@@ -93,8 +95,8 @@ def run(name: str) -> tuple[str, bool]:
         shown = f"{shown}\nexit status {done.returncode}\n{words}".strip()
     print(shown, flush=True)
     section = (
-        f"## {TITLES[name]}\n\n`python benchmarks/{name}.py`, {start:%Y-%m-%d %H:%M}, {seconds:.0f} s, on {machine()}; "
-        f"{versions()}\n\n"
+        f"## {TITLES[name]}\n\n`python benchmarks/{' '.join([f'{script}.py', *options])}`, {start:%Y-%m-%d %H:%M}, "
+        f"{seconds:.0f} s, on {machine()}; {versions()}\n\n"
         f"```\n{shown}\n```\n"
     )
     return section, done.returncode == 0

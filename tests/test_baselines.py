@@ -103,6 +103,20 @@ def test_margins_are_of_the_best_within_each_budget(baselines):
     assert [baselines.verdict(m) for m in baselines.margins(rows[:1])] == ["nothing to compare"] * 2
 
 
+def test_the_colour_set_is_the_same_every_time_and_its_test_images_are_on_other_backgrounds(baselines):
+    shape = 28, 28, 3
+    train, test = (baselines.images_of(split, shape) for split in ("train", "test"))
+    grey = baselines.images_of("test", (28, 28, 1))
+    assert (train.images.shape, test.images.shape) == ((10_000, *shape), (2_000, *shape))
+    assert train.images.dtype == np.uint8 and np.array_equal(test.labels, grey.labels)
+    again = baselines.colour_clothes("test")
+    assert np.array_equal(again.images[:, 2:-2, 2:-2], test.images)
+    seen = {pixel.tobytes() for pixel in train.images[:, :2, :2]}
+    assert not seen & {pixel.tobytes() for pixel in test.images[:, :2, :2]}
+    clothes = grey.images[..., 0] == grey.images.max()
+    assert (test.images[clothes].max(axis=1) >= 0.3 * grey.images.max()).all()
+
+
 def test_kept_weights_are_named_by_what_makes_them(baselines, networks):
     config = dataclasses.replace(networks["separable"], in_channels=1, num_classes=10)
     rng = np.random.default_rng(1)
@@ -126,7 +140,7 @@ def test_training_goes_on_from_kept_weights(baselines, networks, monkeypatch, tm
         class_names=tuple(map(str, range(10))), source="noise", split="train",
     )  # fmt: skip
     monkeypatch.setattr(baselines, "KEPT", tmp_path)
-    monkeypatch.setattr(baselines, "images_of", lambda split, size: images)
+    monkeypatch.setattr(baselines, "images_of", lambda split, shape: images)
     first = baselines.trained(baselines.Baseline(config, 1e-2), 0)
     assert len(list(tmp_path.iterdir())) == 1
     trial = baselines.train
@@ -165,4 +179,5 @@ def test_the_counted_layers_are_those_of_the_network(baselines, networks, kind):
             found.append((name, inputs, outputs, kernel, stride, to))
     assert found == convolutions
     assert names.count("add") == sum(block.residual for block in net.blocks) and names[-2:] == ["mean", "connect"]
-    assert set(baselines.COUNTED) == {name for name, b in baselines.BASELINES.items() if b.is_cnn}
+    cnns = {name for name, b in baselines.BASELINES.items() if b.is_cnn}
+    assert [set(baselines.COUNTED[channels]) for channels in baselines.CHANNELS.values()] == [cnns] * 2

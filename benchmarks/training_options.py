@@ -56,7 +56,7 @@ DRAWN = 20  # subnets whose accuracy is averaged
 
 
 def split() -> tuple[Dataset, Dataset]:
-    return hold_out(baselines.images_of("train", 32))
+    return hold_out(baselines.images_of("train", NETWORK.config.image_shape))
 
 
 def drop_paths(net, seed: int) -> list:

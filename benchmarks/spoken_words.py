@@ -26,8 +26,8 @@ import numpy as np
 import table
 
 from mcuformer import Interpreter, SubnetConfig, convert
+from mcuformer.converter.estimate.instructions import instructions
 from mcuformer.converter.export import front_end as c_front_end
-from mcuformer.converter.instructions import instructions
 from mcuformer.data import load
 from mcuformer.nas import TrainOptions, build_subnet, evaluate, train
 

@@ -26,7 +26,7 @@ CONSTANT_TYPES = {
 INPUTS = tuple(CONSTANT_TYPES)
 # For four query rows of a head at a time, or one. place: a row or a column of the grid.
 KERNELS = {
-    **{f"relative_bias_{rows}": ("call", "token") for rows in (4, 1)},
+    **{f"relative_bias_{rows}": ("call", "token", "row") for rows in (4, 1)},
     **{f"relative_tables_{rows}": ("call", "token", "place", "channel", "place_channel") for rows in (4, 1)},
 }
 LARGEST_BIAS, LARGEST_ENTRY = 32767, 127
@@ -113,8 +113,7 @@ def query_rows_work(relative: Relative | None, tokens: int, head_dim: int, rows:
         return []
     calls = calls if rows == 4 else calls * rows
     counts, places = [1, tokens], relative.rows + relative.columns
-    if relative.tables:
-        counts += [places, head_dim, places * head_dim]
+    counts += [places, head_dim, places * head_dim] if relative.tables else [relative.rows]
     kernel = f"relative_{'tables' if relative.tables else 'bias'}_{4 if rows == 4 else 1}"
     return [Work(kernel, tuple(calls * count for count in counts))]
 

@@ -70,7 +70,7 @@ def run(
             progress(done, len(images))
 
     work_begin = time.process_time()  # which a busy machine does not lengthen
-    keep(0, _run_batch(interpreter, images[:FIRST], reference))
+    keep(0, _run_batch(interpreter, images[: min(FIRST, host_interpreter.BATCH)], reference))
     while done < len(images):
         seconds = (time.process_time() - work_begin) / done
         if workers > 1 and seconds * (len(images) - done) > WORTHWHILE:

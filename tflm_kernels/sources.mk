@@ -15,6 +15,7 @@ MCUF_CORE_SRCS = \
   core/mcuf_block_mve.c \
   core/mcuf_block_scalar.c \
   core/mcuf_decomposed_patch_embed_s8.c \
+  core/mcuf_depthwise_rows.c \
   core/mcuf_dot_mve.S \
   core/mcuf_in_place_fc_s8.c \
   core/mcuf_int_attention_s8.c \
@@ -24,6 +25,7 @@ MCUF_CORE_SRCS = \
   core/mcuf_int_layer_norm_s8.c \
   core/mcuf_int_layer_norm_scalar.c \
   core/mcuf_status.c \
+  core/mcuf_stem_blocks.c \
   core/mcuf_stem_conv_s8.c \
   core/mcuf_stem_rows.c \
   core/mcuf_streamed_attention_s8.c \

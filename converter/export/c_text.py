@@ -8,7 +8,7 @@ import textwrap
 
 import numpy as np
 
-from mcuformer.converter.ops.c_call import Int64
+from mcuformer.converter.ops.c_call import Int64, Structs
 
 KEPT = "\0"  # a space that wrapped() does not break
 C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "int32": "int32_t"}
@@ -37,8 +37,11 @@ def declaration(name: str, values: np.ndarray) -> str:
 
 
 def struct(fields: dict) -> str:
-    """{.field = value, ...}: values are C text, integers, dictionaries (structs) or lists."""
-    return "{" + ", ".join(f".{name}{KEPT}={KEPT}{_value(value)}" for name, value in fields.items()) + "}"
+    """{.field = value, ...}: values are C text, integers, dictionaries (structs), lists or Structs.
+
+    With Structs it initialises a constant outside of functions: there their array is a constant too.
+    """
+    return "{" + (", ".join(f".{name}{KEPT}={KEPT}{_value(value)}" for name, value in fields.items()) or "0") + "}"
 
 
 def int64(value: int) -> str:
@@ -50,6 +53,8 @@ def _value(value) -> str:
         return struct(value)
     if isinstance(value, list):
         return "{" + ", ".join(map(_value, value)) + "}"
+    if isinstance(value, Structs):
+        return f"(const{KEPT}{value.type_name}[]){{" + ", ".join(map(struct, value.entries)) + "}"
     return int64(value) if isinstance(value, Int64) else str(value)
 
 

@@ -14,6 +14,14 @@ class Int64(int):
     """A field of 64 bits."""
 
 
+@dataclass(frozen=True)
+class Structs:
+    """A field that points to an array of structs: their type, and the fields of each."""
+
+    type_name: str
+    entries: list[dict[str, Any]]
+
+
 class Params:
     """Among the arguments: the address of the params struct."""
 
@@ -51,7 +59,8 @@ class Context(Protocol):
 @dataclass(frozen=True)
 class Call:
     """function: a C kernel; params: type and fields of the struct it takes (None: none); args: in order,
-    PARAMS for the struct's address. Fields are integers, values of a Context, dictionaries (structs) or lists."""
+    PARAMS for the struct's address. Fields are integers, values of a Context, dictionaries (structs), lists or
+    Structs."""
 
     function: str
     params: tuple[str, dict[str, Any]] | None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mcuformer.converter.ops import in_place_fc, streamed
+from mcuformer.converter.ops import c_call, in_place_fc, streamed
 from mcuformer.converter.ops.fixed_point import multiplier_of, requantise, round_bias
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.ops.weights import MIN_SCALE_STEPS, accumulator_scale, quantise_rows
@@ -115,6 +115,15 @@ def work(d: Dims, pixels_at_once: int) -> list[Work]:
         (d.height - 1) // 2 * d.width * d.channels,
     )  # fmt: skip
     return [*found, Work("stem_block", counts)]
+
+
+def fields(c: c_call.Context, zero_points: tuple[int, int, int], constants: Constants) -> dict[str, Any]:
+    """A mcuf_stem_block. constants: indices of tensors."""
+    expanded, depthwise, output = zero_points
+    return {
+        "hidden": c.shape(constants.expand_bias)[0], "expand_zero_point": expanded, "depthwise_zero_point": depthwise,
+        "zero_point": output, **{name: c.tensor(tensor) for name, tensor in constants._asdict().items()},
+    }  # fmt: skip
 
 
 def lower_depthwise(

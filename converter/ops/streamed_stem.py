@@ -227,8 +227,9 @@ def constant_bytes(d: Dims) -> tuple[int, ...]:
 def scratch_bytes(d: Dims) -> int:
     count = len(d.outputs)
     in_channels = (ctypes.c_int32 * count)(d.channels, *d.outputs[:-1])
+    hidden = (ctypes.c_int32 * len(d.hidden))(*d.hidden) if d.hidden else None
     scratch_of = kernel_library.scratch_getter("streamed_stem")
-    return scratch_of(in_channels, count, d.height, d.width, d.pixels_at_once, int(d.strip_rows > 0))
+    return scratch_of(in_channels, hidden, count, d.height, d.width, d.pixels_at_once, int(d.strip_rows > 0))
 
 
 def macs(d: Dims) -> int:
@@ -279,7 +280,7 @@ def work(d: Dims) -> list[Work]:
 
 
 def call(op, c: c_call.Context) -> c_call.Call:
-    image, position, position_scale, prefix, *convs = op.inputs
+    image, position, position_scale, prefix, *layers = op.inputs
     options = op.options
     _, height, width, channels = c.shape(image)
     fields = {
@@ -291,16 +292,29 @@ def call(op, c: c_call.Context) -> c_call.Call:
                 "bias": c.tensor(bias), "multiplier": c.tensor(multiplier),
             }
             for zero_point, weights, bias, multiplier in zip(
-                options.zero_points, convs[::3], convs[1::3], convs[2::3], strict=False
+                options.zero_points, layers[::3], layers[1::3], layers[2::3], strict=False
             )
         ],
         "position": c.tensor(position), "position_scale": c.tensor(position_scale), **c_call.prefix(c, prefix),
+        **_block_fields(options, c, layers),
     }  # fmt: skip
     output = c.address(op.output)
     if not options.strip_rows:
         return c_call.call("streamed_stem", fields, c.address(image), output, c.scratch)
     args = (c_call.PARAMS, c.rows_fn, c.user, output, c.scratch)
     return c_call.Call("mcuf_streamed_stem_strips_s8", ("mcuf_streamed_stem_params", fields), args)
+
+
+def _block_fields(options: Options, c: c_call.Context, layers: Sequence[int]) -> dict[str, Any]:
+    """The fields of blocks; none without any. layers: inputs from the first convolution on."""
+    if not options.block_zero_points:
+        return {}
+    blocks: list[dict[str, Any]] = []
+    for i, zero_points in enumerate(options.block_zero_points):
+        first = FIRST_BLOCK - FIRST_CONV + len(stem_block.TYPES) * i
+        constants = stem_block.Constants(*layers[first : first + len(stem_block.TYPES)])
+        blocks.append({} if constants.expand_bias < 0 else stem_block.fields(c, zero_points, constants))
+    return {"blocks": c_call.Structs("mcuf_stem_block", blocks), "block_kernels": c.symbol("mcuf_stem_blocks")}
 
 
 def reference(

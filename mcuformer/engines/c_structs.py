@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mcuformer import kernel_library, sources
+from mcuformer.converter.ops import c_call
 from mcuformer.errors import ToolchainError
 from mcuformer.native import headers_digest
 
@@ -65,10 +66,19 @@ class Pointer:
     dtype: str
 
 
+@dataclass(frozen=True)
+class StructPointer:
+    """A field that points to structs of this type, or to one that is kept elsewhere."""
+
+    struct: type[Struct]
+
+
 class Struct(ctypes.Structure):
-    """Base of the structs. kinds: field -> INT32, INT64, a Pointer, VOID, a Struct, or (Struct, count)."""
+    """Base of the structs. kinds: field -> INT32, INT64, a Pointer, a StructPointer, VOID, a Struct, or (Struct,
+    count)."""
 
     kinds: Mapping[str, Any]
+    pointed_to: list[Any]  # arrays of structs that fields point to, kept alive
 
 
 @functools.cache
@@ -100,6 +110,8 @@ def read_structs(headers: Iterable[Path]) -> dict[str, type[Struct]]:
     found: dict[str, type[Struct]] = {}
 
     def kind_of(type_name: str, is_pointer: bool, size: str | None) -> Any:
+        if is_pointer and type_name in bodies:
+            return StructPointer(struct_of(type_name))
         if is_pointer:
             return Pointer(DTYPES[type_name]) if type_name in DTYPES else VOID
         if type_name in functions:
@@ -133,7 +145,7 @@ def make_struct(name: str, kinds: Mapping[str, Any]) -> type[Struct]:
     """A Struct with these fields."""
 
     def type_of(kind: Any) -> Any:
-        if isinstance(kind, Pointer):
+        if isinstance(kind, Pointer | StructPointer):
             return VOID
         return kind[0] * kind[1] if isinstance(kind, tuple) else kind
 
@@ -143,8 +155,10 @@ def make_struct(name: str, kinds: Mapping[str, Any]) -> type[Struct]:
 
 def filled(struct: type[Struct], fields: Mapping[str, Any]) -> Struct:
     """The struct of these fields, the others 0. They are integers, a Memory, another Address, None, dictionaries
-    (structs) or lists of them. ValueError if a number does not fit its field or a constant has another dtype."""
+    (structs), lists of them or Structs. ValueError if a number does not fit its field or a constant has another dtype.
+    """
     params = struct()
+    params.pointed_to = []
     for name, value in fields.items():
         kind = struct.kinds[name]
         if isinstance(kind, tuple):
@@ -153,12 +167,16 @@ def filled(struct: type[Struct], fields: Mapping[str, Any]) -> Struct:
             for i, entry in enumerate(value):
                 getattr(params, name)[i] = filled(kind[0], entry)
             continue
-        if isinstance(kind, Pointer):
+        if isinstance(kind, StructPointer) and isinstance(value, c_call.Structs):
+            array = (kind.struct * len(value.entries))(*(filled(kind.struct, entry) for entry in value.entries))
+            params.pointed_to.append(array)
+            value = ctypes.addressof(array)
+        elif isinstance(kind, Pointer):
             if value is not None and value.values.dtype != kind.dtype:
                 raise ValueError(f"{name} is {value.values.dtype}, needs {kind.dtype}")
         elif kind is INT32 or kind is INT64:
             value = integer(name, value, 32 if kind is INT32 else 64)
-        elif kind is not VOID:
+        elif kind is not VOID and not isinstance(kind, StructPointer):
             value = filled(kind, value)
         setattr(params, name, value)
     return params

@@ -138,10 +138,13 @@ def _app(cases: Sequence[OpCase]) -> str:
             f"  if (board_read(file, {names[tensor]}, {value.nbytes}) != 0) return 2;\n"
             for tensor, value in zip(graph.inputs, case.inputs, strict=True)
         )
+        text = call.text.replace("&params", f"&params{index}")
+        struct = c_text.struct(fields).replace(c_text.KEPT, " ")
         functions.append(
+            f"static const {kind} params{index} = {struct};\n"
             f"static int case{index}(int32_t file) {{\n"
-            f"  static const {kind} params = {c_text.struct(fields).replace(c_text.KEPT, ' ')};\n{reads}"
-            f"  const uint32_t first = board_ticks();\n  const mcuf_status status = {call.text};\n"
+            f"{reads}"
+            f"  const uint32_t first = board_ticks();\n  const mcuf_status status = {text};\n"
             f"  report(status, board_instructions(first, board_ticks()), {names[graph.output]}, {output});\n"
             "  return 0;\n}\n"
         )

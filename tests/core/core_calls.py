@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from mcuformer import kernel_library, sources
+from mcuformer.converter.ops import stem_block
 from mcuformer.converter.ops.packed_weights import ROWS, pack
 
 OK, NULL, SIZE, VALUE, OVERLAP, SOURCE = range(6)
@@ -60,6 +61,10 @@ StemConvParams = struct(
 )  # fmt: skip
 
 StreamedStemConv = struct("StreamedStemConv", "out_channels", "zero_point", "*weights", "*bias", "*multiplier")
+StemBlock = struct(
+    "StemBlock", "hidden", "expand_zero_point", "depthwise_zero_point", "zero_point",
+    *(f"*{name}" for name in stem_block.TYPES),
+)  # fmt: skip
 
 
 class StreamedStemParams(ctypes.Structure):
@@ -69,7 +74,8 @@ class StreamedStemParams(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("image_height", "image_width", "channels", "pad_value", "pixels_at_once",
                                               "packing", "conv_count")),
         ("convs", StreamedStemConv * 8), ("position", ctypes.c_void_p), ("position_scale", ctypes.c_void_p),
-        ("prefix_tokens", ctypes.c_int32), ("prefix", ctypes.c_void_p),
+        ("prefix_tokens", ctypes.c_int32), ("prefix", ctypes.c_void_p), ("blocks", ctypes.c_void_p),
+        ("block_kernels", ctypes.c_void_p),
     ]  # fmt: skip
 
 
@@ -346,8 +352,9 @@ def decomposed_patch_embed_strips(image, patch, zero_point, weights, bias, multi
 
 
 def streamed_stem_params(keep, image_shape, convs, pad_value, position=None, position_scale=None, prefix=None,
-                         pixels_at_once=4, packing=ROWS):  # fmt: skip
-    """convs: (zero_point, weights int8 [out, 3, 3, in], bias, multiplier) of each; weights are packed here."""
+                         pixels_at_once=4, packing=ROWS, blocks=()):  # fmt: skip
+    """convs: (zero_point, weights int8 [out, 3, 3, in], bias, multiplier) of each; blocks: (zero points, constants) of
+    each convolution but the last, None without one, empty without any. Weights are packed here."""
     height, width, channels = image_shape
     params = filled(
         StreamedStemParams, keep, image_height=height, image_width=width, channels=channels, pad_value=pad_value,
@@ -360,7 +367,25 @@ def streamed_stem_params(keep, image_shape, convs, pad_value, position=None, pos
             StreamedStemConv, keep, out_channels=len(bias), zero_point=zero_point, weights=packed, bias=bias,
             multiplier=multiplier,
         )  # fmt: skip
+    if blocks:
+        array = (StemBlock * len(blocks))(*(stem_block_of(keep, block, packing) for block in blocks))
+        keep.append(array)
+        params.blocks, params.block_kernels = ctypes.addressof(array), kernel_library.address_of("mcuf_stem_blocks")
     return params
+
+
+def stem_block_of(keep, block, packing):
+    """A mcuf_stem_block. block: (stem_block.ZeroPoints, stem_block.Constants in rows), or None."""
+    if block is None:
+        return StemBlock()
+    (expanded, depthwise, output), constants = block
+    packed = {
+        name: pack(getattr(constants, name), packing) for name in ("expand_weights", "project_weights")
+    }  # fmt: skip
+    return filled(
+        StemBlock, keep, hidden=len(constants.expand_bias), expand_zero_point=expanded, depthwise_zero_point=depthwise,
+        zero_point=output, **constants._replace(**packed)._asdict(),
+    )  # fmt: skip
 
 
 def streamed_stem(image, convs, pad_value, alias=None, strips=False, **more):
@@ -372,7 +397,11 @@ def streamed_stem(image, convs, pad_value, alias=None, strips=False, **more):
     tokens = params.prefix_tokens + -(-height // 2 ** len(convs)) * -(-width // 2 ** len(convs))
     d = len(convs[-1][2])
     in_channels = (ctypes.c_int32 * len(convs))(image.shape[2], *(len(conv[2]) for conv in convs[:-1]))
-    sizes = (in_channels, len(convs), height, width, params.pixels_at_once, int(strips))
+    hidden = None
+    if more.get("blocks"):
+        counts = [0 if block is None else len(block[1].expand_bias) for block in more["blocks"]]
+        hidden = (ctypes.c_int32 * len(counts))(*counts)
+    sizes = (in_channels, hidden, len(convs), height, width, params.pixels_at_once, int(strips))
     scratch = kernel_library.scratch_bytes("streamed_stem", *sizes)
     of_params = kernel_library.load().mcuf_streamed_stem_s8_scratch_bytes_of(ctypes.byref(params), int(strips))
     assert scratch == of_params

@@ -7,23 +7,34 @@ import pytest
 import random_values as rv
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import stem_conv, streamed_stem
+from mcuformer.converter.ops import stem_block, stem_conv, streamed_stem
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS, pack
 
 SHAPES = (  # height, width, channels of the image; convolutions
     (1, 1, 1, 1), (1, 9, 3, 1), (2, 2, 1, 1), (9, 1, 2, 2), (8, 8, 1, 3), (4, 4, 3, 2), (3, 5, 1, 2), (7, 6, 3, 3),
     (33, 17, 1, 3), (16, 31, 3, 4), (5, 40, 2, 2), (1, 1, 1, 8), (130, 3, 1, 6),
 )  # fmt: skip
+BLOCK_SHAPES = (
+    *(shape for shape in SHAPES if shape[3] > 1),
+    (9, 80, 1, 2),
+    (6, 7, 1, 3),
+    (12, 12, 2, 3),
+    (11, 3, 1, 4),
+    (10, 14, 1, 2),
+)
 
 
 def random_case(seed: int) -> dict:
     """Arguments of core_calls.streamed_stem but how it runs."""
     rng = np.random.default_rng(seed)
     if seed < len(SHAPES):
-        height, width, channels, count = SHAPES[seed]
-    else:
-        count, channels = int(rng.integers(1, 5)), int(rng.choice([1, 2, 3, 8]))
-        height, width = (int(rng.integers(1, 40)) for _ in range(2))
+        return shaped_case(rng, *SHAPES[seed])
+    count, channels = int(rng.integers(1, 5)), int(rng.choice([1, 2, 3, 8]))
+    height, width = (int(rng.integers(1, 40)) for _ in range(2))
+    return shaped_case(rng, height, width, channels, count)
+
+
+def shaped_case(rng, height: int, width: int, channels: int, count: int) -> dict:
     convs, inputs = [], channels
     for _ in range(count):
         out = int(rng.choice([1, 2, 3, 7, 16, 33]))
@@ -41,19 +52,72 @@ def random_case(seed: int) -> dict:
     }  # fmt: skip
 
 
-def reference(image, convs, pad_value, position, position_scale, prefix, packing=ROWS):
-    options = streamed_stem.Options(4, pad_value, tuple(conv[0] for conv in convs), packing)
+def random_blocks(rng, convs: list, where: int) -> list:
+    """Blocks behind convolutions, `where` their bits; the first one if no bit is set."""
+    blocks: list = []
+    for i, (_, _, bias, _) in enumerate(convs[:-1]):
+        channels, hidden = len(bias), int(rng.choice([1, 2, 3, 4, 5, 17, 32, 33, 66]))
+        if not (where >> i & 1 or (where == 0 and i == 0)):
+            blocks.append(None)
+            continue
+        zero_points = stem_block.ZeroPoints(*(rv.zero_point(rng) for _ in range(3)))
+        constants = stem_block.Constants(
+            rv.weights(rng, hidden, channels), *rv.requantisation(rng, hidden, channels),
+            rv.weights(rng, 9, hidden), *rv.requantisation(rng, hidden, 9),
+            rv.weights(rng, channels, hidden), *rv.requantisation(rng, channels, hidden),
+            rng.integers(0, 32768, channels).astype(np.int16),
+        )  # fmt: skip
+        blocks.append((zero_points, constants))
+    return blocks
+
+
+def block_case(seed: int) -> dict:
+    """A random_case of two convolutions or more with blocks between some of them."""
+    rng = np.random.default_rng([seed, 1])
+    case = random_case(seed + 1000)
+    while len(case["convs"]) < 2:
+        seed += 10000
+        case = random_case(seed)
+    if seed < len(BLOCK_SHAPES):
+        case |= shaped_case(rng, *BLOCK_SHAPES[seed])
+    return case | {"blocks": random_blocks(rng, case["convs"], int(rng.integers(1 << (len(case["convs"]) - 1))))}
+
+
+def reference(image, convs, pad_value, position, position_scale, prefix, packing=ROWS, blocks=()):
+    zero_points = tuple((0, 0, 0) if block is None else tuple(block[0]) for block in blocks)
+    options = streamed_stem.Options(
+        4, pad_value, tuple(conv[0] for conv in convs), packing, block_zero_points=zero_points
+    )
     constants = [
         value
         for _, weights, bias, multiplier in convs
         for value in (pack(weights.reshape(len(weights), -1), packing), bias, multiplier)
     ]
+    constants += [None] * (streamed_stem.FIRST_BLOCK - streamed_stem.FIRST_CONV - len(constants))
+    for block in blocks:
+        if block is None:
+            constants += [None] * len(stem_block.TYPES)
+            continue
+        packed = {name: pack(getattr(block[1], name), packing) for name in ("expand_weights", "project_weights")}
+        constants += block[1]._replace(**packed)
     return streamed_stem.reference(options, image[None], position, position_scale, prefix, *constants)[0]
 
 
 @pytest.mark.parametrize("seed", range(80))
 def test_core_equals_reference_in_every_way(seed):
     case = random_case(seed)
+    want = reference(**case)
+    for packing in (ROWS, PAIRS):
+        np.testing.assert_array_equal(reference(**case, packing=packing), want)
+        for alias, strips in ((None, False), ("input", False), (None, True)):
+            for pixels_at_once in (1, 2, 3, 4):
+                how = dict(packing=packing, alias=alias, strips=strips, pixels_at_once=pixels_at_once)
+                np.testing.assert_array_equal(core_calls.streamed_stem(**case, **how), want, err_msg=str(how))
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_core_equals_reference_with_blocks(seed):
+    case = block_case(seed)
     want = reference(**case)
     for packing in (ROWS, PAIRS):
         np.testing.assert_array_equal(reference(**case, packing=packing), want)
@@ -83,13 +147,13 @@ def test_scratch_is_three_rows_of_each_level_and_what_dead_rows_do_not_hold():
     rows = [96 * 3, 48 * 32, 24 * 48, 12 * 64]
     in_channels = (ctypes.c_int32 * 4)(3, 32, 48, 64)
     for pixels, block in ((4, 4 * 288 * 2 - 2 * rows[0]), (2, 2 * 288 * 2 - 2 * rows[0]), (1, 28 * 2)):
-        scratch = kernel_library.scratch_bytes("streamed_stem", in_channels, 4, 96, 96, pixels, 1)
+        scratch = kernel_library.scratch_bytes("streamed_stem", in_channels, None, 4, 96, 96, pixels, 1)
         assert scratch == 3 * sum(rows) + block
-    whole = kernel_library.scratch_bytes("streamed_stem", in_channels, 4, 96, 96, 4, 0)
+    whole = kernel_library.scratch_bytes("streamed_stem", in_channels, None, 4, 96, 96, 4, 0)
     assert whole == 3 * sum(rows) - 2 * rows[0] + 4 * 288 * 2
     alone = (ctypes.c_int32 * 1)(3)
     # One pair, so no row is kept; but it is copied from the image that the tokens of this very pair overwrite.
-    assert kernel_library.scratch_bytes("streamed_stem", alone, 1, 2, 8, 4, 0) == 4 * 28 * 2 + 2 * 8 * 3
+    assert kernel_library.scratch_bytes("streamed_stem", alone, None, 1, 2, 8, 4, 0) == 4 * 28 * 2 + 2 * 8 * 3
 
 
 def test_counts_of_work_are_the_pixels():

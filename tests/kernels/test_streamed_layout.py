@@ -8,7 +8,7 @@ import re
 import pytest
 
 from mcuformer import sources
-from mcuformer.converter.ops import OPS, params_blob
+from mcuformer.converter.ops import OPS, params_blob, stem_block, streamed_stem
 
 HEADER = (sources.kernels_folder() / "kernels" / "streamed_layout.h").read_text()
 
@@ -38,7 +38,8 @@ def enum_names(op: str, enum: str) -> list[str]:
     assert names, f"no names in {op}::{enum}"
     assert all(re.fullmatch(r"k[A-Z]\w*", name) for name in names), f"{names}: values come from the order alone"
     words = [re.sub(r"(?<!^)(?=[A-Z])", "_", name[1:]).lower() for name in names]
-    return words[:-1] if words[-1] == f"{enum.lower()}_count" else words
+    count = re.sub(r"(?<!^)(?=[A-Z])", "_", enum).lower() + "_count"
+    return words[:-1] if words[-1] == count else words
 
 
 @pytest.mark.parametrize("op", LAYOUT)
@@ -49,6 +50,15 @@ def test_scalars_have_the_same_order(op):
 @pytest.mark.parametrize("op", LAYOUT)
 def test_sections_have_the_same_order(op):
     assert enum_names(op, "Section") == list(LAYOUT[op][1])
+
+
+def test_blocks_of_a_stem_have_the_same_order():
+    """Behind as many convolutions as are possible, in both."""
+    assert enum_names("streamed_stem", "BlockSection") == list(stem_block.TYPES)
+    assert enum_names("streamed_stem", "BlockZeroPoint") == list(stem_block.ZeroPoints._fields)
+    assert int(re.search(r"kMaxConvs = (\d+);", HEADER).group(1)) == streamed_stem.MAX_CONVS
+    text = (sources.kernels_folder() / "kernels" / "params_blob.h").read_text()
+    assert int(re.search(r"kMaxSections = (\d+);", text).group(1)) == len(streamed_stem.LAYOUT.dtypes) + 1
 
 
 def test_sections_begin_at_the_same_multiple():

@@ -63,7 +63,7 @@ void mcuf_stem_gather(const mcuf_stem_conv_params* p, const mcuf_stem_rows* rows
   for (; token.index < count; ++token.index) mcuf_stem_gather_pixel(p, rows, out_x + token.index, &token);
 }
 
-static void raise_to(int8_t* values, int32_t count, int32_t least) {
+void mcuf_stem_raise(int8_t* values, int32_t count, int32_t least) {
   int32_t i = 0;
 #if MCUF_DSP
   const uint32_t four = 0x01010101u * (uint8_t)least;
@@ -86,6 +86,6 @@ void mcuf_stem_pixels(const mcuf_stem_conv_params* p, const int16_t* block, int3
   };
   const int8_t* position = p->position == NULL ? NULL : p->position + (ptrdiff_t)pixel * n;
   mcuf_block_fc(&rows, block, count, position, output, n);
-  if (p->act_min > -128) raise_to(output, count * n, p->act_min);
+  if (p->act_min > -128) mcuf_stem_raise(output, count * n, p->act_min);
   MCUF_YIELD();
 }

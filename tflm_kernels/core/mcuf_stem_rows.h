@@ -25,4 +25,7 @@ void mcuf_stem_gather_pixel(const mcuf_stem_conv_params* params, const mcuf_stem
 void mcuf_stem_pixels(const mcuf_stem_conv_params* params, const int16_t* block, int32_t count, int32_t pixel,
                       int8_t* output);
 
+/* Raises values to `least`, which is a ReLU if that is their zero point. */
+void mcuf_stem_raise(int8_t* values, int32_t count, int32_t least);
+
 #endif /* MCUF_STEM_ROWS_H_ */

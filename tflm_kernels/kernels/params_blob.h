@@ -13,7 +13,7 @@ namespace mcuformer {
 
 class ParamsBlob {
  public:
-  static constexpr int kMaxSections = 28;
+  static constexpr int kMaxSections = 98;    // of a stem with all convolutions and blocks
   static constexpr int32_t kAlignment = 16;  // of sections, and of staged weights in their file
 
   ParamsBlob(const uint8_t* data, int32_t bytes) : data_(data), bytes_(bytes) {}

@@ -105,6 +105,19 @@ enum Scalar {
   kConv0ZeroPoint,  // then those of the other convolutions; how many there are is the number of convolutions
 };
 
+// With blocks, there are zero points and sections of as many convolutions as are possible, zeros and empty for those
+// that the stem lacks. Behind them those of the block behind each convolution but the last; how many zero points there
+// are is the number of convolutions.
+constexpr int kMaxConvs = 8;
+constexpr int kBlock0ZeroPoints = kConv0ZeroPoint + kMaxConvs;
+
+enum BlockZeroPoint {  // of each block; zeros where there is none
+  kExpanded,
+  kDepthwise,
+  kOutput,
+  kBlockZeroPointCount
+};
+
 enum Section {
   kScalars,          // int32 [kConv0ZeroPoint + convolutions]
   kPosition,         // int8 [tokens of patches, d], or empty
@@ -117,6 +130,21 @@ enum Section {
 };
 
 constexpr int kSectionsOfConv = kConv1Weights - kConv0Weights;
+constexpr int kBlock0 = kConv0Weights + kSectionsOfConv * kMaxConvs;
+
+enum BlockSection {      // of each block, from kBlock0 on; empty where there is none, left out at the end
+  kExpandWeights,        // int8 [hidden, channels] as packed
+  kExpandBias,           // int32 [hidden]
+  kExpandMultiplier,     // int32 [hidden]
+  kDepthwiseWeights,     // int8 [9, hidden]
+  kDepthwiseBias,        // int32 [hidden]
+  kDepthwiseMultiplier,  // int32 [hidden]
+  kProjectWeights,       // int8 [channels, hidden] as packed
+  kProjectBias,          // int32 [channels]
+  kProjectMultiplier,    // int32 [channels]
+  kResidualScale,        // int16 [channels]
+  kBlockSectionCount
+};
 
 }  // namespace streamed_stem
 }  // namespace mcuformer

@@ -6,6 +6,7 @@
 //   output   [1,P+N,d], N tokens of H and W halved by every convolution, rounded up; may overwrite the image
 #include "../core/mcuf_streamed_stem_s8.h"
 
+#include "../core/mcuf_target.h"
 #include "../external_context.h"
 #include "../mcuformer_ops.h"
 #include "params_blob.h"
@@ -27,11 +28,26 @@ ParamsBlob Blob(const Context* context, const Node* node) {
   return ParamsBlob(Data<uint8_t>(params), Dim(params, 0));
 }
 
-int32_t Convolutions(const ParamsBlob& blob) { return blob.Count<int32_t>(kScalars) - kConv0ZeroPoint; }
+static_assert(kMaxConvs == MCUF_STREAMED_STEM_MAX_CONVS, "the layout has places for as many convolutions");
+
+// The first section of the block behind convolution i.
+int BlockSections(int32_t i) { return kBlock0 + kBlockSectionCount * i; }
+
+bool HasBlocks(const ParamsBlob& blob) { return blob.Count<int32_t>(kScalars) > kBlock0ZeroPoints; }
+
+int32_t Convolutions(const ParamsBlob& blob) {
+  const int32_t scalars = blob.Count<int32_t>(kScalars);
+  return HasBlocks(blob) ? 1 + (scalars - kBlock0ZeroPoints) / kBlockZeroPointCount : scalars - kConv0ZeroPoint;
+}
 
 bool IsWhole(const ParamsBlob& blob) {
   if (!blob.IsWhole(kConv1Weights)) return false;  // one convolution at least
   const int32_t convs = Convolutions(blob);
+  const int32_t zero_points = kBlock0ZeroPoints + kBlockZeroPointCount * (convs - 1);
+  if (HasBlocks(blob) != blob.IsWhole(kBlock0 + 1)) return false;
+  if (HasBlocks(blob) && (blob.Count<int32_t>(kScalars) != zero_points || blob.IsWhole(BlockSections(convs - 1) + 1))) {
+    return false;  // or sections of blocks behind the last one
+  }
   return convs >= 1 && convs <= MCUF_STREAMED_STEM_MAX_CONVS && blob.IsWhole(kConv0Weights + kSectionsOfConv * convs);
 }
 
@@ -63,7 +79,62 @@ mcuf_streamed_stem_params Read(const ParamsBlob& blob, const EvalTensor* image) 
   params.position_scale = blob.Data<int16_t>(kPositionScale);
   params.prefix_tokens = channels > 0 ? blob.Count<int8_t>(kPrefix) / channels : 0;
   params.prefix = blob.Data<int8_t>(kPrefix);
+  params.blocks = nullptr;
+  params.block_kernels = nullptr;
   return params;
+}
+
+// The block behind each convolution but the last, in a frame of their own: most stems have none.
+struct Blocks {
+  mcuf_stem_block block[MCUF_STREAMED_STEM_MAX_CONVS - 1];
+};
+
+// Whether all sections of a block are empty.
+bool IsEmpty(const ParamsBlob& blob, int first) {
+  for (int section = first; section < first + kBlockSectionCount; ++section) {
+    if (blob.Count<int8_t>(section) > 0) return false;
+  }
+  return true;
+}
+
+// A block whose sections contradict each other gets -1 hidden channels, none of which is legal.
+mcuf_stem_block ReadBlock(const ParamsBlob& blob, const mcuf_streamed_stem_params& params, int32_t i) {
+  const int first = BlockSections(i);
+  const int32_t* zero_points = blob.Data<int32_t>(kScalars) + kBlock0ZeroPoints + kBlockZeroPointCount * i;
+  mcuf_stem_block block = {};
+  if (IsEmpty(blob, first)) return block;
+  const int32_t channels = params.convs[i].out_channels, hidden = blob.Count<int32_t>(first + kDepthwiseBias);
+  int32_t offset = 0;
+  const mcuf_in_place_fc_params expand =
+      blob.FullyConnected(first + kExpandWeights, zero_points[kExpanded], channels, params.packing, 0, &offset);
+  const mcuf_in_place_fc_params project =
+      blob.FullyConnected(first + kProjectWeights, zero_points[kOutput], hidden, params.packing, 0, &offset);
+  const bool agree = expand.in_features > 0 && expand.out_features == hidden && project.in_features > 0 &&
+                     project.out_features == channels && blob.Count<int32_t>(first + kDepthwiseMultiplier) == hidden &&
+                     blob.Count<int8_t>(first + kDepthwiseWeights) == int64_t{MCUF_STEM_TAPS} * hidden &&
+                     blob.Count<int16_t>(first + kResidualScale) == channels;
+  block.hidden = agree ? hidden : -1;
+  block.expand_zero_point = expand.zero_point;
+  block.depthwise_zero_point = zero_points[kDepthwise];
+  block.zero_point = project.zero_point;
+  block.expand_weights = expand.weights;
+  block.expand_bias = expand.bias;
+  block.expand_multiplier = expand.multiplier;
+  block.depthwise_weights = blob.Data<int8_t>(first + kDepthwiseWeights);
+  block.depthwise_bias = blob.Data<int32_t>(first + kDepthwiseBias);
+  block.depthwise_multiplier = blob.Data<int32_t>(first + kDepthwiseMultiplier);
+  block.project_weights = project.weights;
+  block.project_bias = project.bias;
+  block.project_multiplier = project.multiplier;
+  block.residual_scale = blob.Data<int16_t>(first + kResidualScale);
+  return block;
+}
+
+// Lets params point to the blocks, which are kept in `blocks`.
+void ReadBlocks(const ParamsBlob& blob, mcuf_streamed_stem_params* params, Blocks* blocks) {
+  for (int32_t i = 0; i + 1 < params->conv_count; ++i) blocks->block[i] = ReadBlock(blob, *params, i);
+  params->blocks = blocks->block;
+  params->block_kernels = &mcuf_stem_blocks;
 }
 
 int64_t Tokens(int64_t side, int32_t convs) { return (side + (int64_t{1} << convs) - 1) >> convs; }
@@ -79,6 +150,23 @@ void CheckSections(PrepareCheck* check, const ParamsBlob& blob, const mcuf_strea
                  "position must have d entries for each token, position_scale d");
   check->Require(blob.Count<int8_t>(kPrefix) == params.prefix_tokens * d, "prefix must have d entries for each token");
   check->ShapeIs(output, "output", Shape(1, params.prefix_tokens + tokens, d));
+}
+
+// The end of Prepare. params: whole, with their blocks.
+void Finish(PrepareCheck* check, const mcuf_streamed_stem_params& params, bool strips, OpData* data) {
+  check->Kernel(check->ok() ? mcuf_streamed_stem_s8_check(&params) : MCUF_OK, kLayerLimits);
+  if (!check->ok()) return;  // only now are the sizes known to be small enough for the next line
+  check->Scratch(mcuf_streamed_stem_s8_scratch_bytes_of(&params, strips), &data->scratch);
+}
+
+MCUF_OWN_STACK void FinishWithBlocks(PrepareCheck* check, const ParamsBlob& blob, mcuf_streamed_stem_params* params,
+                                     bool strips, OpData* data) {
+  Blocks blocks;
+  ReadBlocks(blob, params, &blocks);
+  for (int32_t i = 0; i + 1 < params->conv_count; ++i) {
+    check->Require(blocks.block[i].hidden >= 0, "constants of a block differ in length");
+  }
+  Finish(check, *params, strips, data);
 }
 
 Status Prepare(Context* context, Node* node) {
@@ -103,20 +191,23 @@ Status Prepare(Context* context, Node* node) {
   const int32_t strip_rows = scalars[kStripRows];
   check.Require(strip_rows == (strips ? MCUF_STREAMED_STEM_STRIP_ROWS : 0),
                 strips ? "without an image, strip_rows must be 2" : "with an image, strip_rows must be 0");
-  const mcuf_streamed_stem_params params = Read(blob, image);
+  mcuf_streamed_stem_params params = Read(blob, image);
   check.Require(params.image_height >= 1 && params.image_height <= MCUF_MAX_IMAGE_SIDE && params.image_width >= 1 &&
                     params.image_width <= MCUF_MAX_IMAGE_SIDE,
                 "the image's height and width must be 1 to 4096");
   CheckSections(&check, blob, params, output);
-  check.Kernel(check.ok() ? mcuf_streamed_stem_s8_check(&params) : MCUF_OK, kLayerLimits);
-  if (!check.ok()) return kError;  // only now are the sizes known to be small enough for the next line
-  check.Scratch(mcuf_streamed_stem_s8_scratch_bytes_of(&params, strips), &data->scratch);
+  if (!check.ok()) return kError;
+  if (HasBlocks(blob)) {
+    FinishWithBlocks(&check, blob, &params, strips, data);
+  } else {
+    Finish(&check, params, strips, data);
+  }
   return check.status();
 }
 
-Status Eval(Context* context, Node* node) {
+// params: with their blocks.
+Status Run(Context* context, Node* node, const mcuf_streamed_stem_params& params) {
   const EvalTensor* image = Input(context, node, kImage);
-  const mcuf_streamed_stem_params params = Read(Blob(context, node), image);
   int8_t* output = MutableData<int8_t>(Output(context, node, 0));
   void* scratch = GetScratch(context, static_cast<const OpData*>(node->user_data)->scratch);
   if (image != nullptr) {
@@ -129,6 +220,19 @@ Status Eval(Context* context, Node* node) {
   }
   return EvalStatus(context, kStreamedStemName,
                     mcuf_streamed_stem_strips_s8(&params, sources->image_rows, sources->image_user, output, scratch));
+}
+
+MCUF_OWN_STACK Status RunWithBlocks(Context* context, Node* node, const ParamsBlob& blob,
+                                    mcuf_streamed_stem_params* params) {
+  Blocks blocks;
+  ReadBlocks(blob, params, &blocks);
+  return Run(context, node, *params);
+}
+
+Status Eval(Context* context, Node* node) {
+  const ParamsBlob blob = Blob(context, node);
+  mcuf_streamed_stem_params params = Read(blob, Input(context, node, kImage));
+  return HasBlocks(blob) ? RunWithBlocks(context, node, blob, &params) : Run(context, node, params);
 }
 
 }  // namespace

@@ -110,13 +110,14 @@ def _check_options(op: Op) -> None:
     """Options are whole numbers, or tuples of them, or of such tuples."""
     for field in dataclasses.fields(op.options):
         value = getattr(op.options, field.name)
-        for number in _numbers(value):
+        for number in numbers(value):
             if isinstance(number, bool) or not isinstance(number, int):
                 raise ValueError(f"option {field.name} = {shown(value)}: must be whole")
 
 
-def _numbers(value: Any) -> list[Any]:
-    return [number for one in value for number in _numbers(one)] if isinstance(value, tuple) else [value]
+def numbers(value: Any) -> list[Any]:
+    """Those that an option is made of."""
+    return [number for one in value for number in numbers(one)] if isinstance(value, tuple) else [value]
 
 
 def _check_sizes(graph: Graph, op: Op) -> None:

@@ -16,6 +16,7 @@ from mcuformer.checks import as_array, as_path, flag, one_of, shown
 from mcuformer.converter import file_form, tflite_file
 from mcuformer.converter.graph import Graph, to_int8
 from mcuformer.converter.memory.arena import plan_arena
+from mcuformer.converter.model_check import numbers
 from mcuformer.converter.ops import OPS, wide_activations
 from mcuformer.converter.passes.scratch import fit_heads
 from mcuformer.converter.passes.staging import is_staged, weights_path, with_weights
@@ -248,7 +249,7 @@ def run_op(
     except TypeError as error:
         raise ConfigError(f"options of {name}: {error}") from error
     for key, value in values.items():
-        if not all(-(1 << 63) <= number < 1 << 63 for number in (value if isinstance(value, tuple) else (value,))):
+        if not all(-(1 << 63) <= number < 1 << 63 for number in numbers(value)):
             raise ConfigError(f"option {key} = {value} of {name}: does not fit 64 bits")
     for role, value in given_constants.items():
         if value is not None and (dtype := as_array(value, role).dtype.name) not in tflite_file.DTYPES:
@@ -280,7 +281,7 @@ def _by_name(what: str, given: Any) -> dict[str, Any]:
 
 
 def _whole_numbers(value):
-    """An option: an integer, or a tuple of integers. TypeError for anything else."""
+    """An option: an integer, or a tuple of integers, or of such tuples. TypeError for anything else."""
     if isinstance(value, tuple | list):
-        return tuple(operator.index(number) for number in value)
+        return tuple(map(_whole_numbers, value))
     return operator.index(value)

@@ -10,7 +10,7 @@ from conftest import TINY, lively_subnet, structured_images
 from mcuformer import convert, run_op
 from mcuformer.converter import file_form, tflite_file
 from mcuformer.converter.graph import Graph, Op, Tensor
-from mcuformer.converter.ops import params_blob, streamed_stem
+from mcuformer.converter.ops import params_blob, stem_block, streamed_stem
 from mcuformer.errors import McuformerError, ModelError
 from mcuformer.interpreter import _Session
 
@@ -122,7 +122,7 @@ def test_damaged_params_are_refused(params, image, change, message):
 
 
 def test_sections_outside_the_tensor_are_refused(params, image):
-    for word, value in ((0, 29), (0, -1), (0, 3), (1, 8), (1, 1 << 30), (2, 1 << 30), (3, -16)):
+    for word, value in ((0, 99), (0, -1), (0, 3), (1, 8), (1, 1 << 30), (2, 1 << 30), (3, -16)):
         damaged = params.copy()
         damaged[4 * word : 4 * word + 4] = np.frombuffer(np.int32(value).tobytes(), np.uint8)
         with pytest.raises(ModelError, match="not whole"):
@@ -186,6 +186,124 @@ def test_strips_prepare_and_ask_for_a_source(strip_params):
 def test_damaged_strips_are_refused(strip_params, name, value, message):
     with pytest.raises(ModelError, match=message):
         run(with_scalar(strip_params, name, value), None)
+
+
+BLOCK_SHAPE = (1, 12, 4)  # of a stem of three convolutions for 9x11x2 pixels, with a block behind the second alone
+HIDDEN = 5
+
+
+@pytest.fixture(scope="module")
+def block_graph():
+    rng = np.random.default_rng(3)
+
+    def layer(name, inputs, outputs):
+        return {
+            f"{name}_weights": rng.integers(-127, 128, (outputs, inputs)).astype(np.int8),
+            f"{name}_bias": rng.integers(-5000, 5000, outputs).astype(np.int32),
+            f"{name}_multiplier": rng.integers(1 << 20, 1 << 23, outputs).astype(np.int32),
+        }
+
+    constants = layer("conv0", 18, 3) | layer("conv1", 27, 6) | layer("conv2", 54, 4)
+    constants |= layer("block1_expand", 6, HIDDEN) | layer("block1_project", HIDDEN, 6)
+    depthwise = layer("block1_depthwise", 9, HIDDEN)
+    constants |= depthwise | {"block1_depthwise_weights": depthwise["block1_depthwise_weights"].T.copy()}
+    constants["block1_residual_scale"] = rng.integers(0, 3000, 6).astype(np.int16)
+    constants["prefix"] = rng.integers(-128, 128, (8, 4)).astype(np.int8)
+    graph, blocks = Graph(), ((0, 0, 0), (-128, -100, 3))
+    image = graph.add_input("image", (1, 9, 11, 2))
+    options = streamed_stem.Options(4, -1, (-128, -128, 5), block_zero_points=blocks)
+    graph.output = graph.add_op(KIND, "output", options, {"image": image}, constants)
+    return graph
+
+
+@pytest.fixture(scope="module")
+def block_params(block_graph):
+    return params_of(block_graph)
+
+
+@pytest.fixture(scope="module")
+def block_image():
+    return np.random.default_rng(1).integers(-128, 128, (1, 9, 11, 2)).astype(np.int8)
+
+
+@pytest.mark.parametrize("engine", ["tflm", "c"])
+def test_blocks_equal_the_reference(block_graph, block_params, block_image, engine):
+    op = block_graph.ops[0]
+    constants = {
+        role: block_graph.tensors[i].data for role, i in zip(streamed_stem.INPUTS, op.inputs, strict=True) if i > 0
+    }
+    (want,) = block_graph.run(block_image)[None]
+    for pixels in (1, 2, 3, 4):
+        options = dataclasses.replace(op.options, pixels_at_once=pixels)
+        given = run_op(KIND, {"image": block_image}, constants, vars(options), engine=engine)
+        np.testing.assert_array_equal(given.reshape(want.shape), want)
+    np.testing.assert_array_equal(run(block_params, block_image, BLOCK_SHAPE).reshape(want.shape), want)
+
+
+def test_blocks_survive_the_file(block_graph):
+    filed, _ = file_form.to_file_form(block_graph)
+    back, _ = file_form.from_file_form(filed)
+    before, after = block_graph.ops[0], back.ops[0]
+    assert after.options == before.options
+    for role, a, b in zip(streamed_stem.INPUTS, before.inputs, after.inputs, strict=True):
+        assert (a < 0) == (b < 0), role
+        if a >= 0 and role != "image":
+            np.testing.assert_array_equal(block_graph.tensors[a].data, back.tensors[b].data, err_msg=role)
+
+
+FIRST = len(SCALARS) + streamed_stem.MAX_CONVS  # zero point of blocks
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(section="scalars", size=4 * FIRST), "not whole"),  # blocks without zero points
+        (dict(section="scalars", size=4 * FIRST + 12), "not whole"),  # of two convolutions, with two blocks
+        (dict(section="scalars", size=4 * FIRST + 20), "not whole"),
+        (dict(section="scalars", size=4 * FIRST - 20), "not whole"),
+        (dict(section="scalars", at=FIRST + 3, value=128), "legal range"),
+        (dict(section="scalars", at=FIRST + 4, value=-129), "legal range"),
+        (dict(section="scalars", at=FIRST + 5, value=1 << 20), "legal range"),
+        (dict(section="scalars", at=SCALARS.index("packing"), value=1), "differ in length"),
+        (dict(section="scalars", at=SCALARS.index("pixels_at_once"), value=5), "size"),
+        (dict(section="conv2_weights", size=0), "differ in length"),
+        *[
+            (dict(section=f"block1_{name}", size=size), "constants of a block differ in length")
+            for name in stem_block.TYPES for size in (0, 4)
+        ],
+        (dict(section="block1_depthwise_weights", size=9 * HIDDEN - 1), "constants of a block differ in length"),
+        (dict(section="block1_expand_bias", at=0, value=(1 << 30) + 1), "legal range"),
+        (dict(section="block1_depthwise_bias", at=4, value=-(1 << 30) - 1), "legal range"),
+        (dict(section="block1_project_bias", at=5, value=(1 << 31) - 1), "legal range"),
+        (dict(section="block1_expand_multiplier", at=4, value=-1), "legal range"),
+        (dict(section="block1_depthwise_multiplier", at=0, value=-1), "legal range"),
+        (dict(section="block1_project_multiplier", at=0, value=-1), "legal range"),
+    ],
+)  # fmt: skip
+def test_damaged_blocks_are_refused(block_params, block_image, change, message):
+    with pytest.raises(ModelError, match=message):
+        run(changed(block_params, **change), block_image, BLOCK_SHAPE)
+
+
+def test_blocks_beyond_the_last_are_refused(block_params, block_image):
+    arrays = [np.frombuffer(section, np.uint8) if section else None for section in params_blob.unpack(block_params)]
+    with pytest.raises(ModelError, match="not whole"):
+        run(params_blob.pack([*arrays, None]), block_image, BLOCK_SHAPE)
+    with pytest.raises(ModelError, match="not whole"):
+        run(params_blob.pack(arrays[: SECTIONS.index("block0_expand_weights")]), block_image, BLOCK_SHAPE)
+
+
+def test_a_block_that_is_not_there_is_none(block_graph, block_image):
+    """All its sections empty."""
+    params = params_of(block_graph)
+    for name in stem_block.TYPES:
+        params = changed(params, f"block1_{name}", size=0)
+    op = block_graph.ops[0]
+    layers = [None if i < 0 else block_graph.tensors[i].data for i in op.inputs[1:]]
+    plain = dataclasses.replace(op.options, block_zero_points=())
+    without = layers[: streamed_stem.FIRST_BLOCK - 1]
+    want = streamed_stem.reference(plain, block_image, *without)
+    np.testing.assert_array_equal(run(params, block_image, BLOCK_SHAPE), want)
 
 
 def test_an_image_where_strips_are_expected_is_refused(strip_params, image):

@@ -26,8 +26,8 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 """Those of int_gelu.ACTIVATIONS."""
 
 
-def _ignore(name: str, value: torch.Tensor) -> None:
-    pass
+def ignore(name: str, value: torch.Tensor) -> None:
+    """The Record that keeps nothing."""
 
 
 class LowRankLinear(nn.Module):
@@ -38,7 +38,7 @@ class LowRankLinear(nn.Module):
         self.down = nn.Linear(in_features, rank, bias=False)
         self.up = nn.Linear(rank, out_features)
 
-    def forward(self, x: torch.Tensor, record: Record = _ignore, name: str = "") -> torch.Tensor:
+    def forward(self, x: torch.Tensor, record: Record = ignore, name: str = "") -> torch.Tensor:
         x = self.down(x)
         record(f"{name}.rank", x)
         return self.up(x)
@@ -279,7 +279,7 @@ class FloatViT(nn.Module):
         self.norm = None if config.final_norm == "none" else nn.LayerNorm(d, eps=config.norm_epsilon)
         self.head = nn.Linear(config.pool_dim, config.num_classes) if config.num_classes else None
 
-    def forward(self, images: torch.Tensor, record: Record = _ignore) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, record: Record = ignore) -> torch.Tensor:
         x = self.stem(images, record) if isinstance(self.stem, ConvStem) else self.stem(images)
         x = _tokens(x) + self.position
         if self.prefix is not None:

@@ -184,8 +184,10 @@ def _dense(config: SubnetConfig) -> Skeleton:
         raise ConfigError(
             f"{name} = {getattr(config, name)!r}: what stock tools take was never measured; use its default"
         )
-    patches = {"stem": "patch", "stem_channels": None, "stem_blocks": None}
-    plain = dataclasses.replace(config, rank_ratio=None, attention_rank_ratio=None, kv_heads=None, **patches)
+    plain = dataclasses.replace(
+        config, rank_ratio=None, attention_rank_ratio=None, kv_heads=None, stem="patch", stem_channels=None,
+        stem_blocks=None,
+    )  # fmt: skip
     return skeleton(plain, Schedule("overwrite"))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mcuformer.converter.graph import Graph, Op, Tensor
-from mcuformer.converter.ops import params_blob
+from mcuformer.converter.ops import params_blob, stem_block
 from mcuformer.converter.ops.int_attention import HEAD_PARAMS
 from mcuformer.converter.ops.packed_weights import matrix_shape
 from mcuformer.converter.ops.relative_position import HEAD_PARAMS as RELATIVE_HEAD_PARAMS
@@ -209,6 +209,7 @@ def _unpacked(graph: Graph, op: Op) -> tuple[Any, dict[str, Tensor]]:
 def _table_shapes(options: Any, arrays: dict[str, np.ndarray | None], features: int) -> dict[str, tuple[int, ...]]:
     """Shapes of an op's constants that are no vectors, but for matrices. features: of its output."""
     shapes: dict[str, tuple[int, ...]] = {"position": (1, -1, features), "prefix": (-1, features)}
+    shapes |= {role: (stem_block.TAPS, -1) for role in arrays if role.endswith("_depthwise_weights")}
     if (head_params := arrays.get("head_params")) is not None:
         shapes |= {
             "head_params": (-1, HEAD_PARAMS), "relative_params": (-1, RELATIVE_HEAD_PARAMS),

@@ -107,12 +107,16 @@ def check_graph(graph: Graph) -> None:
 
 
 def _check_options(op: Op) -> None:
-    """Options are whole numbers, or several of them."""
+    """Options are whole numbers, or tuples of them, or of such tuples."""
     for field in dataclasses.fields(op.options):
         value = getattr(op.options, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in _numbers(value):
             if isinstance(number, bool) or not isinstance(number, int):
                 raise ValueError(f"option {field.name} = {shown(value)}: must be whole")
+
+
+def _numbers(value: Any) -> list[Any]:
+    return [number for one in value for number in _numbers(one)] if isinstance(value, tuple) else [value]
 
 
 def _check_sizes(graph: Graph, op: Op) -> None:
@@ -213,9 +217,12 @@ def _weights_shape(graph: Graph, op: Op, elements: int) -> tuple[int, ...]:
 
 def _check_weights(graph: Graph, op: Op) -> None:
     """That no weight is -128: two products with it do not fit where kernels add them up."""
-    for i in graph.weights(op):
+    matrices = graph.weights(op)
+    for role, i in zip(op.module.INPUTS, op.inputs, strict=True):
+        if i < 0 or not role.endswith("weights") or (i in matrices and graph.dims(op).packing != ROWS):
+            continue
         data = graph.tensors[i].data
-        if data is not None and graph.dims(op).packing == ROWS and data.min() < -127:
+        if data is not None and data.min() < -127:
             raise ValueError(f"{graph.tensors[i].name} has a weight of {data.min()}: must be -127 to 127")
 
 

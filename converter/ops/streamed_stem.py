@@ -1,17 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """StreamedStem: all convolutions of a stem, row by row: of each level three rows exist, and the tokens overwrite the
-image, or the image comes in strips. The same bits as the StemConv ops one after another."""
+image, or the image comes in strips. The same bits as the StemConv ops one after another, and between them the inverted
+residuals of stem_block.py, if there are any."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mcuformer import kernel_library
-from mcuformer.converter.ops import c_call, decomposed_patch_embed, in_place_fc, params_blob, stem_conv, streamed
+from mcuformer.converter.ops import (
+    c_call,
+    decomposed_patch_embed,
+    in_place_fc,
+    params_blob,
+    stem_block,
+    stem_conv,
+    streamed,
+)
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.ops.work import TOKEN_BLOCK, Shapes, Work
 
@@ -19,15 +29,21 @@ NAME = "StreamedStem"
 MAX_CONVS = 8  # patches of 256 pixels: MCUF_STREAMED_STEM_MAX_CONVS
 STRIP_ROWS = 2  # that one row of the next level needs anew: MCUF_STREAMED_STEM_STRIP_ROWS
 CONVS = tuple(f"conv{i}" for i in range(MAX_CONVS))
-CONSTANT_TYPES = {"position": "int8", "position_scale": "int16", "prefix": "int8", **streamed.layer_types(CONVS)}
-INPUTS = ("image", *CONSTANT_TYPES)  # convolutions it lacks are left out
+BLOCKS = tuple(f"block{i}" for i in range(MAX_CONVS - 1))  # behind each convolution but the last
+CONSTANT_TYPES = {
+    "position": "int8", "position_scale": "int16", "prefix": "int8", **streamed.layer_types(CONVS),
+    **{f"{block}_{name}": dtype for block in BLOCKS for name, dtype in stem_block.TYPES.items()},
+}  # fmt: skip
+INPUTS = ("image", *CONSTANT_TYPES)  # convolutions and blocks it lacks are left out
 FIRST_CONV = INPUTS.index("conv0_weights")
-WEIGHTS = tuple(f"{conv}_weights" for conv in CONVS)
+FIRST_BLOCK = INPUTS.index("block0_expand_weights")
+MATRICES = (*CONVS, *(f"{block}_{name}" for block in BLOCKS for name in ("expand", "project")))
+WEIGHTS = tuple(f"{matrix}_weights" for matrix in MATRICES)
 OVERWRITES = (0,)
 OP_DATA_BYTES = 4
 
 _COUNTS = ("call", "row", "block", "pixel", "value", "odd", "edge", "edge_value", "raised", "kept")
-KERNELS = {"streamed_stem": _COUNTS}
+KERNELS = {"streamed_stem": _COUNTS, **stem_block.KERNELS}
 """Of the convolutions, which are fully connected layers on their taps: rows and blocks; pixels gathered together and at
 edges one by one, with their taps; values that the ReLU raises; bytes of rows that are kept for the next pair, or copied
 for another reason."""
@@ -44,16 +60,26 @@ class Options:
     image_height: int = 0
     image_width: int = 0
     channels: int = 0
+    # Of the block behind each convolution but the last, as stem_block.ZeroPoints; zeros where there is none. Empty:
+    # there are no blocks at all.
+    block_zero_points: tuple[tuple[int, int, int], ...] = ()
 
 
 def _to_scalars(o: Options) -> list[int]:
+    """With blocks, their zero points begin behind those of all convolutions that are possible: so the number of
+    scalars alone says how many convolutions there are, and whether blocks."""
     image = (o.strip_rows, o.image_height, o.image_width, o.channels)
-    return [o.pixels_at_once, o.pad_value, o.packing, *image, *o.zero_points]
+    spare = [0] * (MAX_CONVS - len(o.zero_points)) if o.block_zero_points else []
+    blocks = [zero_point for block in o.block_zero_points for zero_point in block]
+    return [o.pixels_at_once, o.pad_value, o.packing, *image, *o.zero_points, *spare, *blocks]
 
 
 def _from_scalars(scalars: list[int]) -> Options:
     pixels_at_once, pad_value, packing, strip_rows, height, width, channels, *zero_points = scalars
-    return Options(pixels_at_once, pad_value, tuple(zero_points), packing, strip_rows, height, width, channels)
+    flat = zero_points[MAX_CONVS:]
+    blocks = tuple(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+    convs = tuple(zero_points[: len(blocks) + 1] if blocks else zero_points)
+    return Options(pixels_at_once, pad_value, convs, packing, strip_rows, height, width, channels, blocks)
 
 
 LAYOUT = params_blob.Layout(
@@ -65,7 +91,8 @@ LAYOUT = params_blob.Layout(
 class Dims(NamedTuple):
     """An image of height x width pixels of `channels` becomes tokens through convolutions of so many outputs each,
     after `prefix` tokens that are constants. pixels_at_once, strip_rows: as in Options. position_bytes: per entry of
-    the position table, 0 without one."""
+    the position table, 0 without one. hidden: channels of the block behind each convolution but the last, 0 where there
+    is none; empty without any."""
 
     height: int
     width: int
@@ -76,6 +103,16 @@ class Dims(NamedTuple):
     strip_rows: int = 0
     position_bytes: int = 1
     prefix: int = 0
+    hidden: tuple[int, ...] = ()
+
+    @property
+    def blocks(self) -> list[tuple[int, stem_block.Dims]]:
+        """The number of the convolution before each block, and the block's dimensions."""
+        convs = self.convs
+        return [
+            (i, stem_block.Dims(convs[i].rows, convs[i].columns, convs[i].out_channels, hidden, self.packing))
+            for i, hidden in enumerate(self.hidden) if hidden
+        ]  # fmt: skip
 
     @property
     def convs(self) -> list[stem_conv.Dims]:
@@ -104,13 +141,26 @@ def dims(options: Options, shapes: Shapes) -> Dims:
     position, prefix = shapes[1], shapes[3]
     return Dims(
         height, width, channels, outputs, options.packing, options.pixels_at_once, options.strip_rows,
-        int(position is not None), 0 if prefix is None else prefix[0],
+        int(position is not None), 0 if prefix is None else prefix[0], _hidden(options, shapes),
     )  # fmt: skip
 
 
+def _hidden(options: Options, shapes: Shapes) -> tuple[int, ...]:
+    """As in Dims. ValueError for blocks that options do not know of."""
+    biases = shapes[INPUTS.index("block0_expand_bias") :: len(stem_block.TYPES)]
+    hidden = tuple(0 if bias is None else bias[0] for bias in biases)
+    known, inner = len(options.block_zero_points), len(options.zero_points) - 1
+    if known not in (0, inner):
+        raise ValueError(f"zero points of {known} blocks behind {inner} convolutions")
+    if any(hidden[known:]):
+        raise ValueError(f"blocks of {hidden} hidden channels, and zero points of {known}")
+    return hidden[:known] if any(hidden) else ()
+
+
 def matrices(d: Dims) -> list[tuple[int, int]]:
-    """(inputs, outputs) of each convolution on its taps."""
-    return [matrix for conv in d.convs for matrix in stem_conv.matrices(conv)]
+    """(inputs, outputs) of each convolution on its taps, then of each block's expansion and projection."""
+    found = [matrix for conv in d.convs for matrix in stem_conv.matrices(conv)]
+    return [*found, *(matrix for _, block in d.blocks for matrix in stem_block.matrices(block))]
 
 
 def token_choices(d: Dims) -> list[int]:
@@ -148,7 +198,8 @@ def output_elements(d: Dims) -> int:
 
 
 def weight_elements(d: Dims) -> int:
-    return sum(map(stem_conv.weight_elements, d.convs))
+    blocks = sum(stem_block.weight_elements(block) for _, block in d.blocks)
+    return sum(map(stem_conv.weight_elements, d.convs)) + blocks
 
 
 constants = streamed.constants
@@ -156,11 +207,16 @@ constants = streamed.constants
 
 def section_bytes(d: Dims) -> tuple[int, ...]:
     """Bytes of every section of the params."""
-    scalars = 4 * (len(LAYOUT.scalars) + len(d.outputs))
-    last = d.convs[-1]
+    zero_points = MAX_CONVS + len(stem_block.ZeroPoints._fields) * len(d.hidden) if d.hidden else len(d.outputs)
+    scalars, last = 4 * (len(LAYOUT.scalars) + zero_points), d.convs[-1]
     position, scale = (d.position_bytes * last.pixels * last.out_channels, 2 * last.out_channels * last.position)
-    convs = [streamed.layer_bytes(*matrix, d.packing, staged=False) for matrix in matrices(d)]
-    return (scalars, position, scale, d.prefix * last.out_channels, *(size for sizes in convs for size in sizes))
+    sizes = [scalars, position, scale, d.prefix * last.out_channels]
+    for conv in d.convs:
+        sizes += streamed.layer_bytes(*stem_conv.matrices(conv)[0], d.packing, staged=False)
+    for i, block in d.blocks:
+        sizes += [0] * (FIRST_BLOCK + len(stem_block.TYPES) * i - len(sizes))  # of convolutions and blocks it lacks
+        sizes += stem_block.constant_bytes(block)
+    return tuple(sizes)
 
 
 def constant_bytes(d: Dims) -> tuple[int, ...]:
@@ -176,7 +232,7 @@ def scratch_bytes(d: Dims) -> int:
 
 
 def macs(d: Dims) -> int:
-    return sum(map(stem_conv.macs, d.convs))
+    return sum(map(stem_conv.macs, d.convs)) + sum(stem_block.macs(block) for _, block in d.blocks)
 
 
 def _edge_pixels(conv: stem_conv.Dims, at_once: int) -> int:
@@ -203,14 +259,15 @@ def work(d: Dims) -> list[Work]:
     found, counts = [], [1, *[0] * (len(_COUNTS) - 1)]
     for i, conv in enumerate(d.convs):
         last = i + 1 == len(d.outputs)
-        at_once = min(d.pixels_at_once, conv.columns)
-        at_once = 2 if at_once == 3 else at_once  # as the kernel does
+        at_once = stem_block.at_once(d.pixels_at_once, conv.columns)
         for count, turns in streamed.token_counts(conv.columns, at_once):
             fully_connected = conv.fully_connected._replace(tokens=count)
             for one in in_place_fc.work(fully_connected, turns * conv.rows):
                 blocks = 0 if d.packing == PAIRS else one.counts[1]  # of pairs, they are among the stem's own counts
                 found.append(Work(one.kernel, (0, blocks, *one.counts[2:])))  # no calls
         counts = [a + b for a, b in zip(counts, _gathered(conv, at_once, last), strict=True)]
+    for _, block in d.blocks:
+        found += stem_block.work(block, d.pixels_at_once)
     row_of_tokens = d.convs[-1].columns * d.outputs[-1]
     grows = row_of_tokens > (d.width * d.channels) << len(d.outputs)
     prefix = decomposed_patch_embed.prefix_work(
@@ -252,13 +309,13 @@ def reference(
     position: np.ndarray | None,
     position_scale: np.ndarray | None,
     prefix: np.ndarray | None,
-    *convs: np.ndarray | None,
+    *layers: np.ndarray | None,
 ) -> np.ndarray:
-    """image int8 [batch, H, W, C] -> int8 [batch, prefix tokens + tokens, d]. convs: weights as packed, bias and
-    multiplier of each convolution."""
+    """image int8 [batch, H, W, C] -> int8 [batch, prefix tokens + tokens, d]. layers: weights as packed, bias and
+    multiplier of each convolution; then constants of each block, as stem_block.Constants."""
     x, pad, last = image, options.pad_value, len(options.zero_points) - 1
     for i, zero_point in enumerate(options.zero_points):
-        weights, bias, multiplier = convs[3 * i : 3 * i + 3]
+        weights, bias, multiplier = layers[3 * i : 3 * i + 3]
         assert weights is not None and bias is not None and multiplier is not None
         each = stem_conv.Options(zero_point, pad, -128 if i == last else zero_point, options.packing)
         made = stem_conv.reference(
@@ -267,7 +324,18 @@ def reference(
         batch, height, width, _ = x.shape
         x = made if i == last else made.reshape(batch, (height + 1) // 2, (width + 1) // 2, len(bias))
         pad = zero_point
+        block = block_of(layers, i)
+        if block is not None:
+            zero_points = stem_block.ZeroPoints(*options.block_zero_points[i])
+            x, pad = stem_block.reference(zero_points, options.packing, x, block), zero_points.output
     return x
+
+
+def block_of(layers: Sequence[Any], i: int) -> stem_block.Constants | None:
+    """The constants of the block behind convolution i, or None. layers: inputs from the first convolution on."""
+    first = FIRST_BLOCK - FIRST_CONV + len(stem_block.TYPES) * i
+    constants = layers[first : first + len(stem_block.TYPES)]
+    return None if not constants or constants[0] is None else stem_block.Constants(*constants)
 
 
 def output_shape(options: Options, shapes: Shapes) -> tuple[int, ...]:

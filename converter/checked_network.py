@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mcuformer.converter.calibrate import check_weights
-from mcuformer.converter.float_vit import Attention, FloatViT, Layer, Mlp
+from mcuformer.converter.float_vit import Attention, FloatViT, Layer, Mlp, StemBlock
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
 
@@ -21,7 +21,7 @@ LARGEST_WEIGHT = 1e4
 WRAPPERS = ("_orig_mod", "module")
 """Where torch.compile, DataParallel and averaged models keep the network; the names of its weights begin with it."""
 
-FORWARDS = (FloatViT, Layer, Attention, Mlp)
+FORWARDS = (FloatViT, Layer, Attention, Mlp, StemBlock)
 # What a module computes, besides its tensors.
 ATTRIBUTES: dict[type, tuple[str, ...]] = {
     nn.Conv2d: ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode"),
@@ -121,6 +121,9 @@ def _check_structure(net: FloatViT, wanted: FloatViT) -> None:
             _check_tensor(f"{path}{part}", module, part, tensor, net.config)
         for part, value in vars(want).items():
             if value is None and not part.startswith("_") and getattr(module, part, None) is not None:
+                raise ModelError(f"{path}{part} is there, but not in the network of its config: change one of the two")
+        for part in module._modules if isinstance(want, nn.ModuleList | nn.ModuleDict) else ():
+            if part not in want._modules:
                 raise ModelError(f"{path}{part} is there, but not in the network of its config: change one of the two")
         for part, _ in _tensors(module):
             if part not in dict(_tensors(want)):

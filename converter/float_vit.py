@@ -26,8 +26,8 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 """Those of int_gelu.ACTIVATIONS."""
 
 
-def _ignore(name: str, value: torch.Tensor) -> None:
-    pass
+def ignore(name: str, value: torch.Tensor) -> None:
+    """The Record that keeps nothing."""
 
 
 class LowRankLinear(nn.Module):
@@ -38,7 +38,7 @@ class LowRankLinear(nn.Module):
         self.down = nn.Linear(in_features, rank, bias=False)
         self.up = nn.Linear(rank, out_features)
 
-    def forward(self, x: torch.Tensor, record: Record = _ignore, name: str = "") -> torch.Tensor:
+    def forward(self, x: torch.Tensor, record: Record = ignore, name: str = "") -> torch.Tensor:
         x = self.down(x)
         record(f"{name}.rank", x)
         return self.up(x)
@@ -195,16 +195,49 @@ class Layer(nn.Module):
         return x
 
 
-class ConvStem(nn.Module):
-    """3x3 convolutions of stride 2 with batch norm, ReLU between them."""
+def _tokens(x: torch.Tensor) -> torch.Tensor:
+    """[N, C, H, W] -> [N, H * W, C]."""
+    return x.flatten(2).transpose(1, 2)
 
-    def __init__(self, in_channels: int, channels: tuple[int, ...]):
+
+class StemBlock(nn.Module):
+    """An inverted residual of stride 1: x + project(depthwise(expand(x))), each with batch norm, ReLU behind the first
+    two."""
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.expand = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.expand_norm = nn.BatchNorm2d(hidden)
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False)
+        self.depthwise_norm = nn.BatchNorm2d(hidden)
+        self.project = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.project_norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor, record: Record, name: str) -> torch.Tensor:
+        hidden = F.relu(self.expand_norm(self.expand(x)))
+        record(f"{name}.expand", _tokens(hidden))
+        hidden = F.relu(self.depthwise_norm(self.depthwise(hidden)))
+        record(f"{name}.depthwise", _tokens(hidden))
+        x = x + self.project_norm(self.project(hidden))
+        record(f"{name}.block", _tokens(x))
+        return x
+
+
+class ConvStem(nn.Module):
+    """3x3 convolutions of stride 2 with batch norm, ReLU between them. hidden: channels inside the block behind each
+    convolution but the last, 0 where there is none; empty: no blocks. blocks: those there are, by number of the
+    convolution before."""
+
+    def __init__(self, in_channels: int, channels: tuple[int, ...], hidden: tuple[int, ...] = ()):
         super().__init__()
         inputs = (in_channels, *channels[:-1])
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, 3, stride=2, padding=1, bias=False) for i, o in zip(inputs, channels, strict=True)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for o in channels)
+        self.blocks = nn.ModuleDict(
+            {str(i): StemBlock(channels[i], inside) for i, inside in enumerate(hidden) if inside}
+        )
 
     def forward(self, x: torch.Tensor, record: Record) -> torch.Tensor:
         last = len(self.convs) - 1
@@ -212,7 +245,9 @@ class ConvStem(nn.Module):
             x = norm(conv(x))
             if i < last:
                 x = F.relu(x)
-                record(f"stem.{i}", x.flatten(2).transpose(1, 2))
+                record(f"stem.{i}", _tokens(x))
+                if str(i) in self.blocks:
+                    x = self.blocks[str(i)](x, record, f"stem.{i}")
         return x
 
 
@@ -236,7 +271,7 @@ class FloatViT(nn.Module):
                 config.in_channels, d, config.patch_shape, stride=config.patch_shape, padding=config.patch_padding
             )
         else:
-            self.stem = ConvStem(config.in_channels, config.conv_channels)
+            self.stem = ConvStem(config.in_channels, config.conv_channels, config.block_hidden)
         self.position = nn.Parameter(torch.zeros(1, config.patch_tokens, d))
         self.prefix = nn.Parameter(torch.zeros(1, config.prefix_tokens, d)) if config.prefix_tokens else None
         self.norm_pre = nn.LayerNorm(d, eps=config.norm_epsilon) if config.norm_pre else None
@@ -244,9 +279,9 @@ class FloatViT(nn.Module):
         self.norm = None if config.final_norm == "none" else nn.LayerNorm(d, eps=config.norm_epsilon)
         self.head = nn.Linear(config.pool_dim, config.num_classes) if config.num_classes else None
 
-    def forward(self, images: torch.Tensor, record: Record = _ignore) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, record: Record = ignore) -> torch.Tensor:
         x = self.stem(images, record) if isinstance(self.stem, ConvStem) else self.stem(images)
-        x = x.flatten(2).transpose(1, 2) + self.position
+        x = _tokens(x) + self.position
         if self.prefix is not None:
             x = torch.cat([self.prefix.expand(len(x), -1, -1), x], dim=1)
         record("embed", x)

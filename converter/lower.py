@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lowers a float network to the int8 graph: attaches data to its skeleton, op by op: schedule "overwrite", stem_ops."""
+"""Lowers a float network to the int8 graph: attaches data to its skeleton, op by op: schedule "overwrite", and stem_ops
+but for stems with blocks, which are one op."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import torch
 from mcuformer.checks import one_of
 from mcuformer.converter import by_outputs
 from mcuformer.converter.calibrate import PATCHES, Samples, check_method
-from mcuformer.converter.float_vit import FloatViT, LowRankLinear, RelativeBias, RelativeTables
+from mcuformer.converter.float_vit import FloatViT, LowRankLinear, RelativeBias, RelativeTables, StemBlock
 from mcuformer.converter.graph import Graph
 from mcuformer.converter.ops import (
     decomposed_patch_embed,
@@ -21,9 +22,13 @@ from mcuformer.converter.ops import (
     int_gelu,
     int_layer_norm,
     relative_position,
+    stem_block,
     stem_conv,
+    streamed_stem,
     token_mean,
 )
+from mcuformer.converter.ops.streamed import FULLY_CONNECTED_TYPES
+from mcuformer.converter.ops.work import TOKEN_BLOCK
 from mcuformer.converter.quantise import Quantisation
 from mcuformer.converter.skeleton import Schedule, Step, runs_as_factors, skeleton, steps_of
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
@@ -96,6 +101,13 @@ def _bias(linear: torch.nn.Linear) -> np.ndarray | None:
     return None if linear.bias is None else _array(linear.bias)
 
 
+def _folded(conv: Any, norm: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Weight [out, height, width, in] and bias [out] of a convolution and the batch norm behind it."""
+    gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
+    weight = _array(conv.weight).transpose(0, 2, 3, 1) * gain[:, None, None, None]
+    return weight, _array(norm.bias) - _array(norm.running_mean) * gain
+
+
 class Lowering:
     """Attaches data to the ops of one network's skeleton, in order."""
 
@@ -111,13 +123,15 @@ class Lowering:
         self.attach = {
             "DecomposedPatchEmbed": self.patch_embed, "StemConv": self.stem_conv, "IntLayerNorm": self.layer_norm,
             "InPlaceFC": self.fully_connected, "IntGeLU": self.gelu, "IntAttention": self.attention,
-            "TokenMean": self.token_mean,
+            "TokenMean": self.token_mean, "StreamedStem": self.streamed_stem,
         }  # fmt: skip
 
     def run(self) -> Graph:
         config, graph = self.net.config, self.graph
         stream = graph.add_input("image", (1, *config.image_shape), Quantisation(IMAGE_SCALE, 0))
-        schedule = Schedule("overwrite", fuse_gelu=self.options.fuse_gelu, stem_ops=True, wide=self.options.wide)
+        schedule = Schedule(
+            "overwrite", fuse_gelu=self.options.fuse_gelu, stem_ops=config.stem_blocks is None, wide=self.options.wide
+        )
         for prefix, part in skeleton(config, schedule).parts():
             made = {-1: stream}
             for at, step in enumerate(steps_of(part)):
@@ -180,22 +194,65 @@ class Lowering:
         return None if self.net.prefix is None else stream.quantise(_array(self.net.prefix)[0])
 
     def stem_conv(self, name: str, step: Step, inputs: dict[str, int]) -> int:
-        at, stem = len(self.graph.ops), cast(Any, self.net.stem)
-        conv, norm = stem.convs[at], stem.norms[at]
-        gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
-        weight = _array(conv.weight).transpose(0, 2, 3, 1) * gain[:, None, None, None]
-        bias = _array(norm.bias) - _array(norm.running_mean) * gain
-        scale, zero = IMAGE_SCALE, IMAGE_ZERO
-        if at:
-            source = self.quantisation(inputs["input"])
-            scale, zero = float(source.scale), float(source.zero_point)
-        position = _array(self.net.position)[0] if step.stream else None
-        target = self.stream_quantisation(name) if step.stream else self.affine(name)
-        options, constants, target = stem_conv.lower(
-            weight, bias, position, scale, zero, target, relu=not step.stream
-        )  # fmt: skip
-        constants["prefix"] = self._prefix(target) if step.stream else None
+        at = len(self.graph.ops)
+        source = self.quantisation(inputs["input"]) if at else None
+        options, constants, target = self._convolution(name, at, source, step.stream)
         return self.add(step, name, options, inputs, constants, target)
+
+    def _convolution(
+        self, name: str, at: int, source: Quantisation | None, last: bool
+    ) -> tuple[Any, dict[str, np.ndarray | None], Quantisation]:
+        """Of a stem's convolution by its number: options, constants and the quantisation of what it makes. source: of
+        what it reads, None for the image."""
+        stem: Any = self.net.stem
+        scale, zero = (IMAGE_SCALE, IMAGE_ZERO) if source is None else (float(source.scale), float(source.zero_point))
+        position = _array(self.net.position)[0] if last else None
+        target = self.stream_quantisation(name) if last else self.affine(name)
+        options, constants, target = stem_conv.lower(
+            *_folded(stem.convs[at], stem.norms[at]), position, scale, zero, target, relu=not last
+        )
+        constants["prefix"] = self._prefix(target) if last else None
+        return options, constants, target
+
+    def streamed_stem(self, name: str, step: Step, inputs: dict[str, int]) -> int:
+        """A stem with blocks: all convolutions and all blocks as one op."""
+        stem, count = cast(Any, self.net.stem), len(step.dims.outputs)
+        source: Quantisation | None = None
+        constants: dict[str, np.ndarray | None] = {}
+        convs, blocks = [], []
+        for i in range(count):
+            last = i + 1 == count
+            options, made, source = self._convolution(name if last else f"stem.{i}", i, source, last)
+            matrix = {role: made.pop(role) for role in FULLY_CONNECTED_TYPES}
+            constants |= made | {f"conv{i}_{role}": values for role, values in matrix.items()}
+            constants[f"conv{i}_weights"] = cast(np.ndarray, matrix["weights"]).reshape(step.dims.outputs[i], -1)
+            convs.append(options)
+            zero_points = (0, 0, 0)
+            if str(i) in stem.blocks:
+                made, zero_points, source = self._block(f"stem.{i}", stem.blocks[str(i)], source)
+                constants |= {f"block{i}_{role}": values for role, values in made.items()}
+            blocks.append(zero_points)
+        zero_points_of = tuple(conv.zero_point for conv in convs)
+        stem_options = streamed_stem.Options(
+            TOKEN_BLOCK, convs[0].pad_value, zero_points_of, block_zero_points=tuple(blocks[:-1])
+        )
+        return self.add(step, name, stem_options, inputs, constants, source)
+
+    def _block(
+        self, name: str, block: StemBlock, source: Quantisation
+    ) -> tuple[dict[str, np.ndarray | None], tuple[int, int, int], Quantisation]:
+        """Of a stem's block behind the activation `name`, quantised as `source`: constants, zero points of what its
+        convolutions make, and the quantisation of what the last one does."""
+        weight, bias = _folded(block.expand, block.expand_norm)
+        _, expand, expanded = in_place_fc.lower(weight[:, 0, 0], bias, source, self.affine(f"{name}.expand"))
+        weight, bias = _folded(block.depthwise, block.depthwise_norm)
+        depthwise, inside = stem_block.lower_depthwise(weight[..., 0], bias, expanded, self.affine(f"{name}.depthwise"))
+        weight, bias = _folded(block.project, block.project_norm)
+        _, project, target = in_place_fc.lower(weight[:, 0, 0], bias, inside, self.affine(f"{name}.block"), source)
+        constants: dict[str, np.ndarray | None] = {"residual_scale": project["residual_scale"]}
+        for matrix, made in (("expand", expand), ("depthwise", depthwise), ("project", project)):
+            constants |= {f"{matrix}_{role}": made[role] for role in FULLY_CONNECTED_TYPES}
+        return constants, (expanded.zero_point, inside.zero_point, target.zero_point), target
 
     def layer_norm(self, name: str, step: Step, inputs: dict[str, int]) -> int:
         """norm_pre makes the stream that all layers add to, so it has a scale per channel; a LayerNorm after each sum

@@ -52,7 +52,8 @@ class Schedule:
     weights    "xip" (read in place) or "staged" (read in tiles, here in the least scratch)
     packing    of weights, if the network allows it
     fuse_gelu  GELU inside the fully connected layers; False, with "overwrite" only: an op of its own
-    stem_ops   a convolution stem op by op, as files of earlier versions have it; False: one op, row by row
+    stem_ops   a convolution stem without blocks op by op, as files of earlier versions have it; False: one op, row by
+               row
     wide       1: the residual stream is int16 (converter/lower.py says of which networks)
     """
 
@@ -205,10 +206,14 @@ def _part(input_bytes: int, ops: list[tuple[Place, Any]], staged: bool) -> Part:
 
 def _embedding(config: SubnetConfig, schedule: Schedule, staged: bool) -> Recipe:
     image, prefix, packing, strips = config.image_shape, config.prefix_tokens, schedule.packing, schedule.strips
+    if config.stem_blocks is not None and schedule.stem_ops:
+        raise ConfigError(
+            f"stem_ops = True with stem_blocks = {config.stem_blocks}: blocks are part of one op; use stem_ops = False"
+        )
     if config.stem == "conv" and schedule.stem_ops:
         return _conv_stem, image, config.conv_channels, prefix, packing, staged
     if config.stem == "conv":
-        return _streamed_stem, image, config.conv_channels, prefix, packing, strips
+        return _streamed_stem, image, config.conv_channels, config.block_hidden, prefix, packing, strips
     patch, padding = config.patch_shape, config.patch_padding
     return _patch_embed, image, patch, padding, config.embed_dim, prefix, packing, staged, strips, schedule.wide
 
@@ -226,9 +231,10 @@ def _patch_embed(
 
 
 def _streamed_stem(
-    image: tuple[int, int, int], conv_channels: tuple[int, ...], prefix: int, packing: int, strips: bool
-) -> Part:
-    dims = streamed_stem.Dims(*image, conv_channels, packing, prefix=prefix)
+    image: tuple[int, int, int], conv_channels: tuple[int, ...], hidden: tuple[int, ...], prefix: int, packing: int,
+    strips: bool,
+) -> Part:  # fmt: skip
+    dims = streamed_stem.Dims(*image, conv_channels, packing, prefix=prefix, hidden=hidden)
     if strips:
         dims = streamed_stem.in_strips(dims)
     return 0 if strips else streamed_stem.input_elements(dims), ((STEM, dims),)

@@ -20,7 +20,8 @@ MAX_TOKENS = 2048  # IntAttention
 MAX_EMBED_DIM = 4096  # IntLayerNorm
 MAX_HEAD_DIM = 1024  # IntAttention
 MAX_FEATURES = 16384  # InPlaceFC
-MAX_STEM_CHANNELS = 1024  # StemConv
+MAX_STEM_CHANNELS = 1024  # StemConv, StreamedStem
+MAX_STEM_EXPANSION = 8
 MAX_IMAGE_SIZE, MAX_IN_CHANNELS, MAX_PATCH_SIZE = 4096, 64, 256  # DecomposedPatchEmbed
 MAX_DEPTH, MAX_MLP_RATIO, MAX_NORM_EPSILON = 64, 64, 1.0
 MAX_PATCH_INPUTS = 65000  # DecomposedPatchEmbed
@@ -104,6 +105,8 @@ class SubnetConfig:
                  patch's
     attention_rank_ratio  the matrices before and after attention (q, k and v; the projection) as two factors each, of
                  rank round(attention_rank_ratio * embed_dim); None: dense
+    stem_blocks  expansion of the inverted residual (1x1, 3x3 per channel, 1x1) behind each stem convolution except the
+                 last, 0: none there; None: none at all
     """
 
     image_size: Size = 96
@@ -129,9 +132,10 @@ class SubnetConfig:
     relative_position: str = "none"
     patch_padding: int = 0
     attention_rank_ratio: float | tuple[float | None, ...] | None = None
+    stem_blocks: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        for field in (*_PER_LAYER, "stem_channels"):
+        for field in (*_PER_LAYER, "stem_channels", "stem_blocks"):
             value = getattr(self, field)
             if isinstance(value, list):
                 object.__setattr__(self, field, tuple(value))
@@ -188,6 +192,7 @@ class SubnetConfig:
                 f"more than {MAX_PATCH_INPUTS}, use a smaller patch"
             )
         self._check_stem_channels()
+        self._check_stem_blocks()
 
     def _check_options(self):
         choices = {
@@ -224,6 +229,28 @@ class SubnetConfig:
                 f"stem_channels = {self.stem_channels!r}: patch_size = {self.patch_size} needs {steps - 1} integers "
                 f"from 1 to {MAX_STEM_CHANNELS} (the last convolution makes embed_dim channels)"
             )
+
+    def _check_stem_blocks(self):
+        if self.stem_blocks is None:
+            return
+        if self.stem != "conv":
+            raise ConfigError("stem_blocks is given but stem = 'patch': leave it out, or use stem = 'conv'")
+        inner = self._stem_steps - 1
+        if not isinstance(self.stem_blocks, tuple) or not (
+            len(self.stem_blocks) == inner and all(is_whole(e, 0, MAX_STEM_EXPANSION) for e in self.stem_blocks)
+        ):
+            raise ConfigError(
+                f"stem_blocks = {self.stem_blocks!r}: patch_size = {self.patch_size} needs {inner} integers from 0 to "
+                f"{MAX_STEM_EXPANSION}, one behind each stem convolution but the last (0: no block there)"
+            )
+        for expansion, channels in zip(self.stem_blocks, self.conv_channels, strict=False):
+            if expansion * channels > MAX_STEM_CHANNELS:
+                raise ConfigError(
+                    f"stem_blocks: {expansion} behind a convolution of {channels} channels makes "
+                    f"{expansion * channels}, more than {MAX_STEM_CHANNELS}: use a smaller expansion or fewer channels"
+                )
+        if not any(self.stem_blocks):
+            object.__setattr__(self, "stem_blocks", None)
 
     @functools.cached_property
     def image_shape(self) -> tuple[int, int, int]:
@@ -306,6 +333,12 @@ class SubnetConfig:
             min(max(8, self.embed_dim >> (steps - 1 - i)), MAX_STEM_CHANNELS) for i in range(steps - 1)
         )
         return (*inner, self.embed_dim)
+
+    @functools.cached_property
+    def block_hidden(self) -> tuple[int, ...]:
+        """Hidden channels of the block behind each stem convolution but the last, 0 where there is none; empty without
+        any block."""
+        return tuple(e * channels for e, channels in zip(self.stem_blocks or (), self.conv_channels, strict=False))
 
     @functools.cached_property
     def layers(self) -> tuple[LayerConfig, ...]:
@@ -413,5 +446,5 @@ def _readout(pool: str, final_norm: str, prefix_tokens: int, patch_tokens: int) 
 _PER_LAYER = ("num_heads", "head_dim", "kv_heads", "mlp_ratio", "rank_ratio", "attention_rank_ratio")
 _LATER_FIELDS = (
     "prefix_tokens", "pool", "final_norm", "norm_pre", "norm", "norm_epsilon", "activation", "relative_position",
-    "patch_padding", "attention_rank_ratio",
+    "patch_padding", "attention_rank_ratio", "stem_blocks",
 )  # fmt: skip

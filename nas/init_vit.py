@@ -9,12 +9,14 @@ Channels, heads and layers are the network's first ones, as they are. A matrix o
 network's (SVD), the largest singular values first, so that every smaller rank is best too. A subnet with the
 network's own patches starts with its very patch embedding and positions: a larger patch of the supernet is the least
 one that folds back to it (as FlexiViT resizes), a finer position table the interpolated one, corrected by the least
-amount. Relative positions are those of the same distances in tokens, beyond the network's those of its furthest. The
-head starts anew unless it is kept. So a subnet of all the network's dimensions, dense or of full rank, has its logits.
+amount. Relative positions are those of the same distances in tokens, beyond the network's those of its furthest. A
+block in the stem that the network lacks starts anew; one that it has must be in the space. The head starts anew unless
+it is kept. So a subnet of all the network's dimensions, dense or of full rank, has its logits.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import torch
@@ -25,7 +27,7 @@ from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 from mcuformer.errors import ConfigError
 from mcuformer.nas import relative
 from mcuformer.nas.search_space import FIXED
-from mcuformer.nas.supernet import SuperNet, resize_both
+from mcuformer.nas.supernet import SuperNet, resize_both, stem_of
 from mcuformer.sizes import size_text
 
 SAME = ("in_channels", "stem", *FIXED)
@@ -48,6 +50,8 @@ def init_from_vit(
     for name, parameter in supernet.whole.named_parameters():
         matrix = ".mlp." in name or (".attention." in name and relative.MARK not in name)
         if matrix or (name.startswith("head.") and not keep_head):
+            continue
+        if name.startswith("stem.blocks.") and name not in source:
             continue
         if name == "position":
             value = _position(source[name], supernet, net.config)
@@ -108,6 +112,19 @@ def _check(supernet: SuperNet, config: SubnetConfig, path: str | os.PathLike, ke
         )
     for i, (theirs, ours) in enumerate(zip(config.conv_channels, hull.conv_channels, strict=True)):
         _at_least(path, f"stem_channels[{i}]", theirs, ours)
+    _check_blocks(config, hull, path)
+
+
+def _check_blocks(config: SubnetConfig, hull: SubnetConfig, path: str | os.PathLike) -> None:
+    both = itertools.zip_longest(hull.block_hidden, config.block_hidden, fillvalue=0)
+    for i, (have, given) in enumerate(both):
+        if given and not have:
+            raise ConfigError(
+                f"{path}: has a block behind stem convolution {i}, the space none; give a space with one in "
+                "stem_blocks, or another network"
+            )
+        if given:
+            _at_least(path, f"hidden channels of the block behind stem convolution {i}", given, have)
 
 
 def _at_least(path: str | os.PathLike, field: str, theirs: int, ours: int, where: str = "") -> None:
@@ -186,8 +203,6 @@ def _fill_matrix(target: nn.Linear | LowRankLinear, weight: torch.Tensor, bias: 
 
 def _copy_statistics(supernet: SuperNet, source: dict[str, torch.Tensor], config: SubnetConfig) -> None:
     """Batch-norm statistics of the stem that equals the network's; those of narrower ones are not known."""
-    for i, (channels, image_shape) in enumerate(supernet.stems):
-        if channels == config.conv_channels and image_shape == config.image_shape:
-            for j in range(len(channels)):
-                for kind in ("mean", "var"):
-                    getattr(supernet, f"stem{i}_{kind}{j}").copy_(source[f"stem.norms.{j}.running_{kind}"])
+    if stem_of(config) in supernet.stems:
+        for name, value in supernet.statistics(config).items():
+            value.copy_(source[name])

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
-from mcuformer.converter.float_vit import ConvStem, FloatViT, Layer, LowRankLinear, RelativeTables
+from mcuformer.converter.float_vit import ConvStem, FloatViT, Layer, LowRankLinear, RelativeTables, StemBlock
 from mcuformer.converter.ops.int_gelu import ACTIVATIONS
 from mcuformer.converter.subnet_config import LayerConfig, SubnetConfig
 
@@ -149,6 +149,11 @@ def _hang_roundings(net: FloatViT) -> _Roundings:
     if isinstance(net.stem, ConvStem):
         for conv in net.stem.convs[1:]:
             before(conv)
+        for block in net.stem.blocks.values():
+            assert isinstance(block, StemBlock)
+            before(block)
+            before(block.depthwise)
+            before(block.project)
     if net.norm_pre is not None:
         before(net.norm_pre, config.embed_dim)
         after(net.norm_pre, config.embed_dim)

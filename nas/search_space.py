@@ -5,10 +5,11 @@
     config = space.sample(random.Random(0))      # a SubnetConfig, one value per layer
 
 A file holds the fields of SubnetConfig; lists are choices. num_heads, kv_heads, mlp_ratio, rank_ratio and
-attention_rank_ratio are chosen per layer; image_sizes, patch_size, stem, stem_channels, embed_dim and depth once; the
-others are one value for all subnets. image_size is that of the data, image_sizes are what networks take: the same or
-smaller, images are resized. stem: patch or conv, or a list of both to choose from. stem_channels, of conv alone: a
-list, or a list of them to choose from. kv_heads "all": as many as num_heads.
+attention_rank_ratio are chosen per layer; image_sizes, patch_size, stem, stem_channels, stem_blocks, embed_dim and
+depth once; the others are one value for all subnets. image_size is that of the data, image_sizes are what networks
+take: the same or smaller, images are resized. stem: patch or conv, or a list of both to choose from. stem_channels and
+stem_blocks, of conv alone: a list, or a list of them to choose from, any of the one with any of the other. kv_heads
+"all": as many as num_heads.
 patch_padding: {28: 6} is that of patches of 28; others have none. budgets: bytes of arena that the space is made for.
 Without rank_ratio the MLPs are dense; with it they are two factors; a rank above break-even runs dense (lowering
 multiplies the factors), so 1.0 means dense. So do the matrices around attention with attention_rank_ratio.
@@ -72,12 +73,17 @@ class EvolutionRange:
         return [(rank, patch) for rank in range(ranks) for patch in range(patches)]
 
 
-Stem = tuple[str, tuple[int, ...] | None]
-"""A choice of stem and stem_channels. Channels None: of a patch embedding, or they follow embed_dim."""
+class Stem(NamedTuple):
+    """A choice of stem, stem_channels and stem_blocks, those of the largest patch. channels None: of a patch embedding,
+    or they follow embed_dim; blocks None: none."""
+
+    kind: str
+    channels: tuple[int, ...] | None = None
+    blocks: tuple[int, ...] | None = None
 
 
 class Genes(NamedTuple):
-    """A subnet's choices that are not of a layer. stem: with the channels of the largest patch."""
+    """A subnet's choices that are not of a layer."""
 
     patch_size: Size
     embed_dim: int
@@ -124,6 +130,7 @@ class SearchSpace:
     patch_padding: tuple[tuple[Size, int], ...] = ()
     image_sizes: tuple[Size, ...] | None = None
     budgets: tuple[int, ...] = ()
+    stem_blocks: tuple[int, ...] | tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", _size(self.image_size))
@@ -181,19 +188,23 @@ class SearchSpace:
     def _check_stem(self) -> None:
         if self.stem not in (*STEMS, STEMS, STEMS[::-1]):
             raise ConfigError(f"stem = {_plain(self.stem)!r}: must be patch, conv, or [patch, conv]")
-        given = self._stem_channels
-        for channels in given:
-            if not (isinstance(channels, tuple) and all(map(_is_positive, channels))):
-                raise ConfigError(
-                    f"stem_channels = {_plain(self.stem_channels)!r}: give a list of whole numbers from 1, or a list "
-                    "of such lists"
-                )
-        if len(set(given)) < len(given):
-            raise ConfigError(f"stem_channels = {_plain(self.stem_channels)!r}: the same choice twice; leave one out")
+        for name, least in (("stem_channels", 1), ("stem_blocks", 0)):
+            self._check_stem_choices(name, least)
         if "conv" in self.kinds:
             self._check_convolutions()
-        elif given:
-            raise ConfigError("stem_channels is given but stem = 'patch': leave it out, or use stem: conv")
+
+    def _check_stem_choices(self, name: str, least: int) -> None:
+        """Those of stem_channels or stem_blocks, of whole numbers from `least`."""
+        given = _lists(value := getattr(self, name))
+        for choice in given:
+            if not (isinstance(choice, tuple) and all(is_whole(number, least) for number in choice)):
+                raise ConfigError(
+                    f"{name} = {_plain(value)!r}: give a list of whole numbers from {least}, or a list of such lists"
+                )
+        if len(set(given)) < len(given):
+            raise ConfigError(f"{name} = {_plain(value)!r}: the same choice twice; leave one out")
+        if given and "conv" not in self.kinds:
+            raise ConfigError(f"{name} is given but stem = 'patch': leave it out, or use stem: conv")
 
     def _check_convolutions(self) -> None:
         sizes = self.patch_size if self.evolution is None else (*self.patch_size, *self.evolution.patch_size)
@@ -203,18 +214,19 @@ class SearchSpace:
                     f"patch_size: {_plain(size)} with stem = 'conv': a convolution stem is for square patches; give "
                     "one number, or stem: patch"
                 )
-        if len(self.patch_size) > 1 and not self._stem_channels:
+        if len(self.patch_size) > 1 and self.stem_channels is None:
             raise ConfigError(
                 f"patch_size = {_plain(self.patch_size)} with stem = 'conv': of several, stems share their first "
                 "convolutions; give stem_channels"
             )
         used = max(_inner_convolutions(size) for size in sizes if not isinstance(size, tuple))
-        for channels in self._stem_channels:
-            if len(channels) > used:
-                raise ConfigError(
-                    f"stem_channels = {list(channels)}: patches of {max(sizes)} have {used} convolutions before the "
-                    "last one; give as many"
-                )
+        for name in ("stem_channels", "stem_blocks"):
+            for choice in _lists(getattr(self, name)):
+                if len(choice) != used:
+                    raise ConfigError(
+                        f"{name} = {list(choice)}: patches of {max(sizes)} have {used} convolutions before the last "
+                        "one; give as many"
+                    )
 
     def _check_heads(self) -> None:
         for heads in self.num_heads:
@@ -247,18 +259,12 @@ class SearchSpace:
         return (self.stem,) if isinstance(self.stem, str) else self.stem
 
     @property
-    def _stem_channels(self) -> tuple[Any, ...]:
-        """Choices of stem_channels, those of the largest patch; none if they follow embed_dim."""
-        channels = self.stem_channels
-        if isinstance(channels, tuple) and channels and isinstance(channels[0], tuple):
-            return channels
-        return () if channels is None else (channels,)
-
-    @property
     def stems(self) -> tuple[Stem, ...]:
-        """Choices of a stem with its channels, those of the largest patch."""
-        of_kind = {"patch": (None,), "conv": self._stem_channels or (None,)}
-        return tuple((kind, channels) for kind in self.kinds for channels in of_kind[kind])
+        """Choices of a stem with its channels and blocks."""
+        channels, blocks = _lists(self.stem_channels) or (None,), _lists(self.stem_blocks) or (None,)
+        convolutions = tuple(Stem("conv", *both) for both in itertools.product(channels, blocks))
+        of_kind = {"patch": (Stem("patch"),), "conv": convolutions}
+        return tuple(stem for kind in self.kinds for stem in of_kind[kind])
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
@@ -271,9 +277,12 @@ class SearchSpace:
     def genes(self, config: SubnetConfig) -> Genes:
         """A subnet's; ValueError if it is none of this space."""
         of_patch = {self.stem_for(config.patch_size, stem): stem for stem in reversed(self.stems)}
-        stem = of_patch.get((config.stem, config.stem_channels))
+        stem = of_patch.get(Stem(config.stem, config.stem_channels, config.stem_blocks))
         if stem is None:
-            raise ValueError(f"the space has no stem {config.stem} with stem_channels = {config.stem_channels}")
+            raise ValueError(
+                f"the space has no stem {config.stem} with stem_channels = {config.stem_channels} and stem_blocks = "
+                f"{config.stem_blocks}"
+            )
         return Genes(config.patch_size, config.embed_dim, config.depth, config.image_size, stem)
 
     @property
@@ -296,13 +305,13 @@ class SearchSpace:
     def _config(self, genes: Genes, layers: tuple[tuple, ...]) -> SubnetConfig:
         """The subnet of these choices; of more layers than genes.depth the first."""
         patch_size, embed_dim, depth, image_size, chosen_stem = genes
-        stem, channels = self.stem_for(patch_size, chosen_stem)
+        stem, channels, blocks = self.stem_for(patch_size, chosen_stem)
         num_heads, kv_heads, mlp_ratio, *chosen = zip(*layers[:depth], strict=True)
         ranks: Any = {n: None if getattr(self, n) is None else rank for n, rank in zip(RANKS, chosen, strict=True)}
         return SubnetConfig(
             image_size=image_size, in_channels=self.in_channels, num_classes=self.num_classes, stem=stem,
-            stem_channels=channels, patch_size=patch_size, patch_padding=self.padding_for(patch_size),
-            embed_dim=embed_dim, depth=depth, head_dim=self.head_dim,
+            stem_channels=channels, stem_blocks=blocks, patch_size=patch_size,
+            patch_padding=self.padding_for(patch_size), embed_dim=embed_dim, depth=depth, head_dim=self.head_dim,
             num_heads=num_heads, kv_heads=kv_heads, mlp_ratio=mlp_ratio,
             **ranks, **{name: getattr(self, name) for name in FIXED},
         )  # fmt: skip
@@ -310,10 +319,11 @@ class SearchSpace:
     def stem_for(self, patch_size: Size, stem: Stem) -> Stem:
         """Of a choice of a stem, that of a patch: a smaller one has fewer convolutions, the first ones; the last one
         makes embed_dim channels."""
-        kind, channels = stem
-        if isinstance(patch_size, tuple) or channels is None:
+        if isinstance(patch_size, tuple):
             return stem
-        return kind, channels[: _inner_convolutions(patch_size)]
+        kind, *lists = stem
+        channels, blocks = (None if one is None else one[: _inner_convolutions(patch_size)] for one in lists)
+        return Stem(kind, channels, blocks if blocks and any(blocks) else None)
 
     def padding_for(self, patch_size: Size) -> int:
         """Pixels around the image for patches of this size."""
@@ -346,15 +356,14 @@ class SearchSpace:
     @functools.cached_property
     def _by_tokens(self) -> tuple[tuple[Size, Size, Stem], ...]:
         """_outsides() from the fewest tokens to the most; of equals, the smaller image, the larger patch, a patch
-        embedding and the narrower stem first."""
+        embedding, the narrower stem and smaller blocks first."""
         depth = min(self.depth)
 
         def order(outside: tuple[Size, Size, Stem]) -> tuple[int, ...]:
-            image, patch, (kind, channels) = outside
-            genes = Genes(patch, self.embed_dim[0], depth, image, (kind, channels))
-            config = self._config(genes, self.layer_choices[:1] * depth)
-            stem = STEMS.index(kind), sum(channels or ())
-            return config.patch_tokens, math.prod(sides(image)), -math.prod(config.patch_shape), *stem
+            image, patch, stem = outside
+            config = self._config(Genes(patch, self.embed_dim[0], depth, image, stem), self.layer_choices[:1] * depth)
+            widths = STEMS.index(stem.kind), sum(stem.channels or ()), sum(stem.blocks or ())
+            return config.patch_tokens, math.prod(sides(image)), -math.prod(config.patch_shape), *widths
 
         return tuple(sorted(self._outsides(), key=order))
 
@@ -451,8 +460,9 @@ class SearchSpace:
             raise ConfigError(f"a space must be a mapping of keys to choices, not {type(values).__name__}")
         _check_keys(values, fields, "")
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        if isinstance(stems := given.get("stem_channels"), tuple):
-            given["stem_channels"] = tuple(tuple(stem) if isinstance(stem, list) else stem for stem in stems)
+        for name in ("stem_channels", "stem_blocks"):
+            if isinstance(stems := given.get(name), tuple):
+                given[name] = tuple(tuple(stem) if isinstance(stem, list) else stem for stem in stems)
         for name in ("in_channels", "num_classes", "head_dim"):
             whole(name, _plain(given[name]), 1)
         if isinstance(given.get("norm_epsilon"), str):
@@ -506,6 +516,13 @@ def _check_choices(name: str, value: Any) -> None:
 
 def _of(pick: Callable[[tuple[float, ...]], float], choices: tuple[float, ...] | None) -> float | None:
     return None if choices is None else pick(choices)
+
+
+def _lists(value: Any) -> tuple[Any, ...]:
+    """The choices in a list of numbers, which is one, or a list of such lists; none if it is left out."""
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return value
+    return () if value is None else (value,)
 
 
 def _is_positive(value: object) -> bool:

@@ -11,10 +11,11 @@ its rank. Tokens: a patch embedding smaller than the largest is the largest one 
 into its weights; the position table is interpolated. Relative positions are those of the same distance in tokens: the
 middle of the largest grid's. The head reads one or two vectors of embed_dim: it is sliced in each.
 
-Convolution stems of all patch sizes share their first convolutions; the last, which makes the tokens, each number of
-convolutions has its own. A stem has a batch norm, whose statistics depend on the channels before it and on the size of
-the image: calibrate() measures them for every stem in the space; forward() in eval mode and extract() use the subnet's.
-A space of both stems has a patch embedding beside the convolutions, and one position table for both.
+Convolution stems of all patch sizes share their first convolutions and the blocks behind them, smaller blocks the first
+hidden channels; the last convolution, which makes the tokens, each number of convolutions has its own. A stem has batch
+norms, whose statistics depend on the channels and blocks before them and on the size of the image: calibrate() measures
+them for every stem in the space; forward() in eval mode and extract() use the subnet's. A space of both stems has a
+patch embedding beside the convolutions, and one position table for both.
 
 A subnet of a smaller image_size takes the images of the data resized, as the data would be read for it: by averages of
 the pixels around, of whole levels.
@@ -32,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mcuformer.converter.float_vit import FloatViT, initialise, initialise_matrix
+from mcuformer.converter.float_vit import FloatViT, ignore, initialise, initialise_matrix
 from mcuformer.converter.ops import relative_position
 from mcuformer.converter.subnet_config import SubnetConfig
 from mcuformer.errors import ConfigError, ModelError
@@ -41,6 +42,7 @@ from mcuformer.nas.search_space import SearchSpace
 
 FORMAT = "mcuformer.supernet/1"
 QKV = tuple(f"attention.qkv.{factor}{part}" for factor in ("", "up.") for part in ("weight", "bias"))  # rows by head
+STATISTICS = ("mean", "var")  # of a batch norm
 
 
 class SuperNet(nn.Module):
@@ -68,11 +70,11 @@ class SuperNet(nn.Module):
         if len(space.kinds) > 1:  # the hull's stem is of convolutions
             self.patch = _patch_embedding(self.hull, seed)
         self.lasts = _last_convolutions(space, self.hull, seed)
-        self.stems = sorted({_stem_of(config) for config in space.embeddings()})
-        for i, (channels, _) in enumerate(self.stems):
-            for j, count in enumerate(channels):
-                self.register_buffer(f"stem{i}_mean{j}", torch.full((count,), torch.nan))
-                self.register_buffer(f"stem{i}_var{j}", torch.full((count,), torch.nan))
+        self.stems = sorted({stem_of(config) for config in space.embeddings()})
+        for config in sorted(_space_stems(space), key=stem_of):
+            for name, channels in _norms(config):
+                for kind in STATISTICS:
+                    self.register_buffer(self._buffer(config, name, kind), torch.full((channels,), torch.nan))
 
     def forward(self, images: torch.Tensor, config: SubnetConfig) -> torch.Tensor:
         skeleton, images = _skeleton(config).train(self.training), resized(images, config)
@@ -105,7 +107,7 @@ class SuperNet(nn.Module):
             else:
                 made[name] = whole[name][tuple(slice(size) for size in shape)]
         if config.stem == "conv":
-            made |= self._statistics(config)
+            made |= self._known_statistics(config)
         return made
 
     def _weights_for(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
@@ -136,32 +138,45 @@ class SuperNet(nn.Module):
         rows, columns = resize_both(config.patch_shape, self.hull.patch_shape, weight.device)
         return torch.einsum("ia,jb,dcij->dcab", rows, columns, weight)
 
-    def _statistics(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
-        stem, made = self.stems.index(_stem_of(config)), {}
-        for j, _ in enumerate(config.conv_channels):
-            for kind in ("mean", "var"):
-                value = getattr(self, f"stem{stem}_{kind}{j}")
-                if not self.training and bool(value[0].isnan()):
-                    raise ValueError("batch-norm statistics are not known yet: call calibrate(images) after training")
-                made[f"stem.norms.{j}.running_{kind}"] = value.clone()  # training would write to it
-            made[f"stem.norms.{j}.num_batches_tracked"] = torch.zeros((), dtype=torch.long, device=value.device)
+    def _buffer(self, config: SubnetConfig, norm: str, kind: str) -> str:
+        """The name of a buffer: statistics of a stem's batch norm, by the norm's name in FloatViT."""
+        place = norm.removeprefix("stem.norms.").removeprefix("stem.blocks.").removesuffix("_norm").replace(".", "_")
+        return f"stem{self.stems.index(stem_of(config))}_{kind}{place}"
+
+    def statistics(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
+        """The batch-norm statistics of the subnet's stem by name in FloatViT: the supernet's buffers."""
+        return {
+            f"{name}.running_{kind}": getattr(self, self._buffer(config, name, kind))
+            for name, _ in _norms(config)
+            for kind in STATISTICS
+        }
+
+    def _known_statistics(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
+        made = {}
+        for name, value in self.statistics(config).items():
+            if not self.training and bool(value[0].isnan()):
+                raise ValueError("batch-norm statistics are not known yet: call calibrate(images) after training")
+            made[name] = value.clone()  # training would write to it
+            counted = name.rpartition(".")[0] + ".num_batches_tracked"
+            made[counted] = torch.zeros((), dtype=torch.long, device=value.device)
         return made
 
     @torch.no_grad()
     def calibrate(self, images: torch.Tensor) -> None:
         """Measures the batch-norm statistics of every stem on a few hundred images, float NCHW."""
         for config in _space_stems(self.space):
-            stem = self.stems.index(_stem_of(config))
-            weights, x, inputs = self._weights_for(config), resized(images, config), config.in_channels
-            for j, count in enumerate(config.conv_channels):
-                weight = weights[f"stem.convs.{j}.weight"][:count, :inputs]
-                x = F.conv2d(x, weight, stride=2, padding=1)
-                mean, var = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3))
-                getattr(self, f"stem{stem}_mean{j}").copy_(mean)
-                getattr(self, f"stem{stem}_var{j}").copy_(var)
-                gain, shift = (weights[f"stem.norms.{j}.{name}"][:count] for name in ("weight", "bias"))
-                x = F.relu(F.batch_norm(x, mean, var, gain, shift, eps=nn.BatchNorm2d(1).eps))
-                inputs = count
+            stem, whole = _skeleton(config).stem.eval(), self._weights_for(config)
+            shapes = [(name, shape) for name, shape in _shapes(config) if name.startswith("stem.")]
+            values = {name: whole[name][tuple(map(slice, shape))] for name, shape in shapes} | self.statistics(config)
+            values = {name.removeprefix("stem."): value for name, value in values.items()}
+            hooks = [
+                norm.register_forward_pre_hook(_measure) for norm in stem.modules() if isinstance(norm, nn.BatchNorm2d)
+            ]
+            try:
+                torch.func.functional_call(stem, values, (resized(images, config), ignore))
+            finally:
+                for hook in hooks:
+                    hook.remove()
 
     @torch.no_grad()
     def extract(self, config: SubnetConfig) -> FloatViT:
@@ -191,12 +206,18 @@ def _hull(space: SearchSpace) -> SubnetConfig:
     """The config with the largest of every dimension: the weights'. Patches enclose all others."""
     heads, configs = max(space.num_heads), list(space.embeddings())
     patch = tuple(max(sides) for sides in zip(*(config.patch_shape for config in configs), strict=True))
-    channels = [given for _, given in (space.stem_for(patch[0], stem) for stem in space.stems) if given is not None]
-    stem = tuple(map(max, zip(*channels, strict=True))) if channels else None
+    stems = [space.stem_for(patch[0], stem) for stem in space.stems]
+    channels, blocks = (_largest([getattr(stem, name) for stem in stems]) for name in ("channels", "blocks"))
     return dataclasses.replace(
-        space.largest(), image_size=space.image_size, patch_size=patch, patch_padding=0, stem_channels=stem,
-        num_heads=heads, kv_heads=heads, mlp_ratio=max(space.mlp_ratio),
+        space.largest(), image_size=space.image_size, patch_size=patch, patch_padding=0, stem_channels=channels,
+        stem_blocks=blocks, num_heads=heads, kv_heads=heads, mlp_ratio=max(space.mlp_ratio),
     )  # fmt: skip
+
+
+def _largest(choices: list[tuple[int, ...] | None]) -> tuple[int, ...] | None:
+    """The largest number at each place of those that are given."""
+    given = [choice for choice in choices if choice is not None]
+    return tuple(map(max, zip(*given, strict=True))) if given else None
 
 
 def _grid_shape(space: SearchSpace) -> tuple[int, int]:
@@ -226,12 +247,26 @@ def _last_convolutions(space: SearchSpace, hull: SubnetConfig, seed: int) -> nn.
 
 def _space_stems(space: SearchSpace) -> Iterator[SubnetConfig]:
     """A subnet of each convolution stem and size of its image."""
-    return (config for config in {_stem_of(c): c for c in space.embeddings()}.values() if config.conv_channels)
+    return (config for config in {stem_of(c): c for c in space.embeddings()}.values() if config.conv_channels)
 
 
-def _stem_of(config: SubnetConfig) -> tuple[tuple[int, ...], tuple[int, int, int]]:
-    """What batch-norm statistics depend on."""
-    return config.conv_channels, config.image_shape
+def stem_of(config: SubnetConfig) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int]]:
+    """What batch-norm statistics depend on: channels, hidden channels of blocks, and the image."""
+    return config.conv_channels, config.block_hidden, config.image_shape
+
+
+@functools.lru_cache(maxsize=256)
+def _norms(config: SubnetConfig) -> tuple[tuple[str, int], ...]:
+    """(name in FloatViT, channels) of each batch norm."""
+    modules = _skeleton(config).named_modules()
+    return tuple((name, module.num_features) for name, module in modules if isinstance(module, nn.BatchNorm2d))
+
+
+def _measure(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Sets a batch norm's statistics to those of what it is about to normalise."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean.copy_(inputs[0].mean(dim=(0, 2, 3)))
+    norm.running_var.copy_(inputs[0].var(dim=(0, 2, 3)))
 
 
 @functools.lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ CONFIGS = 200  # seeds 0 to CONFIGS - 1
 def random_config(rng: np.random.Generator) -> SubnetConfig:
     """Tokens 1 to 350, widths 8 to 200, 1 to 4 heads, shared key/value heads, dense and low rank, both stems; two in
     three with other options than the defaults: prefix tokens, poolings, norms, activations, low rank around attention,
-    relative positions, rectangles, padding, no head."""
+    relative positions, rectangles, padding, no head. Of the stems of several convolutions most have blocks."""
     depth = int(rng.integers(1, 4))
     channels = int(rng.choice([1, 3]))
     conv = rng.random() < 0.2
@@ -40,7 +40,19 @@ def random_config(rng: np.random.Generator) -> SubnetConfig:
         num_classes=int(rng.integers(2, 30)),
         stem="conv" if conv else "patch",
     )
-    return config if rng.random() < 0.33 else dataclasses.replace(config, **_random_options(config, rng))
+    config = config if rng.random() < 0.33 else dataclasses.replace(config, **_random_options(config, rng))
+    return config if config.stem == "patch" else _with_blocks(config)
+
+
+def _with_blocks(config: SubnetConfig) -> SubnetConfig:
+    """Two in three with blocks behind some of the stem's convolutions; drawn by the config's own numbers, so that a
+    seed draws what it drew before there were any."""
+    rng = np.random.default_rng([config.embed_dim, config.head_dim])
+    if rng.random() < 0.33:
+        return config
+    inner = len(config.conv_channels) - 1
+    channels, blocks = rng.integers(1, 41, inner), rng.choice([0, 1, 2, 3, 4], inner)
+    return dataclasses.replace(config, stem_channels=tuple(channels.tolist()), stem_blocks=tuple(blocks.tolist()))
 
 
 def _ranks(depth: int, rng: np.random.Generator) -> tuple[float | None, ...]:

@@ -39,7 +39,7 @@ def _paper_and_stock(config: SubnetConfig) -> dict[str, tuple[int, int | None]]:
     """Bytes of each part, by name: by the paper's rule, and with stock tools (None: unknown)."""
     paper: dict[str, int] = {}
     stock: dict[str, int] = {}
-    for name, step in skeleton(config, Schedule("overwrite", stem_ops=True)).steps():
+    for name, step in skeleton(config, Schedule("overwrite", stem_ops=config.stem_blocks is None)).steps():
         module, dims, part = step.module, step.dims, part_of(name)
         before, after = module.input_elements(dims), module.output_elements(dims)
         paper[part] = max(paper.get(part, 0), module.weight_elements(dims) + max(before, after))

@@ -185,8 +185,9 @@ def _dense(config: SubnetConfig) -> Skeleton:
             f"{name} = {getattr(config, name)!r}: what stock tools take was never measured; use its default"
         )
     plain = dataclasses.replace(
-        config, rank_ratio=None, attention_rank_ratio=None, kv_heads=None, stem="patch", stem_channels=None
-    )
+        config, rank_ratio=None, attention_rank_ratio=None, kv_heads=None, stem="patch", stem_channels=None,
+        stem_blocks=None,
+    )  # fmt: skip
     return skeleton(plain, Schedule("overwrite"))
 
 

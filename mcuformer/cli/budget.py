@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,9 @@ def budget_of(board: Board | None, **amounts: str | float | None) -> Budget:
 def input_words(config: SubnetConfig) -> str:
     """What a subnet takes, and its stem."""
     height, width, _ = config.image_shape
-    channels = ", ".join(map(str, config.conv_channels))
-    stem = f"convolutions {channels}" if config.stem == "conv" else f"patches of {size_text(config.patch_size)}"
+    channels = itertools.zip_longest(config.conv_channels, config.block_hidden, fillvalue=0)
+    words = ", ".join(f"{count} and a block of {hidden}" if hidden else str(count) for count, hidden in channels)
+    stem = f"convolutions {words}" if config.stem == "conv" else f"patches of {size_text(config.patch_size)}"
     return f"{height}x{width} pixels, {stem}"
 
 

@@ -382,7 +382,7 @@ def read_config(path: Path | None, setting: Sequence[str] | None) -> SubnetConfi
     values = recipes.NETWORK_CONFIG.to_dict() if path is None else _read_json(path)
     given = assignments(setting, "--set")
     if given.get("stem") == "patch":
-        values["stem_channels"] = None  # those of another stem
+        values["stem_channels"] = values["stem_blocks"] = None  # those of another stem
     return SubnetConfig.from_dict(values | given)
 
 

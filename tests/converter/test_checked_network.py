@@ -18,6 +18,7 @@ from mcuformer.nas import SearchSpace, SuperNet, load_subnet, save_subnet
 from mcuformer.nas.qat import fake_quantised
 
 CONV = dataclasses.replace(TINY, stem="conv", rank_ratio=0.5)
+BLOCK = dataclasses.replace(CONV, stem_blocks=(2,))
 RANK = dataclasses.replace(TINY, rank_ratio=0.25)
 PRE = dataclasses.replace(TINY, norm_pre=True)
 
@@ -197,6 +198,21 @@ def test_parts_that_lowering_does_not_read_are_named(images):
     net = lively_subnet(CONV, 3)
     net.stem.norms[0] = nn.BatchNorm2d(net.stem.norms[0].num_features, track_running_stats=False)
     refused(net, images, "stem.norms.0.running_mean is missing")
+    net = lively_subnet(BLOCK, 3)
+    net.stem.blocks["0"].depthwise.groups = 1
+    refused(net, images, "stem.blocks.0.depthwise.groups = 1, but")
+    net = lively_subnet(BLOCK, 3)
+    net.stem.blocks["0"].forward = lambda x, *_: x
+    refused(net, images, "stem.blocks.0 is a StemBlock, with another forward")
+    net = lively_subnet(BLOCK, 3)
+    net.config = CONV
+    refused(net, images, "stem.blocks.0 is there, but not in the network of its config")
+    net = lively_subnet(CONV, 3)
+    net.config = BLOCK
+    refused(net, images, "stem.blocks.0 is missing, but in the network of its config")
+    net = lively_subnet(TINY, 3)
+    net.layers.append(net.layers[0])
+    refused(net, images, "layers.2 is there, but not in the network of its config")
     net = lively_subnet(dataclasses.replace(TINY, relative_position="bias"), 3)
     net.config = TINY
     refused(net, images, "layers.0.attention.relative is there, but not in the network of its config")

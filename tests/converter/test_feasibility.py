@@ -29,6 +29,9 @@ B = SubnetConfig(image_size=224, embed_dim=192, depth=12, num_classes=1000)
         dict(stem="conv", patch_size=8, image_size=21, stem_channels=(40, 9)),
         dict(stem="conv", patch_size=2, image_size=(9, 6), prefix_tokens=1, pool="token"),
         dict(stem="conv", patch_size=16, image_size=16, in_channels=1),
+        dict(stem="conv", patch_size=8, image_size=21, stem_channels=(40, 9), stem_blocks=(0, 3)),
+        dict(stem="conv", patch_size=8, image_size=(9, 17), stem_channels=(7, 11), stem_blocks=(2, 1), prefix_tokens=2),
+        dict(stem="conv", patch_size=16, image_size=16, in_channels=3, stem_blocks=(1, 0, 8)),
         dict(num_classes=900),
     ],
 )

@@ -56,15 +56,15 @@ def test_a_converted_network_has_the_ops_of_its_skeleton(seed):
     packed = convert(net, images, schedule="streamed", board="portenta-h7")
     assert listed(packed.graph) == expected(config, Schedule(packing=PAIRS))
     op_by_op = lower(net, calibrate(net, images), QuantisationOptions())
-    assert listed(op_by_op) == expected(config, Schedule("overwrite", stem_ops=True))
+    assert listed(op_by_op) == expected(config, Schedule("overwrite", stem_ops=config.stem_blocks is None))
     own_gelu = convert(net, images, schedule="overwrite", quantisation=QuantisationOptions(fuse_gelu=False))
     assert listed(own_gelu.graph) == expected(config, Schedule("overwrite", fuse_gelu=False))
 
 
-@pytest.mark.parametrize("stem", ["patch", "conv"])
-def test_what_costs_say_is_what_the_graph_has(stem, tiny_images):
+@pytest.mark.parametrize("fields", [{}, {"stem": "conv"}, {"stem": "conv", "stem_blocks": (3,)}], ids=str)
+def test_what_costs_say_is_what_the_graph_has(fields, tiny_images):
     """Constants in the file, and elements of tensors, by op."""
-    tiny_net = lively_subnet(dataclasses.replace(TINY, stem=stem), 0)
+    tiny_net = lively_subnet(dataclasses.replace(TINY, **fields), 0)
     for schedule in ("overwrite", "streamed"):
         for weights in ("xip", "staged"):
             graph = convert(tiny_net, tiny_images, schedule=schedule, weights=weights).graph
@@ -160,6 +160,8 @@ def test_mistakes_are_named():
         Schedule(fuse_gelu=False)
     with pytest.raises(ConfigError, match="stem_ops = True with strips = True"):
         Schedule(strips=True, stem_ops=True)
+    with pytest.raises(ConfigError, match=r"stem_ops = True with stem_blocks = \(2,\): blocks are part of one op"):
+        skeleton(dataclasses.replace(TINY, stem="conv", stem_blocks=(2,)), Schedule(stem_ops=True))
 
 
 def test_packed_and_staged_weights_of_an_odd_width_are_planned_to_the_byte():

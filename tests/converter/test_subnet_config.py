@@ -104,6 +104,20 @@ def test_conv_stem():
     assert SubnetConfig(image_size=33, patch_size=8, stem="conv").grid_shape == (5, 5)  # padded, 33 -> 17 -> 9 -> 5
 
 
+def test_blocks_behind_stem_convolutions():
+    plain = SubnetConfig(image_size=32, patch_size=8, embed_dim=64, num_heads=2, stem="conv", stem_channels=(24, 40))
+    config = dataclasses.replace(plain, stem_blocks=[0, 4])
+    assert (config.conv_channels, config.block_hidden) == ((24, 40, 64), (0, 160))
+    assert SubnetConfig.from_dict(json.loads(config.to_json())) == config
+    assert len({config, plain, SubnetConfig.from_dict(config.to_dict())}) == 2
+    assert dataclasses.replace(plain, stem_blocks=(0, 0)) == plain and plain.block_hidden == ()
+    assert "stem_blocks" not in plain.to_dict() and config.to_dict()["stem_blocks"] == [0, 4]
+    one = SubnetConfig(image_size=16, patch_size=2, embed_dim=8, num_heads=1, stem="conv", stem_blocks=())
+    assert one.stem_blocks is None  # one convolution alone has none before it
+    follow = SubnetConfig(image_size=32, patch_size=8, embed_dim=64, num_heads=2, stem="conv", stem_blocks=(8, 1))
+    assert follow.block_hidden == (8 * 16, 32)
+
+
 def test_json_round_trip():
     config = SubnetConfig(
         depth=2,
@@ -159,6 +173,15 @@ def test_json_round_trip():
         ({"stem_channels": (8, 16, 32)}, "stem_channels is given but stem = 'patch'"),
         ({"stem": "conv", "stem_channels": (8, 16)}, "patch_size = 16 needs 3 integers"),
         ({"stem": "conv", "stem_channels": (8, 16, 0)}, "needs 3 integers from 1 to 1024"),
+        ({"stem_blocks": (0, 0, 0)}, "stem_blocks is given but stem = 'patch': leave it out"),
+        ({"stem": "conv", "stem_blocks": (4, 4)}, "stem_blocks = (4, 4): patch_size = 16 needs 3 integers from 0 to 8"),
+        ({"stem": "conv", "stem_blocks": (0, 9, 0)}, "stem_blocks = (0, 9, 0): patch_size = 16 needs 3 integers"),
+        ({"stem": "conv", "stem_blocks": (0, True, 0)}, "stem_blocks = (0, True, 0): patch_size = 16 needs 3"),
+        ({"stem": "conv", "stem_blocks": 4}, "stem_blocks = 4: patch_size = 16 needs 3 integers"),
+        (
+            {"stem": "conv", "stem_channels": (8, 200, 8), "stem_blocks": (8, 6, 0)},
+            "stem_blocks: 6 behind a convolution of 200 channels makes 1200, more than 1024",
+        ),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )

@@ -39,6 +39,7 @@ STEMS = dataclasses.replace(
     CONV, image_size=(16, 12), image_sizes=((12, 9), (16, 12)), patch_size=(4, 2, 8),
     stem_channels=((4, 9), (6, 7), (6, 8)),
 )  # fmt: skip
+BLOCKS = dataclasses.replace(STEMS, stem_blocks=((0, 0), (0, 2), (3, 1)))
 BOTH = dataclasses.replace(STEMS, stem=("patch", "conv"))
 SMALL = SearchSpace(
     image_size=8, in_channels=1, num_classes=10, patch_size=(4,), embed_dim=(8, 16), depth=(1, 2), head_dim=8,

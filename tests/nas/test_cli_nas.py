@@ -421,6 +421,8 @@ def test_a_network_in_words_says_its_image_and_stem():
     assert network_words(config) == "16x24 pixels, patches of 8; 6 tokens of width 32, 1 layers (1/1x128)"
     config = dataclasses.replace(config, stem="conv", stem_channels=(8, 16))
     assert network_words(config).startswith("16x24 pixels, convolutions 8, 16, 32; 6 tokens")
+    config = dataclasses.replace(config, stem_blocks=(0, 4))
+    assert network_words(config).startswith("16x24 pixels, convolutions 8, 16 and a block of 64, 32; 6 tokens")
 
 
 def test_image_sizes_are_the_same_parts_of_other_images():

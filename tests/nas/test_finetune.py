@@ -152,6 +152,37 @@ def test_so_is_that_of_every_option(options):
         assert torch.equal(net(x), plain)
 
 
+def test_blocks_of_a_stem_are_rounded_as_they_are_in_int8():
+    """What each convolution of a block reads, and what the block makes."""
+    config = SubnetConfig(
+        image_size=(9, 12), in_channels=1, patch_size=8, embed_dim=24, depth=1, num_heads=2, stem="conv",
+        stem_channels=(6, 10), stem_blocks=(0, 4),
+    )  # fmt: skip
+    net, images = build_subnet(config).eval(), np.random.default_rng(0).integers(0, 256, (80, 9, 12, 1), np.uint8)
+    int8 = torch.from_numpy(convert(net, images[:64]).reference(images[64:])).float()
+    x, read = to_float(images[64:]), {}
+    with torch.inference_mode():
+        plain = net(x)
+    block = net.stem.blocks["1"]
+    readers = {"block": block, "depthwise": block.depthwise, "project": block.project, "conv": net.stem.convs[2]}
+    with fake_quantised(net, to_float(images[:64])), torch.inference_mode():
+        hooks = [
+            module.register_forward_pre_hook(lambda _m, inputs, name=name: read.__setitem__(name, inputs[0]))
+            for name, module in readers.items()
+        ]
+        rounded = net(x)
+        steps = block.depthwise.weight * 127 / block.depthwise.weight.abs().amax(dim=(1, 2, 3), keepdim=True)
+        torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
+    assert all(10 < len(read[name].unique()) <= 256 for name in readers) and read["conv"].min() < 0
+    spread = plain.std()
+    assert (rounded - plain).abs().max() > 1e-3 * spread
+    assert (rounded - int8).square().mean() < 0.005 * spread**2
+    for hook in hooks:
+        hook.remove()
+    with torch.inference_mode():
+        assert torch.equal(net(x), plain)
+
+
 def test_hidden_values_are_rounded_down_to_the_activations_floor():
     """SiLU of -5 is -0.03: with the floor of GELU, -4, it would be -0.07."""
     config = SubnetConfig(

@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from spaces import AROUND, BIAS, CONV, DENSE, KEYWORD, PADDED, PATCH, POST, TABLES, random_space
+from spaces import AROUND, BIAS, BLOCKS, CONV, DENSE, KEYWORD, PADDED, PATCH, POST, TABLES, random_space
 
 from mcuformer.converter.float_vit import FloatViT
 from mcuformer.converter.subnet_config import SubnetConfig
@@ -53,6 +53,33 @@ def test_in_a_space_of_both_stems_the_convolutions_are_the_networks():
     assert torch.equal(supernet.patch.weight, SuperNet(space, seed=5).patch.weight)  # it starts anew
     with pytest.raises(ConfigError, match="has stem = 'patch', the space 'conv'"):
         started(space, trained(dataclasses.replace(space.largest(), stem="patch")))
+
+
+def test_blocks_of_the_stem_are_the_networks_or_start_anew():
+    space = dataclasses.replace(BLOCKS, rank_ratio=None, patch_size=(8,))
+    net = trained(space.largest())  # of channels 6, 8 with blocks of 18 and 8
+    wider = trained(dataclasses.replace(net.config, stem_channels=(7, 9), stem_blocks=(4, 2)))
+    supernet = started(space, wider)
+    for name, hidden in (("0", 18), ("1", 18)):
+        assert torch.equal(
+            supernet.whole.stem.blocks[name].depthwise.weight, wider.stem.blocks[name].depthwise.weight[:hidden]
+        )
+    with pytest.raises(ConfigError, match="has stem_channels\\[1\\] = 8, the space up to 9"):
+        started(space, net)
+    one = dataclasses.replace(space, stem_channels=(6, 8))
+    with pytest.raises(
+        ConfigError, match="has hidden channels of the block behind stem convolution 1 = 8, the space up to 16"
+    ):
+        started(one, net)
+    same = dataclasses.replace(one, stem_blocks=((0, 0), (3, 1)))
+    assert_same_logits(started(same, net), same.largest(), net)
+    plain = trained(dataclasses.replace(net.config, stem_blocks=None))
+    supernet = started(same, plain)
+    assert_same_logits(supernet, dataclasses.replace(same.largest(), stem_blocks=None), plain)
+    anew = SuperNet(same, seed=5).whole.stem.blocks["0"].expand.weight
+    assert torch.equal(supernet.whole.stem.blocks["0"].expand.weight, anew)
+    with pytest.raises(ConfigError, match="has a block behind stem convolution 0, the space none; give a space with"):
+        started(dataclasses.replace(one, stem_blocks=(0, 1)), net)
 
 
 def test_the_largest_subnet_has_the_logits_of_a_network_of_its_dimensions():

@@ -5,12 +5,14 @@ import random
 
 import numpy as np
 import pytest
-from spaces import CONV, DENSE, PATCH, STEMS
+from spaces import BLOCKS, CONV, DENSE, PATCH, STEMS
 
 from mcuformer.nas.predictor import Predictor
 
 
-@pytest.mark.parametrize("space", [PATCH, DENSE, CONV, STEMS], ids=["patch", "dense", "conv", "stems"])
+@pytest.mark.parametrize(
+    "space", [PATCH, DENSE, CONV, STEMS, BLOCKS], ids=["patch", "dense", "conv", "stems", "blocks"]
+)
 def test_it_learns_a_sum_over_choices(space):
     rng = random.Random(0)
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import yaml
-from spaces import AROUND, BIAS, BOTH, CONV, DENSE, ELASTIC, KEYWORD, PADDED, PATCH, POST, SMALL, STEMS, TABLES
+from spaces import AROUND, BIAS, BLOCKS, BOTH, CONV, DENSE, ELASTIC, KEYWORD, PADDED, PATCH, POST, SMALL, STEMS, TABLES
 
 from mcuformer.converter.estimate import feasibility
 from mcuformer.errors import ConfigError
@@ -16,7 +16,8 @@ from mcuformer.nas.search_space import FIXED, SPACES, SearchSpace, space_yaml
 from mcuformer.sizes import sides
 
 SPACES_HERE = {"patch": PATCH, "dense": DENSE, "conv": CONV, "small": SMALL, "keyword": KEYWORD, "post": POST,
-               "around": AROUND, "padded": PADDED, "elastic": ELASTIC, "stems": STEMS, "both": BOTH}  # fmt: skip
+               "around": AROUND, "padded": PADDED, "elastic": ELASTIC, "stems": STEMS, "both": BOTH,
+               "blocks": BLOCKS}  # fmt: skip
 NAMES = sorted(path.stem for path in SPACES.glob("*.yaml"))
 each_space = pytest.mark.parametrize("space", SPACES_HERE.values(), ids=SPACES_HERE)
 
@@ -136,7 +137,7 @@ def test_the_packages_spaces_are_read_and_written(name, tmp_path):
             assert space.window(place).rank_ratio == space.evolution.rank_ratio[place[0] :][: space.evolution.window[0]]
 
 
-@pytest.mark.parametrize("space", [ELASTIC, STEMS, BOTH], ids=["elastic", "stems", "both"])
+@pytest.mark.parametrize("space", [ELASTIC, STEMS, BOTH, BLOCKS], ids=["elastic", "stems", "both", "blocks"])
 def test_every_subnet_is_counted_once(space):
     space = dataclasses.replace(space, depth=(1,), num_heads=(1, 2), kv_heads=(1,), rank_ratio=None)
     every = list(space.every())
@@ -176,6 +177,36 @@ def test_both_stems_are_choices_of_one_space():
     children = [BOTH.cross(patch, STEMS.largest(), rng) for _ in range(50)]
     assert {child.stem for child in children} == {"patch", "conv"} and all(map(BOTH.holds, children))
     assert not STEMS.holds(patch) and BOTH.holds(patch)
+
+
+def test_blocks_are_a_choice_of_every_stem_of_convolutions():
+    space = dataclasses.replace(BOTH, stem_blocks=BLOCKS.stem_blocks)
+    assert len(space.stems) == 1 + len(STEMS.stems) * 3 and space.stems[1:] == BLOCKS.stems
+    assert space.stems[0] == ("patch", None, None) and space.stems[-1] == ("conv", (6, 8), (3, 1))
+    assert set(space.embeddings()) > set(BOTH.embeddings())
+    of_eight = dataclasses.replace(space, patch_size=(8,)).largest()
+    assert (of_eight.stem_channels, of_eight.stem_blocks) == ((6, 8), (3, 1)) and space.holds(of_eight)
+    assert space.smallest() == BOTH.smallest() and BLOCKS.smallest() == STEMS.smallest()
+    assert "stem_blocks" not in STEMS.to_dict() and BLOCKS.to_dict()["stem_blocks"] == [[0, 0], [0, 2], [3, 1]]
+    assert SearchSpace.from_dict(yaml.safe_load(space_yaml(space))) == space
+    assert SearchSpace.from_dict({**STEMS.to_dict(), "stem_blocks": [0, 2]}).stems[0].blocks == (0, 2)
+    # Smaller patches have the first ones, and of those that are then the same, one.
+    small = {config.stem_blocks for config in BLOCKS.embeddings() if config.patch_size == 4}
+    assert small == {None, (3,)}
+    assert not STEMS.holds(of_eight) and not space.holds(dataclasses.replace(of_eight, stem_blocks=(1, 1)))
+    # Channels that follow embed_dim may have blocks too.
+    follow = dataclasses.replace(CONV, stem_blocks=((0,), (2,)))
+    assert {config.block_hidden for config in follow.embeddings()} == {(), (16,), (24,)}
+    assert {follow.sample(random.Random(i)).stem_blocks for i in range(20)} == {None, (2,)}
+
+
+def test_a_space_without_blocks_draws_what_it_drew():
+    """Also if it says that there are none."""
+    for space in (STEMS, BOTH, CONV):
+        inner = [0] * (1 if space is CONV else 2)
+        said = SearchSpace.from_dict({**space.to_dict(), "stem_blocks": inner})
+        one, other = random.Random(5), random.Random(5)
+        assert [space.sample(one) for _ in range(20)] == [said.sample(other) for _ in range(20)]
 
 
 def test_what_all_subnets_share_is_in_each_of_them():
@@ -249,6 +280,23 @@ BAD = {
     "stem_channels = \\[8, \\[8\\]\\]: give a list": {"stem": "conv", "patch_size": [4], "stem_channels": [8, [8]]},
     "stem_channels = \\[\\[8\\], \\[8\\]\\]: the same choice twice": {
         "stem": "conv", "patch_size": [4], "stem_channels": [[8], [8]],
+    },
+    "stem_blocks is given but stem = 'patch'": {"stem_blocks": [4]},
+    "stem_blocks = 4: give a list of whole numbers from 0": {"stem": "conv", "patch_size": [4], "stem_blocks": 4},
+    "stem_blocks = \\[-1\\]: give a list of whole": {"stem": "conv", "patch_size": [4], "stem_blocks": [-1]},
+    "stem_blocks = \\[\\[4\\], 0\\]: give a list": {"stem": "conv", "patch_size": [4], "stem_blocks": [[4], 0]},
+    "stem_blocks = \\[\\[0\\], \\[0\\]\\]: the same choice twice": {
+        "stem": "conv", "patch_size": [4], "stem_blocks": [[0], [0]],
+    },
+    "stem_blocks = \\[0, 4\\]: patches of 4 have 1 convolutions": {
+        "stem": "conv", "patch_size": [4], "stem_blocks": [0, 4],
+    },
+    "stem_blocks = \\[\\]: patches of 4 have 1 convolutions": {"stem": "conv", "patch_size": [4], "stem_blocks": []},
+    "stem_blocks = \\(9,\\): patch_size = 4 needs 1 integers from 0 to 8": {
+        "stem": "conv", "patch_size": [4], "stem_blocks": [[0], [9]],
+    },
+    "stem_blocks: 8 behind a convolution of 200 channels makes 1600": {
+        "stem": "conv", "patch_size": [4], "stem_channels": [[8], [200]], "stem_blocks": [[0], [8]],
     },
     "patch_size = 9 is larger than image_size": {"patch_size": [9]},
     "embed_dim = 5000": {"embed_dim": [16, 5000]},

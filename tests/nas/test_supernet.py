@@ -10,6 +10,7 @@ import torch
 from spaces import (
     AROUND,
     BIAS,
+    BLOCKS,
     BOTH,
     CONV,
     DENSE,
@@ -36,6 +37,7 @@ SPACES = {
     "patch": PATCH, "dense": DENSE, "conv": CONV, "fixed-stem": dataclasses.replace(CONV, stem_channels=(6,)),
     "keyword": KEYWORD, "post": POST, "bias": BIAS, "tables": TABLES, "around": AROUND,
     "padded": PADDED, "elastic": ELASTIC, "stems": STEMS, "both": BOTH,
+    "blocks": BLOCKS,
 }  # fmt: skip
 each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
@@ -231,6 +233,40 @@ def test_stems_of_several_patches_and_image_sizes_have_statistics_of_their_own()
     assert shared.grad is not None
 
 
+def test_blocks_have_statistics_of_their_own_and_share_their_first_channels():
+    supernet, x = SuperNet(BLOCKS), images(300, shape=BLOCKS.image_shape)
+    assert supernet.hull.block_hidden == (3 * 6, 2 * 9)
+    supernet.calibrate(x)
+    seen = set()
+    for config in BLOCKS.embeddings():
+        with torch.inference_mode():
+            torch.testing.assert_close(supernet.eval()(x, config), supernet.train()(x, config), rtol=0, atol=2e-2)
+        seen.add((config.image_size, config.conv_channels, config.block_hidden))
+    # Images, embed_dim, and stems of patches of 2, of 4 with and without a block, and of 8.
+    assert len(seen) == len(supernet.stems) == 2 * 2 * (1 + 2 * 2 + 3 * 3)
+    config = dataclasses.replace(config, patch_size=8, stem_channels=(4, 9), stem_blocks=(3, 1))
+    weights, blocks = supernet.weights(config), supernet.whole.stem.blocks
+    for name, channels, hidden in (("0", 4, 12), ("1", 9, 9)):
+        for part, sliced in (("expand", (hidden, channels)), ("depthwise", (hidden,)), ("project", (channels, hidden))):
+            whole = blocks[name].get_parameter(f"{part}.weight")
+            wanted = whole[tuple(map(slice, sliced))]
+            assert torch.equal(weights[f"stem.blocks.{name}.{part}.weight"], wanted)
+    supernet.train()(x, dataclasses.replace(config, stem_blocks=None)).sum().backward()
+    assert blocks["0"].expand.weight.grad is None and supernet.whole.stem.convs[1].weight.grad is not None
+    supernet(x, config).square().sum().backward()
+    assert blocks["1"].depthwise.weight.grad[:9].abs().sum() > 0 and not blocks["1"].depthwise.weight.grad[9:].any()
+
+
+def test_a_stem_without_blocks_has_the_buffers_that_files_have():
+    names = {name for name, _ in SuperNet(STEMS).named_buffers() if name.startswith("stem")}
+    assert names == {
+        f"stem{i}_{kind}{j}"
+        for i, (channels, _, _) in enumerate(SuperNet(STEMS).stems)
+        for kind in ("mean", "var")
+        for j in range(len(channels))
+    }
+
+
 def test_a_supernet_of_both_stems_trains_each():
     supernet, x = SuperNet(BOTH, 0).train(), images(8, shape=BOTH.image_shape)
     conv = dataclasses.replace(BOTH.largest(), patch_size=8, stem_channels=(6, 8))
@@ -283,11 +319,12 @@ def test_saved_and_loaded(tmp_path):
     assert torch.equal(loaded(images(3), config), supernet(images(3), config))
 
 
-def test_both_stems_are_saved_and_loaded(tmp_path):
-    supernet, x = lively(BOTH), images(3, shape=BOTH.image_shape)
+@pytest.mark.parametrize("space", [BOTH, BLOCKS], ids=["both", "blocks"])
+def test_all_stems_are_saved_and_loaded(tmp_path, space):
+    supernet, x = lively(space), images(3, shape=space.image_shape)
     save_supernet(supernet, tmp_path / "supernet.pt")
-    loaded = load_supernet(tmp_path / "supernet.pt", BOTH)
-    for config in (BOTH.largest(), BOTH.smallest()):
+    loaded = load_supernet(tmp_path / "supernet.pt", space)
+    for config in (space.largest(), space.smallest()):
         assert torch.equal(loaded(x, config), supernet(x, config))
 
 

@@ -15,7 +15,10 @@ MCUF_CORE_SRCS = \
   core/mcuf_block_mve.c \
   core/mcuf_block_scalar.c \
   core/mcuf_decomposed_patch_embed_s8.c \
+  core/mcuf_depthwise_dsp.S \
   core/mcuf_depthwise_rows.c \
+  core/mcuf_depthwise_rows_dsp.c \
+  core/mcuf_depthwise_rows_mve.c \
   core/mcuf_dot_mve.S \
   core/mcuf_in_place_fc_s8.c \
   core/mcuf_int_attention_s8.c \

@@ -128,19 +128,49 @@ def convolution(rng):
 def stem(rng):
     """A stem whose tokens overwrite the image."""
     height, width = int(rng.choice([1, 2, 3, 8, 16, 17])), int(rng.choice([1, 2, 5, 6, 8, 16, 24, 30]))
-    channels, count, packing = int(rng.choice([1, 3, 5])), int(rng.integers(1, 4)), int(rng.choice([ROWS, PAIRS]))
+    count = int(rng.integers(1, 4))
+    return stem_of(rng, height, width, [int(rng.choice([1, 2, 7, 16, 57])) for _ in range(count)], [])
+
+
+def stem_with_blocks(rng):
+    """The same with blocks behind some convolutions; the first one has one or not, whatever the others have."""
+    height, width = int(rng.choice([1, 2, 3, 8, 11])), int(rng.choice([1, 2, 5, 6, 8, 13, 24]))
+    outputs = [int(rng.choice([1, 2, 7, 8, 16])) for _ in range(int(rng.integers(2, 4)))]
+    hidden = [int(rng.choice([0, 1, 2, 4, 7, 16, 21, 34, 56])) for _ in outputs[1:]]
+    return stem_of(rng, height, width, outputs, hidden)
+
+
+def block(rng, name, channels, hidden, packing):
+    """Constants of a block of a stem."""
+    depthwise = layer(rng, f"{name}_depthwise", 9, hidden, ROWS)
+    depthwise[f"{name}_depthwise_weights"] = values(rng, 9, hidden, least=-127)
+    return {
+        **layer(rng, f"{name}_expand", channels, hidden, packing), **depthwise,
+        **layer(rng, f"{name}_project", hidden, channels, packing),
+        f"{name}_residual_scale": rng.integers(0, 32768, channels).astype(np.int16),
+    }  # fmt: skip
+
+
+def stem_of(rng, height, width, all_outputs, hidden):
+    """all_outputs: of each convolution; hidden: of the block behind each but the last, 0 without one, or []."""
+    channels, count, packing = int(rng.choice([1, 3, 5])), len(all_outputs), int(rng.choice([ROWS, PAIRS]))
     constants, inputs = {}, channels
-    for name in streamed_stem.CONVS[:count]:
-        outputs = int(rng.choice([1, 2, 7, 16, 57]))
+    for name, outputs in zip(streamed_stem.CONVS, all_outputs, strict=False):
         constants |= layer(rng, name, 9 * inputs, outputs, packing)
         inputs = outputs
+    for name, outputs, each in zip(streamed_stem.BLOCKS, all_outputs, hidden, strict=False):
+        constants |= block(rng, name, outputs, each, packing) if each else {}
     if rng.random() < 0.5:
         tokens = -(-height // 2**count) * -(-width // 2**count)
         constants["position"] = values(rng, 1, tokens, inputs)
         constants["position_scale"] = rng.integers(1, 32768, inputs).astype(np.int16)
     constants |= prefix(rng, inputs)
     zero_points = tuple(int(z) for z in rng.integers(-128, 128, count))
-    options = streamed_stem.Options(int(rng.choice([1, 2, 4])), int(rng.integers(-128, 128)), zero_points, packing)
+    of_blocks = tuple(tuple(map(int, rng.choice([-128, -128, 3, 127], 3))) for _ in hidden)
+    options = streamed_stem.Options(
+        int(rng.choice([1, 2, 4])), int(rng.integers(-128, 128)), zero_points, packing,
+        block_zero_points=of_blocks if any(hidden) else (),
+    )  # fmt: skip
     return OpCase.of("StreamedStem", options, {"image": values(rng, 1, height, width, channels)}, constants)
 
 
@@ -242,7 +272,7 @@ def streamed_op(rng):
 
 KINDS = (
     fully_connected, embedding, attention, layer_norm, convolution, token_mean_of_ranges, streamed_op,
-    relative_attention, stem,
+    relative_attention, stem, stem_with_blocks,
 )  # fmt: skip
 
 
@@ -328,7 +358,9 @@ def test_stems_in_strips(machine, shared, tmp_path):
         image = graph.add_input("image", (1, height, width, channels), Quantisation(IMAGE_SCALE))
         constants = layer(rng, "conv0", 9 * channels, 6, packing) | layer(rng, "conv1", 54, d, packing)
         constants["prefix"] = rng.integers(-128, 128, (3, d)).astype(np.int8)
-        options = streamed_stem.Options(pixels, 0, (-100, 3), packing)
+        blocks = ((-128, -128, 7),) if pixels == 4 else ()
+        constants |= block(rng, "block0", 6, 20, packing) if blocks else {}
+        options = streamed_stem.Options(pixels, 0, (-100, 3), packing, block_zero_points=blocks)
         tokens = graph.add_op("StreamedStem", "embed", options, {"image": image}, constants, Quantisation(1.0))
         mean = token_mean.Options(in_zero_point=3, zero_point=0, multiplier=1 << 22)
         graph.output = graph.add_op("TokenMean", "mean", mean, {"input": tokens}, {}, Quantisation(1.0))
@@ -336,6 +368,16 @@ def test_stems_in_strips(machine, shared, tmp_path):
         folder = tmp_path / str(pixels)
         model = firmware_model.build(in_strips(graph), ["a"] * d, machine, folder, objects=shared(machine))
         np.testing.assert_array_equal(model.run(images).logits, graph.run(to_int8(images)))
+
+
+@needs_tools
+@every_machine
+def test_stems_with_blocks(machine, shared, tmp_path):
+    rng = np.random.default_rng(2)
+    cases = [stem_with_blocks(rng) for _ in range(CASES)]
+    runs = run_ops(cases, machine, tmp_path, shared(machine))
+    wrong = [i for i, run in enumerate(runs) if not run.exact]
+    assert not wrong, [cases[i].graph.ops[0] for i in wrong]
 
 
 @needs_tools

@@ -23,10 +23,14 @@ from mcuformer.engines import c_structs
 from mcuformer.errors import ConfigError, ModelError, PlanError, ToolchainError
 
 CONV = dataclasses.replace(TINY, stem="conv")
+BLOCKS = dataclasses.replace(CONV, patch_size=8, stem_channels=(6, 5), stem_blocks=(3, 2))
 ONE_TOKEN = dataclasses.replace(TINY, patch_size=16)
 ONE_HEAD = dataclasses.replace(TINY, num_heads=1, head_dim=7)
 LOW_RANK = dataclasses.replace(TINY, embed_dim=22, kv_heads=1, mlp_ratio=3.0, rank_ratio=0.3)
-NETWORKS = {"tiny": TINY, "conv stem": CONV, "one token": ONE_TOKEN, "one head": ONE_HEAD, "low rank": LOW_RANK}
+NETWORKS = {
+    "tiny": TINY, "conv stem": CONV, "stem with blocks": BLOCKS, "one token": ONE_TOKEN, "one head": ONE_HEAD,
+    "low rank": LOW_RANK,
+}  # fmt: skip
 CHOICES = {
     "streamed": {"schedule": "streamed"},
     "overwrite": {"schedule": "overwrite"},

@@ -71,12 +71,13 @@ ODD = SubnetConfig(
 )  # fmt: skip
 ONE_TOKEN = SubnetConfig(image_size=6, in_channels=1, patch_size=6, embed_dim=5, depth=1, num_heads=1, num_classes=2)
 CONV = SubnetConfig(image_size=17, in_channels=1, patch_size=4, embed_dim=16, depth=1, num_heads=2, stem="conv")
+BLOCKS = dataclasses.replace(CONV, image_size=(17, 22), patch_size=8, stem_channels=(5, 7), stem_blocks=(2, 3))
 LARGE = SubnetConfig(image_size=96, in_channels=3, patch_size=16, embed_dim=96, depth=2, num_heads=3, head_dim=32)
 BIASES = dataclasses.replace(ODD, image_size=(23, 31), prefix_tokens=3, pool="token", relative_position="bias")
 TABLES = dataclasses.replace(ODD, image_size=(31, 23), prefix_tokens=1, relative_position="tables")
 NETWORKS = {
     "tiny": TINY, "odd": ODD, "one token": ONE_TOKEN, "conv": CONV, "large": LARGE, "headless": HEADLESS,
-    "biases": BIASES, "tables": TABLES,
+    "biases": BIASES, "tables": TABLES, "blocks": BLOCKS,
 }  # fmt: skip
 GELU_APART = {"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)}
 # name -> options of convert, where the image has its place, where the driver puts it

@@ -22,6 +22,7 @@ CONFIGS = {
     "odd heads": dataclasses.replace(TINY, num_heads=3, head_dim=7),
     "odd widths": dataclasses.replace(TINY, embed_dim=23, mlp_ratio=1.7, num_classes=3, rank_ratio=0.3),
     "convolutions": dataclasses.replace(TINY, stem="conv", stem_channels=(5,)),
+    "blocks": dataclasses.replace(TINY, stem="conv", patch_size=8, stem_channels=(5, 3), stem_blocks=(0, 3)),
 }
 VARIANTS = [{}, {"schedule": "overwrite"}, {"strips": True}, {"weights": "staged"},
             {"weights": "staged", "schedule": "overwrite"}]  # fmt: skip

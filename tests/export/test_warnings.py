@@ -33,12 +33,14 @@ SMALL = SubnetConfig(
 FRONT_END = LogMel(window=128, hop=128, frames=8, mels=8)
 SOUND = dataclasses.replace(SMALL, image_size=(8, 8), patch_size=(1, 8))
 CONV = dataclasses.replace(SMALL, image_size=9, stem="conv")
+BLOCKS = dataclasses.replace(CONV, stem_blocks=(1,))
 LOW_RANK = dataclasses.replace(SMALL, rank_ratio=0.2, kv_heads=1, norm="post", final_norm="none")
 HEADLESS = dataclasses.replace(SMALL, image_size=(6, 10), patch_size=(3, 5), num_classes=0, prefix_tokens=1)
 # name -> config, options of convert; together they have every op, and every form that a model takes
 NETWORKS = {
     **{name: (SMALL, options) for name, options in VARIANTS.items()},
     "conv": (CONV, {"schedule": "overwrite", "quantisation": QuantisationOptions(fuse_gelu=False)}),
+    "blocks": (BLOCKS, {"strips": True}),
     "low rank": (LOW_RANK, {"board": "nano33ble"}),
     "headless": (HEADLESS, {}),
     "headless strips": (HEADLESS, {"strips": True}),

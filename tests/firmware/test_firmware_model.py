@@ -79,6 +79,21 @@ def test_random_networks(seed, machine, shared, tmp_path):
 
 
 @needs_tools
+@every_machine
+def test_blocks_of_a_stem(machine, shared, tmp_path):
+    """Levels of odd sizes and channels, the image whole and in strips."""
+    config = dataclasses.replace(
+        TINY, image_size=(19, 22), patch_size=8, stem="conv", stem_channels=(5, 9), stem_blocks=(2, 3), prefix_tokens=1
+    )
+    images = structured_images(config, 2)
+    images[1] = np.random.default_rng(0).integers(0, 2, images[1].shape) * 255
+    net, board = lively_subnet(config, 1), LARGE_BOARD[machine.core.packing]
+    for i, strips in enumerate((False, True)):
+        model = convert(net, images[:1], schedule="streamed", strips=strips, board=board)
+        check(model, images, machine, shared, tmp_path / str(i))
+
+
+@needs_tools
 @other_machines
 def test_a_network_on_every_other_machine(machine, shared, tmp_path):
     """A prefix, relative positions, images in strips, weights as the core likes them."""
@@ -111,12 +126,17 @@ def test_network_a_fits_a_cortex_m4_of_256_kb_and_a_larger_one_says_by_how_much_
 def test_kernels_of_options_are_linked_into_networks_that_have_them(shared, tmp_path):
     machine, found = MACHINES["mps2-an386"], {}
     objects = shared(machine)
-    for name, options in (("plain", {}), ("padded", {"patch_padding": 1}), ("relative", {"relative_position": "bias"})):
+    blocks = {"stem": "conv", "stem_blocks": (2,)}
+    for name, options in (
+        ("plain", {}), ("padded", {"patch_padding": 1}), ("relative", {"relative_position": "bias"}),
+        ("conv", {"stem": "conv"}), ("blocks", blocks),
+    ):  # fmt: skip
         config = dataclasses.replace(TINY, **options)
         model = convert(lively_subnet(config, 1), structured_images(config, 2), board="nano33ble")
         built = firmware_model.build(model.graph, model.class_names, machine, tmp_path / name, objects=objects)
         found[name] = firmware.linked_bytes(built.program, objects)
     assert found["padded"] - found["plain"] > 256 and found["relative"] - found["plain"] > 1024
+    assert found["blocks"] - found["conv"] > 1024
 
 
 @needs_tools

@@ -13,6 +13,9 @@
 #include "mcuf_hooks.h"
 #include "mcuf_stem_levels.h"
 #include "mcuf_stem_rows.h"
+#if MCUF_MVE
+#include <arm_mve.h>
+#endif
 
 static mcuf_status check_block(const mcuf_stem_block* b, int32_t c, int32_t packing) {
   if (b->hidden < 0 || b->hidden > MCUF_STEM_MAX_CHANNELS) return MCUF_ERROR_SIZE;
@@ -64,6 +67,18 @@ static int8_t* hidden_row(const level* l, int32_t row) {
   return l->ring + (ptrdiff_t)(row % MCUF_STEM_RING) * l->width * l->block->hidden;
 }
 
+/* mcuf_stem_raise() of as many values as there are hidden channels, which are many. */
+static void raise_hidden(int8_t* values, int32_t count, int32_t least) {
+#if MCUF_MVE
+  for (; count > 0; count -= 16, values += 16) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)count);
+    vstrbq_p_s8(values, vmaxq_s8(vldrbq_z_s8(values, lanes), vdupq_n_s8((int8_t)least)), lanes);
+  }
+#else
+  mcuf_stem_raise(values, count, least);
+#endif
+}
+
 /* Row `row` of h, of that of x. */
 static MCUF_OWN_STACK void expand(const mcuf_stem_run* r, const level* l, int32_t row, const int8_t* x) {
   const mcuf_stem_block* b = l->block;
@@ -75,7 +90,7 @@ static MCUF_OWN_STACK void expand(const mcuf_stem_run* r, const level* l, int32_
     count = mcuf_least(most, left);
     mcuf_block_fill(r->block, l->c, count, x, l->c, 0, l->c);
     mcuf_block_fc(&layer, r->block, count, NULL, h, b->hidden);
-    mcuf_stem_raise(h, count * b->hidden, b->expand_zero_point);
+    raise_hidden(h, count * b->hidden, b->expand_zero_point);
     MCUF_YIELD();
   }
 }

@@ -16,6 +16,7 @@ MCUF_CORE_SRCS = \
   core/mcuf_block_scalar.c \
   core/mcuf_decomposed_patch_embed_s8.c \
   core/mcuf_depthwise_dsp.S \
+  core/mcuf_depthwise_mve.S \
   core/mcuf_depthwise_rows.c \
   core/mcuf_depthwise_rows_dsp.c \
   core/mcuf_depthwise_rows_mve.c \

@@ -19,6 +19,7 @@ PLAIN = SubnetConfig(
 )
 RGB = dataclasses.replace(PLAIN, in_channels=3, embed_dim=12, depth=2, head_dim=5, kv_heads=1)
 CONV = dataclasses.replace(PLAIN, stem="conv", prefix_tokens=1, pool="token")
+BLOCKS = dataclasses.replace(CONV, stem_blocks=(2,), image_size=(9, 8))
 LOW_RANK = dataclasses.replace(PLAIN, rank_ratio=0.4, attention_rank_ratio=0.5, embed_dim=12, num_heads=3)
 PREFIX = dataclasses.replace(
     PLAIN, prefix_tokens=2, pool="token+mean", final_norm="after", norm_pre=True, num_classes=0
@@ -47,6 +48,8 @@ CASES: dict[str, tuple[SubnetConfig, dict[str, Any]]] = {
     "convolution stem": (CONV, {}),
     "convolution stem overwrite": (CONV, OVERWRITE | {"scratch": 400}),
     "convolution stem in strips": (CONV, STRIPS | PACKED),
+    "convolution stem with blocks": (BLOCKS, {}),
+    "convolution stem with blocks in strips": (BLOCKS, STRIPS | PACKED),
     "low rank": (LOW_RANK, {}),
     "low rank staged": (LOW_RANK, STAGED | STRIPS),
     "prefix tokens, no head": (PREFIX, OVERWRITE),

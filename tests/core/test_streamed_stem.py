@@ -156,6 +156,28 @@ def test_scratch_is_three_rows_of_each_level_and_what_dead_rows_do_not_hold():
     assert kernel_library.scratch_bytes("streamed_stem", alone, None, 1, 2, 8, 4, 0) == 4 * 28 * 2 + 2 * 8 * 3
 
 
+def test_scratch_of_a_block_is_three_rows_of_hidden_channels_and_one_that_waits():
+    """32x32x1 with 24, 48 and 64 outputs, a block of 192 channels on 8x8x48."""
+    rows = [32, 16 * 24, 8 * 48]
+    in_channels, hidden = (ctypes.c_int32 * 3)(1, 24, 48), (ctypes.c_int32 * 2)(0, 192)
+    for pixels in (1, 4):
+        scratch = kernel_library.scratch_bytes("streamed_stem", in_channels, hidden, 3, 32, 32, pixels, 0)
+        first = pixels * 10 * 2  # nothing lies below the first convolution's taps
+        second = pixels * 216 * 2
+        third = pixels * 432 * 2 - 2 * rows[1]  # beside a dead pair
+        assert scratch == max(first, second, third) + 3 * sum(rows) + 3 * 8 * 192 + rows[2] - 2 * rows[0]
+    none = (ctypes.c_int32 * 2)(0, 0)
+    without = kernel_library.scratch_bytes("streamed_stem", in_channels, None, 3, 32, 32, 4, 0)
+    assert kernel_library.scratch_bytes("streamed_stem", in_channels, none, 3, 32, 32, 4, 0) == without
+    few = (ctypes.c_int32 * 2)(1, 24), (ctypes.c_int32 * 1)(96)
+    for height, held in ((1, 1), (3, 2), (5, 3)):  # a level of one row, of two, of three
+        with_block, plain = (
+            kernel_library.scratch_bytes("streamed_stem", few[0], hidden, 2, height, 8, 1, 0)
+            for hidden in (few[1], None)
+        )
+        assert with_block - plain == held * 4 * 96 + (4 * 24 if held == 3 else 0)
+
+
 def test_counts_of_work_are_the_pixels():
     """By a count of what the kernel gathers."""
     for seed in range(40):
@@ -186,6 +208,66 @@ def params_of(keep, **change):
         target, _, field = name.rpartition("__")
         setattr(params.convs[int(target)] if target else params, field, value)
     return params
+
+
+def params_with_block(keep, **change):
+    """The same with a block of 5 hidden channels, with these fields of it."""
+    params, zeros = params_of(keep), np.zeros(1 << 13, np.int32)
+    weights = np.zeros(1 << 12, np.int8)
+    keep += [weights, zeros]
+    block = core_calls.StemBlock(hidden=5, zero_point=-3)
+    for name in stem_block.TYPES:
+        setattr(block, name, core_calls.pointer(weights if name.endswith("weights") else zeros))
+    for name, value in change.items():
+        setattr(params if name == "block_kernels" else block, name, value)
+    keep.append(block)
+    params.blocks = ctypes.addressof(block)
+    if "block_kernels" not in change:
+        params.block_kernels = kernel_library.address_of("mcuf_stem_blocks")
+    return params
+
+
+def number(value):
+    """The address of an int32 of this value, 16 times."""
+    NUMBERS.append(np.full(16, value, np.int32))
+    return core_calls.pointer(NUMBERS[-1])
+
+
+NUMBERS: list = []
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, core_calls.OK),
+        ({"block_kernels": None}, core_calls.NULL),
+        ({"hidden": 0, "expand_weights": None, "zero_point": 999}, core_calls.OK),  # no block
+        ({"hidden": -1}, core_calls.SIZE),
+        ({"hidden": 1025}, core_calls.SIZE),
+        ({"hidden": 1024}, core_calls.OK),
+        *[({name: None}, core_calls.NULL) for name in stem_block.TYPES],
+        ({"expand_zero_point": 128}, core_calls.VALUE),
+        ({"depthwise_zero_point": -129}, core_calls.VALUE),
+        ({"zero_point": 1 << 30}, core_calls.VALUE),
+        *[({f"{layer}_bias": number((1 << 30) + 1)}, core_calls.VALUE) for layer in ("expand", "depthwise", "project")],
+        *[({f"{layer}_multiplier": number(-1)}, core_calls.VALUE) for layer in ("expand", "depthwise", "project")],
+    ],
+)
+def test_check_refuses_blocks(change, status):
+    keep: list = []
+    assert core_calls.check("mcuf_streamed_stem_s8", params_with_block(keep, **change)) == status
+
+
+@pytest.mark.parametrize("name", ["expand_weights", "project_weights"])
+def test_check_refuses_pairs_of_a_block_that_are_not_aligned(name):
+    keep: list = []
+    params = params_with_block(keep)
+    params.packing = PAIRS
+    for conv in params.convs[:2]:
+        conv.weights = keep[-3].ctypes.data & ~3
+    assert core_calls.check("mcuf_streamed_stem_s8", params) == core_calls.OK
+    setattr(keep[-1], name, (keep[-3].ctypes.data & ~3) + 5)
+    assert core_calls.check("mcuf_streamed_stem_s8", params) == core_calls.VALUE
 
 
 @pytest.mark.parametrize(

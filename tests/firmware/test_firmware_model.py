@@ -126,12 +126,17 @@ def test_network_a_fits_a_cortex_m4_of_256_kb_and_a_larger_one_says_by_how_much_
 def test_kernels_of_options_are_linked_into_networks_that_have_them(shared, tmp_path):
     machine, found = MACHINES["mps2-an386"], {}
     objects = shared(machine)
-    for name, options in (("plain", {}), ("padded", {"patch_padding": 1}), ("relative", {"relative_position": "bias"})):
+    blocks = {"stem": "conv", "stem_blocks": (2,)}
+    for name, options in (
+        ("plain", {}), ("padded", {"patch_padding": 1}), ("relative", {"relative_position": "bias"}),
+        ("conv", {"stem": "conv"}), ("blocks", blocks),
+    ):  # fmt: skip
         config = dataclasses.replace(TINY, **options)
         model = convert(lively_subnet(config, 1), structured_images(config, 2), board="nano33ble")
         built = firmware_model.build(model.graph, model.class_names, machine, tmp_path / name, objects=objects)
         found[name] = firmware.linked_bytes(built.program, objects)
     assert found["padded"] - found["plain"] > 256 and found["relative"] - found["plain"] > 1024
+    assert found["blocks"] - found["conv"] > 1024
 
 
 @needs_tools

@@ -16,30 +16,26 @@ static inline int8_t output_of(int32_t acc, int32_t multiplier, int32_t zero_poi
   return q < zero_point ? (int8_t)zero_point : q;
 }
 
+/* A row of taps, channels [0, n): compilers make vectors of channels. */
+static inline void add_row(const int8_t* a, const int8_t* b, const int8_t* c, const int8_t* weights, int32_t channels,
+                           int32_t n, int32_t* acc) {
+  const int8_t *wa = weights, *wb = wa + channels, *wc = wb + channels;
+  for (int32_t i = 0; i < n; ++i) acc[i] += wa[i] * a[i] + wb[i] * b[i] + wc[i] * c[i];
+}
+
 /* Channels [at, at + n) of a pixel. */
-#if MCUF_PORTABLE
-static void make_channels(const mcuf_depthwise* d, const mcuf_depthwise_pixel* pixel, int32_t at, int32_t n,
-                          int8_t* made) {
+static MCUF_OWN_STACK void make_channels(const mcuf_depthwise* d, const mcuf_depthwise_pixel* pixel, int32_t at,
+                                         int32_t n, int8_t* made) {
+  const int8_t* weights = d->weights + at;
+  const int32_t *bias = d->bias + at, *multiplier = d->multiplier + at, zero_point = d->zero_point;
   int32_t acc[PIECE];
-  for (int32_t i = 0; i < n; ++i) acc[i] = d->bias[at + i];
-  for (int32_t tap = 0; tap < MCUF_DEPTHWISE_TAPS; ++tap) { /* compilers make vectors of channels */
-    const int8_t *weights = d->weights + (ptrdiff_t)tap * d->channels + at, *values = pixel->tap[tap] + at;
-    for (int32_t i = 0; i < n; ++i) acc[i] += weights[i] * values[i];
+  for (int32_t i = 0; i < n; ++i) acc[i] = bias[i];
+  for (const int8_t *const *tap = pixel->tap, *const *end = tap + MCUF_DEPTHWISE_TAPS; tap != end; tap += 3) {
+    add_row(tap[0] + at, tap[1] + at, tap[2] + at, weights, d->channels, n, acc);
+    weights += 3 * (ptrdiff_t)d->channels;
   }
-  for (int32_t i = 0; i < n; ++i) made[i] = output_of(acc[i], d->multiplier[at + i], d->zero_point);
+  for (int32_t i = 0; i < n; ++i) made[i] = output_of(acc[i], multiplier[i], zero_point);
 }
-#else
-static void make_channels(const mcuf_depthwise* d, const mcuf_depthwise_pixel* pixel, int32_t at, int32_t n,
-                          int8_t* made) {
-  const int32_t channels = d->channels, zero_point = d->zero_point;
-  for (const int32_t end = at + n; at < end; ++at) {
-    const int8_t* weight = d->weights + at;
-    int32_t acc = d->bias[at];
-    for (int32_t tap = 0; tap < MCUF_DEPTHWISE_TAPS; ++tap, weight += channels) acc += *weight * pixel->tap[tap][at];
-    *made++ = output_of(acc, d->multiplier[at], zero_point);
-  }
-}
-#endif
 
 void mcuf_depthwise_pixels(const mcuf_depthwise* d, const mcuf_depthwise_rows* rows, int32_t x, int16_t* block,
                            int32_t count) {

@@ -5,6 +5,8 @@
 #ifndef MCUF_DEPTHWISE_ROWS_H_
 #define MCUF_DEPTHWISE_ROWS_H_
 
+#include <stdbool.h>
+
 #include "mcuf_block.h"
 
 #define MCUF_DEPTHWISE_TAPS 9
@@ -33,15 +35,11 @@ typedef struct {
 static inline mcuf_depthwise_pixel mcuf_depthwise_pixel_at(const mcuf_depthwise* d, const mcuf_depthwise_rows* rows,
                                                            int32_t x) {
   mcuf_depthwise_pixel pixel;
-  const int8_t** tap = pixel.tap;
-  for (int32_t y = 0; y < 3; ++y, tap += 3) {
-    const int8_t* row = rows->row[y];
-    tap[0] = tap[1] = tap[2] = rows->outside;
-    if (row == NULL) continue;
-    row += (ptrdiff_t)x * d->channels;
-    if (x > 0) tap[0] = row - d->channels;
-    tap[1] = row;
-    if (x + 1 < d->width) tap[2] = row + d->channels;
+  for (int32_t tap = 0; tap < MCUF_DEPTHWISE_TAPS; ++tap) {
+    const int8_t* row = rows->row[tap / 3];
+    const int32_t column = x - 1 + tap % 3;
+    const bool inside = row != NULL && column >= 0 && column < d->width;
+    pixel.tap[tap] = inside ? row + (ptrdiff_t)column * d->channels : rows->outside;
   }
   return pixel;
 }

@@ -13,6 +13,9 @@
 #include "mcuf_hooks.h"
 #include "mcuf_stem_levels.h"
 #include "mcuf_stem_rows.h"
+#if MCUF_MVE
+#include <arm_mve.h>
+#endif
 
 static mcuf_status check_block(const mcuf_stem_block* b, int32_t c, int32_t packing) {
   if (b->hidden < 0 || b->hidden > MCUF_STEM_MAX_CHANNELS) return MCUF_ERROR_SIZE;
@@ -64,6 +67,18 @@ static int8_t* hidden_row(const level* l, int32_t row) {
   return l->ring + (ptrdiff_t)(row % MCUF_STEM_RING) * l->width * l->block->hidden;
 }
 
+/* mcuf_stem_raise() of as many values as there are hidden channels, which are many. */
+static void raise_hidden(int8_t* values, int32_t count, int32_t least) {
+#if MCUF_MVE
+  for (; count > 0; count -= 16, values += 16) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)count);
+    vstrbq_p_s8(values, vmaxq_s8(vldrbq_z_s8(values, lanes), vdupq_n_s8((int8_t)least)), lanes);
+  }
+#else
+  mcuf_stem_raise(values, count, least);
+#endif
+}
+
 /* Row `row` of h, of that of x. */
 static MCUF_OWN_STACK void expand(const mcuf_stem_run* r, const level* l, int32_t row, const int8_t* x) {
   const mcuf_stem_block* b = l->block;
@@ -75,7 +90,7 @@ static MCUF_OWN_STACK void expand(const mcuf_stem_run* r, const level* l, int32_
     count = mcuf_least(most, left);
     mcuf_block_fill(r->block, l->c, count, x, l->c, 0, l->c);
     mcuf_block_fc(&layer, r->block, count, NULL, h, b->hidden);
-    mcuf_stem_raise(h, count * b->hidden, b->expand_zero_point);
+    raise_hidden(h, count * b->hidden, b->expand_zero_point);
     MCUF_YIELD();
   }
 }
@@ -125,44 +140,52 @@ static level level_at(const mcuf_stem_run* r, int8_t* pair, int32_t m) {
   return l;
 }
 
-/* Row `row` of what convolution m makes, of a pair of level m: a row of level m + 1, or of tokens. */
-static MCUF_OWN_STACK void convolve(const mcuf_stem_run* r, int8_t* pair, int32_t m, int32_t row) {
-  const mcuf_streamed_stem_params* p = r->p;
-  const mcuf_stem_conv_params conv = mcuf_stem_conv_of(p, m);
-  const bool last = m + 1 == p->conv_count;
-  const level l = level_at(r, pair, m), next = level_at(r, pair, last ? m : m + 1);
-  const ptrdiff_t token_row = (ptrdiff_t)mcuf_stem_side(l.width, 1) * conv.out_channels;
-  int8_t* output = last ? r->tokens + row * token_row : place_of(&next, row);
-  mcuf_stem_make_row(&conv, l.kept, l.pair, row, p->pixels_at_once, r->block, output);
-  if (MCUF_STEM_PAIR * (row + 1) < l.height) memcpy(l.kept, l.pair + row_bytes(&l), (size_t)row_bytes(&l));
-  if (!last && next.block != NULL) expand(r, &next, row, output);
+/* Where convolution m puts its row `row`: a row of level m + 1, or of tokens. */
+static MCUF_OWN_STACK int8_t* output_of(const mcuf_stem_run* r, int8_t* pair, int32_t m, int32_t row) {
+  const level next = level_at(r, pair, m + 1);
+  return m + 1 == r->p->conv_count ? r->tokens + row * row_bytes(&next) : place_of(&next, row);
 }
 
-static int32_t final_rows(const level* l, int32_t rows) { return l->block != NULL && rows > 0 ? rows - 1 : rows; }
+/* Row `row` of what convolution m makes, of a pair of its level, the second row of which is then kept. */
+static MCUF_OWN_STACK void convolve(const mcuf_stem_run* r, const level* l, int32_t m, int32_t row, int8_t* output) {
+  const mcuf_stem_conv_params conv = mcuf_stem_conv_of(r->p, m);
+  mcuf_stem_make_row(&conv, l->kept, l->pair, row, r->p->pixels_at_once, r->block, output);
+  if (MCUF_STEM_PAIR * (row + 1) < l->height) memcpy(l->kept, l->pair + row_bytes(l), (size_t)row_bytes(l));
+}
+
+/* Level m has one more row, x. */
+static MCUF_OWN_STACK void take(const mcuf_stem_run* r, int8_t* pair, int32_t m, progress* now, const int8_t* x) {
+  const level l = level_at(r, pair, m);
+  if (l.block != NULL) expand(r, &l, now->rows, x);
+  ++now->rows;
+  if (l.block == NULL) ++now->done;
+}
+
+/* Levels before rows 2 row and 2 row + 1 of the image came. */
+static MCUF_OWN_STACK void begin(const mcuf_stem_run* r, int32_t row, progress* of) {
+  for (int32_t m = 0, rows = MCUF_STEM_PAIR * row; m < r->p->conv_count; rows = of[m++].used / MCUF_STEM_PAIR) {
+    const bool waits = m > 0 && rows > 0 && mcuf_stem_block_of(r->p, m - 1) != NULL;
+    of[m].rows = (int16_t)rows;
+    of[m].done = (int16_t)(waits ? rows - 1 : rows);
+    of[m].used = (int16_t)(of[m].done & ~1);
+  }
+}
 
 /* The deepest level that can make a row makes it. */
 static void rise(const mcuf_stem_run* r, const int8_t* image_rows, int32_t row) {
   int8_t* pair = (int8_t*)image_rows; /* which is only read */
-  const int32_t convs = r->p->conv_count;
-  progress of[MCUF_STREAMED_STEM_MAX_CONVS] = {{0, 0, 0}};
-  for (int32_t m = 0, rows = MCUF_STEM_PAIR * row; m < convs; rows = of[m++].used / MCUF_STEM_PAIR) {
-    const level l = level_at(r, pair, m);
-    of[m].rows = (int16_t)rows; /* before these rows of the image */
-    of[m].done = (int16_t)final_rows(&l, rows);
-    of[m].used = (int16_t)(of[m].done & ~1);
-  }
+  progress of[MCUF_STREAMED_STEM_MAX_CONVS];
+  begin(r, row, of);
   of[0].rows = of[0].done = (int16_t)mcuf_least(MCUF_STEM_PAIR * (row + 1), r->p->image_height);
   for (int32_t m = 0; m >= 0;) {
     const level l = level_at(r, pair, m);
     progress* now = &of[m];
-    const bool ends = now->done == l.height;
-    if (now->done - now->used == MCUF_STEM_PAIR || (ends && now->used < l.height)) {
-      convolve(r, pair, m, now->used / MCUF_STEM_PAIR);
-      now->used = ends ? (int16_t)l.height : (int16_t)(now->used + MCUF_STEM_PAIR);
-      if (m + 1 == convs) continue;
-      ++m;
-      ++of[m].rows;
-      if (mcuf_stem_block_of(r->p, m - 1) == NULL) ++of[m].done;
+    if (now->done - now->used == MCUF_STEM_PAIR || (now->done == l.height && now->used < l.height)) {
+      const int32_t next_row = now->used / MCUF_STEM_PAIR;
+      int8_t* output = output_of(r, pair, m, next_row);
+      convolve(r, &l, m, next_row, output);
+      now->used = (int16_t)mcuf_least(now->used + MCUF_STEM_PAIR, l.height);
+      if (m + 1 < r->p->conv_count) take(r, pair, ++m, now + 1, output);
     } else if (now->done < now->rows && (now->done + 1 < now->rows || now->rows == l.height)) {
       project(r, &l, now->done++);
     } else {

@@ -8,12 +8,15 @@ the cycles that mcuformer/simulator/cycles.py estimates of them, and says how go
     python tools/fit_instruction_model.py --core m55 # only these cores'; the others' coefficients stay
     python tools/fit_instruction_model.py --core m33 # a core with another's coefficients is checked only
     python tools/fit_instruction_model.py --check    # only checks the coefficients in the repository
+    python tools/fit_instruction_model.py --kernel stem_block  # only that kernel, on networks that call it; the others'
+                                                     # coefficients stay
 
 Networks with an even seed are fitted, those with an odd seed are checked: every whole network within 5 %. Needs
 the cores' compilers and QEMU.
 
 Half of them have options that few networks have: prefix tokens, thin patches, padding, post-norm, relative positions,
-low rank around attention, more than 512 tokens, other poolings and activations, no head. A kernel that no fitted
+low rank around attention, more than 512 tokens, other poolings and activations, no head. Half of the convolution stems
+have blocks. A kernel that no fitted
 network calls gets no coefficients, so that an estimate which needs it is refused, not wrong.
 """
 
@@ -93,8 +96,21 @@ def random_config(seed: int) -> SubnetConfig:
         )  # fmt: skip
         if rng.random() < 0.5:
             config = dataclasses.replace(config, **random_options(rng, config))
+        if conv and rng.random() < 0.5:
+            config = dataclasses.replace(config, **random_blocks(rng, config))
         if config.macs <= MOST_MACS and sum(layer.qkv_dim for layer in config.layers) * config.embed_dim < MOST_FLASH:
             return config
+
+
+def random_blocks(rng: np.random.Generator, config: SubnetConfig) -> dict:
+    """Blocks behind some of a stem's convolutions."""
+    inner = len(config.conv_channels) - 1
+    expansions = [int(rng.choice([0, 1, 2, 3, 4, 6])) for _ in range(inner)]
+    expansions[rng.integers(inner)] = int(rng.integers(1, 5))
+    channels = [
+        int(rng.integers(3, 65)) if rng.random() < 0.5 else int(rng.choice([8, 16, 24, 48])) for _ in range(inner)
+    ]
+    return {"stem_channels": tuple(channels), "stem_blocks": tuple(expansions)}
 
 
 def random_options(rng: np.random.Generator, config: SubnetConfig) -> dict:
@@ -200,34 +216,39 @@ def summed(work: list[instructions.Work]) -> dict[str, np.ndarray]:
     return counts
 
 
-def fit(samples: list[OpSample]) -> dict[str, dict[str, float]]:
-    """Coefficients of all kernels that were called: least squares of relative errors, none negative."""
+def fit(samples: list[OpSample], held: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Coefficients of all kernels that were called: least squares of relative errors, none negative. held: coefficients
+    that stay as they are, by kernel."""
     from scipy.optimize import nnls
 
-    called = {kernel for sample in samples for kernel in sample.counts}
+    called = {kernel for sample in samples for kernel in sample.counts if kernel not in held}
+    samples = [sample for sample in samples if called & set(sample.counts)]
     kernels = {kernel: found for kernel, found in KERNELS.items() if kernel in called}
     names = [(kernel, name) for kernel, found in kernels.items() for name in found]
     start, at = {}, 0
     for kernel, found in kernels.items():
         start[kernel], at = at, at + len(found)
-    matrix = np.zeros((len(samples), at))
-    for row, sample in zip(matrix, samples, strict=True):
+    matrix, left = np.zeros((len(samples), at)), np.ones(len(samples))
+    for i, sample in enumerate(samples):
         for kernel, counts in sample.counts.items():
-            row[start[kernel] : start[kernel] + len(counts)] += counts
-        row /= sample.taken
+            if kernel in held:
+                left[i] -= taken_by(kernel, counts, held) / sample.taken
+            else:
+                matrix[i, start[kernel] : start[kernel] + len(counts)] += counts / sample.taken
     scale = np.maximum(np.abs(matrix).max(axis=0), 1e-30)
-    solution, _ = nnls(matrix / scale, np.ones(len(samples)), maxiter=100000)
-    values = defaultdict(dict)
+    solution, _ = nnls(matrix / scale, left, maxiter=100000)
+    values = defaultdict(dict, held)
     for (kernel, name), value in zip(names, solution / scale, strict=True):
         values[kernel][name] = float(f"{value:.5g}")
     return dict(values)
 
 
+def taken_by(kernel: str, counts: np.ndarray, coefficients: dict) -> float:
+    return float(counts @ np.array([coefficients[kernel][name] for name in KERNELS[kernel]]))
+
+
 def predicted(sample: OpSample, coefficients: dict) -> float:
-    return sum(
-        float(counts @ np.array([coefficients[kernel][name] for name in KERNELS[kernel]]))
-        for kernel, counts in sample.counts.items()
-    )
+    return sum(taken_by(kernel, counts, coefficients) for kernel, counts in sample.counts.items())
 
 
 def report(networks: list[list[OpSample]], coefficients: dict) -> tuple[float, dict[str, float]]:
@@ -259,12 +280,15 @@ def main() -> int:
         "--core", choices=KNOWN, nargs="+", default=KNOWN, help="count, fit and check these cores alone"
     )
     parser.add_argument("--fitted", type=int, default=FITTED, help=f"networks to fit to (default: {FITTED})")
+    parser.add_argument("--kernel", choices=KERNELS, nargs="+", help="fit these kernels alone")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     cores = arguments.core
     for core in cores:
         firmware.require_tools(CORES[core])
     seeds = [2 * i + 1 for i in range(CHECKED)] + ([] if arguments.check else [2 * i for i in range(arguments.fitted)])
+    if arguments.kernel:
+        seeds = [seed for seed in seeds if calls_one(seed, arguments.kernel)]
     if arguments.counts is not None and arguments.counts.is_file():
         counts = {int(seed): counted for seed, counted in json.loads(arguments.counts.read_text()).items()}
     else:
@@ -274,17 +298,29 @@ def main() -> int:
     networks = {seed: samples(seed, counts[seed]) for seed in seeds}
     good = True
     for what, model in MODELS.items():
-        good = fit_and_check(what, model, networks, cores, not arguments.check) and good
+        good = fit_and_check(what, model, networks, cores, not arguments.check, arguments.kernel) and good
     return 0 if good else 1
 
 
-def fit_and_check(what: str, model: KernelModel, networks: dict[int, dict], cores: Sequence[str], fits: bool) -> bool:
-    """Writes the coefficients of one of MODELS if it fits, and prints how good they are."""
+def calls_one(seed: int, kernels: Sequence[str]) -> bool:
+    """Whether a network calls one of these kernels."""
+    graph, _ = network(seed, ROWS)
+    return any(one.kernel in kernels for op in graph.ops for one in work_of(graph, op))
+
+
+def fit_and_check(
+    what: str, model: KernelModel, networks: dict[int, dict], cores: Sequence[str], fits: bool,
+    kernels: Sequence[str] | None,
+) -> bool:  # fmt: skip
+    """Writes the coefficients of one of MODELS if it fits, those of some kernels or of all, and prints how good they
+    are."""
     coefficients = json.loads(model.file.read_text())["coefficients"] if model.file.is_file() else {}
     known = [core for core in cores if coefficients_of(core, what) is not None]
     if fits:
         for core in (core for core in known if coefficients_of(core, what) == core):
-            coefficients[core] = fit([op for seed in networks if seed % 2 == 0 for op in networks[seed][core, what]])
+            held = {k: values for k, values in coefficients.get(core, {}).items() if kernels and k not in kernels}
+            ops = [op for seed in networks if seed % 2 == 0 for op in networks[seed][core, what]]
+            coefficients[core] = fit(ops, held)
         text = {"generator": "tools/fit_instruction_model.py", "coefficients": coefficients}
         model.file.write_text(json.dumps(text, indent=1) + "\n")
         print(f"wrote {model.file.name}")
@@ -295,8 +331,8 @@ def fit_and_check(what: str, model: KernelModel, networks: dict[int, dict], core
         good = good and worst <= ALLOWED
         errors = ", ".join(f"{kind} {100 * error:.1f} %" for kind, error in kinds.items())
         print(
-            f"{core}, {what}: {CHECKED} networks it was not fitted on, each within {100 * worst:.2f} %; mean error of "
-            f"an op: {errors}"
+            f"{core}, {what}: {len(checked)} networks it was not fitted on, each within {100 * worst:.2f} %; mean "
+            f"error of an op: {errors}"
         )
     return good
 

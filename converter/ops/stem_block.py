@@ -17,7 +17,7 @@ from mcuformer.converter.ops import c_call, in_place_fc, streamed
 from mcuformer.converter.ops.fixed_point import multiplier_of, requantise, round_bias
 from mcuformer.converter.ops.packed_weights import PAIRS, ROWS
 from mcuformer.converter.ops.weights import MIN_SCALE_STEPS, accumulator_scale, quantise_rows
-from mcuformer.converter.ops.work import Work
+from mcuformer.converter.ops.work import TOKEN_BLOCK, Work
 from mcuformer.converter.quantise import Quantisation
 
 TAPS = 9
@@ -27,10 +27,13 @@ TYPES = {
     "project_weights": "int8", "project_bias": "int32", "project_multiplier": "int32", "residual_scale": "int16",
 }  # fmt: skip
 """dtype of each constant of a block, by name."""
-KERNELS = {"stem_block": ("row", "block", "pixel", "value", "rest", "vector", "edge", "input", "copied")}
-"""Beside expansion and projection, which are fully connected layers: rows and blocks of pixels; of the depthwise
-convolution its pixels, those at an edge, their channels, those that are no whole word, and vectors of channels; inputs
-of the expansion; bytes of rows that wait for their place."""
+KERNELS = {
+    "stem_block": ("row", "block", "pixel", "value", "word", "rest", "few", "vector", "quarter", "input")
+}  # fmt: skip
+"""Beside expansion and projection, which are fully connected layers: rows, blocks of pixels, pixels, their hidden
+channels, and inputs of the expansion. Of the depthwise convolution, words of four channels of a block of four pixels,
+and channels beside them; channels of pixels in smaller blocks; vectors of 16 channels of a pixel, and fours of those
+beside them."""
 
 
 class Constants(NamedTuple):
@@ -108,13 +111,20 @@ def work(d: Dims, pixels_at_once: int) -> list[Work]:
             for one in in_place_fc.work(layer, turns * d.height):
                 blocks = 0 if d.packing == PAIRS else one.counts[1]  # of pairs, they are among the block's own counts
                 found.append(Work(one.kernel, (0, blocks, *one.counts[2:])))
-    inner = max(d.height - 2, 0) * max(d.width - 2, 0)
-    counts = (
-        d.height, d.height * -(-d.width // most), d.pixels, d.pixels * d.hidden, d.pixels * (d.hidden % 4),
-        d.pixels * -(-d.hidden // 16), d.pixels - inner, d.pixels * d.channels,
-        (d.height - 1) // 2 * d.width * d.channels,
-    )  # fmt: skip
-    return [*found, Work("stem_block", counts)]
+    counts = dict.fromkeys(KERNELS["stem_block"], 0)
+    counts |= {"row": d.height, "pixel": d.pixels, "value": d.pixels * d.hidden, "input": d.pixels * d.channels}
+    for count, turns in streamed.token_counts(d.width, most):
+        blocks, pixels = d.height * turns, d.height * turns * count
+        counts["block"] += blocks
+        if count >= 3:
+            counts["word"] += blocks * (d.hidden // 4)
+            counts["rest"] += pixels * (d.hidden % 4)
+        else:
+            counts["few"] += pixels * d.hidden
+        made = TOKEN_BLOCK * blocks if count >= 3 else pixels  # a third pixel lies in its block twice
+        counts["vector"] += made * (d.hidden // 16)
+        counts["quarter"] += made * -(-(d.hidden % 16) // 4)
+    return [*found, Work("stem_block", tuple(counts.values()))]
 
 
 def fields(c: c_call.Context, zero_points: tuple[int, int, int], constants: Constants) -> dict[str, Any]:

@@ -164,19 +164,29 @@ class SuperNet(nn.Module):
     @torch.no_grad()
     def calibrate(self, images: torch.Tensor) -> None:
         """Measures the batch-norm statistics of every stem on a few hundred images, float NCHW."""
-        for config in _space_stems(self.space):
-            stem, whole = _skeleton(config).stem.eval(), self._weights_for(config)
-            shapes = [(name, shape) for name, shape in _shapes(config) if name.startswith("stem.")]
-            values = {name: whole[name][tuple(map(slice, shape))] for name, shape in shapes} | self.statistics(config)
-            values = {name.removeprefix("stem."): value for name, value in values.items()}
-            hooks = [
-                norm.register_forward_pre_hook(_measure) for norm in stem.modules() if isinstance(norm, nn.BatchNorm2d)
-            ]
-            try:
-                torch.func.functional_call(stem, values, (resized(images, config), ignore))
-            finally:
-                for hook in hooks:
-                    hook.remove()
+        alike: dict[tuple, list[SubnetConfig]] = {}  # but for embed_dim, the channels of the last convolution
+        for config in sorted(_space_stems(self.space), key=stem_of, reverse=True):
+            channels, *rest = stem_of(config)
+            alike.setdefault((channels[:-1], *rest), []).append(config)
+        for widest, *others in alike.values():
+            self._calibrate_stem(widest, resized(images, widest))
+            measured = self.statistics(widest)
+            for config in others:
+                for name, value in self.statistics(config).items():
+                    value.copy_(measured[name][: len(value)])
+
+    def _calibrate_stem(self, config: SubnetConfig, images: torch.Tensor) -> None:
+        stem, whole = _skeleton(config).stem.eval(), self._weights_for(config)
+        shapes = [(name, shape) for name, shape in _shapes(config) if name.startswith("stem.")]
+        values = {name: whole[name][tuple(map(slice, shape))] for name, shape in shapes} | self.statistics(config)
+        values = {name.removeprefix("stem."): value for name, value in values.items()}
+        norms = [module for module in stem.modules() if isinstance(module, nn.BatchNorm2d)]
+        hooks = [norm.register_forward_pre_hook(_measure) for norm in norms]
+        try:
+            torch.func.functional_call(stem, values, (images, ignore))
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @torch.no_grad()
     def extract(self, config: SubnetConfig) -> FloatViT:

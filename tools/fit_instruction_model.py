@@ -216,11 +216,12 @@ def summed(work: list[instructions.Work]) -> dict[str, np.ndarray]:
     return counts
 
 
-def fit(samples: list[OpSample], held: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+def fit(samples: list[OpSample], held: dict[str, dict[str, float]] | None = None) -> dict[str, dict[str, float]]:
     """Coefficients of all kernels that were called: least squares of relative errors, none negative. held: coefficients
     that stay as they are, by kernel."""
     from scipy.optimize import nnls
 
+    held = held or {}
     called = {kernel for sample in samples for kernel in sample.counts if kernel not in held}
     samples = [sample for sample in samples if called & set(sample.counts)]
     kernels = {kernel: found for kernel, found in KERNELS.items() if kernel in called}

@@ -34,11 +34,12 @@ NEITHER = SubnetConfig(
 CONV = SubnetConfig(
     image_size=36, in_channels=3, patch_size=4, embed_dim=72, depth=1, num_heads=2, head_dim=24, stem="conv"
 )
+BLOCKS = dataclasses.replace(CONV, patch_size=8, stem_channels=(12, 20), stem_blocks=(2, 3))
 FITTED = {key: core for key, core in CORES.items() if core.coefficients == key}
 WITH_MODEL = {key: core for key, core in CORES.items() if core.machine is not None and core.coefficients is not None}
 BIASES = dataclasses.replace(NEITHER, image_size=(50, 71), prefix_tokens=1, relative_position="bias")
 TABLES = dataclasses.replace(NEITHER, image_size=(71, 50), prefix_tokens=1, relative_position="tables")
-CHECKED = {"A": A, "neither": NEITHER, "conv": CONV, "biases": BIASES, "tables": TABLES}
+CHECKED = {"A": A, "neither": NEITHER, "conv": CONV, "blocks": BLOCKS, "biases": BIASES, "tables": TABLES}
 
 
 def test_key_value_heads_take_the_room_that_the_arena_has():
@@ -142,4 +143,9 @@ def test_the_fit_finds_coefficients_that_made_the_counts():
             samples.append(dataclasses.replace(sample, taken=made))
     found = fit_instruction_model.fit(samples)
     worst, _ = fit_instruction_model.report([samples], found)
+    assert worst < 1e-3
+    held = {kernel: values for kernel, values in found.items() if kernel != "stem_block"}
+    alone = fit_instruction_model.fit(samples, held)
+    assert {kernel: alone[kernel] for kernel in held} == held and alone.keys() == found.keys()
+    worst, _ = fit_instruction_model.report([samples], alone)
     assert worst < 1e-3

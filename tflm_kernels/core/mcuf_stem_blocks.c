@@ -113,6 +113,7 @@ static MCUF_OWN_STACK void project(const mcuf_stem_run* r, const level* l, int32
   for (int32_t at = 0, count; at < l->width; at += count, x += count * l->c, y += count * l->c) {
     count = mcuf_least(most, l->width - at);
     mcuf_depthwise_pixels(&depthwise, &rows, at, r->block, count);
+    MCUF_YIELD();
     mcuf_block_fc(&layer, r->block, count, x, y, l->c);
     MCUF_YIELD();
   }

@@ -36,13 +36,14 @@ typedef struct {
   const int32_t* multiplier; /* [out_channels] */
 } mcuf_streamed_stem_conv;
 
+/* The block behind a convolution of c outputs. */
 typedef struct {
-  int32_t hidden;               /* 1 .. MCUF_STEM_MAX_CHANNELS; 0: no block, and nothing else is read */
-  int32_t expand_zero_point;    /* of h, -128 .. 127 */
-  int32_t depthwise_zero_point; /* of g, -128 .. 127 */
-  int32_t zero_point;           /* of y, -128 .. 127; also what the next convolution reads outside the level */
-  const int8_t* expand_weights; /* [hidden, c] as packed, pairs 4-byte aligned; c = out_channels of the convolution */
-  const int32_t* expand_bias;   /* [hidden] */
+  int32_t hidden;                      /* 1 .. MCUF_STEM_MAX_CHANNELS; 0: no block, and nothing else is read */
+  int32_t expand_zero_point;           /* of h, -128 .. 127 */
+  int32_t depthwise_zero_point;        /* of g, -128 .. 127 */
+  int32_t zero_point;                  /* of y, -128 .. 127; also what the next convolution reads outside the level */
+  const int8_t* expand_weights;        /* [hidden, c] as packed, pairs 4-byte aligned */
+  const int32_t* expand_bias;          /* [hidden] */
   const int32_t* expand_multiplier;    /* [hidden] */
   const int8_t* depthwise_weights;     /* [9, hidden], -127 .. 127 */
   const int32_t* depthwise_bias;       /* [hidden] */

@@ -434,9 +434,9 @@ def test_image_sizes_are_the_same_parts_of_other_images():
         return space.image_size, space.image_sizes
 
     assert sizes(32) == (32, (16, 24, 32)) and sizes(64) == (64, (32, 48, 64))
-    assert sizes(28) == (28, (21, 28))  # 14 makes one patch
-    assert sizes(30) == (30, (30,))  # 22.5 are no pixels
-    assert sizes(32, image_size=48) == (48, (24, 36, 48)) and sizes(32, image_size=16) == (16, (16,))
+    assert sizes(28) == (28, (14, 21, 28)) and sizes(16) == (16, (12, 16))  # 8 makes one token
+    assert sizes(30) == (30, (15, 30))  # 22.5 are no pixels
+    assert sizes(32, image_size=48) == (48, (24, 36, 48)) and sizes(32, image_size=16) == (16, (12, 16))
     assert sizes(28, image_sizes=[32]) == (32, (32,)) and sizes(28, image_size=32) == (32, (16, 24, 32))
     assert sizes(32, image_size=20, image_sizes=[20]) == (20, (20,))
 

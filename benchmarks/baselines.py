@@ -323,7 +323,7 @@ def report(rows: list[dict], json_file: Path | None) -> int:
           f"{100 * m['margin']:.2f} ± {100 * m['error']:.2f}" if "margin" in m else None, verdict(m)]
          for m in compared],
     )  # fmt: skip
-    lost = max(np.mean(r["float"]) - np.mean(r["int8"]) for r in rows)
+    lost = float(max(np.mean(r["float"]) - np.mean(r["int8"]) for r in rows))
     exact = [r["exact"] for r in rows if r["exact"] is not None]
     return table.finish(
         {"networks": [{k: v for k, v in r.items() if k != "right"} for r in rows], "margins": compared},

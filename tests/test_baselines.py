@@ -2,6 +2,7 @@
 """benchmarks/baselines.py: Keras and the stock interpreter compute what PyTorch does; margins; kept weights."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,16 @@ def test_margins_are_of_the_best_within_each_budget(baselines):
     assert baselines.verdict(small) == "neither, within one standard error"
     assert baselines.verdict(large) == "the CNN"
     assert [baselines.verdict(m) for m in baselines.margins(rows[:1])] == ["nothing to compare"] * 2
+
+
+def test_the_report_is_written_as_json_too(baselines, tmp_path, capsys):
+    net = {"arena": 16_000, "board_arena": None, "model_bytes": 1, "macs": 1, "exact": True}
+    runs = [net | {kind: np.array([True, seed > 0]) for kind in ("float", "int8")} for seed in range(2)]
+    rows = [baselines.row(name, runs, cnn, None) for name, cnn in (("ours", False), ("theirs", True))]
+    assert baselines.report(rows, tmp_path / "found.json") == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [one["holds"] for one in found["requirements"]] == [True, True]
+    assert [margin["margin"] for margin in found["margins"]] == [0, 0] and "16 KB" in capsys.readouterr().out
 
 
 def test_the_colour_set_is_the_same_every_time_and_its_test_images_are_on_other_backgrounds(baselines):

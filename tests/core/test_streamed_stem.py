@@ -104,20 +104,9 @@ def reference(image, convs, pad_value, position, position_scale, prefix, packing
 
 
 @pytest.mark.parametrize("seed", range(80))
-def test_core_equals_reference_in_every_way(seed):
-    case = random_case(seed)
-    want = reference(**case)
-    for packing in (ROWS, PAIRS):
-        np.testing.assert_array_equal(reference(**case, packing=packing), want)
-        for alias, strips in ((None, False), ("input", False), (None, True)):
-            for pixels_at_once in (1, 2, 3, 4):
-                how = dict(packing=packing, alias=alias, strips=strips, pixels_at_once=pixels_at_once)
-                np.testing.assert_array_equal(core_calls.streamed_stem(**case, **how), want, err_msg=str(how))
-
-
-@pytest.mark.parametrize("seed", range(80))
-def test_core_equals_reference_with_blocks(seed):
-    case = block_case(seed)
+@pytest.mark.parametrize("case_of", [random_case, block_case])
+def test_core_equals_reference_in_every_way(case_of, seed):
+    case = case_of(seed)
     want = reference(**case)
     for packing in (ROWS, PAIRS):
         np.testing.assert_array_equal(reference(**case, packing=packing), want)

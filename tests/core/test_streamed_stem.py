@@ -202,7 +202,7 @@ def params_of(keep, **change):
 def params_with_block(keep, **change):
     """The same with a block of 5 hidden channels, with these fields of it."""
     params, zeros = params_of(keep), np.zeros(1 << 13, np.int32)
-    weights = np.zeros(1 << 12, np.int8)
+    weights = np.zeros(1 << 14, np.int8)
     keep += [weights, zeros]
     block = core_calls.StemBlock(hidden=5, zero_point=-3)
     for name in stem_block.TYPES:
@@ -238,6 +238,7 @@ NUMBERS: list = []
         ({"expand_zero_point": 128}, core_calls.VALUE),
         ({"depthwise_zero_point": -129}, core_calls.VALUE),
         ({"zero_point": 1 << 30}, core_calls.VALUE),
+        ({"depthwise_weights": number(-128)}, core_calls.VALUE),
         *[({f"{layer}_bias": number((1 << 30) + 1)}, core_calls.VALUE) for layer in ("expand", "depthwise", "project")],
         *[({f"{layer}_multiplier": number(-1)}, core_calls.VALUE) for layer in ("expand", "depthwise", "project")],
     ],

@@ -272,6 +272,7 @@ FIRST = len(SCALARS) + streamed_stem.MAX_CONVS  # zero point of blocks
             for name in stem_block.TYPES for size in (0, 4)
         ],
         (dict(section="block1_depthwise_weights", size=9 * HIDDEN - 1), "constants of a block differ in length"),
+        (dict(section="block1_depthwise_weights", at=9 * HIDDEN - 1, value=-128, dtype="int8"), "legal range"),
         (dict(section="block1_expand_bias", at=0, value=(1 << 30) + 1), "legal range"),
         (dict(section="block1_depthwise_bias", at=4, value=-(1 << 30) - 1), "legal range"),
         (dict(section="block1_project_bias", at=5, value=(1 << 31) - 1), "legal range"),

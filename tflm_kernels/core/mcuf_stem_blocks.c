@@ -28,6 +28,9 @@ static mcuf_status check_block(const mcuf_stem_block* b, int32_t c, int32_t pack
       !mcuf_is_int8(b->expand_zero_point) || !mcuf_is_int8(b->depthwise_zero_point) || !mcuf_is_int8(b->zero_point)) {
     return MCUF_ERROR_VALUE;
   }
+  for (int32_t i = 0; i < MCUF_STEM_TAPS * b->hidden; ++i) { /* two products with -128 do not fit where vectors add */
+    if (b->depthwise_weights[i] == INT8_MIN) return MCUF_ERROR_VALUE;
+  }
   mcuf_status status = mcuf_check_requantisation(b->expand_bias, b->expand_multiplier, b->hidden);
   if (status != MCUF_OK) return status;
   status = mcuf_check_requantisation(b->depthwise_bias, b->depthwise_multiplier, b->hidden);

@@ -122,6 +122,7 @@ BASELINES = {
     "hybrid-128k": Baseline(dataclasses.replace(HYBRID, kv_heads=1, mlp_ratio=1.0), VIT_RATE),
     "hybrid-wide-stem": Baseline(WIDE_STEM, WIDE_STEM_RATE),
     "hybrid-inverted": Baseline(INVERTED, WIDE_STEM_RATE),
+    "hybrid-inverted-4": Baseline(dataclasses.replace(INVERTED, stem_blocks=(4, 4)), WIDE_STEM_RATE),
 }
 CHANNELS = {"grey": 1, "colour": 3}  # of the images of each set
 # What cnn_instructions.py counted of CMSIS-NN, by channels of the image.
@@ -288,7 +289,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"trainings of each (default {SEEDS})")
     parser.add_argument(
         "--subnet", type=Path, action="append", default=[], metavar="FILE",
-        help="a searched network: its config trained like the others; may be given again",
+        help="a searched network: its config trained like the others, for the channels of --set; may be given again",
     )  # fmt: skip
     parser.add_argument("--cmsis-nn-include", type=Path, metavar="DIR", help="headers of CMSIS-NN")
     parser.add_argument("--cmsis-nn-lib", type=Path, metavar="FILE", help="a static library of it, for a Cortex-M4")
@@ -304,7 +305,8 @@ def main() -> int:
     channels = CHANNELS[arguments.set]
     chosen = {name: in_channels(BASELINES[name], channels) for name in arguments.networks or BASELINES}
     for path in arguments.subnet:
-        chosen[f"searched {path.stem}"] = Baseline(nas.load_subnet(path).config, WIDE_STEM_RATE)
+        searched = Baseline(nas.load_subnet(path).config, WIDE_STEM_RATE)
+        chosen[f"searched {path.stem}"] = in_channels(searched, channels)
     rows = []
     for name, baseline in chosen.items():
         print(f"{name}: {arguments.seeds} trainings", file=sys.stderr, flush=True)

@@ -36,6 +36,7 @@ TITLES = {
     "stock_network": "All stock routes",
     "search": "The architecture search",
     "window": "The window of an evolution of the space",
+    "space_choices": "What a choice costs that a supernet holds beside others",
     "paper_rule": "How many subnets fit, by the paper's rule",
     "fashion_mnist": "Fashion-MNIST: supernet, search, int8",
     "baselines": "Small CNNs and Vision Transformers at equal training",

@@ -49,3 +49,13 @@ def test_search_and_random_select_on_one_set_and_are_measured_on_another(search,
         assert row["evaluations"] <= 20
         assert difference.mean() == pytest.approx(row["search_test"] - row["random_test"])
         assert (row["search_test"] >= row["random_test"]) == (row["search"] >= row["random"])
+
+
+def test_spaces_with_one_choice_more_hold_all_networks_that_are_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    choices = load_script("benchmarks/space_choices.py")
+    spaces = choices.with_choices(choices.nas.load_space(choices.SPACE))
+    configs = choices.within_budget(spaces["as it is"], 20)
+    assert len(set(configs)) == 20 and all(choices.BUDGET.admits(choices.cost_of(config)) for config in configs)
+    assert len({space.subnets for space in spaces.values()}) == len(spaces) == 4
+    assert all(space.holds(config) for space in spaces.values() for config in configs)

@@ -5,7 +5,7 @@
 
 Each supernet is trained in the same way, on one thread. The same random networks, which all of these spaces hold and
 which fit 10,240 bytes of arena and 128 KB of model, are then measured with the weights of each supernet, on held-out
-training images. Training takes a share of the steps for what the choice adds, and shares the weights with it.
+training images. One seed. What the choice adds takes its share of the training, and shares weights with these networks.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ import sys
 import numpy as np
 import table
 import torch
+from search import BUDGET, SPACE
 
-from mcuformer import nas
-from mcuformer.data import hold_out, load
+from mcuformer import SubnetConfig, nas
+from mcuformer.data import Dataset, hold_out, load
 from mcuformer.nas import recipes
-from mcuformer.nas.cost import Budget, cost_of
+from mcuformer.nas.cost import cost_of
 from mcuformer.nas.search import HeldOutAccuracy
 
-SPACE = "fashion-mnist"
-BUDGET = Budget(sram=10 * 1024, flash=128 * 1024)
-NETWORKS = 40
-EPOCHS = 12
+NETWORKS = 24
+EPOCHS = 8
 
 
 def with_choices(space: nas.SearchSpace) -> dict[str, nas.SearchSpace]:
     """The space, and others that hold all its networks."""
-    kinds = {
-        "as it is": {},
-        "image_sizes [24, 32]": {"image_sizes": (24, 32)},
-        "stem_blocks [0, 0] beside": {"stem_blocks": ((0, 0), *space.stem_blocks)},
-        "stem [patch, conv]": {"stem": ("patch", "conv")},
+    assert space.stem_blocks is not None
+    return {
+        "as it is": space,
+        "image_sizes [24, 32]": dataclasses.replace(space, image_sizes=(24, 32)),
+        "stem_blocks [0, 0] beside": dataclasses.replace(space, stem_blocks=((0, 0), *space.stem_blocks)),
+        "stem [patch, conv]": dataclasses.replace(space, stem=("patch", "conv")),
     }
-    return {name: dataclasses.replace(space, **fields) for name, fields in kinds.items()}
 
 
-def within_budget(space: nas.SearchSpace, count: int) -> list:
+def within_budget(space: nas.SearchSpace, count: int) -> list[SubnetConfig]:
     """Different random networks of the space within the budget."""
-    rng, drawn = random.Random(0), {}
+    rng = random.Random(0)
+    drawn: dict[SubnetConfig, None] = {}
     while len(drawn) < count:
         config = space.sample(rng)
         if BUDGET.admits(cost_of(config)):
@@ -51,28 +51,26 @@ def within_budget(space: nas.SearchSpace, count: int) -> list:
     return list(drawn)
 
 
-def measure(space: nas.SearchSpace, configs: list, images, kept, epochs: int) -> dict:
-    """Accuracies of the networks with the weights of a supernet of the space, and of its largest."""
+def measure(space: nas.SearchSpace, configs: list[SubnetConfig], images: Dataset, kept: Dataset) -> dict:
+    """Accuracies of the networks with the weights of a supernet of the space, and of its largest. images: to train on;
+    kept: to measure on."""
     supernet = nas.SuperNet(space)
-    result = nas.train(supernet, images, dataclasses.replace(recipes.SUPERNET_OPTIONS, epochs=epochs))
+    result = nas.train(supernet, images, dataclasses.replace(recipes.SUPERNET_OPTIONS, epochs=EPOCHS))
     accuracy = HeldOutAccuracy(supernet, kept)
     scores = [accuracy(config) for config in configs]
     return {"scores": scores, "largest": accuracy(space.largest()), "seconds": result.seconds}
 
 
 def main() -> int:
-    parser = table.parser(__doc__)
-    parser.add_argument("--networks", type=int, default=NETWORKS, help=f"measured (default {NETWORKS})")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of each supernet (default {EPOCHS})")
-    arguments = parser.parse_args()
+    arguments = table.parser(__doc__).parse_args()
     torch.set_num_threads(1)
     images, kept = hold_out(load("fashion-mnist", "train"))
     spaces = with_choices(nas.load_space(SPACE))
-    configs = within_budget(spaces["as it is"], arguments.networks)
+    configs = within_budget(spaces["as it is"], NETWORKS)
     found = {}
     for name, space in spaces.items():
-        print(f"{name}: {arguments.epochs} epochs of {len(images):,} images", file=sys.stderr, flush=True)
-        found[name] = measure(space, configs, images, kept, arguments.epochs)
+        print(f"{name}: {EPOCHS} epochs of {len(images):,} images", file=sys.stderr, flush=True)
+        found[name] = measure(space, configs, images, kept)
     before = np.array(found["as it is"]["scores"])
     table.show(
         [f"space {SPACE}", "mean %", "best %", "less than as it is, points", "largest %", "training"],

@@ -26,7 +26,7 @@ from mcuformer.nas.search_space import SPACES
 SPACE, DATA = "fashion-mnist", "fashion-mnist-full"
 TWO = "torchrun --standalone --nproc-per-node 2 -m mcuformer"
 COMMANDS = (
-    TWO + " train --space {space} --data {data} --epochs 12 -o supernet.pt --json train.json",
+    TWO + " train --space {space} --data {data} --epochs 16 -o supernet.pt --json train.json",
     TWO + " search supernet.pt --sram 10KB --generations 6 --children 20 -o subnet.pt --plot search.png "
     "--json search.json",
     "mcuformer finetune subnet.pt --data {data} --epochs 6 -o finetuned.pt --json finetune.json",
@@ -34,7 +34,7 @@ COMMANDS = (
     "mcuformer run model.tflite --data {data} --reference --json run.json",
 )
 MOST_MINUTES, MOST_ARENA, LEAST_LARGEST, LEAST_SMALL, LEAST_INT8 = 10, 10 * 1024, 0.92, 0.895, 0.91
-SMALL = {"stem_channels": (32, 64)}  # the smallest subnet with the widest convolutions
+SMALL = {"stem_channels": (24, 40)}  # narrower than 32, 48, for which its bar was set
 
 
 def main() -> int:
@@ -70,7 +70,7 @@ def measure(folder: Path, json_file: Path | None) -> int:
     supernet, test = nas.load_supernet(folder / "supernet.pt"), load(DATA, "test")
     space = supernet.space
     small = dataclasses.replace(space.smallest(), **SMALL)
-    largest, smallest, whole = (
+    largest, smallest, narrow = (
         nas.evaluate(supernet, test, config=config) for config in (space.largest(), space.smallest(), small)
     )
     net = nas.load_subnet(folder / "finetuned.pt")
@@ -81,18 +81,18 @@ def measure(folder: Path, json_file: Path | None) -> int:
     table.show(
         ["subnet", "test top-1 %"],
         [["largest", f"{100 * largest:.2f}"], ["smallest", f"{100 * smallest:.2f}"],
-         ["smallest with convolutions 32, 64", f"{100 * whole:.2f}"],
+         ["smallest with convolutions 24, 40", f"{100 * narrow:.2f}"],
          ["searched and fine-tuned, float", f"{100 * chosen:.2f}"],
          ["searched and fine-tuned, int8 in the interpreter", f"{100 * int8:.2f}"]],
     )  # fmt: skip
     return table.finish(
-        {"largest": largest, "smallest": smallest, "small": whole, "searched": chosen, **found},
+        {"largest": largest, "smallest": smallest, "small": narrow, "searched": chosen, **found},
         [
             table.requirement(f"training in at most {MOST_MINUTES} minutes", f"{minutes:.1f}", minutes <= MOST_MINUTES),
             table.requirement("largest at least 92 %", f"{100 * largest:.2f}", largest >= LEAST_LARGEST),
             table.requirement(
-                "smallest with convolutions 32, 64, at least 89.5 %", f"{100 * whole:.2f}",
-                whole >= LEAST_SMALL,
+                "smallest with convolutions 24, 40, at least 89.5 %", f"{100 * narrow:.2f}",
+                narrow >= LEAST_SMALL,
             ),
             table.requirement("searched, int8, at least 91 %", f"{100 * int8:.2f}", int8 >= LEAST_INT8),
             table.requirement(

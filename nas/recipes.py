@@ -31,7 +31,7 @@ NETWORK_CONFIG = SubnetConfig(
 NETWORK_OPTIONS = TrainOptions(epochs=28)
 SUPERNET_OPTIONS = TrainOptions(epochs=20, learning_rate=4e-3)
 EVOLUTION_OPTIONS = TrainOptions(epochs=2, learning_rate=2e-3, ema_decay=0.98)
-DEMO_SUPERNET_OPTIONS = TrainOptions(epochs=20, learning_rate=4e-3)
+DEMO_SUPERNET_OPTIONS = TrainOptions(epochs=24, learning_rate=4e-3)
 DEMO_FINETUNE_OPTIONS = TrainOptions(epochs=8, learning_rate=1e-3)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A colour data set without a download: the Fashion-MNIST images in the package, each in a random colour, on a crop of
-one of scikit-learn's two photographs, made half as large.
+"""A colour data set without a download: the Fashion-MNIST images in the package, or all of them, each in a random
+colour, on a crop of one of scikit-learn's two photographs, made half as large.
 
 Test images have backgrounds that no training image has: the right quarter of the photographs. The same pixels every
 time, from one seed for each split.
@@ -37,12 +37,12 @@ def backgrounds(split: str, count: int, side: int, rng: np.random.Generator) -> 
     return np.moveaxis(crops[tuple(chosen)], 1, -1)
 
 
-def colour_clothes(split: str) -> Dataset:
-    """32x32 pixels in colour, with the labels and the order of Fashion-MNIST's."""
-    grey, rng = load("fashion-mnist", split), np.random.default_rng(SEEDS[split])
+def colour_clothes(split: str, data: str = "fashion-mnist") -> Dataset:
+    """32x32 pixels in colour, with the labels and the order of the data's: fashion-mnist or fashion-mnist-full."""
+    grey, rng = load(data, split), np.random.default_rng(SEEDS[split])
     clothes = grey.images.astype(np.float64)
     colours = rng.uniform(DARKEST, 1, (len(grey), 1, 1, 3))
     behind = backgrounds(split, len(grey), clothes.shape[1], rng)
     cover = np.minimum(clothes / OPAQUE, 1)
     images = np.rint(cover * clothes * colours + (1 - cover) * behind).astype(np.uint8)
-    return dataclasses.replace(grey, images=images, source="fashion-mnist on photographs")
+    return dataclasses.replace(grey, images=images, source=f"{data} on photographs")

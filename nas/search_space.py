@@ -258,7 +258,7 @@ class SearchSpace:
         """Choices of stem, without their channels."""
         return (self.stem,) if isinstance(self.stem, str) else self.stem
 
-    @property
+    @functools.cached_property
     def stems(self) -> tuple[Stem, ...]:
         """Choices of a stem with its channels and blocks."""
         channels, blocks = _lists(self.stem_channels) or (None,), _lists(self.stem_blocks) or (None,)
@@ -266,7 +266,7 @@ class SearchSpace:
         of_kind = {"patch": (Stem("patch"),), "conv": convolutions}
         return tuple(stem for kind in self.kinds for stem in of_kind[kind])
 
-    @property
+    @functools.cached_property
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """Choices of a subnet's Genes, by name."""
         return {

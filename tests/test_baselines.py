@@ -87,8 +87,9 @@ def test_macs_are_those_of_the_modules(baselines, networks, kind):
 
 
 def test_margins_are_of_the_best_within_each_budget(baselines):
-    def row(name, cnn, arena, right, model_bytes=100_000):
-        return {"network": name, "cnn": cnn, "arena": arena, "model_bytes": model_bytes, "right": np.array(right)}
+    def row(name, cnn, arena, right, model_bytes=100_000, int8=(0.5, 0.5)):
+        sizes = {"arena": arena, "model_bytes": model_bytes}
+        return {"network": name, "cnn": cnn, **sizes, "right": np.array(right), "int8": list(int8)}
 
     rows = [
         row("a", False, 16_000, [1.0, 1.0, 0.0, 0.5]),
@@ -97,11 +98,20 @@ def test_margins_are_of_the_best_within_each_budget(baselines):
         row("c", True, 32_000, [1.0, 1.0, 1.0, 1.0]),
     ]
     small, large = baselines.margins(rows)
-    assert (small["ours"], small["cnn"], small["margin"], small["error"]) == ("a", "b", 0.25, 0.25)
+    assert (small["ours"], small["cnn"], small["margin"], small["image_error"]) == ("a", "b", 0.25, 0.25)
     assert (large["ours"], large["cnn"], large["margin"]) == ("a", "c", -0.375)
-    assert baselines.verdict(small) == "neither, within one standard error"
+    assert baselines.verdict(small) == "neither, within the errors"
     assert baselines.verdict(large) == "the CNN"
     assert [baselines.verdict(m) for m in baselines.margins(rows[:1])] == ["nothing to compare"] * 2
+
+
+def test_a_margin_counts_if_it_is_above_the_errors_of_images_and_seeds_together(baselines):
+    assert baselines.seed_error([0.5, 0.7], [0.4, 0.4]) == pytest.approx(0.1)  # 0.1414 of one over the root of 2
+    assert baselines.seed_error([0.5], [0.4]) is None
+    margin = {"margin": 0.05, "image_error": 0.03, "seed_error": None}
+    assert baselines.verdict(margin) == "ours" and baselines.verdict(margin | {"margin": -0.05}) == "the CNN"
+    assert baselines.verdict(margin | {"seed_error": 0.039}) == "ours"
+    assert baselines.verdict(margin | {"seed_error": 0.041}) == "neither, within the errors"
 
 
 def test_the_report_is_written_as_json_too(baselines, tmp_path, capsys):

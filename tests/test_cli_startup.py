@@ -39,7 +39,7 @@ def test_help_needs_click_alone():
     modules = imported("--help")
     assert not SLOW & modules and "rich" not in modules
     assert {name for name in modules if name.startswith("mcuformer")} == {
-        "mcuformer", "mcuformer.cli", "mcuformer.errors",
+        "mcuformer", "mcuformer.allocator", "mcuformer.cli", "mcuformer.errors",
     }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ import warnings
 
 import click
 
+from mcuformer.allocator import keep_freed_memory
 from mcuformer.errors import McuformerError, McuformerWarning
 
 # Modules in the order of --help, and the help of their commands, which a test compares with what these say themselves.
@@ -74,6 +75,7 @@ def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit status 2."""
     # Read when torch is loaded. On a busy machine, threads that spin make training many times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:

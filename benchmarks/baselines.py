@@ -265,6 +265,7 @@ def show(rows: list[dict]) -> None:
 
 
 def points(share: float | None) -> str | None:
+    """In percentage points, for a table."""
     return None if share is None else f"{100 * share:.2f}"
 
 
@@ -354,7 +355,8 @@ def report(rows: list[dict], json_file: Path | None) -> int:
                 f"int8 at most {100 * MOST_LOST:.1f} points below float", f"{100 * lost:.2f}", lost <= MOST_LOST
             ),
             table.requirement(
-                "every logit of ours equals the integer reference", None, all(exact) if exact else None
+                f"every logit of ours on {COMPARED:,} images equals the integer reference", None,
+                all(exact) if exact else None,
             ),
         ],
         json_file,

@@ -43,6 +43,7 @@ TITLES = {
     "baselines --set colour": "Small CNNs and Vision Transformers on a colour set",
     "training_options": "What each option of training is worth",
     "input_path": "Batches from image files",
+    "evaluation_time": "Evaluation of a supernet's subnets",
     "training_memory": "Memory of training the paper's supernet",
     "cortex_m": "Instructions on simulated Cortex-M",
     "devices": "Every core",

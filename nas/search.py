@@ -288,12 +288,13 @@ class HeldOutAccuracy:
     """Top-1 of a supernet's subnets, with inherited weights, on images that it was not trained on.
 
     precision: as TrainOptions has it. Images in files are decoded once; on a GPU they stay if they need at most
-    MAX_DEVICE_BYTES.
+    MAX_DEVICE_BYTES. The supernet's kernels are kept channels last from now on, in which convolutions are quicker
+    (benchmarks/evaluation_time.py).
     """
 
     def __init__(self, supernet: SuperNet, held_out: Dataset, batch_size: int = 256, precision: str = "float32"):
         check_fit(supernet, held_out)
-        supernet.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter less time
+        supernet.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.supernet, self.precision, self.batch_size = supernet, precision, batch_size
         self.where = next(supernet.parameters()).device
         self.images = read_once(held_out).images

@@ -59,3 +59,23 @@ def test_spaces_with_one_choice_more_hold_all_networks_that_are_measured(monkeyp
     assert len(set(configs)) == 20 and all(choices.BUDGET.admits(choices.cost_of(config)) for config in configs)
     assert len({space.subnets for space in spaces.values()}) == len(spaces) == 4
     assert all(space.holds(config) for space in spaces.values() for config in configs)
+
+
+def test_every_way_of_an_evaluation_is_timed_in_a_process_of_its_own(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    evaluation = load_script("benchmarks/evaluation_time.py")
+    seconds, timed = {"before": (4.0, 1.0), "both": (3.0, 0.0)}, {}
+
+    def run(command, **_):
+        way = command[command.index("--way") + 1]
+        timed[way] = timed.get(way, 0) + 1
+        return type("Done", (), {"stdout": evaluation.json.dumps(seconds.get(way, (3.5, 0.5)))})
+
+    monkeypatch.setattr(evaluation.subprocess, "run", run)
+    monkeypatch.setattr(evaluation.sys, "argv", ["evaluation_time.py"])
+    assert evaluation.main() == 1 and "0.75" in capsys.readouterr().out  # above its bar
+    assert timed == dict.fromkeys(evaluation.WAYS, evaluation.ROUNDS)
+    monkeypatch.setattr(evaluation, "IMAGES", 8)
+    monkeypatch.setattr(evaluation, "SUBNETS", 1)
+    in_all, in_kernel = evaluation.spent(kept=False, channels_last=True)
+    assert in_all >= in_kernel >= 0

@@ -113,7 +113,7 @@ class SuperNet(nn.Module):
     def _weights_for(self, config: SubnetConfig) -> dict[str, torch.Tensor]:
         """The weights to slice, by name in FloatViT: a patch embedding beside convolutions, and a stem of fewer
         convolutions the last one, have weights of their own."""
-        whole: dict[str, torch.Tensor] = dict(self.whole.named_parameters())
+        whole: dict[str, torch.Tensor] = {name: getattr(module, leaf) for name, module, leaf in self._places}
         count = len(config.conv_channels)
         if config.stem != self.hull.stem:
             whole |= {f"stem.{name}": value for name, value in self.patch.named_parameters()}
@@ -122,6 +122,13 @@ class SuperNet(nn.Module):
                 kind, leaf = name.split(".")
                 whole[f"stem.{kind}s.{count - 1}.{leaf}"] = value
         return whole
+
+    @functools.cached_property
+    def _places(self) -> list[tuple[str, nn.Module, str]]:
+        """Each weight's name, module and name there: named_parameters() would take 3 ms of every step."""
+        names = (name for name, _ in self.whole.named_parameters())
+        split = ((name, *name.rpartition(".")) for name in names)
+        return [(name, self.whole.get_submodule(owner), leaf) for name, owner, _, leaf in split]
 
     def _position(self, config: SubnetConfig) -> torch.Tensor:
         table = self.whole.position[0, :, : config.embed_dim]

@@ -374,7 +374,7 @@ def _optimiser(net: nn.Module, options: TrainOptions) -> torch.optim.AdamW:
         {"params": decayed, "weight_decay": options.weight_decay},
         {"params": free, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS)
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=BETAS, fused=True)
 
 
 def _learning_rate(options: TrainOptions, step: int, steps_per_epoch: int) -> float:

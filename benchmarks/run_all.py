@@ -35,6 +35,7 @@ TITLES = {
     "residual_stream": "The residual stream",
     "stock_network": "All stock routes",
     "search": "The architecture search",
+    "memory_budgets": "What more memory finds",
     "window": "The window of an evolution of the space",
     "space_choices": "What a choice costs that a supernet holds beside others",
     "paper_rule": "How many subnets fit, by the paper's rule",

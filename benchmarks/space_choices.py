@@ -31,11 +31,11 @@ EPOCHS = 8
 
 def with_choices(space: nas.SearchSpace) -> dict[str, nas.SearchSpace]:
     """The space, and others that hold all its networks."""
-    assert space.stem_blocks is not None
+    blocks = dict.fromkeys(stem.blocks for stem in space.stems)
     return {
         "as it is": space,
         "image_sizes [24, 32]": dataclasses.replace(space, image_sizes=(24, 32)),
-        "stem_blocks [0, 0] beside": dataclasses.replace(space, stem_blocks=((0, 0), *space.stem_blocks)),
+        "stem_blocks [0, 0] beside": dataclasses.replace(space, stem_blocks=((0, 0), *blocks)),
         "stem [patch, conv]": dataclasses.replace(space, stem=("patch", "conv")),
     }
 

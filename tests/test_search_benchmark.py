@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""benchmarks/search.py: the interval of search against random, and what is right on test images."""
+"""benchmarks/search.py, the interval of search against random and what is right on test images; those beside it."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_spaces_with_one_choice_more_hold_all_networks_that_are_measured(monkeyp
     spaces = choices.with_choices(choices.nas.load_space(choices.SPACE))
     configs = choices.within_budget(spaces["as it is"], 20)
     assert len(set(configs)) == 20 and all(choices.BUDGET.admits(choices.cost_of(config)) for config in configs)
-    assert len({space.subnets for space in spaces.values()}) == len(spaces) == 4
+    assert len(set(spaces.values())) == len(spaces) == 4
     assert all(space.holds(config) for space in spaces.values() for config in configs)
 
 
@@ -79,3 +80,28 @@ def test_every_way_of_an_evaluation_is_timed_in_a_process_of_its_own(monkeypatch
     monkeypatch.setattr(evaluation, "SUBNETS", 1)
     in_all, in_kernel = evaluation.spent(kept=False, channels_last=True)
     assert in_all >= in_kernel >= 0
+
+
+def test_a_larger_budget_must_find_another_network_that_is_as_good(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    budgets = load_script("benchmarks/memory_budgets.py")
+    rows = [{"held_out": 0.8, "arena": 7000, "config": {"depth": 1}}, {"held_out": 0.8, "arena": 9000, "config": {}}]
+    assert budgets.grows(rows)
+    for better in ({"held_out": 0.79}, {"arena": 7000}, {"config": {"depth": 1}}):
+        assert not budgets.grows([rows[0], {**rows[1], **better}])
+
+
+def test_budgets_of_memory_are_searched_in_a_supernet_of_a_file(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    budgets = load_script("benchmarks/memory_budgets.py")
+    supernet = budgets.nas.SuperNet(budgets.nas.load_space("tiny"))
+    split = budgets.split_images("fashion-mnist", 32, limit=120, held_out=40)
+    supernet.calibrate(budgets.nas.evaluation.calibration_images(split.images))
+    budgets.nas.save_supernet(supernet, tmp_path / "supernet.pt", split.notes)
+    monkeypatch.setattr(budgets, "SearchOptions", functools.partial(budgets.SearchOptions, 4, 1, 2, 2))
+    monkeypatch.setattr(budgets.sys, "argv", ["memory_budgets.py", str(tmp_path / "supernet.pt")])
+    assert budgets.main() in (0, 1)  # of random weights
+    lines = capsys.readouterr().out.splitlines()
+    arenas = [int(line.split()[4].replace(",", "")) for line in lines[1:4]]
+    assert [line.split()[1] for line in lines[1:4]] == ["8", "16", "32"]
+    assert all(arena <= kib * 1024 for arena, kib in zip(arenas, (8, 16, 32), strict=True))

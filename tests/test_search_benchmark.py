@@ -59,6 +59,8 @@ def test_spaces_with_one_choice_more_hold_all_networks_that_are_measured(monkeyp
     configs = choices.within_budget(spaces["as it is"], 20)
     assert len(set(configs)) == 20 and all(choices.BUDGET.admits(choices.cost_of(config)) for config in configs)
     assert len(set(spaces.values())) == len(spaces) == 4
+    before, *others = (space.subnets for space in spaces.values())
+    assert all(count > before for count in others)
     assert all(space.holds(config) for space in spaces.values() for config in configs)
 
 
